@@ -1,0 +1,110 @@
+"""Writing that survives a crash: a file or directory appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import StorageError
+
+UNFINISHED = ".unfinished-"
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Digest of a JSON-like value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flush_to_disk(path: Path) -> None:
+    """fsync a file or a directory (a rename is durable only once its directory is flushed)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(where: Path, advice: str = "free space or choose another directory; nothing that was complete before is lost") -> Iterator[None]:
+    """Turn an operating-system error while writing into one clear StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write: {error.strerror or error}", where=error.filename or where, advice=advice) from error
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace ``path`` in one step: temporary file beside it, flush, rename, flush of the directory."""
+    data = content.encode() if isinstance(content, str) else content
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+            flush_to_disk(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """``write_file`` with indented JSON; a number that is not finite is an error of the caller."""
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Fill a directory that appears under ``path`` only when the block ends without an error.
+
+    Yields a temporary directory on the same file system. At the end every file in it is flushed, an older directory
+    of that name is moved away, and the new one is renamed into place. Raises StorageError.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        try:
+            yield temporary
+            for item in sorted(temporary.rglob("*")):
+                flush_to_disk(item)
+            flush_to_disk(temporary)
+            replaced = None
+            if path.exists():
+                replaced = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+                os.rename(path, replaced / path.name)
+            os.rename(temporary, path)
+            flush_to_disk(path.parent)
+            if replaced:
+                shutil.rmtree(replaced)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def remove_unfinished(directory: Path) -> int:
+    """Delete what a killed process left behind in ``directory``; returns how many entries went. Call it only under the lock."""
+    leftovers = [item for item in directory.glob(UNFINISHED + "*")] if directory.is_dir() else []
+    for item in leftovers:
+        if item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        else:
+            item.unlink(missing_ok=True)
+    return len(leftovers)
