@@ -1,0 +1,125 @@
+"""From token trees to batches. The shift by one is made here, in ``_targets``, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tunesmith.batch.layout import Batch, Layout
+from tunesmith.text.render import TokenTree
+
+Weighting = Literal["threads", "messages"]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A token tree with its number in the store and the seed of its noise."""
+
+    number: int
+    tree: TokenTree
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Segments:
+    ancestors: tuple[tuple[int, ...], ...]
+    first_position: Integers
+    until: Integers
+
+
+def _segments(segments: NDArray[np.int32]) -> _Segments:
+    """Ancestors, first position and end of subtree of every segment of one tree, counted from the tree's first token."""
+    count = len(segments)
+    ancestors: list[tuple[int, ...]] = []
+    first_position = np.zeros(count, np.int64)
+    until = segments[:, 1].astype(np.int64)
+    for index, (_, _, parent) in enumerate(segments.tolist()):
+        if parent < 0:
+            ancestors.append(())
+        else:
+            ancestors.append((*ancestors[parent], parent))
+            first_position[index] = first_position[parent] + segments[parent, 1] - segments[parent, 0]
+    for index in range(count - 1, -1, -1):
+        parent = int(segments[index, 2])
+        if parent >= 0:
+            until[parent] = max(until[parent], until[index])
+    return _Segments(tuple(ancestors), first_position, until)
+
+
+def _targets(spans: NDArray[np.int32]) -> tuple[Integers, Integers, Integers]:
+    """(source, target index, span) of every trained token: the first of a span is predicted from the span's source,
+    every other one from the token before it."""
+    sizes = (spans[:, 1] - spans[:, 0]).astype(np.int64)
+    span = np.repeat(np.arange(len(spans)), sizes)
+    begins = np.cumsum(sizes) - sizes
+    target = np.arange(int(sizes.sum())) - begins[span] + spans[span, 0]
+    source = target - 1
+    source[begins[sizes > 0]] = spans[sizes > 0, 2]
+    return source, target, span
+
+
+def assemble(examples: Sequence[Example], weighting: Weighting) -> Batch:
+    """Lay trees out one after another.
+
+    weighting "threads" gives a target the number of root-to-leaf threads through it (the gradient of training every
+    thread on its own), "messages" counts it once.
+    """
+    ids, positions, until, sizes, source, target, weight, owner = ([] for _ in range(8))  # type: ignore[var-annotated]
+    ancestors: list[tuple[int, ...]] = []
+    tokens = owners = 0
+    for example in examples:
+        tree = example.tree
+        found = _segments(tree.segments)
+        lengths = (tree.segments[:, 1] - tree.segments[:, 0]).astype(np.int64)
+        ancestors.extend(tuple(index + len(sizes) for index in path) for path in found.ancestors)
+        within = np.arange(len(tree.ids)) - np.repeat(tree.segments[:, 0].astype(np.int64), lengths)
+        positions.append(np.repeat(found.first_position, lengths) + within)
+        until.append(np.repeat(found.until, lengths) + tokens)
+        from_token, to_token, span = _targets(tree.spans)
+        ids.append(tree.ids)
+        source.append(from_token + tokens)
+        target.append(tree.ids[to_token])
+        through = tree.spans[span, 4] if weighting == "threads" else np.ones(len(span))
+        weight.append(through.astype(np.float32))
+        messages, place = np.unique(tree.spans[:, 3], return_inverse=True)
+        owner.append(place[span] + owners)
+        sizes.extend(lengths.tolist())
+        tokens += len(tree.ids)
+        owners += len(messages)
+    layout = Layout(tuple(sizes), tuple(ancestors), tuple(len(e.tree.ids) for e in examples), _tensor(until, np.int64))
+    return Batch(
+        ids=_tensor(ids, np.int64),
+        positions=_tensor(positions, np.int64),
+        layout=layout,
+        source=_tensor(source, np.int64),
+        target=_tensor(target, np.int64),
+        weight=_tensor(weight, np.float32),
+        owner=_tensor(owner, np.int64),
+        examples=tuple(example.number for example in examples),
+        seeds=tuple(example.seed for example in examples),
+    )
+
+
+def _tensor(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))
+
+
+def micro_batches(examples: Sequence[Example], weighting: Weighting, tokens: int) -> Iterator[Batch]:
+    """Cut a step's examples, in order, into batches of at most ``tokens`` tokens; a longer example stands alone."""
+    waiting: list[Example] = []
+    filled = 0
+    for example in examples:
+        size = len(example.tree.ids)
+        if waiting and filled + size > tokens:
+            yield assemble(waiting, weighting)
+            waiting, filled = [], 0
+        waiting.append(example)
+        filled += size
+    if waiting:
+        yield assemble(waiting, weighting)

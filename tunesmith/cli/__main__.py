@@ -1,0 +1,8 @@
+"""`python -m tunesmith.cli` is `tunesmith`."""
+
+from __future__ import annotations
+
+from tunesmith.cli.main import main
+
+if __name__ == "__main__":
+    main()

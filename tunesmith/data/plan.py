@@ -1,0 +1,117 @@
+"""The order of training as a formula: which examples step s consumes is a function of (seed, epoch, s) and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+KEPT_EPOCHS = 2  # permutations in memory: the one in use, and the one before at the turn of an epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """step: from 0. epoch: from 0. examples: numbers of examples in the store, in the order in which they are laid out."""
+
+    step: int
+    epoch: int
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """order: int64 [n], a permutation. ends: int64 [steps], where each step ends in it."""
+
+    order: Integers
+    ends: Integers
+
+
+class Plan:
+    """The steps of a whole run, planned for all processes together.
+
+    costs: what every example counts (1 each, or its threads, or its tokens), int [n], at least 1. batch_size: a step is
+    full when the costs of its examples reach it; the last step of an epoch holds what is left. Exactly one of ``epochs``
+    (may be a fraction; the last epoch then ends after its share of steps, rounded up) and ``steps`` is given. No step
+    reaches over the end of an epoch. Raises ValueError for anything else.
+    """
+
+    def __init__(
+        self, costs: npt.ArrayLike, batch_size: int, epochs: float | None, steps: int | None, seed: int
+    ) -> None:
+        self.costs: Integers = np.asarray(costs, dtype=np.int64)
+        self.batch_size, self.epochs, self.steps, self.seed = batch_size, epochs, steps, seed
+        if self.costs.ndim != 1 or not self.costs.size or self.costs.min() < 1 or batch_size < 1:
+            raise ValueError(f"costs {self.costs!r} and batch size {batch_size} are not all at least 1")
+        if (epochs is None) == (steps is None):
+            raise ValueError(f"epochs {epochs!r} and steps {steps!r}: give one of the two")
+        if (epochs is not None and not 0 < epochs < math.inf) or (steps is not None and steps < 1):
+            raise ValueError(f"epochs {epochs!r} or steps {steps!r} is not above 0")
+        self._cache: dict[int, _Epoch] = {}
+        self._starts = [0]  # the first step of every epoch that was looked at, and the first one after these
+        self._total: int | None = steps
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the run. With ``epochs`` every epoch is planned once to count them."""
+        if self._total is None:
+            assert self.epochs is not None
+            whole = math.floor(self.epochs)
+            share = self.epochs - whole
+            self._total = self._start(whole)
+            if share > 1e-9:
+                self._total += max(1, math.ceil(share * len(self._epoch(whole).ends) - 1e-9))
+        return self._total
+
+    def step(self, step: int) -> PlannedStep:
+        """The examples of one step; any step can be asked for in any order. Raises IndexError beyond the end."""
+        if not 0 <= step < self.total_steps:
+            raise IndexError(f"step {step} of {self.total_steps}")
+        while self._starts[-1] <= step:
+            self._start(len(self._starts))
+        epoch = bisect_right(self._starts, step) - 1
+        planned, position = self._epoch(epoch), step - self._starts[epoch]
+        start = int(planned.ends[position - 1]) if position else 0
+        examples = planned.order[start : int(planned.ends[position])]
+        return PlannedStep(step, epoch, tuple(examples.tolist()))
+
+    def _start(self, epoch: int) -> int:
+        """The first step of an epoch."""
+        while len(self._starts) <= epoch:
+            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1).ends))
+        return self._starts[epoch]
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        if epoch not in self._cache:
+            order = permutation(len(self.costs), self.seed, epoch)
+            while len(self._cache) >= KEPT_EPOCHS:
+                del self._cache[next(iter(self._cache))]
+            self._cache[epoch] = _Epoch(order, cut(self.costs[order], self.batch_size))
+        return self._cache[epoch]
+
+
+def permutation(count: int, seed: int, epoch: int) -> Integers:
+    """The order of ``count`` examples in one epoch, int64 [count].
+
+    Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output is fixed for
+    good, unlike that of ``Generator.permutation``, which may change between releases of numpy.
+    """
+    key = np.frombuffer(hashlib.sha256(f"{seed}\norder\n{epoch}".encode()).digest()[:16], dtype="<u8").astype(np.uint64)
+    numbers = np.random.Philox(key=key).random_raw(count)
+    return np.argsort(numbers, kind="stable").astype(np.int64)
+
+
+def cut(costs: Integers, batch_size: int) -> Integers:
+    """Where every step ends, greedily: a step is full when its costs reach ``batch_size``. int64 [steps]."""
+    reached = np.cumsum(costs)
+    ends: list[int] = []
+    before = 0
+    while not ends or ends[-1] < len(costs):
+        end = min(int(np.searchsorted(reached, before + batch_size)) + 1, len(costs))
+        ends.append(end)
+        before = int(reached[end - 1])
+    return np.array(ends, dtype=np.int64)

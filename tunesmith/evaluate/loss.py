@@ -1,0 +1,73 @@
+"""Validation loss and token accuracy, for each source and for all together; no noise, no order, no randomness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.batch.assemble import Example, micro_batches
+from tunesmith.batch.threads import linear_threads
+from tunesmith.data.store import Store
+from tunesmith.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """loss: mean over targets, in nats. accuracy: share of targets with the highest logit. targets: how many."""
+
+    loss: float
+    accuracy: float
+    targets: int
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 700.0))
+
+
+@torch.no_grad()
+def validation_loss(
+    policy: Policy,
+    store: Store,
+    sources: Sequence[str],
+    tokens: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Score]:
+    """Score of every source by name, and of all under "all"; every message counts once.
+
+    tokens: largest micro-batch. progress: called with (examples done, examples in all).
+    """
+    policy.evaluate()
+    sums = {name: torch.zeros(3, dtype=torch.float64) for name in sources}
+    done = 0
+    for index, name in enumerate(sources):
+        numbers = [number for number in range(len(store)) if store.source[number] == index]
+        for batch in micro_batches(_examples(policy, store, numbers), "messages", tokens):
+            found = policy.log_probabilities(batch.to(policy.device))
+            sums[name] += torch.stack(
+                [
+                    -found.log_probability.double().sum(),
+                    found.correct.double().sum(),
+                    torch.tensor(float(batch.targets)),
+                ]
+            ).cpu()
+            done += len(set(batch.examples))
+            progress(done, len(store))
+    scores = {name: _score(values) for name, values in sums.items() if values[2] > 0}
+    scores["all"] = _score(torch.stack(list(sums.values())).sum(0))
+    return scores
+
+
+def _examples(policy: Policy, store: Store, numbers: Sequence[int]) -> list[Example]:
+    if policy.layout == "tree":
+        return [Example(number, store.tree(number)) for number in numbers]
+    return [
+        Example(number, thread.tree) for number in numbers for thread in linear_threads(store.tree(number), once=True)
+    ]
+
+
+def _score(sums: torch.Tensor) -> Score:
+    loss, correct, targets = sums.tolist()
+    return Score(loss / targets, correct / targets, int(targets))

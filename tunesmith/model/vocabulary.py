@@ -1,0 +1,45 @@
+"""Rows of the embedding and the head: as many as the tokens need, by a declared policy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from tunesmith.errors import RecipeError
+
+Resize = Literal["none", "exact"] | int
+
+
+def rows_needed(tokens: int, present: int, resize: Resize) -> int:
+    """How many rows the embedding gets for ``tokens`` token ids.
+
+    none: as many as there are (an error if tokens need more); exact: one a token, also fewer than before (dolly);
+    n: the number of tokens rounded up to a multiple of n, also fewer than before (Open-Assistant: 16).
+    """
+    if resize == "none":
+        if tokens > present:
+            raise RecipeError(
+                f"the tokenizer needs {tokens} embedding rows, the model has {present}",
+                where="model.resize",
+                advice="set it to exact, or to 16 to round up to a multiple of 16",
+            )
+        return present
+    if resize == "exact":
+        return tokens
+    return -(-tokens // resize) * resize
+
+
+def resize_vocabulary(model: nn.Module, tokens: int, resize: Resize, seed: int) -> tuple[int, int]:
+    """Resize embedding and head in place; returns rows (before, after).
+
+    New rows are drawn as the model draws fresh ones, from ``seed`` alone.
+    """
+    present = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    wanted = rows_needed(tokens, present, resize)
+    if wanted != present:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model.resize_token_embeddings(wanted, mean_resizing=False)  # type: ignore[operator]
+    return present, wanted

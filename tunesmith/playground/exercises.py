@@ -1,0 +1,185 @@
+"""Instructions with their one right answer (or set of right answers) in dolly's categories, for training and held out.
+
+What makes a held-out instruction new is the combination: a fact never asked for, a pair of values that never met in a
+passage, a list of a length never asked of that group, a thing never classified. `World.reserved` decides, so the two
+sides cannot meet whatever is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.evaluate.text_match import Check, ListOf, OneOf, check_to_json
+from tunesmith.playground.documents import remark
+from tunesmith.playground.facts import World
+from tunesmith.playground.scenes import Scenes
+
+COUNTS = {"two": 2, "three": 3, "four": 4}
+LIST_WORDINGS = ("Name {count} {phrase}.", "Give me a list of {count} {phrase}.", "I need {count} {phrase}.", "Think of {count} {phrase}.")
+SORT_WORDINGS = (
+    "Say for each of these what kind of {field} it is: {items}.",
+    "Sort these by kind of {field}: {items}.",
+    "Classify each of the following as {kinds}: {items}.",
+)
+ODD_WORDINGS = (
+    "Which one does not belong with the others: {items}?",
+    "Find the odd one out: {items}.",
+    "One of these is of another kind. Which one? {items}",
+)
+SUMMARY_WORDINGS = (
+    "Summarise the passage in one sentence.",
+    "Give a short summary of the text.",
+    "What happened? Answer in one sentence.",
+    "Sum up the text in one sentence.",
+)
+FIELDS = {"animal": "kind of animal", "food": "kind of food"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """One record with dolly's fields, and the check that decides whether a reply is right."""
+
+    instruction: str
+    response: str
+    category: str
+    check: Check
+    context: str = ""
+
+    def record(self) -> dict[str, str]:
+        """The row of a training file."""
+        return {
+            "instruction": self.instruction,
+            "context": self.context,
+            "response": self.response,
+            "category": self.category,
+        }
+
+    def checked_record(self) -> dict[str, Any]:
+        """The row of the held-out file: the record and its check."""
+        return {**self.record(), "check": check_to_json(self.check)}
+
+
+def open_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """A fact of the world; held out are facts that no training question ever touches, in any wording."""
+    world = scenes.world
+    facts = [
+        (relation, subject)
+        for relation in world.relations
+        for subject in relation.values
+        if world.reserved("fact", relation.name, subject) == held_out
+    ]
+    relation, subject = rng.choice(facts)
+    value = relation.values[subject]
+    answer = world.fill(relation.answer, subject, value)
+    return Exercise(world.fill(rng.choice(relation.questions), subject, value), answer, "open_qa", OneOf((answer,)))
+
+
+def closed_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """A question whose answer stands in the passage."""
+    passage = scenes.draw(rng, rng.choice(scenes.scenes), held_out=held_out)
+    question = rng.choice(passage.scene.questions)
+    answer = passage.fill(question.answer)
+    return Exercise(passage.fill(rng.choice(question.wordings)), answer, "closed_qa", OneOf((answer,)), passage.text)
+
+
+def extraction(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """Names, goods or dates out of a passage, in a fixed layout."""
+    passage = scenes.draw(rng, rng.choice([scene for scene in scenes.scenes if scene.extractions]), held_out=held_out)
+    wanted = rng.choice(passage.scene.extractions)
+    answer = passage.fill(wanted.answer)
+    lines = tuple(line[2:] for line in answer.split("\n") if line.startswith("- "))
+    check: Check = ListOf(len(lines), lines) if lines else OneOf((answer,))
+    return Exercise(rng.choice(wanted.wordings), answer, "information_extraction", check, passage.text)
+
+
+def summary(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """The main points of a passage in one sentence."""
+    passage = scenes.draw(rng, rng.choice(scenes.scenes), held_out=held_out)
+    answer = passage.fill(passage.scene.summary)
+    return Exercise(rng.choice(SUMMARY_WORDINGS), answer, "summarization", OneOf((answer,)), passage.text)
+
+
+def brainstorm(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """So many members of a group; held out are lengths that were never asked of that group."""
+    world = scenes.world
+    pairs = [
+        (group, word)
+        for group in world.groups
+        for word, count in COUNTS.items()
+        if count <= len(group.members) and world.reserved("list", group.phrase, word) == held_out
+    ]
+    group, word = rng.choice(pairs)
+    members = rng.sample(group.members, COUNTS[word])
+    instruction = rng.choice(LIST_WORDINGS).format(count=word, phrase=group.phrase)
+    answer = "\n".join(f"- {member}" for member in members)
+    return Exercise(instruction, answer, "brainstorming", ListOf(COUNTS[word], group.members))
+
+
+def classification(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """The kind of a remark, the kinds of some things, or the one thing that is of another kind."""
+    return rng.choice((_mood, _sorting, _odd_one))(scenes, rng, held_out)
+
+
+def _mood(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    mood = rng.choice(tuple(scenes.remarks.answers))
+    text = remark(scenes, rng, mood, held_out=held_out)
+    answer = scenes.remarks.answers[mood]
+    return Exercise(rng.choice(scenes.remarks.wordings), answer, "classification", OneOf((answer,)), text)
+
+
+def _kinds(world: World, field: str, held_out: bool) -> dict[str, list[str]]:
+    """Kind -> things of the asked side. Held out, every kind has things that training never classifies."""
+    kinds: dict[str, list[str]] = {}
+    for index, (thing, kind) in enumerate(sorted(world.relation(FIELDS[field]).values.items(), key=lambda fact: fact[::-1])):
+        if (index % 3 == world.seed % 3) == held_out:
+            kinds.setdefault(kind, []).append(thing)
+    return kinds
+
+
+def _sorting(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    field = rng.choice(tuple(FIELDS))
+    kinds = _kinds(scenes.world, field, held_out)
+    asked = rng.sample(tuple(kinds), rng.randrange(2, 4))
+    things = [rng.choice(kinds[kind]) for kind in asked]
+    answer = "\n".join(f"- {thing}: {kind}" for thing, kind in zip(things, asked, strict=True))
+    instruction = rng.choice(SORT_WORDINGS).format(field=field, items=", ".join(things), kinds=" or ".join(sorted(kinds)))
+    return Exercise(instruction, answer, "classification", OneOf((answer,)))
+
+
+def _odd_one(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    kinds = _kinds(scenes.world, rng.choice(tuple(FIELDS)), held_out)
+    common, other = rng.sample(tuple(kinds), 2)
+    odd = rng.choice(kinds[other])
+    things = [*rng.sample(kinds[common], 2), odd]
+    rng.shuffle(things)
+    answer = f"The odd one out is {odd}."
+    return Exercise(rng.choice(ODD_WORDINGS).format(items=", ".join(things)), answer, "classification", OneOf((answer,)))
+
+
+MAKERS: dict[str, Callable[[Scenes, random.Random, bool], Exercise]] = {
+    "open_qa": open_question,
+    "closed_qa": closed_question,
+    "classification": classification,
+    "information_extraction": extraction,
+    "summarization": summary,
+    "brainstorming": brainstorm,
+}
+
+
+def write_exercises(scenes: Scenes, rng: random.Random, counts: dict[str, int], *, held_out: bool) -> list[Exercise]:
+    """``counts`` different exercises of each category, in random order; instruction and context never occur twice."""
+    found: dict[tuple[str, ...], Exercise] = {}
+    for category, count in counts.items():
+        wanted = len(found) + count
+        tries = 0
+        while len(found) < wanted and tries < 20 * count:
+            exercise = MAKERS[category](scenes, rng, held_out)
+            reply = "" if held_out else exercise.response  # training may show several lists for one instruction
+            found.setdefault((exercise.instruction, exercise.context, reply), exercise)
+            tries += 1
+    exercises = list(found.values())
+    rng.shuffle(exercises)
+    return exercises

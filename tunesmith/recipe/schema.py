@@ -1,0 +1,232 @@
+"""The recipe: one YAML file is one run. Here (and for `train` in training.py) are all its keys.
+
+`tunesmith schema` prints them for editors, `tunesmith show RECIPE` the values of one recipe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
+from tunesmith.recipe.training import AdamW, Constant, Cosine, Linear, Logarithmic, Muon, Sft, Train
+
+__all__ = [
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Data",
+    "Linear",
+    "Logarithmic",
+    "Model",
+    "Muon",
+    "Recipe",
+    "Run",
+    "Sampling",
+    "Sft",
+    "Source",
+    "Text",
+    "Train",
+]
+
+Switch = bool | int | float | str
+ReaderOption = Switch | None | Annotated[tuple[str, ...], Field(strict=False)]
+
+DATA_SUFFIXES = (".gz", ".zst", ".jsonl", ".json", ".parquet", ".csv", ".txt", ".trees")
+
+
+class Model(Section):
+    """The base model, its tokenizer and what is changed about it."""
+
+    path: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="base model: a directory or a hub name; excludes init"
+    )
+    revision: str | None = Field(default=None, description="commit, tag or branch of path on the hub")
+    init: Mapping[Name, JsonValue] | None = Field(
+        default=None,
+        description="train from random weights: architecture (a transformers model_type such as gpt_neox or llama), "
+        "and the sizes of its configuration, passed through; excludes path",
+    )
+    tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="tokenizer: a directory or a hub name; null: path"
+    )
+    resize: Literal["none", "exact"] | Count = Field(
+        default="none",
+        description="rows of the embedding: none (leave, grow only if tokens need it), exact (one row a token), "
+        "or n (round the number of tokens up to a multiple of n)",
+    )
+    residual_dropout: Share = Field(default=0.0, description="dropout on the output of every attention and every MLP")
+    residual_dropout_shape: Literal["uniform", "rising"] = Field(
+        default="uniform",
+        description="uniform: the same in every layer; rising: from 0 in the first to the full in the last",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="number format of the computation"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="compute activations twice instead of keeping them")
+    layout: Literal["auto", "tree", "threads"] = Field(
+        default="auto",
+        description="tree: shared messages computed once; threads: one row a thread; auto: the self-test decides",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _one_origin(self))
+
+
+class Text(Section):
+    """How a tree of messages becomes tokens."""
+
+    format: Literal["dolly", "oasst", "tulu", "alpaca", "chatml", "plain"] = Field(description="prompt format")
+    options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
+    max_length: Annotated[int, Field(gt=1)] = Field(description="longest thread in tokens")
+    truncation: Literal["drop", "right", "error"] = Field(
+        default="drop", description="a longer thread is dropped, cut on the right (and counted), or an error"
+    )
+
+
+class Source(Section):
+    """One source of rows."""
+
+    name: Name = Field(description="name in counts and reports; default: taken from path")
+    path: Annotated[str, Field(min_length=1)] = Field(description="a file, a directory or a hub name")
+    split: str | None = Field(default=None, description="split of a hub data set, such as train")
+    reader: Literal["dolly", "messages", "oasst", "alpaca"] = Field(description="what a row looks like")
+    fields: Mapping[Name, str] = Field(
+        default_factory=dict, description="name that the reader expects: name of that column in the data"
+    )
+    options: Mapping[Name, ReaderOption] = Field(default_factory=dict, description="switches of that reader")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """A source without a name gets that of its file or hub repository."""
+        if not isinstance(given, dict) or given.get("name") is not None:
+            return given
+        return {**given, "name": name_of(str(given.get("path")))}
+
+
+class Data(Section):
+    """What is trained on and what is held back."""
+
+    sources: Annotated[tuple[Source, ...], Field(strict=False)] = Field(min_length=1, description="sources of rows")
+    validation: Number | Share = Field(
+        default=0, description="held back for evaluation: a number of trees (200) or a share (0.05)"
+    )
+    validation_sources: Annotated[tuple[Source, ...], Field(strict=False)] = Field(
+        default=(), description="sources used for evaluation only, instead of holding some back"
+    )
+    cache: str | None = Field(default=None, description="directory of tokenised data; null: the user's cache directory")
+    workers: Number | None = Field(default=None, description="processes that tokenise; null: by cores")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _distinct_sources(self))
+
+
+class Sampling(Section):
+    """How replies are drawn: the defaults of chat and of the exported model."""
+
+    do_sample: bool = Field(default=True, description="draw; false: always the most probable token")
+    temperature: Positive = Field(default=1.0, description="below 1 is bolder, above 1 more varied")
+    top_k: Number = Field(default=0, description="only the k most probable tokens; 0: all")
+    top_p: Mass = Field(default=1.0, description="only the smallest set of tokens of that probability")
+    typical_p: Mass = Field(default=1.0, description="the same, tokens nearest to the entropy first")
+    repetition_penalty: Positive = Field(default=1.0, description="above 1 makes used tokens less likely")
+    min_new_tokens: Number = Field(default=0, description="no end before so many tokens")
+    max_new_tokens: Count = Field(default=256, description="end after so many tokens")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _fewest_below_most(self))
+
+
+class Run(Section):
+    """Where a run lives and who else is told."""
+
+    directory: Annotated[str, Field(min_length=1)] = Field(
+        default="runs/{name}", description="directory of the run; {name} stands for the recipe's name"
+    )
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = Field(
+        default=(), description="further places that get the metrics; metrics.jsonl is always written"
+    )
+
+
+class Recipe(Section):
+    """A Tunesmith recipe. Relative paths in it are relative to the current directory."""
+
+    name: Name = Field(description="name of the recipe and, by default, of the run's directory")
+    about: str = Field(default="", description="one line about it")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="origin of every random draw")
+    model: Model = Field(description="the base model, its tokenizer and what is changed about it")
+    text: Text = Field(description="how messages become tokens")
+    data: Data = Field(description="what is trained on and what is held back")
+    # With a second objective this becomes a union discriminated by `kind`, as optimizer and schedule are.
+    objective: Sft = Field(default=Sft(), description="what is optimised")
+    train: Train = Field(description="the loop")
+    sampling: Sampling = Field(default=Sampling(), description="how replies are drawn")
+    run: Run = Field(default=Run(), description="where the run lives and who else is told")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, across_sections(data=self.data, train=self.train))
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the run."""
+        return Path(self.run.directory.replace("{name}", self.name))
+
+
+def across_sections(*, data: Data | None, train: Train | None) -> Iterator[Problem]:
+    """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
+    if train and data and train.evaluate_every and not data.validation and not data.validation_sources:
+        yield Problem(
+            "train.evaluate_every",
+            "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to null",
+        )
+
+
+def _one_origin(model: Model) -> Iterator[Problem]:
+    """Weights come from one place, and there is a tokenizer."""
+    if model.path is None and model.init is None:
+        yield Problem("path", "no model: give path (a directory or a hub name) or init (random weights)")
+    if model.path is not None and model.init is not None:
+        yield Problem("init", f"excludes path ({model.path!r}); set one of the two to null")
+    if model.init is not None and model.tokenizer is None:
+        yield Problem("tokenizer", "missing; random weights (init) bring no tokenizer of their own")
+    if model.init is not None and not isinstance(model.init.get("architecture"), str):
+        yield Problem("init.architecture", "missing; name a transformers model_type, such as gpt_neox or llama")
+    if model.revision is not None and model.path is None:
+        yield Problem("revision", "belongs to path, which is not given; set it to null")
+    if model.dtype == "float16":
+        yield Problem("dtype", "float16 loses small gradients without loss scaling, which is not here; use bfloat16")
+
+
+def _fewest_below_most(sampling: Sampling) -> Iterator[Problem]:
+    if sampling.min_new_tokens > sampling.max_new_tokens:
+        yield Problem(
+            "min_new_tokens", f"{sampling.min_new_tokens} is above max_new_tokens ({sampling.max_new_tokens})"
+        )
+
+
+def _distinct_sources(data: Data) -> Iterator[Problem]:
+    """Names are unique, and validation data come from one place."""
+    for key, sources in (("sources", data.sources), ("validation_sources", data.validation_sources)):
+        names = [source.name for source in sources]
+        for index, name in enumerate(names):
+            if (first := names.index(name)) != index:
+                yield Problem(f"{key}.{index}.name", f"{name!r} is the name of {key}.{first} too; give it another")
+    if data.validation and data.validation_sources:
+        yield Problem("validation", "excludes validation_sources; set it to 0")
+
+
+def name_of(path: str) -> str:
+    """``data/dolly.jsonl.gz`` -> ``dolly``, ``OpenAssistant/oasst1`` -> ``oasst1``."""
+    name = Path(path).name
+    while name.endswith(DATA_SUFFIXES):
+        name = name[: name.rindex(".")]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:120] or "data"

@@ -1,0 +1,140 @@
+"""The keys of a recipe that say how training goes: objective, optimizer, schedule, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunesmith.recipe.section import Amount, Betas, Count, Number, Positive, Problem, Section, Share, refuse
+
+
+class Sft(Section):
+    """Supervised fine-tuning: the assistant's turns are learned."""
+
+    kind: Literal["sft"] = Field(default="sft", description="objective")
+    weighting: Literal["threads", "messages"] = Field(
+        default="messages",
+        description="threads: a shared turn counts once for every thread through it; messages: every turn counts once",
+    )
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = Field(default="adamw", description="optimizer")
+    betas: Betas = Field(
+        default=(0.9, 0.999), description="decay of the running means of gradient and squared gradient"
+    )
+    epsilon: Positive = Field(default=1e-8, description="added to the denominator")
+    weight_decay: Amount = Field(
+        default=0.0, description="share of a weight (times learning rate) taken away at each step"
+    )
+
+
+class Muon(Section):
+    """Orthogonalised momentum for matrices, AdamW for everything else (Jordan 2024)."""
+
+    kind: Literal["muon"] = Field(default="muon", description="optimizer")
+    momentum: Share = Field(default=0.95, description="decay of the running mean of the gradient of matrices")
+    weight_decay: Amount = Field(default=0.0, description="as in adamw, for all parameters")
+    betas: Betas = Field(default=(0.9, 0.95), description="AdamW part: decay of its running means")
+    epsilon: Positive = Field(default=1e-8, description="AdamW part: added to the denominator")
+    adamw_learning_rate: Positive | None = Field(
+        default=None, description="AdamW part: learning rate; null: learning_rate"
+    )
+
+
+class Constant(Section):
+    """Linear warm-up, then constant."""
+
+    kind: Literal["constant"] = Field(default="constant", description="schedule")
+    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
+
+
+class Linear(Section):
+    """Linear warm-up, then a straight line down."""
+
+    kind: Literal["linear"] = Field(default="linear", description="schedule")
+    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
+    warmup_ratio: Share | None = Field(default=None, description="the same as a share of all steps")
+    end: Amount = Field(default=0.0, description="learning rate at the last step")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _one_warmup(self))
+
+
+class Cosine(Section):
+    """Linear warm-up, then half a cosine down."""
+
+    kind: Literal["cosine"] = Field(default="cosine", description="schedule")
+    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
+    warmup_ratio: Share | None = Field(default=None, description="the same as a share of all steps")
+    end: Amount = Field(default=0.0, description="learning rate at the last step")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _one_warmup(self))
+
+
+class Logarithmic(Section):
+    """Warm-up by ln(t + 1) / ln(warmup_steps), as DeepSpeed's WarmupLR and WarmupDecayLR do."""
+
+    kind: Literal["logarithmic"] = Field(default="logarithmic", description="schedule")
+    warmup_steps: Annotated[int, Field(ge=2)] = Field(description="steps from 0 to the full rate")
+    decay: Literal["none", "linear"] = Field(default="none", description="afterwards constant, or a straight line to 0")
+    lag: bool = Field(
+        default=False,
+        description="as the DeepSpeed of 2023: the first step runs at the full rate, the others one step late",
+    )
+
+
+class Train(Section):
+    """The loop."""
+
+    epochs: Positive | None = Field(default=None, description="passes over the data; excludes steps")
+    steps: Count | None = Field(default=None, description="optimizer steps; excludes epochs")
+    batch_size: Count = Field(description="size of an optimizer step, over all processes, in units of batch_unit")
+    batch_unit: Literal["examples", "threads", "tokens"] = Field(
+        default="examples", description="what batch_size counts"
+    )
+    micro_batch_tokens: Count = Field(default=8192, description="tokens computed at once: memory, never the result")
+    learning_rate: Positive = Field(description="the highest learning rate of the schedule")
+    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")] = Field(default=AdamW(), description="optimizer")
+    schedule: Annotated[Constant | Linear | Cosine | Logarithmic, Field(discriminator="kind")] = Field(
+        default=Constant(), description="learning rate over the steps"
+    )
+    clip: Positive | None = Field(default=1.0, description="largest norm of the gradient; null: no limit")
+    evaluate_every: Count | None = Field(default=None, description="steps between evaluations; null: never")
+    save_every: Count | None = Field(default=None, description="steps between checkpoints; null: only at the end")
+    log_every: Count | None = Field(
+        default=10, description="steps between lines on the screen; the record has every step"
+    )
+    keep: Count = Field(default=2, description="checkpoints kept; the last and the best always are")
+    threads: Count | None = Field(default=None, description="CPU threads; null: PyTorch decides")
+    stop_after: Count | None = Field(
+        default=None, description="save and stop at this step of the plan, for trials and tests"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _reachable(self))
+
+
+def _one_warmup(schedule: Linear | Cosine) -> Iterator[Problem]:
+    if schedule.warmup_steps and schedule.warmup_ratio is not None:
+        yield Problem(
+            "warmup_ratio", f"excludes warmup_steps ({schedule.warmup_steps}); set one of the two to null or 0"
+        )
+
+
+def _reachable(train: Train) -> Iterator[Problem]:
+    """One length, and a schedule that fits into it."""
+    if train.epochs is None and train.steps is None:
+        yield Problem("epochs", "no length: give epochs or steps")
+    if train.epochs is not None and train.steps is not None:
+        yield Problem("steps", f"excludes epochs ({train.epochs:g}); set one of the two to null")
+    if isinstance(train.schedule, Linear | Cosine) and train.schedule.end > train.learning_rate:
+        yield Problem("schedule.end", f"{train.schedule.end:g} is above learning_rate ({train.learning_rate:g})")

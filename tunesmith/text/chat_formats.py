@@ -1,0 +1,203 @@
+"""Formats for conversations with many turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tunesmith.text.pieces import (
+    ALTERNATING,
+    TEMPLATE_FOOT,
+    TEMPLATE_TEXT,
+    TEMPLATE_TEXT_WITHOUT_CONTEXT,
+    Control,
+    Orders,
+    Parsed,
+    Piece,
+    Split,
+    Text,
+    order_objection,
+    read_reply,
+    template_head,
+    with_context,
+)
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tree import Message
+
+_OASST_ROLES = {"system": "<|system|>", "user": "<|prompter|>", "assistant": "<|assistant|>"}
+
+
+@dataclass(frozen=True, slots=True)
+class Oasst:
+    """The v2.5 format of Open-Assistant: role token, text, eos, and nothing between the turns.
+
+    foretell_next_role: after a reply and its eos the model also learns to write ``<|prompter|>``, as the original did.
+    train_system: a system message at the beginning is a target too; the original did so by accident of its mask.
+    context: what becomes of a passage that a turn refers to: ``keep`` puts it after the text, behind an empty line;
+    ``drop`` is what the original did.
+    Source: LAION-AI/Open-Assistant, ``custom_datasets/formatting.py`` and ``dialogue_collator.py``.
+    """
+
+    foretell_next_role: bool = True
+    train_system: bool = False
+    context: Literal["keep", "drop"] = "keep"
+
+    name: ClassVar[str] = "oasst"
+    controls: ClassVar[tuple[str, ...]] = (
+        "<|prompter|>",
+        "<|assistant|>",
+        "<|system|>",
+        "<|prefix_begin|>",
+        "<|prefix_end|>",
+    )
+    stops: ClassVar[tuple[str, ...]] = ("eos", "<|prompter|>")
+    orders: ClassVar[Orders] = ALTERNATING
+    continues: ClassVar[bool] = False
+
+    @property
+    def multi_turn(self) -> bool:
+        return True
+
+    @property
+    def opening(self) -> tuple[Piece, ...]:
+        return ()
+
+    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
+        return order_objection(self.orders, message, before)
+
+    def split(self, message: Message, before: Sequence[Message]) -> Split:
+        role = Control(_OASST_ROLES[message.role])
+        said = (Text(with_context(message, self.context)), Control("eos"))
+        if message.role == "assistant" or (message.role == "system" and self.train_system):
+            return Split((role,), said)
+        if message.role == "user" and before:
+            foretold = self.train_system if before[-1].role == "system" else self.foretell_next_role
+            return Split((role, *said), foretold=int(foretold))
+        return Split((role, *said))
+
+    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
+        return read_reply(ids, tokenizer, self.stops, self.continues)
+
+    def chat_template(self) -> str:
+        return (
+            f"{template_head(self.orders, self.name)}"
+            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            f"{{{{ {_OASST_ROLES}[message['role']] + text + eos_token }}}}"
+            f"{TEMPLATE_FOOT}"
+            "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tulu:
+    """The format of Tulu: role lines in plain text, contents stripped, a reply ends with eos and a line break.
+
+    The line break after eos belongs to the turn that follows, so there is none at the end of a conversation. Every order
+    of users and assistants is allowed. A role line is never a target.
+    bos: begin with the tokenizer's bos token, where it has one.
+    foretell_line_break: after a reply that is followed by another turn, the line break is a target (EasyLM trains it,
+    open-instruct does not). context: as in ``Oasst``.
+    Source: hamishivi/EasyLM, ``data.py``.
+    """
+
+    bos: bool = True
+    foretell_line_break: bool = False
+    context: Literal["keep", "drop"] = "keep"
+
+    name: ClassVar[str] = "tulu"
+    controls: ClassVar[tuple[str, ...]] = ()
+    stops: ClassVar[tuple[str, ...]] = ("eos",)
+    orders: ClassVar[Orders] = {
+        None: ("system", "user", "assistant"),
+        "system": ("user", "assistant"),
+        "user": ("user", "assistant"),
+        "assistant": ("user", "assistant"),
+    }
+    continues: ClassVar[bool] = True
+
+    @property
+    def multi_turn(self) -> bool:
+        return True
+
+    @property
+    def opening(self) -> tuple[Piece, ...]:
+        return (Control("bos", optional=True),) if self.bos else ()
+
+    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
+        return order_objection(self.orders, message, before)
+
+    def split(self, message: Message, before: Sequence[Message]) -> Split:
+        said = with_context(message, self.context).strip()
+        after_reply = bool(before) and before[-1].role == "assistant"
+        start: tuple[Piece, ...] = self.opening if not before else (Text("\n"),) if after_reply else ()
+        foretold = int(after_reply and self.foretell_line_break)
+        if message.role == "assistant":
+            return Split((*start, Text("<|assistant|>\n")), (Text(said), Control("eos")), foretold)
+        return Split((*start, Text(f"<|{message.role}|>\n{said}\n")), (), foretold)
+
+    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
+        return read_reply(ids, tokenizer, self.stops, self.continues)
+
+    def chat_template(self) -> str:
+        opening = "{{ bos_token if bos_token else '' }}" if self.bos else ""
+        return (
+            f"{opening}{template_head(self.orders, self.name)}"
+            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            "{{ ('\\n' if state.previous == 'assistant' else '') + '<|' + message['role'] + '|>\\n' + text | trim }}"
+            "{{ eos_token if message['role'] == 'assistant' else '\\n' }}"
+            f"{TEMPLATE_FOOT}"
+            "{%- if add_generation_prompt -%}"
+            "{{ ('\\n' if state.previous == 'assistant' else '') + '<|assistant|>\\n' }}"
+            "{%- endif -%}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chatml:
+    """ChatML: ``<|im_start|>role``, line break, text, ``<|im_end|>``, and a line break between turns.
+
+    bos: begin with the tokenizer's bos token, where it has one. context: as in ``Oasst``.
+    """
+
+    bos: bool = False
+    context: Literal["keep", "drop"] = "keep"
+
+    name: ClassVar[str] = "chatml"
+    controls: ClassVar[tuple[str, ...]] = ("<|im_start|>", "<|im_end|>")
+    stops: ClassVar[tuple[str, ...]] = ("<|im_end|>",)
+    orders: ClassVar[Orders] = ALTERNATING
+    continues: ClassVar[bool] = True
+
+    @property
+    def multi_turn(self) -> bool:
+        return True
+
+    @property
+    def opening(self) -> tuple[Piece, ...]:
+        return (Control("bos", optional=True),) if self.bos else ()
+
+    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
+        return order_objection(self.orders, message, before)
+
+    def split(self, message: Message, before: Sequence[Message]) -> Split:
+        start: tuple[Piece, ...] = (Text("\n"),) if before else self.opening
+        said = with_context(message, self.context)
+        if message.role == "assistant":
+            return Split((*start, Control("<|im_start|>"), Text("assistant\n")), (Text(said), Control("<|im_end|>")))
+        return Split((*start, Control("<|im_start|>"), Text(f"{message.role}\n{said}"), Control("<|im_end|>")))
+
+    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
+        return read_reply(ids, tokenizer, self.stops, self.continues)
+
+    def chat_template(self) -> str:
+        opening = "{{ bos_token if bos_token else '' }}" if self.bos else ""
+        return (
+            f"{opening}{template_head(self.orders, self.name)}"
+            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            "{{ ('\\n' if state.previous else '') + '<|im_start|>' + message['role'] + '\\n' + text + '<|im_end|>' }}"
+            f"{TEMPLATE_FOOT}"
+            "{%- if add_generation_prompt -%}"
+            "{{ ('\\n' if state.previous else '') + '<|im_start|>assistant\\n' }}"
+            "{%- endif -%}"
+        )

@@ -1,0 +1,139 @@
+"""A tokenizer as data: the content of tokenizer.json, read from disk or hub, and the changes made to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+from tunesmith.errors import DataError, MissingInputError
+
+MAIN = "tokenizer.json"
+NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # the later one wins
+SYMBOLS = ("bos", "eos", "pad", "unk")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The content of tokenizer.json, and how the tokens bos, eos, pad and unk are called (those that there are)."""
+
+    content: Mapping[str, Any]
+    symbols: Mapping[str, str]
+    place: str
+
+    @property
+    def added(self) -> list[dict[str, Any]]:
+        """The added tokens, lowest id first."""
+        return sorted(self.content.get("added_tokens") or (), key=lambda token: int(token["id"]))
+
+    def vocabulary(self) -> dict[str, int]:
+        """Every token of the model and every added token with its id."""
+        pieces = self.content["model"]["vocab"]
+        if isinstance(pieces, Mapping):
+            found = dict(pieces)
+        else:
+            found = {piece: index for index, (piece, _) in reversed(list(enumerate(pieces)))}
+        return found | {token["content"]: token["id"] for token in self.added}
+
+
+def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
+    """The directory that holds tokenizer.json: a directory on disk, or the local copy of a hub repository."""
+    directory = Path(path_or_hub_name).expanduser()
+    if directory.is_dir():
+        return directory
+    looks_like_path = path_or_hub_name.startswith((".", "/", "~")) or path_or_hub_name.count("/") != 1
+    advice = "give a directory that holds tokenizer.json, or a hub name like owner/model"
+    if looks_like_path:
+        raise MissingInputError("no such directory", where=path_or_hub_name, advice=advice)
+    try:
+        return Path(snapshot_download(path_or_hub_name, revision=revision, allow_patterns=[MAIN, *NAMES]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        what = "neither a directory nor a hub repository that can be reached"
+        raise MissingInputError(f"{what} ({type(error).__name__})", where=path_or_hub_name, advice=advice) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingInputError(f"cannot be read: {error.strerror}", where=path) from error
+    except ValueError as error:
+        raise DataError(f"not valid JSON: {error}", where=path, advice="fetch the tokenizer again") from error
+    if not isinstance(content, dict):
+        raise DataError("not a JSON object", where=path, advice="fetch the tokenizer again")
+    return content
+
+
+def read_definition(directory: Path) -> Definition:
+    """Read tokenizer.json and the names of its special tokens. Raises MissingInputError, DataError."""
+    main = directory / MAIN
+    if not main.is_file():
+        advice = "save the tokenizer in the fast format (tokenizer.json); other formats are not read"
+        raise MissingInputError(f"holds no {MAIN}", where=directory, advice=advice)
+    content = _read(main)
+    model = content.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list) or not model["vocab"]:
+        raise DataError("a tokenizer without a vocabulary", where=main, advice="fetch the tokenizer again")
+    symbols: dict[str, str] = {}
+    for name in NAMES:
+        settings = _read(directory / name) if (directory / name).is_file() else {}
+        for symbol in SYMBOLS:
+            value = settings.get(f"{symbol}_token")
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str) and text:
+                symbols[symbol] = text
+    return Definition(content, symbols, str(main))
+
+
+def with_controls(definition: Definition, controls: Sequence[str]) -> Definition:
+    """Add the missing ``controls`` at the next ids, in the order given; those that are there keep their ids."""
+    known = definition.vocabulary()
+    highest = max(known.values())
+    added = {token["content"]: token for token in definition.added}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for name in controls:
+        if name not in known:
+            known[name] = highest = highest + 1
+        added[name] = {**flags, **added.get(name, {}), "id": known[name], "content": name, "special": True}
+    tokens = sorted(added.values(), key=lambda token: int(token["id"]))
+    return Definition({**definition.content, "added_tokens": tokens}, definition.symbols, definition.place)
+
+
+def as_encoder(definition: Definition, controls: frozenset[str], *, continuing: bool) -> dict[str, Any]:
+    """The content of a tokenizer for text: no post-processor, no truncation, no random merges, every control special.
+
+    continuing: the text goes on where other text stopped, so no space is put in front of it, and none is taken away
+    from the front when decoding.
+    """
+    content = dict(definition.content)
+    content.update(post_processor=None, truncation=None, padding=None)
+    content["model"] = {**content["model"], **({"dropout": None} if "dropout" in content["model"] else {})}
+    content["added_tokens"] = [{**token, "special": token["content"] in controls} for token in definition.added]
+    if continuing:
+        for part in ("normalizer", "pre_tokenizer", "decoder"):
+            content[part] = _without_front(content.get(part))
+    return content
+
+
+def _without_front(part: Any) -> Any:
+    """A normalizer, pre-tokenizer or decoder that neither adds nor removes a space at the front."""
+    if not isinstance(part, dict):
+        return part
+    kind, inner = part.get("type"), {"normalizers", "pretokenizers", "decoders"} & part.keys()
+    if kind == "Sequence" and inner:
+        key = inner.pop()
+        return {**part, key: [kept for item in part[key] if (kept := _without_front(item)) is not None]}
+    if kind == "Prepend":
+        return None
+    if kind == "Strip" and "start" in part:  # the decoder of that name; the normalizer has strip_left
+        return {**part, "start": 0}
+    if kind == "Metaspace":
+        return {key: value for key, value in part.items() if key != "add_prefix_space"} | {"prepend_scheme": "never"}
+    if kind == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    return part

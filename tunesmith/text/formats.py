@@ -1,0 +1,49 @@
+"""The prompt formats by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tunesmith.errors import RecipeError
+from tunesmith.text.chat_formats import Chatml, Oasst, Tulu
+from tunesmith.text.instruction_formats import Alpaca, Dolly, Plain
+from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split, Text
+
+__all__ = ["FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
+
+FORMATS: dict[str, type[Dolly] | type[Oasst] | type[Tulu] | type[Alpaca] | type[Chatml] | type[Plain]] = {
+    "dolly": Dolly,
+    "oasst": Oasst,
+    "tulu": Tulu,
+    "alpaca": Alpaca,
+    "chatml": Chatml,
+    "plain": Plain,
+}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Advice that names the most similar of the known names, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}" if known else "leave it out"
+
+
+def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
+    """A format from its name and options. Raises RecipeError for an unknown name, option or value."""
+    if name not in FORMATS:
+        raise RecipeError(f"unknown prompt format {name!r}", advice=_nearest(name, list(FORMATS)))
+    kind = FORMATS[name]
+    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
+    for option, value in (options or {}).items():
+        if option not in types:
+            advice = _nearest(option, list(types))
+            raise RecipeError(f"prompt format {name!r} has no option {option!r}", advice=advice)
+        allowed = get_args(types[option]) if get_origin(types[option]) is Literal else (False, True)
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
+            advice = "use " + " or ".join("true" if x is True else "false" if x is False else repr(x) for x in allowed)
+            raise RecipeError(f"option {option!r} of prompt format {name!r} cannot be {value!r}", advice=advice)
+    return kind(**dict(options or {}))

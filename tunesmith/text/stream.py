@@ -1,0 +1,57 @@
+"""Decoding while tokens arrive: only whole characters come out, and together they are the full decode."""
+
+from __future__ import annotations
+
+from tunesmith.text.tokenizer import Tokenizer
+
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+_PATIENCE = 8  # pending tokens before a clean place to cut is looked for; a character has at most 4 bytes
+
+
+class StreamDecoder:
+    """``push`` every token, then ``finish``; the pieces joined equal ``tokenizer.decode`` of all of them.
+
+    The tokens of the last piece stay as context, because how a token reads may depend on the one before it. Tokens of
+    a run of single bytes are held back until the run ends: whether such a run is valid shows only then.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, continuing: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._continuing = continuing
+        self._bytes = tokenizer.byte_tokens()
+        self._context: list[int] = []
+        self._context_length = 0
+        self._pending: list[int] = []
+
+    def push(self, token: int) -> str:
+        """Take one token; returns the text that has become certain, often empty. Control tokens leave no trace."""
+        if self._tokenizer.is_control(token):
+            return ""
+        self._pending.append(token)
+        if token in self._bytes:
+            return ""
+        text = self._decode(self._pending)
+        if self._bytes or not text.endswith(_BROKEN):
+            return self._emit(len(self._pending), text)
+        if len(self._pending) < _PATIENCE:
+            return ""
+        for end in range(len(self._pending) - 4, len(self._pending) - 8, -1):
+            head = self._decode(self._pending[:end])
+            tail = self._tokenizer.decode(self._pending[end:], continuing=True)
+            if head + tail == text:
+                return self._emit(end, head)
+        return ""
+
+    def finish(self) -> str:
+        """The text that was held back."""
+        return self._emit(len(self._pending), self._decode(self._pending)) if self._pending else ""
+
+    def _decode(self, ids: list[int]) -> str:
+        """The text of ``ids`` after the context."""
+        return self._tokenizer.decode(self._context + ids, continuing=self._continuing)[self._context_length :]
+
+    def _emit(self, count: int, text: str) -> str:
+        self._context, self._pending = self._pending[:count], self._pending[count:]
+        # From now on the context is itself what decoding starts with, and its own text is cut off again.
+        self._context_length = len(self._tokenizer.decode(self._context, continuing=self._continuing))
+        return text

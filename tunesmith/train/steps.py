@@ -1,0 +1,66 @@
+"""Steps from demonstrations: the plan says which examples, the store has their tokens, this makes the micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tunesmith.batch.assemble import Example, Weighting, micro_batches
+from tunesmith.batch.layout import Batch
+from tunesmith.batch.threads import linear_threads
+from tunesmith.data.plan import Plan
+from tunesmith.data.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """number: 0-based. examples: the numbers of all examples of the step, over all processes. batches: this process's share."""
+
+    number: int
+    epoch: int
+    examples: tuple[int, ...]
+    batches: tuple[Batch, ...]
+
+
+def noise_seed(seed: int, epoch: int, example: int) -> int:
+    """The seed of an example's noise in an epoch: a formula, so it is the same after a resume and in any process."""
+    digest = hashlib.blake2b(f"{seed}/noise/{epoch}/{example}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationSteps:
+    """``steps[s]`` for every s in range(len(steps)), in any order, without state.
+
+    as_threads: cut trees into threads, for a policy that cannot read the tree layout.
+    tokens: largest micro-batch. rank, processes: which share of each step this process takes.
+    """
+
+    plan: Plan
+    store: Store
+    weighting: Weighting
+    tokens: int
+    seed: int
+    as_threads: bool = False
+    rank: int = 0
+    processes: int = 1
+
+    def __len__(self) -> int:
+        return self.plan.total_steps
+
+    def __getitem__(self, number: int) -> Step:
+        planned = self.plan.step(number)
+        mine = planned.examples[self.rank :: self.processes]
+        examples = [example for n in mine for example in self._examples(planned.epoch, n)]
+        batches = tuple(micro_batches(examples, self.weighting, self.tokens))
+        return Step(number, planned.epoch, planned.examples, batches)
+
+    def _examples(self, epoch: int, number: int) -> Iterator[Example]:
+        tree = self.store.tree(number)
+        seed = noise_seed(self.seed, epoch, number)
+        if self.as_threads:
+            once = self.weighting == "messages"
+            yield from (Example(number, thread.tree, seed) for thread in linear_threads(tree, once=once))
+        else:
+            yield Example(number, tree, seed)
