@@ -43,7 +43,9 @@ def test_what_lies_above_wins(lower: str, upper: str, result: object) -> None:
     assert merged(lower, upper) == result
 
 
-@pytest.mark.parametrize(("lower", "upper"), [("{a: 1}", "{a+: [1]}"), ("{a: [1]}", "{a+: 1}"), ("{a: {}}", "{a+: [1]}")])
+@pytest.mark.parametrize(
+    ("lower", "upper"), [("{a: 1}", "{a+: [1]}"), ("{a: [1]}", "{a+: 1}"), ("{a: {}}", "{a+: [1]}")]
+)
 def test_only_a_list_is_appended_to_a_list(lower: str, upper: str) -> None:
     with pytest.raises(RecipeFaults, match=r"^1\.yaml:1 a\+: "):
         merged(lower, upper)
@@ -72,7 +74,9 @@ def test_a_file_may_extend_a_built_in_recipe(tmp_path: Path) -> None:
     assert plain(Shelf().get(str(tmp_path / "a.yaml")).content)["text"]["format"] == "dolly"
 
 
-@pytest.mark.parametrize("files", [{"a": "extends: a.yaml"}, {"a": "extends: b.yaml", "b": "extends: [c.yaml]", "c": "extends: a.yaml"}])
+@pytest.mark.parametrize(
+    "files", [{"a": "extends: a.yaml"}, {"a": "extends: b.yaml", "b": "extends: [c.yaml]", "c": "extends: a.yaml"}]
+)
 def test_a_circle_is_an_error_that_shows_it(tmp_path: Path, files: dict[str, str]) -> None:
     write(tmp_path, **files)
     circle = " -> ".join(f"{name}.yaml" for name in [*files, "a"])
@@ -118,6 +122,8 @@ def test_a_directory_is_no_recipe(tmp_path: Path) -> None:
         Shelf().get(f"{tmp_path}/")
 
 
-@pytest.mark.parametrize(("word", "file"), [("a.yaml", True), ("a.yml", True), ("./a", True), ("a", False), ("a.b", False)])
+@pytest.mark.parametrize(
+    ("word", "file"), [("a.yaml", True), ("a.yml", True), ("./a", True), ("a", False), ("a.b", False)]
+)
 def test_a_word_means_a_file_by_its_look(word: str, file: bool) -> None:
     assert is_file(word) is file

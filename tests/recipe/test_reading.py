@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,10 @@ def test_what_is_no_recipe_is_one_clear_line(text: str, message: str) -> None:
 def test_all_repeated_keys_are_reported_together() -> None:
     with pytest.raises(RecipeFaults) as caught:
         read_text("a: 1\na: 2\nb: 1\nb: 2\n", "x")
-    assert str(caught.value).splitlines() == ["x:2 a: appears twice, first in line 1", "x:4 b: appears twice, first in line 3"]
+    assert str(caught.value).splitlines() == [
+        "x:2 a: appears twice, first in line 1",
+        "x:4 b: appears twice, first in line 3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_all_repeated_keys_are_reported_together() -> None:
 def test_a_file_that_is_no_recipe_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
-    with pytest.raises(RecipeFaults, match="x.yaml") as caught:
+    with pytest.raises(RecipeFaults, match=r"x\.yaml") as caught:
         read_file(path, "x.yaml")
     assert message in str(caught.value)
 
@@ -134,7 +138,5 @@ def test_a_file_that_cannot_be_read_is_missing_input(tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="ab:-[]{}&*!|>'\"#%@`,?~ \n\t01.e", max_size=60)))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(RecipeFaults):
         plain(read_text(text, "x"))
-    except RecipeFaults as error:
-        assert error.faults

@@ -26,30 +26,22 @@ class Example:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Segments:
-    ancestors: tuple[tuple[int, ...], ...]
-    first_position: Integers
-    until: Integers
+def _ancestors(segments: NDArray[np.int32]) -> list[tuple[int, ...]]:
+    """For every segment the segments above it, root first."""
+    found: list[tuple[int, ...]] = []
+    for parent in segments[:, 2].tolist():
+        found.append((*found[parent], parent) if parent >= 0 else ())
+    return found
 
 
-def _segments(segments: NDArray[np.int32]) -> _Segments:
-    """Ancestors, first position and end of subtree of every segment of one tree, counted from the tree's first token."""
-    count = len(segments)
-    ancestors: list[tuple[int, ...]] = []
-    first_position = np.zeros(count, np.int64)
+def _until(segments: NDArray[np.int32]) -> Integers:
+    """For every segment the index at which its subtree ends."""
     until = segments[:, 1].astype(np.int64)
-    for index, (_, _, parent) in enumerate(segments.tolist()):
-        if parent < 0:
-            ancestors.append(())
-        else:
-            ancestors.append((*ancestors[parent], parent))
-            first_position[index] = first_position[parent] + segments[parent, 1] - segments[parent, 0]
-    for index in range(count - 1, -1, -1):
+    for index in range(len(segments) - 1, 0, -1):
         parent = int(segments[index, 2])
         if parent >= 0:
             until[parent] = max(until[parent], until[index])
-    return _Segments(tuple(ancestors), first_position, until)
+    return until
 
 
 def _targets(spans: NDArray[np.int32]) -> tuple[Integers, Integers, Integers]:
@@ -75,14 +67,12 @@ def assemble(examples: Sequence[Example], weighting: Weighting) -> Batch:
     tokens = owners = 0
     for example in examples:
         tree = example.tree
-        found = _segments(tree.segments)
         lengths = (tree.segments[:, 1] - tree.segments[:, 0]).astype(np.int64)
-        ancestors.extend(tuple(index + len(sizes) for index in path) for path in found.ancestors)
-        within = np.arange(len(tree.ids)) - np.repeat(tree.segments[:, 0].astype(np.int64), lengths)
-        positions.append(np.repeat(found.first_position, lengths) + within)
-        until.append(np.repeat(found.until, lengths) + tokens)
-        from_token, to_token, span = _targets(tree.spans)
+        ancestors.extend(tuple(index + len(sizes) for index in path) for path in _ancestors(tree.segments))
+        positions.append(tree.positions())
+        until.append(np.repeat(_until(tree.segments), lengths) + tokens)
         ids.append(tree.ids)
+        from_token, to_token, span = _targets(tree.spans)
         source.append(from_token + tokens)
         target.append(tree.ids[to_token])
         through = tree.spans[span, 4] if weighting == "threads" else np.ones(len(span))

@@ -16,6 +16,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.model.attention import register
 
+# Names of rotary settings that published configurations use and transformers still reads into rope_parameters.
+ROTARY = ("rotary_pct", "rotary_emb_base", "rope_theta", "partial_rotary_factor")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # Dropout comes from model.residual_dropout, whose noise belongs to the example; a model's own would depend on the batch.
 OWN_DROPOUT = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
@@ -91,7 +93,7 @@ def _configuration(architecture: str, sizes: Mapping[str, Any]) -> PretrainedCon
             where="model.init.architecture",
         )
     default = AutoConfig.for_model(architecture)
-    allowed = [*default.to_dict(), *default.attribute_map]
+    allowed = [*default.to_dict(), *default.attribute_map, *ROTARY]
     for key in sizes:
         if key not in allowed:
             raise RecipeError(f"{architecture} has no such size{_nearest(key, allowed)}", where=f"model.init.{key}")

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from tunesmith.playground.facts import Group, World, listed, sentence
 from tunesmith.playground.scenes import Scenes
 
+INVENTORIES = (
+    "on the list there were {items}. Once more: {items}.",
+    "the letter spoke of {items}. Yes, of {items}.",
+    "somebody called out {items}. Somebody else wrote down {items}.",
+    "first came {items}. In the same order, {items} went home.",
+)
+
 
 def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[str]:
     """``count`` documents: portraits of people, of everything else, lists, and stories that end in a restatement."""
@@ -15,15 +22,17 @@ def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[
     others = [pool for pool in ("towns", "animals", "foods", "trades") for _ in world.pools[pool]]
     for _ in range(count):
         kind = rng.random()
-        if kind < 0.40:
+        if kind < 0.30:
             yield portrait(world, rng, "people", rng.choice(world.pools["people"]))
-        elif kind < 0.60:
+        elif kind < 0.45:
             pool = rng.choice(others)
             yield portrait(world, rng, pool, rng.choice(world.pools[pool]))
-        elif kind < 0.70:
+        elif kind < 0.52:
             yield roster(rng, rng.choice(world.groups))
-        elif kind < 0.95:
+        elif kind < 0.82:
             yield story(scenes, rng)
+        elif kind < 0.96:
+            yield inventory(scenes, rng)
         else:
             yield chatter(scenes, rng)
 
@@ -52,9 +61,16 @@ def roster(rng: random.Random, group: Group) -> str:
 def story(scenes: Scenes, rng: random.Random) -> str:
     """A passage of the training side and, after it, one or two of its points told again."""
     passage = scenes.draw(rng, rng.choice(scenes.scenes), held_out=False)
-    points = rng.sample(passage.scene.questions, rng.randrange(1, 3))
+    points = rng.sample(passage.scene.questions, rng.randrange(2, len(passage.scene.questions)))
     told = dict.fromkeys(passage.fill(point.answer) for point in points)
     return "\n".join((passage.text, " ".join(told)))
+
+
+def inventory(scenes: Scenes, rng: random.Random) -> str:
+    """A list that somebody reads out twice."""
+    words = [word for pool in rng.sample(tuple(scenes.pools), 2) for word in scenes.pools[pool]]
+    items = listed(rng.sample(words, rng.randrange(3, 7)))
+    return sentence(rng.choice(INVENTORIES), items=items)
 
 
 def chatter(scenes: Scenes, rng: random.Random) -> str:

@@ -25,7 +25,9 @@ def merge(lower: Marked | None, upper: Marked) -> Marked:
     """
     if not isinstance(upper.value, dict):
         return upper
-    merged = dict(lower.value) if lower is not None and isinstance(lower.value, dict) else {}
+    below = lower if lower is not None and isinstance(lower.value, dict) else Marked({}, upper.origin)
+    assert isinstance(below.value, dict)
+    merged = dict(below.value)
     if "kind" in merged and "kind" in upper.value and merged["kind"].value != upper.value["kind"].value:
         merged = {}
     for key, value in sorted(upper.value.items(), key=lambda item: item[0].endswith("+")):
@@ -34,7 +36,7 @@ def merge(lower: Marked | None, upper: Marked) -> Marked:
         else:
             merged[key] = merge(merged.get(key), value)
     # What is missing in a mapping is missing in its file, not in the single value that the command line adds.
-    return Marked(merged, lower.origin if lower is not None and upper.origin is COMMAND_LINE else upper.origin)
+    return Marked(merged, below.origin if upper.origin is COMMAND_LINE else upper.origin)
 
 
 def _append(key: str, lower: Marked | None, upper: Marked) -> Marked:

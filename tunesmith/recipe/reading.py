@@ -140,6 +140,7 @@ class _Builder:
             if key.endswith("++"):
                 self.fault(key_node, here, "one '+' appends to a list; more mean nothing")
             if key in built:
-                self.fault(key_node, here, f"appears twice, first in line {built[key].origin.line}")
+                first = f", first in line {built[key].origin.line}" if self.lines else ""
+                self.fault(key_node, here, f"appears twice{first}")
             built[key] = self.build(value_node, here, self.origin(key_node))
         return built

@@ -166,10 +166,10 @@ class Recipe(Section):
     text: Text = Field(description="how messages become tokens")
     data: Data = Field(description="what is trained on and what is held back")
     # With a second objective this becomes a union discriminated by `kind`, as optimizer and schedule are.
-    objective: Sft = Field(default=Sft(), description="what is optimised")
+    objective: Sft = Field(default_factory=Sft, description="what is optimised")
     train: Train = Field(description="the loop")
-    sampling: Sampling = Field(default=Sampling(), description="how replies are drawn")
-    run: Run = Field(default=Run(), description="where the run lives and who else is told")
+    sampling: Sampling = Field(default_factory=Sampling, description="how replies are drawn")
+    run: Run = Field(default_factory=Run, description="where the run lives and who else is told")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -219,7 +219,7 @@ def _distinct_sources(data: Data) -> Iterator[Problem]:
         names = [source.name for source in sources]
         for index, name in enumerate(names):
             if (first := names.index(name)) != index:
-                yield Problem(f"{key}.{index}.name", f"{name!r} is the name of {key}.{first} too; give it another")
+                yield Problem(f"{key}.{index}.name", f"{name!r} is the name of data.{key}.{first} too; give it another")
     if data.validation and data.validation_sources:
         yield Problem("validation", "excludes validation_sources; set it to 0")
 

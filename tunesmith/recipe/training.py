@@ -102,9 +102,11 @@ class Train(Section):
     )
     micro_batch_tokens: Count = Field(default=8192, description="tokens computed at once: memory, never the result")
     learning_rate: Positive = Field(description="the highest learning rate of the schedule")
-    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")] = Field(default=AdamW(), description="optimizer")
+    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")] = Field(
+        default_factory=AdamW, description="optimizer"
+    )
     schedule: Annotated[Constant | Linear | Cosine | Logarithmic, Field(discriminator="kind")] = Field(
-        default=Constant(), description="learning rate over the steps"
+        default_factory=Constant, description="learning rate over the steps"
     )
     clip: Positive | None = Field(default=1.0, description="largest norm of the gradient; null: no limit")
     evaluate_every: Count | None = Field(default=None, description="steps between evaluations; null: never")

@@ -42,7 +42,7 @@ EXPECTED: Mapping[str, str] = {
     "string_pattern_mismatch": "letters, digits, '.', '_' and '-', beginning with a letter or digit",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
-    "union_tag_invalid": "{expected_tags}",
+    "union_tag_invalid": "one of {expected_tags}",
 }
 
 
@@ -113,10 +113,11 @@ def _problems(path: Path, problems: Iterable[Problem]) -> Iterator[tuple[Path, s
 
 
 def _expectation(phrases: list[str], value: Any) -> str:
-    """``expected 'none', 'exact' or a whole number, got 'most'``."""
+    """``expected 'none' or 'exact' or a whole number, got 'most'``."""
     different = list(dict.fromkeys(phrases))
     quotes = "; put it in quotes" if different == ["text"] and isinstance(value, int | float) else ""
-    return f"expected {' or '.join(different)}, got {_shown(value)}{quotes}"
+    any_of = " or ".join(part for part in (", ".join(different[:-1]), different[-1]) if part)
+    return f"expected {any_of}, got {_shown(value)}{quotes}"
 
 
 def _shown(value: Any) -> str:

@@ -91,17 +91,19 @@ class Oasst:
 
 @dataclass(frozen=True, slots=True)
 class Tulu:
-    """The format of Tulu: role lines in plain text, contents stripped, a reply ends with eos and a line break.
+    """The format of Tulu: role lines in plain text, a reply ends with eos and a line break.
 
     The line break after eos belongs to the turn that follows, so there is none at the end of a conversation. Every order
     of users and assistants is allowed. A role line is never a target.
     bos: begin with the tokenizer's bos token, where it has one.
+    strip: take white space off both ends of contents (EasyLM does, open-instruct does not).
     foretell_line_break: after a reply that is followed by another turn, the line break is a target (EasyLM trains it,
     open-instruct does not). context: as in ``Oasst``.
     Source: hamishivi/EasyLM, ``data.py``.
     """
 
     bos: bool = True
+    strip: bool = True
     foretell_line_break: bool = False
     context: Literal["keep", "drop"] = "keep"
 
@@ -128,7 +130,8 @@ class Tulu:
         return order_objection(self.orders, message, before)
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
-        said = with_context(message, self.context).strip()
+        said = with_context(message, self.context)
+        said = said.strip() if self.strip else said
         after_reply = bool(before) and before[-1].role == "assistant"
         start: tuple[Piece, ...] = self.opening if not before else (Text("\n"),) if after_reply else ()
         foretold = int(after_reply and self.foretell_line_break)
@@ -144,7 +147,8 @@ class Tulu:
         return (
             f"{opening}{template_head(self.orders, self.name)}"
             f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
-            "{{ ('\\n' if state.previous == 'assistant' else '') + '<|' + message['role'] + '|>\\n' + text | trim }}"
+            "{{ ('\\n' if state.previous == 'assistant' else '') + '<|' + message['role'] + '|>\\n' }}"
+            f"{{{{ {'text | trim' if self.strip else 'text'} }}}}"
             "{{ eos_token if message['role'] == 'assistant' else '\\n' }}"
             f"{TEMPLATE_FOOT}"
             "{%- if add_generation_prompt -%}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.errors import DataError, MissingInputError
 
@@ -115,25 +115,29 @@ def as_encoder(definition: Definition, controls: frozenset[str], *, continuing: 
     content["model"] = {**content["model"], **({"dropout": None} if "dropout" in content["model"] else {})}
     content["added_tokens"] = [{**token, "special": token["content"] in controls} for token in definition.added]
     if continuing:
-        for part in ("normalizer", "pre_tokenizer", "decoder"):
-            content[part] = _without_front(content.get(part))
+        content["normalizer"] = _without_front(content.get("normalizer"))
+        content["pre_tokenizer"] = _without_front(content.get("pre_tokenizer"))
+        content["decoder"] = _without_front(content.get("decoder"), decoding=True)
     return content
 
 
-def _without_front(part: Any) -> Any:
+def _without_front(part: Any, *, decoding: bool = False) -> Any:
     """A normalizer, pre-tokenizer or decoder that neither adds nor removes a space at the front."""
     if not isinstance(part, dict):
         return part
     kind, inner = part.get("type"), {"normalizers", "pretokenizers", "decoders"} & part.keys()
     if kind == "Sequence" and inner:
         key = inner.pop()
-        return {**part, key: [kept for item in part[key] if (kept := _without_front(item)) is not None]}
+        return {
+            **part,
+            key: [kept for item in part[key] if (kept := _without_front(item, decoding=decoding)) is not None],
+        }
     if kind == "Prepend":
         return None
-    if kind == "Strip" and "start" in part:  # the decoder of that name; the normalizer has strip_left
+    if kind == "Strip" and decoding:  # a normalizer of that name trims the text itself
         return {**part, "start": 0}
     if kind == "Metaspace":
         return {key: value for key, value in part.items() if key != "add_prefix_space"} | {"prepend_scheme": "never"}
-    if kind == "ByteLevel":
+    if kind == "ByteLevel" and not decoding:  # the decoder of that name has the entry without using it
         return {**part, "add_prefix_space": False}
     return part

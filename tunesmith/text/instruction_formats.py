@@ -148,9 +148,10 @@ def _two_roles(name: str, user: str, assistant: str, generation: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """No marks: messages are paragraphs. A conversation that is a single assistant message is a document to learn.
+    """No marks: messages are lines. A conversation that is a single assistant message is a document to learn.
 
-    A reply ends with the tokenizer's eos token, where it has one; what others say ends with an empty line.
+    A reply ends with the tokenizer's eos token, where it has one; what others say loses white space at its end and ends
+    with one line break (two of them before a reply read differently to many tokenizers once the reply is there).
     bos: begin with the bos token, where there is one. context: what becomes of a passage (``keep``: after an empty line).
     """
 
@@ -178,7 +179,7 @@ class Plain:
         opening = () if before else self.opening
         if message.role == "assistant":
             return Split(opening, (Text(message.text), Control("eos", optional=True)))
-        return Split((*opening, Text(with_context(message, self.context) + "\n\n")))
+        return Split((*opening, Text(with_context(message, self.context).rstrip() + "\n")))
 
     def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
         return read_reply(ids, tokenizer, self.stops, self.continues)
@@ -189,6 +190,6 @@ class Plain:
             f"{opening}{template_head(self.orders, self.name)}"
             f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
             "{%- if message['role'] == 'assistant' -%}{{ text + (eos_token if eos_token else '') }}"
-            "{%- else -%}{{ text + '\\n\\n' }}{%- endif -%}"
+            "{%- else -%}{{ text.rstrip() + '\\n' }}{%- endif -%}"
             f"{TEMPLATE_FOOT}"
         )

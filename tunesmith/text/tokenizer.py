@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ class Tokenizer:
         same = as_encoder(self._definition, frozenset(), continuing=True) == as_encoder(
             self._definition, frozenset(), continuing=False
         )
+        self.continues_alike = same
         self._continuing = self._fresh if same else self._encoder(continuing=True)
-        self._forbidden = self.control_ids - self._unknown_ids(controls)
+        self._unknown = self._unknown_token(controls)
+        self._forbidden = self.control_ids - self._unknown.keys()
 
     @classmethod
     def load(cls, path_or_hub_name: str, controls: Sequence[str] = (), revision: str | None = None) -> Tokenizer:
@@ -73,15 +76,16 @@ class Tokenizer:
         encoder.encode_special_tokens = True
         return encoder
 
-    def _unknown_ids(self, controls: Sequence[str]) -> frozenset[int]:
-        """The token that the model has for characters outside its vocabulary: the one control that text may become.
+    def _unknown_token(self, controls: Sequence[str]) -> dict[int, str]:
+        """The token (id and name) that the model has for characters outside its vocabulary, which text may become.
 
-        None where it has a second meaning, as in vocabularies that call one token unknown and end of text.
+        Empty where it has a second meaning, as in vocabularies that call one token unknown and end of text.
         """
         model = self._definition.content["model"]
+        names = {number: name for name, number in self._vocabulary.items()}
         unknown = model.get("unk_id") if "unk_id" in model else self._vocabulary.get(model.get("unk_token") or "")
         meaningful = {self.bos_id, self.eos_id, self.pad_id, *(self._controls[name] for name in controls)}
-        return frozenset() if unknown is None or unknown in meaningful else frozenset([int(unknown)])
+        return {} if unknown is None or unknown in meaningful else {int(unknown): names[unknown]}
 
     @property
     def bos_id(self) -> int | None:
@@ -127,27 +131,30 @@ class Tokenizer:
                 encoding.ids for encoding in encoder.encode_batch_fast(list(texts), add_special_tokens=False)
             ]
         except TypeError as error:
-            raise DataError("text with half a character (a lone surrogate)", advice="mend or drop the record") from error
-        for index, ids in enumerate(found):
-            if not self._forbidden.isdisjoint(ids):
-                found[index] = self._encode_in_parts(texts[index], continuing)
+            raise DataError(
+                "text with half a character (a lone surrogate)", advice="mend or drop the record"
+            ) from error
+        for index, (text, ids) in enumerate(zip(texts, found, strict=True)):
+            if not self._forbidden.isdisjoint(ids) or any(name in text for name in self._unknown.values()):
+                found[index] = self._encode_in_parts(text, continuing)
         return found
 
     def _encode_in_parts(self, text: str, continuing: bool) -> list[int]:
         """Cut a text inside every stretch that the model of the tokenizer takes for a control token, until none is left."""
         encoding = (self._continuing if continuing else self._fresh).encode(text, add_special_tokens=False)
-        cuts = {0, len(text)}
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token in self._forbidden:
-                cuts |= {(start + end) // 2} if end - start > 1 else {start, end}
+        spans = [
+            (start, end)
+            for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token in self._forbidden or (token in self._unknown and self._unknown[token] in text[start:end])
+        ]
+        if not spans:
+            return list(encoding.ids)
         if len(text) < 2:
             advice = "drop the record or use another tokenizer"
             raise DataError(f"the tokenizer turns the character {text!r} into a control token", advice=advice)
-        if len(cuts) == 2:
-            cuts.add(len(text) // 2)
-        edges = sorted(cuts)
-        parts = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-        first, *rest = parts
+        inner = {place for start, end in spans for place in _inside(start, end) if 0 < place < len(text)}
+        edges = sorted({0, len(text)} | (inner or {len(text) // 2}))
+        first, *rest = (text[start:end] for start, end in pairwise(edges))
         runs = [self.encode(first, continuing=continuing), *self.encode_many(rest, continuing=True)]
         return [token for run in runs for token in run]
 
@@ -179,9 +186,7 @@ class Tokenizer:
         names = (f"<0x{byte:02X}>" for byte in range(256))
         return frozenset(self._vocabulary[name] for name in names if name in self._vocabulary)
 
-    def save(
-        self, directory: Path, chat_template: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def save(self, directory: Path, chat_template: str | None = None, extra: Mapping[str, Any] | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which stock transformers loads to the same ids.
 
         extra: further entries of tokenizer_config.json (``model_max_length``, ...). Raises StorageError.
@@ -192,3 +197,8 @@ class Tokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         write_file(directory / "tokenizer.json", json.dumps(self._definition.content, ensure_ascii=False))
         write_json(directory / "tokenizer_config.json", config | dict(extra or {}))
+
+
+def _inside(start: int, end: int) -> tuple[int, ...]:
+    """Where to cut a stretch of text: in its middle, or around it if it is a single character."""
+    return ((start + end) // 2,) if end - start > 1 else (start, end)

@@ -1,0 +1,166 @@
+"""Tree == threads, packed == alone, split micro-batches == one: loss and every gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.model.trees import random_tree, small_model
+from tunesmith.batch.assemble import Example, Weighting, assemble, micro_batches
+from tunesmith.batch.layout import Batch
+from tunesmith.batch.threads import linear_threads
+from tunesmith.model.attention import SegmentAttention, prepare
+from tunesmith.model.attention_cuda import flex_attention_layout
+from tunesmith.model.dropout import ResidualDropout
+from tunesmith.model.policy import Policy
+from tunesmith.objectives.sft import SupervisedFineTuning
+
+RELATIVE = 1e-5
+ARCHITECTURES = ("gpt_neox", "llama")
+
+
+def loss_and_gradients(policy: Policy, batches: Sequence[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+    objective = SupervisedFineTuning()
+    units = sum(objective.units(batch) for batch in batches)
+    policy.model.zero_grad()
+    policy.train()
+    total = 0.0
+    for batch in batches:
+        part = objective(policy, batch, units)
+        part.loss.backward()
+        total += part.loss.item()
+    return total, {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+
+
+def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Every thread alone through the unmodified forward pass and head, cross-entropy by torch."""
+    model.zero_grad()
+    units = sum(float(batch.weight.sum()) for batch in threads)
+    total = 0.0
+    for batch in threads:
+        logits = model(input_ids=batch.ids[None], use_cache=False).logits[0]
+        each = torch.nn.functional.cross_entropy(logits[batch.source], batch.target, reduction="none")
+        loss = (each * batch.weight).sum() / units
+        loss.backward()
+        total += loss.item()
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(
+    found: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]
+) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=RELATIVE)
+    assert found[1].keys() == expected[1].keys()
+    for name, gradient in expected[1].items():
+        difference = (found[1][name] - gradient).norm() / gradient.norm().clamp_min(1e-12)
+        # Key biases have a gradient of zero in exact arithmetic; what is left there is rounding.
+        assert difference < RELATIVE or gradient.norm() < 1e-7, name
+
+
+def alone(examples: Sequence[Example], weighting: Weighting) -> list[Batch]:
+    once = weighting == "messages"
+    threads = [thread for example in examples for thread in linear_threads(example.tree, once=once)]
+    return [assemble([Example(0, thread.tree)], "threads") for thread in threads]
+
+
+@pytest.mark.parametrize("weighting", ["threads", "messages"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
+def test_trees_in_one_row_equal_their_threads_through_the_stock_model(
+    architecture: str, tied: bool, checkpointing: bool, weighting: Weighting
+) -> None:
+    model = small_model(architecture, tied=tied, checkpointing=checkpointing)
+    examples = [Example(number, random_tree(number)) for number in range(6)]
+    found = loss_and_gradients(Policy(model), [assemble(examples, weighting)])
+    assert_same(found, stock_loss_and_gradients(model, alone(examples, weighting)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_packed_examples_equal_examples_alone(architecture: str) -> None:
+    policy = Policy(small_model(architecture))
+    examples = [Example(number, random_tree(number, messages=2, size=20)) for number in range(7)]
+    packed = loss_and_gradients(policy, [assemble(examples, "threads")])
+    assert_same(packed, loss_and_gradients(policy, [assemble([example], "threads") for example in examples]))
+
+
+@pytest.mark.parametrize("tokens", [1, 30, 64, 10_000])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
+    architecture: str, dropout: float, tokens: int
+) -> None:
+    model = small_model(architecture)
+    policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
+    examples = [Example(number, random_tree(number), seed=number + 1) for number in range(6)]
+    whole = loss_and_gradients(policy, [assemble(examples, "threads")])
+    assert_same(loss_and_gradients(policy, list(micro_batches(examples, "threads", tokens))), whole)
+
+
+@pytest.mark.parametrize("weighting", ["threads", "messages"])
+def test_reading_thread_by_thread_equals_reading_the_tree(weighting: Weighting) -> None:
+    policy = Policy(small_model("llama"))
+    examples = [Example(number, random_tree(number)) for number in range(4)]
+    once = weighting == "messages"
+    cut = [Example(e.number, thread.tree) for e in examples for thread in linear_threads(e.tree, once=once)]
+    whole = loss_and_gradients(policy, [assemble(examples, weighting)])
+    assert_same(loss_and_gradients(policy.with_layout("threads"), [assemble(cut, weighting)]), whole)
+
+
+def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -> None:
+    policy = Policy(small_model("gpt_neox"))
+    batch = assemble([Example(0, random_tree(1)), Example(1, random_tree(2))], "threads")
+    embedded = policy.model.get_input_embeddings()(batch.ids[None]).detach().requires_grad_()
+    layout = prepare(batch.layout, torch.device("cpu"), torch.float32)
+    states = policy.model.base_model(
+        inputs_embeds=embedded,
+        position_ids=batch.positions[None],
+        layout=layout,
+        attention_mask=torch.empty((1, 1, 1, 0), dtype=torch.bool),
+    ).last_hidden_state[0]
+    border = batch.layout.trees[0]
+    states[border:].square().sum().backward()
+    assert torch.count_nonzero(embedded.grad[0, :border]) == 0
+    assert torch.count_nonzero(embedded.grad[0, border:]) > 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["siblings see each other", "examples see each other", "positions run on", "sources are shifted", "weights lost"],
+)
+def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
+    model = small_model("gpt_neox")
+    examples = [Example(number, random_tree(number)) for number in range(6)]
+    batch = assemble(examples, "threads")
+    layout = batch.layout
+    broken = {
+        "siblings see each other": replace(batch, layout=replace(layout, ancestors=_all_before(layout.sizes, layout))),
+        "examples see each other": replace(batch, layout=replace(layout, sizes=(layout.tokens,), ancestors=((),))),
+        "positions run on": replace(batch, positions=torch.arange(batch.tokens)),
+        "sources are shifted": replace(batch, source=(batch.source - 1).clamp_min(0)),
+        "weights lost": replace(batch, weight=torch.ones_like(batch.weight)),
+    }[fault]
+    expected = stock_loss_and_gradients(model, alone(examples, "threads"))
+    with pytest.raises(AssertionError):
+        assert_same(loss_and_gradients(Policy(model), [broken]), expected)
+
+
+def _all_before(sizes: tuple[int, ...], layout: object) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(range(index)) for index in range(len(sizes)))
+
+
+def test_the_block_mask_for_gpus_says_the_same_as_the_segments() -> None:
+    """FlexAttention runs unfused without a GPU; its mask is the rule itself, so it checks the segments and the reverse."""
+    batch = assemble([Example(number, random_tree(number)) for number in range(3)], "threads")
+    draw = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(1, 4, batch.tokens, 16, generator=draw) for _ in range(3))
+    segments = prepare(batch.layout, torch.device("cpu"), torch.float32)
+    assert isinstance(segments, SegmentAttention)
+    flex = flex_attention_layout(batch.layout, torch.device("cpu"), compiled=False)
+    ours, theirs = (kind.attend(query, key, value, 0.25) for kind in (segments, flex))
+    assert torch.allclose(ours, theirs, atol=1e-5)

@@ -1,0 +1,166 @@
+"""The built-in recipes: they load, they say what they are, and their values are those of the published models."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from tunesmith.data.readers import READERS, open_reader
+from tunesmith.recipe.layers import catalogue_files
+from tunesmith.recipe.load import catalogue, load
+from tunesmith.recipe.schema import Source, Text
+from tunesmith.text.formats import FORMATS, build_format
+
+RECIPES = [entry.name for entry in catalogue() if entry.kind == "recipe"]
+LAYERS = [entry.name for entry in catalogue() if entry.kind == "layer"]
+
+DOLLY: dict[str, Any] = {
+    "seed": 42,
+    "model.resize": "exact",
+    "model.dtype": "bfloat16",
+    "model.gradient_checkpointing": True,
+    "model.residual_dropout": 0.0,
+    "text.format": "dolly",
+    "text.max_length": 2047,
+    "text.truncation": "drop",
+    "data.validation": 200,
+    "train.epochs": 2.0,
+    "train.batch_size": 48,
+    "train.batch_unit": "examples",
+    "train.learning_rate": 5e-6,
+    "train.optimizer.kind": "adamw",
+    "train.optimizer.betas": (0.9, 0.999),
+    "train.optimizer.epsilon": 1e-8,
+    "train.optimizer.weight_decay": 0.0,
+    "train.schedule.kind": "logarithmic",
+    "train.schedule.warmup_steps": 50,
+    "train.schedule.decay": "none",
+    "train.schedule.lag": False,
+    "train.clip": 1.0,
+    "train.evaluate_every": 50,
+    "train.save_every": 200,
+    "train.log_every": 10,
+    "train.keep": 20,
+    "sampling.do_sample": True,
+    "sampling.top_p": 0.92,
+    "sampling.top_k": 0,
+    "sampling.max_new_tokens": 256,
+}
+OASST: dict[str, Any] = {
+    "seed": 0xA1221F97,
+    "model.resize": 16,
+    "model.gradient_checkpointing": True,
+    "text.format": "oasst",
+    "text.options": {"foretell_next_role": True},
+    "text.max_length": 2048,
+    "data.validation": 0.05,
+    "objective.weighting": "threads",
+    "train.batch_size": 64,
+    "train.batch_unit": "threads",
+    "train.learning_rate": 6e-6,
+    "train.optimizer.kind": "adamw",
+    "train.optimizer.betas": (0.9, 0.95),
+    "train.optimizer.epsilon": 1e-12,
+    "train.optimizer.weight_decay": 0.0,
+    "train.schedule.kind": "logarithmic",
+    "train.schedule.warmup_steps": 100,
+    "train.schedule.decay": "linear",
+    "train.schedule.lag": False,
+    "train.clip": 2.0,
+    "train.evaluate_every": 100,
+    "train.save_every": 1000,
+    "train.log_every": 10,
+    "train.keep": 4,
+    "sampling.repetition_penalty": 1.2,
+    "sampling.max_new_tokens": 400,
+    "sampling.min_new_tokens": 4,
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "dolly-v2-3b": {**DOLLY, "model.path": "EleutherAI/pythia-2.8b"},
+    "dolly-v2-7b": {**DOLLY, "model.path": "EleutherAI/pythia-6.9b"},
+    "dolly-v2-12b": {**DOLLY, "model.path": "EleutherAI/pythia-12b"},
+    "oasst-sft-1-pythia-12b": {
+        **OASST,
+        "model.path": "EleutherAI/pythia-12b-deduped",
+        "model.residual_dropout": 0.0,
+        "train.epochs": None,
+        "train.steps": 7000,
+        "sampling.typical_p": 0.2,
+    },
+    "oasst-sft-4-pythia-12b": {
+        **OASST,
+        "model.path": "andreaskoepf/pythia-12b-pre-2000",
+        "model.residual_dropout": 0.2,
+        "model.residual_dropout_shape": "uniform",
+        "train.epochs": 8.0,
+        "train.stop_after": 4000,
+    },
+}
+
+
+def value(recipe: Any, key: str) -> Any:
+    for part in key.split("."):
+        recipe = getattr(recipe, part)
+    return recipe
+
+
+def test_every_recipe_has_its_published_values_here() -> None:
+    assert sorted(PUBLISHED) == RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_the_values_of_the_published_model(name: str) -> None:
+    recipe = load([name]).recipe
+    assert recipe.name == name
+    assert {key: value(recipe, key) for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_recipe_loads_under_every_layer(name: str, layer: str) -> None:
+    plain, layered = load([name]).recipe, load([name, layer]).recipe
+    assert layered.name == plain.name
+    assert layered.data == plain.data
+    assert layered.objective == plain.objective
+    assert layered.directory != plain.directory
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_tiny_needs_no_weights_and_no_accelerator(name: str) -> None:
+    model = load([name, "tiny"]).recipe.model
+    assert model.path is None
+    assert model.init is not None
+    assert model.init["architecture"] == "gpt_neox"
+    assert "vocab_size" not in model.init
+    assert (model.dtype, model.gradient_checkpointing) == ("float32", False)
+
+
+@pytest.mark.parametrize("name", catalogue_files())
+def test_a_file_begins_with_what_to_expect_and_the_command(name: str) -> None:
+    lines = catalogue_files()[name].read_text(encoding="utf-8").splitlines()
+    header = "\n".join(lines[: next(index for index, line in enumerate(lines) if not line.startswith("#"))])
+    assert header.startswith(f"# {name}: ")
+    assert "#   tunesmith train " in header
+    if name in RECIPES:
+        assert "# Expected: " in header
+        assert "# Hardware: " in header
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
+    recipe = load([name]).recipe
+    build_format(recipe.text.format, recipe.text.options)
+    for source in recipe.data.sources:
+        open_reader(source.reader, source.fields, source.options)
+
+
+def test_the_schema_names_exactly_the_readers_and_formats_that_there_are() -> None:
+    assert set(get_args(Source.model_fields["reader"].annotation)) == set(READERS)
+    assert set(get_args(Text.model_fields["format"].annotation)) == set(FORMATS)
+
+
+def test_the_languages_are_the_twenty_of_the_card() -> None:
+    for name in ("oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"):
+        languages = load([name]).recipe.data.sources[0].options["lang"]
+        assert " ".join(languages) == "bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk"

@@ -1,0 +1,96 @@
+"""The entrance: names, files and single values become one recipe whose every value knows where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunesmith.errors import MissingInputError, RecipeError, UsageError
+from tunesmith.recipe.faults import RecipeFaults
+from tunesmith.recipe.load import annotated, catalogue, dump, load, split_words
+
+
+def test_words_are_names_files_or_single_values() -> None:
+    words = ["dolly-v2-3b", "tiny", "train.epochs=1", "./a=b/c.yaml", "data.cache=/x/y", "data.sources+=[]"]
+    assert split_words(words) == (
+        ["dolly-v2-3b", "tiny", "./a=b/c.yaml"],
+        ["train.epochs=1", "data.cache=/x/y", "data.sources+=[]"],
+    )
+
+
+def test_every_value_knows_its_file_its_layer_the_command_line_or_that_it_is_a_default(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: dolly-v2-7b\nname: mine\ntrain:\n  optimizer: {kind: muon}\n")
+    loaded = load([str(mine), "tiny"], ["train.epochs=3", "data.sources.0.path=x.jsonl"])
+    origins = {key: str(origin) for key, origin in loaded.origins.items()}
+    assert origins["name"] == f"{mine}:2"
+    assert origins["train.optimizer.kind"] == f"{mine}:4"
+    assert origins["train.optimizer.momentum"] == "default"
+    assert origins["model.resize"].startswith("dolly-v2-3b:")
+    assert origins["about"].startswith("dolly-v2-7b:")
+    assert origins["model.init.architecture"].startswith("tiny:")
+    assert origins["train.epochs"] == "command line"
+    assert origins["data.sources.0.path"] == "command line"
+    assert origins["data.sources.0.reader"].startswith("dolly-v2-3b:")
+    assert origins["run.directory"].startswith("tiny:")
+    assert loaded.recipe.train.optimizer.kind == "muon"
+    assert str(loaded.recipe.directory) == "runs/mine-tiny"
+
+
+def test_the_origin_is_the_very_line_of_the_value(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_text(dump(load(["oasst-sft-4-pythia-12b"]).recipe))
+    lines = path.read_text().splitlines()
+    loaded = load([str(path)])
+    for key, origin in loaded.origins.items():
+        assert origin.source == str(path)
+        assert lines[origin.line - 1].lstrip(" -").startswith(f"{key.rpartition('.')[2]}:")
+
+
+def test_a_written_recipe_loads_to_the_equal_recipe(tmp_path: Path) -> None:
+    recipe = load(["dolly-v2-3b", "tiny"], ["train.epochs=0.5"]).recipe
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump(recipe))
+    assert load([str(path)]).recipe == recipe
+
+
+def test_annotated_lines_are_those_that_are_written() -> None:
+    loaded = load(["dolly-v2-3b"])
+    lines = list(annotated(loaded))
+    assert "".join(f"{text}\n" for text, _ in lines) == dump(loaded.recipe)
+    assert ("train:", "") in lines
+    assert all(origin for text, origin in lines if not text.endswith(":"))
+
+
+def test_an_appended_source_stands_beside_those_of_the_recipe() -> None:
+    recipe = load(["dolly-v2-3b"], ["data.sources+=[{path: mine.jsonl, reader: dolly}]"]).recipe
+    assert [source.name for source in recipe.data.sources] == ["dolly", "mine"]
+
+
+def test_a_layer_alone_or_on_the_left_is_refused_with_the_right_order() -> None:
+    for names in (["tiny"], ["tiny", "dolly-v2-3b"]):
+        with pytest.raises(UsageError, match="'tiny' is a layer, to be laid over a recipe; put a recipe to its left"):
+            load(names)
+
+
+def test_no_name_a_wrong_name_and_a_missing_file_have_their_own_errors() -> None:
+    with pytest.raises(UsageError, match="no recipe given"):
+        load([])
+    with pytest.raises(RecipeError, match="did you mean 'dolly-v2-3b'"):
+        load(["doly-v2-3b"])
+    with pytest.raises(MissingInputError, match=r"no such recipe file: nowhere\.yaml"):
+        load(["nowhere.yaml"])
+
+
+def test_faults_of_several_single_values_come_together() -> None:
+    with pytest.raises(RecipeFaults) as caught:
+        load(["dolly-v2-3b"], ["data.sources.7.path=x", "=3", "train.clip=[1"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_the_catalogue_lists_recipes_then_layers() -> None:
+    entries = [(entry.name, entry.kind) for entry in catalogue()]
+    assert ("dolly-v2-3b", "recipe") in entries
+    assert entries[-1] == ("tiny", "layer")
+    assert all(entry.about for entry in catalogue())

@@ -1,0 +1,190 @@
+"""Rows to packed token trees: the work that is done in chunks, here or in worker processes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, islice
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+from tunesmith.data.faults import Fault
+from tunesmith.data.reading import Outcome, Pruned, Rejected
+from tunesmith.data.readers import open_reader
+from tunesmith.data.report import Tally
+from tunesmith.data.split import content_key
+from tunesmith.data.store import Chunk, count_targets, pack
+from tunesmith.errors import DataError, InternalError
+from tunesmith.text.formats import build_format
+from tunesmith.text.render import Renderer
+from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tree import Tree
+from tunesmith.text.truncate import Policy, truncate
+from tunesmith.text.truncate import Rejected as Unusable
+
+ROWS_IN_CHUNK = 256
+SMALL = 8  # chunks; fewer than these are done at once, without starting processes
+REASONS = {"too_long": "longer than the limit", "no_target": "nothing to train on"}
+
+Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSettings:
+    """What decides the tokens of a tree, as plain values that a worker process can be given.
+
+    tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
+    """
+
+    tokenizer: str
+    format: str
+    max_length: int
+    truncation: Policy = "drop"
+    options: Settings = ()
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """The source's name, its reader, and the settings of that reader."""
+
+    source: str
+    reader: str
+    fields: Settings
+    options: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that a process needs to know to turn the rows of every source into token trees."""
+
+    render: RenderSettings
+    readers: tuple[ReaderSettings, ...]
+
+
+class SourceRow(NamedTuple):
+    """One row to be read. number: counts all rows of all sources. source: its number in ``Work.readers``."""
+
+    number: int
+    source: int
+    place: str
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What came of a chunk of rows: token trees, counts by source, and faults."""
+
+    chunk: Chunk
+    tallies: Mapping[int, Tally]
+    faults: tuple[Fault, ...]
+
+
+@lru_cache(maxsize=2)
+def open_renderer(settings: RenderSettings) -> Renderer:
+    """The renderer of these settings; loaded once in every process. Raises RecipeError, MissingInputError, DataError."""
+    format = build_format(settings.format, dict(settings.options))
+    return Renderer(format, Tokenizer.load(settings.tokenizer, format.controls, settings.revision))
+
+
+@lru_cache(maxsize=2)
+def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Mapping[str, Any]], Outcome], ...]:
+    """The reader of every source. Raises RecipeError."""
+    return tuple(
+        open_reader(item.reader, dict(item.fields), dict(item.options), where=f"data source {item.source}")
+        for item in readers
+    )
+
+
+def render_rows(work: Work, rows: Sequence[SourceRow]) -> Rendered:
+    """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
+    tallies = {source: Tally() for source in sorted({row.source for row in rows})}
+    faults: list[Fault] = []
+    read: list[tuple[SourceRow, Tree]] = []
+    for row in rows:
+        try:
+            tree = _read(work, tallies[row.source], row)
+        except DataError as error:
+            faults.append(Fault(row.number, error.what, row.place, error.advice))
+            continue
+        read += [(row, tree)] if tree is not None else []
+    rendered = open_renderer(work.render).render_many([tree for _, tree in read])
+    kept: list[tuple[TokenTree, int, bytes]] = []
+    for (row, tree), tokens in zip(read, rendered, strict=True):
+        try:
+            fitted = _fit(work.render, tallies[row.source], tree, tokens)
+        except DataError as error:
+            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            continue
+        kept += [(fitted, row.source, content_key(tree))] if fitted is not None else []
+    chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept])
+    return Rendered(chunk, tallies, tuple(faults))
+
+
+def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
+    """The tree of a row, or None if a filter turned it away. Raises DataError."""
+    tally.records += 1
+    outcome = open_readers(work.readers)[row.source](row.value)
+    if isinstance(outcome, Rejected):
+        tally.rejected[outcome.reason] += 1
+        return None
+    if isinstance(outcome, Pruned):
+        tally.dropped.update(outcome.dropped)
+        outcome = outcome.tree
+    return replace(outcome, place=row.place, source=work.readers[row.source].source)
+
+
+def _fit(settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError) -> TokenTree | None:
+    """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
+    if isinstance(rendered, DataError):
+        raise rendered
+    tally.tokens += len(rendered.ids)
+    fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place)
+    if isinstance(fitted, Unusable):
+        tally.rejected[REASONS[fitted.reason]] += 1
+        tally.cut += len(rendered.ids)
+        return None
+    targets = count_targets(fitted)
+    tally.used += 1
+    tally.trained, tally.context = tally.trained + targets, tally.context + len(fitted.ids) - targets
+    tally.cut += fitted.cut
+    return fitted
+
+
+def render_all(work: Work, chunks: Iterator[Sequence[SourceRow]], workers: int) -> Iterator[Rendered]:
+    """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
+
+    Otherwise in processes of their own, with at most two chunks waiting for each, so that memory does not grow with the
+    data. Raises InternalError if a process dies.
+    """
+    head = list(islice(chunks, SMALL))
+    if workers < 2 or len(head) < SMALL:
+        for rows in chain(head, chunks):
+            yield render_rows(work, rows)
+        return
+    waiting: deque[Future[Rendered]] = deque()
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
+            try:
+                for rows in chain(head, chunks):
+                    if len(waiting) >= 2 * workers:
+                        yield waiting.popleft().result()
+                    waiting.append(pool.submit(render_rows, work, rows))
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenProcessPool as error:
+        advice = "it was killed, perhaps for want of memory; set data.workers to 0 or a smaller number"
+        raise InternalError("a process that prepares data died", advice=advice) from error
+
+
+def _use_one_thread() -> None:
+    """In a worker process: every one of them uses one core."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

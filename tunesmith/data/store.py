@@ -1,0 +1,213 @@
+"""Token trees on disk: raw little-endian arrays that are mapped into memory, and an index that says what belongs there.
+
+A store appears whole under its name or not at all, and is opened only if everything in it is as the index says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.split import KEY_BYTES
+from tunesmith.files import fingerprint, sha256, storage_errors, write_json
+from tunesmith.text.token_tree import TokenTree
+
+INDEX = "index.json"
+HASH_LIMIT = 64 * 2**20  # a store up to this size is hashed whenever it is opened; a larger one is only measured
+
+Array = npt.NDArray[Any]
+
+TREE_COLUMNS = ("ids", "segments", "spans", "threads", "cut", "targets", "source")
+LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
+    "ids": ("<i4", 1),
+    "segments": ("<i4", 3),
+    "spans": ("<i4", 5),
+    "trees": ("<i8", len(TREE_COLUMNS)),  # lengths of the first three, then values
+    "keys": ("|u1", KEY_BYTES),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some token trees packed end to end, in the arrays of ``LAYOUT``; all have that element type and two dimensions."""
+
+    arrays: Mapping[str, Array]
+
+    @property
+    def records(self) -> int:
+        return len(self.arrays["keys"])
+
+
+def pack(trees: Sequence[TokenTree], sources: Sequence[int], keys: Sequence[bytes]) -> Chunk:
+    """Token trees, the number of the source of each, and its content key, as one chunk."""
+    rows = [
+        (len(tree.ids), len(tree.segments), len(tree.spans), tree.threads, tree.cut, count_targets(tree), source)
+        for tree, source in zip(trees, sources, strict=True)
+    ]
+    parts: dict[str, list[Array]] = {
+        "ids": [tree.ids for tree in trees],
+        "segments": [tree.segments for tree in trees],
+        "spans": [tree.spans for tree in trees],
+        "trees": [np.array(rows, dtype="<i8")],
+        "keys": [np.frombuffer(b"".join(keys), dtype="|u1")],
+    }
+    return Chunk({name: _joined(parts[name], *LAYOUT[name]) for name in LAYOUT})
+
+
+def _joined(parts: Sequence[Array], kind: str, columns: int) -> Array:
+    flat = [np.asarray(part, dtype=kind).reshape(-1, columns) for part in parts]
+    return np.concatenate(flat) if flat else np.zeros((0, columns), dtype=kind)
+
+
+def count_targets(tree: TokenTree) -> int:
+    """Tokens that are trained, each counted once."""
+    return int((tree.spans[:, 1] - tree.spans[:, 0]).sum())
+
+
+class StoreWriter:
+    """Appends chunks to the files of a store in a directory, and ends with the index."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.files: dict[str, IO[bytes]] = {name: (directory / f"{name}.bin").open("wb") for name in LAYOUT}
+        self.digests = {name: hashlib.sha256() for name in LAYOUT}
+        self.records = 0
+
+    def append(self, chunk: Chunk) -> None:
+        """Write the arrays of a chunk at the ends of the files. Raises OSError."""
+        for name, file in self.files.items():
+            data = np.ascontiguousarray(chunk.arrays[name]).tobytes()
+            file.write(data)
+            self.digests[name].update(data)
+        self.records += chunk.records
+
+    def duplicates(self) -> int:
+        """How many records have the content of an earlier one."""
+        self.files["keys"].flush()
+        halves = np.fromfile(self.directory / "keys.bin", dtype="<u8").reshape(-1, KEY_BYTES // 8)
+        return len(halves) - len(np.unique(halves, axis=0))
+
+    def close(self) -> None:
+        """Close the files; the store is not complete without its index."""
+        for file in self.files.values():
+            file.close()
+
+    def finish(self, key: str, sources: Sequence[str], report: Mapping[str, Any]) -> None:
+        """Write the index. key: what the store was made from. report: JSON that is kept with it. Raises OSError."""
+        sizes = {name: file.tell() for name, file in self.files.items()}
+        self.close()
+        files = {name: {"bytes": sizes[name], "sha256": self.digests[name].hexdigest()} for name in LAYOUT}
+        index = {"key": key, "records": self.records, "sources": list(sources), "files": files, "report": dict(report)}
+        write_json(self.directory / INDEX, {**index, "seal": fingerprint(index)})
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[StoreWriter]:
+    """A writer whose files are closed whatever happens."""
+    writer = StoreWriter(directory)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Wait until no other process prepares data in this directory (which is made if need be). Raises StorageError."""
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / "lock").open("wb")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the death of the process
+        yield
+
+
+def read_index(directory: Path, key: str) -> dict[str, Any] | None:
+    """The index of a store, or None if there is none that is whole, made from ``key`` and true of its files."""
+    path = directory / INDEX
+    if not path.is_file():
+        return None
+    try:
+        index = json.loads(path.read_bytes())
+        seal = index.pop("seal")
+    except (ValueError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
+        return None
+    if seal != fingerprint(index) or index["key"] != key:
+        return None
+    total = sum(entry["bytes"] for entry in index["files"].values())
+    for name, entry in index["files"].items():
+        file = directory / f"{name}.bin"
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            return None
+        if total <= HASH_LIMIT and sha256(file) != entry["sha256"]:
+            return None
+    return dict(index)
+
+
+class Store:
+    """Token trees, mapped into memory; nothing is read before it is asked for, and nothing can be written.
+
+    rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
+    tree its tokens, its target tokens (each counted once), its root-to-leaf threads, and the index of its source in
+    ``sources``. keys: uint8 [n, 16].
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], sources: Sequence[str], rows: npt.NDArray[np.int64]) -> None:
+        self._arrays, self.sources, self.rows = arrays, tuple(sources), rows
+        table = np.asarray(arrays["trees"])
+        self._ends = np.cumsum(table[:, :3], axis=0)
+        self._starts = self._ends - table[:, :3]
+        chosen = table[rows]
+        column = {name: chosen[:, index] for index, name in enumerate(TREE_COLUMNS)}
+        self.tokens, self.targets, self.threads = column["ids"], column["targets"], column["threads"]
+        self.source, self.cut = column["source"], column["cut"]
+        self.keys: npt.NDArray[np.uint8] = np.asarray(arrays["keys"])[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def tree(self, index: int) -> TokenTree:
+        """The token tree of record ``index``; its arrays are read-only views of the files. Raises IndexError."""
+        if not 0 <= index < len(self.rows):
+            raise IndexError(f"record {index} of {len(self.rows)}")
+        row = self.rows[index]
+        ids, segments, spans = (
+            self._arrays[name][start:end]
+            for name, start, end in zip(("ids", "segments", "spans"), self._starts[row], self._ends[row], strict=True)
+        )
+        return TokenTree(ids[:, 0], segments, spans, int(self.threads[index]), int(self.cut[index]))
+
+    def key(self, index: int) -> str:
+        """Digest of what record ``index`` says, hexadecimal: the same wherever and in whatever order it was read."""
+        return self.keys[index].tobytes().hex()
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> Store:
+        """The chosen records as a store of their own, on the same files. chosen: bool [n]."""
+        return Store(self._arrays, self.sources, self.rows[chosen])
+
+
+def open_store(directory: Path, index: Mapping[str, Any]) -> Store:
+    """All records of a store whose index was read."""
+    arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
+    return Store(arrays, index["sources"], np.arange(index["records"], dtype=np.int64))
+
+
+def _mapped(path: Path, kind: str, columns: int) -> Array:
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        return np.zeros((0, columns), dtype=kind)
+    return np.memmap(path, dtype=kind, mode="r").reshape(-1, columns)
+
+
+def overlap(store: Store, other: Store) -> int:
+    """How many records of ``other`` say exactly what one of ``store`` says."""
+    known = {key.tobytes() for key in store.keys}
+    return sum(key.tobytes() in known for key in other.keys)

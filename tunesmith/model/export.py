@@ -1,0 +1,65 @@
+"""The export: a plain Hugging Face directory that stock transformers loads, carrying prompt format and sampling defaults.
+
+`tunesmith.json` is what our own chat and server read; the chat template says the same to other tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from tunesmith.files import new_directory, write_json
+from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
+
+DESCRIPTION = "tunesmith.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportInfo:
+    """What a directory says about itself besides weights and tokenizer.
+
+    format, options: the prompt format. max_length: longest thread it was trained on. sampling: defaults of chat.
+    base: the model it came from. recipe: name of the recipe. steps: optimizer steps trained.
+    """
+
+    format: str
+    options: Mapping[str, Any]
+    max_length: int
+    sampling: Mapping[str, Any]
+    base: str
+    recipe: str
+    steps: int
+
+
+def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> None:
+    """Write the directory, whole or not at all; an older one of that name is replaced. Raises StorageError."""
+    renderer = Renderer(format, tokenizer)
+    with new_directory(directory) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save(temporary, chat_template=format.chat_template(), extra={"model_max_length": _context(model)})
+        generation = GenerationConfig(
+            **_generation(info.sampling),
+            eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
+            bos_token_id=tokenizer.bos_id,
+            pad_token_id=tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
+        )
+        generation.save_pretrained(temporary)
+        write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+
+
+def _generation(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling defaults in transformers' words; without sampling its knobs would only be warned about."""
+    if sampling.get("do_sample", True):
+        return dict(sampling)
+    kept = ("do_sample", "repetition_penalty", "min_new_tokens", "max_new_tokens")
+    return {key: value for key, value in sampling.items() if key in kept}
+
+
+def _context(model: PreTrainedModel) -> int:
+    return int(getattr(model.config, "max_position_embeddings", None) or 2048)

@@ -1,0 +1,212 @@
+"""From messages to tokens: one way for training, evaluation, sampling and chat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tunesmith.errors import DataError
+from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split
+from tunesmith.text.segments import assemble_tree
+from tunesmith.text.stream import StreamDecoder
+from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tree import Message, Tree
+
+__all__ = ["Renderer", "TokenTree"]
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """The units of one message: a control token by its id, a text run as ~n for the n-th text of ``_Runs``.
+
+    foretold: how many units of ``given`` the message before is trained to predict.
+    """
+
+    given: list[int]
+    produced: list[int]
+    foretold: int
+
+
+@dataclass(slots=True)
+class _Runs:
+    """The distinct text runs of many trees. alike: whether a run reads the same where it goes on after other text."""
+
+    alike: bool
+    numbers: dict[tuple[str, bool], int] = field(default_factory=dict)
+
+    def number(self, text: str, inside: bool) -> int:
+        key = (text, inside and not self.alike)
+        return ~self.numbers.setdefault(key, len(self.numbers))
+
+    def encode(self, tokenizer: Tokenizer) -> list[list[int]]:
+        """The ids of every run, by number."""
+        found: list[list[int]] = [[] for _ in self.numbers]
+        for continuing in (False, True):
+            chosen = [(text, number) for (text, inside), number in self.numbers.items() if inside is continuing]
+            if chosen:
+                ids = tokenizer.encode_many([text for text, _ in chosen], continuing=continuing)
+                for (_, number), run in zip(chosen, ids, strict=True):
+                    found[number] = run
+        return found
+
+
+class Renderer:
+    """A prompt format with the tokenizer it is used with.
+
+    Text between control tokens is encoded as one string. Where what is given meets what must be produced the string is
+    cut, and both parts are encoded by themselves; so a generation prompt is a prefix of the training tokens, and the
+    threads of a tree have the ids that they have alone.
+
+    stop_ids: tokens that end a reply. Raises DataError if the tokenizer lacks a token of the format.
+    """
+
+    def __init__(self, format: Format, tokenizer: Tokenizer) -> None:
+        self.format = format
+        self.tokenizer = tokenizer
+        self.stop_ids = frozenset(tokenizer.known_ids(format.stops))
+        self._controls: dict[Control, int | None] = {}
+        question, reply = Message("user", "?"), Message("assistant", "!")
+        for split in (format.split(question, ()), format.split(reply, (question,))):
+            for piece in (*split.given, *split.produced):
+                if isinstance(piece, Control):
+                    self._control(piece)
+
+    def render(self, tree: Tree) -> TokenTree:
+        """The tokens of one tree. Raises DataError."""
+        (found,) = self.render_many([tree])
+        if isinstance(found, DataError):
+            raise found
+        return found
+
+    def render_many(self, trees: Sequence[Tree]) -> list[TokenTree | DataError]:
+        """The tokens of many trees in one pass of the tokenizer; for a tree that cannot be rendered, the error."""
+        runs = _Runs(self.tokenizer.continues_alike)
+        plans = [self._plan(tree, runs) for tree in trees]
+        ids = runs.encode(self.tokenizer)
+        found: list[TokenTree | DataError] = []
+        for tree, plan in zip(trees, plans, strict=True):
+            if isinstance(plan, DataError):
+                found.append(plan)
+                continue
+            given = [_join(units.given, ids) for units in plan]
+            produced = [_join(units.produced, ids) for units in plan]
+            foretold = [len(_join(units.given[: units.foretold], ids)) if units.foretold else 0 for units in plan]
+            rendered = assemble_tree(tree, given, produced, foretold)
+            error = DataError("a message that leaves no tokens", where=tree.place, advice="drop the record")
+            found.append(error if rendered is None else rendered)
+        return found
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError."""
+        tree = Tree.path([*messages, Message("assistant", "?")], place="prompt")
+        runs = _Runs(self.tokenizer.continues_alike)
+        plan = self._plan(tree, runs)
+        if isinstance(plan, DataError):
+            raise plan
+        plan[-1].produced.clear()
+        return _join([unit for units in plan for unit in (*units.given, *units.produced)], runs.encode(self.tokenizer))
+
+    def parse(self, ids: Sequence[int]) -> Parsed:
+        """Read what was generated after a prompt."""
+        return self.format.parse(ids, self.tokenizer)
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for a reply that arrives token by token."""
+        return StreamDecoder(self.tokenizer, continuing=self.format.continues)
+
+    def _control(self, piece: Control) -> int | None:
+        """The id of a control token; None for an optional one that the tokenizer lacks. Raises DataError."""
+        if piece not in self._controls:
+            known = self.tokenizer.known_ids([piece.name])
+            self._controls[piece] = None if piece.optional and not known else self.tokenizer.control(piece.name)
+        return self._controls[piece]
+
+    def _plan(self, tree: Tree, runs: _Runs) -> list[_Units] | DataError:
+        """The units of every message, or why there are none. Texts that the tokenizer must encode go into ``runs``."""
+        replies = [0] * len(tree.messages)
+        for parent in tree.parents[1:]:
+            replies[parent] += 1
+        plan: list[_Units] = []
+        path: list[int] = []  # from the root to the message before
+        before: list[Message] = []
+        open_runs: list[_Run] = []
+        for index, (message, parent) in enumerate(zip(tree.messages, tree.parents, strict=True)):
+            while path and path[-1] != parent:
+                path.pop()
+                before.pop()
+            objection = _unreadable(message) or self.format.objection(message, before)
+            if objection:
+                advice = f"change or drop the record, or choose another prompt format than {self.format.name!r}"
+                return DataError(objection, where=tree.place or f"message {index + 1}", advice=advice)
+            run = _Run(runs, *((open_runs[parent].text, open_runs[parent].inside) if parent >= 0 else ("", False)))
+            plan.append(self._units(self.format.split(message, before), run, last=not replies[index]))
+            open_runs.append(run)
+            path.append(index)
+            before.append(message)
+        return plan
+
+    def _units(self, split: Split, run: _Run, *, last: bool) -> _Units:
+        """Lay out the pieces of one message after the open run of its parent.
+
+        Text at the end of what is given stays open for the replies, unless the message is the last of its thread.
+        """
+        given: list[int] = []
+        produced: list[int] = []
+        self._add(split.given[: split.foretold], run, given)
+        if split.foretold:
+            run.cut(given)
+        foretold = len(given)
+        self._add(split.given[split.foretold :], run, given)
+        if split.produced or last:
+            run.cut(given)
+        self._add(split.produced, run, produced)
+        if split.produced:
+            run.cut(produced)
+        return _Units(given, produced, foretold)
+
+    def _add(self, pieces: Sequence[Piece], run: _Run, units: list[int]) -> None:
+        for piece in pieces:
+            if not isinstance(piece, Control):
+                run.text += piece.text
+                continue
+            number = self._control(piece)
+            if number is not None:
+                run.cut(units)
+                run.inside = False
+                units.append(number)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Text that is not yet closed. inside: whether it goes on after text that was cut off before."""
+
+    runs: _Runs
+    text: str
+    inside: bool
+
+    def cut(self, units: list[int]) -> None:
+        """Close the text so far; what follows goes on in the middle of a run."""
+        if self.text:
+            units.append(self.runs.number(self.text, self.inside))
+            self.text, self.inside = "", True
+
+
+def _unreadable(message: Message) -> str | None:
+    for text in (message.text, message.context):
+        if not text.isascii() and _HALF_CHARACTER.search(text):
+            return "text with half a character (a lone surrogate)"
+    return None
+
+
+def _join(units: Sequence[int], runs: Sequence[Sequence[int]]) -> list[int]:
+    found: list[int] = []
+    for unit in units:
+        if unit < 0:
+            found.extend(runs[~unit])
+        else:
+            found.append(unit)
+    return found

@@ -1,0 +1,149 @@
+"""Laying out the tokens of messages so that what branches share is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tree import Tree
+
+
+@dataclass(slots=True)
+class _Target:
+    """Tokens start..end-1 of a segment are targets of ``message``; ``threads`` threads run through them."""
+
+    start: int
+    end: int
+    message: int
+    threads: int
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A chain of only children. lead: how many tokens at its beginning are given, before the first that is produced."""
+
+    parent: int
+    ids: list[int] = field(default_factory=list)
+    lead: int = 0
+    targets: list[_Target] = field(default_factory=list)
+    children: list[int] = field(default_factory=list)
+
+    def give(self, ids: Sequence[int]) -> None:
+        if self.lead == len(self.ids):
+            self.lead += len(ids)
+        self.ids.extend(ids)
+
+
+def assemble_tree(
+    tree: Tree, given: Sequence[Sequence[int]], produced: Sequence[Sequence[int]], foretold: Sequence[int]
+) -> TokenTree | None:
+    """Join the tokens of every message of ``tree``.
+
+    given, produced: tokens of every message. foretold: how many tokens at the beginning of ``given`` are targets of the
+    message before. Returns None if a thread would end without a token of its own.
+    """
+    segments, threads = _chains(tree, given, produced, foretold)
+    for segment in reversed(segments):
+        if len(segment.children) > 1:
+            _share_beginning(segment, [segments[child] for child in segment.children])
+    if any(not segment.ids and not segment.children for segment in segments):
+        return None
+    return _lay_out(segments, threads)
+
+
+def _chains(
+    tree: Tree, given: Sequence[Sequence[int]], produced: Sequence[Sequence[int]], foretold: Sequence[int]
+) -> tuple[list[_Segment], int]:
+    """The segments in depth-first order and the number of threads."""
+    count = len(tree.messages)
+    replies, threads = [0] * count, [0] * count
+    for index in range(count - 1, -1, -1):
+        threads[index] = threads[index] or 1
+        parent = tree.parents[index]
+        if parent >= 0:
+            replies[parent] += 1
+            threads[parent] += threads[index]
+    segments: list[_Segment] = []
+    home = [0] * count
+    for index, parent in enumerate(tree.parents):
+        if parent >= 0 and replies[parent] == 1:
+            home[index] = home[parent]
+        else:
+            home[index] = len(segments)
+            segments.append(_Segment(home[parent] if parent >= 0 else -1))
+            if parent >= 0:
+                segments[home[parent]].children.append(home[index])
+        segment = segments[home[index]]
+        start = len(segment.ids)
+        segment.give(given[index])
+        if foretold[index] and tree.messages[parent].trained is not False:
+            segment.targets.append(_Target(start, start + foretold[index], parent, threads[index]))
+        start = len(segment.ids)
+        segment.ids.extend(produced[index])
+        if produced[index] and tree.messages[index].trained is not False:
+            segment.targets.append(_Target(start, len(segment.ids), index, threads[index]))
+    return segments, threads[0]
+
+
+def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
+    """Move the longest common beginning of what the children are given to the end of their parent.
+
+    Every child keeps a token of its own. Tokens that are a target in one child only are not shared.
+    """
+    limit = min(min(child.lead, len(child.ids) - 1) for child in children)
+    foretold = [child.targets[0] if child.targets and child.targets[0].start == 0 else None for child in children]
+    ends = [min(target.end, child.lead) if target else 0 for target, child in zip(foretold, children, strict=True)]
+    if min(ends) != max(ends):
+        limit = min(limit, min(ends))
+    count = 0
+    for column in zip(*(child.ids[: max(limit, 0)] for child in children), strict=True):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    if not count:
+        return
+    start = len(segment.ids)
+    shared = [target for target in foretold if target is not None and min(ends) > 0]
+    if shared:
+        threads = sum(target.threads for target in shared)
+        segment.targets.append(_Target(start, start + min(ends[0], count), shared[0].message, threads))
+    segment.give(children[0].ids[:count])
+    for child in children:
+        del child.ids[:count]
+        child.lead -= count
+        for target in child.targets:
+            target.start, target.end = max(target.start - count, 0), target.end - count
+        child.targets = [target for target in child.targets if target.end > target.start]
+
+
+def _lay_out(segments: Sequence[_Segment], threads: int) -> TokenTree:
+    """Number the tokens of the segments; one without tokens disappears and its children move to its parent."""
+    ids: list[int] = []
+    table: list[tuple[int, int, int]] = []
+    spans: list[tuple[int, int, int, int, int]] = []
+    places: list[int] = []
+    for segment in segments:
+        parent = places[segment.parent] if segment.parent >= 0 else -1
+        if not segment.ids:
+            places.append(parent)
+            continue
+        start = len(ids)
+        for target in segment.targets:
+            first, last = start + target.start, start + target.end
+            source = first - 1 if target.start else table[parent][1] - 1 if parent >= 0 else -1
+            if source < 0:  # nothing stands before the first token of a thread, so it cannot be predicted
+                source, first = first, first + 1
+            if last > first:
+                spans.append((first, last, source, target.message, target.threads))
+        ids.extend(segment.ids)
+        places.append(len(table))
+        table.append((start, len(ids), parent))
+    return TokenTree(
+        ids=np.array(ids, np.int32),
+        segments=np.array(table, np.int32).reshape(-1, 3),
+        spans=np.array(spans, np.int32).reshape(-1, 5),
+        threads=threads,
+    )

@@ -1,0 +1,170 @@
+"""What happens after an optimizer step: it is recorded, now and then evaluated and saved, and perhaps the run is stopped.
+
+Each action decides from the step alone whether it is due, so an interrupted and resumed run does the same things at the
+same steps. Only an unplanned checkpoint (a signal) differs, and it leaves no trace in the record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tunesmith.errors import StoppedError
+from tunesmith.train.loop import StepResult
+from tunesmith.train.metrics import JsonLines
+
+Tracker = Callable[[int, Mapping[str, float]], None]
+
+
+class Score(Protocol):
+    """What an evaluation says of one source."""
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def accuracy(self) -> float: ...
+
+    @property
+    def targets(self) -> int: ...
+
+
+def due(result: StepResult, every: int | None) -> bool:
+    """Every so many steps, and after the last one."""
+    return result.done == result.total or (every is not None and result.done % every == 0)
+
+
+@dataclass(slots=True)
+class Record:
+    """The files of a run that are the same to the bit however often it was stopped, and the timing, which is not."""
+
+    metrics: JsonLines
+    consumed: JsonLines
+    timing: JsonLines
+
+    def __call__(self, result: StepResult) -> None:
+        self.metrics.write(
+            {
+                "step": result.done,
+                "epoch": result.epoch,
+                **result.measures,
+                "learning_rate": result.learning_rate,
+                "gradient_norm": result.gradient_norm,
+                "units": result.units,
+                "tokens": result.tokens,
+                "targets": result.targets,
+                "examples": len(result.examples),
+            }
+        )
+        self.consumed.write({"step": result.done, "epoch": result.epoch, "examples": list(result.examples)})
+        self.timing.write({"step": result.done, "seconds": result.seconds, "tokens": result.tokens})
+
+    def position(self) -> dict[str, int]:
+        """Where the reproducible files end, for a checkpoint; they are on disk when this returns."""
+        return {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
+
+    def return_to(self, position: Mapping[str, int]) -> None:
+        """Forget everything written after ``position``."""
+        self.metrics.truncate(position["metrics"])
+        self.consumed.truncate(position["consumed"])
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Runs an evaluation where it is due and remembers which step was the best.
+
+    scores: evaluates the present weights: source -> score, and "all". every: steps between evaluations. save_every: a
+    checkpoint is evaluated too, since only then it can be the best.
+    """
+
+    scores: Callable[[], Mapping[str, Score]]
+    every: int | None
+    save_every: int | None
+    metrics: JsonLines
+    shown: Callable[[int, Mapping[str, Score]], None]
+    latest: tuple[int, float] = (0, math.inf)
+
+    def __call__(self, result: StepResult) -> None:
+        if due(result, self.every) or due(result, self.save_every):
+            self.run(result.done)
+
+    def run(self, step: int) -> None:
+        """Evaluate now, after ``step`` steps."""
+        scores = self.scores()
+        self.metrics.write({"step": step, "validation": {name: _plain(score) for name, score in scores.items()}})
+        self.latest = (step, scores["all"].loss)
+        self.shown(step, scores)
+
+
+def _plain(score: Score) -> dict[str, float]:
+    return {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
+
+
+@dataclass(slots=True)
+class Best:
+    """The evaluated checkpoint with the lowest validation loss; step 0 where there is none yet."""
+
+    step: int = 0
+    loss: float = math.inf
+
+    def consider(self, step: int, loss: float) -> None:
+        if loss < self.loss:
+            self.step, self.loss = step, loss
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "loss": self.loss if self.step else None}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Best:
+        return cls(state["step"], state["loss"]) if state["step"] else cls()
+
+
+@dataclass(slots=True)
+class Saving:
+    """Checkpoints where they are due.
+
+    write: makes the checkpoint of a step with a JSON state. evaluation: None without validation data.
+    """
+
+    write: Callable[[int, Mapping[str, Any], int], None]
+    every: int | None
+    record: Record
+    evaluation: Evaluation | None
+    best: Best = field(default_factory=Best)
+    saved: int = 0
+
+    def __call__(self, result: StepResult) -> None:
+        if due(result, self.every):
+            self.save(result.done)
+
+    def save(self, step: int) -> None:
+        """Save now, unless this step is saved already."""
+        if step == self.saved:
+            return
+        if self.evaluation is not None and self.evaluation.latest[0] == step:
+            self.best.consider(*self.evaluation.latest)
+        self.write(step, {**self.record.position(), "best": self.best.state()}, self.best.step)
+        self.saved = step
+
+
+@dataclass(slots=True)
+class Stopping:
+    """Save and leave where a signal asked for it, or at a step named beforehand."""
+
+    requested: Callable[[], str | None]
+    stop_after: int | None
+    saving: Saving
+
+    def __call__(self, result: StepResult) -> None:
+        reason = self.requested()
+        if reason is None and result.done == self.stop_after:
+            reason = f"train.stop_after is {self.stop_after}"
+        if reason is None or result.done == result.total:
+            return
+        self.saving.save(result.done)
+        raise StoppedError(
+            f"stopped after step {result.done} of {result.total} ({reason}); everything is saved",
+            advice="the same command goes on from here",
+        )

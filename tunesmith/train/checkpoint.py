@@ -1,0 +1,265 @@
+"""Checkpoints that are whole or not there.
+
+    checkpoints/step-000030/
+        model.safetensors, optimizer.safetensors, ...   one file a group of tensors
+        state.json                                      counters, positions, whatever is not a tensor
+        MANIFEST.json                                   step, and size and SHA-256 of every file; written last
+
+A directory appears under its name only when every byte in it is on the disk. It counts as a checkpoint only if its
+manifest verifies. What does not verify is set aside under another name, with a notice, and the next older one is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tunesmith.errors import StorageError
+from tunesmith.files import UNFINISHED, fingerprint, flush_to_disk, new_directory, sha256, storage_errors
+from tunesmith.train.tensors import size_in_bytes, ties, write_tensors
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+STATE = "state.json"
+DAMAGED = "damaged-"
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One verified checkpoint.
+
+    step: optimizer steps done. attempt: 1, or higher where a step was saved again beside an older directory.
+    state: what was given to ``save``. facts: what else its manifest records. tied: group -> further name -> first name.
+    """
+
+    path: Path
+    step: int
+    attempt: int
+    state: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    groups: tuple[str, ...]
+    tied: Mapping[str, Mapping[str, str]]
+
+    def load(self, group: str) -> dict[str, Tensor]:
+        """The tensors of one group, on the CPU; tied names share one tensor. Raises StorageError for an unknown group."""
+        if group not in self.groups:
+            raise StorageError(
+                f"no tensors {group!r} in this checkpoint, only {', '.join(self.groups)}",
+                where=self.path,
+                advice="resume with the recipe that wrote it",
+            )
+        tensors: dict[str, Tensor] = load_file(self.path / f"{group}.safetensors", device="cpu")
+        return tensors | {name: tensors[first] for name, first in self.tied.get(group, {}).items()}
+
+
+def save(
+    directory: Path,
+    step: int,
+    groups: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the checkpoint of ``step`` into ``directory`` and return its path; afterwards it survives a power cut.
+
+    groups: file name without suffix -> name -> tensor. A tensor with several names is stored once.
+    state, facts: JSON, without numbers that are not finite. An existing directory is never touched: saving a step again
+    gives ``step-000030-2``, which then counts as the newer one.
+    Raises StorageError if there is no room (before anything is written) or writing fails; older ones stay as they are.
+    """
+    assert all(re.fullmatch(r"[a-z0-9_]+", group) for group in groups), "group names become file names"
+    text = json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    tied = {group: found for group, tensors in groups.items() if (found := ties(tensors))}
+    once = {
+        group: {name: tensor for name, tensor in tensors.items() if name not in tied.get(group, {})}
+        for group, tensors in groups.items()
+    }
+    require_space(directory, sum(size_in_bytes(each) for each in once.values()) + len(text), f"step {step}")
+    path, attempt = _free_name(directory, step)
+    with new_directory(path) as temporary:
+        files = {
+            f"{group}.safetensors": write_tensors(temporary / f"{group}.safetensors", tensors)
+            for group, tensors in once.items()
+        }
+        (temporary / STATE).write_text(text, encoding="utf-8")
+        files[STATE] = sha256(temporary / STATE)
+        listed = {name: {"size": (temporary / name).stat().st_size, "sha256": digest} for name, digest in files.items()}
+        about = {"format": FORMAT, "step": step, "attempt": attempt, "facts": dict(facts or {}), "tied": tied}
+        for name in listed:
+            flush_to_disk(temporary / name)
+        (temporary / MANIFEST).write_text(_manifest_text(about | {"files": listed}), encoding="utf-8")
+    return path
+
+
+def require_space(directory: Path, size: int, what: str) -> None:
+    """Refuse early when ``size`` bytes (and a little for headers and directories) do not fit. Raises StorageError."""
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        available = shutil.disk_usage(directory).free
+    needed = size + (1 << 17)
+    if needed > available:
+        raise StorageError(
+            f"no room for the checkpoint of {what}: {needed:,} bytes needed, {available:,} available",
+            where=directory,
+            advice="free space, keep fewer checkpoints or choose another run directory; older checkpoints are untouched",
+        )
+
+
+def _free_name(directory: Path, step: int) -> tuple[Path, int]:
+    attempt = 1
+    while os.path.lexists(path := directory / (f"step-{step:06d}" + (f"-{attempt}" if attempt > 1 else ""))):
+        attempt += 1
+    return path, attempt
+
+
+def _manifest_text(content: Mapping[str, Any]) -> str:
+    """The one form a manifest can have: it carries its own digest and is compared letter by letter when it is read."""
+    return json.dumps({**content, "sha256": fingerprint(content)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read(path: Path) -> Checkpoint:
+    """Verify every byte of one checkpoint. Raises StorageError naming what is wrong with it; changes nothing."""
+    found = _examine(path, contents=True)
+    if isinstance(found, str):
+        raise StorageError(f"this checkpoint is damaged: {found}", where=path, advice="use another one")
+    return found
+
+
+def newest(directory: Path, notice: Notice) -> Checkpoint | None:
+    """The checkpoint with the highest step that verifies; None if there is none.
+
+    A damaged one on the way is renamed to ``damaged-...`` and reported through ``notice``. Call it under the lock of
+    the run. Raises StorageError for a checkpoint that a newer version wrote, or that may not be read.
+    """
+    for candidate in _candidates(directory, notice):
+        found = _examine(candidate.path, contents=True)
+        if isinstance(found, Checkpoint):
+            return found
+        _set_aside(candidate.path, found, notice)
+    return None
+
+
+def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) -> list[int]:
+    """Delete all but the ``keep`` newest checkpoints and those of the ``pinned`` steps; returns the steps deleted.
+
+    Before anything goes, the newest two (the newest, if ``keep`` is 1) are read back byte by byte, so that at least as
+    many valid ones always exist. Order is by the step in the manifest, whatever names and times say.
+    """
+    assert keep >= 1, "at least the newest checkpoint is kept"
+    kept: list[Checkpoint] = []
+    surplus: list[Checkpoint] = []
+    for candidate in _candidates(directory, notice):
+        if len(kept) >= keep:
+            surplus.append(candidate)
+            continue
+        found = _examine(candidate.path, contents=True) if len(kept) < 2 else candidate
+        if isinstance(found, Checkpoint):
+            kept.append(found)
+        else:
+            _set_aside(candidate.path, found, notice)
+    deleted = [each for each in surplus if each.step not in pinned]
+    for each in reversed(deleted):
+        _delete(each.path)
+    return [each.step for each in deleted]
+
+
+def _candidates(directory: Path, notice: Notice) -> list[Checkpoint]:
+    """Everything with a sound manifest and files of the right sizes, newest first; the rest is set aside."""
+    found: list[Checkpoint] = []
+    for path in sorted(directory.glob("step-*")) if directory.is_dir() else []:
+        seen = _examine(path, contents=False)
+        if isinstance(seen, Checkpoint):
+            found.append(seen)
+        else:
+            _set_aside(path, seen, notice)
+    return sorted(found, key=lambda each: (each.step, each.attempt), reverse=True)
+
+
+def _examine(path: Path, *, contents: bool) -> Checkpoint | str:
+    """The checkpoint at ``path``, or what is wrong with it. ``contents``: hash every file, not only compare sizes."""
+    try:
+        return _examine_files(path, contents)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOTDIR, errno.ELOOP):
+            return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
+        raise StorageError(
+            f"cannot read the checkpoint: {error.strerror}",
+            where=error.filename or path,
+            advice="check the permissions; nothing was changed",
+        ) from error
+
+
+def _examine_files(path: Path, contents: bool) -> Checkpoint | str:
+    if path.is_symlink() or not path.is_dir():
+        return "it is not a directory"
+    with os.scandir(path) as entries:
+        present = {
+            entry.name: entry.stat().st_size if entry.is_file(follow_symlinks=False) else -1 for entry in entries
+        }
+    if present.get(MANIFEST, -1) < 0:
+        return f"{MANIFEST} is missing"
+    manifest = _read_manifest(path / MANIFEST)
+    if isinstance(manifest, str):
+        return manifest
+    files = manifest["files"]
+    if stray := sorted(files.keys() ^ (present.keys() - {MANIFEST})):
+        return f"{stray[0]} is missing" if stray[0] in files else f"{stray[0]} does not belong to it"
+    for name, expected in files.items():
+        if present[name] != expected["size"]:
+            size = "is not a plain file" if present[name] < 0 else f"has {present[name]} bytes, not {expected['size']}"
+            return f"{name} {size}"
+        if contents and sha256(path / name) != expected["sha256"]:
+            return f"the content of {name} has changed (SHA-256 differs)"
+    groups = tuple(name.removesuffix(".safetensors") for name in files if name != STATE)
+    state = json.loads((path / STATE).read_bytes()) if contents else {}
+    return Checkpoint(path, manifest["step"], manifest["attempt"], state, manifest["facts"], groups, manifest["tied"])
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | str:
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+        digest = content.pop("sha256")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return f"{MANIFEST} is not readable"
+    if digest != fingerprint(content) or text != _manifest_text(content).encode():
+        return f"the content of {MANIFEST} has changed (SHA-256 differs)"
+    if content["format"] != FORMAT:
+        raise StorageError(
+            f"this checkpoint has format {content['format']}, this version reads format {FORMAT}",
+            where=path,
+            advice="continue the run with the version that wrote it",
+        )
+    return dict(content)
+
+
+def _set_aside(path: Path, reason: str, notice: Notice) -> None:
+    number, target = 1, path.with_name(DAMAGED + path.name)
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{DAMAGED}{path.name}-{number}")
+    with storage_errors(path):
+        os.rename(path, target)
+        flush_to_disk(path.parent)
+    notice(f"WARNING: checkpoint {path.name} is damaged and will not be used: {reason}; it is now {target}")
+
+
+def _delete(path: Path) -> None:
+    """Take the name away in one step, then the files: a kill between the two leaves no half checkpoint behind."""
+    with storage_errors(path, advice="an older checkpoint could not be removed; all newer ones are complete"):
+        hidden = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        os.rename(path, hidden / path.name)
+        flush_to_disk(path.parent)
+        shutil.rmtree(hidden)
