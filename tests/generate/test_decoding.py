@@ -54,7 +54,9 @@ def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling, st
         suppress_tokens=list(range(VOCABULARY, model.config.vocab_size)),
     )
     ids = torch.tensor([list(prompt)])
-    output: list[int] = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=configuration)[0].tolist()
+    output: list[int] = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=configuration)[
+        0
+    ].tolist()
     return output[len(prompt) :]
 
 
@@ -95,7 +97,9 @@ def test_padding_rows_of_the_vocabulary_are_never_chosen(random_model: Callable[
 
 def test_prompt_and_reply_together_never_pass_the_context(model: PreTrainedModel) -> None:
     prompts = [[5] * (CONTEXT - 1), [5] * (CONTEXT - 4), [5]]
-    lengths = [len(reply) for reply in _replies(model, prompts, Sampling(do_sample=False, max_new_tokens=200), stops=())]
+    lengths = [
+        len(reply) for reply in _replies(model, prompts, Sampling(do_sample=False, max_new_tokens=200), stops=())
+    ]
     assert lengths == [1, 4, CONTEXT - 1]
 
 

@@ -31,19 +31,29 @@ NAMES = {field.name for field in fields(Sampling)}
 def _arguments(case: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int, Sampling, list[int]]:
     given_settings, row = case["settings"], case["input"]
     rows = row["input_ids"] if case["kind"] == "batch" else [row["input_ids"]]
-    logits = torch.tensor([[float(x) for x in line] for line in (row["logits"] if case["kind"] == "batch" else [row["logits"]])])
+    logits = torch.tensor(
+        [[float(x) for x in line] for line in (row["logits"] if case["kind"] == "batch" else [row["logits"]])]
+    )
     values = {name: value for name, value in given_settings.items() if name in NAMES}
     values.setdefault("top_k", given_settings["library_default_top_k"] or 0)
     stops = given_settings["eos_token_id"]
     generated = len(rows[0]) - row["prompt_length"]
-    return logits, seen_tokens(rows, logits.shape[1]), generated, Sampling(**values), [stops] if isinstance(stops, int) else stops
+    return (
+        logits,
+        seen_tokens(rows, logits.shape[1]),
+        generated,
+        Sampling(**values),
+        [stops] if isinstance(stops, int) else stops,
+    )
 
 
 def _kept(logits: torch.Tensor) -> list[list[int]]:
     return [[i for i, value in enumerate(row) if value > float("-inf")] for row in logits.tolist()]
 
 
-def test_every_reference_vector_keeps_the_same_tokens_with_the_same_probabilities(golden: Callable[[str], dict[str, Any]]) -> None:
+def test_every_reference_vector_keeps_the_same_tokens_with_the_same_probabilities(
+    golden: Callable[[str], dict[str, Any]],
+) -> None:
     cases = golden("sampling_filters")["cases"]
     assert len(cases) >= 40
     for case in cases:
@@ -66,7 +76,9 @@ def test_every_reference_vector_keeps_the_same_tokens_with_the_same_probabilitie
 
 def test_temperature_comes_before_the_nucleus() -> None:
     logits = torch.tensor([[3.0, 2.5, 2.0, 1.0, -1.0]])
-    cold_then_nucleus = filtered(logits, torch.zeros(1, 5, dtype=torch.bool), 0, Sampling(temperature=0.5, top_p=0.5), [])
+    cold_then_nucleus = filtered(
+        logits, torch.zeros(1, 5, dtype=torch.bool), 0, Sampling(temperature=0.5, top_p=0.5), []
+    )
     nucleus_then_cold = keep_top_p(logits, 0.5) / 0.5
     assert _kept(cold_then_nucleus) != _kept(nucleus_then_cold)
 
@@ -93,7 +105,9 @@ _rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7),
 
 @settings(max_examples=150, deadline=None)
 @given(_rows, st.floats(0.01, 1), st.integers(1, 9), st.floats(0.01, 1))
-def test_filters_keep_something_and_never_invent_a_logit(rows: list[list[float]], p: float, k: int, mass: float) -> None:
+def test_filters_keep_something_and_never_invent_a_logit(
+    rows: list[list[float]], p: float, k: int, mass: float
+) -> None:
     logits = torch.tensor(rows)
     for result in (keep_top_p(logits, p), keep_top_k(logits, k), keep_typical(logits, mass)):
         kept = result > float("-inf")
@@ -106,11 +120,17 @@ def test_filters_keep_something_and_never_invent_a_logit(rows: list[list[float]]
 @settings(max_examples=150, deadline=None)
 @given(_rows, st.integers(0, 2**40), st.integers(1, 3))
 def test_a_row_is_treated_alike_alone_and_in_a_batch(rows: list[list[float]], seed: int, top_k: int) -> None:
-    logits, sampling = torch.tensor(rows), Sampling(top_k=top_k, top_p=0.9, typical_p=0.9, repetition_penalty=1.3, temperature=0.8)
+    logits, sampling = (
+        torch.tensor(rows),
+        Sampling(top_k=top_k, top_p=0.9, typical_p=0.9, repetition_penalty=1.3, temperature=0.8),
+    )
     seen = seen_tokens([[i % 7, (i + 3) % 7] for i in range(len(rows))], 7)
     numbers = [uniform(seed, i, 0) for i in range(len(rows))]
     together = choose(logits, seen, 5, sampling, [0], numbers)
-    alone = [choose(logits[i : i + 1], seen[i : i + 1], 5, sampling, [0], numbers[i : i + 1]).item() for i in range(len(rows))]
+    alone = [
+        choose(logits[i : i + 1], seen[i : i + 1], 5, sampling, [0], numbers[i : i + 1]).item()
+        for i in range(len(rows))
+    ]
     assert together.tolist() == alone
 
 

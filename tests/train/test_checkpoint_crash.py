@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,11 @@ def kill_at_call(number: int, work: Callable[[], None]) -> Callable[[], None]:
 
 def test_a_kill_at_any_call_of_save_and_rotate_leaves_whole_checkpoints(tmp_path: Path) -> None:
     killed = 0
+    for step in (1, 2):
+        save_step(tmp_path / "before", step)
     for number in range(400):
         directory = tmp_path / str(number)
-        save_step(directory, 1)
-        save_step(directory, 2)
+        shutil.copytree(tmp_path / "before", directory)
 
         def work(directory: Path = directory) -> None:
             save_step(directory, 3)
@@ -108,18 +110,15 @@ def test_a_kill_at_any_call_of_save_and_rotate_leaves_whole_checkpoints(tmp_path
     assert killed > 30, "every call was tried"
 
 
-@pytest.mark.parametrize("size", [0, 1, 50, 4096, 60_000, SIZE * 4 + 50, 120_000, SIZE * 8])
+@pytest.mark.parametrize("size", [0, 1, 50, 4096, 60_000, SIZE * 4 + 50])
 def test_a_limit_on_file_size_leaves_the_older_checkpoint_and_no_rest(tmp_path: Path, size: int) -> None:
     save_step(tmp_path, 1)
 
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        try:
+        with pytest.raises(StorageError, match="File too large") as caught:
             save_step(tmp_path, 2)
-        except StorageError as error:
-            assert error.exit_code == 74
-            assert "File too large" in str(error)
-            os._exit(74)
+        os._exit(caught.value.exit_code)
 
     assert exit_code(work) == 74
     assert valid_steps(tmp_path) == [1]
@@ -183,7 +182,7 @@ class Rotation(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.directory = Path(os.environ["PYTEST_ROTATION"]) / str(len(os.listdir(os.environ["PYTEST_ROTATION"])))
+        self.directory = Path(os.environ["PYTEST_ROTATION"]) / uuid.uuid4().hex
         self.directory.mkdir()
         self.whole: dict[Path, int] = {}
         self.step = 0
@@ -240,9 +239,8 @@ class Rotation(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def rotation_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def rotation_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ROTATION", str(tmp_path))
-    yield tmp_path
 
 
 @pytest.mark.usefixtures("rotation_directory")

@@ -29,7 +29,9 @@ def load(name: str, split: str | None) -> Any:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         advice = "check the name, the split and the network; a file needs its suffix, such as .jsonl"
-        raise MissingInputError(f"not a file, and not loaded from the hub: {first_line}", where=name, advice=advice) from error
+        raise MissingInputError(
+            f"not a file, and not loaded from the hub: {first_line}", where=name, advice=advice
+        ) from error
     if isinstance(found, dict):
         if len(found) > 1:
             raise RecipeError(f"has the splits {', '.join(sorted(found))}", where=name, advice="name one with split")

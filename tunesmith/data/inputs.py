@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from tunesmith.errors import DataError, MissingInputError
 
@@ -63,7 +63,11 @@ def find(path: Path) -> InputFile:
         promise = kind_of(path)
         if promise is None:
             known = ", ".join(SUFFIXES)
-            raise DataError("the name does not say what is in the file", where=path, advice=f"end it in one of {known}, .json.gz, .jsonl.gz")
+            raise DataError(
+                "the name does not say what is in the file",
+                where=path,
+                advice=f"end it in one of {known}, .json.gz, .jsonl.gz",
+            )
         if status.st_size == 0:
             raise MissingInputError("is empty", where=path, advice="fetch or write it again")
         with path.open("rb") as file:
@@ -106,7 +110,9 @@ def check_head(path: Path, kind: Kind, packed: bool, head: bytes) -> None:
     elif is_gzip:
         raise DataError("is gzip data under another name", where=path, advice="let its name end in .gz")
     elif is_parquet != (kind == "parquet"):
-        raise DataError(f"is {'' if is_parquet else 'not '}a parquet file", where=path, advice="mend its name, or fetch it again")
+        raise DataError(
+            f"is {'' if is_parquet else 'not '}a parquet file", where=path, advice="mend its name, or fetch it again"
+        )
     elif kind != "parquet":
         check_encoding(path, head)
 
@@ -150,7 +156,7 @@ def blocks(file: InputFile) -> Iterator[bytes]:
 
 def open_bytes(file: InputFile) -> IO[bytes]:
     """The file, unpacked if it is packed."""
-    return gzip.open(file.path) if file.packed else file.path.open("rb")
+    return cast(IO[bytes], gzip.open(file.path)) if file.packed else file.path.open("rb")
 
 
 def check_packed(file: InputFile) -> None:

@@ -63,8 +63,13 @@ def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
 def array_records(file: InputFile) -> Iterator[Record]:
     """The objects of one top-level list; ``number`` is the line on which a record starts. Any fault ends the reading."""
     window = _Window(file)
-    if (first := window.next_character()) != "[":
-        fault = RecordFault("the file is not a list", "one object a line? then name it .jsonl" if first == "{" else None)
+    first = window.next_character()
+    if not first:
+        return
+    if first != "[":
+        fault = RecordFault(
+            "the file is not a list", "one object a line? then name it .jsonl" if first == "{" else None
+        )
         raise _fatal(file, window.line, fault)
     window.skip()
     while window.next_character() != "]" or window.records:
@@ -75,7 +80,9 @@ def array_records(file: InputFile) -> Iterator[Record]:
             break
         if follows != ",":
             what = f"a comma or ] is missing before {follows!r}" if follows else "the list is never closed with ]"
-            raise _fatal(file, window.line, RecordFault(what, None if follows else "the file was cut short; fetch it again"))
+            raise _fatal(
+                file, window.line, RecordFault(what, None if follows else "the file was cut short; fetch it again")
+            )
         window.skip()
     window.skip()
     if window.next_character():

@@ -15,7 +15,9 @@ ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
 
 OASST_OPTIONS: dict[str, Option] = {
     "lang": texts(None),
-    "top_k": Option(None, lambda value: value is None or (type(value) is int and value > 0), "a number above 0, or null"),
+    "top_k": Option(
+        None, lambda value: value is None or (type(value) is int and value > 0), "a number above 0, or null"
+    ),
     "states": texts(("ready_for_export",)),
     "reviewed": flag(True),
     "synthetic": flag(False),
@@ -41,7 +43,9 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     """
     root = row.get(settings.columns["prompt"])
     if not isinstance(root, dict):
-        advice = "rows are trees, not single messages" if "replies" in row else "see options and fields of the reader oasst"
+        advice = (
+            "rows are trees, not single messages" if "replies" in row else "see options and fields of the reader oasst"
+        )
         found = kind(root) if settings.columns["prompt"] in row else "missing"
         raise DataError(f"field {settings.columns['prompt']!r} is {found}, not a message", advice=advice)
     if reason := _refusal(settings, row, root):
@@ -54,7 +58,9 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     if not kept:
         return Rejected("no answer left")
     place = {index: position for position, index in enumerate(kept)} | {-1: -1}
-    tree = Tree(tuple(_message(nodes[index].content) for index in kept), tuple(place[nodes[index].parent] for index in kept))
+    tree = Tree(
+        tuple(_message(nodes[index].content) for index in kept), tuple(place[nodes[index].parent] for index in kept)
+    )
     dropped = Counter(reason for reason in reasons if reason)
     return Pruned(tree, dropped) if dropped else tree
 
@@ -86,7 +92,9 @@ def _flat(root: Mapping[str, Any]) -> list[_Node]:
             identities.add(identity)
         expected = nodes[node.parent].content.get("message_id") if node.parent >= 0 else None
         if above is not None and above != expected:
-            raise DataError(f"{label} names {above!r} as its parent but stands below {expected!r}", advice="mend parent_id")
+            raise DataError(
+                f"{label} names {above!r} as its parent but stands below {expected!r}", advice="mend parent_id"
+            )
         nodes.append(node)
         replies = node.content.get("replies") or []
         if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
@@ -151,7 +159,9 @@ def _rank(content: Mapping[str, Any]) -> int | None:
 def _label_value(entry: Any, what: str) -> float:
     value = entry.get("value") if isinstance(entry, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"label {what} has no number as its value", advice='labels are {"quality": {"value": 0.5, "count": 3}}')
+        raise DataError(
+            f"label {what} has no number as its value", advice='labels are {"quality": {"value": 0.5, "count": 3}}'
+        )
     return float(value)
 
 

@@ -60,4 +60,6 @@ def _arrow_errors(file: InputFile) -> Iterator[None]:
         yield
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"broken parquet file: {first_line}", where=file.path, advice="fetch or write it again") from error
+        raise DataError(
+            f"broken parquet file: {first_line}", where=file.path, advice="fetch or write it again"
+        ) from error

@@ -10,29 +10,30 @@ from pathlib import Path
 
 import tokenizers
 
-from tunesmith.data.faults import Faults
+from tunesmith.data.faults import Fault, Faults
 from tunesmith.data.rendering import (
     REASONS,
     ROWS_IN_CHUNK,
-    Fault,
     ReaderSettings,
+    Rendered,
     RenderSettings,
     SourceRow,
     Work,
+    load_renderer,
     open_readers,
-    open_renderer,
     render_all,
 )
 from tunesmith.data.report import DataReport, Side, Tally, reasons
 from tunesmith.data.sources import Opened, Row, SourceSpec, entries, open_source
 from tunesmith.data.split import held_back
 from tunesmith.data.store import Store, exclusive, open_store, read_index, writing
-from tunesmith.errors import DataError, MissingInputError
+from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256
 
 Progress = Callable[[int, int | None, str], None]
 
 PACKAGE = Path(__file__).parent.parent
+MOST_PROCESSES = 16
 PARTS = 1000  # progress is told in thousandths of a source
 BYTES_IN_CHUNK = 4 * 2**20
 
@@ -65,8 +66,13 @@ def prepare(
     None for one a core. Strict: one bad record stops everything, and nothing is kept.
     Raises DataError (with the first 20 places), MissingInputError (nothing there, nothing left), RecipeError, StorageError.
     """
-    work = Work(render, tuple(_reader_settings(spec) for spec in sources))
-    open_readers(work.readers)
+    names = [spec.name for spec in sources]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"two data sources have the same name ({', '.join(names)})", advice="give each its own")
+    readers = tuple(_reader_settings(spec) for spec in sources)
+    open_readers(readers)  # faults of the recipe show before anything is read
+    renderer = load_renderer(render)
+    work = Work(render, renderer.tokenizer.fingerprint, readers)
     opened = [open_source(spec) for spec in sources]
     data = {source.spec.name: source.digest for source in opened}
     key = cache_key(work, data)
@@ -75,7 +81,9 @@ def prepare(
         index = read_index(directory / "store", key)
         if index is None:
             remove_unfinished(directory)
-            _make(work, opened, key, directory / "store", workers, progress)
+            faults = Faults()
+            parts = render_all(work, renderer, _chunks(opened, faults, progress), _processes(workers))
+            _make(work, parts, faults, key, directory / "store")
             index = read_index(directory / "store", key)
             assert index is not None, directory
     everything = open_store(directory / "store", index)
@@ -89,7 +97,6 @@ def prepare(
 
 def cache_key(work: Work, data: Mapping[str, str]) -> str:
     """Digest of all that decides the token trees: data, readers, tokenizer, format, limits, and the code that does it."""
-    renderer = open_renderer(work.render)
     settings = asdict(work.render)
     del settings["tokenizer"], settings["revision"]  # where it was found does not matter, what it is does
     return fingerprint(
@@ -97,7 +104,7 @@ def cache_key(work: Work, data: Mapping[str, str]) -> str:
             "data": list(data.items()),
             "readers": [asdict(reader) for reader in work.readers],
             "render": settings,
-            "tokenizer": renderer.tokenizer.fingerprint,
+            "tokenizer": work.fingerprint,
             "library": tokenizers.__version__,
             "code": _code_digest(),
         }
@@ -119,24 +126,29 @@ def _side(store: Store) -> Side:
     return Side(len(store), int(store.threads.sum()), int(store.tokens.sum()), int(store.targets.sum()))
 
 
-def _make(
-    work: Work, opened: Sequence[Opened], key: str, directory: Path, workers: int | None, progress: Progress
-) -> None:
-    """Fill the store. Raises DataError or MissingInputError, and leaves nothing behind then."""
-    counts = {source.spec.name: Tally() for source in opened}
-    names, faults = list(counts), Faults()
-    processes = len(os.sched_getaffinity(0)) if workers is None else workers
+def _processes(workers: int | None) -> int:
+    """One a core by default, up to the number that one process can feed with rows."""
+    if workers is not None:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_PROCESSES)
+
+
+def _make(work: Work, parts: Iterator[Rendered], faults: Faults, key: str, directory: Path) -> None:
+    """Fill the store. faults: what the reading finds. Raises DataError or MissingInputError; nothing is left behind then."""
+    names = [reader.source for reader in work.readers]
+    counts = {name: Tally() for name in names}
     with new_directory(directory) as temporary, writing(temporary) as writer:
-        for rendered in render_all(work, _chunks(opened, faults, progress), processes):
-            for source, tally in rendered.tallies.items():
+        for part in parts:
+            for source, tally in part.tallies.items():
                 counts[names[source]].add(tally)
-            faults.add(rendered.faults)
+            faults.add(part.faults)
             if not faults:
-                writer.append(rendered.chunk)
+                writer.append(part.chunk)
         faults.check()
         _check_counts(counts, work.render)
-        report = {"sources": {name: tally.as_json() for name, tally in counts.items()}, "duplicates": writer.duplicates()}
-        writer.finish(key, names, report)
+        sources = {name: tally.as_json() for name, tally in counts.items()}
+        writer.finish(key, names, {"sources": sources, "duplicates": writer.duplicates()})
 
 
 def _chunks(opened: Sequence[Opened], faults: Faults, progress: Progress) -> Iterator[list[SourceRow]]:

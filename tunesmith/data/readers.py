@@ -11,13 +11,33 @@ from functools import partial
 from typing import Any
 
 from tunesmith.data.oasst import OASST_OPTIONS, oasst
-from tunesmith.data.reading import EMPTY, Option, Outcome, Reader, Rejected, Settings, as_text, blank, flag, optional_text_of, text_of, texts
+from tunesmith.data.reading import (
+    EMPTY,
+    Option,
+    Outcome,
+    Reader,
+    Rejected,
+    Settings,
+    as_text,
+    blank,
+    flag,
+    optional_text_of,
+    text_of,
+    texts,
+)
 from tunesmith.data.strict_json import kind
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.tree import Message, Role, Tree
 
 TURN_LIMIT = 2000
-UNSUPPORTED = ("name", "tool_calls", "tool_call_id", "function_call", "audio", "refusal")  # of a message in OpenAI's form
+UNSUPPORTED = (
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "audio",
+    "refusal",
+)  # of a message in OpenAI's form
 
 
 def dolly(settings: Settings, row: Mapping[str, Any]) -> Outcome:
@@ -57,12 +77,16 @@ def messages(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     if not isinstance(turns, list) or not turns:
         fault = "missing" if column not in row else "empty" if turns == [] else f"{kind(turns)}, not a list of messages"
         present = ", ".join(sorted(map(str, row))[:12]) or "no fields"
-        raise DataError(f"field {column!r} is {fault}", advice=f"the row has {present}; name the right one under fields.messages")
+        raise DataError(
+            f"field {column!r} is {fault}", advice=f"the row has {present}; name the right one under fields.messages"
+        )
     if len(turns) > TURN_LIMIT:
         raise DataError(f"field {column!r} has {len(turns):,} messages", advice=f"{TURN_LIMIT:,} is the most; split it")
     tree = Tree.path([_turn(settings, turn, f"{column}[{index}]") for index, turn in enumerate(turns)])
     if not any(message.role == "assistant" for message in tree.messages):
-        raise DataError(f"field {column!r} has no assistant message", advice="there is nothing to learn from it; remove it")
+        raise DataError(
+            f"field {column!r} has no assistant message", advice="there is nothing to learn from it; remove it"
+        )
     return tree
 
 
@@ -72,12 +96,16 @@ def _turn(settings: Settings, turn: Any, place: str) -> Message:
         raise DataError(f"{place} is {kind(turn)}, not an object with role and content")
     for key in UNSUPPORTED:
         if turn.get(key):
-            raise DataError(f"{place} has {key!r}, which is not supported", advice="only plain text from user and assistant is")
+            raise DataError(
+                f"{place} has {key!r}, which is not supported", advice="only plain text from user and assistant is"
+            )
     given: dict[str, Role] = {settings.options[role]: role for role in ROLES}
     named, content = (turn.get(settings.columns[key]) for key in ("role", "content"))
     if not isinstance(named, str) or named not in given:
         shown = repr(named[:40]) if isinstance(named, str) else kind(named)
-        raise DataError(f"{place}: role {shown} is unknown", advice=f"known are {', '.join(given)}; options can rename them")
+        raise DataError(
+            f"{place}: role {shown} is unknown", advice=f"known are {', '.join(given)}; options can rename them"
+        )
     text = as_text(content, f"{place}.{settings.columns['content']}")
     if not text.strip():
         raise DataError(f"{place} ({named}) is empty", advice="mend or remove the record")
@@ -89,7 +117,8 @@ def _turn(settings: Settings, turn: Any, place: str) -> Message:
 
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 RENAMED: dict[str, Option] = {
-    role: Option(role, lambda value: isinstance(value, str) and bool(value), "the name of that role in the data") for role in ROLES
+    role: Option(role, lambda value: isinstance(value, str) and bool(value), "the name of that role in the data")
+    for role in ROLES
 }
 
 READERS: dict[str, Reader] = {
@@ -120,7 +149,9 @@ def open_reader(
     for key, value in options.items():
         if not reader.options[key].allows(value):
             expected = reader.options[key].expected
-            raise RecipeError(f"options.{key} of reader {name} is {value!r}", where=where, advice=f"it must be {expected}")
+            raise RecipeError(
+                f"options.{key} of reader {name} is {value!r}", where=where, advice=f"it must be {expected}"
+            )
     columns = {column: fields.get(column, column) for column in reader.columns}
     values = {key: options.get(key, option.default) for key, option in reader.options.items()}
     return partial(reader.read, Settings(columns, values))

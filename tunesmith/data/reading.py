@@ -75,7 +75,9 @@ def text_of(settings: Settings, row: Mapping[str, Any], name: str) -> str:
     column = settings.columns[name]
     if column not in row:
         present = ", ".join(sorted(map(str, row))[:12]) or "no fields"
-        raise DataError(f"field {column!r} is missing", advice=f"the row has {present}; name the right one under fields.{name}")
+        raise DataError(
+            f"field {column!r} is missing", advice=f"the row has {present}; name the right one under fields.{name}"
+        )
     return as_text(row[column], f"field {column!r}")
 
 
@@ -98,5 +100,7 @@ def blank(settings: Settings, values: Mapping[str, str]) -> Rejected | None:
         if not value.strip():
             if settings.options["empty"] == "drop":
                 return Rejected(f"empty {name}")
-            raise DataError(f"field {settings.columns[name]!r} is empty", advice="mend the record, or set options.empty to drop")
+            raise DataError(
+                f"field {settings.columns[name]!r} is empty", advice="mend the record, or set options.empty to drop"
+            )
     return None

@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from tunesmith.data.faults import Fault
-from tunesmith.data.reading import Outcome, Pruned, Rejected
 from tunesmith.data.readers import open_reader
+from tunesmith.data.reading import Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Chunk, count_targets, pack
@@ -29,7 +29,7 @@ from tunesmith.text.truncate import Policy, truncate
 from tunesmith.text.truncate import Rejected as Unusable
 
 ROWS_IN_CHUNK = 256
-SMALL = 8  # chunks; fewer than these are done at once, without starting processes
+SMALL = 32  # chunks; fewer than these are done at once, without starting processes
 REASONS = {"too_long": "longer than the limit", "no_target": "nothing to train on"}
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
@@ -62,9 +62,13 @@ class ReaderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that a process needs to know to turn the rows of every source into token trees."""
+    """All that a process needs to know to turn the rows of every source into token trees.
+
+    fingerprint: of the tokenizer with the format's tokens, as it was when the work began.
+    """
 
     render: RenderSettings
+    fingerprint: str
     readers: tuple[ReaderSettings, ...]
 
 
@@ -86,11 +90,21 @@ class Rendered:
     faults: tuple[Fault, ...]
 
 
-@lru_cache(maxsize=2)
-def open_renderer(settings: RenderSettings) -> Renderer:
-    """The renderer of these settings; loaded once in every process. Raises RecipeError, MissingInputError, DataError."""
+def load_renderer(settings: RenderSettings) -> Renderer:
+    """The renderer of these settings, read from disk. Raises RecipeError, MissingInputError, DataError."""
     format = build_format(settings.format, dict(settings.options))
     return Renderer(format, Tokenizer.load(settings.tokenizer, format.controls, settings.revision))
+
+
+@lru_cache(maxsize=1)
+def _worker_renderer(settings: RenderSettings, fingerprint: str) -> Renderer:
+    """The same, once in every worker process. Raises DataError if the tokenizer is no longer what it was."""
+    renderer = load_renderer(settings)
+    if renderer.tokenizer.fingerprint != fingerprint:
+        raise DataError(
+            "the tokenizer changed while data were prepared", where=settings.tokenizer, advice="start again"
+        )
+    return renderer
 
 
 @lru_cache(maxsize=2)
@@ -102,7 +116,7 @@ def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Mapping
     )
 
 
-def render_rows(work: Work, rows: Sequence[SourceRow]) -> Rendered:
+def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Rendered:
     """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
     tallies = {source: Tally() for source in sorted({row.source for row in rows})}
     faults: list[Fault] = []
@@ -114,7 +128,7 @@ def render_rows(work: Work, rows: Sequence[SourceRow]) -> Rendered:
             faults.append(Fault(row.number, error.what, row.place, error.advice))
             continue
         read += [(row, tree)] if tree is not None else []
-    rendered = open_renderer(work.render).render_many([tree for _, tree in read])
+    rendered = renderer.render_many([tree for _, tree in read])
     kept: list[tuple[TokenTree, int, bytes]] = []
     for (row, tree), tokens in zip(read, rendered, strict=True):
         try:
@@ -157,7 +171,9 @@ def _fit(settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree
     return fitted
 
 
-def render_all(work: Work, chunks: Iterator[Sequence[SourceRow]], workers: int) -> Iterator[Rendered]:
+def render_all(
+    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow]], workers: int
+) -> Iterator[Rendered]:
     """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
 
     Otherwise in processes of their own, with at most two chunks waiting for each, so that memory does not grow with the
@@ -166,7 +182,7 @@ def render_all(work: Work, chunks: Iterator[Sequence[SourceRow]], workers: int) 
     head = list(islice(chunks, SMALL))
     if workers < 2 or len(head) < SMALL:
         for rows in chain(head, chunks):
-            yield render_rows(work, rows)
+            yield render_rows(work, renderer, rows)
         return
     waiting: deque[Future[Rendered]] = deque()
     try:
@@ -175,7 +191,7 @@ def render_all(work: Work, chunks: Iterator[Sequence[SourceRow]], workers: int) 
                 for rows in chain(head, chunks):
                     if len(waiting) >= 2 * workers:
                         yield waiting.popleft().result()
-                    waiting.append(pool.submit(render_rows, work, rows))
+                    waiting.append(pool.submit(_render_in_worker, work, rows))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
@@ -183,6 +199,10 @@ def render_all(work: Work, chunks: Iterator[Sequence[SourceRow]], workers: int) 
     except BrokenProcessPool as error:
         advice = "it was killed, perhaps for want of memory; set data.workers to 0 or a smaller number"
         raise InternalError("a process that prepares data died", advice=advice) from error
+
+
+def _render_in_worker(work: Work, rows: Sequence[SourceRow]) -> Rendered:
+    return render_rows(work, _worker_renderer(work.render, work.fingerprint), rows)
 
 
 def _use_one_thread() -> None:

@@ -72,7 +72,12 @@ class DataReport:
         """For the manifest of a run."""
         sources = {name: tally.as_json() for name, tally in self.sources.items()}
         validation = None if self.validation is None else asdict(self.validation)
-        return {"sources": sources, "duplicates": self.duplicates, "train": asdict(self.train), "validation": validation}
+        return {
+            "sources": sources,
+            "duplicates": self.duplicates,
+            "train": asdict(self.train),
+            "validation": validation,
+        }
 
     def lines(self) -> list[str]:
         """For the terminal."""

@@ -61,11 +61,15 @@ def open_source(spec: SourceSpec) -> Opened:
     path = Path(spec.path).expanduser()
     if not _exists(path):
         if spec.path.startswith((".", "/", "~")) or kind_of(path) or not HUB_NAME.fullmatch(spec.path):
-            raise MissingInputError("does not exist", where=spec.path, advice="check the path; it is relative to the current directory")
+            raise MissingInputError(
+                "does not exist", where=spec.path, advice="check the path; it is relative to the current directory"
+            )
         rows = load(spec.path, spec.split)
         return Opened(spec, (), rows, hub_digest(rows))
     if spec.split is not None:
-        raise RecipeError(f"source {spec.name!r} has a split, but {spec.path} is on this machine", advice="remove split")
+        raise RecipeError(
+            f"source {spec.name!r} has a split, but {spec.path} is on this machine", advice="remove split"
+        )
     files = _directory(path) if path.is_dir() else (find(path),)
     with reading(path):
         digest = fingerprint([(file.kind, sha256(file.path)) for file in files])
@@ -85,7 +89,11 @@ def _directory(path: Path) -> tuple[InputFile, ...]:
     with reading(path):
         names = sorted(item for item in path.iterdir() if kind_of(item) and not item.name.startswith("."))
     if not names:
-        raise MissingInputError("is a directory without data files", where=path, advice="they end in .json, .jsonl, .gz of these, or .parquet")
+        raise MissingInputError(
+            "is a directory without data files",
+            where=path,
+            advice="they end in .json, .jsonl, .gz of these, or .parquet",
+        )
     return tuple(find(name) for name in names)
 
 

@@ -45,7 +45,7 @@ def held_back(keys: npt.NDArray[np.uint8], validation: int | float, seed: int) -
     if taken.all():
         what = f"data.validation {validation} holds back all {count:,} records; none is left to train on"
         raise DataError(what, advice="hold back fewer, or add data")
-    return taken
+    return np.asarray(taken, dtype=np.bool_)
 
 
 def _seeded(keys: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:

@@ -188,7 +188,7 @@ class Store:
 
     def key(self, index: int) -> str:
         """Digest of what record ``index`` says, hexadecimal: the same wherever and in whatever order it was read."""
-        return self.keys[index].tobytes().hex()
+        return str(self.keys[index].tobytes().hex())
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> Store:
         """The chosen records as a store of their own, on the same files. chosen: bool [n]."""

@@ -62,7 +62,9 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
     except ValueError as error:
         if isinstance(error, json.JSONDecodeError | RecordFault):
             raise
-        raise RecordFault("a number has more than 4,300 digits", "write it as text") from None  # Python reads no longer one
+        raise RecordFault(
+            "a number has more than 4,300 digits", "write it as text"
+        ) from None  # Python reads no longer one
     if text.count("[", start, end) + text.count("{", start, end) > DEPTH_LIMIT and depth(value) > DEPTH_LIMIT:
         raise RecordFault(f"nested deeper than {DEPTH_LIMIT} levels", "flatten the record")
     if SUSPECT.search(text, start, end):
@@ -141,7 +143,9 @@ def check_texts(value: Any) -> None:
             if "\0" in item:
                 raise RecordFault("a text holds U+0000 (NUL)", "remove it; it is never part of text")
             if not item.isascii() and any("\ud800" <= character <= "\udfff" for character in item):
-                raise RecordFault("a text holds half a character (a lone surrogate \\ud8..)", "write the whole character")
+                raise RecordFault(
+                    "a text holds half a character (a lone surrogate \\ud8..)", "write the whole character"
+                )
 
 
 def check_record(value: dict[str, Any]) -> None:

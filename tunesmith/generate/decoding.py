@@ -80,12 +80,13 @@ class Rows:
         held = self._ids[0].tolist() if self._ids.shape[0] == 1 else []
         most = min(len(held), len(prompt) - 1)
         shared = next((i for i in range(most) if held[i] != prompt[i]), most)
-        if shared == 0 or any(type(layer) is not DynamicLayer for layer in self._cache.layers):
+        layers = [layer for layer in self._cache.layers if type(layer) is DynamicLayer]
+        if shared == 0 or len(layers) < len(self._cache.layers):
             self._cache = DynamicCache(config=self._model.config)
             self._ids, self._real = self._ids[:0, :0], self._real[:0, :0]
             return 0
         self._ids, self._real = self._ids[:, :shared], self._real[:, :shared]
-        for layer in self._cache.layers:  # an interrupted forward pass leaves layers of different lengths
+        for layer in layers:  # an interrupted forward pass leaves layers of different lengths
             layer.crop(shared - layer.get_seq_length())
         return shared
 
@@ -121,12 +122,16 @@ def decode(
     for token in range(max(room)):
         logits = logits[:, : ends.vocabulary]
         if not torch.isfinite(logits).all():
-            raise InternalError("the model's logits are not finite", advice="its weights are damaged or training diverged")
+            raise InternalError(
+                "the model's logits are not finite", advice="its weights are damaged or training diverged"
+            )
         uniforms = [uniform(seed, samples[prompt], token) for prompt in unfinished]
         chosen = choose(logits, seen, token, sampling, ends.stops, uniforms)
         ids = chosen.tolist()
         yield list(zip(unfinished, ids, strict=True))
-        going = [row for row, prompt in enumerate(unfinished) if ids[row] not in ends.stops and token + 1 < room[prompt]]
+        going = [
+            row for row, prompt in enumerate(unfinished) if ids[row] not in ends.stops and token + 1 < room[prompt]
+        ]
         if not going:
             return
         if len(going) < len(unfinished):

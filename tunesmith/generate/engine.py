@@ -103,12 +103,15 @@ class Engine:
     ) -> Iterator[Delta]:
         """Generate one reply, piece by piece. The pieces joined are ``Reply.text``; the last one has ``end`` set.
 
+        (A format that names control tokens inside a reply, as dolly does, names them in ``Reply.text`` only.)
         sample: index of the random numbers (``complete`` counts its prompts). rows: see ``rows``. Raises DataError.
         """
         prompt = self.prompt(messages, sampling)
         rows = rows or self.rows()
         shown = _Shown(self.renderer)
-        for ((_, token),) in decode(rows, rows.resume(prompt.ids), [prompt.ids], sampling, self._ends(), seed, [sample]):
+        for ((_, token),) in decode(
+            rows, rows.resume(prompt.ids), [prompt.ids], sampling, self._ends(), seed, [sample]
+        ):
             if token in self.renderer.stop_ids:
                 yield Delta(shown.rest(token), (token,), "stop")
                 return

@@ -171,7 +171,9 @@ def draw(probability: Tensor, uniforms: Sequence[float]) -> Tensor:
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 
-def choose(logits: Tensor, seen: Tensor, generated: int, sampling: Sampling, stops: Sequence[int], uniforms: Sequence[float]) -> Tensor:
+def choose(
+    logits: Tensor, seen: Tensor, generated: int, sampling: Sampling, stops: Sequence[int], uniforms: Sequence[float]
+) -> Tensor:
     """The next id of each row: the most likely one, or a draw. int64 [rows]. Arguments as for ``filtered`` and ``draw``."""
     if not sampling.do_sample:
         return filtered(logits, seen, generated, sampling, stops).argmax(dim=-1)

@@ -46,7 +46,7 @@ class SegmentAttention:
         # make a gradient of the full length.
         if (groups := query.shape[1] // key.shape[1]) > 1:
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-        queries, keys, values = (states.split(list(self.sizes), dim=2) for states in (query, key, value))
+        queries, keys, values = (torch.split(states, list(self.sizes), dim=2) for states in (query, key, value))
         attended = []
         for own, (path, mask) in enumerate(zip(self.ancestors, self.masks, strict=True)):
             if mask is None:

@@ -26,7 +26,7 @@ class ResidualDropout:
         """rising: p * i / (L - 1) in layer i of L (LIMA, Zhou et al. 2023). Raises RecipeError for an unknown family."""
         self._sizes: tuple[int, ...] = ()
         self._seeds: tuple[int, ...] = ()
-        layers = decoder_layers(model)
+        layers = decoder_layers(model, "model.residual_dropout")
         for index, layer in enumerate(layers):
             share = 1.0 if shape == "uniform" else index / max(1, len(layers) - 1)
             for place, names in enumerate((ATTENTION_NAMES, MLP_NAMES)):
@@ -70,15 +70,18 @@ class _Noise:
         return (noisy, *output[1:]) if isinstance(output, tuple) else noisy
 
 
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The list of decoder layers: the module list whose members have an attention and an MLP."""
+def decoder_layers(model: nn.Module, wanted_by: str) -> nn.ModuleList:
+    """The list of decoder layers: the module list whose members have an attention and an MLP.
+
+    wanted_by: the key of the recipe that needs them. Raises RecipeError for a family that is built otherwise.
+    """
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) and all(_has_parts(layer) for layer in module):
             return module
     raise RecipeError(
-        f"residual dropout is not known for {type(model).__name__}",
-        where="model.residual_dropout",
-        advice="set it to 0 for this model",
+        f"the decoder layers of {type(model).__name__} are not known",
+        where=wanted_by,
+        advice="this setting cannot be used with this family",
     )
 
 

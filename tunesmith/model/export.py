@@ -43,7 +43,7 @@ def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format
     with new_directory(directory) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save(temporary, chat_template=format.chat_template(), extra={"model_max_length": _context(model)})
-        generation = GenerationConfig(
+        generation = GenerationConfig(  # type: ignore[no-untyped-call]
             **_generation(info.sampling),
             eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
             bos_token_id=tokenizer.bos_id,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -37,7 +39,7 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(
             path, revision=revision, attn_implementation=name, dtype=torch.float32, use_safetensors=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:300]
         raise MissingInputError(
             f"cannot load the model: {reason}", where=path, advice="check model.path and the connection"
@@ -79,7 +81,9 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int) -> PreTrainedMode
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = AutoModelForCausalLM.from_config(configuration, attn_implementation=register())
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                configuration, attn_implementation=register()
+            )
         except (ValueError, ZeroDivisionError, RuntimeError) as error:
             raise RecipeError(f"these sizes make no model: {error}", where="model.init") from error
     return _without_own_dropout(model.float())
@@ -99,8 +103,9 @@ def _configuration(architecture: str, sizes: Mapping[str, Any]) -> PretrainedCon
             raise RecipeError(f"{architecture} has no such size{_nearest(key, allowed)}", where=f"model.init.{key}")
     try:
         configuration: PretrainedConfig = AutoConfig.for_model(architecture, **sizes)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(" ".join(str(error).split()), where="model.init") from error
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise RecipeError(f"these sizes make no model: {reason}", where="model.init") from error
     return configuration
 
 

@@ -93,7 +93,7 @@ class Policy:
         """The number format of the forward pass."""
         if self.compute == torch.float32:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute)  # type: ignore[return-value]
+        return torch.autocast(self.device.type, dtype=self.compute)
 
     def with_layout(self, layout: LayoutKind) -> Policy:
         """The same model read in another way."""

@@ -46,7 +46,7 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
     directory = Path(path_or_hub_name).expanduser()
     if directory.is_dir():
         return directory
-    looks_like_path = path_or_hub_name.startswith((".", "/", "~")) or path_or_hub_name.count("/") != 1
+    looks_like_path = path_or_hub_name.startswith((".", "/", "~")) or path_or_hub_name.count("/") > 1
     advice = "give a directory that holds tokenizer.json, or a hub name like owner/model"
     if looks_like_path:
         raise MissingInputError("no such directory", where=path_or_hub_name, advice=advice)

@@ -25,7 +25,7 @@ class StreamDecoder:
 
     def push(self, token: int) -> str:
         """Take one token; returns the text that has become certain, often empty. Control tokens leave no trace."""
-        if self._tokenizer.is_control(token):
+        if not self._tokenizer.is_text(token):
             return ""
         self._pending.append(token)
         if token in self._bytes:

@@ -44,6 +44,7 @@ class Tokenizer:
         }
         self.size = max(self._vocabulary.values()) + 1
         self.control_ids = frozenset(self._names)
+        self._text_ids = frozenset(self._vocabulary.values()) - self.control_ids
         self.fingerprint = fingerprint([self._definition.content, dict(self._definition.symbols)])
         self._fresh = self._encoder(continuing=False)
         same = as_encoder(self._definition, frozenset(), continuing=True) == as_encoder(
@@ -115,6 +116,10 @@ class Tokenizer:
     def is_control(self, token: int) -> bool:
         return token in self.control_ids
 
+    def is_text(self, token: int) -> bool:
+        """Whether an id stands for text: neither a control token nor out of range."""
+        return token in self._text_ids
+
     def encode(self, text: str, *, continuing: bool = False) -> list[int]:
         """The ids of one text, without anything around them. See ``encode_many``."""
         return self.encode_many([text], continuing=continuing)[0]
@@ -166,16 +171,16 @@ class Tokenizer:
         """
         decoder = self._continuing if continuing else self._fresh
         if skip_controls:
-            kept = [token for token in ids if token not in self.control_ids]
+            kept = [token for token in ids if token in self._text_ids]
             return str(decoder.decode(kept, skip_special_tokens=False))
         texts: list[str] = []
         run: list[int] = []
         for token in ids:
-            if token not in self.control_ids:
+            if token in self._text_ids:
                 run.append(token)
-                continue
-            texts += (decoder.decode(run, skip_special_tokens=False), self._names[token])
-            run, decoder = [], self._fresh
+            elif token in self._names:
+                texts += (decoder.decode(run, skip_special_tokens=False), self._names[token])
+                run, decoder = [], self._fresh
         texts.append(decoder.decode(run, skip_special_tokens=False))
         return "".join(texts)
 

@@ -178,13 +178,22 @@ def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) 
 def _candidates(directory: Path, notice: Notice) -> list[Checkpoint]:
     """Everything with a sound manifest and files of the right sizes, newest first; the rest is set aside."""
     found: list[Checkpoint] = []
-    for path in sorted(directory.glob("step-*")) if directory.is_dir() else []:
+    for path in _named(directory):
         seen = _examine(path, contents=False)
         if isinstance(seen, Checkpoint):
             found.append(seen)
         else:
             _set_aside(path, seen, notice)
     return sorted(found, key=lambda each: (each.step, each.attempt), reverse=True)
+
+
+def _named(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.name.startswith("step-"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(directory, error) from error
 
 
 def _examine(path: Path, *, contents: bool) -> Checkpoint | str:
@@ -194,11 +203,12 @@ def _examine(path: Path, *, contents: bool) -> Checkpoint | str:
     except OSError as error:
         if error.errno in (errno.EIO, errno.ENOTDIR, errno.ELOOP):
             return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
-        raise StorageError(
-            f"cannot read the checkpoint: {error.strerror}",
-            where=error.filename or path,
-            advice="check the permissions; nothing was changed",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    advice = "check the disk and the permissions; nothing was changed"
+    return StorageError(f"cannot read checkpoints: {error.strerror}", where=error.filename or path, advice=advice)
 
 
 def _examine_files(path: Path, contents: bool) -> Checkpoint | str:

@@ -1,0 +1,135 @@
+"""Tunesmith on the shared world: ``python -m benchmarks.sft_ours WORLD RESULT train|loss``.
+
+The settings are those of TRL's defaults where both have one (8 examples a step, threads cut at 1,024 tokens, AdamW without
+weight decay, clipping at 1, a linear schedule from 2e-5) and our own defaults elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory
+from benchmarks.operations import MultiplicationRate, shape_of, useful_operations
+from benchmarks.world import FORMAT
+from tunesmith.batch.assemble import Example, assemble
+from tunesmith.data.plan import Plan
+from tunesmith.data.store import Store, open_store, pack, read_index, writing
+from tunesmith.errors import DataError
+from tunesmith.model.load import load_model
+from tunesmith.model.policy import Policy
+from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.recipe.training import Train
+from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tree import Message, Tree
+from tunesmith.text.truncate import Rejected, truncate
+from tunesmith.train.loop import StepResult, train
+from tunesmith.train.optimizers import AdamW
+from tunesmith.train.schedules import linear
+from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.world import Alone
+
+BATCH_SIZE = 8
+MAX_LENGTH = 1024
+LEARNING_RATE = 2e-5
+CLIP = 1.0
+MICRO_BATCH_TOKENS = int(Train.model_fields["micro_batch_tokens"].default)
+SEED = 42
+EVERY = 5  # steps between two measurements of the machine
+LOSS_EXAMPLES = 8
+
+
+def read_trees(path: Path) -> list[Tree]:
+    """The records of the world as trees."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        Tree.path((Message("user", row["instruction"], context=row["context"]), Message("assistant", row["response"])))
+        for row in rows
+    ]
+
+
+def build_store(world: Path, directory: Path) -> Store:
+    """Render, tokenise and store all records."""
+    renderer = Renderer(FORMAT, Tokenizer.load(str(world / "tokenizer"), FORMAT.controls))
+    kept = []
+    for tree in renderer.render_many(read_trees(world / "records.jsonl")):
+        if isinstance(tree, DataError):
+            raise tree
+        shorter = truncate(tree, MAX_LENGTH, "right")
+        if not isinstance(shorter, Rejected):
+            kept.append(shorter)
+    directory.mkdir(parents=True, exist_ok=True)
+    keys = [number.to_bytes(16, "little") for number in range(len(kept))]
+    with writing(directory) as writer:
+        writer.append(pack(kept, [0] * len(kept), keys))
+        writer.finish("benchmark", ["dolly"], {})
+    index = read_index(directory, "benchmark")
+    assert index is not None
+    return open_store(directory, index)
+
+
+def one_loss(policy: Policy, store: Store) -> dict[str, object]:
+    """Loss of the first examples, and their tokens."""
+    trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
+    batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
+    objective = SupervisedFineTuning()
+    with torch.no_grad():
+        loss = float(objective(policy, batch, objective.units(batch)).loss)
+    return {"loss": loss, "ids": [np.asarray(tree.ids).tolist() for tree in trees]}
+
+
+def run(policy: Policy, store: Store) -> Measured:
+    """One epoch."""
+    plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
+    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
+    shape = shape_of(policy.model)
+    clock, rate = Clock(), MultiplicationRate()
+    tokens: list[int] = []
+    losses: list[float] = []
+    operations: list[int] = []
+
+    def measure(result: StepResult) -> None:
+        clock.step_ended()
+        tokens.append(result.tokens)
+        losses.append(result.measures["loss"])
+        lengths = [int(store.tokens[number]) for number in result.examples]
+        operations.append(useful_operations(shape, lengths, result.targets))
+        if result.done % EVERY == 0:
+            rate.measure()
+        clock.pause = time.perf_counter() - clock.ends[-1]
+
+    loaded = peak_memory()
+    optimizer = AdamW(policy.parameters())
+    schedule = linear(LEARNING_RATE, 0, len(steps))
+    train(policy, SupervisedFineTuning(), steps, optimizer, schedule, Alone(), [measure], clip_norm=CLIP)
+    seconds = clock.seconds()
+    details = {
+        "batch_size": BATCH_SIZE,
+        "max_length": MAX_LENGTH,
+        "micro_batch_tokens": MICRO_BATCH_TOKENS,
+        "steps": len(steps),
+        "operations_per_second": sum(operations[WARM_UP:]) / sum(seconds),
+        "multiplication_rate": rate.median(),
+    }
+    return Measured(tokens[WARM_UP:], seconds, peak_memory(), loaded, losses, details)
+
+
+def main() -> None:
+    world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(THREADS)
+    store = build_store(world, world / "store")
+    policy = Policy(load_model(str(world / "model")))
+    if mode == "loss":
+        result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
+    else:
+        run(policy, store).write(result)
+
+
+if __name__ == "__main__":
+    main()

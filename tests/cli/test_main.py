@@ -1,0 +1,149 @@
+"""The command line: help without heavy imports, one line for a user's mistake, documented exit codes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tunesmith import __version__
+from tunesmith.cli import main as command_line
+from tunesmith.cli.lazy import COMMANDS, Command, load_part
+from tunesmith.errors import LockedError, RecipeError, StoppedError
+
+
+def tunesmith(*words: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tunesmith.cli", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={"PYTHONPATH": str(REPOSITORY)}, check=False
+    )
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    """The exit code of one command in this process."""
+    monkeypatch.setattr(sys, "argv", ["tunesmith", *words])
+    with pytest.raises(SystemExit) as caught:
+        command_line.main()
+    return caught.value.code
+
+
+def test_help_lists_every_command_with_one_line_and_the_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: tunesmith ")
+    for name, command in COMMANDS.items():
+        assert f"  {name}" in text
+        assert command.summary in text
+    assert "78 recipe" in " ".join(text.split())
+
+
+def test_help_loads_neither_the_commands_nor_anything_heavy() -> None:
+    script = (
+        "import sys\nfrom tunesmith.cli.main import main\nsys.argv = ['tunesmith', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "names = ('torch', 'transformers', 'numpy', 'pydantic', 'yaml', 'rich', *{parts!r})\n"
+        "print([name for name in names if name in sys.modules], file=sys.stderr)"
+    ).replace("{parts!r}", repr(tuple(command.part.partition(":")[0] for command in COMMANDS.values())))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_the_table_names_a_function_that_is_there(command: Command) -> None:
+    module, _, function = command.part.partition(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    assert function in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def test_a_part_is_a_module_or_something_in_it() -> None:
+    assert load_part("tunesmith.errors").RecipeError is RecipeError
+    assert load_part("tunesmith.errors:RecipeError") is RecipeError
+
+
+def test_the_version_is_one_line() -> None:
+    done = tunesmith("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tunesmith {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (
+            ["show", "doly-v2-3b"],
+            78,
+            "tunesmith: error: there is no recipe or layer 'doly-v2-3b'; did you mean 'dolly-v2-3b'?",
+        ),
+        (["show", "nowhere.yaml"], 66, "tunesmith: error: no such recipe file: nowhere.yaml"),
+        (["show", "tiny"], 64, "tunesmith: error: 'tiny' is a layer, to be laid over a recipe; "),
+        (
+            ["show", "dolly-v2-3b", "train.epochs=x"],
+            78,
+            "tunesmith: error: command line train.epochs: expected a number, got 'x'",
+        ),
+        (["schema", "--output", "/dev/null/x"], 74, "tunesmith: error: /dev/null: cannot write: "),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(words: list[str], code: int, line: str) -> None:
+    done = tunesmith(*words)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: dolly-v2-3b\ntrain:\n  learning_rte: 1\n  clip: high\n")
+    done = tunesmith("show", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        "tunesmith: error: mine.yaml:3 train.learning_rte: unknown key; did you mean 'train.learning_rate'?",
+        "tunesmith: error: mine.yaml:4 train.clip: expected a number, got 'high'",
+    ]
+
+
+@pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["recipes", "extra"], ["--colour"]])
+def test_a_command_line_that_cannot_be_understood_ends_with_64(words: list[str]) -> None:
+    done = tunesmith(*words)
+    assert done.returncode == 64
+    assert "Usage: tunesmith" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_quoted_in_an_error_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text('extends: dolly-v2-3b\n"\\e[31mred\\u202e": 1\n')
+    done = tunesmith("show", "mine.yaml", cwd=tmp_path)
+    assert "\\x1b[31mred\\u202e" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\u202e" not in done.stderr
+
+
+@pytest.mark.parametrize(("error", "code"), [(StoppedError("saved"), 75), (LockedError("taken", where="runs/x"), 76)])
+def test_an_error_of_a_command_becomes_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "load_part", lambda part: failing)
+    assert called(monkeypatch, "recipes") == code
+    assert capsys.readouterr().err == f"tunesmith: error: {error}\n"
+
+
+def test_a_defect_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command_line, "load_part", lambda part: failing)
+    monkeypatch.setattr(sys, "argv", ["tunesmith", "recipes"])
+    with pytest.raises(ZeroDivisionError):
+        command_line.main()

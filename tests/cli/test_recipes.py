@@ -1,0 +1,59 @@
+"""`recipes`, `show` and `schema`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunesmith.cli import recipes as commands
+from tunesmith.recipe.editor import json_schema
+from tunesmith.recipe.load import catalogue, load
+
+
+def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.recipes()
+    text = capsys.readouterr().out
+    for entry in catalogue():
+        assert f"  {entry.name} " in text
+        assert entry.about in text
+
+
+def test_show_prints_a_recipe_that_loads_again_with_the_origin_of_every_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["oasst-sft-4-pythia-12b", "tiny", "train.epochs=1"]
+    commands.show(words)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    line = next(line for line in text.splitlines() if line.startswith("  epochs:"))
+    assert line.split() == ["epochs:", "1.0", "#", "command", "line"]
+    assert all("  # " in line for line in text.splitlines() if not line.rstrip().endswith(":"))
+    path = tmp_path / "shown.yaml"
+    path.write_text(text)
+    assert load([str(path)]).recipe == load(words[:2], words[2:]).recipe
+
+
+def test_show_colours_origins_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    commands.show(["dolly-v2-3b"])
+    assert "\x1b[2m" in capsys.readouterr().out
+
+
+def test_show_as_json_holds_recipe_and_origins(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.show(["dolly-v2-3b"], as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["recipe"]["train"]["learning_rate"] == 5e-6
+    assert shown["origins"]["train.learning_rate"].startswith("dolly-v2-3b:")
+
+
+def test_schema_goes_to_the_output_or_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.schema()
+    printed = json.loads(capsys.readouterr().out)
+    commands.schema(output=tmp_path / "recipe.schema.json")
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "recipe.schema.json").read_text()) == printed == json_schema()

@@ -1,0 +1,262 @@
+"""Files that must be refused, each with the error, the place and the words that are expected. Generated, not stored."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from tunesmith.errors import DataError, MissingInputError, TunesmithError
+
+GOOD = b'{"instruction": "Name a river.", "context": "", "response": "The Douro."}'
+LINES = GOOD + b"\n"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file of that name with that content (or made by a function), what is raised, where and in which words."""
+
+    name: str
+    content: bytes | Callable[[Path], None]
+    says: str
+    where: str = ""
+    error: type[TunesmithError] = DataError
+    good_rows: int = 0
+
+    def write(self, directory: Path) -> Path:
+        path = directory / self.name
+        if callable(self.content):
+            self.content(path)
+        else:
+            path.write_bytes(self.content)
+        return path
+
+
+def parquet(table: Mapping[str, Any] | pyarrow.Table) -> bytes:
+    """The bytes of a parquet file."""
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table if isinstance(table, pyarrow.Table) else pyarrow.table(dict(table)), buffer)
+    return buffer.getvalue()
+
+
+def cut_parquet(keep: float) -> bytes:
+    whole = parquet({"instruction": ["a"] * 50, "response": ["b"] * 50})
+    return whole[: int(len(whole) * keep)]
+
+
+def header_only(names: int) -> bytes:
+    """A gzip header whose flags promise a name that never ends."""
+    return b"\x1f\x8b\x08\x08\0\0\0\0\0\3" + b"n" * names
+
+
+def with_wrong_checksum(content: bytes) -> bytes:
+    packed = bytearray(gzip.compress(content))
+    packed[-8] ^= 1
+    return bytes(packed)
+
+
+def with_wrong_length(content: bytes) -> bytes:
+    packed = bytearray(gzip.compress(content))
+    packed[-4] ^= 1
+    return bytes(packed)
+
+
+def with_flipped_bit(content: bytes) -> bytes:
+    packed = bytearray(gzip.compress(content))
+    packed[len(packed) // 2] ^= 16
+    return bytes(packed)
+
+
+def bomb(path: Path) -> None:
+    """A small file that unpacks to 150 MB of spaces."""
+    compressor = zlib.compressobj(9, wbits=31)
+    with path.open("wb") as file:
+        for _ in range(150):
+            file.write(compressor.compress(b" " * 2**20))
+        file.write(compressor.flush())
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to("nowhere.jsonl")
+
+
+def line(text: str) -> bytes:
+    """A good line, then this one."""
+    return LINES + text.encode() + b"\n"
+
+
+def nested(levels: int) -> str:
+    return '{"a": ' + "[" * levels + "]" * levels + "}"
+
+
+def extension_column() -> pyarrow.Table:
+    return pyarrow.table({"instruction": pyarrow.array(["a"]), "tag": pyarrow.array([b"0" * 16], type=pyarrow.uuid())})
+
+
+def two_columns_of_one_name() -> pyarrow.Table:
+    return pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["role", "Role"])
+
+
+HALF = '{"instruction": "\\ud83d", "response": "b"}'
+BROKEN_JSON = {  # text of the second line -> what is said
+    "nothing but a word": ("hello", "not JSON"),
+    "a number": ("12", "holds a number, not an object"),
+    "a text": ('"hello"', "holds text, not an object"),
+    "null": ("null", "holds null, not an object"),
+    "true": ("true", "holds true or false, not an object"),
+    "a list": ('["a"]', "holds a list, not an object"),
+    "the beginning of a list": ("[", "holds a list, not an object"),
+    "cut in a text": ('{"instruction": "Name', "breaks off"),
+    "cut in an escape": ('{"instruction": "Name\\u00', "breaks off"),
+    "cut after a key": ('{"instruction":', "breaks off"),
+    "cut after a value": ('{"instruction": "a"', "breaks off"),
+    "cut after a comma": ('{"instruction": "a",', "breaks off"),
+    "cut in a word": ('{"instruction": tru', "breaks off"),
+    "cut in a number": ('{"instruction": 12', "breaks off"),
+    "a trailing comma": ('{"instruction": "a",}', "not JSON"),
+    "a comma after the object": (GOOD.decode() + ",", "something follows the object"),
+    "two objects": (GOOD.decode() * 2, "two objects on one line"),
+    "two objects and a space": (f"{GOOD.decode()} {GOOD.decode()}", "two objects on one line"),
+    "two objects and a carriage return": (f"{GOOD.decode()}\r{GOOD.decode()}", "two objects on one line"),
+    "single quotes": ("{'instruction': 'a'}", "not JSON"),
+    "a comment": ('{"instruction": "a"} // b', "something follows the object"),
+    "NaN": ('{"score": NaN}', "NaN is not a JSON number"),
+    "Infinity": ('{"score": Infinity}', "Infinity is not a JSON number"),
+    "minus Infinity": ('{"score": -Infinity}', "-Infinity is not a JSON number"),
+    "a number that overflows": ('{"score": 1e999}', "too large"),
+    "a number of 5,000 digits": ('{"score": ' + "1" * 5000 + "}", "more than 4,300 digits"),
+    "a key twice": ('{"role": "user", "role": "system"}', "key 'role' occurs twice"),
+    "a key twice, deep inside": ('{"a": [{"role": "user", "role": "user"}]}', "key 'role' occurs twice"),
+    "a key in two cases": ('{"role": "user", "Role": "system"}', "key 'Role' occurs also as 'role'"),
+    "a key in two forms": ('{"role": "user", "ｒole": "system"}', "occurs also as 'role'"),
+    "half a character": (HALF, "lone surrogate"),
+    "half a character in a key": ('{"\\udc00": "a"}', "lone surrogate"),
+    "two halves in the wrong order": ('{"a": "\\ude00\\ud83d"}', "lone surrogate"),
+    "an escaped NUL": ('{"instruction": "a\\u0000b"}', "NUL"),
+    "a raw NUL": ('{"instruction": "a\0b"}', "raw control character U+0000"),
+    "a raw tab": ('{"instruction": "a\tb"}', "raw control character U+0009"),
+    "a raw escape": ('{"instruction": "a\x1bb"}', "raw control character U+001B"),
+    "an unknown escape": ('{"instruction": "\\x41"}', "not JSON"),
+    "65 levels": (nested(65), "nested deeper than 64 levels"),
+    "100,000 levels": (nested(100_000), "nested deeper than 64 levels"),
+    "a byte order mark in the middle": ("\ufeff" + GOOD.decode(), "not JSON"),
+    "a record of 17 MiB": ('{"a": "' + "x" * (17 * 2**20) + '"}', "longer than 16 MiB"),
+}
+BROKEN_UTF8 = {
+    "a stray byte": b'{"instruction": "\xff"}',
+    "a sequence that is cut": b'{"instruction": "\xe2\x82"}',
+    "an overlong form": b'{"instruction": "\xc0\xaf"}',
+    "a surrogate in UTF-8": b'{"instruction": "\xed\xa0\x80"}',
+    "Latin-1": '{"instruction": "Käse"}'.encode("latin-1"),
+}
+BAD_LISTS = {  # content of a .json file -> (line, what is said)
+    "an object": (GOOD, 1, "is not a list"),
+    "lines": (LINES * 2, 1, "is not a list"),
+    "a word": (b"hello", 1, "is not a list"),
+    "a list of texts": (b'["a"]', 1, "the list holds text, not an object"),
+    "a list of lists": (b"[[]]", 1, "the list holds a list, not an object"),
+    "never closed": (b"[\n" + GOOD, 2, "never closed"),
+    "cut after a comma": (b"[\n" + LINES + b",", 3, "breaks off"),
+    "cut in a record": (b"[\n" + GOOD + b",\n" + GOOD[:30], 3, "breaks off"),
+    "only opened": (b"[", 1, "breaks off"),
+    "no comma": (b"[\n" + GOOD + b"\n" + GOOD + b"]", 3, "a comma or ] is missing before '{'"),
+    "a trailing comma": (b"[\n" + GOOD + b",\n]", 3, "a comma before the closing ]"),
+    "two commas": (b"[\n" + GOOD + b",,\n" + GOOD + b"]", 2, "not JSON"),
+    "something after it": (b"[\n" + GOOD + b"\n]\n[]", 4, "something follows"),
+    "NaN": (b'[\n{"a": 1},\n{"a": NaN}]', 3, "NaN is not a JSON number"),
+    "a key twice": (b'[\n{"a": 1},\n{"a": 1, "a": 2}]', 3, "occurs twice"),
+    "half a character": (b"[\n" + HALF.encode() + b"]", 2, "lone surrogate"),
+    "a raw line break in a text": (b'[\n{"a": "b\nc"}]', 2, "raw control character U+000A"),
+    "bad UTF-8": (b"[\n" + GOOD + b',\n{"a": "\xff"}]', 3, "byte 0xff at offset"),
+    "UTF-8 that is cut at the end": (b'[{"a": "\xe2\x82', 1, "byte 0xe2 at offset 8"),
+    "65 levels": (b"[\n" + nested(65).encode() + b"]", 2, "nested deeper"),
+    "100,000 levels": (b"[\n" + nested(100_000).encode() + b"]", 2, "nested deeper"),
+    "a record of 17 MiB": (b'[\n{"a": "' + b"x" * (17 * 2**20) + b'"}]', 2, "longer than 16 MiB"),
+    "a text of 40 MiB that never ends": (b'[\n{"a": "' + b"x" * (40 * 2**20), 2, "longer than 16 MiB"),
+}
+WHOLE_FILES: dict[str, Bad] = {
+    "missing": Bad("gone.jsonl", lambda path: None, "does not exist", error=MissingInputError),
+    "broken link": Bad("link.jsonl", broken_link, "does not exist", error=MissingInputError),
+    "link to itself": Bad("loop.jsonl", loop, "cannot be read", error=MissingInputError),
+    "pipe": Bad("pipe.jsonl", lambda path: os.mkfifo(path), "not a regular file", error=MissingInputError),
+    "empty directory": Bad("folder", lambda path: path.mkdir(), "without data files", error=MissingInputError),
+    "empty .jsonl": Bad("a.jsonl", b"", "is empty", error=MissingInputError),
+    "empty .json": Bad("a.json", b"", "is empty", error=MissingInputError),
+    "empty .gz": Bad("a.jsonl.gz", b"", "is empty", error=MissingInputError),
+    "empty .parquet": Bad("a.parquet", b"", "is empty", error=MissingInputError),
+    "only blank lines": Bad("a.jsonl", b"\n\n  \r\n\n", "holds no records", error=MissingInputError),
+    "only a byte order mark": Bad("a.jsonl", b"\xef\xbb\xbf", "holds no records", error=MissingInputError),
+    "an empty list": Bad("a.json", b"[ ]\n", "holds no records", error=MissingInputError),
+    "only white space": Bad("a.json", b"  \n ", "holds no records", error=MissingInputError),
+    "empty once unpacked": Bad("a.jsonl.gz", gzip.compress(b""), "holds no records", error=MissingInputError),
+    "parquet without rows": Bad(
+        "a.parquet", parquet({"instruction": pyarrow.array([], pyarrow.string())}), "no records", error=MissingInputError
+    ),
+    "unknown suffix": Bad("a.csv", LINES, "does not say what is in the file"),
+    "no suffix": Bad("data", LINES, "does not say what is in the file"),
+    "only .gz": Bad("a.gz", gzip.compress(LINES), "does not say what is in the file"),
+    "parquet in gzip": Bad("a.parquet.gz", gzip.compress(LINES), "does not say what is in the file"),
+    "gzip under another name": Bad("a.jsonl", gzip.compress(LINES), "gzip data under another name"),
+    "not gzip": Bad("a.jsonl.gz", LINES, "not gzip data"),
+    "parquet under another name": Bad("a.jsonl", parquet({"a": ["b"]}), "is a parquet file"),
+    "text as parquet": Bad("a.parquet", LINES, "not a parquet file"),
+    "UTF-16": Bad("a.jsonl", "{}".encode("utf-16"), "is UTF-16", "a.jsonl:1"),
+    "UTF-16, big end first": Bad("a.json", b"\xfe\xff" + "[]".encode("utf-16-be"), "is UTF-16", "a.json:1"),
+    "UTF-32": Bad("a.jsonl", "{}".encode("utf-32"), "is UTF-32", "a.jsonl:1"),
+    "UTF-16 without a mark": Bad("a.jsonl", LINES.decode().encode("utf-16-le"), "holds NUL bytes", "a.jsonl:1"),
+    "UTF-16 in gzip": Bad("a.jsonl.gz", gzip.compress("{}".encode("utf-16")), "is UTF-16", "a.jsonl.gz:1"),
+    "wrong checksum": Bad("a.jsonl.gz", with_wrong_checksum(LINES * 9), "damaged (crc check failed"),
+    "wrong length": Bad("a.jsonl.gz", with_wrong_length(LINES * 9), "damaged (incorrect length"),
+    "flipped bit": Bad("a.jsonl.gz", with_flipped_bit(os.urandom(64).hex().encode()), "damaged"),
+    "trailing garbage": Bad("a.jsonl.gz", gzip.compress(LINES) + b"garbage", "damaged"),
+    "second member cut": Bad("a.jsonl.gz", gzip.compress(LINES) * 2 + gzip.compress(LINES)[:-3], "break off"),
+    "unknown compression": Bad("a.jsonl.gz", b"\x1f\x8b\x07" + gzip.compress(LINES)[3:], "damaged"),
+    "a header without end": Bad("a.jsonl.gz", header_only(50), "break off"),
+    "bomb": Bad("a.jsonl.gz", bomb, "unpacks to more than 100 times"),
+    "parquet cut": Bad("a.parquet", cut_parquet(0.7), "broken parquet file"),
+    "parquet without footer": Bad("a.parquet", b"PAR1" * 2, "broken parquet file"),
+    "parquet with a wrong footer": Bad("a.parquet", b"PAR1" + b"\xff" * 60 + b"PAR1", "broken parquet file"),
+    "parquet with an extension type": Bad("a.parquet", parquet(extension_column()), "column 'tag' has an extension type"),
+    "parquet, a column in two cases": Bad("a.parquet", parquet(two_columns_of_one_name()), "occurs also as", "row 1"),
+    "parquet, NUL in a text": Bad("a.parquet", parquet({"a": ["b", "c\0d"]}), "NUL", "a.parquet:row 2", good_rows=1),
+}
+
+BAD_FILES: dict[str, Bad] = {
+    **WHOLE_FILES,
+    **{
+        f"line with {name}": Bad("a.jsonl", line(text), says, "a.jsonl:2", good_rows=1)
+        for name, (text, says) in BROKEN_JSON.items()
+    },
+    **{
+        f"packed line with {name}": Bad("a.jsonl.gz", gzip.compress(line(text), 1), says, "a.jsonl.gz:2", good_rows=1)
+        for name, (text, says) in BROKEN_JSON.items()
+        if len(text) < 2**20
+    },
+    **{
+        f"line with {name}": Bad("a.jsonl", LINES + content, "is not UTF-8", "a.jsonl:2", good_rows=1)
+        for name, content in BROKEN_UTF8.items()
+    },
+    **{
+        f"list: {name}": Bad("a.json", content, says, f"a.json:{number}") for name, (content, number, says) in BAD_LISTS.items()
+    },
+    "last line cut": Bad("a.jsonl", LINES * 2 + GOOD[:20], "breaks off", "a.jsonl:3", good_rows=2),
+    "after blank lines": Bad("a.jsonl", b"\n\n" + LINES + b"\r\n{", "breaks off", "a.jsonl:5", good_rows=1),
+    "line with a byte order mark, then a fault": Bad("a.jsonl", b"\xef\xbb\xbf\xff", "at offset 3 is", "a.jsonl:1"),
+}
+
+
+def packed_lines(records: list[dict[str, Any]]) -> bytes:
+    return gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())

@@ -1,0 +1,120 @@
+"""Loading, resizing and refusing models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.model.trees import SIZES, VOCABULARY, small_model
+from tunesmith.errors import DataError, MissingInputError, RecipeError
+from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.model.vocabulary import resize_vocabulary, rows_needed
+
+
+@pytest.mark.parametrize(
+    ("tokens", "present", "resize", "rows"),
+    [(50280, 50432, "exact", 50280), (50282, 50688, 16, 50288), (50277, 50304, "none", 50304), (10, 8, "exact", 10)],
+)
+def test_rows_follow_the_policy_and_may_shrink(tokens: int, present: int, resize: Any, rows: int) -> None:
+    assert rows_needed(tokens, present, resize) == rows
+
+
+def test_more_tokens_than_rows_is_refused_with_the_key_that_mends_it() -> None:
+    with pytest.raises(RecipeError, match=r"model\.resize: the tokenizer needs 9 embedding rows, the model has 8"):
+        rows_needed(9, 8, "none")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_resizing_keeps_old_rows_and_draws_new_ones_from_the_seed_alone(architecture: str, tied: bool) -> None:
+    before = small_model(architecture, tied=tied).get_input_embeddings().weight[:100].clone()
+    models = [small_model(architecture, tied=tied) for _ in range(2)]
+    for noise, model in enumerate(models):
+        torch.manual_seed(noise)
+        assert resize_vocabulary(model, 230, 16, seed=5) == (VOCABULARY, 240)
+    first, second = (model.get_input_embeddings().weight for model in models)
+    assert torch.equal(first, second)
+    assert torch.equal(first[:100], before)
+    assert models[0].get_output_embeddings().weight.shape[0] == 240
+    assert resize_vocabulary(models[0], 100, "exact", seed=5) == (240, 100)
+
+
+def test_a_new_model_is_a_function_of_its_seed() -> None:
+    sizes = {"architecture": "llama", **SIZES["llama"]}
+    torch.manual_seed(1)
+    first = new_model(sizes, 50, 3).state_dict()
+    torch.manual_seed(2)
+    second, other = new_model(sizes, 50, 3).state_dict(), new_model(sizes, 50, 4).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ({"architecture": "gpt_nex"}, r"model\.init\.architecture: 'gpt_nex' .* did you mean 'gpt_neox'"),
+        ({"architecture": "llama", "hidden_sise": 3}, r"model\.init\.hidden_sise: .* did you mean 'hidden_size'"),
+        ({"architecture": "t5"}, r"model\.init\.architecture: 't5' is not a causal architecture"),
+        ({"architecture": "llama", "hidden_size": 10, "num_attention_heads": 3}, r"model\.init: "),
+    ],
+)
+def test_an_impossible_new_model_names_its_key(init: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        new_model(init, 10, 0)
+
+
+def test_published_names_of_rotary_settings_are_read() -> None:
+    model = new_model({"architecture": "gpt_neox", **SIZES["gpt_neox"], "rotary_pct": 0.5}, 10, 0)
+    assert model.config.rope_parameters["partial_rotary_factor"] == 0.5
+
+
+def test_a_directory_with_pickled_weights_only_is_refused_unopened(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
+    with pytest.raises(DataError, match=r"only pickled weights \(pytorch_model\.bin\).*convert them to safetensors"):
+        load_model(str(tmp_path))
+
+
+def test_directories_that_are_no_models_say_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no such model directory"):
+        load_model(str(tmp_path / "nothing"))
+    with pytest.raises(MissingInputError, match=r"no config\.json"):
+        check_weights(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DataError, match=r"config\.json: not valid JSON"):
+        check_weights(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MissingInputError, match="no \\*\\.safetensors"):
+        check_weights(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_broken_weights_are_one_clear_error(tmp_path: Path, damage: str) -> None:
+    small_model("llama").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\xff" * 100)
+    with pytest.raises((DataError, MissingInputError), match="cannot load the model"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, architecture: str, tied: bool) -> None:
+    model = small_model(architecture, tied=tied)
+    model.save_pretrained(tmp_path)
+    again = load_model(str(tmp_path))
+    ids = torch.arange(20)[None]
+    assert torch.equal(model.eval()(input_ids=ids).logits, again.eval()(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_a_models_own_dropout_is_switched_off(architecture: str) -> None:
+    model = new_model({"architecture": architecture, **SIZES[architecture], "attention_dropout": 0.5}, 50, 0)
+    model.train()
+    ids = torch.arange(20)[None]
+    assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)

@@ -1,0 +1,19 @@
+"""`tunesmith demo`: the small offline world of the playground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli.lazy import load_part
+
+DEMO = "tunesmith.playground.demo:run"
+
+
+def demo(
+    directory: Annotated[Path, typer.Option(help="Where the demo keeps its data and its run.")] = Path("runs/demo"),
+) -> None:
+    """Train a small model from nothing, offline, in minutes; then compare, look at its page, and talk to it."""
+    load_part(DEMO)(directory)

@@ -1,0 +1,132 @@
+"""Model directories that are ready to talk: what they say about themselves, and opening them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
+from tunesmith.generate.engine import Engine
+from tunesmith.generate.sampling import Sampling
+from tunesmith.model.export import DESCRIPTION, ExportInfo
+from tunesmith.model.load import check_weights, load_model
+from tunesmith.text.formats import FORMATS, build_format
+from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
+
+EXPORT = "export"  # of a run directory
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "format": (str, "the name of a prompt format"),
+    "options": (dict, "an object"),
+    "max_length": (int, "a whole number"),
+    "sampling": (dict, "an object"),
+    "base": (str, "text"),
+    "recipe": (str, "text"),
+    "steps": (int, "a whole number"),
+}
+_OPTIONAL: Mapping[str, Any] = {"options": {}, "max_length": 0, "sampling": {}, "base": "", "recipe": "", "steps": 0}
+
+
+def find_export(path: str | Path) -> Path:
+    """The model directory meant by a run directory, its export or any other model directory. Raises MissingInputError."""
+    directory = Path(path).expanduser()
+    if not directory.exists():
+        advice = "name a run directory, its export, or another local model directory"
+        raise MissingInputError("there is no such directory", where=path, advice=advice)
+    if (directory / EXPORT / "config.json").is_file():
+        return directory / EXPORT
+    if (directory / "config.json").is_file():
+        return directory
+    if (directory / "recipe.yaml").is_file() or (directory / "checkpoints").is_dir():
+        advice = "train it to its end; the same `tunesmith train` line resumes it"
+        raise MissingInputError("this run has no export yet", where=directory, advice=advice)
+    advice = "name a run directory, its export, or another Hugging Face directory with safetensors"
+    raise MissingInputError("neither a run nor a model directory (no config.json)", where=directory, advice=advice)
+
+
+def read_export(directory: Path) -> ExportInfo | None:
+    """What tunesmith.json says about a model directory; None where there is no such file. Raises DataError."""
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        return None
+    content = _read_object(path)
+    values: dict[str, Any] = {**_OPTIONAL, **{key: content[key] for key in _KINDS if key in content}}
+    for key, (kind, wanted) in _KINDS.items():
+        if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):
+            found = "is missing" if key not in content else f"is {values[key]!r}"
+            raise DataError(f"{key!r} {found}, but must be {wanted}", where=path, advice="export the model again")
+    return ExportInfo(**values)
+
+
+def read_sampling(values: Mapping[str, Any]) -> Sampling:
+    """Named settings of ``Sampling``; null stands for the default. Raises UsageError."""
+    known = {field.name for field in fields(Sampling)}
+    for name in values:
+        if name not in known:
+            raise UsageError(
+                f"there is no setting {name!r}", where="sampling", advice=f"known: {', '.join(sorted(known))}"
+            )
+    return Sampling(**{name: value for name, value in values.items() if value is not None})
+
+
+def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engine, Sampling]:
+    """Load what ``path`` means (``find_export``): the engine, and the sampling that the export declares.
+
+    format_name: prompt format of a directory that does not carry one; one that does must agree. On a CUDA device the
+    model is held in bfloat16, otherwise in float32. Raises MissingInputError, DataError, UsageError.
+    """
+    directory = find_export(path)
+    format, sampling = _description(directory, format_name)
+    check_weights(directory)
+    _check_architecture(directory)
+    tokenizer = Tokenizer.load(str(directory), format.controls)
+    model = load_model(str(directory))
+    model.train(False)
+    if torch.cuda.is_available():
+        model = model.to(device="cuda", dtype=torch.bfloat16)
+    return Engine(model, Renderer(format, tokenizer)), sampling
+
+
+def _description(directory: Path, format_name: str | None) -> tuple[Format, Sampling]:
+    info = read_export(directory)
+    if info is None:
+        if format_name is None:
+            known = f"give --format NAME, one of {', '.join(FORMATS)}"
+            raise UsageError(
+                f"the directory does not say its prompt format (no {DESCRIPTION})", where=directory, advice=known
+            )
+        return build_format(format_name), Sampling()
+    if format_name not in (None, info.format):
+        what = f"this model was trained with prompt format {info.format!r}, not {format_name!r}"
+        raise UsageError(what, where=directory, advice="leave --format out")
+    try:
+        return build_format(info.format, info.options), read_sampling(info.sampling)
+    except (RecipeError, UsageError) as error:
+        raise DataError(error.what, where=directory / DESCRIPTION, advice=error.advice) from error
+
+
+def _check_architecture(directory: Path) -> None:
+    """Refuse what transformers could only load with code from the directory, before it asks whether to run it."""
+    kind = _read_object(directory / "config.json").get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        what = f"{kind!r} is not a causal architecture of transformers"
+        raise DataError(what, where=directory / "config.json", advice="code in a model directory is never run")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}", where=path, advice="export the model again") from error
+    except OSError as error:
+        raise MissingInputError(f"cannot be read: {error.strerror}", where=path) from error
+    if not isinstance(content, dict):
+        raise DataError("not a JSON object", where=path, advice="export the model again")
+    return content
