@@ -187,6 +187,10 @@ BAD_LISTS = {  # content of a .json file -> (line, what is said)
     "a record of 17 MiB": (b'[\n{"a": "' + b"x" * (17 * 2**20) + b'"}]', 2, "longer than 16 MiB"),
     "a text of 40 MiB that never ends": (b'[\n{"a": "' + b"x" * (40 * 2**20), 2, "longer than 16 MiB"),
 }
+AFTER_A_RECORD = {
+    *("never closed", "cut after a comma", "cut in a record", "no comma", "a trailing comma", "two commas"),
+    *("something after it", "NaN", "a key twice"),
+}
 WHOLE_FILES: dict[str, Bad] = {
     "missing": Bad("gone.jsonl", lambda path: None, "does not exist", error=MissingInputError),
     "broken link": Bad("link.jsonl", broken_link, "does not exist", error=MissingInputError),
@@ -250,7 +254,8 @@ BAD_FILES: dict[str, Bad] = {
         for name, content in BROKEN_UTF8.items()
     },
     **{
-        f"list: {name}": Bad("a.json", content, says, f"a.json:{number}") for name, (content, number, says) in BAD_LISTS.items()
+        f"list: {name}": Bad("a.json", content, says, f"a.json:{number}", good_rows=int(name in AFTER_A_RECORD))
+        for name, (content, number, says) in BAD_LISTS.items()
     },
     "last line cut": Bad("a.jsonl", LINES * 2 + GOOD[:20], "breaks off", "a.jsonl:3", good_rows=2),
     "after blank lines": Bad("a.jsonl", b"\n\n" + LINES + b"\r\n{", "breaks off", "a.jsonl:5", good_rows=1),

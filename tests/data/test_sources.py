@@ -189,9 +189,7 @@ def test_a_list_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
     for length in range(1, len(whole)):
         path = tmp_path / "a.json"
         path.write_bytes(whole[:length])
-        count, error = read_until_error(path)
-        assert isinstance(error, DataError)
-        assert count < 2
+        assert isinstance(read_until_error(path)[1], DataError)
 
 
 def test_lines_cut_at_any_byte_give_whole_records_or_an_error(tmp_path: Path) -> None:

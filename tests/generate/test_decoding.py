@@ -119,7 +119,7 @@ def _dialogue(rows: Rows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     return replies
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_a_reused_cache_gives_what_a_fresh_one_gives(model: PreTrainedModel, prompts: list[list[int]]) -> None:
     assert _dialogue(Rows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, get_args
 
 import pytest
 
 from tunesmith.data.readers import READERS, open_reader
+from tunesmith.generate.sampling import Sampling
 from tunesmith.recipe.layers import catalogue_files
 from tunesmith.recipe.load import catalogue, load
+from tunesmith.recipe.schema import Sampling as RecipeSampling
 from tunesmith.recipe.schema import Source, Text
 from tunesmith.text.formats import FORMATS, build_format
 
@@ -164,3 +167,8 @@ def test_the_languages_are_the_twenty_of_the_card() -> None:
     for name in ("oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"):
         languages = load([name]).recipe.data.sources[0].options["lang"]
         assert " ".join(languages) == "bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk"
+
+
+def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
+    recipe = {name: field.default for name, field in RecipeSampling.model_fields.items()}
+    assert recipe == {field.name: field.default for field in dataclasses.fields(Sampling)}

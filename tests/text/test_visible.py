@@ -58,7 +58,7 @@ def test_what_was_there_can_be_read(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "plain\n\ttext", "Grüße, 你好, مرحبا, नमस्ते", "👍🏽 ❤\ufe0f", "a\u00a0b", "e\u0301", "𝒳", "\\x1b"]
+    "text", ["", "plain\n\ttext", "Grüße, 你好, مرحبا, नमस्ते", "👍🏽 ❤\ufe0f", "a\u00a0b", "e\u0301", "😀 ℵ", "\\x1b"]
 )
 def test_ordinary_text_passes(text: str) -> None:
     assert visible(text) == text

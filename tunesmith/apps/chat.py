@@ -44,7 +44,7 @@ def run(
     terminal = Terminal(_lenient(source or sys.stdin), output or sys.stdout, errors or sys.stderr)
     terminal.notice(f"loading {find_export(path)}")
     if not terminal.interactive:
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]
     engine, declared = open_engine(path, format)
     overrides = {name: value for name, value in (sampling or {}).items() if value is not None}
     chosen_sampling = read_sampling({**asdict(declared), **overrides})

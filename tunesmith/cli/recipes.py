@@ -17,7 +17,7 @@ ORIGIN_COLUMN = 56  # where the comments begin, if the line leaves room
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="RECIPE [LAYER | KEY=VALUE]...",
+        metavar="RECIPE|LAYER|KEY=VALUE",
         help="A built-in recipe or a .yaml file, then layers and single values to lay over it; right wins.",
         show_default=False,
     ),

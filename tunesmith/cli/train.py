@@ -12,7 +12,7 @@ from tunesmith.recipe.load import load, split_words
 
 def train(
     words: Annotated[
-        list[str], typer.Argument(metavar="RECIPE [LAYER ...] [KEY=VALUE ...]", help="recipe, layers and single values")
+        list[str], typer.Argument(metavar="RECIPE|LAYER|KEY=VALUE", help="recipe, layers and single values")
     ],
 ) -> None:
     """Train what a recipe describes; the same line again goes on where it stopped.
@@ -20,4 +20,5 @@ def train(
     For example: tunesmith train dolly-v2-3b tiny model.tokenizer=my-tokenizer data.sources.0.path=my.jsonl
     """
     names, values = split_words(words)
-    load_part("tunesmith.build.training:train_recipe")(load(names, values))
+    loaded = load(names, values)  # first, so that its errors come before anything heavy is loaded
+    load_part("tunesmith.build.training:train_recipe")(loaded)

@@ -107,6 +107,9 @@ def permutation(count: int, seed: int, epoch: int) -> Integers:
 
 def cut(costs: Integers, batch_size: int) -> Integers:
     """Where every step ends, greedily: a step is full when its costs reach ``batch_size``. int64 [steps]."""
+    if costs.min() == costs.max():
+        size = -(-batch_size // int(costs[0]))
+        return np.minimum(np.arange(size, len(costs) + size, size, dtype=np.int64), len(costs))
     reached = np.cumsum(costs)
     ends: list[int] = []
     before = 0

@@ -83,7 +83,8 @@ class DataReport:
         """For the terminal."""
         lines = [line for name, tally in self.sources.items() for line in _source_lines(name, tally)]
         if self.duplicates:
-            lines.append(f"{_number(self.duplicates, 'record')} repeat an earlier one")
+            verb = "repeats" if self.duplicates == 1 else "repeat"
+            lines.append(f"{_number(self.duplicates, 'record')} {verb} an earlier one")
         for name, side in (("train", self.train), ("validation", self.validation)):
             if side is not None:
                 shape = f"{_number(side.records, 'record')}, {_number(side.threads, 'thread')}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
@@ -88,9 +89,10 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
     _check_architecture(directory)
     tokenizer = Tokenizer.load(str(directory), format.controls)
     model = load_model(str(directory))
-    model.train(False)
+    module: nn.Module = model  # which moves in place
+    module.eval()
     if torch.cuda.is_available():
-        model = model.to(device="cuda", dtype=torch.bfloat16)
+        module.to(device="cuda", dtype=torch.bfloat16)
     return Engine(model, Renderer(format, tokenizer)), sampling
 
 

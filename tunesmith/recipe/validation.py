@@ -15,7 +15,7 @@ from tunesmith.recipe.reading import Marked, plain
 from tunesmith.recipe.schema import Data, Recipe, Train, across_sections
 from tunesmith.recipe.section import Problem
 
-Path = tuple[str, ...]
+Place = tuple[str, ...]
 
 # What pydantic's kinds of error say was expected; {…} are filled from the error's context.
 EXPECTED: Mapping[str, str] = {
@@ -57,9 +57,9 @@ def validate(marked: Marked) -> Recipe:
     raise RecipeFaults(faults)
 
 
-def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, str]]:
+def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Place, str]]:
     """(path, message); errors of one value that could have several types become one message."""
-    expected: dict[Path, list[str]] = {}
+    expected: dict[Place, list[str]] = {}
     for detail in details:
         path = _path(detail, given)
         if detail["type"] == "combination":
@@ -78,7 +78,7 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
     yield from _problems((), _across(details, given))
 
 
-def _about_keys(detail: ErrorDetails, path: Path) -> tuple[Path, str] | None:
+def _about_keys(detail: ErrorDetails, path: Place) -> tuple[Place, str] | None:
     """Faults of a key rather than of its value."""
     kind, last = detail["type"], detail["loc"][-1] if detail["loc"] else ""
     if kind == "extra_forbidden":
@@ -107,7 +107,7 @@ def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
     return across_sections(data=data, train=train)
 
 
-def _problems(path: Path, problems: Iterable[Problem]) -> Iterator[tuple[Path, str]]:
+def _problems(path: Place, problems: Iterable[Problem]) -> Iterator[tuple[Place, str]]:
     for problem in problems:
         yield (*path, *problem.key.split(".")), problem.what
 
@@ -127,7 +127,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _path(detail: ErrorDetails, given: Any) -> Path:
+def _path(detail: ErrorDetails, given: Any) -> Place:
     """The error's place as keys and indices; pydantic's location also names members of unions, which are no keys."""
     path: list[str] = []
     last = len(detail["loc"]) - 1
@@ -142,7 +142,7 @@ def _path(detail: ErrorDetails, given: Any) -> Path:
     return tuple(path)
 
 
-def _at(given: Any, path: Path) -> Any:
+def _at(given: Any, path: Place) -> Any:
     for part in path:
         if isinstance(given, list):
             given = given[int(part)]
@@ -151,7 +151,7 @@ def _at(given: Any, path: Path) -> Any:
     return given
 
 
-def _origin(marked: Marked, path: Path) -> Origin:
+def _origin(marked: Marked, path: Place) -> Origin:
     """Origin of the value at a path, or of the innermost mapping around it that was given."""
     for part in path:
         if isinstance(marked.value, dict) and part in marked.value:

@@ -1,0 +1,255 @@
+"""The chat through pipes, in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.apps import chat, conversation
+from tunesmith.apps.commands import COMMANDS, parse_setting
+from tunesmith.apps.conversation import described
+from tunesmith.errors import StorageError, TunesmithError, UsageError
+from tunesmith.generate.engine import Delta, Engine
+from tunesmith.generate.sampling import Sampling
+from tunesmith.text.visible import visible
+
+REPLY = "a plain reply"
+
+
+def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
+    """What the chat writes to its output and to its error stream when it is given these lines."""
+    output, errors = io.StringIO(), io.StringIO()
+    source = io.StringIO("".join(f"{line}\n" for line in lines))
+    chat.run(str(directory), source=source, output=output, errors=errors, **({"seed": 3} | options))
+    return output.getvalue(), errors.getvalue()
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """replies(["a", "b"], KeyboardInterrupt) -> every reply consists of these pieces; the list records what was asked."""
+
+    def install(pieces: list[str], ending: type[BaseException] | str = "stop") -> list[dict[str, Any]]:
+        asked: list[dict[str, Any]] = []
+
+        def stream(engine: Engine, messages: Any, sampling: Sampling, seed: int, **options: Any) -> Iterator[Delta]:
+            asked.append(
+                {"messages": [(m.role, m.text) for m in messages], "sampling": sampling, "seed": seed} | options
+            )
+            for piece in pieces:
+                yield Delta(piece, (1,))
+            if not isinstance(ending, str):
+                raise ending
+            yield Delta("", (), ending)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Engine, "stream", stream)
+        return asked
+
+    return install
+
+
+def test_a_pipe_gets_replies_and_nothing_else(model_directory: Path) -> None:
+    output, errors = _chat(model_directory, "Hello", "", "And now?")
+    assert output.count("\n") >= 2
+    assert "prompt format plain" in errors
+    assert "cut at 8 tokens" in errors
+    assert "cut at" not in output
+    assert (output, errors) == _chat(model_directory, "Hello", "", "And now?"), "the same seed repeats a chat"
+    assert output != _chat(model_directory, "Hello", "", "And now?", seed=4)[0]
+
+
+def test_every_line_of_a_pipe_is_one_message(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    output, _ = _chat(model_directory, "one\\", "two", "//etc/hosts")
+    assert output == f"{REPLY}\n" * 3
+    assert [call["messages"][-1] for call in asked] == [("user", "one\\"), ("user", "two"), ("user", "/etc/hosts")]
+    assert len(asked[-1]["messages"]) == 5
+    assert [call["sample"] for call in asked] == [0, 1, 2]
+
+
+def test_model_text_reaches_the_terminal_only_written_out(model_directory: Path) -> None:
+    settings = {"temperature": 9.0, "max_new_tokens": 1500}
+    output, errors = _chat(model_directory, "Hello", sampling=settings)
+    assert output == visible(output.rstrip("\n")) + "\n" * (len(output) - len(output.rstrip("\n")))
+    assert "\\x1b" in output, "the nonsense should contain escapes, or this test shows nothing"
+    assert "\x1b" not in output + errors
+
+
+def test_a_sequence_that_comes_in_pieces_is_written_out_too(model_directory: Path, replies: Callable[..., Any]) -> None:
+    replies(["\x1b", "[31", "m\u202e", "\r", "\ud800"])
+    assert _chat(model_directory, "Hello")[0] == "\\x1b[31m\\u202e\\x0d\\ud800\n"
+
+
+def test_an_output_that_cannot_write_a_character_gets_it_written_out(
+    model_directory: Path, replies: Callable[..., Any]
+) -> None:
+    replies(["é", "你"])
+    bytes_ = io.BytesIO()
+    output = io.TextIOWrapper(bytes_, encoding="ascii")
+    chat.run(str(model_directory), source=io.StringIO("Hello\n"), output=output, errors=io.StringIO())
+    assert bytes_.getvalue() == b"\\xe9\\u4f60\n"
+
+
+def test_input_that_is_not_text_does_not_end_the_chat(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    source = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8")
+    chat.run(str(model_directory), source=source, output=io.StringIO(), errors=io.StringIO())
+    assert asked[0]["messages"] == [("user", "caf\ufffd")]
+
+
+def test_an_interrupt_ends_the_reply_and_keeps_what_was_shown(
+    model_directory: Path, replies: Callable[..., Any]
+) -> None:
+    asked = replies(["half a re"], KeyboardInterrupt)
+    output, errors = _chat(model_directory, "Hello", "Go on")
+    assert output == "half a re\n" * 2
+    assert errors.count("(stopped)") == 2
+    assert asked[1]["messages"] == [("user", "Hello"), ("assistant", "half a re"), ("user", "Go on")]
+
+
+def test_a_message_without_a_reply_is_not_kept(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([])
+    _, errors = _chat(model_directory, "Hello", "Hello again")
+    assert errors.count("the reply is empty") == 2
+    assert asked[1]["messages"] == [("user", "Hello again")]
+
+
+def test_retry_replaces_the_reply_with_another_draw(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    _, errors = _chat(model_directory, "Hello", "/retry", "/set do_sample=no", "/retry", "Next")
+    assert [call["messages"] for call in asked[:3]] == [[("user", "Hello")]] * 3
+    assert [call["sample"] for call in asked] == [0, 1, 2, 3]
+    assert len(asked[3]["messages"]) == 3
+    assert errors.count("the reply is the same") == 1
+
+
+def test_reset_forgets_all_but_the_system_message(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    _chat(model_directory, "Hello", "/reset", "Hi", "/system off", "Hm", system="Be brief.")
+    brief = ("system", "Be brief.")
+    assert [call["messages"] for call in asked] == [
+        [brief, ("user", "Hello")],
+        [brief, ("user", "Hi")],
+        [("user", "Hi"), ("assistant", REPLY), ("user", "Hm")],
+    ]
+
+
+def test_settings_change_and_are_shown(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    lines = ("/set temperature=0.5 top_k=9", "Hello", "/set")
+    _, errors = _chat(model_directory, *lines, sampling={"top_p": 0.9, "top_k": None})
+    assert asked[0]["sampling"] == Sampling(temperature=0.5, top_k=9, top_p=0.9, max_new_tokens=8)
+    assert errors.count("(temperature=0.5 top_k=9 top_p=0.9 max_new_tokens=8)") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/set temperature=0", "temperature=0.0 must be"),
+        ("/set temprature=1", "did you mean 'temperature'"),
+        ("/set top_k=many", "must be a whole number"),
+        ("/set do_sample=perhaps", "must be true or false"),
+        ("/set temperature", "/set temperature=0.7"),
+        ("/retry", "no reply to replace"),
+        ("/rest", "did you mean /reset"),
+        ("/zzz", "/help lists them"),
+        ("/save", "name of a file"),
+        ("/save x.json", "nothing was said"),
+        ("/\x1b[2J", "\\x1b[2J"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(model_directory: Path, line: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _chat(model_directory, line)
+    assert message in visible(str(caught.value))
+
+
+def test_an_impossible_override_is_refused(model_directory: Path) -> None:
+    with pytest.raises(UsageError, match="top_p=2"):
+        _chat(model_directory, sampling={"top_p": 2.0})
+
+
+def test_a_single_turn_format_starts_anew_and_says_so_once(
+    single_turn_directory: Path, replies: Callable[..., Any]
+) -> None:
+    asked = replies([REPLY])
+    _, errors = _chat(single_turn_directory, "one", "two", "three")
+    assert [call["messages"] for call in asked] == [[("user", "one")], [("user", "two")], [("user", "three")]]
+    assert errors.count("each message starts anew") == 1
+
+
+def test_a_system_message_where_the_format_has_no_place_is_refused(single_turn_directory: Path) -> None:
+    for options, lines in (({"system": "Be brief."}, []), ({}, ["/system Be brief."])):
+        with pytest.raises(UsageError, match="no place"):
+            _chat(single_turn_directory, *lines, **options)
+
+
+def test_a_saved_conversation_is_read_back_as_chat_data(
+    model_directory: Path, replies: Callable[..., Any], tmp_path: Path
+) -> None:
+    replies(['"quoted"\n', "你好\x1b"])
+    path = tmp_path / "my chat.jsonl"
+    _, errors = _chat(model_directory, "Hello", f"/save {path}", "More", f"/save {path}", system="Be brief.")
+    assert f"saved 5 messages to {path}" in errors
+    (line,) = path.read_text(encoding="utf-8").splitlines()
+    said = json.loads(line)["messages"]
+    assert [message["role"] for message in said] == ["system", "user", "assistant", "user", "assistant"]
+    assert said[2]["content"] == '"quoted"\n你好\x1b', "the file holds what was said, not what was shown"
+
+
+def test_a_file_of_another_chat_is_not_replaced(
+    model_directory: Path, replies: Callable[..., Any], tmp_path: Path
+) -> None:
+    replies([REPLY])
+    path = tmp_path / "chat.json"
+    path.write_text("precious")
+    for options, lines in (({"save": path}, ["Hello"]), ({}, ["Hello", f"/save {path}"])):
+        with pytest.raises(UsageError, match="exists already"):
+            _chat(model_directory, *lines, **options)
+    assert path.read_text() == "precious"
+    with pytest.raises(StorageError):
+        _chat(model_directory, "Hello", f"/save {path}/below.json")
+
+
+def test_the_save_option_holds_the_conversation_after_every_reply(
+    model_directory: Path, replies: Callable[..., Any], tmp_path: Path
+) -> None:
+    replies([REPLY])
+    path = tmp_path / "chat.jsonl"
+    with pytest.raises(TunesmithError):
+        _chat(model_directory, "Hello", "/bogus", save=path)
+    assert len(json.loads(path.read_text())["messages"]) == 2
+
+
+def test_what_was_left_out_of_the_prompt_is_said(model_directory: Path, replies: Callable[..., Any]) -> None:
+    replies([REPLY])
+    _, errors = _chat(model_directory, *["mat " * 1500] * 3, "short", "/reset", "short")
+    assert errors.count("left out of the prompt") >= 1
+    with pytest.raises(TunesmithError, match="no room for a reply"):
+        _chat(model_directory, "mat " * 5000)
+
+
+def test_help_names_every_command(model_directory: Path) -> None:
+    _, errors = _chat(model_directory, "/help")
+    assert all(f"/{name}" in errors for name in COMMANDS)
+
+
+def test_quit_leaves_at_once(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    _chat(model_directory, "/quit", "Hello")
+    assert asked == []
+
+
+def test_settings_are_described_without_those_that_do_nothing() -> None:
+    assert described(Sampling(do_sample=False, temperature=0.3, top_p=0.5)) == "do_sample=false max_new_tokens=256"
+    full = Sampling(temperature=0.7, top_k=50, top_p=0.95, repetition_penalty=1.2, min_new_tokens=4, max_new_tokens=400)
+    shown = described(full)
+    assert all(
+        f"{name}=" in shown for name in ("temperature", "top_k", "top_p", "repetition_penalty", "min_new_tokens")
+    )
+    assert parse_setting("do_sample", "On") is True
+    assert conversation.described is described

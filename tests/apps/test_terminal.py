@@ -1,0 +1,106 @@
+"""The chat in a real pseudo terminal, as a program of its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="pseudo terminals exist on POSIX systems only")
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PROGRAM = "import sys; from tunesmith.apps.chat import run; run(sys.argv[1], seed=3)"
+PATIENCE = 120  # seconds until a step that does not come fails the test
+
+
+class Typist:
+    """A person at a terminal: types, and reads until something appears."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.process, self.terminal = pty.fork()
+        if self.process == 0:
+            os.chdir(REPOSITORY)
+            values = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **environment}
+            os.execve(sys.executable, [sys.executable, "-c", PROGRAM, str(directory)], values)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def wait_for(self, text: str) -> str:
+        """Read until ``text`` appears in what is new; returns the new text up to its end."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{text!r} did not appear after {self.seen[-300:]!r}"
+            self.seen += self._read()
+        end = self.seen.index(text) + len(text)
+        found, self.seen = self.seen[:end], self.seen[end:]
+        return found
+
+    def leave(self) -> int:
+        """End of input (Ctrl-D); the exit status."""
+        self.type("\x04")
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+    def _read(self) -> str:
+        try:
+            return os.read(self.terminal, 65536).decode("utf-8", "replace")
+        except OSError:  # Linux says so when the program has closed its end
+            return ""
+
+
+@pytest.fixture(scope="module")
+def typist(model_directory: Path) -> Iterator[Typist]:
+    """A chat with a plain terminal, waiting for the first message."""
+    person = Typist(model_directory, TERM="dumb")
+    person.wait_for("Ctrl-D leaves")
+    person.wait_for("> ")
+    yield person
+    os.close(person.terminal)
+
+
+def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
+    typist.type("Hello\r")
+    assert "\x1b" not in typist.wait_for("cut at 8 tokens")
+    typist.wait_for("> ")
+
+    typist.type("one\\\r")
+    typist.wait_for(". ")
+    typist.type("two\r")
+    typist.wait_for("cut at 8 tokens")
+    typist.wait_for("> ")
+
+    typist.type("/set max_new_tokens=1900 temperature=9\r")
+    typist.wait_for("max_new_tokens=1900)")
+    typist.wait_for("> ")
+    typist.type("Talk\r")
+    typist.wait_for("Talk\r\n")
+    shown = typist.wait_for("\\x")  # nonsense holds control characters, written out
+    typist.type("\x03")
+    shown += typist.wait_for("(stopped)")
+    assert "\x1b" not in shown
+    typist.wait_for("> ")
+
+    typist.type("half a line\x03")
+    typist.wait_for("(Ctrl-D leaves)")
+    typist.wait_for("> ")
+    typist.type("/set temprature=1\r")
+    typist.wait_for("did you mean 'temperature'?")
+    typist.wait_for("> ")
+    assert typist.leave() == 0
+
+
+def test_a_colour_terminal_gets_a_coloured_prompt(model_directory: Path) -> None:
+    person = Typist(model_directory, TERM="xterm-256color")
+    person.wait_for("Ctrl-D leaves")
+    assert "\x1b[1;36m> \x1b[0m" in person.wait_for("> \x1b[0m")
+    assert person.leave() == 0
+    os.close(person.terminal)

@@ -1,0 +1,75 @@
+"""The thin commands hand over what was said on the command line, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.cli import chat as chat_command
+from tunesmith.cli import demo as demo_command
+from tunesmith.cli import main as command_line
+
+
+class Part:
+    """Stands in for a heavy part and remembers its call."""
+
+    def __init__(self) -> None:
+        self.named: list[str] = []
+        self.call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+    def load(self, part: str) -> Any:
+        self.named.append(part)
+        return self
+
+    def __call__(self, *positional: Any, **named: Any) -> None:
+        self.call = (positional, named)
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Part:
+    standing_in = Part()
+    monkeypatch.setattr(chat_command, "load_part", standing_in.load)
+    monkeypatch.setattr(demo_command, "load_part", standing_in.load)
+    return standing_in
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    monkeypatch.setattr(sys, "argv", ["tunesmith", *words])
+    with pytest.raises(SystemExit) as caught:
+        command_line.main()
+    return caught.value.code
+
+
+def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
+    words = ["runs/x", "temperature=0.7", "do_sample=false", "--seed", "3", "--format", "dolly", "--save", "talk.json"]
+    assert run(monkeypatch, "chat", *words) == 0
+    sampling = {"temperature": 0.7, "do_sample": False}
+    expected = {"format": "dolly", "system": None, "sampling": sampling, "seed": 3, "save": Path("talk.json")}
+    assert part.named == ["tunesmith.apps.chat:run"]
+    assert part.call == (("runs/x",), expected)
+
+
+def test_a_setting_without_a_value_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "chat", "runs/x", "hello") == 64
+    assert "cannot read 'hello'; settings are written as temperature=0.7" in capsys.readouterr().err
+    assert part.call is None
+
+
+def test_demo_passes_its_directory(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
+    assert run(monkeypatch, "demo", "--directory", "elsewhere") == 0
+    assert part.named == ["tunesmith.playground.demo:run"]
+    assert part.call == ((Path("elsewhere"),), {})
+
+
+@pytest.mark.parametrize("command", ["chat", "demo", "recipes", "show", "schema"])
+def test_every_command_explains_itself_without_its_heavy_part(
+    monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"Usage: tunesmith {command} ")
+    assert part.named == []

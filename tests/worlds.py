@@ -1,0 +1,69 @@
+"""A very small world for tests of whole runs: a tokenizer, a file of demonstrations, and recipes over them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.recipe.load import Loaded, load
+
+ARCHITECTURES = {
+    "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64}",
+    "llama": "{architecture: llama, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, "
+    "intermediate_size: 64}",
+}
+
+RECIPE = """\
+name: small
+seed: 5
+model:
+  init: {init}
+  tokenizer: {root}/tokenizer
+  resize: 16
+  residual_dropout: 0.1
+text: {{format: {format}, max_length: 200}}
+data:
+  sources:
+    - {{path: {root}/demonstrations.jsonl, reader: dolly}}
+  validation: 12
+  cache: {root}/cache
+  workers: 0
+train:
+  steps: 30
+  batch_size: 4
+  micro_batch_tokens: 200
+  learning_rate: 1e-2
+  schedule: {{kind: cosine, warmup_steps: 3}}
+  evaluate_every: 10
+  save_every: 7
+  keep: 2
+  log_every: 10
+run: {{directory: {root}/run}}
+"""
+
+
+def write_world(root: Path, *, architecture: str = "llama", format: str = "dolly", records: int = 60) -> Path:
+    """Make the files; returns the recipe's path."""
+    root.mkdir(parents=True, exist_ok=True)
+    end = "<|endoftext|>"
+    write_tokenizer(root / "tokenizer", byte_level(), bos=end, eos=end, unk=end)
+    draw = random.Random(3)
+    lines = []
+    for number in range(records):
+        words = [draw.choice(("red", "blue", "old", "new", "big", "small")) for _ in range(draw.randint(1, 6))]
+        context = "A passage about colours." if number % 3 == 0 else ""
+        record = {"instruction": f"Say {' '.join(words)}.", "context": context, "response": " ".join(words)}
+        lines.append(json.dumps({**record, "category": "open_qa"}))
+    (root / "demonstrations.jsonl").write_text("\n".join(lines) + "\n")
+    recipe = root / "recipe.yaml"
+    recipe.write_text(RECIPE.format(root=root, init=ARCHITECTURES[architecture], format=format))
+    return recipe
+
+
+def small_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loaded:
+    """The world's recipe with single values laid over."""
+    recipe = root / "recipe.yaml"
+    return load([str(recipe if recipe.exists() else write_world(root, **world))], overrides)  # type: ignore[arg-type]
