@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tunesmith.apps import chat, conversation
+from tests.text.hostile import hostile_texts
+from tunesmith.apps import chat
 from tunesmith.apps.commands import COMMANDS, parse_setting
 from tunesmith.apps.conversation import described
+from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
 from tunesmith.generate.engine import Delta, Engine
 from tunesmith.generate.sampling import Sampling
@@ -82,6 +84,17 @@ def test_model_text_reaches_the_terminal_only_written_out(model_directory: Path)
 def test_a_sequence_that_comes_in_pieces_is_written_out_too(model_directory: Path, replies: Callable[..., Any]) -> None:
     replies(["\x1b", "[31", "m\u202e", "\r", "\ud800"])
     assert _chat(model_directory, "Hello")[0] == "\\x1b[31m\\u202e\\x0d\\ud800\n"
+
+
+def test_nothing_that_the_program_writes_holds_a_raw_control() -> None:
+    output, errors = io.StringIO(), io.StringIO()
+    terminal = Terminal(io.StringIO(), output, errors)
+    for text in hostile_texts():
+        terminal.say(text)
+        terminal.notice(text)
+        terminal.fault(text)
+    written = output.getvalue() + errors.getvalue()
+    assert written == visible(written)
 
 
 def test_an_output_that_cannot_write_a_character_gets_it_written_out(
@@ -252,4 +265,3 @@ def test_settings_are_described_without_those_that_do_nothing() -> None:
         f"{name}=" in shown for name in ("temperature", "top_k", "top_p", "repetition_penalty", "min_new_tokens")
     )
     assert parse_setting("do_sample", "On") is True
-    assert conversation.described is described

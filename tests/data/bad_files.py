@@ -141,7 +141,7 @@ BROKEN_JSON = {  # text of the second line -> what is said
     "a key twice": ('{"role": "user", "role": "system"}', "key 'role' occurs twice"),
     "a key twice, deep inside": ('{"a": [{"role": "user", "role": "user"}]}', "key 'role' occurs twice"),
     "a key in two cases": ('{"role": "user", "Role": "system"}', "key 'Role' occurs also as 'role'"),
-    "a key in two forms": ('{"role": "user", "ｒole": "system"}', "occurs also as 'role'"),
+    "a key in two forms": ('{"role": "user", "\uff52ole": "system"}', "occurs also as 'role'"),
     "half a character": (HALF, "lone surrogate"),
     "half a character in a key": ('{"\\udc00": "a"}', "lone surrogate"),
     "two halves in the wrong order": ('{"a": "\\ude00\\ud83d"}', "lone surrogate"),
@@ -207,7 +207,10 @@ WHOLE_FILES: dict[str, Bad] = {
     "only white space": Bad("a.json", b"  \n ", "holds no records", error=MissingInputError),
     "empty once unpacked": Bad("a.jsonl.gz", gzip.compress(b""), "holds no records", error=MissingInputError),
     "parquet without rows": Bad(
-        "a.parquet", parquet({"instruction": pyarrow.array([], pyarrow.string())}), "no records", error=MissingInputError
+        "a.parquet",
+        parquet({"instruction": pyarrow.array([], pyarrow.string())}),
+        "no records",
+        error=MissingInputError,
     ),
     "unknown suffix": Bad("a.csv", LINES, "does not say what is in the file"),
     "no suffix": Bad("data", LINES, "does not say what is in the file"),
@@ -233,7 +236,9 @@ WHOLE_FILES: dict[str, Bad] = {
     "parquet cut": Bad("a.parquet", cut_parquet(0.7), "broken parquet file"),
     "parquet without footer": Bad("a.parquet", b"PAR1" * 2, "broken parquet file"),
     "parquet with a wrong footer": Bad("a.parquet", b"PAR1" + b"\xff" * 60 + b"PAR1", "broken parquet file"),
-    "parquet with an extension type": Bad("a.parquet", parquet(extension_column()), "column 'tag' has an extension type"),
+    "parquet with an extension type": Bad(
+        "a.parquet", parquet(extension_column()), "column 'tag' has an extension type"
+    ),
     "parquet, a column in two cases": Bad("a.parquet", parquet(two_columns_of_one_name()), "occurs also as", "row 1"),
     "parquet, NUL in a text": Bad("a.parquet", parquet({"a": ["b", "c\0d"]}), "NUL", "a.parquet:row 2", good_rows=1),
 }

@@ -1,12 +1,14 @@
-"""A small tokenizer and a few records to prepare."""
+"""A small tokenizer, and what the tests of preparing data share."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.data import prepare as prepare_module
+from tunesmith.data import rendering
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,24 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The directory of a small byte-level tokenizer."""
     end = "<|endoftext|>"
     return str(write_tokenizer(tmp_path_factory.mktemp("tokenizer"), byte_level(), bos=end, eos=end, unk=end))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one whenever a store is made, and not when it is found."""
+    made: list[str] = []
+    original = prepare_module._make
+
+    def count(*given: Any) -> None:
+        made.append("store")
+        original(*given)
+
+    monkeypatch.setattr(prepare_module, "_make", count)
+    return made
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several chunks of the few records, and processes for them."""
+    monkeypatch.setattr(prepare_module, "ROWS_IN_CHUNK", 7)
+    monkeypatch.setattr(rendering, "SMALL", 2)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.readers import open_reader
+from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, rows
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
@@ -34,7 +34,11 @@ def answer(identity: str, *replies: dict[str, Any], **more: Any) -> dict[str, An
 
 
 def row(root: dict[str, Any], state: str | None = "ready_for_export", reviewed: bool | None = True) -> dict[str, Any]:
-    return {"message_tree_id": root.get("message_id"), "tree_state": state, "prompt": {**root, "review_result": reviewed}}
+    return {
+        "message_tree_id": root.get("message_id"),
+        "tree_state": state,
+        "prompt": {**root, "review_result": reviewed},
+    }
 
 
 def read(value: dict[str, Any], **options: Any) -> Any:
@@ -125,12 +129,18 @@ BAD_TREES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no prompt": (lambda value: value.pop("prompt"), "field 'prompt' is missing, not a message"),
     "a text as prompt": (lambda value: value.update(prompt="hi"), "field 'prompt' is text, not a message"),
     "an id twice": (lambda value: first(value).update(message_id="q"), "message 'q' occurs twice"),
-    "another parent": (lambda value: first(value).update(parent_id="z"), "names 'z' as its parent but stands below 'q'"),
+    "another parent": (
+        lambda value: first(value).update(parent_id="z"),
+        "names 'z' as its parent but stands below 'q'",
+    ),
     "its own parent": (lambda value: first(value).update(parent_id="a"), "names 'a' as its parent"),
     "a root with a parent": (lambda value: value["prompt"].update(parent_id="z"), "names 'z' as its parent"),
     "a text as replies": (lambda value: first(value).update(replies="no"), "replies of message 'a' are not a list"),
     "a text as reply": (lambda value: first(value).update(replies=["no"]), "replies of message 'a' are not a list"),
-    "an unknown role": (lambda value: first(value)["replies"][0].update(role="user"), "message 'b' has the role 'user'"),
+    "an unknown role": (
+        lambda value: first(value)["replies"][0].update(role="user"),
+        "message 'b' has the role 'user'",
+    ),
     "no role": (lambda value: first(value)["replies"][0].pop("role"), "message 'b' has the role None"),
     "no text": (lambda value: first(value).pop("text"), "the text of message 'a' is null"),
     "a number as text": (lambda value: first(value).update(text=12), "the text of message 'a' is a number, not text"),
@@ -140,7 +150,10 @@ BAD_TREES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a rank that is true": (lambda value: first(value).update(rank=True), "the rank of message 'a' is True"),
     "a number as language": (lambda value: first(value).update(lang=1), "the language of message 'a' is a number"),
     "a list as labels": (lambda value: first(value).update(labels=[1]), "the labels of message 'a' are a list"),
-    "a label without value": (lambda value: first(value).update(labels={"x": {}}), "label 'x' of message 'a' has no number"),
+    "a label without value": (
+        lambda value: first(value).update(labels={"x": {}}),
+        "label 'x' of message 'a' has no number",
+    ),
     "a label in words": (lambda value: first(value).update(labels={"x": {"value": "1"}}), "label 'x' of message 'a'"),
 }
 
@@ -159,13 +172,20 @@ def test_a_single_message_says_that_trees_are_wanted() -> None:
 def test_a_very_deep_tree_is_walked_without_recursion() -> None:
     inner = answer("deep")
     for level in range(50_000):
-        inner = {"message_id": str(level), "text": "x", "role": "prompter" if level % 2 == 0 else "assistant", "replies": [inner]}
+        inner = {
+            "message_id": str(level),
+            "text": "x",
+            "role": "prompter" if level % 2 == 0 else "assistant",
+            "replies": [inner],
+        }
     outcome = read({"tree_state": "ready_for_export", "prompt": {**inner, "role": "prompter", "review_result": True}})
     assert len(outcome.messages) == 50_001
 
 
 nodes = st.recursive(
-    st.builds(lambda **more: {**more}, deleted=st.booleans(), synthetic=st.booleans(), rank=st.none() | st.integers(0, 3)),
+    st.builds(
+        lambda **more: {**more}, deleted=st.booleans(), synthetic=st.booleans(), rank=st.none() | st.integers(0, 3)
+    ),
     lambda inner: st.builds(
         lambda replies, **more: {**more, "replies": replies},
         replies=st.lists(inner, max_size=3),
@@ -181,7 +201,13 @@ def numbered(content: dict[str, Any], level: int, counter: list[int]) -> dict[st
     counter[0] += 1
     replies = [numbered(reply, level + 1, counter) for reply in content.get("replies", [])]
     role = "assistant" if level % 2 else "prompter"
-    return {**content, "text": str(counter[0]) + "." * len(replies), "message_id": str(id(content)), "role": role, "replies": replies}
+    return {
+        **content,
+        "text": str(counter[0]) + "." * len(replies),
+        "message_id": str(id(content)),
+        "role": role,
+        "replies": replies,
+    }
 
 
 def expected_threads(content: dict[str, Any], above: list[str], rivals: int, top_k: int | None) -> list[list[str]]:
@@ -191,7 +217,11 @@ def expected_threads(content: dict[str, Any], above: list[str], rivals: int, top
     if content["deleted"] or content["synthetic"] or late:
         return []
     path = [*above, content["text"]]
-    below = [thread for reply in content["replies"] for thread in expected_threads(reply, path, len(content["replies"]), top_k)]
+    below = [
+        thread
+        for reply in content["replies"]
+        for thread in expected_threads(reply, path, len(content["replies"]), top_k)
+    ]
     return below or ([path] if content["role"] == "assistant" else [])
 
 

@@ -74,7 +74,15 @@ def test_a_part_of_an_epoch_is_its_first_steps(costs: list[int], batch_size: int
 
 @pytest.mark.parametrize(
     ("examples", "batch_size", "epochs", "total"),
-    [(10, 5, 1, 2), (10, 4, 1, 3), (10, 4, 2, 6), (100, 10, 0.7, 7), (100, 10, 2.5, 25), (100, 10, 0.001, 1), (3, 9, 2, 2)],
+    [
+        (10, 5, 1, 2),
+        (10, 4, 1, 3),
+        (10, 4, 2, 6),
+        (100, 10, 0.7, 7),
+        (100, 10, 2.5, 25),
+        (100, 10, 0.001, 1),
+        (3, 9, 2, 2),
+    ],
 )
 def test_steps_are_counted(examples: int, batch_size: int, epochs: float, total: int) -> None:
     assert Plan([1] * examples, batch_size, epochs, None, 0).total_steps == total
@@ -126,7 +134,9 @@ def test_equal_costs_are_cut_as_any_others(cost: int, count: int, batch_size: in
         ([1], 1, None, 0),
     ],
 )
-def test_impossible_plans_are_refused(costs: list[int], batch_size: int, epochs: float | None, steps: int | None) -> None:
+def test_impossible_plans_are_refused(
+    costs: list[int], batch_size: int, epochs: float | None, steps: int | None
+) -> None:
     with pytest.raises(ValueError, match=r"costs|epochs"):
         Plan(costs, batch_size, epochs, steps, 0)
 

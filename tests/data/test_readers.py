@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.readers import READERS, open_reader
+from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, rows
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.tree import Message, Tree
@@ -48,7 +48,10 @@ def test_a_context_that_is_missing_null_or_empty_is_none(context: str | None) ->
 @pytest.mark.parametrize(
     ("row", "tree"),
     [
-        ({**ALPACA}, Tree.path((Message("user", "Sum up.", context="A passage."), Message("assistant", "As an AI, no.")))),
+        (
+            {**ALPACA},
+            Tree.path((Message("user", "Sum up.", context="A passage."), Message("assistant", "As an AI, no."))),
+        ),
         ({**ALPACA, "input": ""}, Tree.path((Message("user", "Sum up."), Message("assistant", "As an AI, no.")))),
     ],
 )
@@ -87,7 +90,10 @@ def test_a_weight_says_what_is_trained(weight: int | None, trained: bool | None)
 
 @pytest.mark.parametrize("empty", [None, [], {}, ""])
 def test_empty_marks_of_tool_calls_are_passed_over(empty: Any) -> None:
-    turns = [{"role": "user", "content": "a", "name": empty}, {"role": "assistant", "content": "b", "tool_calls": empty}]
+    turns = [
+        {"role": "user", "content": "a", "name": empty},
+        {"role": "assistant", "content": "b", "tool_calls": empty},
+    ]
     assert len(read("messages", {"messages": turns}).messages) == 2
 
 
@@ -146,12 +152,21 @@ BAD_CHATS: dict[str, tuple[dict[str, Any], str]] = {
     "no role": (chat(USER, {"content": "b"}), r"messages\[1\]: role null is unknown"),
     "a number as role": (chat({"role": 1, "content": "b"}), r"messages\[0\]: role a number is unknown"),
     "unknown role": (chat(USER, {"role": "robot", "content": "b"}), r"messages\[1\]: role 'robot' is unknown"),
-    "role in capitals": (chat({"role": "User", "content": "b"}), "role 'User' is unknown; known are system, user, assistant"),
+    "role in capitals": (
+        chat({"role": "User", "content": "b"}),
+        "role 'User' is unknown; known are system, user, assistant",
+    ),
     "a tool": (chat(USER, ANSWER, {"role": "tool", "content": "b"}), r"messages\[2\]: role 'tool' is unknown"),
-    "a tool call": (chat(USER, {"role": "assistant", "content": None, "tool_calls": [{}]}), r"messages\[1\] has 'tool_calls'"),
+    "a tool call": (
+        chat(USER, {"role": "assistant", "content": None, "tool_calls": [{}]}),
+        r"messages\[1\] has 'tool_calls'",
+    ),
     "a name": (chat({**USER, "name": "Bob"}, ANSWER), r"messages\[0\] has 'name', which is not supported"),
     "no content": (chat({"role": "user"}, ANSWER), r"messages\[0\].content is null, not text"),
-    "content in parts": (chat({"role": "user", "content": [{"type": "text"}]}), r"messages\[0\].content is a list, not text"),
+    "content in parts": (
+        chat({"role": "user", "content": [{"type": "text"}]}),
+        r"messages\[0\].content is a list, not text",
+    ),
     "empty content": (chat(USER, {"role": "assistant", "content": " \n"}), r"messages\[1\] \(assistant\) is empty"),
     "empty system": (chat({"role": "system", "content": ""}, USER, ANSWER), r"messages\[0\] \(system\) is empty"),
     "no answer": (chat(USER), "field 'messages' has no assistant message"),
@@ -196,7 +211,19 @@ any_json = st.recursive(
     max_leaves=6,
 )
 KEYS = (
-    *("instruction", "context", "response", "input", "output", "messages", "role", "content", "weight", "prompt", "name"),
+    *(
+        "instruction",
+        "context",
+        "response",
+        "input",
+        "output",
+        "messages",
+        "role",
+        "content",
+        "weight",
+        "prompt",
+        "name",
+    ),
     *("text", "replies", "rank", "labels", "lang", "message_id", "parent_id", "tree_state", "review_result", "deleted"),
 )
 likely = st.recursive(
@@ -206,7 +233,7 @@ likely = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), likely, max_size=10))
 def test_any_row_is_a_tree_or_rejected_or_an_error(row: dict[str, Any]) -> None:
     for name in READERS:
@@ -223,8 +250,13 @@ def test_any_row_is_a_tree_or_rejected_or_an_error(row: dict[str, Any]) -> None:
 
 def test_real_rows_of_every_form_are_read(real_data: Callable[[str], Path]) -> None:
     counts = {}
-    for name, reader, options in (("dolly/dolly-6000.jsonl", "dolly", {}), ("alpaca/alpaca-2000.json", "alpaca", {"empty": "drop"})):
-        outcomes = [read(reader, row.value, None, **options) for row in rows(SourceSpec("x", str(real_data(name)), reader))]
+    for name, reader, options in (
+        ("dolly/dolly-6000.jsonl", "dolly", {}),
+        ("alpaca/alpaca-2000.json", "alpaca", {"empty": "drop"}),
+    ):
+        outcomes = [
+            read(reader, row.value, None, **options) for row in rows(SourceSpec("x", str(real_data(name)), reader))
+        ]
         counts[reader] = sum(isinstance(outcome, Tree) for outcome in outcomes)
     assert counts == {"dolly": 6000, "alpaca": 1996}
 

@@ -8,6 +8,7 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.bad_files import BAD_FILES, GOOD, LINES, Bad, cut_parquet
+from tests.data.small_runs import write
 from tunesmith.data import inputs, json_files, sources, strict_json
 from tunesmith.data.sources import Row, SourceSpec, rows
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError
@@ -63,20 +65,6 @@ def test_a_bad_file_is_refused_with_its_place(bad: Bad, tmp_path: Path) -> None:
 
 def test_there_are_enough_bad_files() -> None:
     assert len(BAD_FILES) > 130
-
-
-def write(path: Path, records: list[dict[str, Any]]) -> Path:
-    """The records in the form that the name asks for."""
-    text = json.dumps(records, ensure_ascii=False, indent=1)
-    if ".jsonl" in path.name:
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path, row_group_size=2)
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text, encoding="utf-8", newline="")
-    return path
 
 
 FORMS = ("a.jsonl", "a.ndjson.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "A.JSONL")
@@ -163,7 +151,10 @@ def test_without_the_check_ahead_a_cut_file_would_be_used(tmp_path: Path, monkey
 
 
 def test_a_flipped_bit_in_a_packed_file_is_refused_or_harmless(tmp_path: Path) -> None:
-    whole, content = gzip.compress(long_enough(40), mtime=0), [json.loads(text) for text in long_enough(40).splitlines()]
+    whole, content = (
+        gzip.compress(long_enough(40), mtime=0),
+        [json.loads(text) for text in long_enough(40).splitlines()],
+    )
     path = tmp_path / "a.jsonl.gz"
     harmless = 0
     for position in range(len(whole)):
@@ -260,6 +251,27 @@ def test_memory_does_not_grow_with_the_file(name: str, tmp_path: Path) -> None:
     assert peak < 12 * 2**20
 
 
+def test_a_parquet_file_with_one_row_group_is_read_page_by_page(tmp_path: Path) -> None:
+    path, random = tmp_path / "a.parquet", Random(0)
+    table = pyarrow.table({"a": [random.randbytes(5000).hex() for _ in range(3000)]})  # 30 MB
+    pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False)
+    del table
+    before = pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() - before for _ in rows(SourceSpec("data", str(path), "dolly"))]
+    assert max(held) < 20 * 2**20  # two pages of 1,024 values
+
+
+def test_page_checksums_are_compared_where_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"a": [f"text {number}" for number in range(50)]})
+    pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    assert len(read(path)) == 50
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"text 25", b"text 52"))
+    with pytest.raises(DataError, match="broken parquet file"):
+        read(path)
+
+
 def change_size(path: Path) -> None:
     with path.open("ab") as file:
         file.write(LINES)
@@ -309,7 +321,9 @@ PLANTED: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_without_its_guard_the_bad_line_would_be_used(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_guard_the_bad_line_would_be_used(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(strict_json, *PLANTED[name])
     assert read_until_error(BAD_FILES[name].write(tmp_path)) == (2, None)
 

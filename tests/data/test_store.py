@@ -22,7 +22,11 @@ def token_tree(length: int, seed: int = 0) -> TokenTree:
     random = np.random.default_rng(seed)
     spans = np.array([[1, length, 0, 0, 1]], np.int32)[: min(1, length - 1)].reshape(-1, 5)
     return TokenTree(
-        random.integers(0, 2**31 - 1, length, dtype=np.int32), np.array([[0, length, -1]], np.int32), spans, 1 + seed, seed
+        random.integers(0, 2**31 - 1, length, dtype=np.int32),
+        np.array([[0, length, -1]], np.int32),
+        spans,
+        1 + seed,
+        seed,
     )
 
 
@@ -81,7 +85,9 @@ def test_any_trees_come_out_however_they_are_packed(
 
 def test_the_bytes_do_not_depend_on_the_parts(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a", TREES, 1), write(tmp_path / "b", TREES, 4)
-    assert {file.name: file.read_bytes() for file in one.iterdir()} == {file.name: file.read_bytes() for file in other.iterdir()}
+    assert {file.name: file.read_bytes() for file in one.iterdir()} == {
+        file.name: file.read_bytes() for file in other.iterdir()
+    }
 
 
 def test_arrays_are_views_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,19 +1,19 @@
-"""Small random models of the two causal families."""
+"""Small random models: the two causal families, and one with absolute positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 
 def _random_model(family: str, rows: int = 64, context: int = 96) -> PreTrainedModel:
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": rows,
         "hidden_size": 32,
-        "intermediate_size": 48,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "max_position_embeddings": context,
@@ -21,7 +21,12 @@ def _random_model(family: str, rows: int = 64, context: int = 96) -> PreTrainedM
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    config = GPTNeoXConfig(**common) if family == "gpt_neox" else LlamaConfig(**common, num_key_value_heads=2)
+    configurations: dict[str, Callable[[], PretrainedConfig]] = {
+        "gpt_neox": lambda: GPTNeoXConfig(**common, intermediate_size=48),
+        "llama": lambda: LlamaConfig(**common, intermediate_size=48, num_key_value_heads=2),
+        "gpt2": lambda: GPT2Config(**common),
+    }
+    config = configurations[family]()
     torch.manual_seed(5)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     return model.eval()
@@ -33,6 +38,6 @@ def random_model() -> Callable[..., PreTrainedModel]:
     return _random_model
 
 
-@pytest.fixture(scope="module", params=["gpt_neox", "llama"])
+@pytest.fixture(scope="module", params=["gpt_neox", "llama", "gpt2"])
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     return _random_model(request.param)

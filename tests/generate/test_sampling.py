@@ -134,6 +134,12 @@ def test_a_row_is_treated_alike_alone_and_in_a_batch(rows: list[list[float]], se
     assert together.tolist() == alone
 
 
+def test_the_smallest_nucleus_is_one_token() -> None:
+    logits = torch.tensor([[0.1, 2.0, 0.3], [0.0, 0.0, 0.0]])
+    for result in (keep_top_p(logits, 1e-12), keep_typical(logits[:1], 1e-12), keep_top_k(logits[:1], 1)):
+        assert all(len(row) == 1 for row in _kept(result))
+
+
 def test_draws_follow_the_distribution_and_never_hit_a_removed_token() -> None:
     probability = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
     numbers = [uniform(7, sample, 0) for sample in range(20_000)]

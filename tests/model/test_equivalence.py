@@ -50,9 +50,7 @@ def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -
     return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_same(
-    found: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]
-) -> None:
+def assert_same(found: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]) -> None:
     assert found[0] == pytest.approx(expected[0], rel=RELATIVE)
     assert found[1].keys() == expected[1].keys()
     for name, gradient in expected[1].items():

@@ -22,7 +22,9 @@ SIZES = {
 }
 
 
-def small_model(architecture: str, *, tied: bool = False, checkpointing: bool = False, seed: int = 0) -> PreTrainedModel:
+def small_model(
+    architecture: str, *, tied: bool = False, checkpointing: bool = False, seed: int = 0
+) -> PreTrainedModel:
     sizes = {**SIZES[architecture], "architecture": architecture, "tie_word_embeddings": tied}
     model = new_model(sizes, VOCABULARY, seed)
     with torch.no_grad():

@@ -21,6 +21,7 @@ def tokenizer_directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     end = "<|endoftext|>"
     return {
         "byte_level": write_tokenizer(root / "byte_level", byte_level(), bos=end, eos=end, unk=end),
+        "nameless": write_tokenizer(root / "nameless", byte_level()),
         "prefixed": write_tokenizer(root / "prefixed", prefixed(), bos="<s>", eos="</s>", unk="<unk>"),
         "unigram": write_tokenizer(root / "unigram", unigram(), eos="</s>", unk="<unk>", pad="<pad>"),
         "words": write_tokenizer(root / "words", words(), eos="<eos>", unk="[UNK]"),

@@ -221,6 +221,25 @@ def test_equal_siblings_keep_a_token_of_their_own(renderer: Build) -> None:
     assert (rendered.segments[1:, 1] - rendered.segments[1:, 0]).tolist() == [1, 1]
 
 
+def test_equal_replies_stay_apart(renderer: Build) -> None:
+    turn = (HELLO[1], Message("user", "And then?"))
+    built = renderer("oasst")
+    rendered = built.render(Tree((HELLO[0], *turn, *turn), (-1, 0, 1, 0, 3)))
+    assert [message for _, _, _, message, _ in rendered.spans.tolist()] == [1, 1, 3, 3]
+    assert decoded_targets(built, rendered) == ["The cat is Tom.<|endoftext|>", "<|prompter|>"] * 2
+    assert rendered.spans[:, 4].tolist() == [1, 1, 1, 1]
+
+
+def test_a_vocabulary_without_end_token_loses_no_text(renderer: Build) -> None:
+    built = renderer("plain", "nameless")
+    rendered = built.render(Tree.path(LONGER[:3]))
+    assert built.tokenizer.decode(rendered.ids.tolist()) == (
+        "What is the name of the cat?\nThe cat is Tom.And the dog?\n\nby the door\n"
+    )
+    assert decoded_targets(built, rendered) == ["The cat is Tom."]
+    assert built.prompt(HELLO[:1]) == rendered.ids[: rendered.spans[0, 0]].tolist()
+
+
 def test_the_first_token_of_a_thread_is_no_target_unless_something_stands_before_it(renderer: Build) -> None:
     document = Tree.path([Message("assistant", "The cat sat on the mat")])
     with_begin = renderer("plain").render(document)
@@ -270,6 +289,14 @@ def test_half_a_character_spoils_only_its_own_tree(renderer: Build) -> None:
 def test_a_format_whose_tokens_are_missing_is_refused_at_once(renderer: Build, load: Callable[..., Tokenizer]) -> None:
     with pytest.raises(DataError, match=r"no token '<\|im_start\|>'"):
         Renderer(renderer("chatml").format, load("byte_level"))
+
+
+def test_a_format_that_writes_a_control_token_as_text_is_refused(
+    renderer: Build, load: Callable[..., Tokenizer]
+) -> None:
+    tulu = renderer("tulu").format
+    with pytest.raises(DataError, match=r"'tulu' writes '<\|assistant\|>' as text, but it is a token"):
+        Renderer(tulu, load("byte_level", ("<|assistant|>",)))
 
 
 def test_marks_in_a_system_message_stay_text(renderer: Build) -> None:

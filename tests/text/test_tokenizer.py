@@ -108,10 +108,21 @@ def test_a_control_that_the_model_itself_finds_is_cut_apart(tokenizer_directorie
     )
     assert unigram.eos_id in library.encode("the</s>at").ids  # no added token is needed for it
     assert unigram.eos_id not in unigram.encode("the</s>at" * 50)
+    assert unigram.encode("the</s>at").count(unigram.encode(" ")[0]) == 0  # cutting adds no space
+    assert len(unigram.encode("<unk>")) > 2  # the name of the unknown token is text as well
     words = Tokenizer.load(str(tokenizer_directories["words"]))
     assert words.is_control(words.control("eos"))
     assert words.encode("hello <eos> world")[0] == 2
     assert words.eos_id not in words.encode("hello <eos> world")
+
+
+def test_text_reads_as_if_there_were_no_control_tokens(tokenizer_directories: dict[str, Path]) -> None:
+    content = json.loads((tokenizer_directories["byte_level"] / "tokenizer.json").read_text())
+    content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
+    library = Library.from_str(json.dumps(content))
+    tokenizer = Tokenizer.load(str(tokenizer_directories["byte_level"]), CONTROLS)
+    for text in ("<|endoftext|>", "a  <|padding|>\n### End <|endoftext|><|endoftext|>", "### Response:\n### End"):
+        assert tokenizer.encode(text) == library.encode(text).ids
 
 
 def test_an_added_token_that_is_not_special_is_a_control_too(tmp_path: Path) -> None:

@@ -71,6 +71,16 @@ def test_a_file_holds_nothing_but_what_safetensors_defines(tmp_path: Path) -> No
         assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
 
 
+def test_every_tensor_begins_at_a_multiple_of_its_element_size(tmp_path: Path) -> None:
+    tensors = {f"{index}": torch.ones(3, dtype=dtype) for index, dtype in enumerate(reversed(TYPES))}
+    write_tensors(tmp_path / "a.safetensors", tensors)
+    content = (tmp_path / "a.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert length % 8 == 0
+    assert all(header[name]["data_offsets"][0] % tensor.element_size() == 0 for name, tensor in tensors.items())
+
+
 def test_tied_tensors_are_stored_once_and_come_back_tied(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.randn(40, 30))
     tensors = {"embedding.weight": weight, "head.weight": weight, "other": torch.randn(2)}
@@ -259,7 +269,7 @@ def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_older_one_used(
     assert_is_step(newest(tmp_path, said.append), 1)
     assert len(said) == 1
     assert reason in said[0]
-    assert "WARNING" in said[0]
+    assert said[0].endswith(f"it is now {tmp_path / 'damaged-step-000002'}")
     assert os.path.lexists(tmp_path / "damaged-step-000002"), "it is kept for whoever wants to look"
     assert not os.path.lexists(tmp_path / "step-000002")
     assert_is_step(newest(tmp_path, pytest.fail), 1)
@@ -315,6 +325,15 @@ def test_a_missing_permission_is_an_error_and_no_reason_to_set_anything_aside(
     with pytest.raises(StorageError, match="Permission denied"):
         newest(tmp_path, pytest.fail)
     assert (tmp_path / "step-000001").is_dir()
+
+
+def test_a_manifest_in_any_other_form_does_not_pass(tmp_path: Path) -> None:
+    path = save_step(tmp_path, 1) / "MANIFEST.json"
+    content = path.read_text()
+    for changed in (content + "\n", content.replace("\n", ""), content.replace("{", '{"step": 9,', 1), content[1:], ""):
+        path.write_text(changed)
+        with pytest.raises(StorageError, match=r"MANIFEST\.json"):
+            read(path.parent)
 
 
 def test_a_manifest_of_another_step_does_not_pass(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def rotation_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("rotation_directory")
 def test_no_history_of_saving_damage_and_rotation_loses_what_counts() -> None:
-    Rotation.TestCase.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+    Rotation.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
     Rotation.TestCase().runTest()
 
 
@@ -268,3 +268,12 @@ def test_rotation_reads_back_before_it_deletes(tmp_path: Path) -> None:
     assert rotate(tmp_path, 2, (), said.append) == [1]
     assert valid_steps(tmp_path) == [2, 3]
     assert "step-000004 is damaged" in said[0]
+
+
+def test_rotation_reads_back_the_second_newest_too(tmp_path: Path) -> None:
+    paths = [save_step(tmp_path, step) for step in (1, 2, 3)]
+    content = bytearray((paths[1] / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (paths[1] / "model.safetensors").write_bytes(content)
+    assert rotate(tmp_path, 2, (), silent) == []
+    assert valid_steps(tmp_path) == [1, 3]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from tunesmith.data.inputs import InputFile, reading
+from tunesmith.data.inputs import BLOCK, InputFile, reading
 from tunesmith.data.json_files import Record
 from tunesmith.data.strict_json import RECORD_LIMIT, RecordFault, check_record
 from tunesmith.errors import DataError
@@ -24,13 +24,15 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
     """
     row = 0
     with reading(file.path), _arrow_errors(file):
-        content = pyarrow.parquet.ParquetFile(file.path, page_checksum_verification=True)
+        content = pyarrow.parquet.ParquetFile(  # without these two it holds whole row groups in memory
+            file.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
+        )
         total = content.metadata.num_rows
         for column in content.schema_arrow:
             if isinstance(column.type, pyarrow.BaseExtensionType):
                 what = f"column {column.name!r} has an extension type ({column.type})"
                 raise DataError(what, where=file.path, advice="write plain text and numbers")
-    batches = content.iter_batches(batch_size=ROWS_AT_ONCE)
+    batches = content.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
     while True:
         with reading(file.path), _arrow_errors(file):
             batch = next(batches, None)

@@ -139,7 +139,7 @@ def read_index(directory: Path, key: str) -> dict[str, Any] | None:
     try:
         index = json.loads(path.read_bytes())
         seal = index.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # whatever a damaged file may hold
         return None
     if seal != fingerprint(index) or index["key"] != key:
         return None

@@ -16,6 +16,7 @@ RECORD_LIMIT = 16 * 2**20  # bytes of one record
 DEPTH_LIMIT = 64  # levels of lists and objects
 
 SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")  # escapes that may be half a character or NUL
+UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class RecordFault(ValueError):
@@ -139,13 +140,10 @@ def check_texts(value: Any) -> None:
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-        elif isinstance(item, str):
-            if "\0" in item:
+        elif isinstance(item, str) and (found := UNUSABLE.search(item)):
+            if found[0] == "\0":
                 raise RecordFault("a text holds U+0000 (NUL)", "remove it; it is never part of text")
-            if not item.isascii() and any("\ud800" <= character <= "\udfff" for character in item):
-                raise RecordFault(
-                    "a text holds half a character (a lone surrogate \\ud8..)", "write the whole character"
-                )
+            raise RecordFault("a text holds half a character (a lone surrogate \\ud8..)", "write the whole character")
 
 
 def check_record(value: dict[str, Any]) -> None:

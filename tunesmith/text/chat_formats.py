@@ -53,11 +53,8 @@ class Oasst:
     )
     stops: ClassVar[tuple[str, ...]] = ("eos", "<|prompter|>")
     orders: ClassVar[Orders] = ALTERNATING
+    multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = False
-
-    @property
-    def multi_turn(self) -> bool:
-        return True
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -116,11 +113,8 @@ class Tulu:
         "user": ("user", "assistant"),
         "assistant": ("user", "assistant"),
     }
+    multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
-
-    @property
-    def multi_turn(self) -> bool:
-        return True
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -171,11 +165,8 @@ class Chatml:
     controls: ClassVar[tuple[str, ...]] = ("<|im_start|>", "<|im_end|>")
     stops: ClassVar[tuple[str, ...]] = ("<|im_end|>",)
     orders: ClassVar[Orders] = ALTERNATING
+    multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
-
-    @property
-    def multi_turn(self) -> bool:
-        return True
 
     @property
     def opening(self) -> tuple[Piece, ...]:

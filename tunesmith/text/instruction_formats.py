@@ -52,11 +52,8 @@ class Dolly:
     controls: ClassVar[tuple[str, ...]] = ("### End", "### Instruction:", "### Response:\n")
     stops: ClassVar[tuple[str, ...]] = ("### End",)
     orders: ClassVar[Orders] = SINGLE_TURN
+    multi_turn: ClassVar[bool] = False
     continues: ClassVar[bool] = False
-
-    @property
-    def multi_turn(self) -> bool:
-        return False
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -102,11 +99,8 @@ class Alpaca:
     controls: ClassVar[tuple[str, ...]] = ()
     stops: ClassVar[tuple[str, ...]] = ("eos",)
     orders: ClassVar[Orders] = SINGLE_TURN
+    multi_turn: ClassVar[bool] = False
     continues: ClassVar[bool] = True
-
-    @property
-    def multi_turn(self) -> bool:
-        return False
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -162,11 +156,8 @@ class Plain:
     controls: ClassVar[tuple[str, ...]] = ()
     stops: ClassVar[tuple[str, ...]] = ("eos",)
     orders: ClassVar[Orders] = {**ALTERNATING, None: ("system", "user", "assistant")}
+    multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
-
-    @property
-    def multi_turn(self) -> bool:
-        return True
 
     @property
     def opening(self) -> tuple[Piece, ...]:

@@ -71,10 +71,8 @@ class Format(Protocol):
     controls: ClassVar[tuple[str, ...]]
     stops: ClassVar[tuple[str, ...]]
     orders: ClassVar[Orders]
+    multi_turn: ClassVar[bool]
     continues: ClassVar[bool]
-
-    @property
-    def multi_turn(self) -> bool: ...
 
     @property
     def opening(self) -> tuple[Piece, ...]:

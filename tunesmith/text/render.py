@@ -74,6 +74,8 @@ class Renderer:
             for piece in (*split.given, *split.produced):
                 if isinstance(piece, Control):
                     self._control(piece)
+                else:
+                    self._refuse_controls_in(piece.text)
 
     def render(self, tree: Tree) -> TokenTree:
         """The tokens of one tree. Raises DataError."""
@@ -117,6 +119,16 @@ class Renderer:
     def stream(self) -> StreamDecoder:
         """A decoder for a reply that arrives token by token."""
         return StreamDecoder(self.tokenizer, continuing=self.format.continues)
+
+    def _refuse_controls_in(self, text: str) -> None:
+        """A mark that the format writes as text must not be a control token of this vocabulary.
+
+        It would stay text here, but other tools would read the exported template differently.
+        """
+        found = self.tokenizer.control_in(text)
+        if found is not None:
+            what = f"prompt format {self.format.name!r} writes {found!r} as text, but it is a token of the vocabulary"
+            raise DataError(what, advice="choose a format that uses this token, or another tokenizer")
 
     def _control(self, piece: Control) -> int | None:
         """The id of a control token; None for an optional one that the tokenizer lacks. Raises DataError."""

@@ -31,7 +31,7 @@ class StreamDecoder:
         if token in self._bytes:
             return ""
         text = self._decode(self._pending)
-        if self._bytes or not text.endswith(_BROKEN):
+        if not text.endswith(_BROKEN):
             return self._emit(len(self._pending), text)
         if len(self._pending) < _PATIENCE:
             return ""

@@ -113,6 +113,10 @@ class Tokenizer:
         found = (self._symbols.get(name, self._controls.get(name)) for name in names)
         return tuple(token for token in found if token is not None)
 
+    def control_in(self, text: str) -> str | None:
+        """The name of a control token that is written out in ``text``, if any."""
+        return next((name for name in self._controls if name in text), None)
+
     def is_control(self, token: int) -> bool:
         return token in self.control_ids
 
@@ -199,7 +203,6 @@ class Tokenizer:
         config: dict[str, Any] = {"tokenizer_class": GENERIC_CLASS, "clean_up_tokenization_spaces": False}
         config |= {f"{symbol}_token": name for symbol, name in self._definition.symbols.items()}
         config |= {"chat_template": chat_template} if chat_template is not None else {}
-        directory.mkdir(parents=True, exist_ok=True)
         write_file(directory / "tokenizer.json", json.dumps(self._definition.content, ensure_ascii=False))
         write_json(directory / "tokenizer_config.json", config | dict(extra or {}))
 

@@ -263,7 +263,7 @@ def _set_aside(path: Path, reason: str, notice: Notice) -> None:
     with storage_errors(path):
         os.rename(path, target)
         flush_to_disk(path.parent)
-    notice(f"WARNING: checkpoint {path.name} is damaged and will not be used: {reason}; it is now {target}")
+    notice(f"checkpoint {path.name} is damaged and will not be used: {reason}; it is now {target}")
 
 
 def _delete(path: Path) -> None:

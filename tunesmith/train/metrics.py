@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tunesmith.errors import StorageError
-from tunesmith.files import storage_errors
+from tunesmith.files import flush_to_disk, storage_errors
 
 
 def jsonable(value: Any) -> Any:
@@ -43,9 +43,12 @@ class JsonLines:
         self.path = path
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            new = not path.exists()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self._offset = self._end_of_last_line(os.fstat(self._descriptor).st_size)
             os.ftruncate(self._descriptor, self._offset)
+            if new:
+                flush_to_disk(path.parent)  # a file is durable only once its directory knows of it
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record, with numbers at full precision and keys in the order given."""

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
-from tunesmith.files import UNFINISHED, remove_unfinished, storage_errors, write_file, write_json
+from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
@@ -84,8 +84,7 @@ class RunDirectory:
         path = path.absolute()
         if resume == "always" and not (path / RECIPE).is_file():
             raise MissingInputError("there is no run to continue", where=path, advice="check run.directory")
-        with storage_errors(path, advice="choose another run.directory"):
-            path.mkdir(parents=True, exist_ok=True)
+        _create(path)
         lock = _take_lock(path / LOCK, notice)
         try:
             continued = (path / RECIPE).is_file()
@@ -96,6 +95,7 @@ class RunDirectory:
             for place in (path, path / "checkpoints"):
                 remove_unfinished(place)
             _settle_recipe(path / RECIPE, recipe_text, may_differ, notice)
+            _create(path / "checkpoints")
         except BaseException:
             _give_lock_back(lock)
             raise
@@ -131,6 +131,15 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _create(path: Path) -> None:
+    """Make a directory and its parents so that a power cut does not take them away again."""
+    with storage_errors(path, advice="choose another run.directory"):
+        absent = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for each in absent:
+            flush_to_disk(each.parent)
 
 
 def _take_lock(path: Path, notice: Notice) -> int:

@@ -45,7 +45,7 @@ def ties(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     for name, tensor in tensors.items():
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         known = first.setdefault(identity, name)
-        if known != name and tensor.numel() > 0:
+        if known != name:
             tied[name] = known
     return tied
 

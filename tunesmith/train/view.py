@@ -209,6 +209,9 @@ def duration(seconds: float) -> str:
 def spark(values: list[float]) -> str:
     """A line of bars between the lowest and the highest value; "!" where one is not finite."""
     finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((value - low) * scale)] if math.isfinite(value) else "!" for value in values)
+    low, high = min(finite, default=0.0) / 2, max(finite, default=0.0) / 2  # halves: no difference can overflow
+    spread = high - low or 1.0
+    heights = (
+        round((value / 2 - low) / spread * (len(BARS) - 1)) if math.isfinite(value) else None for value in values
+    )
+    return "".join("!" if height is None else BARS[height] for height in heights)

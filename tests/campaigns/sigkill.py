@@ -1,0 +1,110 @@
+"""Kill training with SIGKILL at random moments, restart it until it ends, and compare every bit with a run never killed.
+
+    python -m tests.campaigns.sigkill [--runs 50] [--seed 0] [--json FILE]
+
+A run is killed anywhere: while data are prepared (its cache is removed first), while the model is made, in steps,
+evaluations, saves, rotations and the export. Each attempt is a forked child, so that a trial costs no imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from tests.runs import digests
+from tests.worlds import small_recipe, write_world
+from tunesmith.build import train_recipe
+
+ARCHITECTURES = ("gpt_neox", "llama")
+
+
+def attempt(root: Path, run: Path, patience: float | None) -> bool:
+    """Train in a child that is killed after ``patience`` seconds (None: never); whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setsid()
+            log = os.open(root / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            torch.set_num_threads(1)
+            train_recipe(small_recipe(root, [f"run.directory={run}"]))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    deadline = None if patience is None else time.monotonic() + patience
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            if os.waitstatus_to_exitcode(status) != 0:
+                raise SystemExit("a run failed by itself:\n" + (root / "log.txt").read_text()[-3000:])
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            os.killpg(child, signal.SIGKILL) if _leads_group(child) else os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.002)
+
+
+def _leads_group(child: int) -> bool:
+    try:
+        return os.getpgid(child) == child
+    except ProcessLookupError:
+        return False
+
+
+def campaign(root: Path, architecture: str, runs: int, draw: random.Random) -> dict[str, int]:
+    """Returns how many runs there were, how many kills, and how many ended identical."""
+    write_world(root, architecture=architecture)
+    began = time.monotonic()
+    assert attempt(root, root / "never-killed", None)
+    length = time.monotonic() - began
+    expected = digests(root / "never-killed")
+    identical = kills = 0
+    for number in range(runs):
+        run = root / f"run-{number}"
+        shutil.rmtree(root / "cache")
+        while not attempt(root, run, draw.uniform(0.0, 1.5 * length)):
+            kills += 1
+        identical += digests(run) == expected
+        print(f"{architecture}: run {number + 1}/{runs}, {kills} kills, {identical} identical", file=sys.stderr)
+        shutil.rmtree(run)
+    return {"runs": runs, "kills": kills, "identical": identical}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
+    found = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for index, architecture in enumerate(ARCHITECTURES):
+            runs = options.runs // 2 + (options.runs % 2 if index == 0 else 0)
+            found[architecture] = campaign(Path(directory) / architecture, architecture, runs, draw)
+    text = json.dumps(found, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+    if any(each["identical"] != each["runs"] for each in found.values()):
+        raise SystemExit("runs that were killed ended differently")
+
+
+if __name__ == "__main__":
+    main()
