@@ -35,7 +35,9 @@ class Clock:
         first = WARM_UP - 1
         return [
             after - before - paused
-            for before, after, paused in zip(self.ends[first:-1], self.ends[first + 1 :], self.paused[first + 1 :], strict=True)
+            for before, after, paused in zip(
+                self.ends[first:-1], self.ends[first + 1 :], self.paused[first + 1 :], strict=True
+            )
         ]
 
 

@@ -39,7 +39,7 @@ def draw_length(draw: random.Random, table: Sequence[int]) -> int:
     above = next(index for index, value in enumerate(SHARES) if value >= share) or 1
     low, high = table[above - 1], table[above]
     part = (share - SHARES[above - 1]) / (SHARES[above] - SHARES[above - 1])
-    return round(low * (high / low) ** part)
+    return round(low * float((high / low) ** part))
 
 
 def generate_records(count: int, seed: int = 7) -> list[Record]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 PASSES = 3
 SIDE = 2048  # of the square matrices whose product is timed
@@ -29,11 +30,12 @@ class Shape:
     layers: int
 
 
-def shape_of(model: nn.Module) -> Shape:
+def shape_of(model: PreTrainedModel) -> Shape:
     """The shape of a causal model of transformers."""
-    body = sum(module.weight.numel() for module in model.base_model.modules() if isinstance(module, nn.Linear))
-    head = model.get_output_embeddings().weight
-    return Shape(body, head.numel(), head.shape[1], model.config.num_hidden_layers)
+    head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    body = sum(int(module.weight.numel()) for module in linear)
+    return Shape(body, head.weight.numel(), head.in_features, int(model.config.num_hidden_layers))
 
 
 def useful_operations(shape: Shape, lengths: Sequence[int], targets: int) -> int:

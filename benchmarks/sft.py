@@ -97,7 +97,13 @@ def benchmark(given: argparse.Namespace) -> dict[str, Any]:
         "warm_up_steps": WARM_UP,
     }
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    return {**compare(rounds), "loss_difference": difference, "settings": settings, "versions": versions, "rounds": rounds}
+    return {
+        **compare(rounds),
+        "loss_difference": difference,
+        "settings": settings,
+        "versions": versions,
+        "rounds": rounds,
+    }
 
 
 def main() -> None:

@@ -13,22 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory
 from benchmarks.operations import MultiplicationRate, shape_of, useful_operations
 from benchmarks.world import FORMAT
 from tunesmith.batch.assemble import Example, assemble
 from tunesmith.data.plan import Plan
-from tunesmith.data.store import Store, open_store, pack, read_index, writing
-from tunesmith.errors import DataError
+from tunesmith.data.prepare import prepare
+from tunesmith.data.rendering import RenderSettings
+from tunesmith.data.sources import SourceSpec
+from tunesmith.data.store import Store
 from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.training import Train
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
-from tunesmith.text.tree import Message, Tree
-from tunesmith.text.truncate import Rejected, truncate
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optimizers import AdamW
 from tunesmith.train.schedules import linear
@@ -45,33 +44,11 @@ EVERY = 5  # steps between two measurements of the machine
 LOSS_EXAMPLES = 8
 
 
-def read_trees(path: Path) -> list[Tree]:
-    """The records of the world as trees."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [
-        Tree.path((Message("user", row["instruction"], context=row["context"]), Message("assistant", row["response"])))
-        for row in rows
-    ]
-
-
-def build_store(world: Path, directory: Path) -> Store:
-    """Render, tokenise and store all records."""
-    renderer = Renderer(FORMAT, Tokenizer.load(str(world / "tokenizer"), FORMAT.controls))
-    kept = []
-    for tree in renderer.render_many(read_trees(world / "records.jsonl")):
-        if isinstance(tree, DataError):
-            raise tree
-        shorter = truncate(tree, MAX_LENGTH, "right")
-        if not isinstance(shorter, Rejected):
-            kept.append(shorter)
-    directory.mkdir(parents=True, exist_ok=True)
-    keys = [number.to_bytes(16, "little") for number in range(len(kept))]
-    with writing(directory) as writer:
-        writer.append(pack(kept, [0] * len(kept), keys))
-        writer.finish("benchmark", ["dolly"], {})
-    index = read_index(directory, "benchmark")
-    assert index is not None
-    return open_store(directory, index)
+def build_store(world: Path, cache: Path, workers: int | None = 0) -> Store:
+    """Read, render, tokenise and store all records, as every run does."""
+    source = SourceSpec(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
+    render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_LENGTH, "right")
+    return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=workers).train
 
 
 def one_loss(policy: Policy, store: Store) -> dict[str, object]:
@@ -84,11 +61,11 @@ def one_loss(policy: Policy, store: Store) -> dict[str, object]:
     return {"loss": loss, "ids": [np.asarray(tree.ids).tolist() for tree in trees]}
 
 
-def run(policy: Policy, store: Store) -> Measured:
+def run(model: PreTrainedModel, policy: Policy, store: Store) -> Measured:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
     steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
-    shape = shape_of(policy.model)
+    shape = shape_of(model)
     clock, rate = Clock(), MultiplicationRate()
     tokens: list[int] = []
     losses: list[float] = []
@@ -124,11 +101,12 @@ def main() -> None:
     world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(THREADS)
     store = build_store(world, world / "store")
-    policy = Policy(load_model(str(world / "model")))
+    model = load_model(str(world / "model"))
+    policy = Policy(model)
     if mode == "loss":
         result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
     else:
-        run(policy, store).write(result)
+        run(model, policy, store).write(result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory
 
@@ -44,8 +45,12 @@ class StepClock(TrainerCallback):
         self.clock.step_ended()
 
 
-def build_trainer(world: Path, packing: bool, clock: StepClock) -> SFTTrainer:
-    rows = [json.loads(line) for line in (world / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_pairs(world: Path) -> Dataset:
+    lines = (world / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return Dataset.from_list([json.loads(line) for line in lines])
+
+
+def build_trainer(world: Path, packing: bool, callbacks: list[TrainerCallback]) -> Any:
     settings = SFTConfig(
         output_dir=str(world / "trl"),
         use_cpu=True,
@@ -60,13 +65,13 @@ def build_trainer(world: Path, packing: bool, clock: StepClock) -> SFTTrainer:
     return SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(world / "model", dtype=torch.float32),
         args=settings,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=read_pairs(world),
         processing_class=AutoTokenizer.from_pretrained(world / "tokenizer"),
-        callbacks=[clock],
+        callbacks=callbacks,
     )
 
 
-def one_loss(trainer: SFTTrainer) -> dict[str, Any]:
+def one_loss(trainer: Any) -> dict[str, Any]:
     """Loss of the first examples as the trainer computes it, and their tokens."""
     examples = [trainer.train_dataset[index] for index in range(LOSS_EXAMPLES)]
     batch = trainer.data_collator([{name: row[name] for name in ("input_ids", "labels")} for row in examples])
@@ -80,7 +85,7 @@ def main() -> None:
     world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(THREADS)
     clock = StepClock()
-    trainer = build_trainer(world, mode == "packing", clock)
+    trainer = build_trainer(world, mode == "packing", [clock])
     if mode == "loss":
         result.write_text(json.dumps(one_loss(trainer)), encoding="utf-8")
         return

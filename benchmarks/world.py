@@ -1,9 +1,9 @@
 """What all contenders of a benchmark share, on disk: records, tokenizer, and a model with random weights.
 
-    WORLD/records.jsonl   dolly's fields, for us
-    WORLD/pairs.jsonl     the same records as prompt and completion text, for TRL
-    WORLD/tokenizer/      with the control tokens of the dolly format
-    WORLD/model/          the shape of Pythia-31m
+WORLD/records.jsonl   dolly's fields, for us
+WORLD/pairs.jsonl     the same records as prompt and completion text, for TRL
+WORLD/tokenizer/      with the control tokens of the dolly format
+WORLD/model/          the shape of Pythia-31m
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tunesmith.text.tree import Message
 
 FORMAT = build_format("dolly")
 END = "### End"
+ROWS = 50304
 SHAPE = {
     "architecture": "gpt_neox",
-    "vocab_size": 50304,
+    "vocab_size": ROWS,
     "hidden_size": 256,
     "num_hidden_layers": 6,
     "num_attention_heads": 8,
@@ -75,7 +76,7 @@ def build_world(directory: Path, data: Path | None, tokenizer: str | None, count
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (directory / f"{name}.jsonl").write_text(text, encoding="utf-8")
     if model:
-        new_model(SHAPE, SHAPE["vocab_size"], SEED).save_pretrained(directory / "model")
+        new_model(SHAPE, ROWS, SEED).save_pretrained(directory / "model")
 
 
 def main() -> None:

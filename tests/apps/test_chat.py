@@ -13,10 +13,11 @@ import pytest
 from tests.text.hostile import hostile_texts
 from tunesmith.apps import chat
 from tunesmith.apps.commands import COMMANDS, parse_setting
-from tunesmith.apps.conversation import described
+from tunesmith.apps.conversation import Conversation, described
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
 from tunesmith.generate.engine import Delta, Engine
+from tunesmith.generate.exported import open_engine
 from tunesmith.generate.sampling import Sampling
 from tunesmith.text.visible import visible
 
@@ -114,14 +115,27 @@ def test_input_that_is_not_text_does_not_end_the_chat(model_directory: Path, rep
     assert asked[0]["messages"] == [("user", "caf\ufffd")]
 
 
-def test_an_interrupt_ends_the_reply_and_keeps_what_was_shown(
+def test_an_interrupt_in_a_terminal_ends_the_reply_and_keeps_what_was_shown(
     model_directory: Path, replies: Callable[..., Any]
 ) -> None:
     asked = replies(["half a re"], KeyboardInterrupt)
-    output, errors = _chat(model_directory, "Hello", "Go on")
-    assert output == "half a re\n" * 2
-    assert errors.count("(stopped)") == 2
+    output, errors = io.StringIO(), io.StringIO()
+    terminal = Terminal(io.StringIO(), output, errors)
+    terminal.interactive = True
+    engine, sampling = open_engine(model_directory)
+    conversation = Conversation(engine, terminal, sampling, 3, None)
+    conversation.say("Hello")
+    conversation.say("Go on")
+    assert output.getvalue() == "half a re\n\n" * 2
+    assert errors.getvalue().count("(stopped)") == 2
     assert asked[1]["messages"] == [("user", "Hello"), ("assistant", "half a re"), ("user", "Go on")]
+
+
+def test_an_interrupt_ends_a_chat_through_pipes(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies(["half a re"], KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _chat(model_directory, "Hello", "Go on")
+    assert len(asked) == 1
 
 
 def test_a_message_without_a_reply_is_not_kept(model_directory: Path, replies: Callable[..., Any]) -> None:

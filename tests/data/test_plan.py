@@ -80,6 +80,7 @@ def test_a_part_of_an_epoch_is_its_first_steps(costs: list[int], batch_size: int
         (10, 4, 2, 6),
         (100, 10, 0.7, 7),
         (100, 10, 2.5, 25),
+        (100, 10, 1.1, 11),
         (100, 10, 0.001, 1),
         (3, 9, 2, 2),
     ],

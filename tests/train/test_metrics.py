@@ -40,6 +40,7 @@ def test_a_run_stopped_and_resumed_writes_the_bytes_of_one_never_stopped(tmp_pat
                 first.write(record(step))
         with JsonLines(path) as second:
             second.truncate(kept)
+            assert second.offset() == kept
             for step in range(stop, 30):
                 second.write(record(step))
         assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -85,7 +86,7 @@ def test_a_line_without_its_end_is_cut_off_on_opening(tmp_path: Path) -> None:
         assert lines.offset() == len(long)
 
 
-@pytest.mark.parametrize("offset", [5, 13, 100])
+@pytest.mark.parametrize("offset", [5, 13, 100, 10**6])
 def test_a_position_that_the_file_does_not_have_is_refused(tmp_path: Path, offset: int) -> None:
     path = tmp_path / "m.jsonl"
     with JsonLines(path) as lines:

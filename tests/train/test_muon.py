@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
 from tunesmith.train import muon as module
-from tunesmith.train.muon import Muon, hidden_matrices, orthogonalise
+from tunesmith.train.muon import Muon, orthogonalise
 
 
 def reference_newton_schulz(gradient: Tensor, iterations: int = 5) -> Tensor:
@@ -114,22 +114,6 @@ def test_the_rest_follows_the_same_schedule_at_its_own_height() -> None:
     named["bias"].grad = torch.ones(4)
     optimizer.step(0.01)  # the schedule stands at half of its peak
     torch.testing.assert_close(named["bias"].detach(), torch.full((4,), -0.0015))
-
-
-def test_embeddings_heads_norms_and_biases_are_no_hidden_matrices() -> None:
-    model = nn.ModuleDict(
-        {
-            "embedding": nn.Embedding(10, 4),
-            "inner": nn.Linear(4, 8),
-            "norm": nn.LayerNorm(8),
-            "head": nn.Linear(4, 10, bias=False),
-            "value": nn.Linear(4, 1),
-        }
-    )
-    assert hidden_matrices(model, heads=[model["head"], model["value"]]) == {"inner.weight"}
-    assert hidden_matrices(model) == {"inner.weight", "head.weight", "value.weight"}
-    model["head"].weight = model["embedding"].weight
-    assert hidden_matrices(model, heads=[model["value"]]) == {"inner.weight"}
 
 
 def test_nothing_to_orthogonalise_is_an_error_of_the_recipe() -> None:

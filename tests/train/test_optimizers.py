@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from tunesmith.errors import InternalError, StorageError
-from tunesmith.train.muon import Muon, hidden_matrices
+from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer, check_finite, clip, gradient_norm, load_into, trainable
 
 
@@ -45,7 +45,7 @@ def adamw(model: Network) -> Optimizer:
 
 
 def muon(model: Network) -> Optimizer:
-    hidden = hidden_matrices(model, heads=[model.head])
+    hidden = {"up.weight", "down.weight"}
     return Muon(dict(model.named_parameters()), hidden, learning_rate=1e-2, adamw_learning_rate=1e-3, weight_decay=0.1)
 
 

@@ -17,7 +17,7 @@ def send(number: int) -> None:
     time.sleep(0.001)  # gives the interpreter a chance to run the handler
 
 
-@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_remembered_and_nothing_is_interrupted(number: signal.Signals) -> None:
     with Signals() as signals:
         assert signals.requested() is None

@@ -84,7 +84,7 @@ class Conversation:
     def _reply(self, asked: list[Message]) -> None:
         """Generate and show the reply to the messages ``asked``; they and the reply become the conversation.
 
-        An interrupt ends the reply, and what was shown of it is kept.
+        In a terminal an interrupt ends the reply, and what was shown of it is kept.
         """
         self._tell_dropped(self.engine.prompt(asked, self.sampling).dropped)
         sample, self._replies = self._replies, self._replies + 1
@@ -94,12 +94,14 @@ class Conversation:
                 self.terminal.say(delta.text)
                 shown.append(delta)
         except KeyboardInterrupt:
-            pass
+            if not self.terminal.interactive:
+                raise
         text = "".join(delta.text for delta in shown)
         if text:
             self.messages = [*asked, Message("assistant", text)]
         self.terminal.say("\n")
         self._tell_end(shown, text)
+        self.terminal.gap()
 
     def _tell_end(self, shown: Sequence[Delta], text: str) -> None:
         """Say how a reply ended, unless it ended by itself."""

@@ -65,6 +65,11 @@ class Terminal:
         self._output.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
         self._output.flush()
 
+    def gap(self) -> None:
+        """An empty line between turns, where a person reads."""
+        if self.interactive:
+            self.say("\n")
+
     def notice(self, text: str) -> None:
         """What the program says about the conversation."""
         self._console.print(Text(visible(text), style="dim"))

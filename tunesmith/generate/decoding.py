@@ -137,5 +137,5 @@ def decode(
         if len(going) < len(unfinished):
             rows.keep(going)
             unfinished, seen, chosen = [unfinished[row] for row in going], seen[going], chosen[going]
-        seen[torch.arange(len(going)), chosen] = True
+        seen.scatter_(1, chosen.unsqueeze(1), True)
         logits = rows.append(chosen.unsqueeze(1))

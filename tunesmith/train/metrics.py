@@ -68,7 +68,7 @@ class JsonLines:
 
         Raises StorageError if the file is shorter than that, or no line ends there.
         """
-        if offset > self._offset or self._end_of_last_line(offset) != offset:
+        if self._end_of_last_line(offset) != offset:
             raise StorageError(
                 f"the checkpoint remembers {offset} bytes of whole lines here, the file has {self._offset}",
                 where=self.path,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
@@ -40,18 +40,6 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     return x.mT if turned else x
 
 
-def hidden_matrices(model: nn.Module, heads: Collection[nn.Module] = ()) -> set[str]:
-    """Names of the parameters that Muon is for: weights of linear layers inside the network.
-
-    Left out are embeddings, whatever shares its weight with one, and ``heads``: the modules that map hidden states to
-    the vocabulary, a score or a value.
-    """
-    kept_out = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    kept_out |= {id(parameter) for head in heads for parameter in head.parameters()}
-    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in linear - kept_out}
-
-
 class Muon:
     """Muon for the matrices named in ``hidden``, AdamW for all other parameters.
 
@@ -61,6 +49,7 @@ class Muon:
     All in float32 (or the type of the parameter): a run gives the same bits every time. Matrices of one shape, or of
     one another's transposed shape, go through the iteration together.
 
+    hidden: names of the weight matrices inside the network; embeddings, heads, norms and biases do not belong there.
     learning_rate: the peak of the schedule; only its ratio to ``adamw_learning_rate`` is used: AdamW follows the same
         schedule at its own height.
     betas, epsilon: of AdamW. weight_decay: of both; AdamW spares vectors.
