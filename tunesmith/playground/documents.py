@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tunesmith.playground.facts import Group, World, listed, sentence
 from tunesmith.playground.scenes import Scenes
 
+THINGS = ("towns", "animals", "foods", "trades")
 INVENTORIES = (
     "on the list there were {items}. Once more: {items}.",
     "the letter spoke of {items}. Yes, of {items}.",
@@ -17,24 +18,29 @@ INVENTORIES = (
 
 
 def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[str]:
-    """``count`` documents: portraits of people, of everything else, lists, and stories that end in a restatement."""
-    world = scenes.world
-    others = [pool for pool in ("towns", "animals", "foods", "trades") for _ in world.pools[pool]]
+    """``count`` documents of one to four paragraphs that have nothing to do with each other.
+
+    A fact has to be known wherever it stands and whatever stood before it: instructions will come in between.
+    """
     for _ in range(count):
-        kind = rng.random()
-        if kind < 0.30:
-            yield portrait(world, rng, "people", rng.choice(world.pools["people"]))
-        elif kind < 0.45:
-            pool = rng.choice(others)
-            yield portrait(world, rng, pool, rng.choice(world.pools[pool]))
-        elif kind < 0.52:
-            yield roster(rng, rng.choice(world.groups))
-        elif kind < 0.82:
-            yield story(scenes, rng)
-        elif kind < 0.96:
-            yield inventory(scenes, rng)
-        else:
-            yield chatter(scenes, rng)
+        yield "\n\n".join(paragraph(scenes, rng) for _ in range(rng.randrange(1, 5)))
+
+
+def paragraph(scenes: Scenes, rng: random.Random) -> str:
+    """A portrait of somebody or something, a list, a story that ends in a restatement, or small talk."""
+    world, kind = scenes.world, rng.random()
+    if kind < 0.28:
+        return portrait(world, rng, "people", rng.choice(world.pools["people"]))
+    if kind < 0.44:
+        pool, subject = rng.choice([(pool, subject) for pool in THINGS for subject in world.pools[pool]])
+        return portrait(world, rng, pool, subject)
+    if kind < 0.56:
+        return roster(rng, rng.choice(world.groups))
+    if kind < 0.86:
+        return story(scenes, rng)
+    if kind < 0.96:
+        return inventory(scenes, rng)
+    return chatter(scenes, rng)
 
 
 def portrait(world: World, rng: random.Random, pool: str, subject: str) -> str:
