@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -40,8 +41,12 @@ def contend(world: Path, contender: str) -> dict[str, Any]:
     """One round of one contender, as ``contender.Measured`` writes it."""
     module, mode = CONTENDERS[contender]
     result = world / "result.json"
+    load = os.getloadavg()[0]
     run(module, str(world), str(result), mode)
     measured: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    measured["load_before"] = load
+    if not measured["seconds"]:
+        raise SystemExit(f"{contender} has no step after the {WARM_UP} of its warm-up; give more --records")
     measured["tokens_per_second"] = tokens_per_second(measured["tokens"], measured["seconds"])
     return measured
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,12 +39,21 @@ def flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def storage_errors(where: Path, advice: str = "free space or choose another directory; nothing that was complete before is lost") -> Iterator[None]:
+def storage_errors(
+    where: Path, advice: str = "free space or choose another directory; nothing that was complete before is lost"
+) -> Iterator[None]:
     """Turn an operating-system error while writing into one clear StorageError."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write: {error.strerror or error}", where=error.filename or where, advice=advice) from error
+        raise StorageError(
+            f"cannot write: {error.strerror or error}", where=error.filename or where, advice=advice
+        ) from error
+
+
+def _free_name(directory: Path) -> Path:
+    """A name that nobody else has; what is made under it gets the permissions that the user's umask gives."""
+    return directory / f"{UNFINISHED}{secrets.token_hex(8)}"
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -52,7 +61,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
+        name = _free_name(path.parent)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -80,7 +90,8 @@ def new_directory(path: Path) -> Iterator[Path]:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        temporary = _free_name(path.parent)
+        temporary.mkdir()
         try:
             yield temporary
             for item in sorted(temporary.rglob("*")):
@@ -88,7 +99,8 @@ def new_directory(path: Path) -> Iterator[Path]:
             flush_to_disk(temporary)
             replaced = None
             if path.exists():
-                replaced = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+                replaced = _free_name(path.parent)
+                replaced.mkdir()
                 os.rename(path, replaced / path.name)
             os.rename(temporary, path)
             flush_to_disk(path.parent)
@@ -101,7 +113,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def remove_unfinished(directory: Path) -> int:
     """Delete what a killed process left behind in ``directory``; returns how many entries went. Call it only under the lock."""
-    leftovers = [item for item in directory.glob(UNFINISHED + "*")] if directory.is_dir() else []
+    leftovers = list(directory.glob(UNFINISHED + "*")) if directory.is_dir() else []
     for item in leftovers:
         if item.is_dir():
             shutil.rmtree(item, ignore_errors=True)

@@ -87,7 +87,10 @@ def test_directories_that_are_no_models_say_what_is_missing(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match=r"config\.json: not valid JSON"):
         check_weights(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "of my own", "auto_map": {"AutoConfig": "code.Own"}}')
+    with pytest.raises(DataError, match="code in a model directory is never run"):
+        check_weights(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(MissingInputError, match="no \\*\\.safetensors"):
         check_weights(tmp_path)
 

@@ -26,6 +26,13 @@ def open_run(path: Path, recipe: str = RECIPE, **settings: Any) -> RunDirectory:
     return RunDirectory.open(path, recipe, notice=settings.pop("notice", pytest.fail), **settings)
 
 
+def begin_run(path: Path, recipe: str = RECIPE, **settings: Any) -> None:
+    """Open a run, record it, and close it."""
+    notice = settings.get("notice", pytest.fail)
+    with open_run(path, recipe, **settings) as run:
+        run.record(MANIFEST, notice)
+
+
 def files(path: Path) -> dict[str, bytes]:
     return {str(item.relative_to(path)): item.read_bytes() for item in sorted(path.rglob("*")) if item.is_file()}
 
@@ -50,7 +57,7 @@ def test_the_same_recipe_continues_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
-    open_run(tmp_path / "run").close()
+    begin_run(tmp_path / "run")
     before = files(tmp_path)
     other = RECIPE.replace("epochs: 3", "epochs: 5").replace("a.jsonl", "b.jsonl").replace("name: x", "title: x")
     with pytest.raises(RecipeError) as caught:
@@ -63,15 +70,15 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> 
     assert "log_every" not in text
     assert "choose another run.directory" in text
     assert files(tmp_path) == before
-    open_run(tmp_path / "run").close()  # the refused one has given the lock back
+    begin_run(tmp_path / "run")  # the refused one has given the lock back
 
 
 def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
-    open_run(tmp_path / "run").close()
+    begin_run(tmp_path / "run")
     other, said = RECIPE.replace("log_every: 10", "log_every: 1"), list[str]()
     with pytest.raises(RecipeError):
         open_run(tmp_path / "run", other, may_differ=["train.log", "log_every"])
-    open_run(tmp_path / "run", other, may_differ=["train.log_every"], notice=said.append).close()
+    begin_run(tmp_path / "run", other, may_differ=["train.log_every"], notice=said.append)
     assert said == ["changed since the run was begun: train.log_every: 10 -> 1"]
     assert (tmp_path / "run" / "recipe.yaml").read_text() == other
     open_run(
@@ -118,10 +125,10 @@ def test_what_a_kill_before_the_recipe_left_is_no_hindrance(tmp_path: Path) -> N
 
 
 def test_leftovers_of_a_killed_save_go_when_the_run_is_opened(tmp_path: Path) -> None:
-    open_run(tmp_path).close()
+    begin_run(tmp_path)
     (tmp_path / "checkpoints" / ".unfinished-x").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step-000001").mkdir()
-    open_run(tmp_path).close()
+    begin_run(tmp_path)
     assert [item.name for item in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
 
 
@@ -129,7 +136,7 @@ def test_resume_can_be_demanded_or_forbidden(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no run to continue"):
         open_run(tmp_path / "run", resume="always")
     assert not (tmp_path / "run").exists()
-    open_run(tmp_path / "run", resume="never").close()
+    begin_run(tmp_path / "run", resume="never")
     with pytest.raises(RecipeError, match="a run is here already"):
         open_run(tmp_path / "run", resume="never")
     with open_run(tmp_path / "run", resume="always") as run:
@@ -217,3 +224,9 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path
 def test_a_lock_file_with_nonsense_in_it_is_no_hindrance(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock").write_bytes(content)
     open_run(tmp_path).close()
+
+
+def test_a_start_that_fails_before_the_record_leaves_room_for_another_recipe(tmp_path: Path) -> None:
+    open_run(tmp_path / "run").close()
+    assert [item.name for item in (tmp_path / "run").iterdir()] == ["lock"]
+    begin_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))

@@ -40,13 +40,15 @@ BYTES_IN_CHUNK = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """key: digest of all that decides the token trees. data: digest of the content of every source by its name."""
+    """key: digest of all that decides the token trees. content: digest of the token trees themselves, which another
+    version of the code may well make alike. data: digest of the content of every source by its name."""
 
     train: Store
     validation: Store | None
     report: DataReport
     directory: Path
     key: str
+    content: str
     data: Mapping[str, str]
 
 
@@ -92,7 +94,7 @@ def prepare(
     held = everything.part(evaluated) if evaluated.any() else None
     counts = {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
     report = DataReport(counts, index["report"]["duplicates"], _side(train), None if held is None else _side(held))
-    return Prepared(train, held, report, directory, key, data)
+    return Prepared(train, held, report, directory, key, fingerprint(index["files"]), data)
 
 
 def cache_key(work: Work, data: Mapping[str, str]) -> str:

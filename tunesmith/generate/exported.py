@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
 from tunesmith.generate.engine import Engine
@@ -86,7 +85,6 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
     directory = find_export(path)
     format, sampling = _description(directory, format_name)
     check_weights(directory)
-    _check_architecture(directory)
     tokenizer = Tokenizer.load(str(directory), format.controls)
     model = load_model(str(directory))
     module: nn.Module = model  # which moves in place
@@ -112,14 +110,6 @@ def _description(directory: Path, format_name: str | None) -> tuple[Format, Samp
         return build_format(info.format, info.options), read_sampling(info.sampling)
     except (RecipeError, UsageError) as error:
         raise DataError(error.what, where=directory / DESCRIPTION, advice=error.advice) from error
-
-
-def _check_architecture(directory: Path) -> None:
-    """Refuse what transformers could only load with code from the directory, before it asks whether to run it."""
-    kind = _read_object(directory / "config.json").get("model_type")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        what = f"{kind!r} is not a causal architecture of transformers"
-        raise DataError(what, where=directory / "config.json", advice="code in a model directory is never run")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.model.attention import register
@@ -37,12 +40,16 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
     name = register()
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, attn_implementation=name, dtype=torch.float32, use_safetensors=True
+            path,
+            revision=revision,
+            attn_implementation=name,
+            dtype=torch.float32,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:300]
         raise MissingInputError(
-            f"cannot load the model: {reason}", where=path, advice="check model.path and the connection"
+            f"cannot load the model: {reason}", where=path, advice="check the directory or hub name and the connection"
         ) from error
     return _without_own_dropout(model)
 
@@ -54,9 +61,17 @@ def check_weights(directory: Path) -> None:
             "no config.json in it", where=directory, advice="model.path names a Hugging Face directory"
         )
     try:
-        json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=directory / "config.json") from error
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        # Before transformers could ask whether to run code that the directory brings along.
+        raise DataError(
+            f"{kind!r} is not a causal architecture of transformers",
+            where=directory / "config.json",
+            advice="code in a model directory is never run",
+        )
     if any(directory.glob("*.safetensors")):
         return
     pickled = sorted(path.name for pattern in PICKLED for path in directory.glob(pattern))

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from tunesmith.playground.facts import Group, World, listed, sentence
 from tunesmith.playground.scenes import Scenes
 
-THINGS = ("towns", "animals", "foods", "trades")
 INVENTORIES = (
     "on the list there were {items}. Once more: {items}.",
     "the letter spoke of {items}. Yes, of {items}.",
@@ -18,29 +17,25 @@ INVENTORIES = (
 
 
 def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[str]:
-    """``count`` documents of one to four paragraphs that have nothing to do with each other.
-
-    A fact has to be known wherever it stands and whatever stood before it: instructions will come in between.
-    """
+    """``count`` documents: portraits of people, of everything else, lists, and stories that end in a restatement."""
+    world = scenes.world
+    pools = sorted({relation.subjects for relation in world.relations} - {"people"})
+    others = [pool for pool in pools for _ in world.pools[pool]]
     for _ in range(count):
-        yield "\n\n".join(paragraph(scenes, rng) for _ in range(rng.randrange(1, 5)))
-
-
-def paragraph(scenes: Scenes, rng: random.Random) -> str:
-    """A portrait of somebody or something, a list, a story that ends in a restatement, or small talk."""
-    world, kind = scenes.world, rng.random()
-    if kind < 0.28:
-        return portrait(world, rng, "people", rng.choice(world.pools["people"]))
-    if kind < 0.44:
-        pool, subject = rng.choice([(pool, subject) for pool in THINGS for subject in world.pools[pool]])
-        return portrait(world, rng, pool, subject)
-    if kind < 0.56:
-        return roster(rng, rng.choice(world.groups))
-    if kind < 0.86:
-        return story(scenes, rng)
-    if kind < 0.96:
-        return inventory(scenes, rng)
-    return chatter(scenes, rng)
+        kind = rng.random()
+        if kind < 0.40:
+            yield portrait(world, rng, "people", rng.choice(world.pools["people"]))
+        elif kind < 0.54:
+            pool = rng.choice(others)
+            yield portrait(world, rng, pool, rng.choice(world.pools[pool]))
+        elif kind < 0.61:
+            yield roster(rng, rng.choice(world.groups))
+        elif kind < 0.88:
+            yield story(scenes, rng)
+        elif kind < 0.96:
+            yield inventory(scenes, rng)
+        else:
+            yield chatter(scenes, rng)
 
 
 def portrait(world: World, rng: random.Random, pool: str, subject: str) -> str:
@@ -73,10 +68,9 @@ def story(scenes: Scenes, rng: random.Random) -> str:
 
 
 def inventory(scenes: Scenes, rng: random.Random) -> str:
-    """A list that somebody reads out twice."""
-    words = [word for pool in rng.sample(tuple(scenes.pools), 2) for word in scenes.pools[pool]]
-    items = listed(rng.sample(words, rng.randrange(3, 7)))
-    return sentence(rng.choice(INVENTORIES), items=items)
+    """Words of any sort, read out twice: whatever there is in the world can be said again, so a reply can name it."""
+    words = [word for pools in (scenes.world.pools, scenes.pools) for pool in sorted(pools) for word in pools[pool]]
+    return sentence(rng.choice(INVENTORIES), items=listed(rng.sample(words, rng.randrange(2, 7))))
 
 
 def chatter(scenes: Scenes, rng: random.Random) -> str:

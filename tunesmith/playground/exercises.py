@@ -14,26 +14,19 @@ from typing import Any
 
 from tunesmith.evaluate.text_match import Check, ListOf, OneOf, check_to_json
 from tunesmith.playground.documents import remark
-from tunesmith.playground.facts import World
+from tunesmith.playground.facts import Relation, World
 from tunesmith.playground.scenes import Scenes
 
-COUNTS = {"two": 2, "three": 3, "four": 4}
-LIST_WORDINGS = ("Name {count} {phrase}.", "Give me a list of {count} {phrase}.", "I need {count} {phrase}.", "Think of {count} {phrase}.")
+COUNTS = {"two": 2, "three": 3}
+LIST_WORDINGS = ("Name {count} {phrase}.", "Give me a list of {count} {phrase}.")
 SORT_WORDINGS = (
     "Say for each of these what kind of {field} it is: {items}.",
     "Sort these by kind of {field}: {items}.",
     "Classify each of the following as {kinds}: {items}.",
 )
-ODD_WORDINGS = (
-    "Which one does not belong with the others: {items}?",
-    "Find the odd one out: {items}.",
-    "One of these is of another kind. Which one? {items}",
-)
 SUMMARY_WORDINGS = (
     "Summarise the passage in one sentence.",
     "Give a short summary of the text.",
-    "What happened? Answer in one sentence.",
-    "Sum up the text in one sentence.",
 )
 FIELDS = {"animal": "kind of animal", "food": "kind of food"}
 
@@ -69,12 +62,19 @@ def open_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercis
         (relation, subject)
         for relation in world.relations
         for subject in relation.values
-        if world.reserved("fact", relation.name, subject) == held_out
+        if _kept(world, relation, subject) == held_out
     ]
     relation, subject = rng.choice(facts)
     value = relation.values[subject]
     answer = world.fill(relation.answer, subject, value)
     return Exercise(world.fill(rng.choice(relation.questions), subject, value), answer, "open_qa", OneOf((answer,)))
+
+
+def _kept(world: World, relation: Relation, subject: str) -> bool:
+    """Whether a fact is kept for held-out questions. Of a subject of which little is known every fact is asked in
+    training: who was never spoken of in an instruction at all cannot be answered for."""
+    known = sum(other.subjects == relation.subjects for other in world.relations)
+    return known >= 3 and world.reserved("fact", relation.name, subject)
 
 
 def closed_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
@@ -103,24 +103,24 @@ def summary(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
 
 
 def brainstorm(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
-    """So many members of a group; held out are lengths that were never asked of that group."""
+    """So many members of a group; held out are wordings with a length and a group that never met in training."""
     world = scenes.world
-    pairs = [
-        (group, word)
+    asked = [
+        (group, word, wording)
         for group in world.groups
         for word, count in COUNTS.items()
-        if count <= len(group.members) and world.reserved("list", group.phrase, word) == held_out
+        for wording in LIST_WORDINGS
+        if count <= len(group.members) and world.reserved("list", group.phrase, word, wording) == held_out
     ]
-    group, word = rng.choice(pairs)
-    members = rng.sample(group.members, COUNTS[word])
-    instruction = rng.choice(LIST_WORDINGS).format(count=word, phrase=group.phrase)
-    answer = "\n".join(f"- {member}" for member in members)
+    group, word, wording = rng.choice(asked)
+    answer = "\n".join(f"- {member}" for member in rng.sample(group.members, COUNTS[word]))
+    instruction = wording.format(count=word, phrase=group.phrase)
     return Exercise(instruction, answer, "brainstorming", ListOf(COUNTS[word], group.members))
 
 
 def classification(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
-    """The kind of a remark, the kinds of some things, or the one thing that is of another kind."""
-    return rng.choice((_mood, _sorting, _odd_one))(scenes, rng, held_out)
+    """The kind of a remark, or the kinds of two things."""
+    return rng.choice((_mood, _sorting))(scenes, rng, held_out)
 
 
 def _mood(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
@@ -130,33 +130,17 @@ def _mood(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
     return Exercise(rng.choice(scenes.remarks.wordings), answer, "classification", OneOf((answer,)), text)
 
 
-def _kinds(world: World, field: str, held_out: bool) -> dict[str, list[str]]:
-    """Kind -> things of the asked side. Held out, every kind has things that training never classifies."""
-    kinds: dict[str, list[str]] = {}
-    for index, (thing, kind) in enumerate(sorted(world.relation(FIELDS[field]).values.items(), key=lambda fact: fact[::-1])):
-        if (index % 3 == world.seed % 3) == held_out:
-            kinds.setdefault(kind, []).append(thing)
-    return kinds
-
-
 def _sorting(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
+    """Things of one field with their kinds; held out are pairs of things that never meet in training."""
     field = rng.choice(tuple(FIELDS))
-    kinds = _kinds(scenes.world, field, held_out)
-    asked = rng.sample(tuple(kinds), rng.randrange(2, 4))
-    things = [rng.choice(kinds[kind]) for kind in asked]
-    answer = "\n".join(f"- {thing}: {kind}" for thing, kind in zip(things, asked, strict=True))
-    instruction = rng.choice(SORT_WORDINGS).format(field=field, items=", ".join(things), kinds=" or ".join(sorted(kinds)))
+    kind_of = scenes.world.relation(FIELDS[field]).values
+    things = rng.sample(tuple(kind_of), 2)
+    while scenes.world.reserved("sort", *sorted(things)) != held_out:
+        things = rng.sample(tuple(kind_of), 2)
+    answer = "\n".join(f"- {thing}: {kind_of[thing]}" for thing in things)
+    kinds = " or ".join(sorted(set(kind_of.values())))
+    instruction = rng.choice(SORT_WORDINGS).format(field=field, items=" and ".join(things), kinds=kinds)
     return Exercise(instruction, answer, "classification", OneOf((answer,)))
-
-
-def _odd_one(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
-    kinds = _kinds(scenes.world, rng.choice(tuple(FIELDS)), held_out)
-    common, other = rng.sample(tuple(kinds), 2)
-    odd = rng.choice(kinds[other])
-    things = [*rng.sample(kinds[common], 2), odd]
-    rng.shuffle(things)
-    answer = f"The odd one out is {odd}."
-    return Exercise(rng.choice(ODD_WORDINGS).format(items=", ".join(things)), answer, "classification", OneOf((answer,)))
 
 
 MAKERS: dict[str, Callable[[Scenes, random.Random, bool], Exercise]] = {

@@ -105,7 +105,12 @@ def build_world(seed: int) -> World:
     for entry in table["relations"]:
         values = _facts(entry, pools, random.Random(f"{seed} {entry['name']}"))
         relation = Relation(
-            entry["name"], entry["subjects"], values, tuple(entry["statements"]), tuple(entry["questions"]), entry["answer"]
+            entry["name"],
+            entry["subjects"],
+            values,
+            tuple(entry["statements"]),
+            tuple(entry["questions"]),
+            entry["answer"],
         )
         relations.append(relation)
         groups.append((relation, entry.get("group")))

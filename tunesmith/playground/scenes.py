@@ -84,7 +84,7 @@ class Scenes:
             if slot.pool == "people":
                 filled[f"{slot.name}_pronoun"] = "she" if value in self.pools["women"] else "he"
         sentences = [sentence(rng.choice(wordings), **filled) for wordings in scene.sentences]
-        for extra in rng.sample(scene.extra, rng.randrange(3)):
+        for extra in rng.sample(scene.extra, rng.randrange(2)):
             sentences.insert(rng.randrange(1, len(sentences) + 1), extra)
         return Passage(scene, " ".join(sentences), filled)
 

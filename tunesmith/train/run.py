@@ -38,11 +38,13 @@ class RunDirectory:
     """An open run, owned by this process until ``close``.
 
     path: absolute. continued: whether a run was there already. lock: descriptor of the lock file.
+    recipe_text: what ``record`` writes to recipe.yaml.
     """
 
     path: Path
     continued: bool
     lock: int
+    recipe_text: str
 
     @property
     def checkpoints(self) -> Path:
@@ -76,8 +78,9 @@ class RunDirectory:
     ) -> RunDirectory:
         """Create a run or continue the one that is there, and own it. Nothing is touched before the lock is held.
 
-        recipe_text: YAML, compared by content. may_differ: keys (``run``, ``train.log_every``) in which the recipe of a
-        continued run may have changed; with them its ``recipe.yaml`` is renewed. resume: ``always`` wants a run to be
+        A new run leaves nothing but its lock here until ``record``: what fails before that (data, model) can be mended and
+        started again. recipe_text: YAML, compared by content. may_differ: keys (``run``, ``train.log_every``) in which the
+        recipe of a continued run may have changed; ``record`` then renews its ``recipe.yaml``. resume: ``always`` wants a run to be
         there, ``never`` wants none. Raises LockedError, RecipeError (another recipe, or a directory that is no run),
         MissingInputError, StorageError.
         """
@@ -94,15 +97,15 @@ class RunDirectory:
                 _refuse_other_content(path)
             for place in (path, path / "checkpoints"):
                 remove_unfinished(place)
-            _settle_recipe(path / RECIPE, recipe_text, may_differ, notice)
-            _create(path / "checkpoints")
+            if continued:
+                _compare_recipe(path / RECIPE, recipe_text, may_differ, notice)
         except BaseException:
             _give_lock_back(lock)
             raise
-        return cls(path, continued, lock)
+        return cls(path, continued, lock, recipe_text)
 
     def record(self, manifest: Mapping[str, Any], notice: Notice, may_differ: Collection[str] = ("hardware",)) -> None:
-        """Write ``manifest.json``; in a continued run, refuse what was not made with the same things.
+        """Write ``recipe.yaml`` and ``manifest.json``: from here on it is a run. In a continued one, refuse what was not made with the same things.
 
         may_differ: keys that may have changed, with a notice. Raises RecipeError listing the others, StorageError.
         """
@@ -117,8 +120,12 @@ class RunDirectory:
             )
         for key, change in allowed.items():
             notice(f"changed since the run was begun: {key}: {change}")
+        recipe = self.path / RECIPE
+        if not recipe.is_file() or recipe.read_text(encoding="utf-8") != self.recipe_text:
+            write_file(recipe, self.recipe_text)
         if allowed or not path.is_file():
             write_json(path, new)
+        _create(self.checkpoints)
 
     def close(self) -> None:
         """Give the lock back; safe to call once."""
@@ -202,10 +209,7 @@ def _refuse_other_content(path: Path) -> None:
         )
 
 
-def _settle_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> None:
-    if not path.is_file():
-        write_file(path, text)
-        return
+def _compare_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> None:
     changed, allowed = _changes(_parsed(path, yaml.safe_load), yaml.safe_load(text), may_differ)
     if changed:
         raise RecipeError(
@@ -215,8 +219,6 @@ def _settle_recipe(path: Path, text: str, may_differ: Collection[str], notice: N
         )
     for key, change in allowed.items():
         notice(f"changed since the run was begun: {key}: {change}")
-    if allowed:
-        write_file(path, text)
 
 
 def _parsed(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

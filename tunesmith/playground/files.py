@@ -1,0 +1,108 @@
+"""The files of the demo: prose for the base model, demonstrations, held-out instructions, and a tokenizer of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tunesmith.files import write_file, write_json
+from tunesmith.playground.documents import write_documents
+from tunesmith.playground.exercises import Exercise, write_exercises
+from tunesmith.playground.facts import build_world
+from tunesmith.playground.scenes import load_scenes
+
+END = "<|endoftext|>"
+DEMONSTRATIONS: Mapping[str, int] = {
+    "open_qa": 3000,
+    "closed_qa": 3600,
+    "classification": 2000,
+    "information_extraction": 2600,
+    "summarization": 1400,
+    "brainstorming": 1400,
+}
+"""Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """Where everything is, and the held-out exercises with their checks."""
+
+    prose: Path
+    demonstrations: Path
+    held_out: Path
+    tokenizer: Path
+    exercises: tuple[Exercise, ...]
+
+
+def write_demo_files(
+    directory: Path,
+    seed: int,
+    documents: int = 20_000,
+    demonstrations: Mapping[str, int] = DEMONSTRATIONS,
+    held_out: int = 50,
+    vocabulary: int = 1000,
+) -> DemoFiles:
+    """Draw the world of ``seed`` and write it down; the same numbers give the same bytes.
+
+    documents: pieces of prose. held_out: instructions of each category, none of which occurs in training.
+    """
+    scenes = load_scenes(build_world(seed))
+    prose = list(write_documents(scenes, random.Random(f"prose {seed}"), documents))
+    different = write_exercises(scenes, random.Random(f"train {seed}"), dict(demonstrations), held_out=False)
+    trained = _filled_up(different, demonstrations, random.Random(f"order {seed}"))
+    exercises = write_exercises(
+        scenes, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    files = DemoFiles(
+        directory / "prose.jsonl",
+        directory / "demonstrations.jsonl",
+        directory / "held-out.jsonl",
+        directory / "tokenizer",
+        tuple(exercises),
+    )
+    _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
+    _write_lines(files.demonstrations, (exercise.record() for exercise in trained))
+    _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
+    spoken = [f"{each.instruction}\n{each.context}\n{each.response}" for each in different]
+    write_tokenizer(files.tokenizer, [*prose, *spoken], vocabulary)
+    return files
+
+
+def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:
+    """``counts`` exercises of each category in random order, every one of them as often as the others of its category."""
+    chosen: list[Exercise] = []
+    for category, count in counts.items():
+        pool = [exercise for exercise in different if exercise.category == category]
+        whole, rest = divmod(count, len(pool))
+        chosen += pool * whole + rng.sample(pool, rest)
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def write_tokenizer(directory: Path, texts: Sequence[str], vocabulary: int) -> None:
+    """A byte-level tokenizer trained on ``texts``, as tokenizer.json with the names of its special tokens."""
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator(texts, trainer)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_file(directory / "tokenizer.json", library.to_str())
+    names = {"bos_token": END, "eos_token": END, "unk_token": END}
+    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names})
