@@ -11,6 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+from tunesmith.memory import keep_freed_memory
+
+keep_freed_memory()  # before torch is loaded, as the command line does
+
+# ruff: noqa: E402
 import numpy as np
 import torch
 from transformers import PreTrainedModel
@@ -99,6 +104,7 @@ def run(model: PreTrainedModel, policy: Policy, store: Store) -> Measured:
 
 def main() -> None:
     world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    torch.set_flush_denormal(True)  # as the product does at the start of every run
     torch.set_num_threads(THREADS)
     store = build_store(world, world / "store")
     model = load_model(str(world / "model"))

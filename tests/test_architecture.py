@@ -17,6 +17,7 @@ from tests.conftest import REPOSITORY
 LAYERS = (
     ("errors",),
     ("files",),
+    ("memory",),
     ("recipe",),
     ("text",),
     ("batch",),
@@ -29,7 +30,7 @@ LAYERS = (
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 # Rooms that load without torch and transformers, so that help and validation are instant.
-LIGHT_ROOMS = ("errors", "files", "recipe", "text", "data")
+LIGHT_ROOMS = ("errors", "files", "memory", "recipe", "text", "data")
 LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
 HEAVY = ("torch", "transformers")
 

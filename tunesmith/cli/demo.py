@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.lazy import load_part
+from tunesmith.memory import keep_freed_memory
 
 DEMO = "tunesmith.playground.demo:run"
 
@@ -16,4 +17,5 @@ def demo(
     directory: Annotated[Path, typer.Option(help="Where the demo keeps its data and its run.")] = Path("runs/demo"),
 ) -> None:
     """Train a small model from nothing, offline, in minutes; then compare, look at its page, and talk to it."""
+    keep_freed_memory()
     load_part(DEMO)(directory)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.lazy import load_part
+from tunesmith.memory import keep_freed_memory
 from tunesmith.recipe.load import load, split_words
 
 
@@ -21,4 +22,5 @@ def train(
     """
     names, values = split_words(words)
     loaded = load(names, values)  # first, so that its errors come before anything heavy is loaded
+    keep_freed_memory()
     load_part("tunesmith.build.training:train_recipe")(loaded)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def _chunk_rows(vocabulary: int, budget: int = 8_000_000) -> int:
-    """Rows whose logits are about ``budget`` numbers: large enough for an efficient product, small enough for the cache."""
+def _chunk_rows(vocabulary: int, budget: int = 26_000_000) -> int:
+    """Rows whose logits are about ``budget`` numbers: large enough for efficient products, small beside tokens x vocabulary."""
     return max(16, budget // vocabulary)
 
 
@@ -18,16 +18,22 @@ def _pass(
 ) -> None:
     """One sweep over the chunks: log-probabilities and hits, and with ``gradient`` [N] the gradients of its dot product
     with the log-probabilities: d logp / d logits = onehot - softmax. Products run in the number format of ``hidden``."""
-    rows = _chunk_rows(weight.shape[0])
+    rows = min(_chunk_rows(weight.shape[0]), max(1, len(target)))
     weight, bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+    # One table serves all chunks: fresh memory of this size costs more time than the arithmetic on it.
+    table = hidden.new_empty(rows, weight.shape[0])
     for begin in range(0, len(target), rows):
         part = slice(begin, begin + rows)
         states, wanted = hidden[part], target[part]
-        logits = torch.mm(states, weight.t()) if bias is None else torch.addmm(bias, states, weight.t())
+        logits = table[: len(wanted)]
+        if bias is None:
+            torch.mm(states, weight.t(), out=logits)
+        else:
+            torch.addmm(bias, states, weight.t(), out=logits)
         logits = logits.float()
         peak = logits.amax(dim=-1)
         own = logits.gather(1, wanted[:, None])[:, 0]
-        softmax = torch.softmax(logits, dim=-1)
+        softmax = torch.softmax(logits, dim=-1, out=logits)
         # The largest probability is at least 1 / vocabulary, so its logarithm is exact enough and never infinite.
         # (An argmax would be one pass instead of two, but is several times slower than both on a CPU.)
         normalizer = peak - softmax.amax(dim=-1).log()
