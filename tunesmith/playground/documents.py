@@ -23,16 +23,16 @@ def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[
     others = [pool for pool in pools for _ in world.pools[pool]]
     for _ in range(count):
         kind = rng.random()
-        if kind < 0.40:
+        if kind < 0.38:
             yield portrait(world, rng, "people", rng.choice(world.pools["people"]))
-        elif kind < 0.54:
+        elif kind < 0.63:
             pool = rng.choice(others)
             yield portrait(world, rng, pool, rng.choice(world.pools[pool]))
-        elif kind < 0.61:
+        elif kind < 0.70:
             yield roster(rng, rng.choice(world.groups))
-        elif kind < 0.88:
+        elif kind < 0.90:
             yield story(scenes, rng)
-        elif kind < 0.96:
+        elif kind < 0.97:
             yield inventory(scenes, rng)
         else:
             yield chatter(scenes, rng)

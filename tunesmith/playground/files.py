@@ -19,10 +19,10 @@ from tunesmith.playground.scenes import load_scenes
 
 END = "<|endoftext|>"
 DEMONSTRATIONS: Mapping[str, int] = {
-    "open_qa": 3000,
+    "open_qa": 3600,
     "closed_qa": 3600,
     "classification": 2000,
-    "information_extraction": 2600,
+    "information_extraction": 3400,
     "summarization": 1400,
     "brainstorming": 1400,
 }
@@ -43,7 +43,7 @@ class DemoFiles:
 def write_demo_files(
     directory: Path,
     seed: int,
-    documents: int = 20_000,
+    documents: int = 26_000,
     demonstrations: Mapping[str, int] = DEMONSTRATIONS,
     held_out: int = 50,
     vocabulary: int = 1000,

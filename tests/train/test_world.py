@@ -1,0 +1,79 @@
+"""1 process == 2 processes: the same units, the same measures, the same update."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as distributed
+from safetensors.torch import load_file, save_file
+
+from tests.model.trees import random_tree, small_model
+from tunesmith.batch.assemble import Example, micro_batches
+from tunesmith.model.policy import Policy
+from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.train.loop import StepResult, train
+from tunesmith.train.optimizers import AdamW
+from tunesmith.train.steps import Step
+from tunesmith.train.world import Alone, Processes, World
+
+
+class Shared:
+    """Three steps over seven examples, of which every process takes its share; the last step has one example only."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int) -> Step:
+        examples = tuple(range(7)) if number < 2 else (3,)
+        mine = [Example(n, random_tree(n)) for n in examples[self.world.rank :: self.world.size]]
+        return Step(number, 0, examples, tuple(micro_batches(mine, "threads", 60)))
+
+
+def run(world: World, directory: Path) -> None:
+    """Train, and leave weights and measures in ``directory``."""
+    torch.set_num_threads(1)
+    policy = Policy(small_model("gpt_neox"))
+    results: list[StepResult] = []
+    # A large epsilon: Adam divides a gradient of pure rounding (key biases) by its own size otherwise.
+    optimizer = AdamW(policy.parameters(), epsilon=1e-3)
+    train(
+        policy,
+        SupervisedFineTuning(),
+        Shared(world),
+        optimizer,
+        lambda step: 1e-2,
+        world,
+        [results.append],
+        clip_norm=1.0,
+    )
+    measures = [[r.measures["loss"], r.measures["accuracy"], r.units, r.tokens, r.gradient_norm] for r in results]
+    tensors = {name: value.detach().clone() for name, value in policy.parameters().items()}
+    save_file({**tensors, "measures": torch.tensor(measures)}, directory / f"{world.size}-{world.rank}.safetensors")
+
+
+def one_of_two(rank: int, directory: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2)
+    run(Processes(), Path(directory))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
+    run(Alone(), tmp_path)
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=one_of_two, args=(rank, str(tmp_path))) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
+    for name, expected in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        assert torch.allclose(first[name], expected, rtol=1e-5, atol=2e-5), name
