@@ -1,0 +1,127 @@
+"""Stopped and resumed == never stopped, bit for bit: weights, optimizer, metrics, consumed examples, export."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.runs import digests
+from tests.worlds import small_recipe, write_world
+from tunesmith.build import train_recipe
+from tunesmith.errors import StoppedError
+from tunesmith.train import steps as steps_module
+from tunesmith.train.optimizers import AdamW
+
+ARCHITECTURES = ("gpt_neox", "llama")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict[str, str]]]:
+    """architecture -> (its world, the digests of its uninterrupted run)."""
+    made: dict[str, tuple[Path, dict[str, str]]] = {}
+
+    def find(architecture: str) -> tuple[Path, dict[str, str]]:
+        if architecture not in made:
+            root = tmp_path_factory.mktemp(architecture)
+            write_world(root, architecture=architecture)
+            run = train_recipe(small_recipe(root)).directory
+            made[architecture] = root, digests(run)
+        return made[architecture]
+
+    return find
+
+
+def stop_and_resume(root: Path, name: str, stops: list[int]) -> Path:
+    """Run with a stop after each of ``stops``, then to the end; returns the run's directory, which the caller removes."""
+    directory = root / name
+    for stop in stops:
+        with pytest.raises(StoppedError, match=f"stopped after step {stop} of 30"):
+            train_recipe(small_recipe(root, [f"run.directory={directory}", f"train.stop_after={stop}"]))
+    train_recipe(small_recipe(root, [f"run.directory={directory}"]))
+    return directory
+
+
+@pytest.mark.parametrize("stop", range(1, 30))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_run_stopped_at_any_step_ends_as_if_never_stopped(
+    architecture: str, stop: int, never_stopped: Callable[[str], tuple[Path, dict[str, str]]]
+) -> None:
+    root, expected = never_stopped(architecture)
+    run = stop_and_resume(root, f"run-{stop}", [stop])
+    assert digests(run) == expected
+    shutil.rmtree(run)
+
+
+def test_a_chain_of_stops_ends_as_if_never_stopped(
+    never_stopped: Callable[[str], tuple[Path, dict[str, str]]],
+) -> None:
+    root, expected = never_stopped("gpt_neox")
+    assert digests(stop_and_resume(root, "chain", [2, 3, 9, 10, 17, 29])) == expected
+
+
+def _no_state(self: Any, tensors: Any) -> None:
+    return None
+
+
+def _other_noise(seed: int, epoch: int, example: int) -> int:
+    return int(torch.randint(0, 2**62, ()).item())
+
+
+FAULTS: dict[str, tuple[Any, str, Any]] = {
+    "optimizer not restored": (AdamW, "load", _no_state),
+    "noise from a global generator": (steps_module, "noise_seed", _other_noise),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_in_resuming_is_seen(
+    fault: str,
+    never_stopped: Callable[[str], tuple[Path, dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, expected = never_stopped("llama")
+    monkeypatch.setattr(*FAULTS[fault])
+    assert digests(stop_and_resume(root, fault.replace(" ", "-"), [13])) != expected
+
+
+def test_muon_resumes_to_the_bit(tmp_path: Path) -> None:
+    write_world(tmp_path, architecture="gpt_neox")
+    muon = ["train.optimizer={kind: muon}", f"run.directory={tmp_path}/one"]
+    expected = digests(train_recipe(small_recipe(tmp_path, muon)).directory)
+    again = ["train.optimizer={kind: muon}", f"run.directory={tmp_path}/two"]
+    with pytest.raises(StoppedError):
+        train_recipe(small_recipe(tmp_path, [*again, "train.stop_after=11"]))
+    assert digests(train_recipe(small_recipe(tmp_path, again)).directory) == expected
+
+
+def test_micro_batches_change_only_rounding(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    for tokens in (50, 10_000):
+        run = [f"run.directory={tmp_path}/{tokens}", f"train.micro_batch_tokens={tokens}", "train.steps=3"]
+        train_recipe(small_recipe(tmp_path, [*run, "train.optimizer={kind: adamw, epsilon: 1e-3}"]))
+    found, expected = (_weights(tmp_path / str(tokens)) for tokens in (50, 10_000))
+    for name, tensor in expected.items():
+        assert torch.allclose(found[name], tensor, atol=2e-5), name
+    consumed = [(tmp_path / str(tokens) / "consumed.jsonl").read_bytes() for tokens in (50, 10_000)]
+    assert consumed[0] == consumed[1]
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "export" / "model.safetensors")
+
+
+def test_a_finished_run_is_left_as_it_is(never_stopped: Callable[[str], tuple[Path, dict[str, str]]]) -> None:
+    root, expected = never_stopped("llama")
+    train_recipe(small_recipe(root))
+    assert digests(root / "run") == expected

@@ -1,0 +1,212 @@
+"""From the sections of a recipe to the parts of a run: the translation, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tunesmith.data.plan import Plan
+from tunesmith.data.prepare import Prepared, Progress, prepare
+from tunesmith.data.rendering import RenderSettings
+from tunesmith.data.sources import SourceSpec
+from tunesmith.data.store import Store
+from tunesmith.errors import RecipeError
+from tunesmith.model.dropout import ResidualDropout, decoder_layers
+from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.model.policy import Policy
+from tunesmith.model.selftest import Verdict, self_test
+from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.recipe import schema
+from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.text.formats import build_format
+from tunesmith.text.pieces import Format
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.train.muon import Muon
+from tunesmith.train.optimizers import AdamW, Optimizer
+from tunesmith.train.schedules import Schedule, constant, cosine, linear, logarithmic, warmup_steps
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def derived_seed(seed: int, stream: str) -> int:
+    """A seed for one kind of draw, so that no two kinds share their randomness."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+def cache_directory(recipe: Recipe) -> Path:
+    """Where tokenised data is kept: ``data.cache``, or the user's cache directory."""
+    if recipe.data.cache is not None:
+        return Path(recipe.data.cache)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tunesmith"
+
+
+def prompt_format(recipe: Recipe) -> Format:
+    return build_format(recipe.text.format, dict(recipe.text.options))
+
+
+def tokenizer_name(recipe: Recipe) -> str:
+    """Directory or hub name of the tokenizer; the recipe guarantees that there is one."""
+    name = recipe.model.tokenizer or recipe.model.path
+    assert name is not None
+    return name
+
+
+def render_settings(recipe: Recipe) -> RenderSettings:
+    text = recipe.text
+    return RenderSettings(
+        tokenizer=tokenizer_name(recipe),
+        format=text.format,
+        max_length=text.max_length,
+        truncation=text.truncation,
+        options=tuple(sorted(text.options.items())),
+        revision=recipe.model.revision if recipe.model.tokenizer is None else None,
+    )
+
+
+def source_spec(source: Source) -> SourceSpec:
+    return SourceSpec(
+        name=source.name,
+        path=source.path,
+        reader=source.reader,
+        split=source.split,
+        fields=dict(source.fields),
+        options=dict(source.options),
+    )
+
+
+def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
+    """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
+
+    def prepared(sources: tuple[Source, ...], validation: int | float) -> Prepared:
+        return prepare(
+            [source_spec(source) for source in sources],
+            render_settings(recipe),
+            validation=validation,
+            seed=derived_seed(recipe.seed, "validation"),
+            cache=cache_directory(recipe),
+            workers=recipe.data.workers,
+            progress=progress,
+        )
+
+    own = recipe.data.validation_sources
+    return prepared(recipe.data.sources, recipe.data.validation), prepared(own, 0) if own else None
+
+
+def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
+    return Tokenizer.load(tokenizer_name(recipe), format.controls, render_settings(recipe).revision)
+
+
+def check_model(keys: schema.Model) -> None:
+    """What can be said against the model before any work is done. Raises MissingInputError or DataError."""
+    if keys.path is not None and Path(keys.path).is_dir():
+        check_weights(Path(keys.path))
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
+    """The model with rows for every token, and (rows before, rows after). Raises RecipeError, MissingInputError, DataError."""
+    keys = recipe.model
+    if keys.path is not None:
+        model = load_model(keys.path, keys.revision)
+    else:
+        assert keys.init is not None
+        model = new_model(keys.init, tokenizer.size, derived_seed(recipe.seed, "init"))
+    rows = resize_vocabulary(model, tokenizer.size, keys.resize, derived_seed(recipe.seed, "resize"))
+    if keys.gradient_checkpointing:
+        # transformers renamed the switch during version 5; both names do the same.
+        name = "activation_checkpointing_enable"
+        switch = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
+        switch({"use_reentrant": False})
+    return model, rows
+
+
+def build_policy(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Policy, Verdict]:
+    """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
+    keys = recipe.model
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)  # type: ignore[arg-type]
+    dropout = None
+    if keys.residual_dropout:
+        dropout = ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape)
+    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=dropout)
+    verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
+    return policy.with_layout(verdict.layout), verdict
+
+
+def _positions(model: PreTrainedModel) -> int:
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
+    """No thread may be longer than the model has positions. Raises RecipeError."""
+    if recipe.text.max_length > _positions(model):
+        raise RecipeError(
+            f"{recipe.text.max_length:,} tokens are more than the {_positions(model):,} positions of the model",
+            where="text.max_length",
+            advice=f"set it to {_positions(model)} or less",
+        )
+
+
+def build_plan(recipe: Recipe, store: Store) -> Plan:
+    keys = recipe.train
+    costs = {"examples": store.tokens * 0 + 1, "threads": store.threads, "tokens": store.tokens}[keys.batch_unit]
+    return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=derived_seed(recipe.seed, "order"))
+
+
+def build_schedule(keys: Train, total: int) -> Schedule:
+    rate, schedule = keys.learning_rate, keys.schedule
+    match schedule:
+        case Constant():
+            return constant(rate, schedule.warmup_steps, total)
+        case Linear():
+            return linear(rate, _warmup(schedule, total), total, end=schedule.end)
+        case Cosine():
+            return cosine(rate, _warmup(schedule, total), total, minimum=schedule.end)
+        case Logarithmic():
+            lag = schedule.lag
+            return logarithmic(
+                rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag
+            )
+        case _:
+            assert_never(schedule)
+
+
+def _warmup(schedule: Linear | Cosine, total: int) -> int:
+    if schedule.warmup_ratio is not None:
+        return warmup_steps(schedule.warmup_ratio, total)
+    return schedule.warmup_steps
+
+
+def build_optimizer(keys: Train, policy: Policy) -> Optimizer:
+    parameters, optimizer = policy.parameters(), keys.optimizer
+    match optimizer:
+        case schema.AdamW():
+            return AdamW(
+                parameters, betas=optimizer.betas, epsilon=optimizer.epsilon, weight_decay=optimizer.weight_decay
+            )
+        case schema.Muon():
+            return Muon(
+                parameters,
+                hidden_matrices(policy.model),
+                learning_rate=keys.learning_rate,
+                adamw_learning_rate=optimizer.adamw_learning_rate or keys.learning_rate,
+                momentum=optimizer.momentum,
+                weight_decay=optimizer.weight_decay,
+                betas=optimizer.betas,
+                epsilon=optimizer.epsilon,
+            )
+        case _:
+            assert_never(optimizer)
+
+
+def hidden_matrices(model: nn.Module) -> list[str]:
+    """Names of the two-dimensional weights inside the decoder layers: no embedding, no head, no norm, no bias."""
+    layers = decoder_layers(model, "train.optimizer")
+    inside = {id(parameter) for parameter in layers.parameters() if parameter.ndim == 2}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in inside]

@@ -1,0 +1,258 @@
+"""The composition root of training: the only place where a whole recipe meets the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from tunesmith.build import parts
+from tunesmith.build.facts import manifest
+from tunesmith.build.progress import shown
+from tunesmith.data.plan import Plan
+from tunesmith.data.prepare import Prepared
+from tunesmith.data.store import Store
+from tunesmith.evaluate.loss import Score, validation_loss
+from tunesmith.model.export import ExportInfo, export
+from tunesmith.model.policy import Policy
+from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.recipe.load import Loaded, dump
+from tunesmith.recipe.schema import Recipe
+from tunesmith.text.pieces import Format
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.train import checkpoint
+from tunesmith.train.actions import Best, Evaluation, Record, Saving, Stopping
+from tunesmith.train.loop import Action, train
+from tunesmith.train.metrics import JsonLines
+from tunesmith.train.optimizers import Optimizer
+from tunesmith.train.run import RunDirectory
+from tunesmith.train.signals import Signals
+from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.trackers import Tracker, open_trackers
+from tunesmith.train.view import View, open_view
+from tunesmith.train.world import Alone
+
+MAY_DIFFER = (
+    "about",
+    "run",
+    "sampling",
+    "data.cache",
+    "data.workers",
+    "train.log_every",
+    "train.stop_after",
+    "train.keep",
+)
+"""Keys that may change when a run is continued: none of them has a part in the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """directory: the run. export: its Hugging Face directory. steps: optimizer steps in all."""
+
+    directory: Path
+    export: Path
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that was made from the recipe before the first step."""
+
+    prepared: Prepared
+    evaluated: Prepared | None
+    format: Format
+    tokenizer: Tokenizer
+    model: PreTrainedModel
+    policy: Policy
+    plan: Plan
+
+    @property
+    def validation(self) -> tuple[Store, Sequence[str]] | None:
+        """The data to evaluate on with the names of its sources, if there is any."""
+        if self.evaluated is not None:
+            return self.evaluated.train, list(self.evaluated.report.sources)
+        if self.prepared.validation is not None:
+            return self.prepared.validation, list(self.prepared.report.sources)
+        return None
+
+
+def train_recipe(loaded: Loaded) -> Trained:
+    """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
+    recipe = loaded.recipe
+    parts.check_model(recipe.model)
+    _settle_torch(recipe)
+    view = open_view(recipe.train.log_every)
+    with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
+        made = _make_parts(recipe, view)
+        run.record(
+            manifest(recipe, made.prepared, made.evaluated, made.tokenizer),
+            view.note,
+            may_differ=("hardware", "versions"),
+        )
+        try:
+            _train(recipe, run, made, view)
+        finally:
+            view.finish()
+        _export(recipe, run, made)
+        view.note(f"exported to {_short(run.export)}; talk to it: tunesmith chat {_short(run.path)}")
+        return Trained(run.path, run.export, made.plan.total_steps)
+
+
+def _settle_torch(recipe: Recipe) -> None:
+    """Settings of the process, the same for every start of a run."""
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    # Adam's moments of rare tokens decay into denormal numbers, with which a step takes many times as long.
+    torch.set_flush_denormal(True)
+    # The terminal belongs to the view; warnings of transformers about its own defaults help nobody here.
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def _make_parts(recipe: Recipe, view: View) -> Parts:
+    with shown("preparing data") as progress:
+        prepared, evaluated = parts.prepare_data(recipe, progress)
+    for line in prepared.report.lines():
+        view.note(line)
+    format = parts.prompt_format(recipe)
+    tokenizer = parts.load_tokenizer(recipe, format)
+    model, (before, after) = parts.build_model(recipe, tokenizer)
+    parts.check_positions(recipe, model)
+    policy, verdict = parts.build_policy(recipe, model, tokenizer)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
+    view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
+    view.note(f"self-test: layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}")
+    return Parts(prepared, evaluated, format, tokenizer, model, policy, parts.build_plan(recipe, prepared.train))
+
+
+def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
+    keys, policy, total = recipe.train, made.policy, made.plan.total_steps
+    optimizer = parts.build_optimizer(keys, policy)
+    found = checkpoint.newest(run.checkpoints, lambda text: view.note(f"WARNING {text}"))
+    start = 0 if found is None else found.step
+    with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
+        record = Record(metrics, consumed, timing)
+        best = _restore(found, policy, optimizer, record)
+        if start == total:
+            view.note(f"all {total:,} steps are done already")
+            return
+        trackers = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
+        steps = DemonstrationSteps(
+            made.plan,
+            made.prepared.train,
+            recipe.objective.weighting,
+            keys.micro_batch_tokens,
+            parts.derived_seed(recipe.seed, "noise"),
+            as_threads=policy.layout == "threads",
+        )
+        view.start(total, start, _facts(recipe, made))
+        evaluation = _evaluation(recipe, made, metrics, view, trackers)
+        if evaluation is not None and start == 0:
+            evaluation.run(0)
+        saving = Saving(_writer(recipe, run, policy, optimizer, view), keys.save_every, record, evaluation, best, start)
+        with Signals() as signals:
+            actions: list[Action] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
+            actions += [evaluation] if evaluation is not None else []
+            actions += [saving, Stopping(signals.requested, keys.stop_after, saving)]
+            schedule = parts.build_schedule(keys, total)
+            try:
+                train(
+                    policy,
+                    SupervisedFineTuning(),
+                    steps,
+                    optimizer,
+                    schedule,
+                    Alone(),
+                    actions,
+                    start=start,
+                    clip_norm=keys.clip,
+                )
+            finally:
+                for tracker in trackers:
+                    tracker.close()
+
+
+def _restore(found: checkpoint.Checkpoint | None, policy: Policy, optimizer: Optimizer, record: Record) -> Best:
+    """Put weights, optimizer and record where the checkpoint left them, or the record to its beginning."""
+    if found is None:
+        record.return_to({"metrics": 0, "consumed": 0})
+        return Best()
+    policy.model.load_state_dict(found.load("model"), strict=True)
+    optimizer.load(found.load("optimizer"))
+    record.return_to(found.state)
+    return Best.of(found.state["best"])
+
+
+def _evaluation(
+    recipe: Recipe, made: Parts, metrics: JsonLines, view: View, trackers: Sequence[Tracker]
+) -> Evaluation | None:
+    validation = made.validation
+    if validation is None:
+        return None
+    store, sources = validation
+
+    def scores() -> Mapping[str, Score]:
+        return validation_loss(made.policy, store, sources, recipe.train.micro_batch_tokens)
+
+    def show(step: int, found: Mapping[str, Any]) -> None:
+        view.validation(step, found)
+        for tracker in trackers:
+            tracker(step, {f"validation/{name}/loss": score.loss for name, score in found.items()})
+
+    return Evaluation(scores, recipe.train.evaluate_every, recipe.train.save_every, metrics, show)
+
+
+def _writer(recipe: Recipe, run: RunDirectory, policy: Policy, optimizer: Optimizer, view: View) -> Any:
+    def write(step: int, state: Mapping[str, Any], best: int) -> None:
+        groups = {"model": policy.model.state_dict(), "optimizer": optimizer.tensors()}
+        checkpoint.save(run.checkpoints, step, groups, state, {"recipe": recipe.name})
+        checkpoint.rotate(run.checkpoints, recipe.train.keep, {best} - {0}, lambda text: view.note(f"WARNING {text}"))
+        view.saved(step)
+
+    return write
+
+
+def _tracked(tracker: Tracker) -> Action:
+    def track(result: Any) -> None:
+        tracker(
+            result.done,
+            {**result.measures, "learning_rate": result.learning_rate, "gradient_norm": result.gradient_norm},
+        )
+
+    return track
+
+
+def _facts(recipe: Recipe, made: Parts) -> dict[str, str]:
+    keys = recipe.train
+    tokens, targets = int(made.prepared.train.tokens.sum()), int(made.prepared.train.targets.sum())
+    epochs = f"{keys.epochs:g} epochs" if keys.epochs is not None else f"{keys.steps:,} steps"
+    return {
+        "recipe": recipe.name,
+        "data": f"{len(made.prepared.train):,} records, {tokens:,} tokens, {targets / tokens:.0%} of them targets",
+        "plan": f"{epochs} = {made.plan.total_steps:,} steps of {keys.batch_size} {keys.batch_unit}",
+        "run": str(_short(recipe.directory)),
+    }
+
+
+def _export(recipe: Recipe, run: RunDirectory, made: Parts) -> None:
+    info = ExportInfo(
+        format=recipe.text.format,
+        options=dict(recipe.text.options),
+        max_length=recipe.text.max_length,
+        sampling=recipe.sampling.model_dump(),
+        base=recipe.model.path or "new",
+        recipe=recipe.name,
+        steps=made.plan.total_steps,
+    )
+    export(run.export, made.model, made.tokenizer, made.format, info)
+
+
+def _short(path: Path) -> Path:
+    """The path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
