@@ -38,7 +38,13 @@ class Loss:
 
 
 class Objective(Protocol):
-    """A loss over batches, with its count made before anything is computed."""
+    """A loss over batches, with its count made before anything is computed.
+
+    measures: the names of its sums; known without a batch, since a process may have none in a step.
+    """
+
+    @property
+    def measures(self) -> tuple[str, ...]: ...
 
     def units(self, batch: Batch) -> float:
         """What one micro-batch adds to the denominator of the step's loss."""

@@ -170,9 +170,7 @@ def build_schedule(keys: Train, total: int) -> Schedule:
             return cosine(rate, _warmup(schedule, total), total, minimum=schedule.end)
         case Logarithmic():
             lag = schedule.lag
-            return logarithmic(
-                rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag
-            )
+            return logarithmic(rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag)
         case _:
             assert_never(schedule)
 

@@ -9,6 +9,8 @@ from tunesmith.batch.protocols import Loss, Scorer
 class SupervisedFineTuning:
     """loss = - sum_n weight_n log p(target_n) / sum_n weight_n, both sums over the whole optimizer step."""
 
+    measures = ("loss", "accuracy")
+
     def units(self, batch: Batch) -> float:
         """The weighted number of targets."""
         return float(batch.weight.double().sum())

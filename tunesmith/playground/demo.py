@@ -58,6 +58,8 @@ def run(
     overrides: single values for both recipes. sizes: arguments of ``write_demo_files``, for a smaller world.
     """
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)  # the table is not wrapped where nobody chose a width
     began = time.monotonic()
     seconds: dict[str, float] = {}
 

@@ -28,9 +28,9 @@ def write_documents(scenes: Scenes, rng: random.Random, count: int) -> Iterator[
         elif kind < 0.63:
             pool = rng.choice(others)
             yield portrait(world, rng, pool, rng.choice(world.pools[pool]))
-        elif kind < 0.70:
+        elif kind < 0.68:
             yield roster(rng, rng.choice(world.groups))
-        elif kind < 0.90:
+        elif kind < 0.92:
             yield story(scenes, rng)
         elif kind < 0.97:
             yield inventory(scenes, rng)

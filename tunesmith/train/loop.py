@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tunesmith.batch.protocols import Objective, Scorer
 from tunesmith.train.optimizers import Optimizer, check_finite, clip
@@ -120,21 +120,15 @@ def accumulate(
         float(sum(batch.targets for batch in step.batches)),
     ]
     units, tokens, targets = world.total(torch.tensor(counts, dtype=torch.float64)).tolist()
-    added: dict[str, Tensor] = {}
+    added = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.measures}
     for batch in step.batches:
         found = objective(policy, batch.to(policy.device), units)
         found.loss.backward()  # type: ignore[no-untyped-call]
-        for name, value in found.sums.items():
-            added[name] = added[name] + value if name in added else value
-    sums = {name: float(value) for name, value in zip(added, _total(world, added), strict=True)}
+        for name in added:
+            added[name] = added[name] + found.sums[name].detach().double()
+    totals = world.total(torch.stack(list(added.values()))).tolist()
+    sums = dict(zip(added, totals, strict=True))
     return sums, units, (int(tokens), int(targets))
-
-
-def _total(world: World, added: dict[str, Tensor]) -> list[float]:
-    if not added:
-        return []
-    values: list[float] = world.total(torch.stack([value.detach().double() for value in added.values()])).tolist()
-    return values
 
 
 def _some(examples: tuple[int, ...]) -> str:
