@@ -208,7 +208,8 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path
 
     process = FORK.Process(target=work)
     process.start()
-    while not ((tmp_path / "run" / "recipe.yaml").is_file()):
+    lock, deadline = tmp_path / "run" / "lock", time.monotonic() + 30
+    while not (lock.is_file() and lock.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.join()

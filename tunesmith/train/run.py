@@ -121,7 +121,7 @@ class RunDirectory:
         for key, change in allowed.items():
             notice(f"changed since the run was begun: {key}: {change}")
         recipe = self.path / RECIPE
-        if not recipe.is_file() or recipe.read_text(encoding="utf-8") != self.recipe_text:
+        if not recipe.is_file() or _parsed(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
             write_file(recipe, self.recipe_text)
         if allowed or not path.is_file():
             write_json(path, new)
