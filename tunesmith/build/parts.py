@@ -30,6 +30,7 @@ from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
 from tunesmith.train.schedules import Schedule, constant, cosine, linear, logarithmic, warmup_steps
+from tunesmith.train.steps import DemonstrationSteps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -157,6 +158,18 @@ def build_plan(recipe: Recipe, store: Store) -> Plan:
     keys = recipe.train
     costs = {"examples": store.tokens * 0 + 1, "threads": store.threads, "tokens": store.tokens}[keys.batch_unit]
     return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=derived_seed(recipe.seed, "order"))
+
+
+def build_steps(recipe: Recipe, store: Store, *, as_threads: bool) -> DemonstrationSteps:
+    """The steps of the whole run. as_threads: for a model that cannot read trees."""
+    return DemonstrationSteps(
+        build_plan(recipe, store),
+        store,
+        recipe.objective.weighting,
+        recipe.train.micro_batch_tokens,
+        derived_seed(recipe.seed, "noise"),
+        as_threads=as_threads,
+    )
 
 
 def build_schedule(keys: Train, total: int) -> Schedule:

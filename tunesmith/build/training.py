@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from tunesmith.build import parts
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
+from tunesmith.build.proof import proof_of_run, refuse_failures
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import Store
@@ -24,6 +25,7 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train import checkpoint
 from tunesmith.train.actions import Best, Evaluation, Record, Saving, Stopping
@@ -69,7 +71,11 @@ class Parts:
     tokenizer: Tokenizer
     model: PreTrainedModel
     policy: Policy
-    plan: Plan
+    steps: DemonstrationSteps
+
+    @property
+    def plan(self) -> Plan:
+        return self.steps.plan
 
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
@@ -128,7 +134,11 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}")
-    return Parts(prepared, evaluated, format, tokenizer, model, policy, parts.build_plan(recipe, prepared.train))
+    steps = parts.build_steps(recipe, prepared.train, as_threads=policy.layout == "threads")
+    checks, proof = proof_of_run(recipe, Renderer(format, tokenizer), steps, after)
+    refuse_failures(checks)
+    view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
+    return Parts(prepared, evaluated, format, tokenizer, model, policy, steps)
 
 
 def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
@@ -143,14 +153,7 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
             view.note(f"all {total:,} steps are done already")
             return
         trackers = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
-        steps = DemonstrationSteps(
-            made.plan,
-            made.prepared.train,
-            recipe.objective.weighting,
-            keys.micro_batch_tokens,
-            parts.derived_seed(recipe.seed, "noise"),
-            as_threads=policy.layout == "threads",
-        )
+        steps = made.steps
         view.start(total, start, _facts(recipe, made))
         evaluation = _evaluation(recipe, made, metrics, view, trackers)
         if evaluation is not None and start == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,30 @@ class Opened:
 
 def open_source(spec: SourceSpec) -> Opened:
     """Find a source and read it once for its digest. Raises MissingInputError, DataError or RecipeError."""
+    found = find_source(spec)
+    if not found.files:
+        return replace(found, digest=hub_digest(found.hub))
+    with reading(Path(spec.path)):
+        digest = fingerprint([(file.kind, sha256(file.path)) for file in found.files])
+    for file in found.files:
+        check_unchanged(file)
+    return replace(found, digest=digest)
+
+
+def find_source(spec: SourceSpec) -> Opened:
+    """Find a source without reading it; its digest is empty. Raises MissingInputError, DataError or RecipeError."""
     path = Path(spec.path).expanduser()
     if not _exists(path):
         if spec.path.startswith((".", "/", "~")) or kind_of(path) or not HUB_NAME.fullmatch(spec.path):
             raise MissingInputError(
                 "does not exist", where=spec.path, advice="check the path; it is relative to the current directory"
             )
-        rows = load(spec.path, spec.split)
-        return Opened(spec, (), rows, hub_digest(rows))
+        return Opened(spec, (), load(spec.path, spec.split), "")
     if spec.split is not None:
         raise RecipeError(
             f"source {spec.name!r} has a split, but {spec.path} is on this machine", advice="remove split"
         )
-    files = _directory(path) if path.is_dir() else (find(path),)
-    with reading(path):
-        digest = fingerprint([(file.kind, sha256(file.path)) for file in files])
-    for file in files:
-        check_unchanged(file)
-    return Opened(spec, files, None, digest)
+    return Opened(spec, _directory(path) if path.is_dir() else (find(path),), None, "")
 
 
 def _exists(path: Path) -> bool:

@@ -190,6 +190,11 @@ class Store:
         """Digest of what record ``index`` says, hexadecimal: the same wherever and in whatever order it was read."""
         return str(self.keys[index].tobytes().hex())
 
+    def highest_id(self) -> int:
+        """The largest token id in the files of this store."""
+        ids = self._arrays["ids"]
+        return int(ids.max()) if len(ids) else -1
+
     def part(self, chosen: npt.NDArray[np.bool_]) -> Store:
         """The chosen records as a store of their own, on the same files. chosen: bool [n]."""
         return Store(self._arrays, self.sources, self.rows[chosen])

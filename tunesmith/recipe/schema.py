@@ -120,6 +120,10 @@ class Data(Section):
     validation_sources: Annotated[tuple[Source, ...], Field(strict=False)] = Field(
         default=(), description="sources used for evaluation only, instead of holding some back"
     )
+    evaluation_sets: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="files that the model will be evaluated on; `tunesmith check` looks for overlap with them",
+    )
     cache: str | None = Field(default=None, description="directory of tokenised data; null: the user's cache directory")
     workers: Number | None = Field(default=None, description="processes that tokenise; null: by cores")
 

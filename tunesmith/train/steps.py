@@ -51,10 +51,14 @@ class DemonstrationSteps:
 
     def __getitem__(self, number: int) -> Step:
         planned = self.plan.step(number)
-        mine = planned.examples[self.rank :: self.processes]
-        examples = [example for n in mine for example in self._examples(planned.epoch, n)]
-        batches = tuple(micro_batches(examples, self.weighting, self.tokens))
+        batches = tuple(micro_batches(self.examples(number), self.weighting, self.tokens))
         return Step(number, planned.epoch, planned.examples, batches)
+
+    def examples(self, number: int) -> list[Example]:
+        """What this process lays out in a step, in order."""
+        planned = self.plan.step(number)
+        mine = planned.examples[self.rank :: self.processes]
+        return [example for n in mine for example in self._examples(planned.epoch, n)]
 
     def _examples(self, epoch: int, number: int) -> Iterator[Example]:
         tree = self.store.tree(number)

@@ -1,0 +1,159 @@
+"""`tunesmith check`: everything that can be said against a recipe, its data, tokenizer and model before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith.build import parts
+from tunesmith.build.proof import MaskProof, batch_check, stored_checks
+from tunesmith.build.texts import TextSurvey
+from tunesmith.data.prepare import Prepared
+from tunesmith.data.trees import read_trees
+from tunesmith.errors import RecipeError, TunesmithError
+from tunesmith.model.policy import Policy
+from tunesmith.recipe.load import Loaded
+from tunesmith.recipe.schema import Recipe
+from tunesmith.report.check import Check, CheckReport, Status
+from tunesmith.report.check_page import ShownExample
+from tunesmith.text.render import Renderer
+from tunesmith.text.show import shown_threads
+from tunesmith.text.tree import Tree
+
+Progress = Callable[[int, int | None, str], None]
+
+ATTENTION = "attention sees its own thread and nothing else"
+
+
+@dataclass(slots=True)
+class Checked:
+    """report: all checks. examples: some records token by token. exit_code: 0 where nothing failed."""
+
+    report: CheckReport
+    examples: list[ShownExample]
+    exit_code: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """Checks as they are made. error: what stopped the checking before its end."""
+
+    recipe: Recipe
+    progress: Progress
+    checks: list[Check] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    examples: list[ShownExample] = field(default_factory=list)
+    error: TunesmithError | None = None
+
+
+def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True) -> Checked:
+    """Run every check; one that cannot be run because an earlier one failed is left out.
+
+    with_model: also make or load the model, and compare its attention tree against threads.
+    """
+    run = _Run(loaded.recipe, progress)
+    try:
+        renderer = _renderer(run)
+        prepared, evaluated = _prepared(run)
+        _texts(run, renderer, prepared, evaluated)
+        policy = None
+        if with_model:
+            policy = _model(run, renderer, prepared)
+        else:
+            run.checks += stored_checks(prepared.train, None)
+            run.checks.append(Check(ATTENTION, "skip", "the model was not looked at"))
+        _batches(run, prepared, policy)
+    except TunesmithError as error:
+        run.error = error
+        run.checks.append(_stopped(error))
+    failed = any(check.status == "fail" for check in run.checks)
+    code = run.error.exit_code if run.error is not None else 70 if failed else 0
+    return Checked(CheckReport(run.recipe.name, tuple(run.checks), run.facts), run.examples, code)
+
+
+def _stopped(error: TunesmithError) -> Check:
+    """The error as a check that failed. One place and reason a line, as preparation lists them."""
+    first, *rest = error.what.split("\n")
+    places = tuple(("", line.strip()) for line in rest if line.strip())
+    where = f"{error.where}: " if error.where else ""
+    return Check("the run can begin", "fail", f"{where}{first}", "", error.advice or "", places)
+
+
+def _renderer(run: _Run) -> Renderer:
+    parts.check_model(run.recipe.model)
+    format = parts.prompt_format(run.recipe)
+    tokenizer = parts.load_tokenizer(run.recipe, format)
+    renderer = Renderer(format, tokenizer)
+    stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
+    summary = f"{tokenizer.size:,} tokens; {format.name} stops at {stops}"
+    run.checks.append(Check("prompt format and tokenizer fit", "pass", summary))
+    return renderer
+
+
+def _prepared(run: _Run) -> tuple[Prepared, Prepared | None]:
+    prepared, evaluated = parts.prepare_data(run.recipe, run.progress)
+    report = prepared.report
+    records = sum(tally.records for tally in report.sources.values())
+    rejected = sum(tally.rejected.total() for tally in report.sources.values())
+    tokens = sum(tally.tokens for tally in report.sources.values())
+    cut = sum(tally.cut for tally in report.sources.values())
+    run.facts["data"] = report.as_json()
+    summary = f"{records:,} = {records - rejected:,} used + {rejected:,} rejected"
+    run.checks.append(Check("every record is accounted for", "pass", summary))
+    status: Status = "fail" if 2 * cut > tokens else "warn" if 100 * cut > tokens else "pass"
+    summary = f"{tokens:,} tokens, {cut:,} ({cut / max(tokens, 1):.1%}) cut or in records that are too long"
+    advice = f"raise it (it is {run.recipe.text.max_length:,}), or choose another text.truncation"
+    run.checks.append(Check("little is lost to the length limit", status, summary, "text.max_length", advice))
+    return prepared, evaluated
+
+
+def _texts(run: _Run, renderer: Renderer, prepared: Prepared, evaluated: Prepared | None) -> None:
+    """One pass over the messages of all records: the masks, and what the texts look like."""
+    recipe, stores = run.recipe, [prepared.train, prepared.validation, evaluated.train if evaluated else None]
+    proof = MaskProof()
+    survey = TextSurvey(recipe.data, renderer, [store for store in stores if store is not None])
+    sources = [*recipe.data.sources, *recipe.data.validation_sources]
+    total = sum(len(store) for store in stores if store is not None)
+
+    def seen() -> Iterator[Tree]:
+        specs = [parts.source_spec(source) for source in sources]
+        for number, tree in enumerate(read_trees(specs)):
+            if survey.chosen(tree):
+                run.progress(number, total, "proving the masks")
+                survey.add(tree)
+                yield tree
+
+    proof.add(renderer, seen())
+    run.checks += proof.checks()
+    run.checks += survey.checks(proof)
+    run.facts["texts"] = survey.facts(proof)
+    run.examples = _shown(renderer, survey.samples())
+
+
+def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
+    return [
+        ShownExample(tree.place, tree.source, shown_threads(renderer, tree, renderer.render(tree))) for tree in samples
+    ]
+
+
+def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Policy | None:
+    run.progress(0, None, "making the model")
+    model, (_, rows) = parts.build_model(run.recipe, renderer.tokenizer)
+    parts.check_positions(run.recipe, model)
+    run.checks += stored_checks(prepared.train, rows)
+    try:
+        policy, verdict = parts.build_policy(run.recipe, model, renderer.tokenizer)
+    except RecipeError as error:
+        run.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
+        return None
+    summary = f"layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}"
+    status: Status = "pass" if verdict.layout == "tree" else "warn"
+    advice = "shared messages are computed once for every thread through them; insist on `tree` to see why"
+    run.checks.append(Check(ATTENTION, status, summary, "model.layout", advice))
+    return policy
+
+
+def _batches(run: _Run, prepared: Prepared, policy: Policy | None) -> None:
+    steps = parts.build_steps(run.recipe, prepared.train, as_threads=policy is not None and policy.layout == "threads")
+    run.checks.append(batch_check(steps))

@@ -1,0 +1,44 @@
+"""The result of `tunesmith check` as one static page: the checks, and the tokens of some examples coloured by what they are.
+
+The page has no script and loads nothing. Everything that comes from data is escaped by the template engine, and characters
+that act or hide are written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from tunesmith.report.check import CheckReport, details
+from tunesmith.text.show import ShownToken
+from tunesmith.text.visible import visible
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """One record. threads: the tokens of each of its root-to-leaf threads."""
+
+    place: str
+    source: str
+    threads: Sequence[Sequence[ShownToken]]
+
+    @property
+    def targets(self) -> int:
+        return sum(len(token.ids) for thread in self.threads for token in thread if token.target)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(token.ids) for thread in self.threads for token in thread)
+
+
+def check_page(report: CheckReport, examples: Sequence[ShownExample]) -> str:
+    """The HTML."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["visible"] = visible
+    template = files("tunesmith.report").joinpath("check_page.html").read_text("utf-8")
+    return environment.from_string(template).render(
+        report=report, checks=[(check, details(check)) for check in report.checks], examples=examples
+    )
