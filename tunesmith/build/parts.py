@@ -67,6 +67,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         truncation=text.truncation,
         options=tuple(sorted(text.options.items())),
         revision=recipe.model.revision if recipe.model.tokenizer is None else None,
+        targets=text.targets,
     )
 
 

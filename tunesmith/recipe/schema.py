@@ -83,6 +83,11 @@ class Text(Section):
 
     format: Literal["dolly", "oasst", "tulu", "alpaca", "chatml", "plain"] = Field(description="prompt format")
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
+    targets: Literal["assistant", "last", "all", "marked"] = Field(
+        default="assistant",
+        description="trained on: every assistant turn, the last one of each thread, every token of all turns "
+        "(language modelling), or the messages that the data mark",
+    )
     max_length: Annotated[int, Field(gt=1)] = Field(description="longest thread in tokens")
     truncation: Literal["drop", "right", "error"] = Field(
         default="drop", description="a longer thread is dropped, cut on the right (and counted), or an error"
