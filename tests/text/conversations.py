@@ -42,4 +42,6 @@ def trees(draw: st.DrawFn, name: str, size: int = 9) -> Tree:
         messages.append(replace(message, trained=draw(st.sampled_from([None, None, True, False]))))
         parents.append(parent)
         path = [*path[:depth], index]
+    if name == "llama-2" and messages[0].role == "system" and len(messages) == 1:
+        messages, parents = [*messages, Message("user", "x")], [-1, 0]  # it has tokens only inside the question
     return Tree(tuple(messages), tuple(parents), place="test:1")

@@ -81,7 +81,9 @@ class Model(Section):
 class Text(Section):
     """How a tree of messages becomes tokens."""
 
-    format: Literal["dolly", "oasst", "tulu", "alpaca", "chatml", "plain"] = Field(description="prompt format")
+    format: Literal[
+        "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "tokenizer"
+    ] = Field(description="prompt format; tokenizer: the chat template that the tokenizer brings")
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
     targets: Literal["assistant", "last", "all", "marked"] = Field(
         default="assistant",

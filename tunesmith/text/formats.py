@@ -5,21 +5,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from tunesmith.errors import RecipeError
 from tunesmith.text.chat_formats import Chatml, Oasst, Tulu
+from tunesmith.text.family_formats import Llama2, Vicuna, Zephyr
 from tunesmith.text.instruction_formats import Alpaca, Dolly, Plain
 from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split, Text
 
 __all__ = ["FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
 
-FORMATS: dict[str, type[Dolly] | type[Oasst] | type[Tulu] | type[Alpaca] | type[Chatml] | type[Plain]] = {
+Kind: TypeAlias = type[Dolly | Oasst | Tulu | Alpaca | Vicuna | Chatml | Llama2 | Zephyr | Plain]
+
+FORMATS: dict[str, Kind] = {
     "dolly": Dolly,
     "oasst": Oasst,
     "tulu": Tulu,
     "alpaca": Alpaca,
+    "vicuna": Vicuna,
     "chatml": Chatml,
+    "llama-2": Llama2,
+    "zephyr": Zephyr,
     "plain": Plain,
 }
 

@@ -113,6 +113,11 @@ def with_context(message: Message, context: str) -> str:
     return f"{message.text}\n\n{message.context}" if message.context and context == "keep" else message.text
 
 
+def opening_token(bos: bool) -> tuple[Piece, ...]:
+    """The begin token, where it is wanted and the tokenizer has one."""
+    return (Control("bos", optional=True),) if bos else ()
+
+
 def read_reply(ids: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], continues: bool) -> Parsed:
     """The text up to the first of the controls ``stops``; control tokens inside it leave no trace."""
     ends = tokenizer.known_ids(stops)
@@ -132,6 +137,16 @@ def template_head(orders: Orders, name: str) -> str:
         "(' after one of the ' + state.previous if state.previous else ' at the beginning')) }}"
         "{%- endif -%}"
     )
+
+
+def template_opening(bos: bool) -> str:
+    """What ``opening_token`` gives, in a chat template."""
+    return "{{ bos_token if bos_token else '' }}" if bos else ""
+
+
+def template_text(context: str) -> str:
+    """What ``with_context`` gives, as the variable ``text`` of a chat template."""
+    return TEMPLATE_TEXT if context == "keep" else TEMPLATE_TEXT_WITHOUT_CONTEXT
 
 
 TEMPLATE_TEXT = "{%- set text = message['content'] + ('\\n\\n' + message['context'] if message['context'] else '') -%}"
