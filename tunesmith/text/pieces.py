@@ -69,10 +69,18 @@ class Format(Protocol):
 
     name: ClassVar[str]
     controls: ClassVar[tuple[str, ...]]
-    stops: ClassVar[tuple[str, ...]]
-    orders: ClassVar[Orders]
-    multi_turn: ClassVar[bool]
-    continues: ClassVar[bool]
+
+    @property
+    def stops(self) -> tuple[str, ...]: ...
+
+    @property
+    def orders(self) -> Orders: ...
+
+    @property
+    def multi_turn(self) -> bool: ...
+
+    @property
+    def continues(self) -> bool: ...
 
     @property
     def opening(self) -> tuple[Piece, ...]:
