@@ -121,7 +121,9 @@ def test_the_template_refuses_what_the_format_refuses(name: str, exported: dict[
 
 
 @pytest.mark.parametrize(("tokenizer", "family"), [("pythia", "gpt_neox"), ("llama", "llama")])
-@pytest.mark.parametrize("names", [("dolly", "tulu", "chatml", "plain", "vicuna", "llama-2", "zephyr"), ("oasst", "alpaca")])
+@pytest.mark.parametrize(
+    "names", [("dolly", "tulu", "chatml", "plain", "vicuna", "llama-2", "zephyr"), ("oasst", "alpaca")]
+)
 def test_real_vocabularies_give_the_same_ids(
     names: tuple[str, ...], tokenizer: str, family: str, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:

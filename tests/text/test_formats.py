@@ -84,7 +84,9 @@ def test_llama_2_folds_the_system_message_into_the_first_question(renderer: Buil
         "<|endoftext|>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhat is the name of the cat? [/INST] The cat is Tom. "
         "<|endoftext|><|endoftext|>[INST] And the dog?\n\nby the door [/INST] Rex,\n\n  I think <|endoftext|>"
     )
-    assert written(renderer("llama-2"), HELLO).startswith("<|endoftext|>[INST] What is the name of the cat? [/INST] The")
+    assert written(renderer("llama-2"), HELLO).startswith(
+        "<|endoftext|>[INST] What is the name of the cat? [/INST] The"
+    )
 
 
 def test_zephyr_ends_every_turn_and_breaks_the_line_before_the_next(renderer: Build) -> None:

@@ -136,11 +136,14 @@ class Scaffolds:
             return error.what
         number = len(roles)
         if not prompt.startswith(before):
-            return f"the chat template begins a reply otherwise (turn {number}): {first_difference(before, prompt)}"
+            return f"the chat template's prompt does not go on from the turns before (turn {number}): {first_difference(before, prompt)}"
         if not full.startswith(prompt):
-            changed = "what a reply is asked for with is not how it is written" if role == "assistant" else ""
-            what = changed or "earlier turns are written anew when one is added"
-            return f"in the chat template {what} (turn {number}): {first_difference(prompt, full)}"
+            what = (
+                "prompt is not how its reply begins"
+                if role == "assistant"
+                else "earlier turns change when one is added"
+            )
+            return f"the chat template's {what} (turn {number}): {first_difference(prompt, full)}"
         return self._cut(roles, full, len(before), len(prompt), node.found)
 
     def _cut(self, roles: tuple[Role, ...], full: str, start: int, middle: int, before: Scaffold) -> Scaffold | str:
