@@ -68,6 +68,9 @@ def test_the_template_gives_the_same_ids(name: str, kind: str, renderer: Build, 
         ("chatml", {"bos": True, "context": "drop"}),
         ("plain", {"bos": False, "context": "drop"}),
         ("alpaca", {"bos": False}),
+        ("vicuna", {"bos": False, "context": "drop"}),
+        ("llama-2", {"context": "drop"}),
+        ("zephyr", {"bos": True, "context": "drop"}),
     ],
 )
 def test_options_reach_the_template(name: str, options: dict[str, Any], renderer: Build, tmp_path: Path) -> None:
@@ -118,7 +121,9 @@ def test_the_template_refuses_what_the_format_refuses(name: str, exported: dict[
 
 
 @pytest.mark.parametrize(("tokenizer", "family"), [("pythia", "gpt_neox"), ("llama", "llama")])
-@pytest.mark.parametrize("names", [("dolly", "tulu", "chatml", "plain"), ("oasst", "alpaca")])
+@pytest.mark.parametrize(
+    "names", [("dolly", "tulu", "chatml", "plain", "vicuna", "llama-2", "zephyr"), ("oasst", "alpaca")]
+)
 def test_real_vocabularies_give_the_same_ids(
     names: tuple[str, ...], tokenizer: str, family: str, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:

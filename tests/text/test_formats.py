@@ -65,6 +65,38 @@ def test_chatml_puts_turns_between_marks(renderer: Build) -> None:
     )
 
 
+def test_vicuna_writes_one_line_with_its_own_system_sentence(renderer: Build) -> None:
+    sentence = (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    )
+    assert written(renderer("vicuna"), LONGER) == (
+        f"<|endoftext|>{sentence} USER: What is the name of the cat? ASSISTANT: The cat is Tom.<|endoftext|>"
+        "USER: And the dog?\n\nby the door\n ASSISTANT:  Rex,\n\n  I think <|endoftext|>"
+    )
+    assert written(renderer("vicuna", bos=False), WITH_SYSTEM[:3]) == (
+        "Be brief. USER: What is the name of the cat? ASSISTANT: The cat is Tom.<|endoftext|>"
+    )
+
+
+def test_llama_2_folds_the_system_message_into_the_first_question(renderer: Build) -> None:
+    assert written(renderer("llama-2"), WITH_SYSTEM) == (
+        "<|endoftext|>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhat is the name of the cat? [/INST] The cat is Tom. "
+        "<|endoftext|><|endoftext|>[INST] And the dog?\n\nby the door [/INST] Rex,\n\n  I think <|endoftext|>"
+    )
+    assert written(renderer("llama-2"), HELLO).startswith(
+        "<|endoftext|>[INST] What is the name of the cat? [/INST] The"
+    )
+
+
+def test_zephyr_ends_every_turn_and_breaks_the_line_before_the_next(renderer: Build) -> None:
+    assert written(renderer("zephyr"), WITH_SYSTEM[:3]) == (
+        "<|system|>\nBe brief.<|endoftext|>\n<|user|>\nWhat is the name of the cat?<|endoftext|>\n"
+        "<|assistant|>\nThe cat is Tom.<|endoftext|>"
+    )
+    assert written(renderer("zephyr", bos=True), HELLO).startswith("<|endoftext|><|user|>\n")
+
+
 def test_plain_writes_lines_and_documents(renderer: Build) -> None:
     assert written(renderer("plain"), WITH_SYSTEM) == (
         "<|endoftext|>Be brief.\nWhat is the name of the cat?\nThe cat is Tom.<|endoftext|>"
@@ -73,7 +105,7 @@ def test_plain_writes_lines_and_documents(renderer: Build) -> None:
     assert written(renderer("plain"), (Message("assistant", "Once."),)) == "<|endoftext|>Once.<|endoftext|>"
 
 
-@pytest.mark.parametrize("name", ["oasst", "tulu", "chatml", "plain"])
+@pytest.mark.parametrize("name", ["oasst", "tulu", "vicuna", "chatml", "llama-2", "zephyr", "plain"])
 def test_a_passage_is_kept_unless_it_is_to_be_dropped(name: str, renderer: Build) -> None:
     assert "by the door" in written(renderer(name), LONGER)
     assert "by the door" not in written(renderer(name, context="drop"), LONGER)

@@ -121,7 +121,7 @@ def test_a_reply_is_read_back_as_it_was_written(text: str, name: str, kind: str,
     parsed = built.parse(ids[len(prompt) :])
     same = built.tokenizer.encode(text, continuing=True)
     written = built.tokenizer.decode(same, continuing=True)  # the normalizer of the tokenizer may change characters
-    strips = name in ("dolly", "tulu")
+    strips = name in ("dolly", "tulu", "llama-2")
     assert parsed.stopped
     assert parsed.text == (written.strip() if strips else written)
     assert not built.parse(ids[len(prompt) : -1]).stopped
@@ -155,7 +155,10 @@ def test_many_trees_at_once_are_the_trees_one_by_one(
         ("oasst", ["The cat is Tom.<|endoftext|>"]),
         ("tulu", ["The cat is Tom.<|endoftext|>"]),
         ("alpaca", ["The cat is Tom.<|endoftext|>"]),
+        ("vicuna", [" The cat is Tom.<|endoftext|>"]),
         ("chatml", ["The cat is Tom.<|im_end|>"]),
+        ("llama-2", [" The cat is Tom. <|endoftext|>"]),
+        ("zephyr", ["The cat is Tom.<|endoftext|>"]),
         ("plain", ["The cat is Tom.<|endoftext|>"]),
     ],
 )

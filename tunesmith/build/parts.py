@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from tunesmith.recipe import schema
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.pieces import Format
+from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
@@ -48,15 +49,30 @@ def cache_directory(recipe: Recipe) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tunesmith"
 
 
-def prompt_format(recipe: Recipe) -> Format:
-    return build_format(recipe.text.format, dict(recipe.text.options))
-
-
 def tokenizer_name(recipe: Recipe) -> str:
     """Directory or hub name of the tokenizer; the recipe guarantees that there is one."""
     name = recipe.model.tokenizer or recipe.model.path
     assert name is not None
     return name
+
+
+def tokenizer_revision(recipe: Recipe) -> str | None:
+    return recipe.model.revision if recipe.model.tokenizer is None else None
+
+
+def format_options(recipe: Recipe) -> dict[str, Any]:
+    """The options of the prompt format. Raises MissingInputError, DataError, RecipeError.
+
+    The format ``tokenizer`` finds its chat template here, once; from now on it travels with the other options, through
+    the key of the cache and into the export.
+    """
+    if recipe.text.format != "tokenizer":
+        return dict(recipe.text.options)
+    return template_options(tokenizer_name(recipe), tokenizer_revision(recipe), recipe.text.options)
+
+
+def prompt_format(recipe: Recipe) -> Format:
+    return build_format(recipe.text.format, format_options(recipe))
 
 
 def render_settings(recipe: Recipe) -> RenderSettings:
@@ -66,8 +82,9 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         format=text.format,
         max_length=text.max_length,
         truncation=text.truncation,
-        options=tuple(sorted(text.options.items())),
-        revision=recipe.model.revision if recipe.model.tokenizer is None else None,
+        options=tuple(sorted(format_options(recipe).items())),
+        revision=tokenizer_revision(recipe),
+        targets=text.targets,
     )
 
 
@@ -101,7 +118,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
 
 
 def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
-    return Tokenizer.load(tokenizer_name(recipe), format.controls, render_settings(recipe).revision)
+    return Tokenizer.load(tokenizer_name(recipe), format.controls, tokenizer_revision(recipe))
 
 
 def check_model(keys: schema.Model) -> None:

@@ -246,7 +246,7 @@ def _facts(recipe: Recipe, made: Parts) -> dict[str, str]:
 def _export(recipe: Recipe, run: RunDirectory, made: Parts) -> None:
     info = ExportInfo(
         format=recipe.text.format,
-        options=dict(recipe.text.options),
+        options=parts.format_options(recipe),
         max_length=recipe.text.max_length,
         sampling=recipe.sampling.model_dump(),
         base=recipe.model.path or "new",

@@ -22,6 +22,7 @@ from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError
 from tunesmith.text.formats import build_format
 from tunesmith.text.render import Renderer
+from tunesmith.text.targets import Targets
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Tree
@@ -40,6 +41,7 @@ class RenderSettings:
     """What decides the tokens of a tree, as plain values that a worker process can be given.
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
+    targets: which messages are trained on.
     """
 
     tokenizer: str
@@ -48,6 +50,7 @@ class RenderSettings:
     truncation: Policy = "drop"
     options: Settings = ()
     revision: str | None = None
+    targets: Targets = "assistant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class Rendered:
 def load_renderer(settings: RenderSettings) -> Renderer:
     """The renderer of these settings, read from disk. Raises RecipeError, MissingInputError, DataError."""
     format = build_format(settings.format, dict(settings.options))
-    return Renderer(format, Tokenizer.load(settings.tokenizer, format.controls, settings.revision))
+    tokenizer = Tokenizer.load(settings.tokenizer, format.controls, settings.revision)
+    return Renderer(format, tokenizer, settings.targets)
 
 
 @lru_cache(maxsize=1)

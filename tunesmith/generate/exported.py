@@ -19,6 +19,7 @@ from tunesmith.model.load import check_weights, load_model
 from tunesmith.text.formats import FORMATS, build_format
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
+from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
 
 EXPORT = "export"  # of a run directory
@@ -102,7 +103,8 @@ def _description(directory: Path, format_name: str | None) -> tuple[Format, Samp
             raise UsageError(
                 f"the directory does not say its prompt format (no {DESCRIPTION})", where=directory, advice=known
             )
-        return build_format(format_name), Sampling()
+        options = template_options(str(directory)) if format_name == "tokenizer" else {}
+        return build_format(format_name, options), Sampling()
     if format_name not in (None, info.format):
         what = f"this model was trained with prompt format {info.format!r}, not {format_name!r}"
         raise UsageError(what, where=directory, advice="leave --format out")

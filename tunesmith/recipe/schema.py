@@ -81,8 +81,15 @@ class Model(Section):
 class Text(Section):
     """How a tree of messages becomes tokens."""
 
-    format: Literal["dolly", "oasst", "tulu", "alpaca", "chatml", "plain"] = Field(description="prompt format")
+    format: Literal[
+        "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "tokenizer"
+    ] = Field(description="prompt format; tokenizer: the chat template that the tokenizer brings")
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
+    targets: Literal["assistant", "last", "all", "marked"] = Field(
+        default="assistant",
+        description="trained on: every assistant turn, the last one of each thread, every token of all turns "
+        "(language modelling), or the messages that the data mark",
+    )
     max_length: Annotated[int, Field(gt=1)] = Field(description="longest thread in tokens")
     truncation: Literal["drop", "right", "error"] = Field(
         default="drop", description="a longer thread is dropped, cut on the right (and counted), or an error"

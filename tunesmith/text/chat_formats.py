@@ -17,9 +17,12 @@ from tunesmith.text.pieces import (
     Piece,
     Split,
     Text,
+    opening_token,
     order_objection,
     read_reply,
     template_head,
+    template_opening,
+    template_text,
     with_context,
 )
 from tunesmith.text.tokenizer import Tokenizer
@@ -118,7 +121,7 @@ class Tulu:
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        return (Control("bos", optional=True),) if self.bos else ()
+        return opening_token(self.bos)
 
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
         return order_objection(self.orders, message, before)
@@ -137,10 +140,8 @@ class Tulu:
         return read_reply(ids, tokenizer, self.stops, self.continues)
 
     def chat_template(self) -> str:
-        opening = "{{ bos_token if bos_token else '' }}" if self.bos else ""
         return (
-            f"{opening}{template_head(self.orders, self.name)}"
-            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            f"{template_opening(self.bos)}{template_head(self.orders, self.name)}{template_text(self.context)}"
             "{{ ('\\n' if state.previous == 'assistant' else '') + '<|' + message['role'] + '|>\\n' }}"
             f"{{{{ {'text | trim' if self.strip else 'text'} }}}}"
             "{{ eos_token if message['role'] == 'assistant' else '\\n' }}"
@@ -170,7 +171,7 @@ class Chatml:
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        return (Control("bos", optional=True),) if self.bos else ()
+        return opening_token(self.bos)
 
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
         return order_objection(self.orders, message, before)
@@ -186,10 +187,8 @@ class Chatml:
         return read_reply(ids, tokenizer, self.stops, self.continues)
 
     def chat_template(self) -> str:
-        opening = "{{ bos_token if bos_token else '' }}" if self.bos else ""
         return (
-            f"{opening}{template_head(self.orders, self.name)}"
-            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            f"{template_opening(self.bos)}{template_head(self.orders, self.name)}{template_text(self.context)}"
             "{{ ('\\n' if state.previous else '') + '<|im_start|>' + message['role'] + '\\n' + text + '<|im_end|>' }}"
             f"{TEMPLATE_FOOT}"
             "{%- if add_generation_prompt -%}"

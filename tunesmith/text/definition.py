@@ -15,6 +15,7 @@ from tunesmith.errors import DataError, MissingInputError
 
 MAIN = "tokenizer.json"
 NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # the later one wins
+TEMPLATE = "chat_template.jinja"  # wins over the entry of tokenizer_config.json
 SYMBOLS = ("bos", "eos", "pad", "unk")
 
 
@@ -51,7 +52,7 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
     if looks_like_path:
         raise MissingInputError("no such directory", where=path_or_hub_name, advice=advice)
     try:
-        return Path(snapshot_download(path_or_hub_name, revision=revision, allow_patterns=[MAIN, *NAMES]))
+        return Path(snapshot_download(path_or_hub_name, revision=revision, allow_patterns=[MAIN, *NAMES, TEMPLATE]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         what = "neither a directory nor a hub repository that can be reached"
         raise MissingInputError(f"{what} ({type(error).__name__})", where=path_or_hub_name, advice=advice) from error
@@ -88,6 +89,21 @@ def read_definition(directory: Path) -> Definition:
             if isinstance(text, str) and text:
                 symbols[symbol] = text
     return Definition(content, symbols, str(main))
+
+
+def read_chat_template(directory: Path) -> str | None:
+    """The chat template that a tokenizer directory brings along, or None. Raises MissingInputError, DataError."""
+    if (directory / TEMPLATE).is_file():
+        try:
+            return (directory / TEMPLATE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError("cannot be read as UTF-8 text", where=directory / TEMPLATE) from error
+    config = directory / "tokenizer_config.json"
+    found = _read(config).get("chat_template") if config.is_file() else None
+    if isinstance(found, list):  # several, each with a name
+        named = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
+        found = named[0].get("template") if named else None
+    return found if isinstance(found, str) else None
 
 
 def with_controls(definition: Definition, controls: Sequence[str]) -> Definition:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from tunesmith.errors import RecipeError
 from tunesmith.text.chat_formats import Chatml, Oasst, Tulu
+from tunesmith.text.family_formats import Llama2, Vicuna, Zephyr
 from tunesmith.text.instruction_formats import Alpaca, Dolly, Plain
 from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split, Text
+from tunesmith.text.template_format import TokenizerTemplate
 
 __all__ = ["FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
 
-FORMATS: dict[str, type[Dolly] | type[Oasst] | type[Tulu] | type[Alpaca] | type[Chatml] | type[Plain]] = {
+Kind: TypeAlias = type[Dolly | Oasst | Tulu | Alpaca | Vicuna | Chatml | Llama2 | Zephyr | Plain | TokenizerTemplate]
+
+FORMATS: dict[str, Kind] = {
     "dolly": Dolly,
     "oasst": Oasst,
     "tulu": Tulu,
     "alpaca": Alpaca,
+    "vicuna": Vicuna,
     "chatml": Chatml,
+    "llama-2": Llama2,
+    "zephyr": Zephyr,
     "plain": Plain,
+    "tokenizer": TokenizerTemplate,
 }
 
 
@@ -37,13 +45,20 @@ def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
     if name not in FORMATS:
         raise RecipeError(f"unknown prompt format {name!r}", advice=_nearest(name, list(FORMATS)))
     kind = FORMATS[name]
-    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
+    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind) if field.init}
     for option, value in (options or {}).items():
         if option not in types:
             advice = _nearest(option, list(types))
             raise RecipeError(f"prompt format {name!r} has no option {option!r}", advice=advice)
+        if types[option] is str:
+            if not isinstance(value, str):
+                raise RecipeError(f"option {option!r} of prompt format {name!r} must be text", advice="leave it out")
+            continue
         allowed = get_args(types[option]) if get_origin(types[option]) is Literal else (False, True)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
             advice = "use " + " or ".join("true" if x is True else "false" if x is False else repr(x) for x in allowed)
             raise RecipeError(f"option {option!r} of prompt format {name!r} cannot be {value!r}", advice=advice)
+    if kind is TokenizerTemplate and "template" not in (options or {}):
+        what = f"prompt format {name!r} is the chat template of a tokenizer, but no tokenizer was asked for it"
+        raise RecipeError(what, advice="give the option 'template', or name another prompt format")
     return kind(**dict(options or {}))

@@ -10,17 +10,18 @@ from tunesmith.text.pieces import (
     ALTERNATING,
     SINGLE_TURN,
     TEMPLATE_FOOT,
-    TEMPLATE_TEXT,
-    TEMPLATE_TEXT_WITHOUT_CONTEXT,
     Control,
     Orders,
     Parsed,
     Piece,
     Split,
     Text,
+    opening_token,
     order_objection,
     read_reply,
     template_head,
+    template_opening,
+    template_text,
     with_context,
 )
 from tunesmith.text.tokenizer import Tokenizer
@@ -104,7 +105,7 @@ class Alpaca:
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        return (Control("bos", optional=True),) if self.bos else ()
+        return opening_token(self.bos)
 
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
         return _single_turn_objection(self.name, message, before)
@@ -125,10 +126,8 @@ class Alpaca:
             " + '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
             "{%- if message['context'] -%}{{ '### Input:\\n' + message['context'] + '\\n\\n' }}{%- endif -%}"
         )
-        if self.bos:
-            user = "{{ bos_token if bos_token else '' }}" + user
         assistant = "{{ '### Response:' + message['content'] + eos_token }}"
-        return _two_roles(self.name, user, assistant, "{{ '### Response:' }}")
+        return template_opening(self.bos) + _two_roles(self.name, user, assistant, "{{ '### Response:' }}")
 
 
 def _two_roles(name: str, user: str, assistant: str, generation: str) -> str:
@@ -161,7 +160,7 @@ class Plain:
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        return (Control("bos", optional=True),) if self.bos else ()
+        return opening_token(self.bos)
 
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
         return order_objection(self.orders, message, before)
@@ -176,10 +175,8 @@ class Plain:
         return read_reply(ids, tokenizer, self.stops, self.continues)
 
     def chat_template(self) -> str:
-        opening = "{{ bos_token if bos_token else '' }}" if self.bos else ""
         return (
-            f"{opening}{template_head(self.orders, self.name)}"
-            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            f"{template_opening(self.bos)}{template_head(self.orders, self.name)}{template_text(self.context)}"
             "{%- if message['role'] == 'assistant' -%}{{ text + (eos_token if eos_token else '') }}"
             "{%- else -%}{{ text.rstrip() + '\\n' }}{%- endif -%}"
             f"{TEMPLATE_FOOT}"

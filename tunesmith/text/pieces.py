@@ -69,10 +69,18 @@ class Format(Protocol):
 
     name: ClassVar[str]
     controls: ClassVar[tuple[str, ...]]
-    stops: ClassVar[tuple[str, ...]]
-    orders: ClassVar[Orders]
-    multi_turn: ClassVar[bool]
-    continues: ClassVar[bool]
+
+    @property
+    def stops(self) -> tuple[str, ...]: ...
+
+    @property
+    def orders(self) -> Orders: ...
+
+    @property
+    def multi_turn(self) -> bool: ...
+
+    @property
+    def continues(self) -> bool: ...
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -113,6 +121,11 @@ def with_context(message: Message, context: str) -> str:
     return f"{message.text}\n\n{message.context}" if message.context and context == "keep" else message.text
 
 
+def opening_token(bos: bool) -> tuple[Piece, ...]:
+    """The begin token, where it is wanted and the tokenizer has one."""
+    return (Control("bos", optional=True),) if bos else ()
+
+
 def read_reply(ids: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], continues: bool) -> Parsed:
     """The text up to the first of the controls ``stops``; control tokens inside it leave no trace."""
     ends = tokenizer.known_ids(stops)
@@ -132,6 +145,16 @@ def template_head(orders: Orders, name: str) -> str:
         "(' after one of the ' + state.previous if state.previous else ' at the beginning')) }}"
         "{%- endif -%}"
     )
+
+
+def template_opening(bos: bool) -> str:
+    """What ``opening_token`` gives, in a chat template."""
+    return "{{ bos_token if bos_token else '' }}" if bos else ""
+
+
+def template_text(context: str) -> str:
+    """What ``with_context`` gives, as the variable ``text`` of a chat template."""
+    return TEMPLATE_TEXT if context == "keep" else TEMPLATE_TEXT_WITHOUT_CONTEXT
 
 
 TEMPLATE_TEXT = "{%- set text = message['content'] + ('\\n\\n' + message['context'] if message['context'] else '') -%}"

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from tunesmith.errors import DataError
 from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split
-from tunesmith.text.segments import assemble_tree
+from tunesmith.text.segments import MessageTokens, assemble_tree
 from tunesmith.text.stream import StreamDecoder
+from tunesmith.text.targets import Targets, chosen_messages
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Tree
@@ -61,12 +62,14 @@ class Renderer:
     cut, and both parts are encoded by themselves; so a generation prompt is a prefix of the training tokens, and the
     threads of a tree have the ids that they have alone.
 
-    stop_ids: tokens that end a reply. Raises DataError if the tokenizer lacks a token of the format.
+    targets: which messages are trained on; see ``chosen_messages``. stop_ids: tokens that end a reply.
+    Raises DataError if the tokenizer lacks a token of the format.
     """
 
-    def __init__(self, format: Format, tokenizer: Tokenizer) -> None:
+    def __init__(self, format: Format, tokenizer: Tokenizer, targets: Targets = "assistant") -> None:
         self.format = format
         self.tokenizer = tokenizer
+        self.targets = targets
         self.stop_ids = frozenset(tokenizer.known_ids(format.stops))
         self._controls: dict[Control, int | None] = {}
         question, reply = Message("user", "?"), Message("assistant", "!")
@@ -94,13 +97,17 @@ class Renderer:
             if isinstance(plan, DataError):
                 found.append(plan)
                 continue
-            given = [_join(units.given, ids) for units in plan]
-            produced = [_join(units.produced, ids) for units in plan]
-            foretold = [len(_join(units.given[: units.foretold], ids)) if units.foretold else 0 for units in plan]
-            rendered = assemble_tree(tree, given, produced, foretold)
+            chosen = chosen_messages(tree, self.targets)
+            tokens = [self._tokens(units, ids, trained) for units, trained in zip(plan, chosen, strict=True)]
+            rendered = assemble_tree(tree, tokens)
             error = DataError("a message that leaves no tokens", where=tree.place, advice="drop the record")
             found.append(error if rendered is None else rendered)
         return found
+
+    def _tokens(self, units: _Units, ids: Sequence[Sequence[int]], trained: bool) -> MessageTokens:
+        foretold = len(_join(units.given[: units.foretold], ids)) if units.foretold else 0
+        given, produced = _join(units.given, ids), _join(units.produced, ids)
+        return MessageTokens(given, produced, foretold, trained, whole=self.targets == "all")
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError."""

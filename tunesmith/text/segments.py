@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -37,15 +38,27 @@ class _Segment:
         self.ids.extend(ids)
 
 
-def assemble_tree(
-    tree: Tree, given: Sequence[Sequence[int]], produced: Sequence[Sequence[int]], foretold: Sequence[int]
-) -> TokenTree | None:
-    """Join the tokens of every message of ``tree``.
+@dataclass(frozen=True, slots=True)
+class MessageTokens:
+    """The tokens of one message.
 
-    given, produced: tokens of every message. foretold: how many tokens at the beginning of ``given`` are targets of the
-    message before. Returns None if a thread would end without a token of its own.
+    foretold: how many tokens at the beginning of ``given`` are targets of the message before.
+    trained: whether ``produced`` (and what this message foretells) are targets. whole: whether all of ``given`` is, too.
     """
-    segments, threads = _chains(tree, given, produced, foretold)
+
+    given: Sequence[int]
+    produced: Sequence[int]
+    foretold: int
+    trained: bool
+    whole: bool = False
+
+
+def assemble_tree(tree: Tree, tokens: Sequence[MessageTokens]) -> TokenTree | None:
+    """Join the tokens of every message of ``tree``; None if a thread would end without a token of its own.
+
+    A given token that siblings share and that all of them train counts as a target of the first of them.
+    """
+    segments, threads = _chains(tree, tokens)
     for segment in reversed(segments):
         if len(segment.children) > 1:
             _share_beginning(segment, [segments[child] for child in segment.children])
@@ -54,9 +67,7 @@ def assemble_tree(
     return _lay_out(segments, threads)
 
 
-def _chains(
-    tree: Tree, given: Sequence[Sequence[int]], produced: Sequence[Sequence[int]], foretold: Sequence[int]
-) -> tuple[list[_Segment], int]:
+def _chains(tree: Tree, tokens: Sequence[MessageTokens]) -> tuple[list[_Segment], int]:
     """The segments in depth-first order and the number of threads."""
     count = len(tree.messages)
     replies, threads = [0] * count, [0] * count
@@ -76,40 +87,45 @@ def _chains(
             segments.append(_Segment(home[parent] if parent >= 0 else -1))
             if parent >= 0:
                 segments[home[parent]].children.append(home[index])
-        segment = segments[home[index]]
-        start = len(segment.ids)
-        segment.give(given[index])
-        if foretold[index] and tree.messages[parent].trained is not False:
-            segment.targets.append(_Target(start, start + foretold[index], parent, threads[index]))
-        start = len(segment.ids)
-        segment.ids.extend(produced[index])
-        if produced[index] and tree.messages[index].trained is not False:
-            segment.targets.append(_Target(start, len(segment.ids), index, threads[index]))
+        before = tokens[parent] if parent >= 0 else None
+        _append(segments[home[index]], tokens[index], index, before, parent, threads[index])
     return segments, threads[0]
+
+
+def _append(
+    segment: _Segment, tokens: MessageTokens, message: int, before: MessageTokens | None, parent: int, threads: int
+) -> None:
+    """Add the tokens of a message to its segment, and what of them is trained."""
+    start = len(segment.ids)
+    segment.give(tokens.given)
+    middle = len(segment.ids)
+    segment.ids.extend(tokens.produced)
+    if tokens.whole and middle > start and tokens.trained:
+        segment.targets.append(_Target(start, middle, message, threads))
+    elif tokens.foretold and not tokens.whole and before is not None and before.trained:
+        segment.targets.append(_Target(start, start + tokens.foretold, parent, threads))
+    if tokens.produced and tokens.trained:
+        segment.targets.append(_Target(middle, len(segment.ids), message, threads))
 
 
 def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
     """Move the longest common beginning of what the children are given to the end of their parent.
 
-    Every child keeps a token of its own. Tokens that are a target in one child only are not shared.
+    Every child keeps a token of its own. A token that is a target in one child only is not shared, nor is what follows.
     """
     limit = min(min(child.lead, len(child.ids) - 1) for child in children)
-    foretold = [child.targets[0] if child.targets and child.targets[0].start == 0 else None for child in children]
-    ends = [min(target.end, child.lead) if target else 0 for target, child in zip(foretold, children, strict=True)]
-    if min(ends) != max(ends):
-        limit = min(limit, min(ends))
-    count = 0
-    for column in zip(*(child.ids[: max(limit, 0)] for child in children), strict=True):
-        if len(set(column)) > 1:
-            break
-        count += 1
+    if limit <= 0:
+        return
+    columns = zip(*(zip(child.ids[:limit], _trained(child, limit), strict=True) for child in children), strict=True)
+    count = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     if not count:
         return
     start = len(segment.ids)
-    shared = [target for target in foretold if target is not None and min(ends) > 0]
-    if shared:
-        threads = sum(target.threads for target in shared)
-        segment.targets.append(_Target(start, start + min(ends[0], count), shared[0].message, threads))
+    threads = [child.targets[0].threads if child.targets else 0 for child in children]
+    for target in children[0].targets:
+        if target.start < count:
+            end = start + min(target.end, count)
+            segment.targets.append(_Target(start + target.start, end, target.message, sum(threads)))
     segment.give(children[0].ids[:count])
     for child in children:
         del child.ids[:count]
@@ -117,6 +133,16 @@ def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
         for target in child.targets:
             target.start, target.end = max(target.start - count, 0), target.end - count
         child.targets = [target for target in child.targets if target.end > target.start]
+
+
+def _trained(segment: _Segment, limit: int) -> list[bool]:
+    """Whether each of the first ``limit`` tokens of a segment is a target."""
+    found = [False] * limit
+    for target in segment.targets:
+        if target.start >= limit:
+            break
+        found[target.start : target.end] = [True] * (min(target.end, limit) - target.start)
+    return found
 
 
 def _lay_out(segments: Sequence[_Segment], threads: int) -> TokenTree:

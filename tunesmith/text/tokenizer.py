@@ -100,6 +100,11 @@ class Tokenizer:
     def pad_id(self) -> int | None:
         return self._symbols.get("pad")
 
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The texts of all control tokens."""
+        return tuple(self._controls)
+
     def control(self, name: str) -> int:
         """The id of a control token, by its text or as ``bos``, ``eos``, ``pad``. Raises DataError."""
         found = self.known_ids([name])

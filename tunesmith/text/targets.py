@@ -1,0 +1,31 @@
+"""Which messages of a tree are trained on."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from tunesmith.text.tree import Tree
+
+Targets: TypeAlias = Literal["assistant", "last", "all", "marked"]
+
+
+def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
+    """For every message whether its tokens are targets. ``Message.trained = False`` always keeps a message out.
+
+    assistant: every message that the format trains (what the assistant says). last: only assistant messages with no
+    assistant message anywhere below them, and those with ``trained = True``; a turn that is the last of one thread but
+    is answered in another is not the last. all: every message, whoever says it. marked: only ``trained = True``.
+    """
+    messages = tree.messages
+    if targets == "marked":
+        return [message.trained is True for message in messages]
+    if targets != "last":
+        return [message.trained is not False for message in messages]
+    answered = [False] * len(messages)  # whether an assistant message is somewhere below
+    for index in range(len(messages) - 1, 0, -1):
+        if answered[index] or messages[index].role == "assistant":
+            answered[tree.parents[index]] = True
+    return [
+        message.role == "assistant" and (message.trained is True or (message.trained is None and not later))
+        for message, later in zip(messages, answered, strict=True)
+    ]

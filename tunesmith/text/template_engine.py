@@ -1,0 +1,165 @@
+"""Running a chat template: Jinja as transformers sets it up, in a sandbox, with limits on work and output.
+
+Templates come with tokenizers from anywhere, so nothing in them is trusted: they see plain values only, a loop or macro
+costs a step and the steps are counted, and neither a value nor the output may become large. There is no clock: a template
+that asks for the date takes its own default, where it has one.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, nodes
+from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from tunesmith.errors import DataError, RecipeError
+
+LARGEST = 4 * 2**20  # characters of the output, and of a value on the way to it
+LARGEST_TEMPLATE = 2**18
+MOST_STEPS = 500_000
+_STEP = "tunesmith_counts_this_step"
+# Marks what the assistant says for tools that make masks; here it only groups.
+_GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
+
+
+class ChatTemplate:
+    """A compiled chat template. variables: names of special tokens (``bos_token``, ...) with their texts.
+
+    Raises RecipeError for a template that is not Jinja.
+    """
+
+    def __init__(self, source: str, variables: Mapping[str, str]) -> None:
+        self._variables = {**variables, "tools": None, "documents": None}
+        advice = "use another prompt format, or mend the template of the tokenizer"
+        if len(source) > LARGEST_TEMPLATE or _STEP in source:
+            raise RecipeError(f"a chat template of more than {LARGEST_TEMPLATE:,} characters", advice=advice)
+        environment = _environment()
+        try:
+            tree = environment.parse(_GENERATION.sub(lambda match: _as_block(*match.groups()), source))
+            _count_steps(tree, environment)
+            self._compiled = environment.from_string(tree)
+        except (TemplateSyntaxError, SecurityError, RecursionError) as error:
+            raise RecipeError(f"the chat template cannot be read: {error}", advice=advice) from error
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, generation: bool = False) -> str:
+        """What the template writes for ``messages``. generation: and then the beginning of a reply.
+
+        Raises DataError with what the template says against the messages.
+        """
+        steps = iter(range(MOST_STEPS))
+
+        def step() -> None:
+            if next(steps, None) is None:
+                raise SecurityError(f"it takes more than {MOST_STEPS:,} steps")
+
+        variables = {
+            **self._variables,
+            _STEP: step,
+            "messages": [dict(message) for message in messages],
+            "add_generation_prompt": generation,
+        }
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._compiled.generate(variables):
+                size += len(part)
+                if size > LARGEST:
+                    raise SecurityError(f"it writes more than {LARGEST:,} characters")
+                parts.append(part)
+        except Exception as error:  # a template can raise anything, as its author wrote it
+            raise DataError(f"the chat template says: {error or type(error).__name__}") from error
+        return "".join(parts)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as transformers sets it up for chat templates, less chance and clock."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals = {
+        "range": environment.globals["range"],
+        "dict": _dictionary,
+        "namespace": _namespace,
+        "raise_exception": _raise_exception,
+    }
+    environment.filters = {**environment.filters, "tojson": _to_json}
+    del environment.filters["random"]
+    environment.intercepted_binops = frozenset(("+", "*", "**"))
+    environment.binop_table = {**environment.binop_table, "+": _plus, "*": _times, "**": _power}
+    return environment
+
+
+def _as_block(begin: str, end: str | None, finish: str) -> str:
+    return f"{begin}endif{finish}" if end else f"{begin}if true{finish}"
+
+
+def _count_steps(tree: nodes.Template, environment: Environment) -> None:
+    """Let every round of a loop and every call of a macro count as a step. Raises SecurityError."""
+    for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
+        assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)
+        call = nodes.Call(nodes.Name(_STEP, "load"), [], [], None, None, lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(call, lineno=node.lineno))
+    for reference in tree.find_all(nodes.NSRef):
+        _check_name(reference.attr)
+    tree.set_environment(environment)
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or name.startswith("_"):
+        raise SecurityError(f"an entry of a namespace cannot be called {name!r}")
+
+
+def _namespace(*arguments: Any, **values: Any) -> Namespace:
+    content = dict(*arguments, **values)
+    for name in content:
+        _check_name(name)
+    return Namespace(content)
+
+
+def _dictionary(*arguments: Any, **values: Any) -> dict[Any, Any]:
+    return dict(*arguments, **values)
+
+
+def _raise_exception(message: Any) -> None:
+    raise TemplateError(str(message))
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _plus(left: Any, right: Any) -> Any:
+    return _limited(operator.add, left, right, _size(left) + _size(right))
+
+
+def _times(left: Any, right: Any) -> Any:
+    largest = max(
+        _size(left) * right if isinstance(right, int) else 0, _size(right) * left if isinstance(left, int) else 0
+    )
+    return _limited(operator.mul, left, right, largest)
+
+
+def _power(left: Any, right: Any) -> Any:
+    return _limited(operator.pow, left, right, 0 if abs(right) < 64 and abs(left) < 2**32 else LARGEST + 1)
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | tuple) else 0
+
+
+def _limited(operation: Callable[[Any, Any], Any], left: Any, right: Any, size: int) -> Any:
+    if size > LARGEST:
+        raise SecurityError(f"a value of more than {LARGEST:,} characters")
+    return operation(left, right)
