@@ -25,7 +25,9 @@ from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
+from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
@@ -68,6 +70,14 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         options=tuple(sorted(text.options.items())),
         revision=recipe.model.revision if recipe.model.tokenizer is None else None,
     )
+
+
+def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
+    """What becomes of long threads when they are laid out; None where the store has none."""
+    text = recipe.text
+    if text.truncation == "left" or text.truncation == "window":
+        return Shortening(text.truncation, text.max_length, renderer.opening, text.window_probability)
+    return None
 
 
 def source_spec(source: Source) -> SourceSpec:

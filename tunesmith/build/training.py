@@ -23,7 +23,9 @@ from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
+from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train import checkpoint
 from tunesmith.train.actions import Best, Evaluation, Record, Saving, Stopping
@@ -70,6 +72,7 @@ class Parts:
     model: PreTrainedModel
     policy: Policy
     plan: Plan
+    shortening: Shortening | None
 
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
@@ -128,7 +131,9 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}")
-    return Parts(prepared, evaluated, format, tokenizer, model, policy, parts.build_plan(recipe, prepared.train))
+    plan = parts.build_plan(recipe, prepared.train)
+    shortening = parts.shortening(recipe, Renderer(format, tokenizer))
+    return Parts(prepared, evaluated, format, tokenizer, model, policy, plan, shortening)
 
 
 def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
@@ -150,6 +155,7 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
             keys.micro_batch_tokens,
             parts.derived_seed(recipe.seed, "noise"),
             as_threads=policy.layout == "threads",
+            shortening=made.shortening,
         )
         view.start(total, start, _facts(recipe, made))
         evaluation = _evaluation(recipe, made, metrics, view, trackers)
@@ -198,7 +204,8 @@ def _evaluation(
     store, sources = validation
 
     def scores() -> Mapping[str, Score]:
-        return validation_loss(made.policy, store, sources, recipe.train.micro_batch_tokens)
+        size = recipe.train.micro_batch_tokens
+        return validation_loss(made.policy, store, sources, size, shortening=made.shortening)
 
     def show(step: int, found: Mapping[str, Any]) -> None:
         view.validation(step, found)

@@ -59,6 +59,10 @@ SINGLE_TURN: Orders = {None: ("user",), "user": ("assistant",), "assistant": ()}
 ALTERNATING: Orders = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
 
 
+UNWRITTEN = Message("assistant", "?")
+"""The reply that a prompt asks for: a format knows it by identity, and nothing of what it will be."""
+
+
 class Format(Protocol):
     """A prompt format.
 
@@ -68,11 +72,15 @@ class Format(Protocol):
     """
 
     name: ClassVar[str]
-    controls: ClassVar[tuple[str, ...]]
-    stops: ClassVar[tuple[str, ...]]
     orders: ClassVar[Orders]
     multi_turn: ClassVar[bool]
     continues: ClassVar[bool]
+
+    @property
+    def controls(self) -> tuple[str, ...]: ...
+
+    @property
+    def stops(self) -> tuple[str, ...]: ...
 
     @property
     def opening(self) -> tuple[Piece, ...]:
