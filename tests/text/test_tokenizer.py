@@ -20,7 +20,13 @@ from tunesmith.text.tokenizer import Tokenizer
 
 KINDS = ("byte_level", "prefixed", "unigram", "words")
 CONTROLS = ("### End", "### Instruction:", "### Response:\n")
-MARKS = [*{name for kind in FORMATS.values() for name in kind().controls}, "<|endoftext|>", "<|padding|>", "<s>", "</s>"]
+MARKS = [
+    *{name for kind in FORMATS.values() for name in kind().controls},
+    "<|endoftext|>",
+    "<|padding|>",
+    "<s>",
+    "</s>",
+]
 MARKS += ["<unk>", "<pad>", "<eos>", "[UNK]", "<0x41>", "▁"]
 
 

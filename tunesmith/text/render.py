@@ -218,7 +218,7 @@ class _Run:
 
 
 def _unreadable(message: Message) -> str | None:
-    for text in (message.text, message.context):
+    for text in (message.text, message.context, message.lang or ""):
         if not text.isascii() and _HALF_CHARACTER.search(text):
             return "text with half a character (a lone surrogate)"
     return None
