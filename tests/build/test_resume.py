@@ -125,3 +125,22 @@ def test_a_finished_run_is_left_as_it_is(never_stopped: Callable[[str], tuple[Pa
     root, expected = never_stopped("llama")
     train_recipe(small_recipe(root))
     assert digests(root / "run") == expected
+
+
+WINDOWS = ["text.truncation=window", "text.max_length=110", "objective.weighting=threads"]
+
+
+def test_a_run_with_windows_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are a formula of seed, epoch and example; from a global generator they would not be the same."""
+    write_world(tmp_path)
+    expected = digests(train_recipe(small_recipe(tmp_path, [*WINDOWS, f"run.directory={tmp_path}/one"])).directory)
+    assert _stopped_once(tmp_path, "two") == expected
+    monkeypatch.setattr(steps_module, "window_seed", _other_noise)
+    assert _stopped_once(tmp_path, "three") != expected
+
+
+def _stopped_once(root: Path, name: str) -> dict[str, str]:
+    run = [*WINDOWS, f"run.directory={root}/{name}"]
+    with pytest.raises(StoppedError):
+        train_recipe(small_recipe(root, [*run, "train.stop_after=11"]))
+    return digests(train_recipe(small_recipe(root, run)).directory)

@@ -54,6 +54,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "format options": {"format": "chatml", "options_of_format": True},
     "max_length": {"max_length": 201},
     "truncation": {"truncation": "right"},
+    "truncation window": {"truncation": "window"},
 }
 
 

@@ -131,7 +131,7 @@ def test_an_error_for_long_records_names_each(tokenizer: str, tmp_path: Path) ->
         run(write(tmp_path / "a.jsonl", records), tokenizer, tmp_path / "cache", truncation="error")
 
 
-@pytest.mark.parametrize("truncation", ["drop", "right"])
+@pytest.mark.parametrize("truncation", ["drop", "right", "left", "window"])
 def test_every_record_and_every_token_is_accounted_for(truncation: str, tokenizer: str, tmp_path: Path) -> None:
     records = [{**record, "response": record["response"] * (index % 9)} for index, record in enumerate(RECORDS)]
     path = write(tmp_path / "a.jsonl", records)
@@ -156,7 +156,7 @@ def test_every_record_and_every_token_is_accounted_for(truncation: str, tokenize
     assert tally.trained == prepared.train.targets.sum()
     assert tally.trained + tally.context == prepared.train.tokens.sum()
     assert max(prepared.train.tokens) <= 120
-    if truncation == "right":
+    if truncation != "drop":
         assert tally.cut == sum(max(0, size - 120) for size in sizes)
     else:
         assert tally.rejected["longer than the limit"] == sum(size > 120 for size in sizes) > 0
@@ -167,8 +167,8 @@ def test_a_lost_record_would_be_noticed(tokenizer: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(
         rendering,
         "_fit",
-        lambda settings, tally, tree, tokens: (
-            None if "7 + 7" in tree.messages[0].text else original(settings, tally, tree, tokens)
+        lambda settings, tally, tree, *rest: (
+            None if "7 + 7" in tree.messages[0].text else original(settings, tally, tree, *rest)
         ),
     )
     with pytest.raises(AssertionError):
@@ -233,3 +233,22 @@ def test_real_trees_are_prepared(real_data: Callable[[str], Path], tmp_path: Pat
     prepared = run(path, pythia, tmp_path, reader="oasst", format="oasst", max_length=2048, options={"synthetic": True})
     assert len(prepared.train) == 100
     assert prepared.train.threads.sum() > 300
+
+
+@pytest.mark.parametrize("truncation", ["left", "window"])
+def test_long_records_are_stored_whole_and_measured_as_they_are_laid_out(
+    truncation: str, tokenizer: str, tmp_path: Path
+) -> None:
+    records = [{"instruction": "Go on.", "response": "on and on " * 100}, RECORDS[0]]
+    prepared = run(write(tmp_path / "a.jsonl", records), tokenizer, tmp_path / "cache", truncation=truncation)
+    assert len(prepared.train.tree(0).ids) > prepared.train.tokens[0] == 200
+    assert len(prepared.train.tree(1).ids) == prepared.train.tokens[1] < 200
+    assert prepared.train.targets[0] < len(prepared.train.tree(0).targets())
+
+
+def test_a_prefix_that_fills_the_limit_is_refused(tokenizer: str) -> None:
+    settings = RenderSettings(tokenizer, "oasst", 200, options=(("prefix", "word " * 300),))
+    with pytest.raises(
+        RecipeError, match=r"text\.max_length: 200 tokens leave no room behind the \d+ that stand before"
+    ):
+        load_renderer(settings)

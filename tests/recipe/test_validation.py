@@ -86,7 +86,10 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
             "text.format=doly",
             "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain' or 'tokenizer', got 'doly'",
         ),
-        ("text.format=null", "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain' or 'tokenizer', got null"),
+        (
+            "text.format=null",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain' or 'tokenizer', got null",
+        ),
         ("train.batch_size=true", "train.batch_size: expected a whole number, got true"),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number, got 1.5"),
         ("train.batch_size=0", "train.batch_size: expected more than 0, got 0"),

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tunesmith.errors import DataError
-from tunesmith.text.formats import build_format
 from tunesmith.text.render import Renderer
 from tunesmith.text.token_tree import TokenTree
-from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role, Tree
 from tunesmith.text.truncate import Rejected, truncate
 
 Golden = Callable[[str], dict[str, Any]]
 RealRenderer = Callable[..., Renderer]
 DOLLY_CONTROLS = ("### End", "### Instruction:", "### Response:\n", "<|endoftext|>", "<|padding|>")
-
-
-@pytest.fixture(scope="module")
-def real(real_data: Callable[[str], Path]) -> RealRenderer:
-    loaded: dict[tuple[str, tuple[str, ...]], Tokenizer] = {}
-
-    def build(name: str, tokenizer: str, **options: Any) -> Renderer:
-        chosen = build_format(name, options)
-        key = (tokenizer, chosen.controls)
-        if key not in loaded:
-            loaded[key] = Tokenizer.load(str(real_data(f"tokenizers/{tokenizer}")), chosen.controls)
-        return Renderer(chosen, loaded[key])
-
-    return build
 
 
 def cases(golden: dict[str, Any], *kinds: str) -> list[dict[str, Any]]:
@@ -153,37 +136,6 @@ def test_dolly_replies(golden: Golden, real: RealRenderer) -> None:
 def chat(messages: list[dict[str, str]]) -> list[Message]:
     roles: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
     return [Message(roles[message["role"]], message["content"]) for message in messages]
-
-
-def test_oasst_ids_and_masks(golden: Golden, real: RealRenderer) -> None:
-    renderer = real("oasst", "pythia", train_system=True, context="drop")
-    skipped = ("window_offset", "use_system_prefix", "use_system_tag", "samples_mixing")
-    compared = 0
-    for case in cases(golden("oasst_sft"), "collate"):
-        config, expected = case["settings"], case["expected"]
-        if any(config.get(name) for name in skipped) or not config["label_masking"]:
-            continue
-        for row, feature in enumerate(case["input"]["features"]):
-            entry = feature if isinstance(feature, dict) else {"conversation": [{"text": text} for text in feature]}
-            if "conversation" not in entry:
-                continue
-            turns = [turn["text"] for turn in entry["conversation"]]
-            messages = [Message(("user", "assistant")[index % 2], text) for index, text in enumerate(turns)]  # type: ignore[arg-type]
-            if entry.get("system_message"):
-                messages.insert(0, Message("system", entry["system_message"]))
-            tree = renderer.render(Tree.path(messages))
-            if any(name in text for name in (*renderer.format.controls, "<|endoftext|>") for text in turns):
-                assert case["original_defect"] == "N6"  # quoted role tokens become role tokens there
-                continue
-            size = sum(expected["attention_mask"][row])
-            cut = truncate(tree, config["max_length"], "right")
-            active = np.zeros(size, bool)
-            if isinstance(cut, TokenTree):
-                active[cut.targets() - 1] = True
-            assert tree.ids[: config["max_length"]].tolist() == expected["input_ids"][row][:size], case["id"]
-            assert active.tolist() == expected["label_masks"][row][:size], case["id"]
-            compared += 1
-    assert compared > 40
 
 
 def test_tulu_templates_and_open_instruct(golden: Golden, real: RealRenderer) -> None:

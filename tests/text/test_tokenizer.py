@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer
 
+from tests.text.conversations import NAMES
 from tests.text.small_tokenizers import byte_level, words, write_tokenizer
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.text.formats import FORMATS
@@ -20,7 +21,13 @@ from tunesmith.text.tokenizer import Tokenizer
 
 KINDS = ("byte_level", "prefixed", "unigram", "words")
 CONTROLS = ("### End", "### Instruction:", "### Response:\n")
-MARKS = [*{name for kind in FORMATS.values() for name in kind.controls}, "<|endoftext|>", "<|padding|>", "<s>", "</s>"]
+MARKS = [
+    *{name for format in NAMES for name in FORMATS[format]().controls},
+    "<|endoftext|>",
+    "<|padding|>",
+    "<s>",
+    "</s>",
+]
 MARKS += ["<unk>", "<pad>", "<eos>", "[UNK]", "<0x41>", "▁"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,7 +100,7 @@ def _tensor(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> to
     return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))
 
 
-def micro_batches(examples: Sequence[Example], weighting: Weighting, tokens: int) -> Iterator[Batch]:
+def micro_batches(examples: Iterable[Example], weighting: Weighting, tokens: int) -> Iterator[Batch]:
     """Cut a step's examples, in order, into batches of at most ``tokens`` tokens; a longer example stands alone."""
     waiting: list[Example] = []
     filled = 0

@@ -63,7 +63,7 @@ def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True)
         else:
             run.checks += stored_checks(prepared.train, None)
             run.checks.append(Check(ATTENTION, "skip", "the model was not looked at"))
-        _batches(run, prepared, policy)
+        _batches(run, renderer, prepared, policy)
     except TunesmithError as error:
         run.error = error
         run.checks.append(_stopped(error))
@@ -84,7 +84,7 @@ def _renderer(run: _Run) -> Renderer:
     parts.check_model(run.recipe.model)
     format = parts.prompt_format(run.recipe)
     tokenizer = parts.load_tokenizer(run.recipe, format)
-    renderer = Renderer(format, tokenizer)
+    renderer = Renderer(format, tokenizer, run.recipe.text.targets)
     stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
     summary = f"{tokenizer.size:,} tokens; {format.name} stops at {stops}"
     run.checks.append(Check("prompt format and tokenizer fit", "pass", summary))
@@ -154,6 +154,8 @@ def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Policy | None:
     return policy
 
 
-def _batches(run: _Run, prepared: Prepared, policy: Policy | None) -> None:
-    steps = parts.build_steps(run.recipe, prepared.train, as_threads=policy is not None and policy.layout == "threads")
+def _batches(run: _Run, renderer: Renderer, prepared: Prepared, policy: Policy | None) -> None:
+    steps = parts.build_steps(
+        run.recipe, prepared.train, renderer, as_threads=policy is not None and policy.layout == "threads"
+    )
     run.checks.append(batch_check(steps))

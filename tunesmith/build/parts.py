@@ -25,7 +25,9 @@ from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
+from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
+from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.muon import Muon
@@ -86,6 +88,14 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         revision=tokenizer_revision(recipe),
         targets=text.targets,
     )
+
+
+def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
+    """What becomes of long threads when they are laid out; None where the store has none."""
+    text = recipe.text
+    if text.truncation == "left" or text.truncation == "window":
+        return Shortening(text.truncation, text.max_length, renderer.opening, text.window_probability)
+    return None
 
 
 def source_spec(source: Source) -> SourceSpec:
@@ -177,7 +187,7 @@ def build_plan(recipe: Recipe, store: Store) -> Plan:
     return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=derived_seed(recipe.seed, "order"))
 
 
-def build_steps(recipe: Recipe, store: Store, *, as_threads: bool) -> DemonstrationSteps:
+def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool) -> DemonstrationSteps:
     """The steps of the whole run. as_threads: for a model that cannot read trees."""
     return DemonstrationSteps(
         build_plan(recipe, store),
@@ -186,6 +196,7 @@ def build_steps(recipe: Recipe, store: Store, *, as_threads: bool) -> Demonstrat
         recipe.train.micro_batch_tokens,
         derived_seed(recipe.seed, "noise"),
         as_threads=as_threads,
+        shortening=shortening(recipe, renderer),
     )
 
 

@@ -127,6 +127,7 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
         view.note(line)
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
+    renderer = Renderer(format, tokenizer, recipe.text.targets)
     model, (before, after) = parts.build_model(recipe, tokenizer)
     parts.check_positions(recipe, model)
     policy, verdict = parts.build_policy(recipe, model, tokenizer)
@@ -134,8 +135,8 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}")
-    steps = parts.build_steps(recipe, prepared.train, as_threads=policy.layout == "threads")
-    checks, proof = proof_of_run(recipe, Renderer(format, tokenizer), steps, after)
+    steps = parts.build_steps(recipe, prepared.train, renderer, as_threads=policy.layout == "threads")
+    checks, proof = proof_of_run(recipe, renderer, steps, after)
     refuse_failures(checks)
     view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
     return Parts(prepared, evaluated, format, tokenizer, model, policy, steps)
@@ -201,7 +202,8 @@ def _evaluation(
     store, sources = validation
 
     def scores() -> Mapping[str, Score]:
-        return validation_loss(made.policy, store, sources, recipe.train.micro_batch_tokens)
+        size = recipe.train.micro_batch_tokens
+        return validation_loss(made.policy, store, sources, size, shortening=made.steps.shortening)
 
     def show(step: int, found: Mapping[str, Any]) -> None:
         view.validation(step, found)

@@ -19,8 +19,9 @@ from tunesmith.data.reading import Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Chunk, count_targets, pack
-from tunesmith.errors import DataError, InternalError
+from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats import build_format
+from tunesmith.text.long_threads import Shortening, extent
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets
 from tunesmith.text.token_tree import TokenTree
@@ -97,7 +98,11 @@ def load_renderer(settings: RenderSettings) -> Renderer:
     """The renderer of these settings, read from disk. Raises RecipeError, MissingInputError, DataError."""
     format = build_format(settings.format, dict(settings.options))
     tokenizer = Tokenizer.load(settings.tokenizer, format.controls, settings.revision)
-    return Renderer(format, tokenizer, settings.targets)
+    renderer = Renderer(format, tokenizer, settings.targets)
+    if renderer.opening >= settings.max_length:
+        what = f"{settings.max_length} tokens leave no room behind the {renderer.opening} that stand before every text"
+        raise RecipeError(what, where="text.max_length", advice="raise it, or shorten the prefix in text.options")
+    return renderer
 
 
 @lru_cache(maxsize=1)
@@ -134,14 +139,17 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Re
         read += [(row, tree)] if tree is not None else []
     rendered = renderer.render_many([tree for _, tree in read])
     kept: list[tuple[TokenTree, int, bytes]] = []
+    sizes: list[tuple[int, int]] = []
     for (row, tree), tokens in zip(read, rendered, strict=True):
         try:
-            fitted = _fit(work.render, tallies[row.source], tree, tokens)
+            fitted = _fit(work.render, tallies[row.source], tree, tokens, renderer.opening)
         except DataError as error:
             faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
             continue
-        kept += [(fitted, row.source, content_key(tree))] if fitted is not None else []
-    chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept])
+        if fitted is not None:
+            kept.append((fitted[0], row.source, content_key(tree)))
+            sizes.append(fitted[1])
+    chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept], sizes)
     return Rendered(chunk, tallies, tuple(faults))
 
 
@@ -158,21 +166,33 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     return replace(outcome, place=row.place, source=work.readers[row.source].source)
 
 
-def _fit(settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError) -> TokenTree | None:
-    """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
+def _fit(
+    settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError, opening: int
+) -> tuple[TokenTree, tuple[int, int]] | None:
+    """The token tree within the length limit with (tokens, targets) that are laid out for it, or None if nothing to
+    train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
     tally.tokens += len(rendered.ids)
-    fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place)
+    fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place, opening)
     if isinstance(fitted, Unusable):
         tally.rejected[REASONS[fitted.reason]] += 1
         tally.cut += len(rendered.ids)
         return None
-    targets = count_targets(fitted)
+    size = _size(settings, fitted, opening)
     tally.used += 1
-    tally.trained, tally.context = tally.trained + targets, tally.context + len(fitted.ids) - targets
+    tally.trained += size[1]
+    tally.context += len(rendered.ids) - fitted.cut - size[1]
     tally.cut += fitted.cut
-    return fitted
+    return fitted, size
+
+
+def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:
+    """Tokens and targets that are laid out for a tree that was truncated."""
+    if settings.truncation == "left" or settings.truncation == "window":
+        found = extent(tree, Shortening(settings.truncation, settings.max_length, opening))
+        return found.tokens, found.targets
+    return len(tree.ids), count_targets(tree)
 
 
 def render_all(

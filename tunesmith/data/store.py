@@ -26,7 +26,7 @@ HASH_LIMIT = 64 * 2**20  # a store up to this size is hashed whenever it is open
 
 Array = npt.NDArray[Any]
 
-TREE_COLUMNS = ("ids", "segments", "spans", "threads", "cut", "targets", "source")
+TREE_COLUMNS = ("ids", "segments", "spans", "threads", "cut", "tokens", "targets", "source")
 LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
     "ids": ("<i4", 1),
     "segments": ("<i4", 3),
@@ -47,11 +47,20 @@ class Chunk:
         return len(self.arrays["keys"])
 
 
-def pack(trees: Sequence[TokenTree], sources: Sequence[int], keys: Sequence[bytes]) -> Chunk:
-    """Token trees, the number of the source of each, and its content key, as one chunk."""
+def pack(
+    trees: Sequence[TokenTree],
+    sources: Sequence[int],
+    keys: Sequence[bytes],
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> Chunk:
+    """Token trees, the number of the source of each, and its content key, as one chunk.
+
+    sizes: tokens and targets that are laid out for each, where that is not simply all of them.
+    """
+    sizes = sizes if sizes is not None else [(len(tree.ids), count_targets(tree)) for tree in trees]
     rows = [
-        (len(tree.ids), len(tree.segments), len(tree.spans), tree.threads, tree.cut, count_targets(tree), source)
-        for tree, source in zip(trees, sources, strict=True)
+        (len(tree.ids), len(tree.segments), len(tree.spans), tree.threads, tree.cut, *size, source)
+        for tree, source, size in zip(trees, sources, sizes, strict=True)
     ]
     parts: dict[str, list[Array]] = {
         "ids": [tree.ids for tree in trees],
@@ -157,8 +166,9 @@ class Store:
     """Token trees, mapped into memory; nothing is read before it is asked for, and nothing can be written.
 
     rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
-    tree its tokens, its target tokens (each counted once), its root-to-leaf threads, and the index of its source in
-    ``sources``. keys: uint8 [n, 16].
+    tree the tokens that are laid out for it, its target tokens (each counted once), its root-to-leaf threads, and the
+    index of its source in ``sources``. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
+    ``tokens`` says. keys: uint8 [n, 16].
     """
 
     def __init__(self, arrays: Mapping[str, Array], sources: Sequence[str], rows: npt.NDArray[np.int64]) -> None:
@@ -168,7 +178,7 @@ class Store:
         self._starts = self._ends - table[:, :3]
         chosen = table[rows]
         column = {name: chosen[:, index] for index, name in enumerate(TREE_COLUMNS)}
-        self.tokens, self.targets, self.threads = column["ids"], column["targets"], column["threads"]
+        self.tokens, self.targets, self.threads = column["tokens"], column["targets"], column["threads"]
         self.source, self.cut = column["source"], column["cut"]
         self.keys: npt.NDArray[np.uint8] = np.asarray(arrays["keys"])[rows]
 

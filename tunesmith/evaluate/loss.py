@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from tunesmith.batch.assemble import Example, micro_batches
 from tunesmith.batch.threads import linear_threads
 from tunesmith.data.store import Store
 from tunesmith.model.policy import Policy
+from tunesmith.text.long_threads import Shortening, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +35,19 @@ def validation_loss(
     sources: Sequence[str],
     tokens: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    shortening: Shortening | None = None,
 ) -> dict[str, Score]:
     """Score of every source by name, and of all under "all"; every message counts once.
 
-    tokens: largest micro-batch. progress: called with (examples done, examples in all).
+    tokens: largest micro-batch. progress: called with (examples done, examples in all). shortening: what
+    becomes of long threads that the store has whole; the same part of them at every evaluation.
     """
     policy.evaluate()
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in sources}
     done = 0
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
-        for batch in micro_batches(_examples(policy, store, numbers), "messages", tokens):
+        for batch in micro_batches(_examples(policy, store, numbers, shortening), "messages", tokens):
             found = policy.log_probabilities(batch.to(policy.device))
             sums[name] += torch.stack(
                 [
@@ -60,12 +63,16 @@ def validation_loss(
     return scores
 
 
-def _examples(policy: Policy, store: Store, numbers: Sequence[int]) -> list[Example]:
-    if policy.layout == "tree":
-        return [Example(number, store.tree(number)) for number in numbers]
-    return [
-        Example(number, thread.tree) for number in numbers for thread in linear_threads(store.tree(number), once=True)
-    ]
+def _examples(policy: Policy, store: Store, numbers: Sequence[int], shortening: Shortening | None) -> Iterator[Example]:
+    for number in numbers:
+        trees = [store.tree(number)]
+        if shortening is not None:
+            trees = shorten(trees[0], shortening, once=True)
+        for tree in trees:
+            if policy.layout == "tree":
+                yield Example(number, tree)
+            else:
+                yield from (Example(number, thread.tree) for thread in linear_threads(tree, once=True))
 
 
 def _score(sums: torch.Tensor) -> Score:

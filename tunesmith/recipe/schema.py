@@ -91,8 +91,13 @@ class Text(Section):
         "(language modelling), or the messages that the data mark",
     )
     max_length: Annotated[int, Field(gt=1)] = Field(description="longest thread in tokens")
-    truncation: Literal["drop", "right", "error"] = Field(
-        default="drop", description="a longer thread is dropped, cut on the right (and counted), or an error"
+    truncation: Literal["drop", "right", "left", "window", "error"] = Field(
+        default="drop",
+        description="a longer thread is dropped, keeps its beginning (right), its end (left), a random stretch in "
+        "training and its beginning in evaluation (window), or is an error; what is cut is counted",
+    )
+    window_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.8, description="truncation window: how often a random stretch is taken instead of the beginning"
     )
 
 

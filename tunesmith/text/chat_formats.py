@@ -9,8 +9,6 @@ from typing import ClassVar, Literal
 from tunesmith.text.pieces import (
     ALTERNATING,
     TEMPLATE_FOOT,
-    TEMPLATE_TEXT,
-    TEMPLATE_TEXT_WITHOUT_CONTEXT,
     Control,
     Orders,
     Parsed,
@@ -27,66 +25,6 @@ from tunesmith.text.pieces import (
 )
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message
-
-_OASST_ROLES = {"system": "<|system|>", "user": "<|prompter|>", "assistant": "<|assistant|>"}
-
-
-@dataclass(frozen=True, slots=True)
-class Oasst:
-    """The v2.5 format of Open-Assistant: role token, text, eos, and nothing between the turns.
-
-    foretell_next_role: after a reply and its eos the model also learns to write ``<|prompter|>``, as the original did.
-    train_system: a system message at the beginning is a target too; the original did so by accident of its mask.
-    context: what becomes of a passage that a turn refers to: ``keep`` puts it after the text, behind an empty line;
-    ``drop`` is what the original did.
-    Source: LAION-AI/Open-Assistant, ``custom_datasets/formatting.py`` and ``dialogue_collator.py``.
-    """
-
-    foretell_next_role: bool = True
-    train_system: bool = False
-    context: Literal["keep", "drop"] = "keep"
-
-    name: ClassVar[str] = "oasst"
-    controls: ClassVar[tuple[str, ...]] = (
-        "<|prompter|>",
-        "<|assistant|>",
-        "<|system|>",
-        "<|prefix_begin|>",
-        "<|prefix_end|>",
-    )
-    stops: ClassVar[tuple[str, ...]] = ("eos", "<|prompter|>")
-    orders: ClassVar[Orders] = ALTERNATING
-    multi_turn: ClassVar[bool] = True
-    continues: ClassVar[bool] = False
-
-    @property
-    def opening(self) -> tuple[Piece, ...]:
-        return ()
-
-    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
-        return order_objection(self.orders, message, before)
-
-    def split(self, message: Message, before: Sequence[Message]) -> Split:
-        role = Control(_OASST_ROLES[message.role])
-        said = (Text(with_context(message, self.context)), Control("eos"))
-        if message.role == "assistant" or (message.role == "system" and self.train_system):
-            return Split((role,), said)
-        if message.role == "user" and before:
-            foretold = self.train_system if before[-1].role == "system" else self.foretell_next_role
-            return Split((role, *said), foretold=int(foretold))
-        return Split((role, *said))
-
-    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
-        return read_reply(ids, tokenizer, self.stops, self.continues)
-
-    def chat_template(self) -> str:
-        return (
-            f"{template_head(self.orders, self.name)}"
-            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
-            f"{{{{ {_OASST_ROLES}[message['role']] + text + eos_token }}}}"
-            f"{TEMPLATE_FOOT}"
-            "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import fields
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from tunesmith.errors import RecipeError
-from tunesmith.text.chat_formats import Chatml, Oasst, Tulu
+from tunesmith.text.chat_formats import Chatml, Tulu
 from tunesmith.text.family_formats import Llama2, Vicuna, Zephyr
 from tunesmith.text.instruction_formats import Alpaca, Dolly, Plain
+from tunesmith.text.oasst_format import Oasst
 from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split, Text
 from tunesmith.text.template_format import TokenizerTemplate
 
@@ -40,6 +41,20 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"known: {', '.join(known)}" if known else "leave it out"
 
 
+def _expected(kind: Any, value: Any) -> str | None:
+    """What an option of this type has to be, if ``value`` is not; numbers with a point are shares."""
+    if kind is str:
+        return None if isinstance(value, str) else "text"
+    if kind is int:
+        return None if type(value) is int and value >= 0 else "a whole number, 0 or more"
+    if kind is float:
+        return None if type(value) in (int, float) and 0 <= value <= 1 else "a number from 0 to 1"
+    allowed = get_args(kind) if get_origin(kind) is Literal else (False, True)
+    if any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
+        return None
+    return " or ".join("true" if x is True else "false" if x is False else repr(x) for x in allowed)
+
+
 def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
     """A format from its name and options. Raises RecipeError for an unknown name, option or value."""
     if name not in FORMATS:
@@ -50,13 +65,9 @@ def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
         if option not in types:
             advice = _nearest(option, list(types))
             raise RecipeError(f"prompt format {name!r} has no option {option!r}", advice=advice)
-        if types[option] is str:
-            if not isinstance(value, str):
-                raise RecipeError(f"option {option!r} of prompt format {name!r} must be text", advice="leave it out")
-            continue
-        allowed = get_args(types[option]) if get_origin(types[option]) is Literal else (False, True)
-        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
-            advice = "use " + " or ".join("true" if x is True else "false" if x is False else repr(x) for x in allowed)
+        expected = _expected(types[option], value)
+        if expected:
+            advice = f"use {expected}"
             raise RecipeError(f"option {option!r} of prompt format {name!r} cannot be {value!r}", advice=advice)
     if kind is TokenizerTemplate and "template" not in (options or {}):
         what = f"prompt format {name!r} is the chat template of a tokenizer, but no tokenizer was asked for it"

@@ -59,6 +59,10 @@ SINGLE_TURN: Orders = {None: ("user",), "user": ("assistant",), "assistant": ()}
 ALTERNATING: Orders = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
 
 
+UNWRITTEN = Message("assistant", "?")
+"""The reply that a prompt asks for: a format knows it by identity, and nothing of what it will be."""
+
+
 class Format(Protocol):
     """A prompt format.
 
@@ -68,10 +72,6 @@ class Format(Protocol):
     """
 
     name: ClassVar[str]
-    controls: ClassVar[tuple[str, ...]]
-
-    @property
-    def stops(self) -> tuple[str, ...]: ...
 
     @property
     def orders(self) -> Orders: ...
@@ -81,6 +81,12 @@ class Format(Protocol):
 
     @property
     def continues(self) -> bool: ...
+
+    @property
+    def controls(self) -> tuple[str, ...]: ...
+
+    @property
+    def stops(self) -> tuple[str, ...]: ...
 
     @property
     def opening(self) -> tuple[Piece, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tunesmith.text.pieces import Control, Piece
 from tunesmith.text.render import Renderer
+from tunesmith.text.targets import chosen_messages
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
@@ -51,11 +52,12 @@ def prove_tree(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[Fault]
     if len(ends) != len(paths):
         found["reply"] = f"{len(paths)} threads of messages became {len(ends)} threads of tokens"
         ends, paths = [], []
-    marks = _marks(tokens)
+    marks, chosen = _marks(tokens), chosen_messages(tree, renderer.targets)
     for end, path in zip(ends, paths, strict=True):
         messages = [tree.messages[index] for index in path]
         indices = tokens.thread(end)
-        thread = _Thread(renderer, messages, tokens.ids[indices].tolist(), marks[indices].tolist())
+        ours = [chosen[index] for index in path]
+        thread = _Thread(renderer, messages, ours, tokens.ids[indices].tolist(), marks[indices].tolist())
         for name, what in thread.faults():
             found.setdefault(name, what)
         _sources(tokens, indices, found)
@@ -82,10 +84,11 @@ def _sources(
 
 @dataclass(frozen=True, slots=True)
 class _Thread:
-    """One root-to-leaf thread: its messages, its token ids, and which of these are targets."""
+    """One root-to-leaf thread: its messages, which of them are trained, its token ids, and which of these are targets."""
 
     renderer: Renderer
     messages: Sequence[Message]
+    chosen: Sequence[bool]
     ids: list[int]
     trained: list[bool]
 
@@ -94,8 +97,10 @@ class _Thread:
         yield from self._controls()
         explained = [False] * len(self.ids)
         for number, message in enumerate(self.messages):
-            if message.role == "assistant" and message.trained is not False:
+            if message.role == "assistant" and self.chosen[number]:
                 yield from self._turn(number, explained)
+        if self.renderer.targets == "all":
+            return
         for index, (trained, known) in enumerate(zip(self.trained, explained, strict=True)):
             if trained and not known and not self._foretold(index):
                 yield "context", f"{self._show(index)} is trained, but the model is given it"

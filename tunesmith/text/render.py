@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunesmith.errors import DataError
-from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split
+from tunesmith.text.pieces import UNWRITTEN, Control, Format, Parsed, Piece, Split
 from tunesmith.text.segments import MessageTokens, assemble_tree
 from tunesmith.text.stream import StreamDecoder
 from tunesmith.text.targets import Targets, chosen_messages
@@ -62,8 +62,9 @@ class Renderer:
     cut, and both parts are encoded by themselves; so a generation prompt is a prefix of the training tokens, and the
     threads of a tree have the ids that they have alone.
 
-    targets: which messages are trained on; see ``chosen_messages``. stop_ids: tokens that end a reply.
-    Raises DataError if the tokenizer lacks a token of the format.
+    targets: which messages are trained on; see ``chosen_messages``. stop_ids: tokens that end a reply. opening: how many
+    tokens stand before the first message (begin token, prefix), up to the last control token among them; truncation leaves
+    them in front. Raises DataError if the tokenizer lacks a token of the format.
     """
 
     def __init__(self, format: Format, tokenizer: Tokenizer, targets: Targets = "assistant") -> None:
@@ -79,6 +80,7 @@ class Renderer:
                     self._control(piece)
                 else:
                     self._refuse_controls_in(piece.text)
+        self.opening = self._opening()
 
     def render(self, tree: Tree) -> TokenTree:
         """The tokens of one tree. Raises DataError."""
@@ -111,7 +113,7 @@ class Renderer:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError."""
-        tree = Tree.path([*messages, Message("assistant", "?")], place="prompt")
+        tree = Tree.path([*messages, UNWRITTEN], place="prompt")
         runs = _Runs(self.tokenizer.continues_alike)
         plan = self._plan(tree, runs)
         if isinstance(plan, DataError):
@@ -126,6 +128,14 @@ class Renderer:
     def stream(self) -> StreamDecoder:
         """A decoder for a reply that arrives token by token."""
         return StreamDecoder(self.tokenizer, continuing=self.format.continues)
+
+    def _opening(self) -> int:
+        pieces = list(self.format.opening)
+        while pieces and not isinstance(pieces[-1], Control):
+            pieces.pop()
+        runs, units = _Runs(self.tokenizer.continues_alike), list[int]()
+        self._add(pieces, _Run(runs, "", False), units)
+        return len(_join(units, runs.encode(self.tokenizer)))
 
     def _refuse_controls_in(self, text: str) -> None:
         """A mark that the format writes as text must not be a control token of this vocabulary.
@@ -215,7 +225,7 @@ class _Run:
 
 
 def _unreadable(message: Message) -> str | None:
-    for text in (message.text, message.context):
+    for text in (message.text, message.context, message.lang or ""):
         if not text.isascii() and _HALF_CHARACTER.search(text):
             return "text with half a character (a lone surrogate)"
     return None

@@ -11,6 +11,7 @@ from tunesmith.batch.layout import Batch
 from tunesmith.batch.threads import linear_threads
 from tunesmith.data.plan import Plan
 from tunesmith.data.store import Store
+from tunesmith.text.long_threads import Shortening, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,18 @@ def noise_seed(seed: int, epoch: int, example: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def window_seed(seed: int, epoch: int, example: int) -> int:
+    """The seed of the windows into an example's long threads, a formula like ``noise_seed``."""
+    digest = hashlib.blake2b(f"{seed}/window/{epoch}/{example}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 @dataclass(frozen=True, slots=True)
 class DemonstrationSteps:
     """``steps[s]`` for every s in range(len(steps)), in any order, without state.
 
     as_threads: cut trees into threads, for a policy that cannot read the tree layout.
-    tokens: largest micro-batch. rank, processes: which share of each step this process takes.
+    tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole. rank, processes: which share of each step this process takes.
     """
 
     plan: Plan
@@ -43,6 +50,7 @@ class DemonstrationSteps:
     tokens: int
     seed: int
     as_threads: bool = False
+    shortening: Shortening | None = None
     rank: int = 0
     processes: int = 1
 
@@ -61,10 +69,12 @@ class DemonstrationSteps:
         return [example for n in mine for example in self._examples(planned.epoch, n)]
 
     def _examples(self, epoch: int, number: int) -> Iterator[Example]:
-        tree = self.store.tree(number)
-        seed = noise_seed(self.seed, epoch, number)
-        if self.as_threads:
-            once = self.weighting == "messages"
-            yield from (Example(number, thread.tree, seed) for thread in linear_threads(tree, once=once))
-        else:
-            yield Example(number, tree, seed)
+        trees = [self.store.tree(number)]
+        seed, once = noise_seed(self.seed, epoch, number), self.weighting == "messages"
+        if self.shortening is not None:
+            trees = shorten(trees[0], self.shortening, window_seed(self.seed, epoch, number), once=once)
+        for tree in trees:
+            if self.as_threads:
+                yield from (Example(number, thread.tree, seed) for thread in linear_threads(tree, once=once))
+            else:
+                yield Example(number, tree, seed)
