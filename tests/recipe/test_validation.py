@@ -107,7 +107,7 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("data.sources={}", "data.sources: expected a list, got a mapping"),
         (
             "data.sources.0.reader=x",
-            "data.sources.0.reader: expected 'dolly', 'messages', 'oasst' or 'alpaca', got 'x'",
+            "data.sources.0.reader: expected 'dolly', 'alpaca', 'prompt-completion', 'text', 'messages'",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
         ("train.optimizer.betas=[0.9]", "train.optimizer.betas: expected at least 2 values, got a list of 1"),
