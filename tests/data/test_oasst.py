@@ -163,7 +163,9 @@ def test_a_malformed_tree_is_refused_with_the_id(change: Callable[[dict[str, Any
 
 
 def test_a_single_message_says_where_it_belongs() -> None:
-    with pytest.raises(DataError, match="'prompt' is missing, not a message; single messages are read by oasst-messages"):
+    with pytest.raises(
+        DataError, match="'prompt' is missing, not a message; single messages are read by oasst-messages"
+    ):
         read({"message_id": "q", "text": "Hi", "role": "prompter"})
 
 

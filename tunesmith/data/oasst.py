@@ -38,8 +38,8 @@ class Node(NamedTuple):
     place: str | None = None
 
 
-def pruned(settings: Settings, state: Any, nodes: Sequence[Node]) -> Outcome:
-    """The tree of what is kept of all messages, which are in depth-first order. state: ``tree_state``.
+def pruned(settings: Settings, holder: Mapping[str, Any], nodes: Sequence[Node]) -> Outcome:
+    """The tree of what is kept of all messages, which are in depth-first order. holder: the object with ``tree_state``.
 
     Options: ``states`` of trees that are read (null: any); ``reviewed``: the root must have passed its review; ``lang``
     of the root (null: any); ``synthetic``: keep messages written by a model; ``top_k``: only replies of a rank below it
@@ -49,9 +49,10 @@ def pruned(settings: Settings, state: Any, nodes: Sequence[Node]) -> Outcome:
     ``keep`` threads, for demonstrations: a question that nobody answered is dropped; the tree has exactly the messages of
     the threads that are left, shared ones once, replies in the order of the file. rankings, for preferences: questions
     with two or more ranked replies, these replies (the best first, whatever ``top_k`` says of them) and what leads there.
-    prompts, for methods that write their own answers: all questions and what leads there, also those without an answer.
+    prompts, for methods that write their own answers: all questions and what leads there, also those without an answer,
+    whatever ``top_k`` says.
     """
-    if reason := _refusal(settings, state, nodes[0].content):
+    if reason := _refusal(settings, holder, nodes[0]):
         return Rejected(reason)
     reasons = _dropped(settings, nodes)
     ranks = [_rank(nodes, index) if not reason else None for index, reason in enumerate(reasons)]
@@ -71,11 +72,16 @@ def pruned(settings: Settings, state: Any, nodes: Sequence[Node]) -> Outcome:
     return Pruned(tree, dropped) if dropped else tree
 
 
-def _refusal(settings: Settings, state: Any, root: Mapping[str, Any]) -> str | None:
-    """Why the whole tree is turned away, or nothing."""
-    options = settings.options
-    if options["states"] is not None and state not in options["states"]:
-        return f"tree_state {state}" if isinstance(state, str) else "no tree_state"
+def _refusal(settings: Settings, holder: Mapping[str, Any], first: Node) -> str | None:
+    """Why the whole tree is turned away, or nothing. Raises DataError if the data know no states."""
+    options, root, column = settings.options, first.content, settings.columns["tree_state"]
+    if options["states"] is not None:
+        state = holder.get(column)
+        if column not in holder:
+            advice = "set options.states to null (and options.reviewed to false if review_result is missing, too)"
+            raise DataError(f"field {column!r} is missing", where=first.place, advice=advice)
+        if state not in options["states"]:
+            return f"tree_state {state}" if isinstance(state, str) else "no tree_state"
     if options["reviewed"] and not root.get("review_result"):
         return "root did not pass its review"
     if options["lang"] is not None and root.get("lang") not in options["lang"]:
@@ -106,7 +112,7 @@ def _deleted(settings: Settings, content: Mapping[str, Any]) -> str:
 def _late(settings: Settings, nodes: Sequence[Node], index: int) -> str:
     """Why an assistant reply is not among the best, or nothing."""
     top_k = settings.options["top_k"]
-    if top_k is None or nodes[index].content.get("role") != "assistant":
+    if top_k is None or settings.options["keep"] == "prompts" or nodes[index].content.get("role") != "assistant":
         return ""
     rank = _rank(nodes, index)
     return f"not among the best {top_k}" if (rank >= top_k if rank is not None else nodes[index].siblings > 1) else ""

@@ -21,8 +21,7 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     column = settings.columns["prompt"]
     if column not in row and "thread" in row:
         nodes = _thread(row["thread"])
-        state = row.get("tree_state", nodes[0].content.get("tree_state"))
-        return pruned(settings, state, nodes)
+        return pruned(settings, row if settings.columns["tree_state"] in row else nodes[0].content, nodes)
     root = row if column not in row and "replies" in row else row.get(column)
     if not isinstance(root, dict):
         if "message_id" in row:
@@ -31,7 +30,7 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> Outcome:
             advice = f"the row has {', '.join(sorted(map(str, row))[:12]) or 'no fields'}; see fields of reader oasst"
         found = kind(root) if column in row else "missing"
         raise DataError(f"field {column!r} is {found}, not a message", advice=advice)
-    return pruned(settings, row.get(settings.columns["tree_state"]), _nested(root))
+    return pruned(settings, row, _nested(root))
 
 
 def oasst_messages(settings: Settings, group: Group) -> Outcome:
@@ -40,7 +39,7 @@ def oasst_messages(settings: Settings, group: Group) -> Outcome:
     Replies keep the order of their rows. Options as for ``oasst``. Raises DataError at the row of the message at fault.
     """
     nodes = _assembled(group)
-    return pruned(settings, nodes[0].content.get(settings.columns["tree_state"]), nodes)
+    return pruned(settings, nodes[0].content, nodes)
 
 
 def _nested(root: Mapping[str, Any]) -> list[Node]:
