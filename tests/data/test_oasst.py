@@ -152,6 +152,10 @@ BAD_TREES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda value: first(value).update(labels={"x": {}}),
         "label 'x' of message 'a' has no number",
     ),
+    "a label beyond all numbers": (
+        lambda value: first(value).update(labels={"x": {"value": 10**400}}),
+        "label 'x' of message 'a' has no number",
+    ),
     "a label in words": (lambda value: first(value).update(labels={"x": {"value": "1"}}), "label 'x' of message 'a'"),
 }
 

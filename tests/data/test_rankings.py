@@ -76,7 +76,8 @@ def test_a_pair_is_the_best_and_a_worse_one_drawn_by_the_seed(form: str) -> None
         assert (best.text, best.rank, worse.rank) == ("best", 0, 1)
         drawn.add(worse.text)
     assert drawn == {"middle", "also middle", "worst"}
-    others = {read(form, row(form, prompt=f"Q{n}"), replies="pair").tree.messages[-1].text for n in range(40)}  # type: ignore[union-attr]
+    outcomes = [read(form, row(form, prompt=f"Q{number}"), replies="pair") for number in range(40)]
+    others = {tree_of(outcome).messages[-1].text for outcome in outcomes}
     assert others == drawn, "every record draws for itself"
 
 

@@ -13,6 +13,7 @@ from tunesmith.text.tree import Message, Role, Tree
 
 ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
 SHOWN = 6  # ids of a path in a message
+HIGHEST = 1e6  # of a label; they lie between 0 and 1, but nothing here depends on it
 
 OASST_OPTIONS: dict[str, Option] = {
     "lang": texts(None),
@@ -220,7 +221,7 @@ def _labels(nodes: Sequence[Node], index: int, name: str) -> Iterator[tuple[str,
         value = entry.get("value", "none") if isinstance(entry, dict) else "none"
         if entry is None or value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HIGHEST:
             advice = 'labels are {"quality": {"value": 0.5, "count": 3}}'
             raise fault(nodes, index, f"label {item!r} of {name} has no number as its value", advice)
         yield item, float(value)
