@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tunesmith.data.readers import READERS, open_reader
-from tunesmith.data.reading import Pruned, Rejected
-from tunesmith.data.sources import SourceSpec, rows
+from tunesmith.data.readers import open_reader
+from tunesmith.data.reading import Rejected
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.tree import Message, Tree
 
@@ -186,7 +182,7 @@ def test_a_bad_conversation_is_refused(row: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("reader", "fields", "options", "says"),
     [
-        ("dollly", {}, {}, "there is no reader 'dollly'; known are dolly, alpaca, messages, oasst"),
+        ("dollly", {}, {}, "there is no reader 'dollly'; known are dolly, alpaca, prompt-completion, text, messages"),
         ("dolly", {"prompt": "a"}, {}, "reader dolly has no fields.prompt; it has instruction, context, response"),
         ("dolly", {}, {"lang": "en"}, "reader dolly has no options.lang"),
         ("dolly", {}, {"empty": "keep"}, "options.empty of reader dolly is 'keep'; it must be error or drop"),
@@ -203,62 +199,6 @@ def test_wrong_settings_are_faults_of_the_recipe(
     with pytest.raises(RecipeError, match=says) as caught:
         open_reader(reader, fields, options, where="data source x")
     assert caught.value.where == "data source x"
-
-
-any_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-KEYS = (
-    *(
-        "instruction",
-        "context",
-        "response",
-        "input",
-        "output",
-        "messages",
-        "role",
-        "content",
-        "weight",
-        "prompt",
-        "name",
-    ),
-    *("text", "replies", "rank", "labels", "lang", "message_id", "parent_id", "tree_state", "review_result", "deleted"),
-)
-likely = st.recursive(
-    any_json | st.sampled_from(["user", "assistant", "prompter", "ready_for_export", "a", 0, 1, True]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=8),
-    max_leaves=20,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from(KEYS), likely, max_size=10))
-def test_any_row_is_a_tree_or_rejected_or_an_error(row: dict[str, Any]) -> None:
-    for name in READERS:
-        lenient = {"oasst": {"states": None, "reviewed": False, "synthetic": True}}.get(name, {})
-        try:
-            outcome = read(name, row, None, **lenient)
-        except DataError:
-            continue
-        assert isinstance(outcome, Tree | Pruned | Rejected)
-        if isinstance(outcome, Tree):
-            assert any(message.role == "assistant" for message in outcome.messages)
-            assert all(message.text.strip() for message in outcome.messages)
-
-
-def test_real_rows_of_every_form_are_read(real_data: Callable[[str], Path]) -> None:
-    counts = {}
-    for name, reader, options in (
-        ("dolly/dolly-6000.jsonl", "dolly", {}),
-        ("alpaca/alpaca-2000.json", "alpaca", {"empty": "drop"}),
-    ):
-        outcomes = [
-            read(reader, row.value, None, **options) for row in rows(SourceSpec("x", str(real_data(name)), reader))
-        ]
-        counts[reader] = sum(isinstance(outcome, Tree) for outcome in outcomes)
-    assert counts == {"dolly": 6000, "alpaca": 1996}
 
 
 def test_alpaca_with_join_and_phrases_is_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tunesmith.data.readers import READERS
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import all_keys
 from tunesmith.recipe.layers import merge
@@ -110,7 +111,9 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("data.sources={}", "data.sources: expected a list, got a mapping"),
         (
             "data.sources.0.reader=x",
-            "data.sources.0.reader: expected 'dolly', 'messages', 'oasst' or 'alpaca', got 'x'",
+            "data.sources.0.reader: expected "
+            + ", ".join(map(repr, [*READERS][:-1]))
+            + f" or {[*READERS][-1]!r}, got 'x'",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
         ("train.optimizer.betas=[0.9]", "train.optimizer.betas: expected at least 2 values, got a list of 1"),

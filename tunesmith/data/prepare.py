@@ -11,6 +11,8 @@ from pathlib import Path
 import tokenizers
 
 from tunesmith.data.faults import Fault, Faults
+from tunesmith.data.groups import GroupedRows, grouped
+from tunesmith.data.readers import group_column
 from tunesmith.data.rendering import (
     REASONS,
     ROWS_IN_CHUNK,
@@ -176,7 +178,13 @@ def _chunks(opened: Sequence[Opened], faults: Faults, progress: Progress) -> Ite
         progress(PARTS, PARTS, f"{source.spec.name}: {number - first:,} records")
 
 
-def _entries(source: Opened) -> Iterator[Row | DataError]:
+def _entries(source: Opened) -> Iterator[Row | GroupedRows | DataError]:
+    """The rows of a source, put together if its reader wants that."""
+    column = group_column(source.spec.reader, source.spec.fields)
+    return _single(source) if column is None else grouped(_single(source), column)
+
+
+def _single(source: Opened) -> Iterator[Row | DataError]:
     """The rows of a source; a fault that ends the reading is the last of them."""
     try:
         yield from entries(source)

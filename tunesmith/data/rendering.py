@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tunesmith.data.faults import Fault
 from tunesmith.data.readers import open_reader
-from tunesmith.data.reading import Outcome, Pruned, Rejected
+from tunesmith.data.reading import Group, Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Chunk, count_targets, pack
@@ -77,12 +77,13 @@ class Work:
 
 
 class SourceRow(NamedTuple):
-    """One row to be read. number: counts all rows of all sources. source: its number in ``Work.readers``."""
+    """One row to be read, or several that belong together. number: counts all rows of all sources. source: its number in
+    ``Work.readers``."""
 
     number: int
     source: int
     place: str
-    value: dict[str, Any]
+    value: Mapping[str, Any] | Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _worker_renderer(settings: RenderSettings, fingerprint: str) -> Renderer:
 
 
 @lru_cache(maxsize=2)
-def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Mapping[str, Any]], Outcome], ...]:
+def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Any], Outcome], ...]:
     """The reader of every source. Raises RecipeError."""
     return tuple(
         open_reader(item.reader, dict(item.fields), dict(item.options), where=f"data source {item.source}")
@@ -134,7 +135,7 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Re
         try:
             tree = _read(work, tallies[row.source], row)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, row.place, error.advice))
+            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
             continue
         read += [(row, tree)] if tree is not None else []
     rendered = renderer.render_many([tree for _, tree in read])

@@ -107,7 +107,25 @@ class Source(Section):
     name: Name = Field(description="name in counts and reports; default: taken from path")
     path: Annotated[str, Field(min_length=1)] = Field(description="a file, a directory or a hub name")
     split: str | None = Field(default=None, description="split of a hub data set, such as train")
-    reader: Literal["dolly", "messages", "oasst", "alpaca"] = Field(description="what a row looks like")
+    reader: Literal[
+        "dolly",
+        "alpaca",
+        "prompt-completion",
+        "text",
+        "messages",
+        "sharegpt",
+        "oasst",
+        "oasst-messages",
+        "preference",
+        "preference-text",
+        "preference-sharegpt",
+        "hh",
+        "shp",
+        "ultrafeedback",
+        "nectar",
+        "stackexchange",
+        "helpsteer",
+    ] = Field(description="what a row looks like")
     fields: Mapping[Name, str] = Field(
         default_factory=dict, description="name that the reader expects: name of that column in the data"
     )
