@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tunesmith.data.pruning import spread
 from tunesmith.data.reading import Option, Outcome, Pruned, Rejected, Settings, as_text, flag, texts
 from tunesmith.data.strict_json import kind
 from tunesmith.errors import DataError
@@ -105,17 +106,8 @@ def _flat(root: Mapping[str, Any]) -> list[_Node]:
 
 def _dropped(settings: Settings, nodes: Sequence[_Node]) -> list[str]:
     """For every message why it is dropped, or nothing."""
-    reasons: list[str] = []
-    for node in nodes:
-        above = reasons[node.parent] if node.parent >= 0 else ""
-        reasons.append(above or _own_reason(settings, node))
-    answered = [False] * len(nodes)  # an assistant message that stays is here or below
-    for index in range(len(nodes) - 1, -1, -1):
-        if not reasons[index] and (answered[index] or nodes[index].content.get("role") == "assistant"):
-            answered[index] = True
-            if index:
-                answered[nodes[index].parent] = True
-    return [reason or ("" if answered[index] else "not answered") for index, reason in enumerate(reasons)]
+    own = [_own_reason(settings, node) for node in nodes]
+    return spread([node.parent for node in nodes], own, [node.content.get("role") == "assistant" for node in nodes])
 
 
 def _own_reason(settings: Settings, node: _Node) -> str:
