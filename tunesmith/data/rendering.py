@@ -13,10 +13,13 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
+from tunesmith.data.duplicates import signatures
 from tunesmith.data.faults import Fault
+from tunesmith.data.filters import NO_FILTERS, Filters, filtered
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
+from tunesmith.data.similarity import Signature
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError
@@ -55,24 +58,27 @@ class RenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """The source's name, its reader, and the settings of that reader."""
+    """The source's name, its reader, the settings of that reader, and what filters its messages."""
 
     source: str
     reader: str
     fields: Settings
     options: Settings
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """All that a process needs to know to turn the rows of every source into token trees.
 
-    fingerprint: of the tokenizer with the format's tokens, as it was when the work began.
+    fingerprint: of the tokenizer with the format's tokens, as it was when the work began. signed: whether records get
+    signatures, to find near duplicates.
     """
 
     render: RenderSettings
     fingerprint: str
     readers: tuple[ReaderSettings, ...]
+    signed: bool = False
 
 
 class SourceRow(NamedTuple):
@@ -84,11 +90,22 @@ class SourceRow(NamedTuple):
     value: dict[str, Any]
 
 
+class Record(NamedTuple):
+    """A record that can be used. trees: how many token trees it became. key: its ``content_key``. signature: if signed."""
+
+    source: int
+    trees: int
+    key: bytes
+    signature: Signature | None
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What came of a chunk of rows: token trees, counts by source, and faults."""
+    """What came of a chunk of rows: token trees and the records that they belong to, in the order of the rows, counts by
+    source, and faults."""
 
     chunk: Chunk
+    records: tuple[Record, ...]
     tallies: Mapping[int, Tally]
     faults: tuple[Fault, ...]
 
@@ -120,63 +137,77 @@ def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Mapping
     )
 
 
-def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Rendered:
+def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault]) -> Rendered:
     """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
     tallies = {source: Tally() for source in sorted({row.source for row in rows})}
     faults: list[Fault] = []
     read: list[tuple[SourceRow, Tree]] = []
     for row in rows:
+        tallies[row.source].records += 1
+        if isinstance(row, Fault):
+            faults.append(row)
+            continue
         try:
             tree = _read(work, tallies[row.source], row)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
         read += [(row, tree)] if tree is not None else []
-    rendered = renderer.render_many([tree for _, tree in read])
-    kept: list[tuple[TokenTree, int, bytes]] = []
-    for (row, tree), tokens in zip(read, rendered, strict=True):
+    trees: list[TokenTree] = []
+    records: list[Record] = []
+    for (row, tree), tokens in zip(read, renderer.render_many([tree for _, tree in read]), strict=True):
         try:
             fitted = _fit(work.render, tallies[row.source], tree, tokens)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
-        kept += [(fitted, row.source, content_key(tree))] if fitted is not None else []
-    chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept])
-    return Rendered(chunk, tallies, tuple(faults))
+        if fitted:
+            trees += fitted
+            signature = signatures(tree) if work.signed else None
+            records.append(Record(row.source, len(fitted), content_key(tree), signature))
+    for fault in faults:
+        tallies[fault.source].bad += 1
+    owners = [record for record in records for _ in range(record.trees)]
+    chunk = pack(trees, [record.source for record in owners], [record.key for record in owners])
+    return Rendered(chunk, tuple(records), tallies, tuple(sorted(faults, key=lambda fault: fault.number)))
+
+
+def _fault(row: SourceRow, error: DataError) -> Fault:
+    return Fault(row.number, row.source, error.what, error.where or row.place, error.advice, row.value)
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     """The tree of a row, or None if a filter turned it away. Raises DataError."""
-    tally.records += 1
-    outcome = open_readers(work.readers)[row.source](row.value)
+    reader = work.readers[row.source]
+    outcome = filtered(open_readers(work.readers)[row.source](row.value), reader.filters)
     if isinstance(outcome, Rejected):
         tally.rejected[outcome.reason] += 1
         return None
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
-    return replace(outcome, place=row.place, source=work.readers[row.source].source)
+    return replace(outcome, place=row.place, source=reader.source)
 
 
-def _fit(settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError) -> TokenTree | None:
-    """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
+def _fit(settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError) -> tuple[TokenTree, ...]:
+    """The token trees within the length limit; none if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
-    tally.tokens += len(rendered.ids)
     fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place)
+    tally.tokens += len(rendered.ids)
     if isinstance(fitted, Unusable):
         tally.rejected[REASONS[fitted.reason]] += 1
         tally.cut += len(rendered.ids)
-        return None
+        return ()
     targets = count_targets(fitted)
     tally.used += 1
     tally.trained, tally.context = tally.trained + targets, tally.context + len(fitted.ids) - targets
     tally.cut += fitted.cut
-    return fitted
+    return (fitted,)
 
 
 def render_all(
-    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow]], workers: int
+    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow | Fault]], workers: int
 ) -> Iterator[Rendered]:
     """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
 
@@ -205,7 +236,7 @@ def render_all(
         raise InternalError("a process that prepares data died", advice=advice) from error
 
 
-def _render_in_worker(work: Work, rows: Sequence[SourceRow]) -> Rendered:
+def _render_in_worker(work: Work, rows: Sequence[SourceRow | Fault]) -> Rendered:
     return render_rows(work, _worker_renderer(work.render, work.fingerprint), rows)
 
 
