@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from tunesmith.data.readers import open_reader
+from tunesmith.data.filters import filtered
+from tunesmith.data.groups import grouped
+from tunesmith.data.readers import group_column, open_reader
 from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, entries, find_source
 from tunesmith.errors import DataError
@@ -13,25 +16,27 @@ from tunesmith.text.tree import Tree
 
 
 def read_trees(sources: Sequence[SourceSpec], most: int | None = None) -> Iterator[Tree]:
-    """Every tree that the readers make of the sources, in order; of each source at most ``most``.
+    """Every tree that readers and filters leave of the sources, in order; of each source at most ``most``.
 
     Rows that are wrong or turned away are passed over: preparing the data has counted them.
     Raises what makes reading on pointless: MissingInputError, or DataError for a whole file.
     """
     for spec in sources:
-        read = open_reader(spec.reader, spec.fields, spec.options, where=f"data source {spec.name}")
-        found = 0
-        for entry in entries(find_source(spec)):
-            if found == most:
-                break
-            if isinstance(entry, DataError):
-                continue
-            try:
-                outcome = read(entry.value)
-            except DataError:
-                continue
-            if isinstance(outcome, Rejected):
-                continue
-            found += 1
+        for tree in islice(_trees(spec), most):
+            yield replace(tree, source=spec.name)
+
+
+def _trees(spec: SourceSpec) -> Iterator[Tree]:
+    read = open_reader(spec.reader, spec.fields, spec.options, where=f"data source {spec.name}")
+    column = group_column(spec.reader, spec.fields)
+    found = entries(find_source(spec))
+    for entry in found if column is None else grouped(found, column):
+        if isinstance(entry, DataError):
+            continue
+        try:
+            outcome = filtered(read(entry.value), spec.filters)
+        except DataError:
+            continue
+        if not isinstance(outcome, Rejected):
             tree = outcome.tree if isinstance(outcome, Pruned) else outcome
-            yield replace(tree, place=entry.place, source=spec.name)
+            yield replace(tree, place=entry.place)
