@@ -11,6 +11,7 @@ from tunesmith.errors import DataError
 
 SHOWN = 20
 KINDS_SHOWN = 5
+LONGEST = 400  # characters of a fault, and of the advice
 PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d,]*")  # names and numbers, which differ between faults of one kind
 
 
@@ -21,6 +22,12 @@ class Fault(NamedTuple):
     what: str
     where: str | None
     advice: str | None
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text that may quote foreign data, fit for a terminal: printable characters, and no more than ``longest``."""
+    shown = text if len(text) <= longest else f"{text[: longest - 4]} ..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 class Faults:
@@ -36,6 +43,8 @@ class Faults:
     def add(self, faults: Iterable[Fault]) -> None:
         """Take note of some faults."""
         for fault in faults:
+            advice = None if fault.advice is None else one_line(fault.advice)
+            fault = fault._replace(what=one_line(fault.what), advice=advice)
             self.first.append(fault)
             self.kinds[PARTICULARS.sub("..", fault.what)] += 1
         self.first = sorted(self.first, key=lambda fault: fault.number)[:SHOWN]

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from tunesmith.data.faults import Fault
+from tunesmith.data.faults import Fault, one_line
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Group, Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
@@ -159,7 +159,7 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     tally.records += 1
     outcome = open_readers(work.readers)[row.source](row.value)
     if isinstance(outcome, Rejected):
-        tally.rejected[outcome.reason] += 1
+        tally.rejected[one_line(outcome.reason, 60)] += 1
         return None
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
