@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -31,7 +31,8 @@ from tunesmith.text.truncate import Policy, truncate
 from tunesmith.text.truncate import Rejected as Unusable
 
 ROWS_IN_CHUNK = 256
-SMALL = 32  # chunks; fewer than these are done at once, without starting processes
+SMALL = 32  # chunks; so many are done before processes are started for the rest
+THREADS = 2  # one prepares or packs a chunk while the tokenizer, which uses all cores, is at work on another
 REASONS = {"too_long": "longer than the limit", "no_target": "nothing to train on"}
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
@@ -199,31 +200,43 @@ def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int,
 def render_all(
     work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow]], workers: int
 ) -> Iterator[Rendered]:
-    """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
+    """Render every chunk, in order: the first of them, or with fewer than two workers all, in threads.
 
-    Otherwise in processes of their own, with at most two chunks waiting for each, so that memory does not grow with the
+    The rest in processes of their own. At most two chunks wait for each of them, so that memory does not grow with the
     data. Raises InternalError if a process dies.
     """
-    head = list(islice(chunks, SMALL))
-    if workers < 2 or len(head) < SMALL:
-        for rows in chain(head, chunks):
-            yield render_rows(work, renderer, rows)
+    here = chunks if workers < 2 else islice(chunks, SMALL)
+    with ThreadPoolExecutor(THREADS) as threads:
+        yield from _in_order(threads, partial(render_rows, work, renderer), here, THREADS)
+    following = next(chunks, None)
+    if following is None:
         return
-    waiting: deque[Future[Rendered]] = deque()
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
-            try:
-                for rows in chain(head, chunks):
-                    if len(waiting) >= 2 * workers:
-                        yield waiting.popleft().result()
-                    waiting.append(pool.submit(_render_in_worker, work, rows))
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            rest = chain([following], chunks)
+            yield from _in_order(pool, partial(_render_in_worker, work), rest, 2 * workers)
     except BrokenProcessPool as error:
         advice = "it was killed, perhaps for want of memory; set data.workers to 0 or a smaller number"
         raise InternalError("a process that prepares data died", advice=advice) from error
+
+
+def _in_order(
+    pool: Executor,
+    render: Callable[[Sequence[SourceRow]], Rendered],
+    chunks: Iterable[Sequence[SourceRow]],
+    most: int,
+) -> Iterator[Rendered]:
+    """What comes of every chunk, in order. most: chunks that wait or are worked on at a time."""
+    waiting: deque[Future[Rendered]] = deque()
+    try:
+        for rows in chunks:
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(render, rows))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _render_in_worker(work: Work, rows: Sequence[SourceRow]) -> Rendered:
