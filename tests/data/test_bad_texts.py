@@ -6,9 +6,11 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from tests.data.bad_files import BAD_FILES, Bad
+from tests.data.bad_files import BAD_FILES, Bad, parquet
 from tests.data.bad_texts import BAD_TEXTS, FAMILIES, GOOD_TEXTS
 from tests.data.test_sources import read, read_until_error
 from tunesmith.data.faults import LONGEST, Fault, Faults, one_line
@@ -65,6 +67,34 @@ def test_a_flipped_bit_anywhere_in_a_packed_file_is_refused_or_harmless(tmp_path
         else:
             assert (type(error), count) == (DataError, 0), (bit, error)
     assert harmless <= {*range(3, 10), *range(len(whole) - 11, len(whole) - 8)}  # header; padding behind the last code
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_flipped_bit_in_a_parquet_file_never_leaves_a_row_out(checksum: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"a": [f"text {number}" for number in range(6)], "b": [None, 1, 2, 3, 4, 5]})
+    pyarrow.parquet.write_table(table, path, write_page_checksum=checksum, compression="none", use_dictionary=False)
+    whole, changed = path.read_bytes(), 0
+    for bit in range(0, 8 * len(whole), 11):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(damaged)
+        count, error = read_until_error(path)
+        assert type(error) is DataError or (error is None and count == 6), (bit, error)
+        changed += error is None and [list(row.value.values()) for row in read(path)] != [
+            list(r.values()) for r in table.to_pylist()
+        ]
+    assert changed < 5 if checksum else changed > 5  # the names of columns have no checksum
+
+
+def test_without_the_comparison_a_flipped_count_would_leave_rows_out(tmp_path: Path) -> None:
+    whole = parquet({"a": [1, 2, 3, 4, 5, 6]})
+    path, found = tmp_path / "a.parquet", []
+    for position in (index for index, byte in enumerate(whole) if byte == 12):  # 6 as a footer writes it; 8 is 4
+        path.write_bytes(whole[:position] + b"\x08" + whole[position + 1 :])
+        found.append(str(read_until_error(path)[1]))
+    assert any("it has 6 rows, and says that it has 4" in message for message in found)
+    assert any("it has 4 rows, and says that it has 6" in message for message in found)
 
 
 def test_messages_hold_no_line_breaks_no_escapes_and_no_novels() -> None:
