@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns.mutations import make_input
-from tests.data.bad_records import SHAPES
+from tests.data.bad_records import SETTINGS
 from tests.data.small_runs import left
 from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.data.groups import grouped
 from tunesmith.data.prepare import prepare
+from tunesmith.data.readers import group_column
 from tunesmith.data.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
 from tunesmith.data.sources import SourceSpec, entries, open_source
 from tunesmith.errors import DataError, MissingInputError, TunesmithError
@@ -68,7 +70,9 @@ def read_all(path: Path, spec: SourceSpec, settings: RenderSettings) -> Counter[
     outcome: Counter[str] = Counter()
     reader = ReaderSettings("data", spec.reader, tuple(spec.fields.items()), tuple(spec.options.items()))
     work = Work(settings, "", (reader,))
-    for number, entry in enumerate(entries(open_source(spec)), 1):
+    column = group_column(spec.reader, spec.fields)
+    found = entries(open_source(spec))
+    for number, entry in enumerate(found if column is None else grouped(found, column), 1):
         if isinstance(entry, DataError):
             check_error(entry, path)
             outcome["not a record"] += 1
@@ -108,8 +112,8 @@ def try_input(seed: int, number: int, directory: Path, tokenizer: str) -> tuple[
     reader, name, content = make_input(random.Random(f"{seed} {number}"))
     path, cache = directory / name, directory / f"cache-{number}"
     path.write_bytes(content)
-    spec = SourceSpec("data", str(path), reader, fields=SHAPES[reader].fields, options=SHAPES[reader].options)
-    settings = RenderSettings(tokenizer, SHAPES[reader].format, 300, "right")
+    spec = SourceSpec("data", str(path), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options)
+    settings = RenderSettings(tokenizer, SETTINGS[reader].format, 300, "right")
     outcome, violation, began = Counter({f"form {name}": 1}), None, time.monotonic()
     try:
         if number % PREPARED == 0:
@@ -211,9 +215,11 @@ def show(seed: int, number: int, root: Path) -> None:
     reader, name, content = make_input(random.Random(f"{seed} {number}"))
     print(f"{name} for the reader {reader}, {len(content):,} bytes: {content[:2000]!r}")
     (root / name).write_bytes(content)
-    spec = SourceSpec("data", str(root / name), reader, fields=SHAPES[reader].fields, options=SHAPES[reader].options)
+    spec = SourceSpec(
+        "data", str(root / name), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options
+    )
     tokenizer = str(write_tokenizer(root / "tokenizer", byte_level(), bos="<|endoftext|>", eos="<|endoftext|>"))
-    print(read_all(root / name, spec, RenderSettings(tokenizer, SHAPES[reader].format, 300, "right")))
+    print(read_all(root / name, spec, RenderSettings(tokenizer, SETTINGS[reader].format, 300, "right")))
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, KNOWN
+from tests.data.bad_preferences import GROUPS
+from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, SETTINGS
 
 FORMS = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet")
 JUNK: tuple[Any, ...] = (
@@ -77,7 +78,7 @@ def damage_value(draw: random.Random, record: Any) -> Any:
     if change == 0:
         del inside[last]
     elif change == 1:
-        inside[last] = [inside[last]] * draw.choice((1, 2, 3, 2001))
+        inside[last] = [inside[last]] * draw.choice((1, 2, 3, 2001 if len(str(inside[last])) < 500 else 4))
     elif change == 2 and isinstance(inside, dict):
         inside[draw.choice((str(last).upper(), f"{last} ", "", "role", "text", "message_id"))] = inside.pop(last)
     elif change == 3:
@@ -130,6 +131,10 @@ def damage_bytes(draw: random.Random, content: bytes) -> bytes:
 
 def choose_records(draw: random.Random, reader: str) -> list[Any]:
     """A few rows of a reader, most of them good."""
+    if reader in GROUPS:
+        bad_groups = [rows for rows, _, _ in GROUPS[reader].special.values()]
+        groups = [GROUPS[reader].rows, *GROUPS[reader].good.values()]
+        return [dict(row) for row in draw.choice(bad_groups if draw.random() < 0.1 else groups)]
     good = [row for name, row in GOOD_RECORDS.values() if name == reader]
     bad = [record.row for record in BAD_RECORDS.values() if record.reader == reader]
     count = draw.choice((1, 1, 2, 3, 9))
@@ -164,7 +169,7 @@ def as_text(draw: random.Random, records: Sequence[Any], lines: bool) -> str:
 
 def make_input(draw: random.Random) -> tuple[str, str, bytes]:
     """Reader, file name and content of one damaged file."""
-    reader, name = draw.choice(sorted(KNOWN)), draw.choice(FORMS)
+    reader, name = draw.choice(sorted(SETTINGS)), draw.choice(FORMS)
     records = choose_records(draw, reader)
     kinds = draw.choice(("value", "text", "bytes", "packed", "value text", "value bytes", "text packed", "none"))
     for _ in range(draw.choice((1, 1, 2, 5)) if "value" in kinds else 0):

@@ -15,11 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, KNOWN, SHAPES, BadRecord, changed
-from tests.data.small_runs import left
+from tests.data.bad_preferences import GROUPS
+from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, SETTINGS, SHAPES, BadRecord
+from tests.data.shapes import changed
+from tests.data.small_runs import left, run
 from tunesmith.data import reading
+from tunesmith.data.faults import LONGEST, one_line
+from tunesmith.data.groups import grouped
 from tunesmith.data.prepare import prepare
-from tunesmith.data.readers import READERS
+from tunesmith.data.readers import READERS, group_column
 from tunesmith.data.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
 from tunesmith.data.sources import SourceSpec, entries, open_source
 from tunesmith.errors import DataError, MissingInputError
@@ -52,20 +56,21 @@ def write(path: Path, records: list[Mapping[str, Any]]) -> bool:
 
 def verdicts(path: Path, reader: str, tokenizer: str) -> list[Verdict]:
     """What becomes of every row of a file on its way to a token tree, as ``prepare`` goes it."""
-    shape = SHAPES[reader]
+    shape = SETTINGS[reader]
     spec = SourceSpec("data", str(path), reader, fields=shape.fields, options=shape.options)
     settings = RenderSettings(tokenizer, shape.format, 5000)
     made = ReaderSettings("data", reader, tuple(shape.fields.items()), tuple(shape.options.items()))
     work = Work(settings, "", (made,))
+    column = group_column(reader, shape.fields)
     found = []
-    for entry in entries(open_source(spec)):
+    for entry in entries(open_source(spec)) if column is None else grouped(entries(open_source(spec)), column):
         if isinstance(entry, DataError):
             found.append((str(entry.where).removeprefix(str(path)), "fault", entry.what))
             continue
         rendered = render_rows(work, loaded(settings), [SourceRow(1, 0, entry.place, entry.value)])
         place, tally = entry.place.removeprefix(str(path)), rendered.tallies[0]
         if rendered.faults:
-            assert rendered.faults[0].where == entry.place
+            place = str(rendered.faults[0].where).removeprefix(str(path))
             found.append((place, "fault", rendered.faults[0].what))
         else:
             found.append((place, "rejected", next(iter(tally.rejected))) if tally.rejected else (place, "used", ""))
@@ -73,12 +78,12 @@ def verdicts(path: Path, reader: str, tokenizer: str) -> list[Verdict]:
 
 
 def test_every_reader_has_a_shape() -> None:
-    assert set(READERS) <= set(SHAPES), "give the new reader a good row in bad_records.py"
+    assert set(READERS) == set(SETTINGS), "give the new reader a good row; see bad_records.py"
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS.values(), ids=BAD_RECORDS.keys())
 def test_a_bad_record_is_refused_with_its_line_and_reason(bad: BadRecord, tokenizer: str, tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [KNOWN[bad.reader].row, bad.row, KNOWN[bad.reader].row])
+    write(tmp_path / "a.jsonl", [SHAPES[bad.reader].row, bad.row, SHAPES[bad.reader].row])
     first, (place, verdict, what), last = verdicts(tmp_path / "a.jsonl", bad.reader, tokenizer)
     assert (first, last) == ((":1", "used", ""), (":3", "used", ""))
     assert (place, verdict) == (":2", "fault")
@@ -105,9 +110,34 @@ def test_a_good_neighbour_is_used(reader: str, row: Mapping[str, Any], tokenizer
     assert verdicts(tmp_path / "a.jsonl", reader, tokenizer) == [(":1", "used", "")]
 
 
-@pytest.mark.parametrize("name", list(BAD_RECORDS)[::12])
+BAD_GROUPS = [(reader, name) for reader, shape in GROUPS.items() for name in shape.special]
+
+
+@pytest.mark.parametrize(("reader", "name"), BAD_GROUPS)
+def test_a_bad_row_of_a_group_is_refused_with_its_line_in_every_form(
+    reader: str, name: str, tokenizer: str, tmp_path: Path
+) -> None:
+    rows, number, says = GROUPS[reader].special[name]
+    for form in FORMS:
+        if write(tmp_path / form, list(rows)):
+            found = [verdict for verdict in verdicts(tmp_path / form, reader, tokenizer) if verdict[1] != "used"]
+            ((place, verdict, what),) = found
+            assert (place, verdict) == (f":{'row ' if form == 'a.parquet' else ''}{number + 1}", "fault")
+            assert says.replace("missing", "null" if form == "a.parquet" else "missing") in what  # a table has no gaps
+
+
+@pytest.mark.parametrize(
+    ("reader", "rows"),
+    [(reader, rows) for reader, shape in GROUPS.items() for rows in (shape.rows, *shape.good.values())],
+)
+def test_a_good_group_is_used(reader: str, rows: list[Mapping[str, Any]], tokenizer: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", list(rows))
+    assert {verdict[1] for verdict in verdicts(tmp_path / "a.jsonl", reader, tokenizer)} == {"used"}
+
+
+@pytest.mark.parametrize("name", list(BAD_RECORDS)[::20])
 def test_prepare_ends_with_the_exit_code_for_bad_data(name: str, tokenizer: str, tmp_path: Path) -> None:
-    bad, shape = BAD_RECORDS[name], KNOWN[BAD_RECORDS[name].reader]
+    bad, shape = BAD_RECORDS[name], SHAPES[BAD_RECORDS[name].reader]
     write(tmp_path / "a.jsonl", [shape.row, bad.row])
     spec = SourceSpec("data", str(tmp_path / "a.jsonl"), bad.reader, fields=shape.fields, options=shape.options)
     render = RenderSettings(tokenizer, shape.format, 5000)
@@ -142,8 +172,8 @@ values = st.one_of(
 def test_records_have_the_same_verdicts_in_every_form(
     data: st.DataObject, tokenizer: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    reader = data.draw(st.sampled_from(sorted(KNOWN)))
-    row = dict(KNOWN[reader].row)
+    reader = data.draw(st.sampled_from(sorted(SHAPES)))
+    row = dict(SHAPES[reader].row)
     for _ in range(data.draw(st.integers(0, 2))):
         path: tuple[str | int, ...] = ()
         inside: Any = row
@@ -169,3 +199,19 @@ def test_all_records_of_a_bad_kind_leave_nothing_behind(tokenizer: str, tmp_path
         )
     assert "tree_state growing\\x1b[31m: 1" in str(caught.value)  # data write no colours to the terminal
     assert left(tmp_path / "cache") == []
+
+
+def test_messages_hold_no_line_breaks_no_escapes_and_no_novels(tokenizer: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"\x1b[31m\n\u202e": 1, "x" * 9999: 2}, {**SHAPES["dolly"].row, "response": ""}])
+    with pytest.raises(DataError) as caught:
+        run(tmp_path / "a.jsonl", tokenizer, tmp_path / "cache")
+    heading, first, second = str(caught.value).split("\n  ")
+    assert first.startswith(
+        f"{tmp_path / 'a.jsonl'}:1: field 'instruction' is missing; the row has \\x1b[31m\\n\\u202e, xxx"
+    )
+    assert len(first) < 2 * LONGEST + 200
+    assert (heading + first + second).isprintable()
+
+
+def test_one_line_keeps_what_can_be_read() -> None:
+    assert one_line("ein Fluß 河 🤖") == "ein Fluß 河 🤖"

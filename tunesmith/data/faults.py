@@ -43,8 +43,6 @@ class Faults:
     def add(self, faults: Iterable[Fault]) -> None:
         """Take note of some faults."""
         for fault in faults:
-            advice = None if fault.advice is None else one_line(fault.advice)
-            fault = fault._replace(what=one_line(fault.what), advice=advice)
             self.first.append(fault)
             self.kinds[PARTICULARS.sub("..", fault.what)] += 1
         self.first = sorted(self.first, key=lambda fault: fault.number)[:SHOWN]

@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from tunesmith.data.inputs import BLOCK, InputFile, reading
 from tunesmith.data.json_files import Record
-from tunesmith.data.strict_json import RECORD_LIMIT, RecordFault, check_record
+from tunesmith.data.strict_json import RECORD_LIMIT, SHOWN, RecordFault, check_record
 from tunesmith.errors import DataError
 
 ROWS_AT_ONCE = 256
@@ -38,9 +38,9 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
         names = content.schema_arrow.names
         for column in content.schema_arrow:
             if names.count(column.name) > 1:
-                raise DataError(f"has two columns {column.name!r}", where=file.path, advice="keep one of the two")
+                raise DataError(f"has two columns {column.name[:SHOWN]!r}", where=file.path, advice="keep one of the two")
             if isinstance(column.type, pyarrow.BaseExtensionType):
-                what = f"column {column.name!r} has an extension type ({column.type})"
+                what = f"column {column.name[:SHOWN]!r} has an extension type ({column.type})"
                 raise DataError(what, where=file.path, advice="write plain text and numbers")
     batches = content.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
     while True:
@@ -77,10 +77,10 @@ def _object(row: pyarrow.RecordBatch) -> dict[str, Any] | RecordFault:
             (value[name],) = column.to_pylist()
         except UnicodeDecodeError as error:
             return RecordFault(
-                f"column {name!r}: byte 0x{error.object[error.start]:02x} is not UTF-8", "write it again"
+                f"column {name[:SHOWN]!r}: byte 0x{error.object[error.start]:02x} is not UTF-8", "write it again"
             )
         except CONVERSION as error:
-            return RecordFault(f"column {name!r} cannot be read: {_first_line(error)}", "write it as text")
+            return RecordFault(f"column {name[:SHOWN]!r} cannot be read: {_first_line(error)}", "write it as text")
     return value
 
 

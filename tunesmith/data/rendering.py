@@ -136,7 +136,7 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Re
         try:
             tree = _read(work, tallies[row.source], row)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
         read += [(row, tree)] if tree is not None else []
     rendered = renderer.render_many([tree for _, tree in read])
@@ -146,13 +146,19 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Re
         try:
             fitted = _fit(work.render, tallies[row.source], tree, tokens, renderer.opening)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
         if fitted is not None:
             kept.append((fitted[0], row.source, content_key(tree)))
             sizes.append(fitted[1])
     chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept], sizes)
     return Rendered(chunk, tallies, tuple(faults))
+
+
+def _fault(row: SourceRow, error: DataError) -> Fault:
+    """What is wrong with a row, in words that are fit for a terminal whatever the row holds."""
+    advice = error.advice or "mend or remove the record"
+    return Fault(row.number, one_line(error.what), error.where or row.place, one_line(advice))
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
