@@ -239,6 +239,15 @@ def test_a_list_is_read_alike_however_it_is_cut_into_blocks(tmp_path: Path, monk
         assert values(path) == RECORDS
 
 
+def test_a_number_or_a_word_may_be_cut_between_two_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    for value in (-12.5e-30, 1.5e22, 0.25, 1e-7, True, None, "\u00e9\n"):
+        path.write_text(json.dumps([{"a": value}]))
+        for size in range(4, 24):
+            monkeypatch.setattr(inputs, "BLOCK", size)
+            assert values(path) == [{"a": value}]
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"])
 def test_memory_does_not_grow_with_the_file(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, [{"a": f"{index:05}" * 2000} for index in range(2000)])  # 20 MB

@@ -18,6 +18,7 @@ from tunesmith.errors import DataError
 
 SHOWN = 20
 KINDS_SHOWN = 5
+LONGEST = 400  # characters of a fault, and of the advice
 PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d,]*")  # names and numbers, which differ between faults of one kind
 QUARANTINE = "quarantine.jsonl"
 
@@ -74,6 +75,12 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text that may quote foreign data, fit for a terminal: printable characters, and no more than ``longest``."""
+    shown = text if len(text) <= longest else f"{text[: longest - 4]} ..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 class Faults:

@@ -117,6 +117,16 @@ def check_head(path: Path, kind: Kind, packed: bool, head: bytes) -> None:
         check_encoding(path, head)
 
 
+def check_text(file: InputFile, head: bytes) -> None:
+    """Refuse what a packed file may hold instead of text. head: the first bytes, unpacked. Raises DataError."""
+    if file.packed and head.startswith(b"\x1f\x8b"):
+        raise DataError("is packed with gzip twice", where=file.path, advice="unpack it once")
+    if file.packed and head == b"PAR1":
+        advice = "unpack it, and let its name end in .parquet"
+        raise DataError("is a parquet file packed with gzip", where=file.path, advice=advice)
+    check_encoding(file.path, head)
+
+
 def check_encoding(path: Path, head: bytes) -> None:
     """Refuse UTF-16 and UTF-32 by name. head: the first bytes of the text. Raises DataError."""
     for mark, name in ENCODINGS:
@@ -148,7 +158,7 @@ def blocks(file: InputFile) -> Iterator[bytes]:
         check_packed(file)
     with reading(file.path), unpacking(file.path), open_bytes(file) as stream:
         block = stream.read(BLOCK)
-        check_encoding(file.path, block[:4])
+        check_text(file, block[:4])
         while block:
             yield block
             block = stream.read(BLOCK)

@@ -13,6 +13,8 @@ from tunesmith.data.inputs import BYTE_ORDER_MARK, InputFile, blocks
 from tunesmith.data.strict_json import RECORD_LIMIT, RecordFault, decode_at, is_cut, kind, parse_record, syntax_fault
 from tunesmith.errors import DataError
 
+ADVICE = "every record is one JSON object"
+COMMAS = "records of a list stand between commas"
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -67,9 +69,8 @@ def array_records(file: InputFile) -> Iterator[Record]:
     if not first:
         return
     if first != "[":
-        fault = RecordFault(
-            "the file is not a list", "one object a line? then name it .jsonl" if first == "{" else None
-        )
+        advice = "one object a line? then name it .jsonl" if first == "{" else "a .json file is one list of objects"
+        fault = RecordFault("the file is not a list", advice)
         raise _fatal(file, window.line, fault)
     window.skip()
     while window.next_character() != "]" or window.records:
@@ -81,7 +82,7 @@ def array_records(file: InputFile) -> Iterator[Record]:
         if follows != ",":
             what = f"a comma or ] is missing before {follows!r}" if follows else "the list is never closed with ]"
             raise _fatal(
-                file, window.line, RecordFault(what, None if follows else "the file was cut short; fetch it again")
+                file, window.line, RecordFault(what, COMMAS if follows else "the file was cut short; fetch it again")
             )
         window.skip()
     window.skip()
@@ -140,7 +141,7 @@ class _Window:
             except RecordFault as fault:
                 raise _fatal(self.file, self.line, fault) from None
             if not isinstance(value, dict):
-                raise _fatal(self.file, self.line, RecordFault(f"the list holds {kind(value)}, not an object"))
+                raise _fatal(self.file, self.line, RecordFault(f"the list holds {kind(value)}, not an object", ADVICE))
             if self._bytes(end) > RECORD_LIMIT:
                 raise _fatal(self.file, self.line, _too_long())
             self._move(end)

@@ -55,6 +55,8 @@ def pruned(settings: Settings, holder: Mapping[str, Any], nodes: Sequence[Node])
     """
     if reason := _refusal(settings, holder, nodes[0]):
         return Rejected(reason)
+    for index in range(len(nodes)):
+        _check_role(nodes, index)
     reasons = _dropped(settings, nodes)
     ranks = [_rank(nodes, index) if not reason else None for index, reason in enumerate(reasons)]
     if settings.options["keep"] == "threads":
@@ -181,12 +183,18 @@ def label(content: Mapping[str, Any]) -> str:
     return f"message {content.get('message_id', 'without id')!r}"
 
 
+def _check_role(nodes: Sequence[Node], index: int) -> None:
+    """Also of messages that are dropped: a role that is misspelt must not be counted as a question without an answer."""
+    content = nodes[index].content
+    role = content.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise fault(nodes, index, f"{label(content)} has the role {role!r}", f"known are {', '.join(ROLES)}")
+
+
 def _message(nodes: Sequence[Node], index: int, rank: int | None) -> Message:
     """Raises DataError with the id of the message."""
     content = nodes[index].content
-    name, role, text, lang = label(content), content.get("role"), content.get("text"), content.get("lang")
-    if role not in ROLES:
-        raise fault(nodes, index, f"{name} has the role {role!r}", f"known are {', '.join(ROLES)}")
+    name, text, lang = label(content), content.get("text"), content.get("lang")
     if not isinstance(text, str):
         advice = "only plain text is read; nothing is converted"
         raise fault(nodes, index, f"the text of {name} is {kind(text)}, not text", advice)
@@ -194,7 +202,7 @@ def _message(nodes: Sequence[Node], index: int, rank: int | None) -> Message:
         raise fault(nodes, index, f"the text of {name} is empty", "mark it as deleted, or remove it")
     if lang is not None and not isinstance(lang, str):
         raise fault(nodes, index, f"the language of {name} is {kind(lang)}, not text")
-    return Message(ROLES[role], text, rank=rank, lang=lang, labels=dict(_labels(nodes, index, name)))
+    return Message(ROLES[content["role"]], text, rank=rank, lang=lang, labels=dict(_labels(nodes, index, name)))
 
 
 def _rank(nodes: Sequence[Node], index: int) -> int | None:

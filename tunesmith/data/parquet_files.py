@@ -11,15 +11,19 @@ import pyarrow.parquet
 
 from tunesmith.data.inputs import BLOCK, InputFile, reading
 from tunesmith.data.json_files import Record
-from tunesmith.data.strict_json import RECORD_LIMIT, RecordFault, check_record
+from tunesmith.data.strict_json import RECORD_LIMIT, SHOWN, RecordFault, check_record
 from tunesmith.errors import DataError
 
 ROWS_AT_ONCE = 256
+CONVERSION = (ValueError, OverflowError, LookupError)  # what arrow's values raise when Python has no such value
+LONGEST_REASON = 160  # characters of what arrow says
 
 
 def parquet_records(file: InputFile) -> Iterator[Record]:
     """The rows of a file as objects; ``number`` is the row, from 1. Page checksums are compared where the file has them.
 
+    A file that was cut is always refused, and never are rows left out. A changed byte inside a value is seen only where
+    the pages have checksums (most writers leave them out), one in the name of a column only if a reader wants that column.
     Raises DataError where the file is broken or holds extension types.
     """
     row = 0
@@ -27,25 +31,65 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
         content = pyarrow.parquet.ParquetFile(  # without these two it holds whole row groups in memory
             file.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
         )
-        total = content.metadata.num_rows
+        total, groups = content.metadata.num_rows, range(content.metadata.num_row_groups)
+        held = sum(content.metadata.row_group(group).num_rows for group in groups)
+        if held != total:
+            raise _wrong_count(file, held, total)
+        names = content.schema_arrow.names
         for column in content.schema_arrow:
+            if names.count(column.name) > 1:
+                raise DataError(
+                    f"has two columns {column.name[:SHOWN]!r}", where=file.path, advice="keep one of the two"
+                )
             if isinstance(column.type, pyarrow.BaseExtensionType):
-                what = f"column {column.name!r} has an extension type ({column.type})"
+                what = f"column {column.name[:SHOWN]!r} has an extension type ({column.type})"
                 raise DataError(what, where=file.path, advice="write plain text and numbers")
     batches = content.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
     while True:
         with reading(file.path), _arrow_errors(file):
             batch = next(batches, None)
-            values: list[dict[str, Any]] = [] if batch is None else batch.to_pylist()
         if batch is None:
-            return
-        for value in values:
+            break
+        for value in _objects(batch):
             row += 1
-            yield Record(row, _checked(value, batch.nbytes > RECORD_LIMIT), file.size * row // total)
+            yield Record(row, _checked(value, batch.nbytes > RECORD_LIMIT), file.size * row // max(1, total))
+    if row != total:
+        raise _wrong_count(file, row, total)
 
 
-def _checked(value: dict[str, Any], measure: bool) -> dict[str, Any] | RecordFault:
+def _wrong_count(file: InputFile, found: int, total: int) -> DataError:
+    what = f"broken parquet file: it has {found:,} rows, and says that it has {total:,}"
+    return DataError(what, where=file.path, advice="fetch or write it again")
+
+
+def _objects(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | RecordFault]:
+    """The rows of a batch as Python values; if there is one that Python cannot hold, row by row."""
+    try:
+        values: list[dict[str, Any] | RecordFault] = batch.to_pylist()
+    except CONVERSION:
+        return [_object(batch.slice(index, 1)) for index in range(batch.num_rows)]
+    return values
+
+
+def _object(row: pyarrow.RecordBatch) -> dict[str, Any] | RecordFault:
+    """One row, or the column that cannot be converted: bytes that are not UTF-8, a date after the year 9999, ..."""
+    value: dict[str, Any] = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        try:
+            (value[name],) = column.to_pylist()
+        except UnicodeDecodeError as error:
+            return RecordFault(
+                f"column {name[:SHOWN]!r}: byte 0x{error.object[error.start]:02x} is not UTF-8", "write it again"
+            )
+        except CONVERSION as error:
+            return RecordFault(f"column {name[:SHOWN]!r} cannot be read: {_first_line(error)}", "write it as text")
+    return value
+
+
+def _checked(value: dict[str, Any] | RecordFault, measure: bool) -> dict[str, Any] | RecordFault:
     """measure: whether the record could be longer than the limit."""
+    if isinstance(value, RecordFault):
+        return value
     try:
         check_record(value)
     except RecordFault as fault:
@@ -60,8 +104,13 @@ def _arrow_errors(file: InputFile) -> Iterator[None]:
     """Turn what arrow says about broken data into one clear line."""
     try:
         yield
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (pyarrow.ArrowException, *CONVERSION, OSError) as error:
         raise DataError(
-            f"broken parquet file: {first_line}", where=file.path, advice="fetch or write it again"
+            f"broken parquet file: {_first_line(error)}", where=file.path, advice="fetch or write it again"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, as one line of printable characters, not too long."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)[:LONGEST_REASON]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from tunesmith.data.duplicates import signatures
-from tunesmith.data.faults import Fault
+from tunesmith.data.faults import Fault, one_line
 from tunesmith.data.filters import NO_FILTERS, Filters, filtered
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Group, Outcome, Pruned, Rejected
@@ -34,7 +34,8 @@ from tunesmith.text.truncate import Policy, truncate
 from tunesmith.text.truncate import Rejected as Unusable
 
 ROWS_IN_CHUNK = 256
-SMALL = 32  # chunks; fewer than these are done at once, without starting processes
+SMALL = 32  # chunks; so many are done before processes are started for the rest
+THREADS = 2  # one prepares or packs a chunk while the tokenizer, which uses all cores, is at work on another
 REASONS = {"too_long": "longer than the limit", "no_target": "nothing to train on"}
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
@@ -182,7 +183,9 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault
 
 
 def _fault(row: SourceRow, error: DataError) -> Fault:
-    return Fault(row.number, row.source, error.what, error.where or row.place, error.advice, row.value)
+    """What is wrong with a row, in words that are fit for a terminal whatever the row holds."""
+    advice = error.advice or "mend or remove the record"
+    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, one_line(advice), row.value)
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
@@ -190,7 +193,7 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     reader = work.readers[row.source]
     outcome = filtered(open_readers(work.readers)[row.source](row.value), reader.filters)
     if isinstance(outcome, Rejected):
-        tally.rejected[outcome.reason] += 1
+        tally.rejected[one_line(outcome.reason, 60)] += 1
         return None
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
@@ -243,31 +246,43 @@ def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int,
 def render_all(
     work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow | Fault]], workers: int
 ) -> Iterator[Rendered]:
-    """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
+    """Render every chunk, in order: the first of them, or with fewer than two workers all, in threads.
 
-    Otherwise in processes of their own, with at most two chunks waiting for each, so that memory does not grow with the
+    The rest in processes of their own. At most two chunks wait for each of them, so that memory does not grow with the
     data. Raises InternalError if a process dies.
     """
-    head = list(islice(chunks, SMALL))
-    if workers < 2 or len(head) < SMALL:
-        for rows in chain(head, chunks):
-            yield render_rows(work, renderer, rows)
+    here = chunks if workers < 2 else islice(chunks, SMALL)
+    with ThreadPoolExecutor(THREADS) as threads:
+        yield from _in_order(threads, partial(render_rows, work, renderer), here, THREADS)
+    following = next(chunks, None)
+    if following is None:
         return
-    waiting: deque[Future[Rendered]] = deque()
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
-            try:
-                for rows in chain(head, chunks):
-                    if len(waiting) >= 2 * workers:
-                        yield waiting.popleft().result()
-                    waiting.append(pool.submit(_render_in_worker, work, rows))
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            rest = chain([following], chunks)
+            yield from _in_order(pool, partial(_render_in_worker, work), rest, 2 * workers)
     except BrokenProcessPool as error:
         advice = "it was killed, perhaps for want of memory; set data.workers to 0 or a smaller number"
         raise InternalError("a process that prepares data died", advice=advice) from error
+
+
+def _in_order(
+    pool: Executor,
+    render: Callable[[Sequence[SourceRow | Fault]], Rendered],
+    chunks: Iterable[Sequence[SourceRow | Fault]],
+    most: int,
+) -> Iterator[Rendered]:
+    """What comes of every chunk, in order. most: chunks that wait or are worked on at a time."""
+    waiting: deque[Future[Rendered]] = deque()
+    try:
+        for rows in chunks:
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(render, rows))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _render_in_worker(work: Work, rows: Sequence[SourceRow | Fault]) -> Rendered:

@@ -74,7 +74,7 @@ def open_source(spec: SourceSpec) -> Opened:
 
 def find_source(spec: SourceSpec) -> Opened:
     """Find a source without reading it; its digest is empty. Raises MissingInputError, DataError or RecipeError."""
-    path = Path(spec.path).expanduser()
+    path = _expanded(spec.path)
     if not _exists(path):
         if spec.path.startswith((".", "/", "~")) or kind_of(path) or not HUB_NAME.fullmatch(spec.path):
             raise MissingInputError(
@@ -86,6 +86,14 @@ def find_source(spec: SourceSpec) -> Opened:
             f"source {spec.name!r} has a split, but {spec.path} is on this machine", advice="remove split"
         )
     return Opened(spec, _directory(path) if path.is_dir() else (find(path),), None, "")
+
+
+def _expanded(path: str) -> Path:
+    """With the home directory for ``~``. Raises MissingInputError."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise MissingInputError("names a user without a home directory", where=path, advice="write it out") from error
 
 
 def _exists(path: Path) -> bool:

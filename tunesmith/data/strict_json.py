@@ -14,8 +14,10 @@ from typing import Any
 
 RECORD_LIMIT = 16 * 2**20  # bytes of one record
 DEPTH_LIMIT = 64  # levels of lists and objects
+SHOWN = 60  # characters of a foreign text in a message
 
 SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")  # escapes that may be half a character or NUL
+BEGINNINGS = ("true", "false", "null", "-", ".", "e+", "e-", "E+", "E-")  # of a value, or of how a number goes on
 UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -34,8 +36,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, _ in pairs:
             folded = unicodedata.normalize("NFKC", key).casefold()
             if folded in seen:
-                also = "twice" if seen[folded] == key else f"also as {seen[folded]!r}"
-                raise RecordFault(f"key {key!r} occurs {also} in one object", "keep one of the two")
+                also = "twice" if seen[folded] == key else f"also as {seen[folded][:SHOWN]!r}"
+                raise RecordFault(f"key {key[:SHOWN]!r} occurs {also} in one object", "keep one of the two")
             seen[folded] = key
     return result
 
@@ -110,7 +112,7 @@ def is_cut(error: json.JSONDecodeError) -> bool:
     rest = error.doc[error.pos :]
     if error.msg.startswith("Invalid \\"):
         return len(rest) < 6
-    return not rest.strip(" \t\r\n") or any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+    return not rest.strip(" \t\r\n") or any(word.startswith(rest) for word in BEGINNINGS)
 
 
 def kind(value: Any) -> str:
@@ -124,7 +126,7 @@ def kind(value: Any) -> str:
 def depth(value: Any) -> int:
     """Levels of lists and objects, counted without recursion."""
     level, found = [value], 0
-    while level := [item for item in level if isinstance(item, dict | list)]:
+    while level := [item for item in level if isinstance(item, dict | list | tuple)]:
         found += 1
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
     return found
@@ -138,7 +140,7 @@ def check_texts(value: Any) -> None:
         if isinstance(item, dict):
             waiting.extend(item.keys())
             waiting.extend(item.values())
-        elif isinstance(item, list):
+        elif isinstance(item, list | tuple):
             waiting.extend(item)
         elif isinstance(item, str) and (found := UNUSABLE.search(item)):
             if found[0] == "\0":
@@ -150,5 +152,14 @@ def check_record(value: dict[str, Any]) -> None:
     """The same demands on a record that came from elsewhere than JSON text (parquet, hub). Raises RecordFault."""
     if depth(value) > DEPTH_LIMIT:
         raise RecordFault(f"nested deeper than {DEPTH_LIMIT} levels", "flatten the record")
-    _unique([(str(key), None) for key in value])
+    waiting: list[Any] = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            _unique([(str(key), None) for key in item])
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            _no_constant("NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity")
     check_texts(value)

@@ -1,0 +1,99 @@
+"""Memory and time of preparing one large file: ``python -m benchmarks.memory [--megabytes 1000] [--json FILE]``.
+
+A .jsonl file of generated records with dolly's lengths is prepared in a process of its own. The resident size of that
+process and of its workers is sampled; ``total`` counts pages that several processes share once for each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.dolly_like import generate_records, train_tokenizer
+from benchmarks.sft import REPOSITORY
+from tunesmith.text.formats import build_format
+from tunesmith.text.tokenizer import Tokenizer
+
+DRAWN = 5000  # records that are drawn; they are repeated with a number, so that no two are alike
+INTERVAL = 0.1  # seconds between two samples
+
+
+def write_records(path: Path, size: int) -> int:
+    """Lines of at least ``size`` bytes in all; returns how many."""
+    drawn = [(record.instruction, record.context, record.response) for record in generate_records(DRAWN)]
+    written = count = 0
+    with path.open("w", encoding="utf-8") as file:
+        while written < size:
+            instruction, context, response = drawn[count % DRAWN]
+            record = {"instruction": f"{instruction} {count}", "context": context, "response": response}
+            written += file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def resident(process: psutil.Process) -> list[int]:
+    """Bytes in memory of a process and of those it started; nothing for one that is gone."""
+    found = []
+    for each in (process, *process.children(recursive=True)):
+        try:
+            found.append(each.memory_info().rss)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def measure(world: Path, workers: int | None) -> dict[str, Any]:
+    """Prepare WORLD/records.jsonl in a process of its own. Sizes in bytes."""
+    arguments = [str(world), str(world / "result.json"), *([] if workers is None else [str(workers)])]
+    peak = {"parent": 0, "workers": 0, "total": 0}
+    began = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.memory_ours", *arguments], cwd=REPOSITORY) as child:
+        process = psutil.Process(child.pid)
+        while child.poll() is None:
+            try:
+                own, *others = resident(process) or [0]
+            except psutil.NoSuchProcess:
+                break
+            for name, value in (("parent", own), ("workers", sum(others)), ("total", own + sum(others))):
+                peak[name] = max(peak[name], value)
+            time.sleep(INTERVAL)
+    if child.returncode:
+        raise SystemExit("preparing the data failed")
+    result: dict[str, Any] = json.loads((world / "result.json").read_text(encoding="utf-8"))
+    return {**result, "seconds_with_start": time.perf_counter() - began, "peak": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 300], help="sizes of the files")
+    parser.add_argument("--tokenizer", help="a tokenizer directory; without it, one trained on generated text")
+    parser.add_argument("--workers", type=int, help="processes; default: as every run decides")
+    given = parser.parse_args()
+    rounds = []
+    for size in given.megabytes:
+        with tempfile.TemporaryDirectory() as directory:
+            world = Path(directory)
+            if given.tokenizer is None:
+                train_tokenizer(generate_records(1000), world / "plain_tokenizer")
+            source = Tokenizer.load(given.tokenizer or str(world / "plain_tokenizer"), build_format("dolly").controls)
+            source.save(world / "tokenizer")
+            count = write_records(world / "records.jsonl", size * 10**6)
+            found = {"megabytes": size, "records_written": count, **measure(world, given.workers)}
+        rounds.append(found)
+        peaks = ", ".join(f"{name} {value / 10**6:,.0f} MB" for name, value in found["peak"].items())
+        print(f"{size:,} MB, {count:,} records: {found['seconds']:.0f} s, peak {peaks}", flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(rounds, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Damaged files by the thousand through reading and preparing: a clear error or a sound result, and nothing half-written.
+
+    python -m tests.campaigns.fuzz [--inputs 20000] [--seed 0] [--only NUMBER] [--json FILE]
+
+Every input follows from the seed and its number. Batches run in forked children, so that even the death of a process is a
+finding with a number. Counted as violations: any error that is not one of ours, one of ours without a place or without
+advice or that is not one short line, an exit code other than 65 or 66, records that are not accounted for, a store that is
+not as its index says, anything left in the cache after an error, more than ten seconds for one input, a dead process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tests.campaigns.mutations import make_input
+from tests.data.bad_records import SETTINGS
+from tests.data.small_runs import left
+from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.data.groups import grouped
+from tunesmith.data.prepare import prepare
+from tunesmith.data.readers import group_column
+from tunesmith.data.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
+from tunesmith.data.sources import SourceSpec, entries, open_source
+from tunesmith.errors import DataError, MissingInputError, TunesmithError
+from tunesmith.text.render import Renderer
+
+BATCH = 250
+PREPARED = 5  # one input of so many goes through the whole preparation, the others through reading and rendering
+SLOW = 10.0  # seconds
+LONGEST_LINE = 1500
+
+
+class Violation(Exception):
+    """Something happened that must never happen."""
+
+
+@lru_cache
+def loaded(settings: RenderSettings) -> Renderer:
+    return load_renderer(settings)
+
+
+def check_error(error: TunesmithError, path: Path) -> None:
+    """Whether an error says in one line where something is wrong and what to do."""
+    if not isinstance(error, DataError | MissingInputError):
+        raise Violation(f"{type(error).__name__}, exit code {error.exit_code}: {error}")
+    several = error.where is None and "records cannot be used" in error.what
+    nothing = error.where is None and "is left" in error.what
+    if not (several or nothing or str(error.where).startswith(str(path))):
+        raise Violation(f"no place: {error}")
+    if not error.advice:
+        raise Violation(f"no advice: {error}")
+    lines = str(error).splitlines()
+    if len(lines) > 22 or (len(lines) > 1 and not several) or max(map(len, lines)) > LONGEST_LINE:
+        raise Violation(f"not a short line: {str(error)[:2000]!r}")
+
+
+def read_all(path: Path, spec: SourceSpec, settings: RenderSettings) -> Counter[str]:
+    """Read and render every row; what came of them."""
+    outcome: Counter[str] = Counter()
+    reader = ReaderSettings("data", spec.reader, tuple(spec.fields.items()), tuple(spec.options.items()))
+    work = Work(settings, "", (reader,))
+    column = group_column(spec.reader, spec.fields)
+    found = entries(open_source(spec))
+    for number, entry in enumerate(found if column is None else grouped(found, column), 1):
+        if isinstance(entry, DataError):
+            check_error(entry, path)
+            outcome["not a record"] += 1
+            continue
+        rendered = render_rows(work, loaded(settings), [SourceRow(number, 0, entry.place, entry.value)])
+        for fault in rendered.faults:
+            check_error(DataError(fault.what, where=fault.where, advice=fault.advice), path)
+            outcome["record refused"] += 1
+        if not rendered.faults:
+            rendered.tallies[0].check()
+        outcome["record used"] += rendered.chunk.records
+    return outcome
+
+
+def prepare_all(spec: SourceSpec, settings: RenderSettings, cache: Path) -> Counter[str]:
+    """The whole preparation; a store that comes of it is looked through."""
+    try:
+        prepared = prepare([spec], settings, validation=0, seed=0, cache=cache, workers=0)
+    except TunesmithError:
+        if left(cache):
+            raise Violation(f"left in the cache: {left(cache)}") from None
+        raise
+    tally, size = prepared.report.sources["data"], loaded(settings).tokenizer.size
+    tally.check()
+    for index in range(len(prepared.train)):
+        tree = prepared.train.tree(index)
+        sound = tree.ids.min() >= 0 and tree.ids.max() < size and (tree.spans[:, 1] <= len(tree.ids)).all()
+        if not sound or len(tree.ids) != prepared.train.tokens[index]:
+            raise Violation(f"record {index} of the store is not sound")
+    if len(prepared.train) != tally.used:
+        raise Violation(f"{tally.used} records used, {len(prepared.train)} in the store")
+    return Counter({"prepared": 1})
+
+
+def try_input(seed: int, number: int, directory: Path, tokenizer: str) -> tuple[Counter[str], str | None]:
+    """What came of one input, and the violation if there is one."""
+    reader, name, content = make_input(random.Random(f"{seed} {number}"))
+    path, cache = directory / name, directory / f"cache-{number}"
+    path.write_bytes(content)
+    spec = SourceSpec("data", str(path), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options)
+    settings = RenderSettings(tokenizer, SETTINGS[reader].format, 300, "right")
+    outcome, violation, began = Counter({f"form {name}": 1}), None, time.monotonic()
+    try:
+        if number % PREPARED == 0:
+            outcome += prepare_all(spec, settings, cache)
+        else:
+            outcome += read_all(path, spec, settings)
+            outcome["file read to its end"] += 1
+    except TunesmithError as error:
+        outcome["prepare refused" if number % PREPARED == 0 else "file refused"] += 1
+        try:
+            check_error(error, path)
+        except Violation as found:
+            violation = str(found)
+    except Violation as found:
+        violation = str(found)
+    except BaseException as error:
+        violation = f"{type(error).__name__}: {str(error)[:300]}"
+    if time.monotonic() - began > SLOW:
+        violation = violation or f"took {time.monotonic() - began:.0f} seconds"
+    return outcome, violation
+
+
+def run_batch(seed: int, numbers: range, directory: Path, tokenizer: str) -> tuple[Counter[str], dict[int, str], int]:
+    """A batch in a forked child: counts, violations by number, and the peak of its memory in bytes."""
+    current, result = directory / "current", directory / "result.json"
+    outcome: Counter[str] = Counter()
+    violations: dict[int, str] = {}
+    peak, start = 0, numbers.start
+    while start < numbers.stop:
+        child = os.fork()
+        if child == 0:
+            child_batch(seed, range(start, numbers.stop), directory, tokenizer)
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            found: dict[str, Any] = json.loads(result.read_text())
+            start = numbers.stop
+        else:
+            start = int(current.read_text()) + 1
+            found = {
+                "outcome": {"dead process": 1},
+                "violations": {start - 1: f"the process died ({status})"},
+                "peak": 0,
+            }
+        outcome.update(found["outcome"])
+        violations |= {int(number): what for number, what in found["violations"].items()}
+        peak = max(peak, found["peak"])
+    return outcome, violations, peak
+
+
+def child_batch(seed: int, numbers: range, directory: Path, tokenizer: str) -> None:
+    """Ends the process."""
+    outcome: Counter[str] = Counter()
+    violations: dict[int, str] = {}
+    code = 1
+    try:
+        for number in numbers:
+            (directory / "current").write_text(str(number))
+            found, violation = try_input(seed, number, directory, tokenizer)
+            outcome += found
+            violations |= {number: violation} if violation else {}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        text = json.dumps({"outcome": outcome, "violations": violations, "peak": peak})
+        (directory / "result.json").write_text(text)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def campaign(inputs: int, seed: int, root: Path) -> dict[str, Any]:
+    """All inputs."""
+    end = "<|endoftext|>"
+    tokenizer = str(write_tokenizer(root / "tokenizer", byte_level(), bos=end, eos=end, unk=end))
+    outcome: Counter[str] = Counter()
+    violations: dict[int, str] = {}
+    peak, began = 0, time.monotonic()
+    for start in range(0, inputs, BATCH):
+        with tempfile.TemporaryDirectory(dir=root) as directory:
+            numbers = range(start, min(start + BATCH, inputs))
+            counted, found, memory = run_batch(seed, numbers, Path(directory), tokenizer)
+        outcome, violations, peak = outcome + counted, violations | found, max(peak, memory)
+        for number, what in found.items():
+            print(f"input {number}: {what}", flush=True)
+    seconds = time.monotonic() - began
+    print(
+        f"{inputs:,} inputs in {seconds:.0f} s, {len(violations)} violations, peak {peak / 2**20:.0f} MiB", flush=True
+    )
+    return {
+        "inputs": inputs,
+        "seed": seed,
+        "seconds": seconds,
+        "peak_memory": peak,
+        "outcome": dict(outcome),
+        "violations": violations,
+    }
+
+
+def show(seed: int, number: int, root: Path) -> None:
+    """One input again, with its traceback if it has one."""
+    reader, name, content = make_input(random.Random(f"{seed} {number}"))
+    print(f"{name} for the reader {reader}, {len(content):,} bytes: {content[:2000]!r}")
+    (root / name).write_bytes(content)
+    spec = SourceSpec(
+        "data", str(root / name), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options
+    )
+    tokenizer = str(write_tokenizer(root / "tokenizer", byte_level(), bos="<|endoftext|>", eos="<|endoftext|>"))
+    print(read_all(root / name, spec, RenderSettings(tokenizer, SETTINGS[reader].format, 300, "right")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="show one input and what comes of it")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        if given.only is not None:
+            show(given.seed, given.only, Path(directory))
+            return
+        found = campaign(given.inputs, given.seed, Path(directory))
+    for name, count in sorted(found["outcome"].items()):
+        print(f"  {name:22} {count:8,}")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    sys.exit(bool(found["violations"]))
+
+
+if __name__ == "__main__":
+    main()
