@@ -246,6 +246,11 @@ def test_a_mark_counts_only_at_the_beginning_of_a_paragraph() -> None:
     ]
 
 
+def test_the_space_behind_a_mark_may_be_missing() -> None:
+    row = {"chosen": "\n\nHuman:Q\n\nAssistant:good", "rejected": "\n\nHuman:Q\n\nAssistant:  bad "}
+    assert says(read("hh", row)) == [["Q", "good"], ["Q", " bad "]]
+
+
 def test_upvotes_are_scores() -> None:
     row = {**FORMS["shp"], "score_A": 3, "score_B": 12}
     assert read("shp", row) == pair(12.0, 3.0)
