@@ -163,6 +163,10 @@ def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> Non
             {"chosen": [USER, GOOD], "rejected": [{**USER, "content": "R"}, BAD]},
             r"chosen\[0\] and rejected\[0\] differ before the reply",
         ),
+        (
+            {"chosen": [{**SYSTEM, "role": "user"}, USER, GOOD], "rejected": [SYSTEM, USER, BAD]},
+            r"chosen\[0\] and rejected\[0\] differ",
+        ),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, BAD]}, r"chosen\[0\] and rejected\[0\] differ"),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "'chosen' has 1 messages before"),
         ({"chosen": "good", "rejected": [USER, BAD]}, "field 'chosen' is text, not a list"),
@@ -222,6 +226,13 @@ def test_transcripts_that_compare_no_replies_are_turned_away(
     chosen: tuple[str, ...], rejected: tuple[str, ...], reason: str
 ) -> None:
     assert hh(chosen, rejected) == Rejected(reason)
+
+
+def test_a_transcript_without_a_question_or_with_two_is_turned_away() -> None:
+    row = {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"}
+    assert read("hh", row) == Rejected("reply without a question")
+    row = {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nHuman: b"}
+    assert read("hh", row) == Rejected("transcripts part before a reply")
 
 
 def test_an_empty_turn_before_the_reply_is_an_error_or_turned_away_or_cleaned() -> None:
