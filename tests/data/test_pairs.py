@@ -233,6 +233,8 @@ def test_a_transcript_without_a_question_or_with_two_is_turned_away() -> None:
     assert read("hh", row) == Rejected("reply without a question")
     row = {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nHuman: b"}
     assert read("hh", row) == Rejected("transcripts part before a reply")
+    with pytest.raises(DataError, match="field 'chosen' is empty"):
+        read("hh", {"chosen": "\n\nHuman: ", "rejected": "\n\nHuman: "}, clean=True)
 
 
 def test_an_empty_turn_before_the_reply_is_an_error_or_turned_away_or_cleaned() -> None:
