@@ -22,7 +22,7 @@ INNER = (
 )
 WORDS = (
     *("user", "assistant", "prompter", "human", "gpt", "system", "ready_for_export", "a", "b", "4", "N/A", ""),
-    *("\n\nHuman: q\n\nAssistant: a", "\n\nHuman: q\n\nAssistant: b", "\n\nHuman: q\n\nAssistant:"),
+    *("\n\nHuman: q\n\nAssistant: a", "\n\nHuman: q\n\nAssistant: b", "\n\nHuman: q\n\nAssistant:", "\n\nHuman: "),
     *(0, 1, True, 2.5, -1, 10**400, None),
 )
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {

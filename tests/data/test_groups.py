@@ -54,6 +54,7 @@ def test_faults_are_handed_on_and_a_row_without_key_is_one() -> None:
     assert [value["n"] for value in group.value.rows] == [0, 4]
 
 
+RATINGS = ("helpfulness", "correctness", "coherence", "complexity")
 TREES = [
     row(ask("q", answer("a", ask("b", answer("c"))), answer("d"))),
     row(ask("r", answer("s", deleted=True))),
@@ -100,3 +101,16 @@ def test_a_fault_inside_a_group_is_told_at_its_row(tokenizer: str, tmp_path: Pat
         run(path, tokenizer, tmp_path / "cache", reader="oasst-messages", format="chatml", max_length=500)
     assert caught.value.where == f"{path}:3"
     assert caught.value.what == "the text of message 'b' is empty ('q' > 'a' > 'b')"
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_groups_are_rendered_in_processes_like_everything_else(tokenizer: str, tmp_path: Path) -> None:
+    values = [
+        {"prompt": f"What is {n % 20} + 1?", "response": f"{n}", **dict.fromkeys(RATINGS, n // 20)} for n in range(60)
+    ]
+    path = written(tmp_path / "a.jsonl", values)
+    chat: dict[str, Any] = {"reader": "helpsteer", "format": "chatml", "max_length": 500}
+    alone, together = (run(path, tokenizer, tmp_path / str(n), workers=n, **chat) for n in (0, 2))
+    assert arrays(alone) == arrays(together)
+    assert alone.report == together.report
+    assert (alone.report.sources["data"].records, alone.report.train.threads) == (20, 60)

@@ -31,7 +31,8 @@ def flat(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_rows_of_messages_are_the_tree_of_the_nested_file() -> None:
     assert read("oasst-messages", group(flat(SAMPLE))) == read("oasst", SAMPLE)
-    assert read("oasst-messages", group(flat(SAMPLE)), top_k=1) == read("oasst", SAMPLE, top_k=1)
+    for options in ({"top_k": 1}, {"top_k": 2, "synthetic": True}, {"keep": "rankings"}, {"keep": "prompts"}):
+        assert read("oasst-messages", group(flat(SAMPLE)), **options) == read("oasst", SAMPLE, **options)
 
 
 @settings(max_examples=50, deadline=None)
@@ -134,6 +135,13 @@ def test_an_unranked_reply_stays_where_it_leads_to_ranked_ones() -> None:
     assert says(read("oasst", value, keep="rankings")) == [
         [f"text {name}" for name in thread] for thread in ("qard", "qarc")
     ]
+
+
+def test_replies_without_a_rank_stand_behind_the_ranked_ones() -> None:
+    below = ask("r", answer("c", rank=1), answer("d", rank=0))
+    value = row(ask("q", answer("a", below), answer("b", rank=1), answer("e", rank=0)))
+    found = says(read("oasst", value, keep="rankings"))
+    assert found == [[f"text {name}" for name in thread] for thread in ("qe", "qb", "qard", "qarc")]
 
 
 def test_a_tree_without_rankings_or_with_a_dropped_root_is_turned_away() -> None:

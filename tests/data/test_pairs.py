@@ -163,6 +163,10 @@ def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> Non
             {"chosen": [USER, GOOD], "rejected": [{**USER, "content": "R"}, BAD]},
             r"chosen\[0\] and rejected\[0\] differ before the reply",
         ),
+        (
+            {"chosen": [{**SYSTEM, "role": "user"}, USER, GOOD], "rejected": [SYSTEM, USER, BAD]},
+            r"chosen\[0\] and rejected\[0\] differ",
+        ),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, BAD]}, r"chosen\[0\] and rejected\[0\] differ"),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "'chosen' has 1 messages before"),
         ({"chosen": "good", "rejected": [USER, BAD]}, "field 'chosen' is text, not a list"),
@@ -224,6 +228,15 @@ def test_transcripts_that_compare_no_replies_are_turned_away(
     assert hh(chosen, rejected) == Rejected(reason)
 
 
+def test_a_transcript_without_a_question_or_with_two_is_turned_away() -> None:
+    row = {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"}
+    assert read("hh", row) == Rejected("reply without a question")
+    row = {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nHuman: b"}
+    assert read("hh", row) == Rejected("transcripts part before a reply")
+    with pytest.raises(DataError, match="field 'chosen' is empty"):
+        read("hh", {"chosen": "\n\nHuman: ", "rejected": "\n\nHuman: "}, clean=True)
+
+
 def test_an_empty_turn_before_the_reply_is_an_error_or_turned_away_or_cleaned() -> None:
     sides = ("q", "", "r", "b"), ("q", "", "r", "c")
     with pytest.raises(DataError, match=r"turn 1 \(assistant\) of the prompt is empty"):
@@ -244,6 +257,11 @@ def test_a_mark_counts_only_at_the_beginning_of_a_paragraph() -> None:
         "Say Human: or\nAssistant: x",
         "good\n\nWell.",
     ]
+
+
+def test_the_space_behind_a_mark_may_be_missing() -> None:
+    row = {"chosen": "\n\nHuman:Q\n\nAssistant:good", "rejected": "\n\nHuman:Q\n\nAssistant:  bad "}
+    assert says(read("hh", row)) == [["Q", "good"], ["Q", " bad "]]
 
 
 def test_upvotes_are_scores() -> None:

@@ -219,6 +219,13 @@ def test_the_most_helpful_response_is_the_best_one() -> None:
     assert [message.text for message in tree_of(outcome).messages] == ["Q", "rich", "poor"]
 
 
+def test_helpfulness_alone_may_decide() -> None:
+    ratings = {"helpfulness": (1, 2), "correctness": (4, 0), "coherence": (4, 0), "complexity": (4, 0)}
+    rows = group([{"prompt": "Q", "response": "ab"[n], **{k: v[n] for k, v in ratings.items()}} for n in range(2)])
+    assert says(read("helpsteer", rows)) == [["Q", "a"], ["Q", "b"]]
+    assert says(read("helpsteer", rows, score="helpfulness")) == [["Q", "b"], ["Q", "a"]]
+
+
 def test_a_wrong_rating_is_told_at_its_own_row() -> None:
     rows = row("helpsteer")
     rows.rows[2]["coherence"] = "4"

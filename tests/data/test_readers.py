@@ -90,7 +90,7 @@ def test_empty_marks_of_tool_calls_are_passed_over(empty: Any) -> None:
         {"role": "user", "content": "a", "name": empty},
         {"role": "assistant", "content": "b", "tool_calls": empty},
     ]
-    assert len(read("messages", {"messages": turns}).messages) == 2
+    assert len(read("messages", {"messages": turns, "tools": empty}).messages) == 2
 
 
 WRONG_TEXTS = {
@@ -157,6 +157,8 @@ BAD_CHATS: dict[str, tuple[dict[str, Any], str]] = {
         chat(USER, {"role": "assistant", "content": None, "tool_calls": [{}]}),
         r"messages\[1\] has 'tool_calls'",
     ),
+    "tools beside the messages": ({**chat(USER, ANSWER), "tools": [{}]}, "field 'tools' is not supported"),
+    "functions beside the messages": ({**chat(USER, ANSWER), "functions": [{}]}, "field 'functions' is not supported"),
     "a name": (chat({**USER, "name": "Bob"}, ANSWER), r"messages\[0\] has 'name', which is not supported"),
     "no content": (chat({"role": "user"}, ANSWER), r"messages\[0\].content is null, not text"),
     "content in parts": (

@@ -29,6 +29,10 @@ def messages(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     Options ``system``, ``user``, ``assistant``: what the data call these roles.
     """
     columns, place = settings.columns, settings.columns["messages"]
+    for key in ("tools", "functions"):
+        if row.get(key):
+            what = f"field {key!r} is not supported"
+            raise DataError(what, advice="only plain text from system, user and assistant is; remove the record")
     roles: dict[str, Role] = {settings.options[role]: role for role in PLAIN_ROLES.values()}
     speech = Speech((columns["role"],), (columns["content"],), roles)
     turns = turns_of(required(settings, row, "messages"), place, speech)

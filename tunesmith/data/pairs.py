@@ -103,7 +103,7 @@ def hh(settings: Settings, row: Mapping[str, Any]) -> Outcome:
         sides = [stripped(side) for side in sides]
     chosen, rejected = sides
     if chosen == rejected:
-        return _pair(settings, row, chosen[:-1], [chosen[-1].text] * 2)
+        return _pair(settings, row, chosen[:-1], ["".join(turn.text for turn in chosen[-1:])] * 2)
     shared = len(list(takewhile(lambda turns: turns[0] == turns[1], zip(chosen, rejected, strict=False))))
     if shared == min(len(chosen), len(rejected)):
         return Rejected("one transcript begins the other")

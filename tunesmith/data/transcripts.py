@@ -7,7 +7,7 @@ import re
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role
 
-MARK = re.compile(r"(?:^|\n\n)(Human|Assistant):(?: |$|(?=\n))")
+MARK = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
