@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import plan as plan_module
-from tunesmith.data.plan import Plan, PlannedStep, cut, permutation
+from tunesmith.data.plan import Draw, Plan, PlannedStep, cut, permutation, share_of
 
 costs_lists = st.lists(st.integers(1, 50), min_size=1, max_size=40) | st.integers(1, 40).map(lambda count: [1] * count)
 
@@ -152,3 +154,132 @@ def test_planted_faults_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "permutation", lambda count, seed, epoch: np.zeros(count, dtype=np.int64))
     used = [example for step in steps_of(Plan([1] * 5, 2, 1, None, 0)) for example in step.examples]
     assert sorted(used) != list(range(5))
+
+
+def drawn(sizes: list[int], counts: list[int], names: str = "abcdefgh") -> list[Draw]:
+    """Draws from sources whose examples follow one another."""
+    starts = np.cumsum([0, *sizes])
+    return [
+        Draw(names[index], np.arange(start, start + size), count)
+        for index, (start, size, count) in enumerate(zip(starts, sizes, counts, strict=False))
+    ]
+
+
+def epoch_of(plan: Plan, epoch: int) -> list[int]:
+    return [example for step in steps_of(plan) if step.epoch == epoch for example in step.examples]
+
+
+mixes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40)), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(mixes, st.integers(1, 30), st.integers(0, 2**63 - 1))
+def test_every_epoch_holds_of_each_source_what_was_asked_for(
+    mix: list[tuple[int, int]], batch_size: int, seed: int
+) -> None:
+    sizes, counts = [size for size, _ in mix], [count for _, count in mix]
+    plan = Plan([1] * sum(sizes), batch_size, 3, None, seed, drawn(sizes, counts))
+    assert plan.total_steps == 3 * math.ceil(sum(counts) / batch_size)
+    for epoch in range(3):
+        held = np.bincount(epoch_of(plan, epoch), minlength=sum(sizes))
+        for source, (size, count) in enumerate(mix):
+            own = held[sum(sizes[:source]) :][:size]
+            assert own.sum() == count
+            assert own.max() - own.min() <= 1  # without replacement, and before any comes again all have come
+
+
+@settings(max_examples=100, deadline=None)
+@given(mixes, st.integers(1, 60), st.integers(0, 99), st.data())
+def test_a_mixed_step_is_the_same_in_whatever_order_steps_are_asked_for(
+    mix: list[tuple[int, int]], batch_size: int, seed: int, data: st.DataObject
+) -> None:
+    sizes, counts = [size for size, _ in mix], [count for _, count in mix]
+    costs = data.draw(st.lists(st.integers(1, 9), min_size=sum(sizes), max_size=sum(sizes)))
+    expected = steps_of(Plan(costs, batch_size, 2.5, None, seed, drawn(sizes, counts)))
+    for step in data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=8)):
+        assert Plan(costs, batch_size, None, len(expected), seed, drawn(sizes, counts)).step(step) == expected[step]
+    for step in expected:
+        total = sum(costs[example] for example in step.examples)
+        last = step is expected[-1] or expected[step.step + 1].epoch > step.epoch
+        assert last or total >= batch_size > total - costs[step.examples[-1]]
+
+
+def test_a_draw_depends_on_seed_epoch_and_the_name_of_its_source_alone() -> None:
+    alone = Plan([1] * 50, 7, 3, None, 5, drawn([50], [20]))
+    beside = Plan([1] * 90, 7, 3, None, 5, drawn([50, 40], [20, 15]))
+    for epoch in range(3):
+        assert sorted(epoch_of(alone, epoch)) == sorted(example for example in epoch_of(beside, epoch) if example < 50)
+    draws = [sorted(epoch_of(alone, epoch)) for epoch in range(3)]
+    draws.append(sorted(epoch_of(Plan([1] * 50, 7, 1, None, 6, drawn([50], [20])), 0)))
+    draws.append(sorted(epoch_of(Plan([1] * 50, 7, 1, None, 5, drawn([50], [20], names="x")), 0)))
+    assert len({tuple(draw) for draw in draws}) == 5
+
+
+def test_whole_sources_are_planned_as_without_draws() -> None:
+    assert steps_of(Plan([1] * 30, 7, 2, None, 3, drawn([10, 20], [10, 20]))) == steps_of(Plan([1] * 30, 7, 2, None, 3))
+
+
+def test_draws_never_change() -> None:
+    """Written down once: a run that is resumed with another version of this program must see the same examples."""
+    assert epoch_of(Plan([1] * 15, 4, 1, None, 0, drawn([10, 5], [4, 7])), 0) == [
+        11,
+        2,
+        12,
+        11,
+        7,
+        14,
+        4,
+        10,
+        8,
+        12,
+        13,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "amount", "expected"),
+    [
+        (11, 0.5, 5),
+        (100, 0.29, 29),
+        (3, 0.1, 1),
+        (10, 1.0, 10),
+        (10, 2.3, 23),
+        (7, 1 / 3, 2),
+        (0, 0.5, 0),
+        (5, 1e-9, 1),
+    ],
+)
+def test_shares_are_rounded_down_to_at_least_one(count: int, amount: float, expected: int) -> None:
+    assert share_of(count, amount) == expected
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 1), (3, 0)])
+def test_empty_draws_are_refused(size: int, count: int) -> None:
+    with pytest.raises(ValueError, match="a draw is of at least one"):
+        Plan([1] * 3, 1, 1, None, 0, [Draw("a", np.arange(size), count)])
+
+
+def test_epochs_hold_as_many_of_each_source_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:
+    """The original says how many; which they are depends on its generator and is not repeated here."""
+    cases = [case for case in golden("extras")["cases"] if case["kind"] == "sampler"]
+    assert cases
+    for case in cases:
+        sizes, counts = case["input"]["dataset_sizes"], case["input"]["dataset_size_per_epoch"]
+        planned = epoch_of(Plan([1] * sum(sizes), 4, 1, None, 0, drawn(sizes, counts)), 0)
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        assert np.bincount(owner[planned], minlength=len(sizes)).tolist() == counts
+        assert len(set(planned)) == len(planned)
+        if case["settings"]["world_size"] == 1:
+            assert np.bincount(owner[case["expected"]["indices"]], minlength=len(sizes)).tolist() == counts
+
+
+def test_shares_are_those_of_the_original(golden: Callable[[str], dict[str, Any]]) -> None:
+    """A share above 1 or of 0, which the original caps or refuses, is refused by the recipe."""
+    cases = [case for case in golden("extras")["cases"] if case["kind"] == "sampler_fractions"]
+    for case in cases:
+        for entry, size, expected in zip(
+            case["input"]["datasets"], case["input"]["sizes"], case["expected"].get("sizes_per_epoch", ()), strict=False
+        ):
+            keys = next(iter(entry.values())) if isinstance(entry, dict) else {}
+            found = keys["size"] if "size" in keys else share_of(size, min(1.0, keys.get("fraction", 1.0)))
+            assert found == expected

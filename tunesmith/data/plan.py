@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +26,22 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """What one source gives to every epoch.
+
+    name: of the source; it decides the draw together with seed and epoch, so that no source disturbs another. examples:
+    int64 [n], their numbers. count: how many an epoch holds: up to n, drawn without replacement; beyond n, all of them as
+    often as it goes, and the rest drawn.
+    """
+
+    name: str
+    examples: Integers
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Epoch:
-    """order: int64 [n], a permutation. ends: int64 [steps], where each step ends in it."""
+    """order: int64 [n], the examples of the epoch. ends: int64 [steps], where each step ends in it."""
 
     order: Integers
     ends: Integers
@@ -37,11 +53,17 @@ class Plan:
     costs: what every example counts (1 each, or its threads, or its tokens), int [n], at least 1. batch_size: a step is
     full when the costs of its examples reach it; the last step of an epoch holds what is left. Exactly one of ``epochs``
     (may be a fraction; the last epoch then ends after its share of steps, rounded up) and ``steps`` is given. No step
-    reaches over the end of an epoch. Raises ValueError for anything else.
+    reaches over the end of an epoch. draws: what an epoch holds; none: every example once. Raises ValueError for anything else.
     """
 
     def __init__(
-        self, costs: npt.ArrayLike, batch_size: int, epochs: float | None, steps: int | None, seed: int
+        self,
+        costs: npt.ArrayLike,
+        batch_size: int,
+        epochs: float | None,
+        steps: int | None,
+        seed: int,
+        draws: Sequence[Draw] = (),
     ) -> None:
         self.costs: Integers = np.asarray(costs, dtype=np.int64)
         self.batch_size, self.epochs, self.steps, self.seed = batch_size, epochs, steps, seed
@@ -51,6 +73,9 @@ class Plan:
             raise ValueError(f"epochs {epochs!r} and steps {steps!r}: give one of the two")
         if (epochs is not None and not 0 < epochs < math.inf) or (steps is not None and steps < 1):
             raise ValueError(f"epochs {epochs!r} or steps {steps!r} is not above 0")
+        if any(not len(draw.examples) or draw.count < 1 for draw in draws):
+            raise ValueError("a draw is of at least one example out of at least one")
+        self.draws = tuple(draws)
         self._cache: dict[int, _Epoch] = {}
         self._starts = [0]  # the first step of every epoch that was looked at, and the first one after these
         self._total: int | None = steps
@@ -87,20 +112,44 @@ class Plan:
 
     def _epoch(self, epoch: int) -> _Epoch:
         if epoch not in self._cache:
-            order = permutation(len(self.costs), self.seed, epoch)
+            order = self._order(epoch)
             while len(self._cache) >= KEPT_EPOCHS:
                 del self._cache[next(iter(self._cache))]
             self._cache[epoch] = _Epoch(order, cut(self.costs[order], self.batch_size))
         return self._cache[epoch]
 
+    def _order(self, epoch: int) -> Integers:
+        """The examples of an epoch in their order, int64 [n]."""
+        if not self.draws:
+            return permutation(len(self.costs), self.seed, epoch)
+        drawn = np.concatenate([_drawn(draw, self.seed, epoch) for draw in self.draws])
+        return drawn[permutation(len(drawn), self.seed, epoch)]
 
-def permutation(count: int, seed: int, epoch: int) -> Integers:
-    """The order of ``count`` examples in one epoch, int64 [count].
+
+def _drawn(draw: Draw, seed: int, epoch: int) -> Integers:
+    """The examples that a source gives to an epoch, int64 [draw.count]."""
+    copies, rest = divmod(draw.count, len(draw.examples))
+    chosen = permutation(len(draw.examples), seed, epoch, f"source {draw.name}")[:rest]
+    return np.concatenate([np.tile(draw.examples, copies), draw.examples[np.sort(chosen)]])
+
+
+def share_of(count: int, amount: float) -> int:
+    """How many examples ``amount`` times ``count`` are: rounded down, but at least one of any.
+
+    The amount is taken as it is written in decimals: 0.29 of 100 are 29, not the 28 of binary arithmetic.
+    """
+    return max(min(count, 1), math.floor(count * Fraction(repr(amount))))
+
+
+def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> Integers:
+    """A random order of ``count`` examples in one epoch, int64 [count]. stream: what it is for.
 
     Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output is fixed for
     good, unlike that of ``Generator.permutation``, which may change between releases of numpy.
     """
-    key = np.frombuffer(hashlib.sha256(f"{seed}\norder\n{epoch}".encode()).digest()[:16], dtype="<u8").astype(np.uint64)
+    key = np.frombuffer(hashlib.sha256(f"{seed}\n{stream}\n{epoch}".encode()).digest()[:16], dtype="<u8").astype(
+        np.uint64
+    )
     numbers = np.random.Philox(key=key).random_raw(count)
     return np.argsort(numbers, kind="stable").astype(np.int64)
 
