@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY
-from tunesmith.data.similarity import NearDuplicates, Ngrams, shingles, signature, similarity, words
+from tunesmith.data.similarity import NearDuplicates, Ngrams, Signature, shingles, signature, similarity, words
 
 VOCABULARY = [f"word{number}" for number in range(2000)]
 texts = st.text(max_size=200) | st.lists(st.sampled_from(VOCABULARY[:30]), max_size=60).map(" ".join)
@@ -127,6 +127,17 @@ def test_the_first_that_is_alike_is_named_and_later_ones_are_not_kept() -> None:
     assert near.add("other", signature(" ".join(other))) == "one"
     assert near.add("third", signature(" ".join(other))) == "one"
     assert len(near) == 1
+
+
+def test_all_parts_must_be_alike() -> None:
+    def parts(whole: list[str], reply: list[str]) -> Signature:
+        return np.stack([signature(" ".join(whole + reply)), signature(" ".join(reply))])
+
+    near = NearDuplicates(0.8)
+    assert near.add("one", parts(passage(1), ["in", "1815"])) is None
+    assert near.add("other reply", parts(passage(1), ["at", "Waterloo"])) is None
+    assert near.add("other passage", parts(passage(2), ["in", "1815"])) is None
+    assert near.add("again", parts(changed(passage(1), 3), ["at", "Waterloo"])) == "other reply"
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1, float("nan")])

@@ -88,8 +88,8 @@ def _bands(threshold: float) -> tuple[int, int]:
 
 
 def similarity(one: Signature, other: Signature) -> float:
-    """Estimated Jaccard similarity of two sets of shingles, 0 to 1."""
-    return float(np.mean(one == other))
+    """Estimated Jaccard similarity of two sets of shingles, 0 to 1; with several parts that of the least similar ones."""
+    return float(np.min(np.mean(one == other, axis=-1)))
 
 
 class NearDuplicates:
@@ -97,6 +97,7 @@ class NearDuplicates:
 
     threshold: the least estimated Jaccard similarity that counts, above 0 and at most 1. Candidates come from locality
     sensitive hashing (MinHash LSH), which may miss a pair close to the threshold (one in 50); identical texts are never missed.
+    A text may have several parts, uint32 [parts, 128] with the whole text first: then all of them must be alike.
     Needs some 5 kB a text.
     """
 
@@ -113,7 +114,7 @@ class NearDuplicates:
 
     def find(self, given: Signature) -> str | None:
         """The key of the first text that was added and is alike, or None."""
-        candidates = self._index.query(_sketch(given))
+        candidates = self._index.query(_sketch(np.atleast_2d(given)[0]))
         alike = [place for place in candidates if similarity(self._signatures[place], given) >= self.threshold]
         return self._keys[min(alike)] if alike else None
 
@@ -121,7 +122,7 @@ class NearDuplicates:
         """The same as ``find``; a text that is like none before it is added under its key."""
         earlier = self.find(given)
         if earlier is None:
-            self._index.insert(len(self._keys), _sketch(given))
+            self._index.insert(len(self._keys), _sketch(np.atleast_2d(given)[0]))
             self._keys.append(key)
             self._signatures.append(given)
         return earlier
