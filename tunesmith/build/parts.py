@@ -7,14 +7,19 @@ import os
 from pathlib import Path
 from typing import Any, assert_never
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.data.plan import Plan
+from tunesmith.data.duplicates import DuplicateSettings
+from tunesmith.data.faults import BadRows
+from tunesmith.data.filters import Filters, LabelRange
+from tunesmith.data.plan import Draw, Plan, share_of
 from tunesmith.data.prepare import Prepared, Progress, prepare
 from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
+from tunesmith.data.split import Holding
 from tunesmith.data.store import Store
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import ResidualDropout, decoder_layers
@@ -23,7 +28,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
-from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.recipe.schema import Constant, Cosine, Data, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
@@ -98,7 +103,7 @@ def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
     return None
 
 
-def source_spec(source: Source) -> SourceSpec:
+def source_spec(source: Source, data: Data) -> SourceSpec:
     return SourceSpec(
         name=source.name,
         path=source.path,
@@ -106,25 +111,47 @@ def source_spec(source: Source) -> SourceSpec:
         split=source.split,
         fields=dict(source.fields),
         options=dict(source.options),
+        filters=filters(source.filters),
+        holding=Holding(source.validation, source.validation_limit or data.validation_limit),
+    )
+
+
+def filters(keys: schema.Filters) -> Filters:
+    return Filters(
+        min_characters=keys.min_characters,
+        max_characters=keys.max_characters,
+        max_turns=keys.max_turns,
+        languages=keys.languages,
+        labels=tuple(LabelRange(name, label.min, label.max) for name, label in keys.labels.items()),
     )
 
 
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
+    data, seed = recipe.data, derived_seed(recipe.seed, "validation")
 
     def prepared(sources: tuple[Source, ...], validation: int | float) -> Prepared:
         return prepare(
-            [source_spec(source) for source in sources],
+            [source_spec(source, data) for source in sources],
             render_settings(recipe),
             validation=validation,
-            seed=derived_seed(recipe.seed, "validation"),
+            seed=seed,
             cache=cache_directory(recipe),
-            workers=recipe.data.workers,
+            duplicates=DuplicateSettings(data.duplicates, data.near_threshold),
+            bad_rows=BadRows(data.on_bad == "skip", data.max_bad),
+            workers=data.workers,
             progress=progress,
         )
 
-    own = recipe.data.validation_sources
-    return prepared(recipe.data.sources, recipe.data.validation), prepared(own, 0) if own else None
+    own = data.validation_sources
+    if not own:
+        return prepared(data.sources, data.validation), None
+    evaluated = prepared(own, 0)
+    limits = [source_spec(source, data).holding.most for source in own]
+    trained = prepared(data.sources, 0)
+    if data.duplicates != "keep":
+        trained = trained.without(evaluated.train)
+    return trained, evaluated.limited(limits, seed)
 
 
 def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
@@ -184,7 +211,26 @@ def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
 def build_plan(recipe: Recipe, store: Store) -> Plan:
     keys = recipe.train
     costs = {"examples": store.tokens * 0 + 1, "threads": store.threads, "tokens": store.tokens}[keys.batch_unit]
-    return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=derived_seed(recipe.seed, "order"))
+    seed = derived_seed(recipe.seed, "order")
+    return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=seed, draws=draws(recipe, store))
+
+
+def draws(recipe: Recipe, store: Store) -> tuple[Draw, ...]:
+    """What every source gives to an epoch; nothing if all give what they have, once."""
+    if not any(mixed(source) for source in recipe.data.sources):
+        return ()
+    found = []
+    for index, source in enumerate(recipe.data.sources):
+        examples = np.flatnonzero(store.source == index)
+        if len(examples):  # nothing may be left of a source after filters and validation
+            amount = source.fraction or source.weight or 1.0
+            found.append(Draw(source.name, examples, source.size or share_of(len(examples), amount)))
+    return tuple(found)
+
+
+def mixed(source: Source) -> bool:
+    """Whether an epoch holds anything else of a source than all of it, once."""
+    return any(getattr(source, key) is not None for key in schema.AMOUNTS)
 
 
 def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool) -> DemonstrationSteps:

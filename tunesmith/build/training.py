@@ -15,10 +15,12 @@ from tunesmith.build import parts
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run, refuse_failures
+from tunesmith.data.faults import QUARANTINE
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import Store
 from tunesmith.evaluate.loss import Score, validation_loss
+from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -100,6 +102,8 @@ def train_recipe(loaded: Loaded) -> Trained:
             view.note,
             may_differ=("hardware", "versions"),
         )
+        if made.prepared.quarantine is not None:
+            write_file(run.path / QUARANTINE, made.prepared.quarantine.read_bytes())
         try:
             _train(recipe, run, made, view)
         finally:
@@ -123,8 +127,12 @@ def _settle_torch(recipe: Recipe) -> None:
 def _make_parts(recipe: Recipe, view: View) -> Parts:
     with shown("preparing data") as progress:
         prepared, evaluated = parts.prepare_data(recipe, progress)
-    for line in prepared.report.lines():
+    draws = parts.draws(recipe, prepared.train)
+    for line in prepared.report.lines({draw.name: (draw.count, len(draw.examples)) for draw in draws}):
         view.note(line)
+    for found in (prepared, evaluated):
+        if found is not None and found.quarantine is not None:
+            view.note(f"bad rows, left out: {found.quarantine}")
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
     renderer = Renderer(format, tokenizer, recipe.text.targets)

@@ -21,6 +21,9 @@ class DuplicateSettings:
     threshold: float = 0.8
 
 
+KEEP_ALL = DuplicateSettings()
+
+
 def signatures(tree: Tree) -> Signature:
     """What ``near`` compares, uint32 [2, 128]: everything that user and assistant say, and the replies alone.
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tokenizers
 
-from tunesmith.data.faults import Fault, Faults
+from tunesmith.data.duplicates import KEEP_ALL, Duplicates, DuplicateSettings
+from tunesmith.data.faults import QUARANTINE, STRICT, BadRows, Fault, Faults
 from tunesmith.data.groups import GroupedRows, grouped
 from tunesmith.data.readers import group_column
 from tunesmith.data.rendering import (
@@ -25,11 +28,11 @@ from tunesmith.data.rendering import (
     open_readers,
     render_all,
 )
-from tunesmith.data.report import DataReport, Side, Tally, reasons
+from tunesmith.data.report import REPORT_IT, DataReport, Side, Tally, reasons
 from tunesmith.data.sources import Opened, Row, SourceSpec, entries, open_source
-from tunesmith.data.split import held_back
-from tunesmith.data.store import Store, exclusive, open_store, read_index, writing
-from tunesmith.errors import DataError, MissingInputError, RecipeError
+from tunesmith.data.split import divide, limited, records
+from tunesmith.data.store import Chunk, Store, StoreWriter, exclusive, open_store, read_index, writing
+from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256
 
 Progress = Callable[[int, int | None, str], None]
@@ -43,7 +46,8 @@ BYTES_IN_CHUNK = 4 * 2**20
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """key: digest of all that decides the token trees. content: digest of the token trees themselves, which another
-    version of the code may well make alike. data: digest of the content of every source by its name."""
+    version of the code may well make alike. data: digest of the content of every source by its name. quarantine: the file
+    of bad rows that were left out, if there are any."""
 
     train: Store
     validation: Store | None
@@ -52,6 +56,21 @@ class Prepared:
     key: str
     content: str
     data: Mapping[str, str]
+    quarantine: Path | None = None
+
+    def limited(self, most: Sequence[int | None], seed: int) -> Prepared:
+        """The same with at most so many records of each source for training, chosen by seed and content."""
+        everything = np.ones(len(self.train), dtype=np.bool_)
+        return replace(self, train=self.train.part(limited(self.train.keys, self.train.source, everything, most, seed)))
+
+    def without(self, other: Store) -> Prepared:
+        """The same without the records for training that ``other`` holds too. Raises DataError if that takes them all."""
+        repeated = np.isin(records(self.train.keys), records(other.keys))
+        if repeated.all():
+            raise DataError("data.validation_sources hold all that is in data.sources", advice="use other data")
+        train = self.train.part(~repeated)
+        report = replace(self.report, train=_side(train), aside=self.report.aside + int(repeated.sum()))
+        return replace(self, train=train, report=report)
 
 
 def prepare(
@@ -61,13 +80,16 @@ def prepare(
     validation: int | float,
     seed: int,
     cache: Path,
+    duplicates: DuplicateSettings = KEEP_ALL,
+    bad_rows: BadRows = STRICT,
     workers: int | None = None,
     progress: Progress = lambda done, total, label: None,
 ) -> Prepared:
     """The token trees of all sources, from the cache if they are there, otherwise made and put there.
 
-    validation: a number of records or a share that is held back; see ``split.held_back``. workers: processes; 0 for none,
-    None for one a core. Strict: one bad record stops everything, and nothing is kept.
+    validation: a number of records or a share that is held back of the sources that say nothing of their own; see
+    ``split.divide``. duplicates: those within a source and across, the first in the order of the sources stays. workers:
+    processes; 0 for none, None for one a core. bad_rows: by default one bad record stops everything, and nothing is kept.
     Raises DataError (with the first 20 places), MissingInputError (nothing there, nothing left), RecipeError, StorageError.
     """
     names = [spec.name for spec in sources]
@@ -76,31 +98,47 @@ def prepare(
     readers = tuple(_reader_settings(spec) for spec in sources)
     open_readers(readers)  # faults of the recipe show before anything is read
     renderer = load_renderer(render)
-    work = Work(render, renderer.tokenizer.fingerprint, readers)
+    work = Work(render, renderer.tokenizer.fingerprint, readers, signed=duplicates.policy == "near")
     opened = [open_source(spec) for spec in sources]
     data = {source.spec.name: source.digest for source in opened}
-    key = cache_key(work, data)
+    key = cache_key(work, data, duplicates)
     directory = cache / key[:32]
-    with exclusive(directory):
+    with exclusive(directory, lambda: progress(0, None, "another process is preparing the same data, waiting")):
         index = read_index(directory / "store", key)
-        if index is None:
+        if index is None or not _tolerable(index, bad_rows):
             remove_unfinished(directory)
-            faults = Faults()
-            parts = render_all(work, renderer, _chunks(opened, faults, progress), _processes(workers))
-            _make(work, parts, faults, key, directory / "store")
+            parts = render_all(work, renderer, _chunks(opened, progress), _processes(workers))
+            _make(work, parts, duplicates, bad_rows, key, directory / "store")
             index = read_index(directory / "store", key)
             assert index is not None, directory
     everything = open_store(directory / "store", index)
-    evaluated = held_back(everything.keys, validation, seed)
-    train = everything.part(~evaluated)
-    held = everything.part(evaluated) if evaluated.any() else None
-    counts = {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
-    report = DataReport(counts, index["report"]["duplicates"], _side(train), None if held is None else _side(held))
-    return Prepared(train, held, report, directory, key, fingerprint(index["files"]), data)
+    sides = divide(everything.keys, everything.source, [spec.holding for spec in sources], validation, seed, names)
+    train = everything.part(sides.train)
+    held = everything.part(sides.evaluated) if sides.evaluated.any() else None
+    counts = _tallies(index)
+    aside = len(everything) - len(train) - (0 if held is None else len(held))
+    report = DataReport(
+        counts, index["report"]["duplicates"], _side(train), None if held is None else _side(held), aside
+    )
+    quarantine = directory / "store" / QUARANTINE if any(tally.bad for tally in counts.values()) else None
+    return Prepared(train, held, report, directory, key, fingerprint(index["files"]), data, quarantine)
 
 
-def cache_key(work: Work, data: Mapping[str, str]) -> str:
-    """Digest of all that decides the token trees: data, readers, tokenizer, format, limits, and the code that does it."""
+def _tallies(index: Mapping[str, Any]) -> dict[str, Tally]:
+    return {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
+
+
+def _tolerable(index: Mapping[str, Any], bad_rows: BadRows) -> bool:
+    """Whether a store that is there leaves out no more bad rows than it may; making it again names them."""
+    counts = _tallies(index).values()
+    return bad_rows.allows(sum(tally.bad for tally in counts), sum(tally.records for tally in counts))
+
+
+def cache_key(work: Work, data: Mapping[str, str], duplicates: DuplicateSettings) -> str:
+    """Digest of all that decides the token trees: data, readers, tokenizer, format, limits, and the code that does it.
+
+    How many bad rows are allowed has no part in it: the same rows are left out, or nothing is made.
+    """
     settings = asdict(work.render)
     del settings["tokenizer"], settings["revision"]  # where it was found does not matter, what it is does
     return fingerprint(
@@ -108,6 +146,7 @@ def cache_key(work: Work, data: Mapping[str, str]) -> str:
             "data": list(data.items()),
             "readers": [asdict(reader) for reader in work.readers],
             "render": settings,
+            "duplicates": [duplicates.policy, duplicates.threshold if duplicates.policy == "near" else None],
             "tokenizer": work.fingerprint,
             "library": tokenizers.__version__,
             "code": _code_digest(),
@@ -123,7 +162,8 @@ def _code_digest() -> str:
 
 def _reader_settings(spec: SourceSpec) -> ReaderSettings:
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
-    return ReaderSettings(spec.name, spec.reader, tuple(sorted(spec.fields.items())), tuple(sorted(options.items())))
+    fields = tuple(sorted(spec.fields.items()))
+    return ReaderSettings(spec.name, spec.reader, fields, tuple(sorted(options.items())), spec.filters)
 
 
 def _side(store: Store) -> Side:
@@ -138,39 +178,60 @@ def _processes(workers: int | None) -> int:
     return min(cores, MOST_PROCESSES)
 
 
-def _make(work: Work, parts: Iterator[Rendered], faults: Faults, key: str, directory: Path) -> None:
-    """Fill the store. faults: what the reading finds. Raises DataError or MissingInputError; nothing is left behind then."""
+def _make(
+    work: Work, parts: Iterator[Rendered], duplicates: DuplicateSettings, bad_rows: BadRows, key: str, directory: Path
+) -> None:
+    """Fill the store. Raises DataError or MissingInputError; nothing is left behind then."""
     names = [reader.source for reader in work.readers]
     counts = {name: Tally() for name in names}
+    known, faults, copies = Duplicates(duplicates), Faults(bad_rows), 0
     with new_directory(directory) as temporary, writing(temporary) as writer:
-        for part in parts:
-            for source, tally in part.tallies.items():
-                counts[names[source]].add(tally)
-            faults.add(part.faults)
-            if not faults:
-                writer.append(part.chunk)
-        faults.check()
-        _check_counts(counts, work.render)
+        with (temporary / QUARANTINE).open("wb") as quarantine:
+            for part in parts:
+                repeated = [known.repeats(record.key, record.signature) for record in part.records]
+                copies += sum(repeated)
+                chunk = _without(part, repeated) if known.drops else part.chunk
+                for source, tally in part.tallies.items():
+                    counts[names[source]].add(tally)
+                faults.add(part.faults)
+                quarantine.writelines(fault.line() for fault in part.faults if bad_rows.skip)
+                if not faults.hopeless:
+                    writer.append(chunk)
+        faults.check(sum(tally.records for tally in counts.values()))
+        _check_counts(counts, writer, work.render)
+        if not faults.first:
+            (temporary / QUARANTINE).unlink()
         sources = {name: tally.as_json() for name, tally in counts.items()}
-        writer.finish(key, names, {"sources": sources, "duplicates": writer.duplicates()})
+        writer.finish(key, names, {"sources": sources, "duplicates": 0 if known.drops else copies})
 
 
-def _chunks(opened: Sequence[Opened], faults: Faults, progress: Progress) -> Iterator[list[SourceRow]]:
-    """The rows of all sources in order, some at a time; what is not even a row becomes a fault."""
+def _without(part: Rendered, repeated: Sequence[bool]) -> Chunk:
+    """The token trees of the records that repeat nothing; the tallies of the part learn of the others."""
+    for record, drops in zip(part.records, repeated, strict=True):
+        if drops:
+            part.tallies[record.source].drop_duplicate(record.trained, record.context)
+    return part.chunk.part(~np.asarray(repeated, dtype=np.bool_))
+
+
+def _chunks(opened: Sequence[Opened], progress: Progress) -> Iterator[list[SourceRow | Fault]]:
+    """The rows of all sources in order, some at a time; what is not even a row is a fault in its place."""
     number = 0
     for index, source in enumerate(opened):
         size = sum(file.size for file in source.files)
-        first, chunk, start = number, list[SourceRow](), 0.0
+        first, chunk, start = number, list[SourceRow | Fault](), 0.0
         for entry in _entries(source):
             number += 1
+            share = start
             if isinstance(entry, DataError):
-                faults.add([Fault(number, entry.what, entry.where, entry.advice)])
-                continue
-            chunk.append(SourceRow(number, index, entry.place, entry.value))
-            if len(chunk) == ROWS_IN_CHUNK or (entry.share - start) * size > BYTES_IN_CHUNK:
-                progress(int(entry.share * PARTS), PARTS, f"{source.spec.name}: {number - first:,} records")
+                final = isinstance(entry, _BrokenFile)
+                chunk.append(Fault(number, index, entry.what, entry.where, entry.advice, final=final))
+            else:
+                chunk.append(SourceRow(number, index, entry.place, entry.value))
+                share = entry.share
+            if len(chunk) == ROWS_IN_CHUNK or (share - start) * size > BYTES_IN_CHUNK:
+                progress(int(share * PARTS), PARTS, f"{source.spec.name}: {number - first:,} records")
                 yield chunk
-                chunk, start = [], entry.share
+                chunk, start = [], share
         if chunk:
             yield chunk
         if number == first:
@@ -184,22 +245,32 @@ def _entries(source: Opened) -> Iterator[Row | GroupedRows | DataError]:
     return _single(source) if column is None else grouped(_single(source), column)
 
 
+class _BrokenFile(DataError):
+    """A fault after which nothing more of a source can be read."""
+
+
 def _single(source: Opened) -> Iterator[Row | DataError]:
     """The rows of a source; a fault that ends the reading is the last of them."""
     try:
         yield from entries(source)
     except DataError as error:
-        yield error
+        yield _BrokenFile(error.what, where=error.where, advice=error.advice)
 
 
-def _check_counts(counts: Mapping[str, Tally], render: RenderSettings) -> None:
-    """Nothing was lost on the way, and something is left. Raises MissingInputError."""
+def _check_counts(counts: Mapping[str, Tally], written: StoreWriter, render: RenderSettings) -> None:
+    """Nothing was lost on the way, and something is left. Raises InternalError or MissingInputError."""
     for tally in counts.values():
         tally.check()
+    counted = tuple(sum(getattr(tally, name) for tally in counts.values()) for name in ("used", "trained"))
+    stored = (written.records, written.targets)
+    if counted != stored:
+        what = "{:,} records and {:,} targets are"
+        raise InternalError(f"{what.format(*counted)} counted, {what.format(*stored)} stored", advice=REPORT_IT)
     if any(tally.used for tally in counts.values()):
         return
     rejected = sum((tally.rejected for tally in counts.values()), Counter[str]())
-    advice = "look at the options of the sources"
+    rejected += Counter({"quarantined": sum(tally.bad for tally in counts.values())})
+    advice = "look at the options and filters of the sources"
     if rejected[REASONS["too_long"]] == max(rejected.values()):
         advice = f"raise text.max_length ({render.max_length:,}), or set text.truncation ({render.truncation}) to right"
     what = f"none of {sum(tally.records for tally in counts.values()):,} records is left ({reasons(rejected)})"

@@ -13,10 +13,13 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
+from tunesmith.data.duplicates import signatures
 from tunesmith.data.faults import Fault
+from tunesmith.data.filters import NO_FILTERS, Filters, filtered
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Group, Outcome, Pruned, Rejected
 from tunesmith.data.report import Tally
+from tunesmith.data.similarity import Signature
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError, RecipeError
@@ -56,24 +59,27 @@ class RenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """The source's name, its reader, and the settings of that reader."""
+    """The source's name, its reader, the settings of that reader, and what filters its messages."""
 
     source: str
     reader: str
     fields: Settings
     options: Settings
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """All that a process needs to know to turn the rows of every source into token trees.
 
-    fingerprint: of the tokenizer with the format's tokens, as it was when the work began.
+    fingerprint: of the tokenizer with the format's tokens, as it was when the work began. signed: whether records get
+    signatures, to find near duplicates.
     """
 
     render: RenderSettings
     fingerprint: str
     readers: tuple[ReaderSettings, ...]
+    signed: bool = False
 
 
 class SourceRow(NamedTuple):
@@ -86,11 +92,33 @@ class SourceRow(NamedTuple):
     value: Mapping[str, Any] | Group
 
 
+class Record(NamedTuple):
+    """What is known of a record that can be used. key: its ``content_key``. signature: if signed. trained, context: its
+    tokens as they were counted."""
+
+    source: int
+    key: bytes
+    signature: Signature | None
+    trained: int
+    context: int
+
+
+class Fitted(NamedTuple):
+    """A token tree within the length limit. tokens, targets: that are laid out for it. context: tokens that are only read."""
+
+    tree: TokenTree
+    tokens: int
+    targets: int
+    context: int
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What came of a chunk of rows: token trees, counts by source, and faults."""
+    """What came of a chunk of rows: token trees with what is known of each, in the order of the rows, counts by source,
+    and faults."""
 
     chunk: Chunk
+    records: tuple[Record, ...]
     tallies: Mapping[int, Tally]
     faults: tuple[Fault, ...]
 
@@ -126,66 +154,77 @@ def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Any], O
     )
 
 
-def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow]) -> Rendered:
+def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault]) -> Rendered:
     """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
     tallies = {source: Tally() for source in sorted({row.source for row in rows})}
     faults: list[Fault] = []
     read: list[tuple[SourceRow, Tree]] = []
     for row in rows:
+        tallies[row.source].records += 1
+        if isinstance(row, Fault):
+            faults.append(row)
+            continue
         try:
             tree = _read(work, tallies[row.source], row)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
         read += [(row, tree)] if tree is not None else []
-    rendered = renderer.render_many([tree for _, tree in read])
-    kept: list[tuple[TokenTree, int, bytes]] = []
-    sizes: list[tuple[int, int]] = []
-    for (row, tree), tokens in zip(read, rendered, strict=True):
+    kept: list[Fitted] = []
+    records: list[Record] = []
+    for (row, tree), tokens in zip(read, renderer.render_many([tree for _, tree in read]), strict=True):
         try:
             fitted = _fit(work.render, tallies[row.source], tree, tokens, renderer.opening)
         except DataError as error:
-            faults.append(Fault(row.number, error.what, error.where or row.place, error.advice))
+            faults.append(_fault(row, error))
             continue
         if fitted is not None:
-            kept.append((fitted[0], row.source, content_key(tree)))
-            sizes.append(fitted[1])
-    chunk = pack([tree for tree, _, _ in kept], [source for _, source, _ in kept], [key for _, _, key in kept], sizes)
-    return Rendered(chunk, tallies, tuple(faults))
+            kept.append(fitted)
+            signature = signatures(tree) if work.signed else None
+            records.append(Record(row.source, content_key(tree), signature, fitted.targets, fitted.context))
+    for fault in faults:
+        tallies[fault.source].bad += 1
+    sizes = [(fitted.tokens, fitted.targets) for fitted in kept]
+    chunk = pack([one.tree for one in kept], [one.source for one in records], [one.key for one in records], sizes)
+    return Rendered(chunk, tuple(records), tallies, tuple(sorted(faults, key=lambda fault: fault.number)))
+
+
+def _fault(row: SourceRow, error: DataError) -> Fault:
+    value = list(row.value.rows) if isinstance(row.value, Group) else row.value
+    return Fault(row.number, row.source, error.what, error.where or row.place, error.advice, value)
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     """The tree of a row, or None if a filter turned it away. Raises DataError."""
-    tally.records += 1
-    outcome = open_readers(work.readers)[row.source](row.value)
+    reader = work.readers[row.source]
+    outcome = filtered(open_readers(work.readers)[row.source](row.value), reader.filters)
     if isinstance(outcome, Rejected):
         tally.rejected[outcome.reason] += 1
         return None
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
-    return replace(outcome, place=row.place, source=work.readers[row.source].source)
+    return replace(outcome, place=row.place, source=reader.source)
 
 
 def _fit(
     settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError, opening: int
-) -> tuple[TokenTree, tuple[int, int]] | None:
-    """The token tree within the length limit with (tokens, targets) that are laid out for it, or None if nothing to
-    train on is left. Raises DataError."""
+) -> Fitted | None:
+    """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
-    tally.tokens += len(rendered.ids)
     fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place, opening)
+    tally.tokens += len(rendered.ids)
     if isinstance(fitted, Unusable):
         tally.rejected[REASONS[fitted.reason]] += 1
         tally.cut += len(rendered.ids)
         return None
-    size = _size(settings, fitted, opening)
+    tokens, targets = _size(settings, fitted, opening)
+    found = Fitted(fitted, tokens, targets, len(rendered.ids) - fitted.cut - targets)
     tally.used += 1
-    tally.trained += size[1]
-    tally.context += len(rendered.ids) - fitted.cut - size[1]
+    tally.trained, tally.context = tally.trained + targets, tally.context + found.context
     tally.cut += fitted.cut
-    return fitted, size
+    return found
 
 
 def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:
@@ -197,7 +236,7 @@ def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int,
 
 
 def render_all(
-    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow]], workers: int
+    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow | Fault]], workers: int
 ) -> Iterator[Rendered]:
     """Render every chunk, in order. Few chunks, or fewer than two workers: here, where the tokenizer uses all cores.
 
@@ -226,7 +265,7 @@ def render_all(
         raise InternalError("a process that prepares data died", advice=advice) from error
 
 
-def _render_in_worker(work: Work, rows: Sequence[SourceRow]) -> Rendered:
+def _render_in_worker(work: Work, rows: Sequence[SourceRow | Fault]) -> Rendered:
     return render_rows(work, _worker_renderer(work.render, work.fingerprint), rows)
 
 

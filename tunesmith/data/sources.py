@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.filters import NO_FILTERS, Filters
 from tunesmith.data.hub import hub_digest, hub_records, load
 from tunesmith.data.inputs import InputFile, check_unchanged, find, kind_of, reading
 from tunesmith.data.json_files import array_records, jsonl_records
 from tunesmith.data.parquet_files import parquet_records
+from tunesmith.data.split import Holding
 from tunesmith.data.strict_json import RecordFault
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, sha256
@@ -26,7 +28,7 @@ class SourceSpec:
 
     name: for counts and reports. path: a file, a directory (its data files in the order of their names) or a hub name.
     reader: a key of ``readers.READERS``. split: of a hub data set. fields: name that the reader expects -> name in the
-    data. options: switches of the reader.
+    data. options: switches of the reader. filters: what its messages must be like. holding: what is held back of it.
     """
 
     name: str
@@ -35,6 +37,8 @@ class SourceSpec:
     split: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    filters: Filters = NO_FILTERS
+    holding: Holding = field(default_factory=Holding)
 
 
 @dataclass(frozen=True, slots=True)

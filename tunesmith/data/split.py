@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +14,10 @@ from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
 KEY_BYTES = 16
+
+Keys = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 
 def content_key(tree: Tree) -> bytes:
@@ -24,13 +31,66 @@ def content_key(tree: Tree) -> bytes:
     return digest.digest()
 
 
-def held_back(keys: npt.NDArray[np.uint8], validation: int | float, seed: int) -> npt.NDArray[np.bool_]:
+class Sides(NamedTuple):
+    """Which records are for training and which for evaluation, bool [n] each; some are for neither."""
+
+    train: Flags
+    evaluated: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What is held back of one source. amount: of this source alone; None: with others, see ``divide``. most: evaluated."""
+
+    amount: int | float | None = None
+    most: int | None = None
+
+
+def divide(
+    keys: Keys, source: Integers, holdings: Sequence[Holding], validation: int | float, seed: int, names: Sequence[str]
+) -> Sides:
+    """Divide the records of several sources into those for training and those for evaluation.
+
+    keys: uint8 [n, 16]. source: int [n], the number of each record's source in ``holdings`` and ``names``. validation: of
+    all sources together that say nothing of their own. A record that is held back in one source trains in none; in the
+    others it is for neither side, as are records of a source beyond the most that are evaluated (those of the smallest
+    hash are kept). Raises DataError where a source, or all that share ``validation``, has nothing left to train on.
+    """
+    chosen = np.zeros(len(keys), dtype=np.bool_)
+    shared = np.isin(source, [index for index, holding in enumerate(holdings) if holding.amount is None])
+    chosen[shared] = held_back(keys[shared], validation, seed)
+    for index, holding in enumerate(holdings):
+        if holding.amount is not None:
+            own = source == index
+            chosen[own] = held_back(keys[own], holding.amount, seed, f"validation {{}} of source {names[index]}")
+    train = ~np.isin(records(keys), records(keys[chosen]))
+    if not train.any() and len(keys):
+        raise DataError("every record is held back; none is left to train on", advice="hold back fewer, or add data")
+    return Sides(train, chosen & limited(keys, source, chosen, [holding.most for holding in holdings], seed))
+
+
+def records(keys: Keys) -> npt.NDArray[np.void]:
+    """Every key as one value that can be compared. keys: uint8 [n, 16]; returns [n]."""
+    return np.ascontiguousarray(keys).view(f"S{KEY_BYTES}").ravel()
+
+
+def limited(keys: Keys, source: Integers, chosen: Flags, most: Sequence[int | None], seed: int) -> Flags:
+    """Which of the chosen records are left if at most so many of each source may be: those of the smallest hash. bool [n]."""
+    kept = chosen.copy()
+    for index, limit in enumerate(most):
+        own = np.flatnonzero(chosen & (source == index))
+        if limit is not None and len(own) > limit:
+            kept[own[np.argsort(_seeded(keys[own], seed), kind="stable")[limit:]]] = False
+    return kept
+
+
+def held_back(keys: Keys, validation: int | float, seed: int, what: str = "data.validation {}") -> Flags:
     """Which records are for evaluation. keys: uint8 [n, 16]; returns bool [n].
 
     validation: 0 for none; a whole number n takes the n records with the smallest seeded hash; a fraction takes those whose
     hash falls below it, so that a record stays on its side when others are added (at least one record is taken). Records
     of the same content are always on the same side; n may be exceeded by copies of the last one taken. Raises DataError
-    where nothing would be left to train on.
+    where nothing would be left to train on. what: its name in the message.
     """
     count = len(keys)
     if not validation or not count:
@@ -43,12 +103,12 @@ def held_back(keys: npt.NDArray[np.uint8], validation: int | float, seed: int) -
         if not taken.any():
             taken = order == order.min()
     if taken.all():
-        what = f"data.validation {validation} holds back all {count:,} records; none is left to train on"
-        raise DataError(what, advice="hold back fewer, or add data")
+        fault = f"{what.format(validation)} holds back all {count:,} records; none is left to train on"
+        raise DataError(fault, advice="hold back fewer, or add data")
     return np.asarray(taken, dtype=np.bool_)
 
 
-def _seeded(keys: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
+def _seeded(keys: Keys, seed: int) -> npt.NDArray[np.uint64]:
     """A hash of every key that differs from seed to seed. keys: uint8 [n, 16]; returns uint64 [n]."""
     halves = np.ascontiguousarray(keys).view("<u8").astype(np.uint64)
     salt = np.frombuffer(hashlib.sha256(f"{seed}\nvalidation".encode()).digest()[:KEY_BYTES], dtype="<u8")

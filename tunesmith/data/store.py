@@ -8,7 +8,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from tunesmith.text.token_tree import TokenTree
 
 INDEX = "index.json"
 HASH_LIMIT = 64 * 2**20  # a store up to this size is hashed whenever it is opened; a larger one is only measured
+PAUSE = 0.05  # seconds between two looks at a lock that another process has
+PATIENCE = 2.0  # seconds until waiting for it is worth a word
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +48,14 @@ class Chunk:
     @property
     def records(self) -> int:
         return len(self.arrays["keys"])
+
+    def part(self, kept: npt.NDArray[np.bool_]) -> Chunk:
+        """Only some of the token trees. kept: bool [n]."""
+        if kept.all():
+            return self
+        lengths = self.arrays["trees"][:, :3]
+        masks = {name: np.repeat(kept, lengths[:, column]) for column, name in enumerate(TREE_COLUMNS[:3])}
+        return Chunk({name: array[masks.get(name, kept)] for name, array in self.arrays.items()})
 
 
 def pack(
@@ -89,7 +100,7 @@ class StoreWriter:
         self.directory = directory
         self.files: dict[str, IO[bytes]] = {name: (directory / f"{name}.bin").open("wb") for name in LAYOUT}
         self.digests = {name: hashlib.sha256() for name in LAYOUT}
-        self.records = 0
+        self.records = self.targets = 0
 
     def append(self, chunk: Chunk) -> None:
         """Write the arrays of a chunk at the ends of the files. Raises OSError."""
@@ -98,12 +109,7 @@ class StoreWriter:
             file.write(data)
             self.digests[name].update(data)
         self.records += chunk.records
-
-    def duplicates(self) -> int:
-        """How many records have the content of an earlier one."""
-        self.files["keys"].flush()
-        halves = np.fromfile(self.directory / "keys.bin", dtype="<u8").reshape(-1, KEY_BYTES // 8)
-        return len(halves) - len(np.unique(halves, axis=0))
+        self.targets += int(chunk.arrays["trees"][:, TREE_COLUMNS.index("targets")].sum())
 
     def close(self) -> None:
         """Close the files; the store is not complete without its index."""
@@ -130,14 +136,32 @@ def writing(directory: Path) -> Iterator[StoreWriter]:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Wait until no other process prepares data in this directory (which is made if need be). Raises StorageError."""
+def exclusive(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Wait until no other process prepares data in this directory (which is made if need be). Raises StorageError.
+
+    waiting: called once a second from the second second on, to say why nothing happens.
+    """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / "lock").open("wb")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the death of the process
+    with file:  # the lock is let go when the file is closed, also by the death of the process
+        waited = 0.0
+        while not _locked(file):
+            time.sleep(PAUSE)
+            waited += PAUSE
+            if waited >= PATIENCE:
+                waiting()
+                waited = PATIENCE - 1
         yield
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Whether the file could be locked for this process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_index(directory: Path, key: str) -> dict[str, Any] | None:
