@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.split import content_key, held_back
+from tunesmith.data.split import Holding, content_key, divide, held_back, limited
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -114,3 +114,75 @@ def test_nothing_is_held_back_of_nothing() -> None:
 def test_the_choice_never_changes() -> None:
     """Written down once: another version of this program must hold back the same records."""
     assert np.flatnonzero(held_back(KEYS, 4, seed=1)).tolist() == [155, 462, 613, 636]
+
+
+def owners(*sizes: int) -> npt.NDArray[np.int64]:
+    """Sources whose records follow one another."""
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def test_sources_that_say_nothing_are_divided_as_one() -> None:
+    for validation in (0, 0.2, 50):
+        sides = divide(KEYS[:900], owners(400, 500), [Holding(), Holding()], validation, 7, ["a", "b"])
+        assert (sides.evaluated == held_back(KEYS[:900], validation, 7)).all()
+        assert (sides.train == ~sides.evaluated).all()
+
+
+def test_a_source_may_hold_back_what_it_likes() -> None:
+    holdings = [Holding(30), Holding(), Holding(0), Holding(0.5)]
+    sides = divide(KEYS[:1000], owners(100, 500, 200, 200), holdings, 0.1, 7, list("abcd"))
+    assert sides.evaluated[:100].sum() == 30
+    assert (sides.evaluated[:100] == held_back(KEYS[:100], 30, 7)).all()
+    assert (sides.evaluated[100:600] == held_back(KEYS[100:600], 0.1, 7)).all()
+    assert sides.evaluated[600:800].sum() == 0
+    assert (sides.evaluated[800:] == held_back(KEYS[800:1000], 0.5, 7)).all()
+    assert (sides.train == ~sides.evaluated).all()
+
+
+def test_a_limit_cuts_what_is_evaluated_and_trains_nothing_more() -> None:
+    source = owners(400, 600)
+    whole = divide(KEYS[:1000], source, [Holding(), Holding()], 0.3, 7, ["a", "b"])
+    cut = divide(KEYS[:1000], source, [Holding(most=20), Holding(most=1000)], 0.3, 7, ["a", "b"])
+    assert (cut.train == whole.train).all()
+    assert cut.evaluated[:400].sum() == 20
+    assert not (cut.evaluated & ~whole.evaluated).any()
+    assert (cut.evaluated[400:] == whole.evaluated[400:]).all()
+    larger = divide(KEYS[:1000], source, [Holding(most=21), Holding()], 0.3, 7, ["a", "b"])
+    assert not (cut.evaluated & ~larger.evaluated).any()
+    everything = np.ones(400, dtype=np.bool_)
+    assert limited(KEYS[:400], source[:400], everything, [20], 7).sum() == 20
+    assert limited(KEYS[:400], source[:400], everything, [None], 7).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdefgh")), min_size=10, max_size=40),
+    st.lists(st.sampled_from([None, 0, 1, 3, 0.4]), min_size=3, max_size=3),
+    st.sampled_from([0, 2, 0.3]),
+    st.integers(0, 99),
+)
+def test_the_same_record_in_two_sources_is_on_the_same_side(
+    given_records: list[tuple[int, str]], amounts: list[int | float | None], validation: float, seed: int
+) -> None:
+    extra = [(source, f"{source}{number}") for source in range(3) for number in range(6)]
+    records = sorted([*given_records, *extra])
+    texts, keys = [text for _, text in records], keys_of([text for _, text in records])
+    source = np.array([index for index, _ in records])
+    try:
+        sides = divide(keys, source, [Holding(amount) for amount in amounts], validation, seed, list("abc"))
+    except DataError:
+        return
+    trained = {text for text, flag in zip(texts, sides.train, strict=True) if flag}
+    evaluated = {text for text, flag in zip(texts, sides.evaluated, strict=True) if flag}
+    assert trained
+    assert not trained & evaluated
+    for index, amount in enumerate(amounts):
+        if amount is not None:
+            assert bool(sides.evaluated[source == index].any()) == bool(amount)
+
+
+def test_a_source_that_holds_back_everything_is_named() -> None:
+    with pytest.raises(DataError, match="validation 100 of source b holds back all 50 records"):
+        divide(KEYS[:90], owners(40, 50), [Holding(), Holding(100)], 0, 7, ["a", "b"])
+    twice = np.concatenate([KEYS[:10], KEYS[:11]])
+    assert divide(twice, owners(10, 11), [Holding(3), Holding(0)], 0, 7, ["a", "b"]).train.sum() == 10 - 3 + 11 - 3

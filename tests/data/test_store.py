@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import store as store_module
-from tunesmith.data.store import LAYOUT, Store, StoreWriter, open_store, overlap, pack, read_index, writing
+from tunesmith.data.store import LAYOUT, Store, exclusive, open_store, overlap, pack, read_index, writing
 from tunesmith.text.token_tree import TokenTree
 
 
@@ -118,11 +118,31 @@ def test_a_part_has_the_chosen_records(tmp_path: Path) -> None:
     assert overlap(part, store.part(np.array([True, False, True, False]))) == 0
 
 
-def test_duplicates_are_counted(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path)
-    writer.append(pack(TREES, [0] * 4, [key(1), key(2), key(1), key(1)]))
-    assert writer.duplicates() == 2
-    writer.close()
+@pytest.mark.parametrize("chosen", [(), (0,), (1, 2), (3,), (0, 1, 2, 3)])
+def test_a_part_of_a_chunk_has_the_chosen_trees_whole(chosen: tuple[int, ...]) -> None:
+    sources, keys = [0, 1, 0, 1], [key(number) for number in range(4)]
+    kept = np.isin(np.arange(4), chosen)
+    part = pack(TREES, sources, keys).part(kept)
+    expected = pack(*([list(column)[index] for index in chosen] for column in (TREES, sources, keys)))
+    assert part.records == len(chosen)
+    for name in LAYOUT:
+        assert np.array_equal(part.arrays[name], expected.arrays[name])
+
+
+def test_waiting_for_another_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    told = []
+
+    def waiting() -> None:
+        told.append("waiting")
+        raise KeyboardInterrupt
+
+    with exclusive(tmp_path), pytest.raises(KeyboardInterrupt), exclusive(tmp_path, waiting):
+        told.append("inside")
+    assert told == ["waiting"]
+    with exclusive(tmp_path, waiting):
+        told.append("inside")
+    assert told == ["waiting", "inside"]
 
 
 def flip(file: Path) -> None:

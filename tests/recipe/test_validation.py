@@ -42,6 +42,10 @@ train:
 """
 
 
+V_SIZE = "data.validation_sources.0.size: belongs to data.sources only"
+MAX_TURN = "data.sources.0.filters.max_turn: unknown key; did you mean 'data.sources.0.filters.max_turns'?"
+
+
 def good(*words: str) -> Marked:
     marked = merge(None, read_text(GOOD, "good.yaml"))
     for word in words:
@@ -116,6 +120,20 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
             + f" or {[*READERS][-1]!r}, got 'x'",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
+        ("data.sources.0.fraction=1.5", "data.sources.0.fraction: expected at most 1, got 1.5"),
+        ("data.sources.0.fraction=0", "data.sources.0.fraction: expected more than 0, got 0"),
+        ("data.sources.0.size=0.5", "data.sources.0.size: expected a whole number, got 0.5"),
+        (
+            "data.sources.0.filters={languages: []}",
+            "data.sources.0.filters.languages: expected a list of at least 1, got a list of 0",
+        ),
+        (
+            "data.sources.0.filters={labels: {quality: 0.5}}",
+            "data.sources.0.filters.labels.quality: expected a mapping of key: value lines, got 0.5",
+        ),
+        ("data.sources.0.filters={max_turn: 2}", MAX_TURN),
+        ("data.duplicates=drop", "data.duplicates: expected 'keep', 'exact' or 'near', got 'drop'"),
+        ("data.max_bad=1.0", "data.max_bad: expected a whole number or less than 1, got 1.0"),
         ("train.optimizer.betas=[0.9]", "train.optimizer.betas: expected at least 2 values, got a list of 1"),
         ("train.optimizer.betas=[0.9, 1, 2]", "train.optimizer.betas: expected a list of at most 2, got a list of 3"),
         ("train.optimizer.betas=[0.9, 1.5]", "train.optimizer.betas.1: expected less than 1, got 1.5"),
@@ -170,6 +188,21 @@ def test_a_wrong_value_or_key_is_one_line_that_says_what_was_expected(word: str,
             "data.sources.1.name: 'dolly' is the name of data.sources.0",
         ),
         (["data.validation_sources=[{path: v.jsonl, reader: dolly}]"], "data.validation: excludes validation_sources"),
+        (["data.validation_sources=[{path: v.jsonl, reader: dolly, size: 3}]", "data.validation=0"], V_SIZE),
+        (["data.sources.0.fraction=0.5", "data.sources.0.weight=2"], "data.sources.0.weight: excludes fraction (0.5)"),
+        (["data.sources.0.validation=0"], "train.evaluate_every: there is nothing to evaluate on"),
+        (
+            ["data.sources.0.filters={min_characters: 9, max_characters: 8}"],
+            "data.sources.0.filters.min_characters: 9 is above max_characters (8)",
+        ),
+        (
+            ["data.sources.0.filters={labels: {quality: {min: 0.5, max: 0.1}}}"],
+            "data.sources.0.filters.labels.quality.min: 0.5 is above max (0.1)",
+        ),
+        (
+            ["data.sources.0.filters={labels: {quality: {}}}"],
+            "data.sources.0.filters.labels.quality.min: a range without an end",
+        ),
         (["sampling.min_new_tokens=300"], "sampling.min_new_tokens: 300 is above max_new_tokens (256)"),
     ],
 )
@@ -177,6 +210,11 @@ def test_an_impossible_combination_is_one_line_that_says_what_to_do(words: list[
     found = faults(good(*words))
     assert len(found) == 1, found
     assert found[0].startswith(fault)
+
+
+def test_a_source_may_have_validation_of_its_own() -> None:
+    assert validate(good("data.validation=0", "data.sources.0.validation=5")).data.evaluates
+    assert not validate(good("data.sources.0.validation=0", "train.evaluate_every=null")).data.evaluates
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_file_with_their_lines() -> None:
