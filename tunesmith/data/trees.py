@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from tunesmith.data.filters import filtered
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, entries, find_source
@@ -27,7 +28,7 @@ def read_trees(sources: Sequence[SourceSpec], most: int | None = None) -> Iterat
             if isinstance(entry, DataError):
                 continue
             try:
-                outcome = read(entry.value)
+                outcome = filtered(read(entry.value), spec.filters)
             except DataError:
                 continue
             if isinstance(outcome, Rejected):
