@@ -126,15 +126,22 @@ def _source_lines(name: str, tally: Tally, draw: tuple[int, int] | None) -> list
     parts += [f"{tally.bad:,} quarantined"] if tally.bad else []
     parts += ["none rejected"] if len(parts) == 1 else []
     lines = [f"{name}: {_number(tally.records, 'record')} = {', '.join(parts)}"]
-    if draw is not None:
-        count, size = draw
-        lines.append(f"{name}: every epoch has {count:,} of {_number(size, 'record')} ({count / size:.3g} times)")
+    lines += [f"{name}: every epoch has {_amount(*draw)}"] if draw is not None else []
     if tally.dropped:
         lines.append(f"{name}: {_number(tally.dropped.total(), 'message')} dropped ({reasons(tally.dropped)})")
     amounts = f"{tally.trained:,} trained, {tally.context:,} context, {tally.cut:,} cut"
     amounts += f", {tally.repeated:,} in duplicates" if tally.repeated else ""
     lines.append(f"{name}: {_number(tally.tokens, 'token')} = {amounts}")
     return lines
+
+
+def _amount(count: int, size: int) -> str:
+    """How much of a source an epoch has. size: what there is."""
+    if count == size:
+        return f"all its {_number(size, 'record')}"
+    if count < size:
+        return f"{count:,} of its {_number(size, 'record')}, drawn anew"
+    return f"each of its {_number(size, 'record')} {count / size:.4g} times"
 
 
 def reasons(counts: Counter[str]) -> str:
