@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.runs import digests
 from tests.worlds import small_recipe, write_world
 from tunesmith.build import parts, train_recipe
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import overlap
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, StoppedError
+from tunesmith.text.render import Renderer
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "warm", "cold"]
 
@@ -146,3 +148,26 @@ def test_a_mixed_run_trains_and_keeps_its_quarantine(root: Path, capsys: pytest.
         json.loads(line)["examples"] for line in (trained.directory / "consumed.jsonl").read_text().splitlines()
     ]
     assert len(consumed) == trained.steps
+
+
+def test_copies_of_an_example_have_noise_of_their_own(root: Path) -> None:
+    recipe, found, _ = prepared(
+        root, [source(root, "a", 5, weight=3.0)], "data.validation=0", "train.evaluate_every=null"
+    )
+    tokenizer = parts.load_tokenizer(recipe, parts.prompt_format(recipe))
+    renderer = Renderer(parts.prompt_format(recipe), tokenizer)
+    steps = parts.build_steps(recipe, found.train, renderer, as_threads=False)
+    seen = [example for number in range(4) for example in steps.examples(number)]
+    assert sorted(Counter(example.number for example in seen).values()) == [3] * 5
+    assert len({example.seed for example in seen}) == 15
+
+
+def test_a_mixed_run_stopped_and_resumed_ends_as_if_never_stopped(root: Path) -> None:
+    entries = [source(root, "a", 20, size=9), source(root, "b", 12, weight=1.5), source(root, "c", 25, fraction=0.2)]
+    words = [f"data.sources=[{', '.join(entries)}]", "data.validation=4", "data.duplicates=near"]
+    expected = digests(train_recipe(small_recipe(root, words)).directory)
+    words.append(f"run.directory={root}/other")
+    for stop in (5, 16, 17):
+        with pytest.raises(StoppedError):
+            train_recipe(small_recipe(root, [*words, f"train.stop_after={stop}"]))
+    assert digests(train_recipe(small_recipe(root, words)).directory) == expected
