@@ -74,7 +74,7 @@ def _no_state(self: Any, tensors: Any) -> None:
     return None
 
 
-def _other_noise(seed: int, epoch: int, example: int) -> int:
+def _other_noise(*given: int) -> int:
     return int(torch.randint(0, 2**62, ()).item())
 
 

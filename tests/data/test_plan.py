@@ -216,7 +216,22 @@ def test_a_draw_depends_on_seed_epoch_and_the_name_of_its_source_alone() -> None
 
 
 def test_whole_sources_are_planned_as_without_draws() -> None:
-    assert steps_of(Plan([1] * 30, 7, 2, None, 3, drawn([10, 20], [10, 20]))) == steps_of(Plan([1] * 30, 7, 2, None, 3))
+    mixed = steps_of(Plan([1] * 30, 7, 2, None, 3, drawn([10, 20], [10, 20])))
+    assert [step.examples for step in mixed] == [step.examples for step in steps_of(Plan([1] * 30, 7, 2, None, 3))]
+    assert all(set(step.copies) == {0} for step in mixed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixes, st.integers(0, 99))
+def test_every_copy_of_an_example_has_a_number_of_its_own(mix: list[tuple[int, int]], seed: int) -> None:
+    sizes, counts = [size for size, _ in mix], [count for _, count in mix]
+    plan = Plan([1] * sum(sizes), 5, 1, None, seed, drawn(sizes, counts))
+    copies: dict[int, set[int]] = {}
+    for step in steps_of(plan):
+        for example, copy in zip(step.examples, step.copies, strict=True):
+            assert copy not in copies.setdefault(example, set())
+            copies[example].add(copy)
+    assert all(found == set(range(len(found))) for found in copies.values())
 
 
 def test_draws_never_change() -> None:

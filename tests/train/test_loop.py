@@ -107,4 +107,6 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move(place: str, v
 def test_noise_seeds_differ_between_epochs_examples_and_runs() -> None:
     seeds = {noise_seed(seed, epoch, example) for seed in range(3) for epoch in range(3) for example in range(50)}
     assert len(seeds) == 450
+    seeds |= {noise_seed(0, 0, example, copy) for example in range(50) for copy in range(1, 4)}
+    assert len(seeds) == 600
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -95,11 +95,18 @@ def _prepared(run: _Run) -> tuple[Prepared, Prepared | None]:
     prepared, evaluated = parts.prepare_data(run.recipe, run.progress)
     report = prepared.report
     records = sum(tally.records for tally in report.sources.values())
-    rejected = sum(tally.rejected.total() for tally in report.sources.values())
+    parted = {
+        "used": sum(tally.used for tally in report.sources.values()),
+        "rejected": sum(tally.rejected.total() for tally in report.sources.values()),
+        "duplicates": sum(tally.duplicates for tally in report.sources.values()),
+        "quarantined": sum(tally.bad for tally in report.sources.values()),
+    }
     tokens = sum(tally.tokens for tally in report.sources.values())
     cut = sum(tally.cut for tally in report.sources.values())
     run.facts["data"] = report.as_json()
-    summary = f"{records:,} = {records - rejected:,} used + {rejected:,} rejected"
+    summary = f"{records:,} = " + " + ".join(
+        f"{count:,} {name}" for name, count in parted.items() if count or name in ("used", "rejected")
+    )
     run.checks.append(Check("every record is accounted for", "pass", summary))
     status: Status = "fail" if 2 * cut > tokens else "warn" if 100 * cut > tokens else "pass"
     summary = f"{tokens:,} tokens, {cut:,} ({cut / max(tokens, 1):.1%}) cut or in records that are too long"
@@ -117,7 +124,7 @@ def _texts(run: _Run, renderer: Renderer, prepared: Prepared, evaluated: Prepare
     total = sum(len(store) for store in stores if store is not None)
 
     def seen() -> Iterator[Tree]:
-        specs = [parts.source_spec(source, recipe.data) for source in sources]
+        specs = [parts.source_spec(source) for source in sources]
         for number, tree in enumerate(read_trees(specs)):
             if survey.chosen(tree):
                 run.progress(number, total, "proving the masks")

@@ -28,7 +28,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
-from tunesmith.recipe.schema import Constant, Cosine, Data, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
@@ -103,7 +103,8 @@ def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
     return None
 
 
-def source_spec(source: Source, data: Data) -> SourceSpec:
+def source_spec(source: Source, limit: int | None = None) -> SourceSpec:
+    """limit: most trees that are evaluated, unless the source says so itself."""
     return SourceSpec(
         name=source.name,
         path=source.path,
@@ -112,7 +113,7 @@ def source_spec(source: Source, data: Data) -> SourceSpec:
         fields=dict(source.fields),
         options=dict(source.options),
         filters=filters(source.filters),
-        holding=Holding(source.validation, source.validation_limit or data.validation_limit),
+        holding=Holding(source.validation, source.validation_limit or limit),
     )
 
 
@@ -132,7 +133,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
 
     def prepared(sources: tuple[Source, ...], validation: int | float) -> Prepared:
         return prepare(
-            [source_spec(source, data) for source in sources],
+            [source_spec(source, data.validation_limit) for source in sources],
             render_settings(recipe),
             validation=validation,
             seed=seed,
@@ -147,7 +148,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
     if not own:
         return prepared(data.sources, data.validation), None
     evaluated = prepared(own, 0)
-    limits = [source_spec(source, data).holding.most for source in own]
+    limits = [source.validation_limit or data.validation_limit for source in own]
     trained = prepared(data.sources, 0)
     if data.duplicates != "keep":
         trained = trained.without(evaluated.train)

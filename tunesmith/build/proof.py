@@ -121,7 +121,7 @@ def proof_of_run(
     """What every run has to prove before its first step, on the first records of each source. rows: of the embedding."""
     proof = MaskProof()
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
-    proof.add(renderer, read_trees([source_spec(source, recipe.data) for source in sources], PROVEN))
+    proof.add(renderer, read_trees([source_spec(source) for source in sources], PROVEN))
     return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps)], proof
 
 

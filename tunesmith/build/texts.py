@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.build.proof import MaskProof
+from tunesmith.data.duplicates import signatures
 from tunesmith.data.evaluation_sets import EvaluationSets
 from tunesmith.data.inspect import Finding, Texts, inspect_texts, language_detector
-from tunesmith.data.similarity import NearDuplicates, signature
+from tunesmith.data.similarity import NearDuplicates
 from tunesmith.data.split import content_key
 from tunesmith.data.store import Store
 from tunesmith.recipe.schema import Data
@@ -20,7 +21,6 @@ from tunesmith.text.tree import Tree
 MOST = 20_000  # records whose texts are looked at; of more, a share by their content
 SAMPLES = 8
 LONGEST = 5
-NEAR = 0.8
 
 
 class TextSurvey:
@@ -39,7 +39,7 @@ class TextSurvey:
         self.texts = Texts()
         self.duplicates, self.near = Finding(), Finding()
         self.straddling, self.contaminated = Finding(), Finding()
-        self._alike = NearDuplicates(NEAR)
+        self._policy, self._alike = data.duplicates, NearDuplicates(data.near_threshold)
         self._first: dict[bytes, tuple[str, int]] = {}  # of every content: where it stood first, and its side
         self._samples: list[tuple[int, int, Tree]] = []
         self._longest: list[tuple[int, str]] = []
@@ -65,16 +65,18 @@ class TextSurvey:
 
     def _repetition(self, tree: Tree, key: bytes, side: int) -> None:
         if key in self._first:
-            self.duplicates.add(tree.place, f"says the same as {self._first[key][0]}")
+            if self._policy == "keep":
+                self.duplicates.add(tree.place, f"says the same as {self._first[key][0]}")
+            return
+        if side < 0:  # rejected or dropped
             return
         self._first[key] = (tree.place, side)
-        text = "\n".join(part for message in tree.messages for part in (message.text, message.context) if part)
-        earlier = self._alike.add(key.hex(), signature(text))
+        earlier = self._alike.add(key.hex(), signatures(tree))
         if earlier is None:
             return
         place, other = self._first[bytes.fromhex(earlier)]
         self.near.add(tree.place, f"is nearly the same as {place}")
-        if side >= 0 and other >= 0 and side != other:
+        if side != other:
             self.straddling.add(tree.place, f"is nearly the same as {place}, on the other side of the split")
 
     def samples(self) -> list[Tree]:

@@ -18,11 +18,13 @@ KEPT_EPOCHS = 2  # permutations in memory: the one in use, and the one before at
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """step: from 0. epoch: from 0. examples: numbers of examples in the store, in the order in which they are laid out."""
+    """step: from 0. epoch: from 0. examples: numbers of examples in the store, in the order in which they are laid out.
+    copies: for each which of its copies in this epoch it is, from 0; nothing where an epoch has every example once."""
 
     step: int
     epoch: int
     examples: tuple[int, ...]
+    copies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """order: int64 [n], the examples of the epoch. ends: int64 [steps], where each step ends in it."""
+    """order, copies: int64 [n], the examples of the epoch, and which copy each is. ends: int64 [steps], where steps end."""
 
     order: Integers
+    copies: Integers
     ends: Integers
 
 
@@ -101,8 +104,9 @@ class Plan:
         epoch = bisect_right(self._starts, step) - 1
         planned, position = self._epoch(epoch), step - self._starts[epoch]
         start = int(planned.ends[position - 1]) if position else 0
-        examples = planned.order[start : int(planned.ends[position])]
-        return PlannedStep(step, epoch, tuple(examples.tolist()))
+        end = int(planned.ends[position])
+        copies = planned.copies[start:end].tolist() if self.draws else []
+        return PlannedStep(step, epoch, tuple(planned.order[start:end].tolist()), tuple(copies))
 
     def _start(self, epoch: int) -> int:
         """The first step of an epoch."""
@@ -112,25 +116,28 @@ class Plan:
 
     def _epoch(self, epoch: int) -> _Epoch:
         if epoch not in self._cache:
-            order = self._order(epoch)
+            order, copies = self._order(epoch)
             while len(self._cache) >= KEPT_EPOCHS:
                 del self._cache[next(iter(self._cache))]
-            self._cache[epoch] = _Epoch(order, cut(self.costs[order], self.batch_size))
+            self._cache[epoch] = _Epoch(order, copies, cut(self.costs[order], self.batch_size))
         return self._cache[epoch]
 
-    def _order(self, epoch: int) -> Integers:
-        """The examples of an epoch in their order, int64 [n]."""
+    def _order(self, epoch: int) -> tuple[Integers, Integers]:
+        """The examples of an epoch in their order, and which copy each is, int64 [n] both."""
         if not self.draws:
-            return permutation(len(self.costs), self.seed, epoch)
-        drawn = np.concatenate([_drawn(draw, self.seed, epoch) for draw in self.draws])
-        return drawn[permutation(len(drawn), self.seed, epoch)]
+            order = permutation(len(self.costs), self.seed, epoch)
+            return order, np.zeros_like(order)
+        drawn = np.concatenate([_drawn(draw, self.seed, epoch) for draw in self.draws], axis=1)
+        examples, copies = drawn[:, permutation(drawn.shape[1], self.seed, epoch)]
+        return examples, copies
 
 
 def _drawn(draw: Draw, seed: int, epoch: int) -> Integers:
-    """The examples that a source gives to an epoch, int64 [draw.count]."""
+    """What a source gives to an epoch, int64 [2, draw.count]: examples, and which copy each is."""
     copies, rest = divmod(draw.count, len(draw.examples))
     chosen = permutation(len(draw.examples), seed, epoch, f"source {draw.name}")[:rest]
-    return np.concatenate([np.tile(draw.examples, copies), draw.examples[np.sort(chosen)]])
+    examples = np.concatenate([np.tile(draw.examples, copies), draw.examples[np.sort(chosen)]])
+    return np.stack([examples, np.arange(draw.count) // len(draw.examples)])
 
 
 def share_of(count: int, amount: float) -> int:

@@ -27,12 +27,11 @@ from tunesmith.data.rendering import (
     load_renderer,
     open_readers,
     render_all,
-    stored_whole,
 )
 from tunesmith.data.report import REPORT_IT, DataReport, Side, Tally, reasons
 from tunesmith.data.sources import Opened, Row, SourceSpec, entries, open_source
 from tunesmith.data.split import divide, limited, records
-from tunesmith.data.store import TREE_COLUMNS, Chunk, Store, exclusive, open_store, read_index, writing
+from tunesmith.data.store import Chunk, Store, StoreWriter, exclusive, open_store, read_index, writing
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256
 
@@ -185,11 +184,11 @@ def _make(
     """Fill the store. Raises DataError or MissingInputError; nothing is left behind then."""
     names = [reader.source for reader in work.readers]
     counts = {name: Tally() for name in names}
-    known, faults, copies, written = Duplicates(duplicates), Faults(bad_rows), 0, 0
+    known, faults, copies = Duplicates(duplicates), Faults(bad_rows), 0
     with new_directory(directory) as temporary, writing(temporary) as writer:
         with (temporary / QUARANTINE).open("wb") as quarantine:
             for part in parts:
-                repeated = _repeated(part, known)
+                repeated = [known.repeats(record.key, record.signature) for record in part.records]
                 copies += sum(repeated)
                 chunk = _without(part, repeated) if known.drops else part.chunk
                 for source, tally in part.tallies.items():
@@ -198,33 +197,20 @@ def _make(
                 quarantine.writelines(fault.line() for fault in part.faults if bad_rows.skip)
                 if not faults.hopeless:
                     writer.append(chunk)
-                    written += _written(chunk, work.render)
         faults.check(sum(tally.records for tally in counts.values()))
-        _check_counts(counts, written, work.render)
+        _check_counts(counts, writer, work.render)
         if not faults.first:
             (temporary / QUARANTINE).unlink()
         sources = {name: tally.as_json() for name, tally in counts.items()}
         writer.finish(key, names, {"sources": sources, "duplicates": 0 if known.drops else copies})
 
 
-def _repeated(part: Rendered, known: Duplicates) -> list[bool]:
-    """Which records of a part repeat an earlier one."""
-    return [known.repeats(record.key, record.signature) for record in part.records]
-
-
 def _without(part: Rendered, repeated: Sequence[bool]) -> Chunk:
     """The token trees of the records that repeat nothing; the tallies of the part learn of the others."""
-    for record, repeats in zip(part.records, repeated, strict=True):
-        if repeats:
-            part.tallies[record.source].drop_duplicate(record.tokens, record.targets)
+    for record, drops in zip(part.records, repeated, strict=True):
+        if drops:
+            part.tallies[record.source].drop_duplicate(record.trained, record.context)
     return part.chunk.part(~np.asarray(repeated, dtype=np.bool_))
-
-
-def _written(chunk: Chunk, render: RenderSettings) -> int:
-    """Tokens of a chunk that can be trained or read: what is beyond the limit does not count where trees are stored whole."""
-    table = chunk.arrays["trees"]
-    ids, cut = (int(table[:, TREE_COLUMNS.index(name)].sum()) for name in ("ids", "cut"))
-    return ids - cut if stored_whole(render) else ids
 
 
 def _chunks(opened: Sequence[Opened], progress: Progress) -> Iterator[list[SourceRow | Fault]]:
@@ -264,13 +250,15 @@ def _entries(source: Opened) -> Iterator[Row | GroupedRows | tuple[DataError, bo
         yield error, True
 
 
-def _check_counts(counts: Mapping[str, Tally], written: int, render: RenderSettings) -> None:
-    """Nothing was lost on the way, and something is left. written: tokens in the store. Raises InternalError or
-    MissingInputError."""
+def _check_counts(counts: Mapping[str, Tally], written: StoreWriter, render: RenderSettings) -> None:
+    """Nothing was lost on the way, and something is left. Raises InternalError or MissingInputError."""
     for tally in counts.values():
         tally.check()
-    if (used := sum(tally.trained + tally.context for tally in counts.values())) != written:
-        raise InternalError(f"{used:,} tokens are counted as used, {written:,} are stored", advice=REPORT_IT)
+    counted = tuple(sum(getattr(tally, name) for tally in counts.values()) for name in ("used", "trained"))
+    stored = (written.records, written.targets)
+    if counted != stored:
+        what = "{:,} records and {:,} targets are"
+        raise InternalError(f"{what.format(*counted)} counted, {what.format(*stored)} stored", advice=REPORT_IT)
     if any(tally.used for tally in counts.values()):
         return
     rejected = sum((tally.rejected for tally in counts.values()), Counter[str]())

@@ -94,19 +94,29 @@ class SourceRow(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record that can be used. tokens, targets: how it was counted. key: its ``content_key``. signature: if signed."""
+    """What is known of a record that can be used. key: its ``content_key``. signature: if signed. trained, context: its
+    tokens as they were counted."""
 
     source: int
-    tokens: int
-    targets: int
     key: bytes
     signature: Signature | None
+    trained: int
+    context: int
+
+
+class Fitted(NamedTuple):
+    """A token tree within the length limit. tokens, targets: that are laid out for it. context: tokens that are only read."""
+
+    tree: TokenTree
+    tokens: int
+    targets: int
+    context: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What came of a chunk of rows: token trees and the records that they belong to, in the order of the rows, counts by
-    source, and faults."""
+    """What came of a chunk of rows: token trees with what is known of each, in the order of the rows, counts by source,
+    and faults."""
 
     chunk: Chunk
     records: tuple[Record, ...]
@@ -161,8 +171,7 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault
             faults.append(_fault(row, error))
             continue
         read += [(row, tree)] if tree is not None else []
-    trees: list[TokenTree] = []
-    sizes: list[tuple[int, int]] = []
+    kept: list[Fitted] = []
     records: list[Record] = []
     for (row, tree), tokens in zip(read, renderer.render_many([tree for _, tree in read]), strict=True):
         try:
@@ -171,21 +180,21 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault
             faults.append(_fault(row, error))
             continue
         if fitted is not None:
-            trees.append(fitted.tree)
-            sizes.append(fitted.size)
+            kept.append(fitted)
             signature = signatures(tree) if work.signed else None
-            records.append(Record(row.source, fitted.used, fitted.size[1], content_key(tree), signature))
+            records.append(Record(row.source, content_key(tree), signature, fitted.targets, fitted.context))
     for fault in faults:
         tallies[fault.source].bad += 1
-    sources, keys = [record.source for record in records], [record.key for record in records]
-    chunk = pack(trees, sources, keys, sizes)
+    sizes = [(fitted.tokens, fitted.targets) for fitted in kept]
+    chunk = pack([one.tree for one in kept], [one.source for one in records], [one.key for one in records], sizes)
     return Rendered(chunk, tuple(records), tallies, tuple(sorted(faults, key=lambda fault: fault.number)))
 
 
 def _fault(row: SourceRow, error: DataError) -> Fault:
     """What is wrong with a row, in words that are fit for a terminal whatever the row holds."""
-    advice = error.advice or "mend or remove the record"
-    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, one_line(advice), row.value)
+    value = list(row.value.rows) if isinstance(row.value, Group) else row.value
+    advice = one_line(error.advice or "mend or remove the record")
+    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, advice, value)
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
@@ -201,18 +210,9 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     return replace(outcome, place=row.place, source=reader.source)
 
 
-class _Fitted(NamedTuple):
-    """A token tree within the length limit. size: tokens and targets that are laid out for it. used: tokens of the record
-    that can be trained or read."""
-
-    tree: TokenTree
-    size: tuple[int, int]
-    used: int
-
-
 def _fit(
     settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError, opening: int
-) -> _Fitted | None:
+) -> Fitted | None:
     """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
@@ -222,17 +222,12 @@ def _fit(
         tally.rejected[REASONS[fitted.reason]] += 1
         tally.cut += len(rendered.ids)
         return None
-    size, used = _size(settings, fitted, opening), len(rendered.ids) - fitted.cut
+    tokens, targets = _size(settings, fitted, opening)
+    found = Fitted(fitted, tokens, targets, len(rendered.ids) - fitted.cut - targets)
     tally.used += 1
-    tally.trained += size[1]
-    tally.context += used - size[1]
+    tally.trained, tally.context = tally.trained + targets, tally.context + found.context
     tally.cut += fitted.cut
-    return _Fitted(fitted, size, used)
-
-
-def stored_whole(settings: RenderSettings) -> bool:
-    """Whether long threads stay in the store, to be cut when they are laid out."""
-    return settings.truncation in ("left", "window")
+    return found
 
 
 def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:

@@ -43,11 +43,11 @@ class Tally:
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
-    def drop_duplicate(self, tokens: int, targets: int) -> None:
-        """A record of so many tokens, so far counted as used, repeats an earlier one."""
+    def drop_duplicate(self, trained: int, context: int) -> None:
+        """A record that was counted as used, with so many tokens, repeats an earlier one."""
         self.used, self.duplicates = self.used - 1, self.duplicates + 1
-        self.trained, self.context = self.trained - targets, self.context - (tokens - targets)
-        self.repeated += tokens
+        self.trained, self.context = self.trained - trained, self.context - context
+        self.repeated += trained + context
 
     def as_json(self) -> dict[str, Any]:
         """The counts as plain values, without those of what did not happen; ``Tally.of`` reads them back."""
@@ -126,15 +126,22 @@ def _source_lines(name: str, tally: Tally, draw: tuple[int, int] | None) -> list
     parts += [f"{tally.bad:,} quarantined"] if tally.bad else []
     parts += ["none rejected"] if len(parts) == 1 else []
     lines = [f"{name}: {_number(tally.records, 'record')} = {', '.join(parts)}"]
-    if draw is not None:
-        count, size = draw
-        lines.append(f"{name}: every epoch has {count:,} of {_number(size, 'record')} ({count / size:.3g} times)")
+    lines += [f"{name}: every epoch has {_amount(*draw)}"] if draw is not None else []
     if tally.dropped:
         lines.append(f"{name}: {_number(tally.dropped.total(), 'message')} dropped ({reasons(tally.dropped)})")
     amounts = f"{tally.trained:,} trained, {tally.context:,} context, {tally.cut:,} cut"
     amounts += f", {tally.repeated:,} in duplicates" if tally.repeated else ""
     lines.append(f"{name}: {_number(tally.tokens, 'token')} = {amounts}")
     return lines
+
+
+def _amount(count: int, size: int) -> str:
+    """How much of a source an epoch has. size: what there is."""
+    if count == size:
+        return f"all its {_number(size, 'record')}"
+    if count < size:
+        return f"{count:,} of its {_number(size, 'record')}, drawn anew"
+    return f"each of its {_number(size, 'record')} {count / size:.4g} times"
 
 
 def reasons(counts: Counter[str]) -> str:

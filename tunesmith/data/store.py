@@ -100,7 +100,7 @@ class StoreWriter:
         self.directory = directory
         self.files: dict[str, IO[bytes]] = {name: (directory / f"{name}.bin").open("wb") for name in LAYOUT}
         self.digests = {name: hashlib.sha256() for name in LAYOUT}
-        self.records = 0
+        self.records = self.targets = 0
 
     def append(self, chunk: Chunk) -> None:
         """Write the arrays of a chunk at the ends of the files. Raises OSError."""
@@ -109,6 +109,7 @@ class StoreWriter:
             file.write(data)
             self.digests[name].update(data)
         self.records += chunk.records
+        self.targets += int(chunk.arrays["trees"][:, TREE_COLUMNS.index("targets")].sum())
 
     def close(self) -> None:
         """Close the files; the store is not complete without its index."""

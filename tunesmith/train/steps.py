@@ -24,15 +24,21 @@ class Step:
     batches: tuple[Batch, ...]
 
 
-def noise_seed(seed: int, epoch: int, example: int) -> int:
-    """The seed of an example's noise in an epoch: a formula, so it is the same after a resume and in any process."""
-    digest = hashlib.blake2b(f"{seed}/noise/{epoch}/{example}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
+    """The seed of an example's noise in an epoch: a formula, so it is the same after a resume and in any process.
+
+    copy: which of its copies in the epoch it is.
+    """
+    return _seed(f"{seed}/noise/{epoch}/{example}", copy)
 
 
-def window_seed(seed: int, epoch: int, example: int) -> int:
+def window_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
     """The seed of the windows into an example's long threads, a formula like ``noise_seed``."""
-    digest = hashlib.blake2b(f"{seed}/window/{epoch}/{example}".encode(), digest_size=8).digest()
+    return _seed(f"{seed}/window/{epoch}/{example}", copy)
+
+
+def _seed(text: str, copy: int) -> int:
+    digest = hashlib.blake2b((f"{text}/{copy}" if copy else text).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -65,14 +71,15 @@ class DemonstrationSteps:
     def examples(self, number: int) -> list[Example]:
         """What this process lays out in a step, in order."""
         planned = self.plan.step(number)
-        mine = planned.examples[self.rank :: self.processes]
-        return [example for n in mine for example in self._examples(planned.epoch, n)]
+        copies = planned.copies or (0,) * len(planned.examples)
+        mine = list(zip(planned.examples, copies, strict=True))[self.rank :: self.processes]
+        return [example for n, copy in mine for example in self._examples(planned.epoch, n, copy)]
 
-    def _examples(self, epoch: int, number: int) -> Iterator[Example]:
+    def _examples(self, epoch: int, number: int, copy: int) -> Iterator[Example]:
         trees = [self.store.tree(number)]
-        seed, once = noise_seed(self.seed, epoch, number), self.weighting == "messages"
+        seed, once = noise_seed(self.seed, epoch, number, copy), self.weighting == "messages"
         if self.shortening is not None:
-            trees = shorten(trees[0], self.shortening, window_seed(self.seed, epoch, number), once=once)
+            trees = shorten(trees[0], self.shortening, window_seed(self.seed, epoch, number, copy), once=once)
         for tree in trees:
             if self.as_threads:
                 yield from (Example(number, thread.tree, seed) for thread in linear_threads(tree, once=once))
