@@ -235,17 +235,6 @@ def test_real_trees_are_prepared(real_data: Callable[[str], Path], tmp_path: Pat
     assert prepared.train.threads.sum() > 300
 
 
-@pytest.mark.parametrize("truncation", ["left", "window"])
-def test_long_records_are_stored_whole_and_measured_as_they_are_laid_out(
-    truncation: str, tokenizer: str, tmp_path: Path
-) -> None:
-    records = [{"instruction": "Go on.", "response": "on and on " * 100}, RECORDS[0]]
-    prepared = run(write(tmp_path / "a.jsonl", records), tokenizer, tmp_path / "cache", truncation=truncation)
-    assert len(prepared.train.tree(0).ids) > prepared.train.tokens[0] == 200
-    assert len(prepared.train.tree(1).ids) == prepared.train.tokens[1] < 200
-    assert prepared.train.targets[0] < len(prepared.train.tree(0).targets())
-
-
 def test_a_prefix_that_fills_the_limit_is_refused(tokenizer: str) -> None:
     settings = RenderSettings(tokenizer, "oasst", 200, options=(("prefix", "word " * 300),))
     with pytest.raises(

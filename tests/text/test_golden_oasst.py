@@ -12,9 +12,10 @@ import pytest
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats import Control, Format, build_format
 from tunesmith.text.long_threads import Shortening, window
-from tunesmith.text.oasst_format import _WORD, Oasst
+from tunesmith.text.oasst_format import Oasst
 from tunesmith.text.pieces import UNWRITTEN, Piece
 from tunesmith.text.render import Renderer
+from tunesmith.text.targets import Targets
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
 
@@ -90,8 +91,9 @@ def test_helpers(golden: Golden) -> None:
         given, expected, function = case["input"], case["expected"], case["settings"]["function"]
         compared.add(function)
         if function == "compute_length":
-            lengths = [len(_WORD.findall(text)) // 5 + 1 for text in given["texts"]]
-            assert lengths == expected["values"]
+            tagged, asked = Oasst(system_tags=True, add_length=True, property_dropout=0.0), [Message("user", "?")]
+            tags = [written(tagged.split(Message("assistant", text), asked).given, "") for text in given["texts"]]
+            assert tags == [f"<|system|>length: {value}\n<|assistant|>" for value in expected["values"]]
         elif function == "format_reply":
             split = Oasst().split(Message("assistant", given["text"]), [Message("user", "?")])
             assert written((*split.given, *split.produced), case["settings"]["eos"]) == expected["string"]
@@ -158,7 +160,7 @@ def test_collated_rows(golden: Golden, real: RealRenderer) -> None:
                 outcome = compare_row(real("oasst", "pythia", **options(config)), messages, expected, case, offsets)
             outcomes[outcome] += 1
         assert not offsets
-    assert outcomes == {"equal": 71, "inert": 1, "trained whole": 2, "text": 2, "inert text": 1, "refused": 1}
+    assert outcomes == {"equal": 73, "inert": 1, "text": 2, "inert text": 1, "refused": 1}
 
 
 def compare_row(
@@ -169,7 +171,8 @@ def compare_row(
     offsets: list[int],
 ) -> str:
     config, size = case["settings"], sum(expected["attention_mask"])
-    tree = renderer.render(Tree.path(messages))
+    targets: Targets = "assistant" if config["label_masking"] else "all"
+    tree = Renderer(renderer.format, renderer.tokenizer, targets).render(Tree.path(messages))
     ids, limit = tree.ids.tolist(), config["max_length"]
     text = spelled(renderer.format, messages, "<|endoftext|>")
     assert text == written(renderer.format.opening, "<|endoftext|>") + expected["strings"], case["id"]
@@ -186,12 +189,9 @@ def compare_row(
     assert tree.ids[:limit].tolist() == expected["input_ids"][:size], case["id"]
     assert size == min(len(tree.ids), limit)
     mask = active(tree, size)
-    if not config["label_masking"]:
-        assert expected["label_masks"][:size] == [True] * (size - 1) + [False]
-        return "trained whole"
     assert mask == expected["label_masks"][:size], case["id"]
-    targets = [tree.ids[position + 1] for position in np.flatnonzero(mask)]
-    assert targets == [expected["targets"][position] for position in np.flatnonzero(mask)], case["id"]
+    predicted = [tree.ids[position + 1] for position in np.flatnonzero(mask)]
+    assert predicted == [expected["targets"][position] for position in np.flatnonzero(mask)], case["id"]
     return "equal"
 
 

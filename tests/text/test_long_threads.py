@@ -226,3 +226,21 @@ def test_a_thread_without_a_target_at_its_end_is_rejected_on_the_left(renderer: 
     assert isinstance(truncate(tree, 30, "window"), TokenTree)
     assert truncate(tree, 1, "window") == Rejected("too_long")
     assert truncate(tree, 5, "window", opening=5) == Rejected("too_long")
+
+
+def test_the_first_token_after_the_opening_is_a_target_only_of_the_beginning(renderer: Build) -> None:
+    built = renderer("plain")
+    tree = built.render(Tree.path([Message("assistant", "the cat sat")]))
+    assert (built.opening, tree.targets()[0]) == (1, 1)
+    (shortest,) = shorten(tree, Shortening("window", 2, 1, probability=1.0), 1)
+    assert lines(shortest) == [(tuple(tree.ids[:2].tolist()), ((1, 0),))]
+    assert len(shorten(tree, Shortening("left", 2, 1))) == 0
+
+
+def test_a_window_never_has_its_only_target_where_it_begins(renderer: Build) -> None:
+    """There nothing predicts it."""
+    long = Message("user", "And now for a long question that nobody answered. " * 3)
+    tree = renderer("oasst").render(Tree.path([*HELLO, long]))
+    for seed in range(300):
+        (part,) = shorten(tree, Shortening("window", 12, probability=1.0), seed)
+        assert len(part.targets())

@@ -15,6 +15,7 @@ from tests.text.test_chat_template import assert_equal, export
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats import build_format
 from tunesmith.text.oasst_format import Oasst
+from tunesmith.text.proof import prove_tree
 from tunesmith.text.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
@@ -196,3 +197,17 @@ def test_a_value_of_the_wrong_kind_is_refused(option: str, value: Any, advice: s
     with pytest.raises(RecipeError, match=f"option {option!r} of prompt format 'oasst' cannot be") as caught:
         build_format("oasst", {option: value})
     assert caught.value.advice == advice
+
+
+@pytest.mark.parametrize("options", [TAGS, {**TAGS, "add_length": True, "context": "tag"}, {"prefix": "Be kind."}])
+def test_the_proof_of_masks_holds(options: dict[str, Any], renderer: Build) -> None:
+    built = renderer("oasst", **options)
+    messages = [ASKED, JUDGED, Message("user", "Why?"), Message("assistant", "So.", labels={"quality": 0.2})]
+    tree = Tree.path(messages)
+    assert prove_tree(built, tree, built.render(tree)) == []
+
+
+def test_where_all_is_trained_the_prefix_is_not(renderer: Build) -> None:
+    built = renderer("oasst", prefix="Be kind.")
+    whole = Renderer(built.format, built.tokenizer, "all").render(Tree.path(HELLO))
+    assert whole.targets().tolist() == list(range(built.opening, len(whole.ids)))

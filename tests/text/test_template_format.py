@@ -261,7 +261,7 @@ def test_a_token_that_takes_white_space_before_it_is_refused(
     ("options", "reason"),
     [
         ({}, "no tokenizer was asked for it"),
-        ({"template": 3}, "option 'template' of prompt format 'tokenizer' cannot be 3; use text"),
+        ({"template": 3}, "'template' of prompt format 'tokenizer' cannot be 3; use text"),
         ({"template": BARE, "tokens": "{"}, "not JSON"),
         ({"template": BARE, "tokens": "[]"}, "not an object with names of tokens"),
         ({"template": BARE, "tokens": '{"controls": [1]}'}, "not an object with names of tokens"),

@@ -16,13 +16,13 @@ from transformers import AutoTokenizer
 from tests.text.conversations import NAMES
 from tests.text.small_tokenizers import byte_level, words, write_tokenizer
 from tunesmith.errors import DataError, MissingInputError
-from tunesmith.text.formats import FORMATS
+from tunesmith.text.formats import build_format
 from tunesmith.text.tokenizer import Tokenizer
 
 KINDS = ("byte_level", "prefixed", "unigram", "words")
 CONTROLS = ("### End", "### Instruction:", "### Response:\n")
 MARKS = [
-    *{name for format in NAMES for name in FORMATS[format]().controls},
+    *{control for name in NAMES for control in build_format(name).controls},
     "<|endoftext|>",
     "<|padding|>",
     "<s>",

@@ -44,7 +44,7 @@ def validation_loss(
     """
     policy.evaluate()
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in sources}
-    done = 0
+    seen: set[int] = set()
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
         for batch in micro_batches(_examples(policy, store, numbers, shortening), "messages", tokens):
@@ -56,8 +56,8 @@ def validation_loss(
                     torch.tensor(float(batch.targets)),
                 ]
             ).cpu()
-            done += len(set(batch.examples))
-            progress(done, len(store))
+            seen.update(batch.examples)  # the threads of one may be in several batches
+            progress(len(seen), len(store))
     scores = {name: _score(values) for name, values in sums.items() if values[2] > 0}
     scores["all"] = _score(torch.stack(list(sums.values())).sum(0))
     return scores

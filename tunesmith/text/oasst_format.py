@@ -13,8 +13,6 @@ from tunesmith.errors import RecipeError
 from tunesmith.text.pieces import (
     ALTERNATING,
     TEMPLATE_FOOT,
-    TEMPLATE_TEXT,
-    TEMPLATE_TEXT_WITHOUT_CONTEXT,
     UNWRITTEN,
     Control,
     Orders,
@@ -25,6 +23,7 @@ from tunesmith.text.pieces import (
     order_objection,
     read_reply,
     template_head,
+    template_text,
     with_context,
 )
 from tunesmith.text.tokenizer import Tokenizer
@@ -136,8 +135,7 @@ class Oasst:
         roles = dict(_ROLES[self.version])
         prefix = f"{{{{ {roles['system']!r} + {self.prefix!r} + {_template_end(_ENDS[self.version]['system'])} }}}}"
         return (
-            f"{prefix if self.prefix else ''}{template_head(self.orders, self.name)}"
-            f"{TEMPLATE_TEXT if self.context == 'keep' else TEMPLATE_TEXT_WITHOUT_CONTEXT}"
+            f"{prefix if self.prefix else ''}{template_head(self.orders, self.name)}{template_text(self.context)}"
             f"{{{{ {roles}[message['role']] + text + {{{ends}}}[message['role']] }}}}"
             f"{TEMPLATE_FOOT}"
             f"{{%- if add_generation_prompt -%}}{{{{ {roles['assistant']!r} }}}}{{%- endif -%}}"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tunesmith.text.pieces import Control, Piece
+from tunesmith.text.pieces import UNWRITTEN, Control, Piece
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import chosen_messages
 from tunesmith.text.token_tree import TokenTree
@@ -131,9 +131,18 @@ class _Thread:
 
     def _prompt(self, number: int) -> list[int]:
         """What stands before the reply; a document has only what its format opens with."""
-        if number:
-            return self.renderer.prompt(self.messages[:number])
-        return self._ids(self.renderer.format.split(self.messages[0], ()).given)
+        format, before, reply = self.renderer.format, self.messages[:number], self.messages[number]
+        if not number:
+            return self._ids(format.split(reply, ()).given)
+        prompt = self.renderer.prompt(before)
+        header = format.split(UNWRITTEN, before).given
+        if format.split(reply, before).given == header:
+            return prompt
+        # The format describes the reply in front of its header; all before that and the header must be as in chat.
+        size = len(self._ids(header))
+        described = self.renderer.prompt(before, reply)
+        kept = described[: len(prompt) - size] == prompt[:-size] and described[-size:] == prompt[-size:]
+        return described if kept else prompt
 
     def _foretold(self, index: int) -> bool:
         """Whether a trained token stands where a format lets the turn before foretell the next one."""

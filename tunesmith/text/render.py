@@ -100,20 +100,26 @@ class Renderer:
                 found.append(plan)
                 continue
             chosen = chosen_messages(tree, self.targets)
-            tokens = [self._tokens(units, ids, trained) for units, trained in zip(plan, chosen, strict=True)]
+            tokens = [
+                self._tokens(*each, ids, first=not index) for index, each in enumerate(zip(plan, chosen, strict=True))
+            ]
             rendered = assemble_tree(tree, tokens)
             error = DataError("a message that leaves no tokens", where=tree.place, advice="drop the record")
             found.append(error if rendered is None else rendered)
         return found
 
-    def _tokens(self, units: _Units, ids: Sequence[Sequence[int]], trained: bool) -> MessageTokens:
+    def _tokens(self, units: _Units, trained: bool, ids: Sequence[Sequence[int]], *, first: bool) -> MessageTokens:
         foretold = len(_join(units.given[: units.foretold], ids)) if units.foretold else 0
         given, produced = _join(units.given, ids), _join(units.produced, ids)
-        return MessageTokens(given, produced, foretold, trained, whole=self.targets == "all")
+        whole = self.targets == "all"
+        return MessageTokens(given, produced, foretold, trained, whole, opening=self.opening if first else 0)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError."""
-        tree = Tree.path([*messages, UNWRITTEN], place="prompt")
+    def prompt(self, messages: Sequence[Message], reply: Message = UNWRITTEN) -> list[int]:
+        """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError.
+
+        reply: the answer, for a format that describes it in front of it; nothing else of it matters.
+        """
+        tree = Tree.path([*messages, reply], place="prompt")
         runs = _Runs(self.tokenizer.continues_alike)
         plan = self._plan(tree, runs)
         if isinstance(plan, DataError):

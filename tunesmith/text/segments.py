@@ -43,7 +43,8 @@ class MessageTokens:
     """The tokens of one message.
 
     foretold: how many tokens at the beginning of ``given`` are targets of the message before.
-    trained: whether ``produced`` (and what this message foretells) are targets. whole: whether all of ``given`` is, too.
+    trained: whether ``produced`` (and what this message foretells) are targets. whole: whether all of ``given`` is, too,
+    but for its first ``opening`` tokens, which every conversation begins with.
     """
 
     given: Sequence[int]
@@ -51,6 +52,7 @@ class MessageTokens:
     foretold: int
     trained: bool
     whole: bool = False
+    opening: int = 0
 
 
 def assemble_tree(tree: Tree, tokens: Sequence[MessageTokens]) -> TokenTree | None:
@@ -100,8 +102,8 @@ def _append(
     segment.give(tokens.given)
     middle = len(segment.ids)
     segment.ids.extend(tokens.produced)
-    if tokens.whole and middle > start and tokens.trained:
-        segment.targets.append(_Target(start, middle, message, threads))
+    if tokens.whole and middle > start + tokens.opening and tokens.trained:
+        segment.targets.append(_Target(start + tokens.opening, middle, message, threads))
     elif tokens.foretold and not tokens.whole and before is not None and before.trained:
         segment.targets.append(_Target(start, start + tokens.foretold, parent, threads))
     if tokens.produced and tokens.trained:

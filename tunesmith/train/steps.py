@@ -47,7 +47,8 @@ class DemonstrationSteps:
     """``steps[s]`` for every s in range(len(steps)), in any order, without state.
 
     as_threads: cut trees into threads, for a policy that cannot read the tree layout.
-    tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole. rank, processes: which share of each step this process takes.
+    tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
+    rank, processes: which share of each step this process takes.
     """
 
     plan: Plan
