@@ -215,6 +215,20 @@ def test_a_template_that_changes_contents_is_found_in_the_message_that_it_change
     assert "a</think>b" in objection.split(" against ")[1]
 
 
+def test_a_prompt_that_depends_on_contents_is_found() -> None:
+    template = HEADERS.replace(
+        "<|/head|>\\n' -}}", "<|/head|>\\n' + ('!' if 'loud' in messages[0].content else '') -}}"
+    )
+    assert template != HEADERS
+    format = build_format(
+        "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
+    )
+    assert format.objection(HELLO[1], HELLO[:1]) is None
+    objection = format.objection(HELLO[1], [Message("user", "loud")])
+    assert objection is not None
+    assert objection.startswith("the chat template's prompt depends on contents: ")
+
+
 def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
     template = "{{ strftime_now('%d') if strftime_now is defined else '26 Jul' }}" + BARE + "{{ eos_token }}"
     with pytest.raises(RecipeError, match="prompt is not how its reply begins"):

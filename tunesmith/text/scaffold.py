@@ -92,8 +92,10 @@ class Scaffolds:
         if not node.found.length:
             return None  # a system message that is written together with the question
         messages = [{"role": role, "content": text} for role, text in zip(node.roles, contents, strict=True)]
+        replies = node.roles[-1] == "assistant"
         try:
             written = self._template.render(messages)
+            prompt = self._template.render(messages[:-1], generation=True) if replies else ""
         except DataError as error:
             return error.what
         chain: list[Scaffold] = []
@@ -104,9 +106,11 @@ class Scaffolds:
             step = step.parent
         parts = [part for found in reversed(chain) for part in (*found.given, *found.produced)] + list(node.found.tail)
         expected = "".join(_written(part, contents) for part in parts)
-        if written == expected:
-            return None
-        return f"the chat template changes contents: {first_difference(written, expected)}"
+        if written != expected:
+            return f"the chat template changes contents: {first_difference(written, expected)}"
+        if not written.startswith(prompt):
+            return f"the chat template's prompt depends on contents: {first_difference(prompt, written)}"
+        return None
 
     def pieces(
         self, parts: Sequence[Part], contents: Sequence[str], swallowing: bool
