@@ -183,7 +183,7 @@ class Scaffolds:
             prompt = self._render(roles, generation=True)
         except DataError:
             return len(full)
-        common = _common(full, prompt)
+        common = _shared_length(full, prompt)
         if common in (len(full), 0):
             return len(full)
         ends = [control.end() for control in self._controls.finditer(full) if least <= control.end() <= common]
@@ -206,7 +206,7 @@ class Scaffolds:
             alone = self._render(roles)
         except DataError:
             return ""
-        return alone if asked.startswith(alone) else ""
+        return alone if _MARK.search(alone) and asked.startswith(alone) else ""
 
     def _render(self, roles: Sequence[Role], *, generation: bool = False) -> str:
         messages = [
@@ -236,7 +236,7 @@ def _written(part: Part, contents: Sequence[str]) -> str:
     return part.text if isinstance(part, Text) else part.name
 
 
-def _common(one: str, other: str) -> int:
+def _shared_length(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
     pairs = zip(one, other, strict=False)
     return next((index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
@@ -250,6 +250,6 @@ def show(text: str) -> str:
 def first_difference(one: str, other: str) -> str:
     """Both sides of the first place where two texts part, with some characters around it."""
     one, other = show(one), show(other)
-    place = _common(one, other)
+    place = _shared_length(one, other)
     window = slice(max(place - _SEEN, 0), place + _SEEN)
     return f"{one[window]!r} against {other[window]!r}"
