@@ -16,7 +16,9 @@ from tests.text.test_render import decoded_targets, trained
 from tunesmith.recipe.schema import Text
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets, chosen_messages
+from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
+from tunesmith.text.truncate import Policy, truncate
 
 Build = Callable[..., Renderer]
 FIRST, SECOND = "The cat is Tom.<|endoftext|>", " Rex,\n\n  I think <|endoftext|>"
@@ -63,6 +65,20 @@ def test_all_trains_every_token_but_the_first_of_a_thread(data: st.DataObject, n
         assert trained(rendered, tokens) == [(place, place - 1) for place in range(1, len(tokens))]
     silent = built.render(Tree(tuple(replace(message, trained=False) for message in tree.messages), tree.parents))
     assert len(silent.spans) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), name=st.sampled_from(NAMES), limit=st.integers(2, 60), policy=st.sampled_from(["drop", "right"]))
+def test_what_is_left_of_everything_is_still_everything(
+    data: st.DataObject, name: str, limit: int, policy: Policy, renderer: Build
+) -> None:
+    tree = data.draw(trees(name))
+    everything = Tree(tuple(replace(message, trained=None) for message in tree.messages), tree.parents)
+    shorter = truncate(training(renderer(name), "all").render(everything), limit, policy)
+    if isinstance(shorter, TokenTree):
+        for end in shorter.ends():
+            tokens = shorter.thread(end)
+            assert trained(shorter, tokens) == [(place, place - 1) for place in range(1, len(tokens))]
 
 
 @settings(max_examples=80, deadline=None)
