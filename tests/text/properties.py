@@ -17,6 +17,7 @@ from tests.text.brought_templates import STRIPS, TEMPLATES, TOKENS, bring
 from tests.text.conversations import NAMES
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
 from tunesmith.text.formats import build_format
+from tunesmith.text.proof import prove_tree
 from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
@@ -162,6 +163,7 @@ def check(subject: Subject, messages: list[Message], harmless: bool) -> None:
     ids = tree.ids.tolist()
     check_controls(subject, messages, ids)
     check_targets(subject, messages, tree)
+    assert prove_tree(renderer, Tree.path(messages), tree) == []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
