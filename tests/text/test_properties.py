@@ -28,7 +28,7 @@ def test_every_format_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_every_conversation_keeps_the_promises(data: st.DataObject, kind: str, name: str, open_cached: Open) -> None:
     messages, harmless = data.draw(conversations(name))
