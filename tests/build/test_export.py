@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from tests.text.brought_templates import MARKS, TOKENS, bring
 from tests.worlds import small_recipe, write_world
 from tunesmith.build import train_recipe
 from tunesmith.generate.exported import open_engine, read_export
@@ -16,12 +17,18 @@ from tunesmith.text.tree import Message
 from tunesmith.train import checkpoint
 
 
-@pytest.fixture(scope="module", params=[("gpt_neox", "dolly"), ("llama", "oasst")], ids=["neox-dolly", "llama-oasst"])
+@pytest.fixture(
+    scope="module",
+    params=[("gpt_neox", "dolly"), ("llama", "oasst"), ("llama", "tokenizer")],
+    ids=["neox-dolly", "llama-oasst", "llama-tokenizer"],
+)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     architecture, format = request.param
     root = tmp_path_factory.mktemp(architecture)
     write_world(root, architecture=architecture, format=format)
+    if format == "tokenizer":
+        bring(root / "tokenizer", root / "tokenizer", MARKS, TOKENS["marks"])
     return train_recipe(small_recipe(root, ["train.steps=8"])).directory
 
 
@@ -77,3 +84,13 @@ def test_the_best_checkpoint_is_kept_and_was_evaluated(run: Path) -> None:
     saved = {step: loss for step, loss in losses.items() if step and (step % 7 == 0 or step == 8)}
     assert best == {"step": min(saved, key=saved.__getitem__), "loss": min(saved.values())}
     assert (run / "checkpoints" / f"step-{best['step']:06d}").is_dir()
+
+
+def test_the_template_of_the_tokenizer_travels_with_the_export(run: Path) -> None:
+    info = read_export(run / "export")
+    assert info is not None
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["format"] == {"name": info.format, "options": info.options, "targets": "assistant"}
+    if info.format == "tokenizer":
+        assert info.options["template"] == MARKS
+        assert json.loads((run / "export" / "tokenizer_config.json").read_text())["chat_template"] == MARKS

@@ -30,12 +30,13 @@ BRACKETS = """\
 {% else %}
 {% set rest = messages %}{% set system = '' %}
 {% endif %}
+{{- bos_token -}}
 {% for message in rest %}
 {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
 {{ raise_exception('Roles must alternate.') }}
 {% endif %}
 {% if message['role'] == 'user' %}
-{{- bos_token + '[Q] ' + ((system if loop.first else '') + message['content']).strip() + ' [/Q]' -}}
+{{- '[Q] ' + ((system if loop.first else '') + message['content']).strip() + ' [/Q]' -}}
 {% else %}
 {{- ' ' + message['content'] | trim + ' ' + eos_token -}}
 {% endif %}
@@ -61,12 +62,22 @@ TURNS = """\
 {%- endfor %}
 {% if add_generation_prompt %}{{ '<turn>model\\n' }}{% endif %}"""
 
-TEMPLATES = {"marks": MARKS, "brackets": BRACKETS, "headers": HEADERS, "turns": TURNS}
+# No line breaks at all, the system message in front of the loop, and an end token after a conversation that is complete.
+ENDED = """\
+{{- bos_token }}{%- if messages[0]['role'] == 'system' %}{{- '<|system|>' + messages[0]['content'] + '<|end|>' -}}{%- endif -%}
+{%- for message in messages if message['role'] != 'system' -%}
+    {{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- else -%}{{- eos_token -}}{%- endif -%}
+"""
+
+TEMPLATES = {"marks": MARKS, "brackets": BRACKETS, "headers": HEADERS, "turns": TURNS, "ended": ENDED}
 TOKENS = {
     "marks": ("<|im_start|>", "<|im_end|>"),
     "brackets": (),
     "headers": ("<|head|>", "<|/head|>", "<|eot|>"),
     "turns": ("<turn>", "</turn>"),
+    "ended": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
 }
 STRIPS = ("brackets", "headers")  # templates that take white space off both ends of a reply
 

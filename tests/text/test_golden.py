@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tunesmith.data.split import KEY_BYTES, held_back
 from tunesmith.errors import DataError
 from tunesmith.text.render import Renderer
 from tunesmith.text.token_tree import TokenTree
-from tunesmith.text.tree import Message, Role, Tree
+from tunesmith.text.tree import Message, Tree
 from tunesmith.text.truncate import Rejected, truncate
 
 Golden = Callable[[str], dict[str, Any]]
@@ -87,7 +87,32 @@ def test_dolly_batches_and_datasets(golden: Golden, real: RealRenderer) -> None:
         assert all(isinstance(tree, TokenTree) for tree in trees)
         kept = [truncate(tree, case["settings"]["max_length"] - 1, "drop") for tree in trees]  # type: ignore[arg-type]
         used = {index for index, tree in enumerate(kept) if isinstance(tree, TokenTree)}
-        assert used == {*case["expected"]["train"], *case["expected"]["test"]}
+        expected = case["expected"]
+        assert used == {*expected["train"], *expected["test"]} == {*expected["order_after_shuffle"]}
+        assert set(range(len(trees))) - used == set(expected["dropped"])
+
+
+def test_dolly_cases_are_all_compared(golden: Golden) -> None:
+    kinds = {
+        "train_record",
+        "train_batch",
+        "dataset_pipeline",
+        "error",
+        "generation_prompt",
+        "forward_params",
+        "postprocess",
+    }
+    assert {case["kind"] for case in golden("dolly")["cases"]} == {*kinds, "split_order"}
+
+
+def test_dolly_holds_back_as_many_rows(golden: Golden) -> None:
+    """The same number, every row once. Which rows depends on the original's shuffle, here on what the rows say."""
+    for case in cases(golden("dolly"), "split_order"):
+        count, size, expected = case["input"]["n"], case["settings"]["test_size"], case["expected"]
+        assert sorted(expected["shuffled"]) == sorted(expected["train"] + expected["test"]) == list(range(count))
+        keys = np.random.default_rng(0).integers(0, 256, (count, KEY_BYTES)).astype(np.uint8)
+        rows = held_back(keys, size if isinstance(size, int) else len(expected["test"]), case["settings"]["seed"])
+        assert rows.sum() == len(expected["test"]) == (size if isinstance(size, int) else round(size * count))
 
 
 def test_dolly_refuses_what_the_original_refuses(golden: Golden, real: RealRenderer) -> None:
@@ -131,85 +156,3 @@ def test_dolly_replies(golden: Golden, real: RealRenderer) -> None:
                 assert (text, record["generated_text"].endswith("#")) == ("", True)  # an empty reply is empty here
             else:
                 assert whole == record["generated_text"], case["id"]
-
-
-def chat(messages: list[dict[str, str]]) -> list[Message]:
-    roles: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
-    return [Message(roles[message["role"]], message["content"]) for message in messages]
-
-
-def test_tulu_templates_and_open_instruct(golden: Golden, real: RealRenderer) -> None:
-    compared = 0
-    for case in cases(golden("tulu"), "template", "oi_sft"):
-        config, expected = case["settings"], case["expected"]
-        defect, text = case.get("original_defect"), str(case["input"]["messages"])
-        unknown = any(message["role"] not in ("system", "user", "assistant") for message in case["input"]["messages"])
-        if "raises" in expected or unknown or "</s>" in text or defect in ("N14", "N15"):
-            continue
-        renderer = real("tulu", "llama", bos=config["add_bos"], strip=False)
-        messages = chat(case["input"]["messages"])
-        if config.get("function", "").startswith("last_turn"):
-            messages[:-1] = [replace(message, trained=False) for message in messages[:-1]]
-        if config.get("add_generation_prompt"):
-            if messages[-1].role == "user":  # after a reply the template forgets the line break
-                assert renderer.prompt(messages) == expected["input_ids"], case["id"]
-            continue
-        tree = renderer.render(Tree.path(messages))
-        ids = tree.ids.tolist()
-        if case["kind"] == "template":
-            assert ids == expected["input_ids"], case["id"]
-            continue
-        assert ids[: config["max_seq_length"]] == expected["input_ids"], case["id"]
-        if defect == "N16" or (not expected["kept"] and [m.role for m in messages][-2:] == ["assistant"] * 2):
-            continue  # a header that follows neither user nor system is trained, or the row is dropped
-        assert labels(tree)[: config["max_seq_length"]] == expected["labels"], case["id"]
-        kept = truncate(tree, config["max_seq_length"], "right")
-        assert isinstance(kept, TokenTree) == expected["kept"], case["id"]
-        compared += 1
-    assert compared > 15
-
-
-def test_tulu_as_easylm_trains_it(golden: Golden, real: RealRenderer) -> None:
-    renderer = real("tulu", "llama", foretell_line_break=True)
-    compared = 0
-    for case in cases(golden("tulu"), "easylm_sft"):
-        expected, length = case["expected"], case["settings"]["seq_length"]
-        text = str(case["input"].get("messages"))
-        if "raises" in expected or "</s>" in text:
-            continue
-        messages = chat(case["input"]["messages"])
-        tree = renderer.render(Tree.path(messages))
-        ids, wanted = tree.ids[:length].tolist(), labels(tree)[:length]
-        if messages[-1].role != "assistant":  # the original strips the end of the whole text
-            ids, wanted = ids[: len(expected["input_ids"])], wanted[: len(expected["labels"])]
-        assert ids == expected["input_ids"], case["id"]
-        if case.get("original_defect") == "N16":
-            continue  # there the header of a reply that follows no question is trained
-        assert wanted[1:] == expected["labels"][1:], case["id"]
-        compared += 1
-    assert compared > 40
-
-
-def test_tulu_preferences_as_trees(golden: Golden, real: RealRenderer) -> None:
-    """A preference pair is one prompt with two replies; each thread has the tokens that the original gives the pair."""
-    renderer = real("tulu", "llama")
-    compared = 0
-    for case in cases(golden("tulu"), "easylm_preference"):
-        record, expected, length = case["input"], case["expected"], case["settings"]["seq_length"]
-        if "raises" in expected or "</s>" in str(record) or expected.get("truncated"):
-            continue
-        chosen, rejected = chat(record["chosen"]), chat(record["rejected"])
-        if chosen[:-1] != rejected[:-1]:
-            continue
-        shared = [replace(message, trained=False) for message in chosen[:-1]]
-        parents = [*range(-1, len(shared) - 1), len(shared) - 1, len(shared) - 1]
-        tree = renderer.render(Tree((*shared, chosen[-1], rejected[-1]), tuple(parents)))
-        targets = set(tree.targets().tolist())
-        for end, side in zip(tree.ends(), ("chosen", "rejected"), strict=True):
-            path = tree.thread(end)
-            mask = [float(token in targets) for token in path.tolist()]
-            size = min(len(path), length)
-            assert tree.ids[path].tolist()[:size] == expected[f"{side}_input_ids"][:size], case["id"]
-            assert mask[1:size] == expected[f"{side}_loss_mask"][1:size], case["id"]
-        compared += 1
-    assert compared >= 3

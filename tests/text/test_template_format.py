@@ -59,7 +59,7 @@ def test_stock_transformers_renders_the_same_ids(
         ids = renderer.render(Tree.path(plain)).ids.tolist()
         written = stock_ids(stock, plain)
         assert written[: len(ids)] == ids
-        assert stock.decode(written[len(ids) :]).strip() == ""  # what stands after the end token
+        assert stock.decode(written[len(ids) :]).strip() in ("", stock.eos_token)  # what stands after the end token
         assert stock_ids(stock, plain[:-1], generation=True) == renderer.prompt(plain[:-1])
 
 
@@ -169,7 +169,7 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         ("{{ messages[0].content + eos_token }}", "does not write every turn exactly once"),
         (BARE + BARE + "{{ eos_token }}", "does not write every turn exactly once"),
         ("{{ nothing.at_all }}", "'nothing' is undefined"),
-        ("{{ strftime_now('%d') }}" + BARE, "'strftime_now' is undefined"),
+        ("{{ strftime_now('%d') }}" + BARE, "writes today's date, so training would depend on the day"),
         ("{% for m in messages %}", "cannot be read: Unexpected end of template"),
         ("{{ range(10) | random }}", "cannot be read: No filter named 'random'"),
         ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "takes more than 500,000 steps"),
@@ -213,6 +213,20 @@ def test_a_template_that_changes_contents_is_found_in_the_message_that_it_change
     assert objection is not None
     assert objection.startswith("the chat template changes contents: ")
     assert "a</think>b" in objection.split(" against ")[1]
+
+
+def test_a_prompt_that_depends_on_contents_is_found() -> None:
+    template = HEADERS.replace(
+        "<|/head|>\\n' -}}", "<|/head|>\\n' + ('!' if 'loud' in messages[0].content else '') -}}"
+    )
+    assert template != HEADERS
+    format = build_format(
+        "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
+    )
+    assert format.objection(HELLO[1], HELLO[:1]) is None
+    objection = format.objection(HELLO[1], [Message("user", "loud")])
+    assert objection is not None
+    assert objection.startswith("the chat template's prompt depends on contents: ")
 
 
 def test_the_beginning_of_the_prompt_follows_no_clock() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.build.parts import format_options
 from tunesmith.data.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.recipe.schema import Recipe
@@ -28,7 +29,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "data": data,
         "validation": own,
         "tokenizer": tokenizer.fingerprint,
-        "format": {"name": recipe.text.format, "options": dict(recipe.text.options)},
+        "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.text.targets},
         "model": base_model(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),

@@ -43,8 +43,8 @@ Part: TypeAlias = Control | Text | Slot
 class Scaffold:
     """The last message of a path of roles, as the template writes it.
 
-    given, produced: as in ``Split``. tail: what the template writes after the end token of a reply; it is part of what
-    the next message is given. length: characters of the marked rendering up to the end of ``produced``.
+    given, produced: as in ``Split``. tail: what the template writes after the end token of a reply, or at the end of a
+    conversation; it is part of what the next message is given, where it stays. length: characters of the marked rendering up to the end of ``produced``.
     swallowing: whether the message begins after a token that takes the white space behind it.
     """
 
@@ -92,8 +92,10 @@ class Scaffolds:
         if not node.found.length:
             return None  # a system message that is written together with the question
         messages = [{"role": role, "content": text} for role, text in zip(node.roles, contents, strict=True)]
+        replies = node.roles[-1] == "assistant"
         try:
             written = self._template.render(messages)
+            prompt = self._template.render(messages[:-1], generation=True) if replies else ""
         except DataError as error:
             return error.what
         chain: list[Scaffold] = []
@@ -104,9 +106,11 @@ class Scaffolds:
             step = step.parent
         parts = [part for found in reversed(chain) for part in (*found.given, *found.produced)] + list(node.found.tail)
         expected = "".join(_written(part, contents) for part in parts)
-        if written == expected:
-            return None
-        return f"the chat template changes contents: {first_difference(written, expected)}"
+        if written != expected:
+            return f"the chat template changes contents: {first_difference(written, expected)}"
+        if not written.startswith(prompt):
+            return f"the chat template's prompt depends on contents: {first_difference(prompt, written)}"
+        return None
 
     def pieces(
         self, parts: Sequence[Part], contents: Sequence[str], swallowing: bool
@@ -166,12 +170,24 @@ class Scaffolds:
                 return f"the chat template cannot be trained on, {what}: {show(full)!r}"
             end = close.end()
         else:
-            middle = end
+            middle = end = self._goes_on(roles, full, max(mark.end() for _, mark in marks))
         if any(match.start() < cut < match.end() for match in self._controls.finditer(full) for cut in (start, middle)):
             return f"the chat template ends a turn within a token of the vocabulary: {show(full)!r}"
         given, produced = self._parts(full[start:middle]), self._parts(full[middle:end])
         swallowing = before.length > 0 and self._ends_swallowing(before)
         return Scaffold(given, produced, self._parts(full[end:]), end, swallowing)
+
+    def _goes_on(self, roles: tuple[Role, ...], full: str, least: int) -> int:
+        """How much of a rendering stays when a reply is asked for; some templates close a conversation that ends here."""
+        try:
+            prompt = self._render(roles, generation=True)
+        except DataError:
+            return len(full)
+        common = _shared_length(full, prompt)
+        if common in (len(full), 0):
+            return len(full)
+        ends = [control.end() for control in self._controls.finditer(full) if least <= control.end() <= common]
+        return max(ends, default=len(full))
 
     def _ends_swallowing(self, before: Scaffold) -> bool:
         parts = (*before.given, *before.produced)
@@ -190,7 +206,7 @@ class Scaffolds:
             alone = self._render(roles)
         except DataError:
             return ""
-        return alone if asked.startswith(alone) else ""
+        return alone if _MARK.search(alone) and asked.startswith(alone) else ""
 
     def _render(self, roles: Sequence[Role], *, generation: bool = False) -> str:
         messages = [
@@ -220,6 +236,12 @@ def _written(part: Part, contents: Sequence[str]) -> str:
     return part.text if isinstance(part, Text) else part.name
 
 
+def _shared_length(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
 def show(text: str) -> str:
     """A marked rendering for people."""
     return _MARK.sub(lambda mark: f"«turn {int(mark.group(2)) + 1}»", text)
@@ -228,7 +250,6 @@ def show(text: str) -> str:
 def first_difference(one: str, other: str) -> str:
     """Both sides of the first place where two texts part, with some characters around it."""
     one, other = show(one), show(other)
-    pairs = zip(one, other, strict=False)
-    place = next((index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+    place = _shared_length(one, other)
     window = slice(max(place - _SEEN, 0), place + _SEEN)
     return f"{one[window]!r} against {other[window]!r}"

@@ -73,6 +73,8 @@ class ChatTemplate:
                     raise SecurityError(f"it writes more than {LARGEST:,} characters")
                 parts.append(part)
         except Exception as error:  # a template can raise anything, as its author wrote it
+            if "strftime_now" in str(error):
+                raise DataError("the chat template writes today's date, so training would depend on the day") from error
             raise DataError(f"the chat template says: {error or type(error).__name__}") from error
         return "".join(parts)
 
