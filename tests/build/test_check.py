@@ -22,7 +22,7 @@ from tunesmith.cli.main import main
 from tunesmith.errors import InternalError, TunesmithError
 from tunesmith.model import attention
 from tunesmith.report.check import CheckReport
-from tunesmith.text import render
+from tunesmith.text import long_threads, render
 from tunesmith.text.instruction_formats import Dolly
 from tunesmith.text.pieces import Control
 from tunesmith.text.token_tree import TokenTree
@@ -147,6 +147,29 @@ def test_a_limit_that_cuts_most_targets_fails(tmp_path: Path) -> None:
     assert report.facts["texts"]["targets_lost"] > 2000
 
 
+def test_a_window_without_targets_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_world(tmp_path)
+    cut = ("text.max_length=40", "text.truncation=window", "text.window_probability=1.0")
+    assert BATCHES not in failures(checked(tmp_path, *cut))
+    monkeypatch.setattr(
+        long_threads, "_holds_target", lambda targets, rule: np.ones(len(targets) - rule.limit + 1, bool)
+    )
+    assert "has no target left" in failures(checked(tmp_path, *cut))[BATCHES]
+    with pytest.raises(InternalError, match="has no target left"):
+        train_recipe(small_recipe(tmp_path, cut))
+
+
+def test_rejected_replies_are_not_imitated(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    rows = [{"prompt": "Say it.", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(60)]
+    (tmp_path / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = "data.sources.0.reader=preference-text"
+    (check,) = checked(tmp_path, reader).having("fail")
+    assert "would imitate rejected replies too" in check.summary
+    report = checked(tmp_path, reader, "data.sources.0.options={replies: best}")
+    assert failures(report) == {}
+
+
 def leaking_layout(segments: Any) -> Any:
     """Every segment is seen up to the end of the row: one example leaks into the next."""
     return np.full(len(segments), 10**6, np.int64)
@@ -236,3 +259,44 @@ def test_the_command_writes_a_page_and_json_and_ends_with_a_code(
     assert (tmp_path / "elsewhere" / "check.json").exists()
     (tmp_path / "demonstrations.jsonl").write_text("{\n")
     assert run() == 65
+
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+REWRITING_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{% if message.role == 'assistant' and not loop.last %}(an earlier answer){% else %}{{ message.content }}{% endif %}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def with_template(root: Path, template: str) -> CheckReport:
+    """The small world with conversations of two turns, and a chat template in its tokenizer's directory."""
+    write_world(root)
+    config = root / "tokenizer" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": template}))
+    turns = ["Say red.", "red", "Say blue.", "blue"]
+    roles = ("user", "assistant") * 2
+    messages = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
+    rows = [json.dumps({"messages": [*messages[:-1], {**messages[-1], "content": f"blue {n}"}]}) for n in range(60)]
+    (root / "demonstrations.jsonl").write_text("\n".join(rows) + "\n")
+    return checked(root, "text.format=tokenizer", "data.sources.0.reader=messages")
+
+
+def test_the_template_of_a_tokenizer_passes(tmp_path: Path) -> None:
+    assert failures(with_template(tmp_path, PLAIN_TEMPLATE)) == {}
+
+
+def test_a_template_that_rewrites_earlier_turns_fails_with_the_first_difference(tmp_path: Path) -> None:
+    (check,) = with_template(tmp_path, REWRITING_TEMPLATE).having("fail")
+    said = f"{check.summary} {check.places} {check.advice}"
+    assert "template" in said
+    assert "an earlier answer" in said
+    assert "text.format" in said or "another prompt format" in said
+
+
+def test_a_template_with_two_begin_tokens_fails(tmp_path: Path) -> None:
+    found = failures(with_template(tmp_path, "{{ bos_token }}{{ bos_token }}" + PLAIN_TEMPLATE))
+    assert "one begin token at most" in found

@@ -77,7 +77,8 @@ def _stopped(error: TunesmithError) -> Check:
     first, *rest = error.what.split("\n")
     places = tuple(("", line.strip()) for line in rest if line.strip())
     where = f"{error.where}: " if error.where else ""
-    return Check("the run can begin", "fail", f"{where}{first}", "", error.advice or "", places)
+    key = "" if isinstance(error, RecipeError) else "data.sources, text.format"
+    return Check("the run can begin", "fail", f"{where}{first}", key, error.advice or "", places)
 
 
 def _renderer(run: _Run) -> Renderer:

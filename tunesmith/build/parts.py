@@ -17,6 +17,7 @@ from tunesmith.data.faults import BadRows
 from tunesmith.data.filters import Filters, LabelRange
 from tunesmith.data.plan import Draw, Plan, share_of
 from tunesmith.data.prepare import Prepared, Progress, prepare
+from tunesmith.data.readers import READERS
 from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
 from tunesmith.data.split import Holding
@@ -127,9 +128,24 @@ def filters(keys: schema.Filters) -> Filters:
     )
 
 
+def refuse_rejected_replies(recipe: Recipe) -> None:
+    """Demonstrations are to be imitated; of ranked replies only the best are. Raises RecipeError."""
+    for key, sources in (("sources", recipe.data.sources), ("validation_sources", recipe.data.validation_sources)):
+        for index, source in enumerate(sources):
+            known = READERS[source.reader].options.get("replies")
+            if known is not None and source.options.get("replies", known.default) != "best":
+                raise RecipeError(
+                    f"objective {recipe.objective.kind} would imitate rejected replies too",
+                    where=f"data.{key}.{index}.options.replies",
+                    advice="set it to best",
+                )
+
+
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
     data, seed = recipe.data, derived_seed(recipe.seed, "validation")
+
+    refuse_rejected_replies(recipe)
 
     def prepared(sources: tuple[Source, ...], validation: int | float) -> Prepared:
         return prepare(

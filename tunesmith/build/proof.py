@@ -106,6 +106,11 @@ def batch_check(steps: DemonstrationSteps) -> Check:
     batches = 0
     for number in numbers:
         examples = steps.examples(number)
+        missing = {*steps.plan.step(number).examples} - {example.number for example in examples}
+        if missing:
+            advice = "raise it; a window has to hold a part of a reply"
+            summary = f"step {number + 1}: example {min(missing)} has no target left after it was cut"
+            return Check(name, "fail", summary, "text.max_length", advice)
         for batch in steps[number].batches:
             batches += 1
             mine, examples = examples[: len(batch.examples)], examples[len(batch.examples) :]
