@@ -49,7 +49,7 @@ def test_a_command_in_a_document_can_be_given(
         assert words[0] in ("hf", "python", "pip"), words
         return
     assert words[1] in COMMANDS
-    if words[1] in ("train", "show"):
+    if words[1] in ("train", "show", "check"):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "mine.yaml").write_text("layer: mine\n")
         load(*split_words(words[2:]))

@@ -27,7 +27,7 @@ PROPERTIES: dict[Property, str] = {
     "reply": "what is trained reads back as the reply",
     "prompt": "the generation prompt is the beginning of what is trained",
     "context": "nothing but replies is trained",
-    "beginning": "one begin token at most",
+    "beginning": "no begin token is doubled",
     "control": "no control token comes from content",
     "source": "every target is predicted from the token before it",
 }
@@ -175,18 +175,18 @@ class _Thread:
         return found
 
     def _beginning(self) -> Iterator[tuple[Property, str]]:
-        """A second begin token directly after the first, or anywhere where it has no other meaning.
-
-        Some formats begin every question with one; ``_controls`` sees whether it stands only there.
-        """
+        """A begin token that stands anywhere but at the beginning or directly after an end token (Llama 2 chat)."""
         tokenizer = self.renderer.tokenizer
-        begin = tokenizer.bos_id
+        begin, end = tokenizer.bos_id, tokenizer.eos_id
         if begin is None:
             return
-        alone = begin not in (tokenizer.eos_id, tokenizer.pad_id)
-        allowed = max(1, self._expected_controls().count(begin))
-        if self.ids[:2] == [begin, begin] or (alone and self.ids.count(begin) > allowed):
-            yield "beginning", f"the begin token stands {max(self.ids.count(begin), 2)} times in {self._show(0)}"
+        if begin in (end, tokenizer.pad_id):  # it has other meanings, so only a pair at the beginning is sure to be wrong
+            doubled = self.ids[:2] == [begin, begin]
+        else:
+            places = [place for place, token in enumerate(self.ids) if token == begin]
+            doubled = any(place and self.ids[place - 1] != end for place in places)
+        if doubled:
+            yield "beginning", f"the begin token stands {self.ids.count(begin)} times, once more than it should"
 
     def _controls(self) -> Iterator[tuple[Property, str]]:
         """The control tokens of the thread are those of the format, in its order, and no others."""
