@@ -105,7 +105,7 @@ def prepare(
     directory = cache / key[:32]
     with exclusive(directory, lambda: progress(0, None, "another process is preparing the same data, waiting")):
         index = read_index(directory / "store", key)
-        if index is None or not _tolerable(index, bad_rows):
+        if index is None or not _tolerable(index, directory / "store", bad_rows):
             remove_unfinished(directory)
             parts = render_all(work, renderer, _chunks(opened, progress), _processes(workers))
             _make(work, parts, duplicates, bad_rows, key, directory / "store")
@@ -128,10 +128,12 @@ def _tallies(index: Mapping[str, Any]) -> dict[str, Tally]:
     return {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
 
 
-def _tolerable(index: Mapping[str, Any], bad_rows: BadRows) -> bool:
-    """Whether a store that is there leaves out no more bad rows than it may; making it again names them."""
+def _tolerable(index: Mapping[str, Any], directory: Path, bad_rows: BadRows) -> bool:
+    """Whether a store that is there leaves out no more bad rows than it may, and says which; making it again names them."""
     counts = _tallies(index).values()
-    return bad_rows.allows(sum(tally.bad for tally in counts), sum(tally.records for tally in counts))
+    bad = sum(tally.bad for tally in counts)
+    named = bad == 0 or (directory / QUARANTINE).is_file()
+    return named and bad_rows.allows(bad, sum(tally.records for tally in counts))
 
 
 def cache_key(work: Work, data: Mapping[str, str], duplicates: DuplicateSettings) -> str:
