@@ -29,6 +29,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
+from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening
@@ -253,7 +254,7 @@ def draws(recipe: Recipe, store: Store) -> tuple[Draw, ...]:
 
 def mixed(source: Source) -> bool:
     """Whether an epoch holds anything else of a source than all of it, once."""
-    return any(getattr(source, key) is not None for key in schema.AMOUNTS)
+    return any(getattr(source, key) is not None for key in AMOUNTS)
 
 
 def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool) -> DemonstrationSteps:
