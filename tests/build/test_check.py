@@ -229,6 +229,19 @@ def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
     assert warned["training does not overlap with evaluation sets"] == ["63", "64"]
 
 
+@pytest.mark.parametrize(("policy", "status"), [("keep", "warn"), ("exact", "pass"), ("near", "pass")])
+def test_duplicates_that_are_dropped_are_counted_and_no_longer_told(policy: str, status: str, tmp_path: Path) -> None:
+    write_world(tmp_path)
+    with (tmp_path / "demonstrations.jsonl").open("a") as file:
+        line = json.dumps({"instruction": "Say it twice.", "context": "", "response": "twice " * 20})
+        file.write(f"{line}\n{line}\n")
+    checks = {check.name: check for check in checked(tmp_path, f"data.duplicates={policy}").checks}
+    assert checks["records are distinct"].status == status
+    assert ("duplicates" in checks["every record is accounted for"].summary) == (policy != "keep")
+    if policy == "near":
+        assert checks["records are not nearly the same"].status == "pass"
+
+
 def test_the_command_writes_a_page_and_json_and_ends_with_a_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

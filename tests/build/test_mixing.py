@@ -14,7 +14,7 @@ from tests.worlds import small_recipe, write_world
 from tunesmith.build import parts, train_recipe
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import overlap
-from tunesmith.errors import DataError, StoppedError
+from tunesmith.errors import DataError, MissingInputError, StoppedError
 from tunesmith.text.render import Renderer
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "warm", "cold"]
@@ -91,27 +91,33 @@ def test_every_source_has_validation_of_its_own(root: Path) -> None:
     assert recipe.data.evaluates
 
 
-@pytest.mark.parametrize(("policy", "trained"), [("keep", 30), ("exact", 18)])
+@pytest.mark.parametrize(("policy", "trained"), [("keep", 30), ("exact", 18), ("near", 17)])
 def test_what_validation_sources_hold_is_not_trained_if_duplicates_are_dropped(
     policy: str, trained: int, root: Path
 ) -> None:
     entry = source(root, "a", 30)
     lines = (root / "a.jsonl").read_text().splitlines()
-    (root / "held.jsonl").write_text("\n".join(lines[:12]) + "\n")
+    long = " ".join(f"word{number}" for number in range(60))
+    lines[20] = json.dumps({"instruction": "Say something long.", "response": long})
+    (root / "a.jsonl").write_text("\n".join(lines) + "\n")
+    nearly = json.dumps({"instruction": "Say something long.", "response": long.replace("word30", "word")})
+    (root / "held.jsonl").write_text("\n".join([*lines[:12], nearly]) + "\n")
     words = [
         "data.validation=0",
         f"data.validation_sources=[{{path: {root}/held.jsonl, reader: dolly, validation_limit: 5}}]",
         f"data.duplicates={policy}",
+        "text.max_length=900",
     ]
     _, found, evaluated = prepared(root, [entry], *words)
     assert evaluated is not None
     assert len(evaluated.train) == 5
     assert len(found.train) == trained
-    assert found.report.aside == 30 - trained
+    assert found.report.sources["a"].duplicates == 30 - trained
     (root / "held.jsonl").write_text("\n".join(lines) + "\n")
-    if policy == "exact":
-        with pytest.raises(DataError, match="validation_sources hold all"):
-            prepared(root, [entry], *words)
+    if policy == "keep":
+        return
+    with pytest.raises(MissingInputError, match=r"none of 30 records is left \(duplicates: 30\)"):
+        prepared(root, [entry], *words)
 
 
 def test_filters_and_bad_rows_are_read_from_the_recipe(root: Path) -> None:

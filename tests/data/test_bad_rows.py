@@ -92,6 +92,18 @@ def test_a_store_with_fewer_rows_than_now_allowed_is_not_taken(tokenizer: str, t
     assert len(again.quarantine.read_text(encoding="utf-8").splitlines()) == 4
 
 
+def test_a_quarantine_that_was_removed_is_written_again(tokenizer: str, tmp_path: Path, made: list[str]) -> None:
+    path = spoiled(tmp_path / "a.jsonl")
+    first = run(path, tokenizer, tmp_path / "cache", 4).quarantine
+    assert first is not None
+    content = first.read_bytes()
+    first.unlink()
+    again = run(path, tokenizer, tmp_path / "cache", 4).quarantine
+    assert again is not None
+    assert again.read_bytes() == content
+    assert len(made) == 2
+
+
 def test_without_bad_rows_both_policies_share_a_store(tokenizer: str, tmp_path: Path, made: list[str]) -> None:
     path = write(tmp_path / "a.jsonl", RECORDS)
     for most in (0.001, None, 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,14 @@ def test_every_content_is_kept_once(letters: list[str], policy: Any) -> None:
         if not known.repeats(content_key(one), signatures(one)):
             kept.append(letter)
     assert kept == list(dict.fromkeys(letters))
+
+
+def test_real_near_duplicates_are_few_and_real(
+    real_data: Callable[[str], Path], tokenizer: str, tmp_path: Path
+) -> None:
+    """All nine were looked at: the same question with the same reply, six of them to the letter."""
+    path = real_data("dolly/dolly-6000.jsonl")
+    found = [
+        run([path], tokenizer, tmp_path, policy).report.sources["dolly-6000"].duplicates for policy in ("exact", "near")
+    ]
+    assert found == [6, 9]

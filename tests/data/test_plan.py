@@ -298,3 +298,21 @@ def test_shares_are_those_of_the_original(golden: Callable[[str], dict[str, Any]
             keys = next(iter(entry.values())) if isinstance(entry, dict) else {}
             found = keys["size"] if "size" in keys else share_of(size, min(1.0, keys.get("fraction", 1.0)))
             assert found == expected
+
+
+def _with_replacement(draw: Draw, seed: int, epoch: int) -> Any:
+    numbers = np.random.default_rng(seed).choice(draw.examples, draw.count)
+    return np.stack([numbers, np.zeros_like(numbers)])
+
+
+def _always_the_first(draw: Draw, seed: int, epoch: int) -> Any:
+    return np.stack([np.resize(draw.examples, draw.count), np.zeros(draw.count, dtype=np.int64)])
+
+
+def test_planted_faults_in_draws_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = drawn([50], [40])
+    monkeypatch.setattr(plan_module, "_drawn", _with_replacement)
+    assert len(set(epoch_of(Plan([1] * 50, 7, 1, None, 0, draws), 0))) < 40
+    monkeypatch.setattr(plan_module, "_drawn", _always_the_first)
+    plan = Plan([1] * 50, 7, 2, None, 0, draws)
+    assert set(epoch_of(plan, 0)) == set(epoch_of(plan, 1))

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tunesmith.data.readers import READERS
+from tunesmith.recipe.data import name_of
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import all_keys
 from tunesmith.recipe.layers import merge
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.reading import Marked, read_text
-from tunesmith.recipe.schema import Recipe, name_of
+from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.validation import EXPECTED, validate
 
 GOOD = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -29,6 +30,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
+from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening
@@ -144,10 +146,9 @@ def refuse_rejected_replies(recipe: Recipe) -> None:
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
     data, seed = recipe.data, derived_seed(recipe.seed, "validation")
-
     refuse_rejected_replies(recipe)
 
-    def prepared(sources: tuple[Source, ...], validation: int | float) -> Prepared:
+    def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceSpec] = ()) -> Prepared:
         return prepare(
             [source_spec(source, data.validation_limit) for source in sources],
             render_settings(recipe),
@@ -155,20 +156,17 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
             seed=seed,
             cache=cache_directory(recipe),
             duplicates=DuplicateSettings(data.duplicates, data.near_threshold),
+            seen=seen,
             bad_rows=BadRows(data.on_bad == "skip", data.max_bad),
             workers=data.workers,
             progress=progress,
         )
 
-    own = data.validation_sources
+    own = [source_spec(source, data.validation_limit) for source in data.validation_sources]
     if not own:
         return prepared(data.sources, data.validation), None
-    evaluated = prepared(own, 0)
-    limits = [source.validation_limit or data.validation_limit for source in own]
-    trained = prepared(data.sources, 0)
-    if data.duplicates != "keep":
-        trained = trained.without(evaluated.train)
-    return trained, evaluated.limited(limits, seed)
+    evaluated = prepared(data.validation_sources, 0).limited([spec.holding.most for spec in own], seed)
+    return prepared(data.sources, 0, own), evaluated
 
 
 def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
@@ -253,7 +251,7 @@ def draws(recipe: Recipe, store: Store) -> tuple[Draw, ...]:
 
 def mixed(source: Source) -> bool:
     """Whether an epoch holds anything else of a source than all of it, once."""
-    return any(getattr(source, key) is not None for key in schema.AMOUNTS)
+    return any(getattr(source, key) is not None for key in AMOUNTS)
 
 
 def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool) -> DemonstrationSteps:

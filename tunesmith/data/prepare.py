@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tunesmith.data.duplicates import KEEP_ALL, Duplicates, DuplicateSettings
+from tunesmith.data.duplicates import KEEP_ALL, Duplicates, DuplicateSettings, signatures
 from tunesmith.data.faults import QUARANTINE, STRICT, BadRows, Fault, Faults
 from tunesmith.data.groups import GroupedRows, grouped
 from tunesmith.data.readers import group_column
@@ -30,8 +30,9 @@ from tunesmith.data.rendering import (
 )
 from tunesmith.data.report import REPORT_IT, DataReport, Side, Tally, reasons
 from tunesmith.data.sources import Opened, Row, SourceSpec, entries, open_source
-from tunesmith.data.split import divide, limited, records
+from tunesmith.data.split import content_key, divide, limited
 from tunesmith.data.store import Chunk, Store, StoreWriter, exclusive, open_store, read_index, writing
+from tunesmith.data.trees import read_trees
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256
 
@@ -63,15 +64,6 @@ class Prepared:
         everything = np.ones(len(self.train), dtype=np.bool_)
         return replace(self, train=self.train.part(limited(self.train.keys, self.train.source, everything, most, seed)))
 
-    def without(self, other: Store) -> Prepared:
-        """The same without the records for training that ``other`` holds too. Raises DataError if that takes them all."""
-        repeated = np.isin(records(self.train.keys), records(other.keys))
-        if repeated.all():
-            raise DataError("data.validation_sources hold all that is in data.sources", advice="use other data")
-        train = self.train.part(~repeated)
-        report = replace(self.report, train=_side(train), aside=self.report.aside + int(repeated.sum()))
-        return replace(self, train=train, report=report)
-
 
 def prepare(
     sources: Sequence[SourceSpec],
@@ -81,6 +73,7 @@ def prepare(
     seed: int,
     cache: Path,
     duplicates: DuplicateSettings = KEEP_ALL,
+    seen: Sequence[SourceSpec] = (),
     bad_rows: BadRows = STRICT,
     workers: int | None = None,
     progress: Progress = lambda done, total, label: None,
@@ -88,8 +81,9 @@ def prepare(
     """The token trees of all sources, from the cache if they are there, otherwise made and put there.
 
     validation: a number of records or a share that is held back of the sources that say nothing of their own; see
-    ``split.divide``. duplicates: those within a source and across, the first in the order of the sources stays. workers:
-    processes; 0 for none, None for one a core. bad_rows: by default one bad record stops everything, and nothing is kept.
+    ``split.divide``. duplicates: those within a source and across, the first in the order of the sources stays. seen:
+    further sources that come before them in this order, and nothing else. bad_rows: by default one bad record stops
+    everything, and nothing is kept. workers: processes; 0 for none, None for one a core.
     Raises DataError (with the first 20 places), MissingInputError (nothing there, nothing left), RecipeError, StorageError.
     """
     names = [spec.name for spec in sources]
@@ -101,14 +95,18 @@ def prepare(
     work = Work(render, renderer.tokenizer.fingerprint, readers, signed=duplicates.policy == "near")
     opened = [open_source(spec) for spec in sources]
     data = {source.spec.name: source.digest for source in opened}
-    key = cache_key(work, data, duplicates)
+    before = seen if duplicates.policy != "keep" else ()
+    key = cache_key(work, data, duplicates, [(_reader_settings(spec), open_source(spec).digest) for spec in before])
     directory = cache / key[:32]
     with exclusive(directory, lambda: progress(0, None, "another process is preparing the same data, waiting")):
         index = read_index(directory / "store", key)
-        if index is None or not _tolerable(index, bad_rows):
+        if index is None or not _tolerable(index, directory / "store", bad_rows):
             remove_unfinished(directory)
             parts = render_all(work, renderer, _chunks(opened, progress), _processes(workers))
-            _make(work, parts, duplicates, bad_rows, key, directory / "store")
+            known = Duplicates(duplicates)
+            for tree in read_trees(before):
+                known.repeats(content_key(tree), signatures(tree) if work.signed else None)
+            _make(work, parts, known, bad_rows, key, directory / "store")
             index = read_index(directory / "store", key)
             assert index is not None, directory
     everything = open_store(directory / "store", index)
@@ -128,13 +126,20 @@ def _tallies(index: Mapping[str, Any]) -> dict[str, Tally]:
     return {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
 
 
-def _tolerable(index: Mapping[str, Any], bad_rows: BadRows) -> bool:
-    """Whether a store that is there leaves out no more bad rows than it may; making it again names them."""
+def _tolerable(index: Mapping[str, Any], directory: Path, bad_rows: BadRows) -> bool:
+    """Whether a store that is there leaves out no more bad rows than it may, and says which; making it again names them."""
     counts = _tallies(index).values()
-    return bad_rows.allows(sum(tally.bad for tally in counts), sum(tally.records for tally in counts))
+    bad = sum(tally.bad for tally in counts)
+    named = bad == 0 or (directory / QUARANTINE).is_file()
+    return named and bad_rows.allows(bad, sum(tally.records for tally in counts))
 
 
-def cache_key(work: Work, data: Mapping[str, str], duplicates: DuplicateSettings) -> str:
+def cache_key(
+    work: Work,
+    data: Mapping[str, str],
+    duplicates: DuplicateSettings,
+    seen: Sequence[tuple[ReaderSettings, str]] = (),
+) -> str:
     """Digest of all that decides the token trees: data, readers, tokenizer, format, limits, and the code that does it.
 
     How many bad rows are allowed has no part in it: the same rows are left out, or nothing is made.
@@ -147,6 +152,7 @@ def cache_key(work: Work, data: Mapping[str, str], duplicates: DuplicateSettings
             "readers": [asdict(reader) for reader in work.readers],
             "render": settings,
             "duplicates": [duplicates.policy, duplicates.threshold if duplicates.policy == "near" else None],
+            "seen": [[asdict(reader), digest] for reader, digest in seen],
             "tokenizer": work.fingerprint,
             "library": tokenizers.__version__,
             "code": _code_digest(),
@@ -179,12 +185,12 @@ def _processes(workers: int | None) -> int:
 
 
 def _make(
-    work: Work, parts: Iterator[Rendered], duplicates: DuplicateSettings, bad_rows: BadRows, key: str, directory: Path
+    work: Work, parts: Iterator[Rendered], known: Duplicates, bad_rows: BadRows, key: str, directory: Path
 ) -> None:
-    """Fill the store. Raises DataError or MissingInputError; nothing is left behind then."""
+    """Fill the store. known: the records before these. Raises DataError or MissingInputError; nothing is left behind then."""
     names = [reader.source for reader in work.readers]
     counts = {name: Tally() for name in names}
-    known, faults, copies = Duplicates(duplicates), Faults(bad_rows), 0
+    faults, copies = Faults(bad_rows), 0
     with new_directory(directory) as temporary, writing(temporary) as writer:
         with (temporary / QUARANTINE).open("wb") as quarantine:
             for part in parts:
@@ -262,7 +268,8 @@ def _check_counts(counts: Mapping[str, Tally], written: StoreWriter, render: Ren
     if any(tally.used for tally in counts.values()):
         return
     rejected = sum((tally.rejected for tally in counts.values()), Counter[str]())
-    rejected += Counter({"quarantined": sum(tally.bad for tally in counts.values())})
+    rejected += Counter(quarantined=sum(tally.bad for tally in counts.values()))
+    rejected += Counter(duplicates=sum(tally.duplicates for tally in counts.values()))
     advice = "look at the options and filters of the sources"
     if rejected[REASONS["too_long"]] == max(rejected.values()):
         advice = f"raise text.max_length ({render.max_length:,}), or set text.truncation ({render.truncation}) to right"
