@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from transformers import AutoTokenizer
 
 from tests.text.brought_templates import BRACKETS, HEADERS, MARKS, TEMPLATES, TOKENS, TURNS, bring
 from tests.text.conversations import HELLO, LONGER, WITH_SYSTEM
+from tests.text.properties import conversations
 from tests.text.test_chat_template import assert_equal, stock_ids
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats import build_format
@@ -96,6 +98,27 @@ def test_tokens_that_take_white_space_behind_them_take_it_here_too(
     assert renderer.parse(ids[len(prompt) :]).text == "Yes "
     taking = tmp_path / "taking"
     assert renderer.prompt(chat[:3]) == stock_ids(stock, chat[:3], generation=True), taking
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=conversations("tokenizer/turns"))
+def test_whatever_white_space_a_token_takes_is_taken_here_too(
+    drawn: tuple[list[Message], bool], taking: tuple[Renderer, Any]
+) -> None:
+    renderer, stock = taking
+    messages = [Message(message.role, message.text) for message in drawn[0]]
+    if not any(renderer.tokenizer.control_in(message.text) for message in messages):
+        ids = renderer.render(Tree.path(messages)).ids.tolist()
+        text = renderer.tokenizer.decode(ids, skip_controls=False)
+        assert text == stock.decode(stock_ids(stock, messages))[: len(text)]
+
+
+@pytest.fixture(scope="module")
+def taking(tokenizer_directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Renderer, Any]:
+    """The template "turns" with tokens that take the white space behind them, and stock transformers with the same."""
+    base, root = tokenizer_directories["byte_level"], tmp_path_factory.mktemp("taking")
+    directory = bring(base, root, TURNS, TOKENS["turns"], TOKENS["turns"])
+    return open_directory(directory), AutoTokenizer.from_pretrained(directory)
 
 
 def test_what_the_template_writes_is_split_into_given_and_produced(brought: Brought) -> None:

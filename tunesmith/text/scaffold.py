@@ -19,6 +19,10 @@ from tunesmith.text.tree import Role
 _SPACE = "\u2005"  # white space that no template writes: what becomes of it shows whether contents are stripped
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK = re.compile(f"({_SPACE}?){_OPEN}([0-9]+){_CLOSE}({_SPACE}?)")
+# What a token takes that takes the white space behind it: Unicode's white space, without four separators that Python adds.
+_TAKEN = "".join(
+    character for character in map(chr, range(0x3001)) if character.isspace() and character not in "\x1c\x1d\x1e\x1f"
+)
 _SEEN = 30  # characters shown on either side of a difference
 
 
@@ -123,7 +127,7 @@ class Scaffolds:
                 swallowing = part.name in self._swallowing
                 continue
             text = part.fill(contents) if isinstance(part, Slot) else part.text
-            text = text.lstrip() if swallowing else text
+            text = text.lstrip(_TAKEN) if swallowing else text
             swallowing = swallowing and not text
             found += [Text(text)] if text else []
         return tuple(found), swallowing
