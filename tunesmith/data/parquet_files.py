@@ -38,7 +38,9 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
         names = content.schema_arrow.names
         for column in content.schema_arrow:
             if names.count(column.name) > 1:
-                raise DataError(f"has two columns {column.name[:SHOWN]!r}", where=file.path, advice="keep one of the two")
+                raise DataError(
+                    f"has two columns {column.name[:SHOWN]!r}", where=file.path, advice="keep one of the two"
+                )
             if isinstance(column.type, pyarrow.BaseExtensionType):
                 what = f"column {column.name[:SHOWN]!r} has an extension type ({column.type})"
                 raise DataError(what, where=file.path, advice="write plain text and numbers")
