@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # Two processes with one thread each are faster and steadier on small models than one with many.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test check bench crash fuzz clean
+.PHONY: help demo test check bench crash properties fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,9 @@ bench: $(BENCHMARKS) ## side by side with other libraries: speed and memory
 
 crash: $(DEVELOPMENT) ## kill training at random moments and compare what comes out
 	$(BIN)/python -m tests.campaigns.sigkill
+
+properties: $(DEVELOPMENT) ## every prompt format with 10,000 random conversations full of control tokens
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats
 
 fuzz: $(DEVELOPMENT) ## damaged files by the thousand: a clear error or a sound result, never a traceback
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.fuzz

@@ -192,8 +192,9 @@ def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault
 
 def _fault(row: SourceRow, error: DataError) -> Fault:
     """What is wrong with a row, in words that are fit for a terminal whatever the row holds."""
-    advice = error.advice or "mend or remove the record"
-    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, one_line(advice), row.value)
+    value = list(row.value.rows) if isinstance(row.value, Group) else row.value
+    advice = one_line(error.advice or "mend or remove the record")
+    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, advice, value)
 
 
 def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
