@@ -59,6 +59,7 @@ def _check_whole(file: InputFile, footer: pyarrow.parquet.FileMetaData) -> int:
 
 
 def _check_columns(file: InputFile, schema: pyarrow.Schema) -> None:
+    """Refuse columns of one name, of which only the last would be read, and types that other code defines."""
     for column in schema:
         name = repr(column.name[:SHOWN])
         if schema.names.count(column.name) > 1:
