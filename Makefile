@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # Two processes with one thread each are faster and steadier on small models than one with many.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test check bench crash properties clean
+.PHONY: help demo test check bench crash properties fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ crash: $(DEVELOPMENT) ## kill training at random moments and compare what comes 
 
 properties: $(DEVELOPMENT) ## every prompt format with 10,000 random conversations full of control tokens
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats
+
+fuzz: $(DEVELOPMENT) ## damaged files by the thousand: a clear error or a sound result, never a traceback
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.fuzz
 
 clean: ## remove the virtual environment and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,6 +91,10 @@ def main() -> None:
         rounds.append(found)
         peaks = ", ".join(f"{name} {value / 10**6:,.0f} MB" for name, value in found["peak"].items())
         print(f"{size:,} MB, {count:,} records: {found['seconds']:.0f} s, peak {peaks}", flush=True)
+    if len(rounds) > 1:
+        more = rounds[-1]["records_written"] - rounds[0]["records_written"]
+        slope = (rounds[-1]["peak_memory"] - rounds[0]["peak_memory"]) / max(1, more)
+        print(f"{slope:,.0f} bytes for every further record")
     if given.json:
         given.json.write_text(json.dumps(rounds, indent=2) + "\n", encoding="utf-8")
 

@@ -228,6 +228,15 @@ def packed_files() -> Family:
         yield f"{name} named .gz", Bad("a.jsonl.gz", magic + lines, "is not gzip data")
 
 
+def parquet_bomb(path: Path) -> None:
+    """A small file that unpacks to 130 MB of spaces."""
+    schema = pyarrow.schema([("a", pyarrow.string())])
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    with pyarrow.parquet.ParquetWriter(path, schema, **options) as writer:
+        for _ in range(13):
+            writer.write_table(pyarrow.table({"a": [" " * 10**7]}, schema=schema))
+
+
 def columns() -> Family:
     """Columns of a parquet file that Python or the rules of records cannot hold."""
     odd: dict[str, tuple[Any, str]] = {
@@ -256,6 +265,7 @@ def columns() -> Family:
         damaged = bytearray(whole)
         damaged[position] ^= 0x40
         yield f"bit of byte {position}", Bad("a.parquet", bytes(damaged), "broken parquet file")
+    yield "a bomb", Bad("a.parquet", parquet_bomb, "unpacks to more than 100 times")
     yield "arrow file", Bad("a.parquet", b"ARROW1\0\0" * 9, "is not a parquet file")
     yield "encrypted footer", Bad("a.parquet", b"PARE" + whole[4:-4] + b"PARE", "is not a parquet file")
     yield "parquet as .json", Bad("a.json", whole, "is a parquet file")

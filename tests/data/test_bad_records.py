@@ -215,3 +215,7 @@ def test_messages_hold_no_line_breaks_no_escapes_and_no_novels(tokenizer: str, t
 
 def test_one_line_keeps_what_can_be_read() -> None:
     assert one_line("ein Fluß 河 🤖") == "ein Fluß 河 🤖"
+
+
+def test_there_are_many_bad_records() -> None:
+    assert len(BAD_RECORDS) + len(BAD_GROUPS) > 700

@@ -176,5 +176,10 @@ def check_packed(file: InputFile) -> None:
         while block := stream.read(BLOCK):
             unpacked += len(block)
             if unpacked > max(GROWTH_FREE, GROWTH_LIMIT * file.size):
-                what = f"unpacks to more than {GROWTH_LIMIT} times its {file.size:,} bytes"
-                raise DataError(what, where=file.path, advice="unpack it yourself if this is meant")
+                raise too_large(file)
+
+
+def too_large(file: InputFile) -> DataError:
+    """A small file that unpacks to a large one is more often a trap than data."""
+    what = f"unpacks to more than {GROWTH_LIMIT} times its {file.size:,} bytes"
+    return DataError(what, where=file.path, advice="unpack it yourself if this is meant")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from tunesmith.data.inputs import BLOCK, InputFile, reading
+from tunesmith.data.inputs import BLOCK, GROWTH_FREE, GROWTH_LIMIT, InputFile, reading, too_large
 from tunesmith.data.json_files import Record
 from tunesmith.data.strict_json import RECORD_LIMIT, SHOWN, RecordFault, check_record
 from tunesmith.errors import DataError
@@ -24,26 +24,15 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
 
     A file that was cut is always refused, and never are rows left out. A changed byte inside a value is seen only where
     the pages have checksums (most writers leave them out), one in the name of a column only if a reader wants that column.
-    Raises DataError where the file is broken or holds extension types.
+    Raises DataError where the file is broken, unpacks to far more than its size, or holds extension types.
     """
     row = 0
     with reading(file.path), _arrow_errors(file):
         content = pyarrow.parquet.ParquetFile(  # without these two it holds whole row groups in memory
             file.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
         )
-        total, groups = content.metadata.num_rows, range(content.metadata.num_row_groups)
-        held = sum(content.metadata.row_group(group).num_rows for group in groups)
-        if held != total:
-            raise _wrong_count(file, held, total)
-        names = content.schema_arrow.names
-        for column in content.schema_arrow:
-            if names.count(column.name) > 1:
-                raise DataError(
-                    f"has two columns {column.name[:SHOWN]!r}", where=file.path, advice="keep one of the two"
-                )
-            if isinstance(column.type, pyarrow.BaseExtensionType):
-                what = f"column {column.name[:SHOWN]!r} has an extension type ({column.type})"
-                raise DataError(what, where=file.path, advice="write plain text and numbers")
+        total = _check_whole(file, content.metadata)
+        _check_columns(file, content.schema_arrow)
     batches = content.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
     while True:
         with reading(file.path), _arrow_errors(file):
@@ -55,6 +44,29 @@ def parquet_records(file: InputFile) -> Iterator[Record]:
             yield Record(row, _checked(value, batch.nbytes > RECORD_LIMIT), file.size * row // max(1, total))
     if row != total:
         raise _wrong_count(file, row, total)
+
+
+def _check_whole(file: InputFile, footer: pyarrow.parquet.FileMetaData) -> int:
+    """How many rows there are, if the footer agrees with itself and promises no more than a file of that size may hold."""
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    held = sum(int(group.num_rows) for group in groups)
+    unpacked = sum(int(group.total_byte_size) for group in groups)
+    if held != footer.num_rows:
+        raise _wrong_count(file, held, footer.num_rows)
+    if unpacked > max(GROWTH_FREE, GROWTH_LIMIT * file.size):
+        raise too_large(file)
+    return held
+
+
+def _check_columns(file: InputFile, schema: pyarrow.Schema) -> None:
+    """Refuse columns of one name, of which only the last would be read, and types that other code defines."""
+    for column in schema:
+        name = repr(column.name[:SHOWN])
+        if schema.names.count(column.name) > 1:
+            raise DataError(f"has two columns {name}", where=file.path, advice="keep one of the two")
+        if isinstance(column.type, pyarrow.BaseExtensionType):
+            what = f"column {name} has an extension type ({column.type})"
+            raise DataError(what, where=file.path, advice="write plain text and numbers")
 
 
 def _wrong_count(file: InputFile, found: int, total: int) -> DataError:

@@ -189,18 +189,18 @@ def read_index(directory: Path, key: str) -> dict[str, Any] | None:
 class Store:
     """Token trees, mapped into memory; nothing is read before it is asked for, and nothing can be written.
 
+    ends: int64 [N, 3], where the ids, segments and spans of every tree in the files end; the parts of a store share it.
     rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
     tree the tokens that are laid out for it, its target tokens (each counted once), its root-to-leaf threads, and the
     index of its source in ``sources``. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
     ``tokens`` says. keys: uint8 [n, 16].
     """
 
-    def __init__(self, arrays: Mapping[str, Array], sources: Sequence[str], rows: npt.NDArray[np.int64]) -> None:
-        self._arrays, self.sources, self.rows = arrays, tuple(sources), rows
-        table = np.asarray(arrays["trees"])
-        self._ends = np.cumsum(table[:, :3], axis=0)
-        self._starts = self._ends - table[:, :3]
-        chosen = table[rows]
+    def __init__(
+        self, arrays: Mapping[str, Array], ends: Array, sources: Sequence[str], rows: npt.NDArray[np.int64]
+    ) -> None:
+        self._arrays, self._ends, self.sources, self.rows = arrays, ends, tuple(sources), rows
+        chosen = np.asarray(arrays["trees"])[rows]
         column = {name: chosen[:, index] for index, name in enumerate(TREE_COLUMNS)}
         self.tokens, self.targets, self.threads = column["tokens"], column["targets"], column["threads"]
         self.source, self.cut = column["source"], column["cut"]
@@ -213,10 +213,10 @@ class Store:
         """The token tree of record ``index``; its arrays are read-only views of the files. Raises IndexError."""
         if not 0 <= index < len(self.rows):
             raise IndexError(f"record {index} of {len(self.rows)}")
-        row = self.rows[index]
+        ends, lengths = self._ends[self.rows[index]], self._arrays["trees"][self.rows[index], :3]
         ids, segments, spans = (
-            self._arrays[name][start:end]
-            for name, start, end in zip(("ids", "segments", "spans"), self._starts[row], self._ends[row], strict=True)
+            self._arrays[name][end - length : end]
+            for name, end, length in zip(("ids", "segments", "spans"), ends, lengths, strict=True)
         )
         return TokenTree(ids[:, 0], segments, spans, int(self.threads[index]), int(self.cut[index]))
 
@@ -231,13 +231,14 @@ class Store:
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> Store:
         """The chosen records as a store of their own, on the same files. chosen: bool [n]."""
-        return Store(self._arrays, self.sources, self.rows[chosen])
+        return Store(self._arrays, self._ends, self.sources, self.rows[chosen])
 
 
 def open_store(directory: Path, index: Mapping[str, Any]) -> Store:
     """All records of a store whose index was read."""
     arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
-    return Store(arrays, index["sources"], np.arange(index["records"], dtype=np.int64))
+    ends = np.cumsum(np.asarray(arrays["trees"])[:, :3], axis=0)
+    return Store(arrays, ends, index["sources"], np.arange(index["records"], dtype=np.int64))
 
 
 def _mapped(path: Path, kind: str, columns: int) -> Array:
