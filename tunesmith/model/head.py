@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SMALLEST = 1e-30  # the logarithm of a smaller float32 probability has lost digits, or is infinite
 
-def _chunk_rows(vocabulary: int, budget: int = 26_000_000) -> int:
+
+def _chunk_rows(vocabulary: int, budget: int = 52_000_000) -> int:
     """Rows whose logits are about ``budget`` numbers: large enough for efficient products, small beside tokens x vocabulary."""
     return max(16, budget // vocabulary)
 
@@ -31,16 +33,22 @@ def _pass(
         else:
             torch.addmm(bias, states, weight.t(), out=logits)
         logits = logits.float()
-        peak = logits.amax(dim=-1)
-        own = logits.gather(1, wanted[:, None])[:, 0]
         softmax = torch.softmax(logits, dim=-1, out=logits)
-        # The largest probability is at least 1 / vocabulary, so its logarithm is exact enough and never infinite.
-        # (An argmax would be one pass instead of two, but is several times slower than both on a CPU.)
-        normalizer = peak - softmax.amax(dim=-1).log()
-        outputs.log_probability[part] = own - normalizer
-        outputs.correct[part] = own >= peak
+        own = softmax.gather(1, wanted[:, None])[:, 0]
+        outputs.log_probability[part] = own.log()
+        # An argmax would say the same, but is several times slower than this on a CPU.
+        outputs.correct[part] = own >= softmax.amax(dim=-1)
+        if bool((own < SMALLEST).any()):
+            lost = torch.nonzero(own < SMALLEST)[:, 0]
+            outputs.log_probability[part][lost] = _exactly(states[lost], weight, bias, wanted[lost])
         if gradient is not None:
             _accumulate(states, weight, wanted, gradient[part, None], softmax, part, outputs)
+
+
+def _exactly(states: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> Tensor:
+    """The log-probabilities of a few targets, from logits that are made once more."""
+    logits = torch.nn.functional.linear(states, weight, bias).float()
+    return torch.log_softmax(logits, dim=-1).gather(1, wanted[:, None])[:, 0]
 
 
 def _accumulate(

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tunesmith.batch.protocols import Objective, Scorer
-from tunesmith.train.optimizers import Optimizer, check_finite, clip
+from tunesmith.train.optimizers import Optimizer, check_finite, clipping
 from tunesmith.train.schedules import Schedule
 from tunesmith.train.steps import Step
 from tunesmith.train.world import World
@@ -89,9 +89,9 @@ def train(
             check_finite(name, value, number, where=f"examples {_some(step.examples)}")
         parameters = policy.parameters()
         world.sum_gradients(parameters.values())
-        norm = float(clip(parameters, clip_norm, number))
+        norm, scale = clipping(parameters, clip_norm, number)
         rate = schedule(number)
-        optimizer.step(rate)
+        optimizer.step(rate, scale)
         optimizer.zero()
         result = StepResult(
             done=number + 1,

@@ -82,15 +82,15 @@ class Muon:
         self.momenta = {name: torch.zeros_like(parameter) for name, parameter in self.matrices.items()}
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``; ``learning_rate`` is that of the matrices."""
         for names in self._batches():
-            for name, update in zip(names, self._updates(names), strict=True):
+            for name, update in zip(names, self._updates(names, scale), strict=True):
                 matrix = self.matrices[name]
                 size = 0.2 * math.sqrt(max(matrix.shape))
                 matrix.mul_(1.0 - learning_rate * self.weight_decay)
                 matrix.add_(update if _is_wide(matrix) else update.T, alpha=-size * learning_rate)
-        self.adamw.step(learning_rate * self.adamw_ratio)
+        self.adamw.step(learning_rate * self.adamw_ratio, scale)
 
     def _batches(self) -> list[list[str]]:
         """Matrices with a gradient that can share one iteration, in batches that stay small beside the model."""
@@ -104,12 +104,13 @@ class Muon:
             batches += [names[start : start + size] for start in range(0, len(names), size)]
         return batches
 
-    def _updates(self, names: list[str]) -> Tensor:
+    def _updates(self, names: list[str], scale: float) -> Tensor:
         """Advance the momentum of matrices that are alike; their updates as [K, shorter, longer]."""
         ahead: list[Tensor] = []
         for name in names:
             gradient, momentum = self.matrices[name].grad, self.momenta[name]
             assert gradient is not None
+            gradient = gradient * scale if scale != 1.0 else gradient
             momentum.lerp_(gradient, 1.0 - self.momentum)
             nesterov = gradient.lerp(momentum, self.momentum)
             ahead.append(nesterov if _is_wide(nesterov) else nesterov.T)

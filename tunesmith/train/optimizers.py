@@ -23,10 +23,11 @@ from tunesmith.errors import InternalError, StorageError
 class Optimizer(Protocol):
     """What the training loop needs."""
 
-    def step(self, learning_rate: float) -> None:
-        """Move the parameters along their gradients, which are complete: summed, divided and clipped.
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Move the parameters along ``scale`` times their gradients, which are complete: summed and divided.
 
-        A parameter without a gradient stays as it is, and so does its state.
+        Clipping comes as ``scale``, so that an optimizer can apply it while it reads the gradients, whose values are not
+        used afterwards. A parameter without a gradient stays as it is, and so does its state.
         """
 
     def zero(self) -> None:
@@ -120,7 +121,7 @@ class AdamW:
         self.groups = [(names, decay) for names, decay in ((decayed, weight_decay), (spared, 0.0)) if names]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``."""
         for names, weight_decay in self.groups:
             moving = [
@@ -131,9 +132,13 @@ class AdamW:
             # The fused kernel walks through memory and never looks at strides; autograd keeps them equal.
             assert all(gradient.stride() == parameter.stride() for parameter, gradient, _ in moving)
             if moving:
-                self._move(moving, learning_rate, weight_decay)
+                self._move(moving, learning_rate, weight_decay, scale)
 
-    def _move(self, moving: list[tuple[Parameter, Tensor, _Moments]], learning_rate: float, decay: float) -> None:
+    def _move(
+        self, moving: list[tuple[Parameter, Tensor, _Moments]], learning_rate: float, decay: float, scale: float
+    ) -> None:
+        # The kernel divides by what it calls the gradient's scale.
+        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=moving[0][0].device)
         adamw(
             [parameter for parameter, _, _ in moving],
             [gradient for _, gradient, _ in moving],
@@ -141,6 +146,7 @@ class AdamW:
             [moments.exp_avg_sq for _, _, moments in moving],
             [],
             [moments.step for _, _, moments in moving],
+            grad_scale=divisor,
             fused=True,
             amsgrad=False,
             beta1=self.betas[0],
@@ -186,20 +192,19 @@ def check_finite(what: str, value: float | Tensor, step: int, *, where: str | No
         )
 
 
-def clip(parameters: Mapping[str, Parameter], limit: float | None, step: int, norm: Tensor | None = None) -> Tensor:
-    """Scale all gradients so that their common norm is at most ``limit``; returns the norm before that.
+def clipping(
+    parameters: Mapping[str, Parameter], limit: float | None, step: int, norm: Tensor | None = None
+) -> tuple[float, float]:
+    """The common norm of all gradients, and the factor that brings it down to ``limit`` (1 below the limit).
 
-    The factor is ``limit / (norm + 1e-6)``, as in torch; below the limit no gradient is touched. ``None`` or 0 measures
-    and checks only. norm: the norm over all processes, where there are several; measured here if not given.
+    The factor is ``limit / (norm + 1e-6)``, as in torch; ``None`` or 0 only measures and checks. norm: the norm over all
+    processes, where there are several; measured here if not given.
     Raises InternalError naming the step, and the first parameter concerned, if the norm is not finite.
     """
-    total = gradient_norm(parameters) if norm is None else norm
-    number = float(total)
+    number = float(gradient_norm(parameters) if norm is None else norm)
     if not math.isfinite(number):
         check_finite("the gradient norm", number, step, where=_first_bad_gradient(parameters))
-    if limit and limit / (number + 1e-6) < 1.0:
-        torch.nn.utils.clip_grads_with_norm_(trainable(parameters).values(), limit, total, foreach=True)
-    return total
+    return number, min(1.0, limit / (number + 1e-6)) if limit else 1.0
 
 
 def _first_bad_gradient(parameters: Mapping[str, Parameter]) -> str | None:
