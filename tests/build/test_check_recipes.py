@@ -1,0 +1,52 @@
+"""`tunesmith check` on the built-in recipes, with real data and the tokenizer they name; skipped where these are not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunesmith.build.check import check_recipe
+from tunesmith.recipe.load import load
+
+RECORDS = 300
+
+DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
+OASST = ["oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"]
+
+
+def dolly_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
+    with real_data("dolly/dolly-6000.jsonl").open() as lines:
+        (root / "dolly.jsonl").write_text("".join(line for _, line in zip(range(RECORDS), lines, strict=False)))
+    return [f"data.sources.0.path={root}/dolly.jsonl", "data.validation=30"]
+
+
+def oasst_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
+    alpaca = json.loads(real_data("alpaca/alpaca-2000.json").read_text())[:RECORDS]
+    (root / "alpaca.json").write_text(json.dumps([row for row in alpaca if row["output"].strip()]))
+    trees = real_data("oasst/oasst1_en_validation-90.trees.jsonl")
+    return [
+        f"data.sources=[{{path: {trees}, reader: oasst, options: {{lang: [en]}}}}, "
+        f"{{path: {root}/alpaca.json, reader: alpaca, options: {{join: true}}}}]"
+    ]
+
+
+@pytest.mark.parametrize("name", [*DOLLY, *OASST])
+def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    torch.set_num_threads(1)
+    sources = dolly_sources if name in DOLLY else oasst_sources
+    overrides = [
+        *sources(real_data, tmp_path),
+        f"model.tokenizer={real_data('tokenizers/pythia')}",
+        f"data.cache={tmp_path / 'cache'}",
+        "data.workers=0",
+    ]
+    checked = check_recipe(load([name, "tiny"], overrides), lambda done, total, label: None)
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    statuses = {check.name: check.status for check in checked.report.checks}
+    assert statuses["attention sees its own thread and nothing else"] == "pass"
+    assert statuses["batches hold every thread as if it were alone"] == "pass"
+    assert checked.report.facts["texts"]["records"] >= 80
