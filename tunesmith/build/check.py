@@ -23,6 +23,7 @@ from tunesmith.text.tree import Tree
 
 Progress = Callable[[int, int | None, str], None]
 
+THREADS_SHOWN, TOKENS_SHOWN = 3, 1500  # of an example on the page
 ATTENTION = "attention sees its own thread and nothing else"
 
 
@@ -140,9 +141,12 @@ def _texts(run: _Run, renderer: Renderer, prepared: Prepared, evaluated: Prepare
 
 
 def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
-    return [
-        ShownExample(tree.place, tree.source, shown_threads(renderer, tree, renderer.render(tree))) for tree in samples
-    ]
+    examples = []
+    for tree in samples:
+        threads = shown_threads(renderer, tree, renderer.render(tree))
+        first = [thread[:TOKENS_SHOWN] for thread in threads[:THREADS_SHOWN]]
+        examples.append(ShownExample(tree.place, tree.source, first, len(threads) - len(first)))
+    return examples
 
 
 def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Policy | None:

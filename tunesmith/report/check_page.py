@@ -19,11 +19,12 @@ from tunesmith.text.visible import visible
 
 @dataclass(frozen=True, slots=True)
 class ShownExample:
-    """One record. threads: the tokens of each of its root-to-leaf threads."""
+    """One record. threads: the tokens of its first root-to-leaf threads. more: how many threads are not shown."""
 
     place: str
     source: str
     threads: Sequence[Sequence[ShownToken]]
+    more: int = 0
 
     @property
     def targets(self) -> int:
