@@ -9,7 +9,25 @@ from hypothesis import strategies as st
 from tunesmith.text.codec import AS_IT_IS, WhiteSpaceMarks, spaced, undo_marks
 
 MARKS = ("_LB_>", "_T_>")
-PARTS = ["a", "b c", " ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u2028", "<", ">", "_", "_L", "_LB", "<_T", "🤖"]
+PARTS = [
+    "a",
+    "b c",
+    " ",
+    "   ",
+    "\n",
+    "\n\n",
+    "\t",
+    "\r\n",
+    "\u00a0",
+    "\u2028",
+    "<",
+    ">",
+    "_",
+    "_L",
+    "_LB",
+    "<_T",
+    "🤖",
+]
 texts = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12).map("".join)
 written = st.lists(st.sampled_from([*PARTS, *MARKS, " _LB_> ", " _T_> ", "<_LB_>", "LB_>", "_T_", ">"]), max_size=12)
 codecs = st.sampled_from([WhiteSpaceMarks("keep"), WhiteSpaceMarks("drop"), AS_IT_IS])
@@ -43,9 +61,7 @@ def test_words_line_breaks_and_tabs_come_back(text: str) -> None:
 @given(written.map("".join), codecs, st.lists(st.integers(0, 40), max_size=4))
 @example("x _LB_> _LB_> y", WhiteSpaceMarks("keep"), [7])
 @example("x <_LB_> _T_> y", WhiteSpaceMarks("keep"), [4, 9])
-def test_what_is_settled_reads_the_same_whatever_follows(
-    text: str, codec: WhiteSpaceMarks, cuts: list[int]
-) -> None:
+def test_what_is_settled_reads_the_same_whatever_follows(text: str, codec: WhiteSpaceMarks, cuts: list[int]) -> None:
     found, waiting, start = "", "", 0
     for end in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
         waiting, start = waiting + text[start:end], end

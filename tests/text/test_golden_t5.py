@@ -96,7 +96,9 @@ def test_two_cases_quote_control_tokens(golden: Golden, renderer: Renderer) -> N
 
 
 def test_a_case_with_one_wrong_id_is_seen(golden: Golden, renderer: Renderer) -> None:
-    case = next(case for case in golden("t5")["cases"] if case["kind"] == "codec" and "ids_slow" not in case["expected"])
+    case = next(
+        case for case in golden("t5")["cases"] if case["kind"] == "codec" and "ids_slow" not in case["expected"]
+    )
     wrong = {**case, "expected": {**case["expected"], "ids": [*case["expected"]["ids"][:-1], 2]}}
     with pytest.raises(AssertionError):
         compare_codec(renderer, wrong)

@@ -121,7 +121,9 @@ def test_a_reply_is_read_back_as_it_was_written(text: str, name: str, kind: str,
     parsed = built.parse(ids[len(prompt) :])
     codec = built.format.codec
     same = built.tokenizer.encode(codec.encode(text), continuing=True)
-    written = codec.decode(built.tokenizer.decode(same, continuing=True))  # the normalizer of the tokenizer may change characters
+    written = codec.decode(
+        built.tokenizer.decode(same, continuing=True)
+    )  # the normalizer of the tokenizer may change characters
     strips = name in ("dolly", "tulu", "llama-2")
     assert parsed.stopped
     assert parsed.text == (written.strip() if strips else written)

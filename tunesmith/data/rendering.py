@@ -248,7 +248,8 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation
-    assert policy != "left" and policy != "window", "refused when the renderer was loaded"
+    assert policy != "left", "refused when the renderer was loaded"
+    assert policy != "window", "refused when the renderer was loaded"
     return truncate_pairs(tree, settings.max_length, settings.max_target_length, policy, place)
 
 

@@ -81,7 +81,9 @@ class Text(Section):
 
     format: Literal[
         "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "t5-dolly", "tokenizer"
-    ] = Field(description="prompt format; tokenizer: the chat template that the tokenizer brings; t5-dolly: for encoder-decoders")
+    ] = Field(
+        description="prompt format; tokenizer: the chat template that the tokenizer brings; t5-dolly: for encoder-decoders"
+    )
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
     targets: Literal["assistant", "last", "all", "marked"] = Field(
         default="assistant",
