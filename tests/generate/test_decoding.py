@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, PreTrainedModel
 
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import Ends, Rows, decode
+from tunesmith.generate.decoding import CausalRows, Ends, Rows, decode
 from tunesmith.generate.sampling import Sampling
 
 VOCABULARY = 61  # of 64 rows
@@ -34,7 +34,7 @@ def _replies(
     stops: tuple[int, ...] = STOPS,
     samples: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    rows = Rows(model)
+    rows = CausalRows(model)
     replies: list[list[int]] = [[] for _ in prompts]
     ends = Ends(stops, VOCABULARY, CONTEXT)
     for step in decode(rows, rows.start(prompts), prompts, sampling, ends, 1, samples or range(len(prompts))):
@@ -122,7 +122,7 @@ def _dialogue(rows: Rows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_a_reused_cache_gives_what_a_fresh_one_gives(model: PreTrainedModel, prompts: list[list[int]]) -> None:
-    assert _dialogue(Rows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    assert _dialogue(CausalRows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
 
 
 class _Interrupting(torch.nn.Module):
@@ -144,7 +144,7 @@ def test_an_interrupted_reply_leaves_a_usable_cache(random_model: Callable[..., 
     first, second = [1, 2, 3, 4], [1, 2, 3, 4, 9, 9]
     model = random_model("llama")
     expected = _replies(model, [second], GREEDY)
-    rows = Rows(model)
+    rows = CausalRows(model)
     layers = model.model.layers
     layers[1] = _Interrupting(layers[1], at)
     with pytest.raises(KeyboardInterrupt):
@@ -160,4 +160,4 @@ def test_a_sliding_window_is_read_afresh() -> None:
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     prompts = [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3]]
-    assert _dialogue(Rows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    assert _dialogue(CausalRows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]

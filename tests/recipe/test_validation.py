@@ -90,11 +90,11 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("train=3", "train: expected a mapping of key: value lines, got 3"),
         (
             "text.format=doly",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain' or 'tokenizer', got 'doly'",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got 'doly'",
         ),
         (
             "text.format=null",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain' or 'tokenizer', got null",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got null",
         ),
         ("train.batch_size=true", "train.batch_size: expected a whole number, got true"),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number, got 1.5"),
@@ -226,7 +226,7 @@ def test_all_faults_come_at_once_in_the_order_of_the_file_with_their_lines() -> 
     assert str(caught.value).splitlines() == [
         "bad.yaml:2 model.path: no model: give path (a directory or a hub name) or init (random weights)",
         "bad.yaml:3 model.dtype: float16 loses small gradients without loss scaling, which is not here; use bfloat16",
-        "bad.yaml:4 text.max_length: missing; longest thread in tokens",
+        "bad.yaml:4 text.max_length: missing; longest thread in tokens; of an encoder-decoder: longest input",
         "bad.yaml:6 text.max_lenght: unknown key; did you mean 'text.max_length'?",
         "bad.yaml:14 train.batch_size: expected a whole number, got 'eight'",
         "bad.yaml:20 colour: unknown key",

@@ -94,10 +94,15 @@ class Subject:
 
     def said(self, message: Message) -> str:
         """What the assistant has to write for ``message``, before the end token."""
+        if self.name == "t5-dolly":
+            return self.renderer.format.codec.encode(message.text)
         before, after = AROUND.get(self.name, ("", ""))
         return f"{before}{self.reply(message)}{after}"
 
     def reply(self, message: Message) -> str:
+        if self.name == "t5-dolly":
+            codec = self.renderer.format.codec
+            return codec.decode(self.read(codec.encode(message.text)))
         text = (
             message.text
             if self.name in ("dolly", "alpaca") or not message.context
@@ -140,7 +145,7 @@ def conversations(draw: st.DrawFn, name: str) -> tuple[list[Message], bool]:
     """(a conversation that ends with a reply, whether no content holds a mark)."""
     plain = draw(st.booleans())
     texts = harmless if plain else contents
-    single = name in ("dolly", "alpaca")
+    single = name in ("dolly", "alpaca", "t5-dolly")
     messages: list[Message] = []
     if not single and name != "tokenizer/turns" and draw(st.booleans()):
         messages.append(Message("system", draw(texts)))
@@ -151,6 +156,8 @@ def conversations(draw: st.DrawFn, name: str) -> tuple[list[Message], bool]:
         messages += [asked, replied]
     if name == "dolly":  # which refuses empty texts
         messages = [Message(m.role, m.text or "x", context=m.context) for m in messages]
+    if name == "t5-dolly":  # which refuses instructions without a word
+        messages = [Message(m.role, m.text if m.text.strip() else "x", context=m.context) for m in messages]
     if name == "tokenizer/brackets":  # which strips an empty question together with the system message
         messages = [Message(m.role, m.text if m.text.strip() else "x", context=m.context) for m in messages]
     return messages, plain

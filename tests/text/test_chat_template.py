@@ -71,6 +71,8 @@ def test_the_template_gives_the_same_ids(name: str, kind: str, renderer: Build, 
         ("vicuna", {"bos": False, "context": "drop"}),
         ("llama-2", {"context": "drop"}),
         ("zephyr", {"bos": True, "context": "drop"}),
+        ("t5-dolly", {"context": "drop"}),
+        ("t5-dolly", {"label": 'Context: it\'s "this"\n'}),
     ],
 )
 def test_options_reach_the_template(name: str, options: dict[str, Any], renderer: Build, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
-from tunesmith.text.formats import build_format
+from tunesmith.text.formats import ENCODER_DECODER, build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
@@ -95,7 +95,19 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         options=tuple(sorted(format_options(recipe).items())),
         revision=tokenizer_revision(recipe),
         targets=text.targets,
+        max_target_length=target_limit(recipe),
     )
+
+
+def target_limit(recipe: Recipe) -> int | None:
+    """Most tokens of a reply, where replies have a limit of their own: for encoder-decoders. Raises RecipeError."""
+    text = recipe.text
+    if text.format in ENCODER_DECODER:
+        return text.max_target_length or text.max_length
+    if text.max_target_length is not None:
+        what = f"prompt format {text.format!r} is for causal models, whose only limit is that of the whole thread"
+        raise RecipeError(what, where="text.max_target_length", advice="leave it out; text.max_length is that limit")
+    return None
 
 
 def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:

@@ -272,6 +272,9 @@ def _check_counts(counts: Mapping[str, Tally], written: StoreWriter, render: Ren
     rejected += Counter(duplicates=sum(tally.duplicates for tally in counts.values()))
     advice = "look at the options and filters of the sources"
     if rejected[REASONS["too_long"]] == max(rejected.values()):
-        advice = f"raise text.max_length ({render.max_length:,}), or set text.truncation ({render.truncation}) to right"
+        limits = f"text.max_length ({render.max_length:,})"
+        if render.max_target_length is not None:
+            limits += f" or text.max_target_length ({render.max_target_length:,})"
+        advice = f"raise {limits}, or set text.truncation ({render.truncation}) to right"
     what = f"none of {sum(tally.records for tally in counts.values()):,} records is left ({reasons(rejected)})"
     raise MissingInputError(what, advice=advice)

@@ -30,7 +30,7 @@ from tunesmith.text.targets import Targets
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Tree
-from tunesmith.text.truncate import Policy, truncate
+from tunesmith.text.truncate import Policy, truncate, truncate_pairs
 from tunesmith.text.truncate import Rejected as Unusable
 
 ROWS_IN_CHUNK = 256
@@ -46,7 +46,8 @@ class RenderSettings:
     """What decides the tokens of a tree, as plain values that a worker process can be given.
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
-    targets: which messages are trained on.
+    targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
+    as for encoder-decoders. None: one limit for the whole thread.
     """
 
     tokenizer: str
@@ -56,6 +57,7 @@ class RenderSettings:
     options: Settings = ()
     revision: str | None = None
     targets: Targets = "assistant"
+    max_target_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Rendered:
 
 def load_renderer(settings: RenderSettings) -> Renderer:
     """The renderer of these settings, read from disk. Raises RecipeError, MissingInputError, DataError."""
+    if settings.max_target_length is not None:
+        _refuse_thread_settings(settings)
     format = build_format(settings.format, dict(settings.options))
     tokenizer = Tokenizer.load(settings.tokenizer, format.controls, settings.revision)
     renderer = Renderer(format, tokenizer, settings.targets)
@@ -133,6 +137,16 @@ def load_renderer(settings: RenderSettings) -> Renderer:
         what = f"{settings.max_length} tokens leave no room behind the {renderer.opening} that stand before every text"
         raise RecipeError(what, where="text.max_length", advice="raise it, or shorten the prefix in text.options")
     return renderer
+
+
+def _refuse_thread_settings(settings: RenderSettings) -> None:
+    """An encoder-decoder trains replies only, and its inputs and replies have limits of their own. Raises RecipeError."""
+    if settings.truncation == "left" or settings.truncation == "window":
+        what = f"{settings.truncation!r} cuts threads; an encoder-decoder has inputs and replies, cut on the right"
+        raise RecipeError(what, where="text.truncation", advice="set it to right, drop or error")
+    if settings.targets == "all":
+        what = "'all' trains inputs too, but an encoder-decoder predicts replies only"
+        raise RecipeError(what, where="text.targets", advice="set it to assistant, last or marked")
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +230,7 @@ def _fit(
     """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
-    fitted = truncate(rendered, settings.max_length, settings.truncation, tree.place, opening)
+    fitted = _truncated(settings, rendered, tree.place, opening)
     tally.tokens += len(rendered.ids)
     if isinstance(fitted, Unusable):
         tally.rejected[REASONS[fitted.reason]] += 1
@@ -228,6 +242,15 @@ def _fit(
     tally.trained, tally.context = tally.trained + targets, tally.context + found.context
     tally.cut += fitted.cut
     return found
+
+
+def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
+    if settings.max_target_length is None:
+        return truncate(tree, settings.max_length, settings.truncation, place, opening)
+    policy = settings.truncation
+    assert policy != "left", "refused when the renderer was loaded"
+    assert policy != "window", "refused when the renderer was loaded"
+    return truncate_pairs(tree, settings.max_length, settings.max_target_length, policy, place)
 
 
 def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,31 @@ from tunesmith.errors import InternalError
 from tunesmith.generate.sampling import Sampling, choose, seen_tokens, uniform
 
 
-class Rows:
+class Rows(Protocol):
+    """What a model has read and written so far, row by row. A row is a prompt with the reply that grows after it."""
+
+    def history(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The ids that stand before the first one of the reply: what a repetition is counted against, and the context."""
+        ...
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read one prompt per row, from nothing; returns the logits of the next token [rows, vocabulary]."""
+        ...
+
+    def resume(self, prompt: Sequence[int]) -> Tensor:
+        """Read one prompt, computing only what differs from what the single row holds; returns logits [1, vocabulary]."""
+        ...
+
+    def append(self, ids: Tensor) -> Tensor:
+        """Read further ids int64 [rows, columns]; returns the logits after the last column [rows, vocabulary]."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows."""
+        ...
+
+
+class CausalRows:
     """What a causal model has read so far, row by row, with the keys and values it computed.
 
     Rows are padded on the left, so that all of them end in the same column. The model must be in evaluation mode.
@@ -26,6 +51,10 @@ class Rows:
         self._cache = DynamicCache(config=model.config)
         self._ids = torch.empty(0, 0, dtype=torch.long, device=model.device)  # [rows, columns]
         self._real = torch.empty(0, 0, dtype=torch.bool, device=model.device)  # False on padding
+
+    def history(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The prompt: the reply goes on where it ends."""
+        return prompt
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read one prompt per row, from an empty cache; returns the logits of the next token [rows, vocabulary]."""
@@ -94,7 +123,7 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Ends:
     """When a reply ends. stops: ids that end it. vocabulary: ids from here on are padding rows of the model's matrix and
-    are never chosen. context: the number of tokens that prompt and reply may have together."""
+    are never chosen. context: the number of tokens that history and reply may have together."""
 
     stops: tuple[int, ...]
     vocabulary: int
@@ -104,7 +133,7 @@ class Ends:
 def decode(
     rows: Rows,
     logits: Tensor,
-    prompts: Sequence[Sequence[int]],
+    histories: Sequence[Sequence[int]],
     sampling: Sampling,
     ends: Ends,
     seed: int,
@@ -112,13 +141,13 @@ def decode(
 ) -> Iterator[list[tuple[int, int]]]:
     """Generate for all prompts at once; each step yields (prompt, id) for every reply that is still open.
 
-    rows, logits: the state after reading the prompts (``Rows.start``). samples: the index of each reply's random numbers.
+    rows, logits: the state after reading the prompts (``Rows.start``). histories: ``Rows.history`` of each. samples: the index of each reply's random numbers.
     Replies end with a stop id (which is yielded), at ``max_new_tokens`` or at the end of the context; their rows leave
     the batch. Raises InternalError if the model's logits are not finite.
     """
-    room = [min(sampling.max_new_tokens, ends.context - len(prompt)) for prompt in prompts]
-    unfinished = list(range(len(prompts)))
-    seen = seen_tokens(prompts, ends.vocabulary).to(logits.device)
+    room = [min(sampling.max_new_tokens, ends.context - len(history)) for history in histories]
+    unfinished = list(range(len(histories)))
+    seen = seen_tokens(histories, ends.vocabulary).to(logits.device)
     for token in range(max(room)):
         logits = logits[:, : ends.vocabulary]
         if not torch.isfinite(logits).all():

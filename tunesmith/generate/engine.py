@@ -9,8 +9,10 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import Ends, Rows, decode
+from tunesmith.generate.decoding import CausalRows, Ends, Rows, decode
+from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.sampling import Sampling
+from tunesmith.text.formats import ENCODER_DECODER
 from tunesmith.text.render import Renderer
 from tunesmith.text.tree import Message
 
@@ -18,6 +20,7 @@ End = Literal["stop", "length", "context"]
 
 ROOM_FOR_REPLY = 4  # old turns are dropped until the reply has this fraction of the context, if it may be that long
 NO_LIMIT = 2**31
+TRAINED_WITH = "use the prompt format that the model was trained with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +58,43 @@ class Prompt:
 
 
 class Engine:
-    """A causal model in evaluation mode with the renderer of its prompt format.
+    """A model in evaluation mode with the renderer of its prompt format: a causal one, or an encoder-decoder.
 
-    context: how many tokens prompt and reply may have together; by default what the model's configuration says.
-    Raises DataError if the model has fewer embedding rows than the tokenizer has ids.
+    context: how many tokens prompt and reply may have together; by default what the model's configuration says. Of an
+    encoder-decoder it is the longest input, which is cut on the right as in training; replies end at ``max_new_tokens``.
+    Raises DataError if the model has fewer embedding rows than the tokenizer has ids, or the format is for the other kind.
     """
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, context: int | None = None) -> None:
         self.model, self.renderer = model, renderer
         self.context: int = context or getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+        self._encodes = bool(model.config.is_encoder_decoder)
         rows, needed = int(model.config.vocab_size), renderer.tokenizer.size
         if needed > rows:
             raise DataError(
-                f"prompt format and tokenizer need {needed} token ids, the model has {rows}",
-                advice="use the prompt format that the model was trained with",
+                f"prompt format and tokenizer need {needed} token ids, the model has {rows}", advice=TRAINED_WITH
             )
+        if self._encodes != (renderer.format.name in ENCODER_DECODER):
+            kinds = ("an encoder-decoder", "a causal model")
+            mine, other = kinds if self._encodes else kinds[::-1]
+            what = f"the model is {mine}, but prompt format {renderer.format.name!r} is for {other}"
+            raise DataError(what, advice=TRAINED_WITH)
 
     def rows(self) -> Rows:
         """An empty cache. Given to every ``stream`` of a conversation, it saves reading the shared beginning again."""
-        return Rows(self.model)
+        return EncoderDecoderRows(self.model) if self._encodes else CausalRows(self.model)
 
     def prompt(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
         """Render a conversation that awaits a reply; where it is too long, drop its oldest turns but not a leading system message.
 
         Turns go until a reply of ``max_new_tokens``, or of a quarter of the context if that is less, has room.
-        Raises DataError if the last turn alone fills the context.
+        Raises DataError if the last turn alone fills the context. What an encoder reads loses its end instead, but for the
+        end token, and there is always room for a reply.
         """
+        if self._encodes:
+            ids = tuple(self.renderer.prompt(messages))
+            shorter = ids if len(ids) <= self.context else (*ids[: self.context - 1], ids[-1])
+            return Prompt(shorter, tuple(messages), 0)
         head = tuple(messages[: 1 if messages and messages[0].role == "system" else 0])
         turns = tuple(messages[len(head) :])
         room = min(sampling.max_new_tokens, self.context // ROOM_FOR_REPLY)
@@ -107,16 +121,15 @@ class Engine:
         sample: index of the random numbers (``complete`` counts its prompts). rows: see ``rows``. Raises DataError.
         """
         prompt = self.prompt(messages, sampling)
-        rows = rows or self.rows()
+        rows, ends = rows or self.rows(), self._ends()
+        history = rows.history(prompt.ids)
         shown = _Shown(self.renderer)
-        for ((_, token),) in decode(
-            rows, rows.resume(prompt.ids), [prompt.ids], sampling, self._ends(), seed, [sample]
-        ):
+        for ((_, token),) in decode(rows, rows.resume(prompt.ids), [history], sampling, ends, seed, [sample]):
             if token in self.renderer.stop_ids:
                 yield Delta(shown.rest(token), (token,), "stop")
                 return
             yield Delta(shown.add(token), (token,))
-        full = len(prompt.ids) + len(shown.ids) >= self.context
+        full = len(history) + len(shown.ids) >= ends.context
         yield Delta(shown.rest(), (), "context" if full else "length")
 
     def complete(
@@ -144,7 +157,8 @@ class Engine:
         ids = [prompt.ids for prompt in prompts]
         generated: list[list[int]] = [[] for _ in prompts]
         rows = self.rows()
-        for step in decode(rows, rows.start(ids), ids, sampling, self._ends(), seed, samples):
+        histories = [rows.history(prompt) for prompt in ids]
+        for step in decode(rows, rows.start(ids), histories, sampling, self._ends(), seed, samples):
             for row, token in step:
                 generated[row].append(token)
         parsed = [self.renderer.parse(reply) for reply in generated]
@@ -154,7 +168,8 @@ class Engine:
         ]
 
     def _ends(self) -> Ends:
-        return Ends(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, self.context)
+        context = NO_LIMIT if self._encodes else self.context
+        return Ends(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, context)
 
 
 class _Shown:

@@ -28,7 +28,8 @@ class Sampling:
 
     do_sample: draw from the distribution; otherwise the most likely token is taken and the settings below it that only
     shape the distribution (temperature, top_k, top_p, typical_p) have no effect.
-    top_k: 0 keeps all. top_p, typical_p: 1 keeps all. repetition_penalty: 1 is none; it counts the prompt as well.
+    top_k: 0 keeps all. top_p, typical_p: 1 keeps all. repetition_penalty: 1 is none; it counts the prompt as well
+    (but not what an encoder read).
     min_new_tokens: a reply may not end before it has that many. max_new_tokens: it is cut there.
     Raises UsageError that names the setting.
     """

@@ -80,15 +80,22 @@ class Text(Section):
     """How a tree of messages becomes tokens."""
 
     format: Literal[
-        "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "tokenizer"
-    ] = Field(description="prompt format; tokenizer: the chat template that the tokenizer brings")
+        "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "t5-dolly", "tokenizer"
+    ] = Field(
+        description="prompt format; tokenizer: the chat template that the tokenizer brings; t5-dolly: for encoder-decoders"
+    )
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
     targets: Literal["assistant", "last", "all", "marked"] = Field(
         default="assistant",
         description="trained on: every assistant turn, the last one of each thread, every token of all turns "
         "(language modelling), or the messages that the data mark",
     )
-    max_length: Annotated[int, Field(gt=1)] = Field(description="longest thread in tokens")
+    max_length: Annotated[int, Field(gt=1)] = Field(
+        description="longest thread in tokens; of an encoder-decoder: longest input"
+    )
+    max_target_length: Annotated[int, Field(gt=1)] | None = Field(
+        default=None, description="longest reply of an encoder-decoder in tokens; null: as max_length"
+    )
     truncation: Literal["drop", "right", "left", "window", "error"] = Field(
         default="drop",
         description="a longer thread is dropped, keeps its beginning (right), its end (left), a random stretch in "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tunesmith.text.codec import AS_IT_IS, Codec
 from tunesmith.text.pieces import (
     ALTERNATING,
     TEMPLATE_FOOT,
@@ -56,6 +57,7 @@ class Tulu:
     }
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -106,6 +108,7 @@ class Chatml:
     orders: ClassVar[Orders] = ALTERNATING
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:

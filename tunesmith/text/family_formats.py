@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tunesmith.text.codec import AS_IT_IS, Codec
 from tunesmith.text.pieces import (
     ALTERNATING,
     TEMPLATE_FOOT,
@@ -51,6 +52,7 @@ class Vicuna:
     orders: ClassVar[Orders] = ALTERNATING
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -103,6 +105,7 @@ class Llama2:
     orders: ClassVar[Orders] = ALTERNATING
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -158,6 +161,7 @@ class Zephyr:
     orders: ClassVar[Orders] = ALTERNATING
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:

@@ -13,11 +13,14 @@ from tunesmith.text.family_formats import Llama2, Vicuna, Zephyr
 from tunesmith.text.instruction_formats import Alpaca, Dolly, Plain
 from tunesmith.text.oasst_format import Oasst
 from tunesmith.text.pieces import Control, Format, Parsed, Piece, Split, Text
+from tunesmith.text.t5_format import T5Dolly
 from tunesmith.text.template_format import TokenizerTemplate
 
-__all__ = ["FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
+__all__ = ["ENCODER_DECODER", "FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
 
-Kind: TypeAlias = type[Dolly | Oasst | Tulu | Alpaca | Vicuna | Chatml | Llama2 | Zephyr | Plain | TokenizerTemplate]
+Kind: TypeAlias = type[
+    Dolly | Oasst | Tulu | Alpaca | Vicuna | Chatml | Llama2 | Zephyr | Plain | T5Dolly | TokenizerTemplate
+]
 
 FORMATS: dict[str, Kind] = {
     "dolly": Dolly,
@@ -29,8 +32,12 @@ FORMATS: dict[str, Kind] = {
     "llama-2": Llama2,
     "zephyr": Zephyr,
     "plain": Plain,
+    "t5-dolly": T5Dolly,
     "tokenizer": TokenizerTemplate,
 }
+
+ENCODER_DECODER = frozenset({"t5-dolly"})
+"""The formats whose user messages an encoder reads and whose replies a decoder writes; all others are for causal models."""
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tunesmith.text.codec import AS_IT_IS, Codec
 from tunesmith.text.pieces import (
     ALTERNATING,
     SINGLE_TURN,
@@ -33,7 +34,8 @@ _PLAIN_INTRODUCTION = f"{_TASK}. {_REQUEST}\n\n"
 _INPUT_INTRODUCTION = f"{_TASK}, paired with an input that provides further context. {_REQUEST}\n\n"
 
 
-def _single_turn_objection(name: str, message: Message, before: Sequence[Message]) -> str | None:
+def single_turn_objection(name: str, message: Message, before: Sequence[Message]) -> str | None:
+    """What is wrong with the place of ``message`` in a format that holds one instruction with its response, or None."""
     if message.role == "user" and before and before[-1].role == "assistant":
         return f"a second instruction, but format {name!r} holds one instruction with its response"
     if message.role == "system":
@@ -55,6 +57,7 @@ class Dolly:
     orders: ClassVar[Orders] = SINGLE_TURN
     multi_turn: ClassVar[bool] = False
     continues: ClassVar[bool] = False
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:
@@ -63,7 +66,7 @@ class Dolly:
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
         if not message.text and message.role != "system":
             return "an empty instruction" if message.role == "user" else "an empty response"
-        return _single_turn_objection(self.name, message, before)
+        return single_turn_objection(self.name, message, before)
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         if message.role == "assistant":
@@ -102,13 +105,14 @@ class Alpaca:
     orders: ClassVar[Orders] = SINGLE_TURN
     multi_turn: ClassVar[bool] = False
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:
         return opening_token(self.bos)
 
     def objection(self, message: Message, before: Sequence[Message]) -> str | None:
-        return _single_turn_objection(self.name, message, before)
+        return single_turn_objection(self.name, message, before)
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         if message.role == "assistant":
@@ -157,6 +161,7 @@ class Plain:
     orders: ClassVar[Orders] = {**ALTERNATING, None: ("system", "user", "assistant")}
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = True
+    codec: ClassVar[Codec] = AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:

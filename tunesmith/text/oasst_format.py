@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tunesmith.errors import RecipeError
+from tunesmith.text.codec import AS_IT_IS, Codec
 from tunesmith.text.pieces import (
     ALTERNATING,
     TEMPLATE_FOOT,
@@ -88,6 +89,7 @@ class Oasst:
     orders: ClassVar[Orders] = ALTERNATING
     multi_turn: ClassVar[bool] = True
     continues: ClassVar[bool] = False
+    codec: ClassVar[Codec] = AS_IT_IS
 
     def __post_init__(self) -> None:
         if self.system_tags and self.version == "v2":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias
 
+from tunesmith.text.codec import Codec
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role
 
@@ -69,6 +70,7 @@ class Format(Protocol):
     name: its key in ``FORMATS``. controls: tokens it adds to the vocabulary, in the order of their ids.
     stops: controls that end a reply. orders: which role may follow which. multi_turn: whether a reply can be answered.
     continues: whether a reply goes on in the middle of a text run (its header is text, not a control token).
+    codec: how contents are rewritten around the tokenizer; ``split`` encodes, ``parse`` and streams decode.
     """
 
     name: ClassVar[str]
@@ -81,6 +83,9 @@ class Format(Protocol):
 
     @property
     def continues(self) -> bool: ...
+
+    @property
+    def codec(self) -> Codec: ...
 
     @property
     def controls(self) -> tuple[str, ...]: ...

@@ -132,9 +132,9 @@ class _Thread:
             yield "reply", f"the reply reads back as {_short(parsed.text)}, not {_short(self.messages[number].text)}"
 
     def _read(self, text: str) -> str:
-        """A text as the tokenizer gives it back: some compose characters, one knows no difference of ``▁`` and a space."""
-        tokenizer = self.renderer.tokenizer
-        return tokenizer.decode(tokenizer.encode(text, continuing=True), continuing=True)
+        """A text as codec and tokenizer give it back: some compose characters, one knows no difference of ``▁`` and a space."""
+        tokenizer, codec = self.renderer.tokenizer, self.renderer.format.codec
+        return codec.decode(tokenizer.decode(tokenizer.encode(codec.encode(text), continuing=True), continuing=True))
 
     def _prompt(self, number: int) -> list[int]:
         """What stands before the reply; a document has only what its format opens with."""
@@ -194,7 +194,7 @@ class _Thread:
     def _controls(self) -> Iterator[tuple[Property, str]]:
         """The control tokens of the thread are those of the format, in its order, and no others."""
         tokenizer, expected = self.renderer.tokenizer, self._expected_controls()
-        actual = [token for token in self.ids if tokenizer.is_control(token)]
+        actual = [token for token in self.ids if not tokenizer.may_come_from_text(token)]
         if actual != expected:
             names = " ".join(tokenizer.decode([token], skip_controls=False) for token in actual)
             yield (

@@ -133,7 +133,7 @@ class Renderer:
 
     def stream(self) -> StreamDecoder:
         """A decoder for a reply that arrives token by token."""
-        return StreamDecoder(self.tokenizer, continuing=self.format.continues)
+        return StreamDecoder(self.tokenizer, continuing=self.format.continues, codec=self.format.codec)
 
     def _opening(self) -> int:
         pieces = list(self.format.opening)

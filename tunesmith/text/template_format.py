@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from tunesmith.errors import RecipeError
+from tunesmith.text.codec import AS_IT_IS, Codec
 from tunesmith.text.definition import SYMBOLS, locate, read_chat_template, read_definition
 from tunesmith.text.pieces import Control, Orders, Parsed, Piece, Split, Text, read_reply, with_context
 from tunesmith.text.scaffold import Node, Scaffold, Scaffolds, Slot
@@ -80,6 +81,10 @@ class TokenizerTemplate:
         before = self._pieces(("user",), ("",)).given
         last = (*before, *split.given)[-1:]
         return bool(last) and isinstance(last[0], Text) and isinstance(split.produced[0], Text)
+
+    @property
+    def codec(self) -> Codec:
+        return AS_IT_IS
 
     @property
     def opening(self) -> tuple[Piece, ...]:

@@ -113,6 +113,10 @@ class Tokenizer:
             raise DataError(f"the tokenizer has no token {name!r}", where=self._definition.place, advice=advice)
         return found[0]
 
+    def may_come_from_text(self, token: int) -> bool:
+        """Whether ``encode`` may return an id: text, or the token for characters outside the vocabulary."""
+        return token in self._text_ids or token in self._unknown
+
     def known_ids(self, names: Iterable[str]) -> tuple[int, ...]:
         """The ids of those of the named control tokens that there are."""
         found = (self._symbols.get(name, self._controls.get(name)) for name in names)

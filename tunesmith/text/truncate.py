@@ -1,4 +1,8 @@
-"""Keeping token trees within a length: long threads dropped, cut, or an error. What is cut is counted."""
+"""Keeping token trees within a length: long threads dropped, cut, or an error. What is cut is counted.
+
+A causal model has one limit for a whole thread (``truncate``), an encoder-decoder one for what its encoder reads and one
+for every reply (``truncate_pairs``).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from tunesmith.text.long_threads import Shortening, extent, thread_lengths, with
 from tunesmith.text.token_tree import TokenTree
 
 Policy: TypeAlias = Literal["drop", "right", "left", "window", "error"]
+PairPolicy: TypeAlias = Literal["drop", "right", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +76,60 @@ def _cut_right(tree: TokenTree, room: np.ndarray[tuple[int], np.dtype[np.int64]]
     totals = np.cumsum(sizes[filled])
     above = np.where(parents[filled] >= 0, numbers[parents[filled]], -1)
     segments = np.stack([totals - sizes[filled], totals, above], axis=1).astype(np.int32)
+    ids = tree.ids[stays]
+    return TokenTree(ids, segments, spans, tree.threads, tree.cut + len(tree.ids) - len(ids))
+
+
+def truncate_pairs(
+    tree: TokenTree, input_limit: int, target_limit: int, policy: PairPolicy, place: str = ""
+) -> TokenTree | Rejected:
+    """At most ``input_limit`` given tokens before the replies, and ``target_limit`` tokens in every reply.
+
+    The tree is an input with one or several replies right below it, as formats for encoder-decoders give it. right: what is
+    longer keeps its beginning and its last token, the end token, as the original's tokenizer did (Hugging Face T5, the
+    same as t5x's ``append_eos_after_trim``). drop: longer replies go; with an input that is too long all of it goes.
+    error: DataError that names ``place``. The result's ``cut`` counts tokens lost.
+    """
+    assert min(input_limit, target_limit) > 0, (input_limit, target_limit)
+    if not len(tree.spans):
+        return Rejected("no_target")
+    parts = _pairs(tree)
+    limits = np.where(np.arange(len(parts)) == 0, input_limit, target_limit)
+    sizes = parts[:, 1] - parts[:, 0]
+    too_long = sizes > limits
+    if not too_long.any():
+        return tree
+    if policy == "error":
+        first = int(np.argmax(too_long))
+        name = "a reply" if first else "an input"
+        what = f"{name} of {sizes[first]} tokens; the limit is {limits[first]}"
+        raise DataError(what, where=place, advice="raise the limit, or let long ones be dropped or cut")
+    if policy == "right":
+        stays = np.ones(len(tree.ids), np.bool_)
+        for (start, end), limit in zip(parts[too_long].tolist(), limits[too_long].tolist(), strict=True):
+            stays[start + limit - 1 : end - 1] = False
+        return _without_tokens(tree, stays)
+    if too_long[0] or (len(tree.segments) == 1):
+        return Rejected("too_long")
+    rest = without_threads(tree, too_long)
+    return rest.tree if rest is not None and len(rest.tree.spans) else Rejected("too_long")
+
+
+def _pairs(tree: TokenTree) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """[1 + R, 2] where the input and every reply begin and end. Several replies have segments of their own."""
+    if len(tree.segments) > 1:
+        assert (tree.segments[1:, 2] == 0).all(), "a reply to a reply; formats for encoder-decoders have single turns"
+        return tree.segments[:, :2].astype(np.int64)
+    start, end = int(tree.spans[0, 0]), len(tree.ids)
+    return np.array([(0, start), (start, end)], np.int64)
+
+
+def _without_tokens(tree: TokenTree, stays: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> TokenTree:
+    """The tree without some tokens (False in ``stays``) that are neither the first nor the last of anything."""
+    new = np.cumsum(stays) - 1
+    ends = np.concatenate([[0], np.cumsum(stays)])
+    segments, spans = tree.segments.copy(), tree.spans.copy()
+    segments[:, :2] = ends[tree.segments[:, :2]]
+    spans[:, :2], spans[:, 2] = ends[tree.spans[:, :2]], new[tree.spans[:, 2]]
     ids = tree.ids[stays]
     return TokenTree(ids, segments, spans, tree.threads, tree.cut + len(tree.ids) - len(ids))

@@ -1,0 +1,264 @@
+"""Encoder-decoders: our loop against the one of transformers, one encoder pass a prompt, replies with line breaks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GenerationConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+
+from tests.text.small_tokenizers import byte_level, unigram, write_tokenizer
+from tunesmith.errors import DataError
+from tunesmith.generate.decoding import Ends, decode
+from tunesmith.generate.encoder_decoder import EncoderDecoderRows
+from tunesmith.generate.engine import Delta, Engine
+from tunesmith.generate.sampling import Sampling
+from tunesmith.text.formats import build_format
+from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tree import Message
+
+VOCABULARY = 61  # of 64 rows
+STOPS = (1, 4, 7, 11, 15, 18, 29, 40)
+GREEDY = Sampling(do_sample=False, max_new_tokens=24)
+DRAWN = Sampling(temperature=0.9, top_k=40, max_new_tokens=24)
+ASKED = ["the cat", "at the mat", "What is the name of the river?", "a\nb\tc", "Hi " * 30]
+
+
+def random_t5(shape: str = "untied", rows: int = 64) -> PreTrainedModel:
+    """A small T5 whose replies differ: tied to its embedding with the output scaled, or 1.1 with a head of its own."""
+    torch.manual_seed(3)
+    config = T5Config(
+        vocab_size=rows, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0, decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu" if shape == "untied" else "relu", tie_word_embeddings=shape == "tied",
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    if shape == "untied":
+        model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(rows, 32))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "layer_norm" not in name:
+                weight.mul_(1.8)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return random_t5(request.param)
+
+
+def _prompts(count: int, longest: int = 30) -> list[list[int]]:
+    generator = random.Random(count)
+    return [[generator.randrange(VOCABULARY) for _ in range(generator.randint(1, longest))] for _ in range(count)]
+
+
+def _replies(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, samples: Sequence[int] | None = None
+) -> list[list[int]]:
+    rows = EncoderDecoderRows(model)
+    replies: list[list[int]] = [[] for _ in prompts]
+    histories = [rows.history(prompt) for prompt in prompts]
+    ends = Ends(STOPS, VOCABULARY, 2**31)
+    for step in decode(rows, rows.start(prompts), histories, sampling, ends, 1, samples or range(len(prompts))):
+        for prompt, token in step:
+            replies[prompt].append(token)
+    return replies
+
+
+def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+    configuration = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=sampling.max_new_tokens,
+        min_new_tokens=sampling.min_new_tokens or None,
+        repetition_penalty=sampling.repetition_penalty,
+        eos_token_id=list(STOPS),
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        suppress_tokens=list(range(VOCABULARY, model.config.vocab_size)),
+    )
+    ids = torch.tensor([list(prompt)])
+    output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=configuration)
+    found: list[int] = output[0, 1:].tolist()
+    return found
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+@pytest.mark.parametrize("minimum", [0, 6])
+def test_greedy_replies_equal_those_of_stock_generate(model: PreTrainedModel, penalty: float, minimum: int) -> None:
+    sampling = Sampling(do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum)
+    prompts = _prompts(6)
+    found = [_replies(model, [prompt], sampling)[0] for prompt in prompts]
+    assert found == [_stock(model, prompt, sampling) for prompt in prompts]
+    assert len({tuple(reply) for reply in found}) > 1
+
+
+def test_a_batch_gives_what_each_prompt_gives_alone_although_finished_rows_leave(model: PreTrainedModel) -> None:
+    prompts = _prompts(9)
+    for sampling in (GREEDY, DRAWN):
+        together = _replies(model, prompts, sampling)
+        alone = [_replies(model, [prompt], sampling, [index])[0] for index, prompt in enumerate(prompts)]
+        assert together == alone
+    assert len({len(reply) for reply in together}) > 2, "the replies should end at different steps"
+
+
+def test_samples_of_one_prompt_share_a_pass_of_the_encoder(model: PreTrainedModel) -> None:
+    sizes: list[int] = []
+    hook = model.get_encoder().register_forward_pre_hook(
+        lambda module, arguments, options: sizes.append(len(options["input_ids"])), with_kwargs=True
+    )
+    one, other = _prompts(2)
+    prompts, varied = [one, other, one, one, other], Sampling(temperature=3.0, min_new_tokens=8, max_new_tokens=24)
+    together = _replies(model, prompts, varied)
+    hook.remove()
+    assert sizes == [2]
+    assert together == [_replies(model, [prompt], varied, [number])[0] for number, prompt in enumerate(prompts)]
+    assert len(set(map(tuple, together))) == 5
+
+
+def test_a_prompt_that_is_held_already_is_not_encoded_again(model: PreTrainedModel) -> None:
+    passes: list[int] = []
+    hook = model.get_encoder().register_forward_hook(lambda *_: passes.append(1))
+    rows, (one, other) = EncoderDecoderRows(model), _prompts(2)
+    logits = [rows.resume(prompt) for prompt in (one, one, other, one)]
+    hook.remove()
+    assert len(passes) == 3
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[3])
+
+
+class _Interrupting(torch.nn.Module):
+    """Stands in for one layer and is interrupted once, in the middle of a forward pass."""
+
+    def __init__(self, layer: torch.nn.Module, at: int) -> None:
+        super().__init__()
+        self.layer, self.left = layer, at
+
+    def forward(self, *arguments: object, **options: object) -> object:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.layer(*arguments, **options)
+
+
+@pytest.mark.parametrize(("part", "at"), [("encoder", 1), ("decoder", 1), ("decoder", 4)])
+def test_an_interrupted_reply_leaves_a_usable_cache(part: str, at: int) -> None:
+    model = random_t5()
+    one, other = _prompts(2)
+    longer = Sampling(do_sample=False, min_new_tokens=8, max_new_tokens=16)
+    expected = [_replies(model, [prompt], longer)[0] for prompt in (one, other)]
+    rows, blocks = EncoderDecoderRows(model), getattr(model, part).block
+    blocks[1] = _Interrupting(blocks[1], at)
+
+    def reply(prompt: Sequence[int]) -> list[int]:
+        steps = decode(rows, rows.resume(prompt), [rows.history(prompt)], longer, Ends(STOPS, VOCABULARY, 99), 0, [0])
+        return [token for step in steps for _, token in step]
+
+    with pytest.raises(KeyboardInterrupt):
+        reply(one)
+    assert [reply(one), reply(other)] == expected
+
+
+@pytest.fixture(scope="module")
+def renderers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Renderer]:
+    root, end = tmp_path_factory.mktemp("tokenizers"), "<|endoftext|>"
+    content = unigram()
+    content["model"]["vocab"] += [["_", -7.0], ["LB", -9.0]]  # the marks need them; ``<`` stays unknown, as to T5
+    paths = {
+        "unigram": write_tokenizer(root / "unigram", content, eos="</s>", unk="<unk>", pad="<pad>"),
+        "byte_level": write_tokenizer(root / "bytes", byte_level(), bos=end, eos=end),
+    }
+    return {kind: Renderer(build_format("t5-dolly"), Tokenizer.load(str(path))) for kind, path in paths.items()}
+
+
+@pytest.fixture(scope="module", params=["unigram", "byte_level"])
+def engine(request: pytest.FixtureRequest, renderers: dict[str, Renderer]) -> Engine:
+    renderer = renderers[request.param]
+    return Engine(random_t5(rows=renderer.tokenizer.size), renderer)
+
+
+def _asked(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+def _joined(deltas: Sequence[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
+def test_a_stream_tells_what_complete_returns(engine: Engine, sampling: Sampling) -> None:
+    prompts = [_asked(text) for text in ASKED]
+    replies = engine.complete(prompts, sampling, seed=3, batch_size=2)
+    assert replies == engine.complete(prompts, sampling, seed=3, batch_size=8)
+    rows = engine.rows()
+    for index, reply in enumerate(replies):
+        deltas = list(engine.stream(prompts[index], sampling, 3, sample=index, rows=rows))
+        assert tuple(token for delta in deltas for token in delta.ids) == reply.ids
+        assert (deltas[-1].end == "stop") == reply.stopped
+        assert deltas[-1].end in ("stop", "length")
+        assert _joined(deltas) == reply.text
+
+
+class _Scripted(torch.nn.Module):
+    """Stands in for the head: the next token is always that of the script."""
+
+    def __init__(self, script: Sequence[int], rows: int) -> None:
+        super().__init__()
+        self.script, self.rows, self.place = list(script), rows, 0
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*states.shape[:-1], self.rows)
+        logits[..., self.script[self.place % len(self.script)]] = 9.0
+        self.place += 1
+        return logits
+
+
+def scripted(renderer: Renderer, text: str) -> tuple[Engine, list[int]]:
+    """An engine whose model writes what the format would have it write for ``text``."""
+    model = random_t5(rows=renderer.tokenizer.size)
+    script = [*renderer.tokenizer.encode(renderer.format.codec.encode(text)), *renderer.stop_ids]
+    model.lm_head = _Scripted(script, renderer.tokenizer.size)
+    return Engine(model, renderer), script
+
+
+@pytest.mark.parametrize("kind", ["unigram", "byte_level"])
+@pytest.mark.parametrize("text", ["a\nb", "one:\n\tthe cat\n\tthe mat\nend", "\na b", "a\n\nb\n", "b at\n"])
+def test_line_breaks_arrive_as_such_and_never_as_marks(renderers: dict[str, Renderer], kind: str, text: str) -> None:
+    renderer = renderers[kind]
+    engine, script = scripted(renderer, text)
+    if kind == "unigram":
+        assert 2 in script, "the unknown token has to be written where the bracket of a mark stands"
+    limit = Sampling(do_sample=False, max_new_tokens=len(script))
+    deltas = list(engine.stream(_asked("Hi"), limit, 0))
+    assert _joined(deltas) == renderer.parse(script).text
+    assert not any(set("_<>") & set(delta.text) for delta in deltas)
+    assert renderer.format.codec.encode(_joined(deltas)) == renderer.format.codec.encode(text)
+    (reply,) = engine.complete([_asked("Hi")], limit, 0)
+    assert (reply.text, reply.stopped, reply.ids) == (_joined(deltas), True, tuple(script))
+
+
+def test_an_input_longer_than_it_may_be_keeps_its_beginning_and_its_end_token(renderers: dict[str, Renderer]) -> None:
+    renderer = renderers["unigram"]
+    whole = renderer.prompt(_asked("the cat sat at the mat"))
+    model = random_t5(rows=renderer.tokenizer.size)
+    short = Engine(model, renderer, context=8)
+    assert list(short.prompt(_asked("the cat sat at the mat"), GREEDY).ids) == [*whole[:7], whole[-1]]
+    assert list(Engine(model, renderer).prompt(_asked("the cat " * 400), GREEDY).ids) == renderer.prompt(
+        _asked("the cat " * 400)
+    )
+    (reply,) = short.complete([_asked("the cat")], Sampling(do_sample=False, min_new_tokens=20, max_new_tokens=30), 0)
+    assert reply.tokens >= 20, "the limit is that of the input"
+
+
+def test_formats_and_models_of_the_other_kind_are_refused(
+    renderers: dict[str, Renderer], random_model: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    renderer = renderers["unigram"]
+    with pytest.raises(DataError, match="a causal model, but prompt format 't5-dolly' is for an encoder-decoder"):
+        Engine(random_model("llama", rows=renderer.tokenizer.size), renderer)
+    plain = Renderer(build_format("plain"), renderer.tokenizer)
+    with pytest.raises(DataError, match="an encoder-decoder, but prompt format 'plain' is for a causal model"):
+        Engine(random_t5(rows=renderer.tokenizer.size), plain)
