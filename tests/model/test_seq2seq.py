@@ -15,8 +15,8 @@ from tunesmith.batch.assemble import Example
 from tunesmith.batch.pairs import PairBatch, assemble_pairs, pair_micro_batches, read_pairs
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import PairDropout
-from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.model.selftest_pairs import self_test_pairs
+from tunesmith.model.seq2seq import PairPolicy
 
 
 @pytest.fixture(autouse=True)
