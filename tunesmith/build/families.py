@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.kinds import FLAT, pairs
 from tunesmith.batch.protocols import Assembly
-from tunesmith.build.parts import DTYPES, derived_seed
+from tunesmith.build.parts import DTYPES, derived_seed, target_limit
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.model.dropout import PairDropout, ResidualDropout
 from tunesmith.model.load import check_weights, load_model, new_model
@@ -70,7 +70,8 @@ def _pair_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) 
     policy = PairPolicy(model, compute=DTYPES[keys.dtype], dropout=dropout)
     start = int(model.config.decoder_start_token_id)
     padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
-    difference = self_test_pairs(policy, tokenizer.size, recipe.text.max_length, recipe.text.max_length, start)
+    longest = recipe.text.max_length
+    difference = self_test_pairs(policy, tokenizer.size, longest, target_limit(recipe) or longest, start)
     return Learner(policy, pairs(start, padding), "pairs", difference)
 
 
