@@ -7,13 +7,15 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tests.text.small_tokenizers import byte_level, unigram, write_tokenizer
 from tunesmith.recipe.load import Loaded, load
 
 ARCHITECTURES = {
     "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64}",
     "llama": "{architecture: llama, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, "
     "intermediate_size: 64}",
+    "t5": "{architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4, feed_forward_proj: gated-gelu, "
+    "tie_word_embeddings: false}",
 }
 
 RECIPE = """\
@@ -45,11 +47,15 @@ run: {{directory: {root}/run}}
 """
 
 
-def write_world(root: Path, *, architecture: str = "llama", format: str = "dolly", records: int = 60) -> Path:
-    """Make the files; returns the recipe's path."""
+def write_world(root: Path, *, architecture: str = "llama", format: str | None = None, records: int = 60) -> Path:
+    """Make the files; returns the recipe's path. format: else the family's dolly."""
     root.mkdir(parents=True, exist_ok=True)
+    format = format or ("t5-dolly" if architecture == "t5" else "dolly")
     end = "<|endoftext|>"
-    write_tokenizer(root / "tokenizer", byte_level(), bos=end, eos=end, unk=end)
+    if architecture == "t5":
+        write_tokenizer(root / "tokenizer", unigram(), eos="</s>", unk="<unk>", pad="<pad>")
+    else:
+        write_tokenizer(root / "tokenizer", byte_level(), bos=end, eos=end, unk=end)
     draw = random.Random(3)
     lines = []
     for number in range(records):

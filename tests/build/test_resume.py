@@ -18,7 +18,7 @@ from tunesmith.errors import StoppedError
 from tunesmith.train import steps as steps_module
 from tunesmith.train.optimizers import AdamW
 
-ARCHITECTURES = ("gpt_neox", "llama")
+ARCHITECTURES = ("gpt_neox", "llama", "t5")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,8 +105,9 @@ def test_muon_resumes_to_the_bit(tmp_path: Path) -> None:
     assert digests(train_recipe(small_recipe(tmp_path, again)).directory) == expected
 
 
-def test_micro_batches_change_only_rounding(tmp_path: Path) -> None:
-    write_world(tmp_path)
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_micro_batches_change_only_rounding(architecture: str, tmp_path: Path) -> None:
+    write_world(tmp_path, architecture=architecture)
     for tokens in (50, 10_000):
         run = [f"run.directory={tmp_path}/{tokens}", f"train.micro_batch_tokens={tokens}", "train.steps=3"]
         train_recipe(small_recipe(tmp_path, [*run, "train.optimizer={kind: adamw, epsilon: 1e-3}"]))

@@ -58,7 +58,7 @@ def test_a_new_model_is_a_function_of_its_seed() -> None:
     [
         ({"architecture": "gpt_nex"}, r"model\.init\.architecture: 'gpt_nex' .* did you mean 'gpt_neox'"),
         ({"architecture": "llama", "hidden_sise": 3}, r"model\.init\.hidden_sise: .* did you mean 'hidden_size'"),
-        ({"architecture": "t5"}, r"model\.init\.architecture: 't5' is not a causal architecture"),
+        ({"architecture": "longt5"}, r"model\.init\.architecture: 'longt5' is neither a causal architecture"),
         ({"architecture": "llama", "hidden_size": 10, "num_attention_heads": 3}, r"model\.init: "),
     ],
 )

@@ -104,7 +104,7 @@ def test_evaluation_takes_the_same_part_in_every_layout_and_every_time(policy: s
     rule = Shortening(policy, 16, 2)  # type: ignore[arg-type]
     model = Policy(small_model("llama"), compute=torch.float32)
     scores = [
-        validation_loss(each, store, ["data"], 70, shortening=rule)["data"]
+        validation_loss(each, store, ["data"], 70, shortening=rule, as_threads=each.layout == "threads")["data"]
         for each in (model, model, model.with_layout("threads"))
     ]
     assert scores[0] == scores[1]

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.assemble import Example, Weighting
+
+
+class MicroBatch(Protocol):
+    """A batch of either kind as objective and loop see it: what is trained. What the model reads is between the batch and
+    its policy. The names are those of ``layout.Batch``."""
+
+    @property
+    def target(self) -> Tensor: ...
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def owner(self) -> Tensor: ...
+
+    @property
+    def examples(self) -> tuple[int, ...]: ...
+
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def targets(self) -> int: ...
+
+    def to(self, device: torch.device) -> MicroBatch: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A kind of batch. micro_batches(examples, weighting, tokens): the examples in batches of at most ``tokens`` tokens.
+    prove(examples, batch, weighting): what is wrong with a batch as the layout of these examples, or None."""
+
+    micro_batches: Callable[[Iterable[Example], Weighting, int], Iterator[MicroBatch]]
+    prove: Callable[[Sequence[Example], Any, Weighting], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +58,9 @@ class LogProbabilities:
 
 
 class Scorer(Protocol):
-    """A policy as an objective sees it."""
+    """A policy as an objective sees it. It reads one kind of batch; policy and ``Assembly`` are chosen together."""
 
-    def log_probabilities(self, batch: Batch, expected_gradient: Tensor | None = None) -> LogProbabilities:
+    def log_probabilities(self, batch: Any, expected_gradient: Tensor | None = None) -> LogProbabilities:
         """``expected_gradient``: see ``model.policy.Policy.log_probabilities``."""
         ...
 
@@ -46,10 +85,10 @@ class Objective(Protocol):
     @property
     def measures(self) -> tuple[str, ...]: ...
 
-    def units(self, batch: Batch) -> float:
+    def units(self, batch: MicroBatch) -> float:
         """What one micro-batch adds to the denominator of the step's loss."""
         ...
 
-    def __call__(self, policy: Scorer, batch: Batch, units: float) -> Loss:
+    def __call__(self, policy: Scorer, batch: MicroBatch, units: float) -> Loss:
         """The micro-batch's share of the loss; ``units`` is the count of the whole step, over all processes."""
         ...

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunesmith.build import parts
+from tunesmith.build import families, parts
+from tunesmith.build.families import Learner
 from tunesmith.build.proof import MaskProof, batch_check, stored_checks
 from tunesmith.build.texts import TextSurvey
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.trees import read_trees
 from tunesmith.errors import RecipeError, TunesmithError
-from tunesmith.model.policy import Policy
 from tunesmith.recipe.load import Loaded
 from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check, CheckReport, Status
@@ -58,13 +58,13 @@ def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True)
         renderer = _renderer(run)
         prepared, evaluated = _prepared(run)
         _texts(run, renderer, prepared, evaluated)
-        policy = None
+        learner = None
         if with_model:
-            policy = _model(run, renderer, prepared)
+            learner = _model(run, renderer, prepared)
         else:
             run.checks += stored_checks(prepared.train, None)
             run.checks.append(Check(ATTENTION, "skip", "the model was not looked at"))
-        _batches(run, renderer, prepared, policy)
+        _batches(run, renderer, prepared, learner)
     except TunesmithError as error:
         run.error = error
         run.checks.append(_stopped(error))
@@ -83,7 +83,7 @@ def _stopped(error: TunesmithError) -> Check:
 
 
 def _renderer(run: _Run) -> Renderer:
-    parts.check_model(run.recipe.model)
+    families.check_model(run.recipe)
     format = parts.prompt_format(run.recipe)
     tokenizer = parts.load_tokenizer(run.recipe, format)
     renderer = Renderer(format, tokenizer, run.recipe.text.targets)
@@ -149,25 +149,25 @@ def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
     return examples
 
 
-def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Policy | None:
+def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
     run.progress(0, None, "making the model")
-    model, (_, rows) = parts.build_model(run.recipe, renderer.tokenizer)
-    parts.check_positions(run.recipe, model)
+    model, (_, rows) = families.build_model(run.recipe, renderer.tokenizer)
+    families.check_positions(run.recipe, model)
     run.checks += stored_checks(prepared.train, rows)
     try:
-        policy, verdict = parts.build_policy(run.recipe, model, renderer.tokenizer)
+        learner = families.build_learner(run.recipe, model, renderer.tokenizer)
     except RecipeError as error:
         run.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
         return None
-    summary = f"layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}"
-    status: Status = "pass" if verdict.layout == "tree" else "warn"
+    summary = f"layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}"
+    status: Status = "warn" if learner.layout == "threads" else "pass"
     advice = "shared messages are computed once for every thread through them; insist on `tree` to see why"
     run.checks.append(Check(ATTENTION, status, summary, "model.layout", advice))
-    return policy
+    return learner
 
 
-def _batches(run: _Run, renderer: Renderer, prepared: Prepared, policy: Policy | None) -> None:
-    steps = parts.build_steps(
-        run.recipe, prepared.train, renderer, as_threads=policy is not None and policy.layout == "threads"
-    )
+def _batches(run: _Run, renderer: Renderer, prepared: Prepared, learner: Learner | None) -> None:
+    assembly = families.check_model(run.recipe).batches if learner is None else learner.assembly
+    as_threads = learner is not None and learner.layout == "threads"
+    steps = parts.build_steps(run.recipe, prepared.train, renderer, as_threads=as_threads, assembly=assembly)
     run.checks.append(batch_check(steps))

@@ -11,8 +11,9 @@ from typing import Any, assert_never
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
+from tunesmith.batch.kinds import FLAT
+from tunesmith.batch.protocols import Assembly
 from tunesmith.data.duplicates import DuplicateSettings
 from tunesmith.data.faults import BadRows
 from tunesmith.data.filters import Filters, LabelRange
@@ -23,12 +24,10 @@ from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
 from tunesmith.data.split import Holding
 from tunesmith.data.store import Store
-from tunesmith.errors import MissingInputError, RecipeError
-from tunesmith.model.dropout import ResidualDropout, decoder_layers
-from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.errors import RecipeError
+from tunesmith.model.dropout import decoder_layers
 from tunesmith.model.policy import Policy
-from tunesmith.model.selftest import Verdict, self_test
-from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
@@ -185,62 +184,6 @@ def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
     return Tokenizer.load(tokenizer_name(recipe), format.controls, tokenizer_revision(recipe))
 
 
-def check_model(keys: schema.Model) -> None:
-    """What can be said against the model before any work is done. Raises MissingInputError or DataError."""
-    if keys.path is None:
-        return
-    if Path(keys.path).is_dir():
-        check_weights(Path(keys.path))
-    elif keys.path.startswith((".", "/", "~")):
-        raise MissingInputError(
-            "there is no such directory", where=f"model.path {keys.path}", advice="check the path, or give a hub name"
-        )
-
-
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
-    """The model with rows for every token, and (rows before, rows after). Raises RecipeError, MissingInputError, DataError."""
-    keys = recipe.model
-    if keys.path is not None:
-        model = load_model(keys.path, keys.revision)
-    else:
-        assert keys.init is not None
-        model = new_model(keys.init, tokenizer.size, derived_seed(recipe.seed, "init"))
-    rows = resize_vocabulary(model, tokenizer.size, keys.resize, derived_seed(recipe.seed, "resize"))
-    if keys.gradient_checkpointing:
-        # transformers renamed the switch during version 5; both names do the same.
-        name = "activation_checkpointing_enable"
-        switch = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
-        switch({"use_reentrant": False})
-    return model, rows
-
-
-def build_policy(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Policy, Verdict]:
-    """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
-    keys = recipe.model
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)  # type: ignore[arg-type]
-    dropout = None
-    if keys.residual_dropout:
-        dropout = ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape)
-    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=dropout)
-    verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
-    return policy.with_layout(verdict.layout), verdict
-
-
-def _positions(model: PreTrainedModel) -> int:
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-
-
-def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
-    """No thread may be longer than the model has positions. Raises RecipeError."""
-    if recipe.text.max_length > _positions(model):
-        raise RecipeError(
-            f"{recipe.text.max_length:,} tokens are more than the {_positions(model):,} positions of the model",
-            where="text.max_length",
-            advice=f"set it to {_positions(model)} or less",
-        )
-
-
 def build_plan(recipe: Recipe, store: Store) -> Plan:
     keys = recipe.train
     costs = {"examples": store.tokens * 0 + 1, "threads": store.threads, "tokens": store.tokens}[keys.batch_unit]
@@ -266,8 +209,10 @@ def mixed(source: Source) -> bool:
     return any(getattr(source, key) is not None for key in AMOUNTS)
 
 
-def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool) -> DemonstrationSteps:
-    """The steps of the whole run. as_threads: for a model that cannot read trees."""
+def build_steps(
+    recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool, assembly: Assembly = FLAT
+) -> DemonstrationSteps:
+    """The steps of the whole run. as_threads: for a model that cannot read trees. assembly: the kind of its batches."""
     return DemonstrationSteps(
         build_plan(recipe, store),
         store,
@@ -276,6 +221,7 @@ def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads:
         derived_seed(recipe.seed, "noise"),
         as_threads=as_threads,
         shortening=shortening(recipe, renderer),
+        assembly=assembly,
     )
 
 
@@ -301,7 +247,7 @@ def _warmup(schedule: Linear | Cosine, total: int) -> int:
     return schedule.warmup_steps
 
 
-def build_optimizer(keys: Train, policy: Policy) -> Optimizer:
+def build_optimizer(keys: Train, policy: Policy | PairPolicy) -> Optimizer:
     parameters, optimizer = policy.parameters(), keys.optimizer
     match optimizer:
         case schema.AdamW():

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from tunesmith.batch.proof import prove_batch
+from tunesmith.batch.assemble import Example
 from tunesmith.build.parts import source_spec
 from tunesmith.data.store import Store, count_targets
 from tunesmith.data.trees import read_trees
@@ -111,13 +111,24 @@ def batch_check(steps: DemonstrationSteps) -> Check:
             advice = "raise it; a window has to hold a part of a reply"
             summary = f"step {number + 1}: example {min(missing)} has no target left after it was cut"
             return Check(name, "fail", summary, "text.max_length", advice)
+        waiting = _by_seed(examples)
         for batch in steps[number].batches:
             batches += 1
-            mine, examples = examples[: len(batch.examples)], examples[len(batch.examples) :]
-            if fault := prove_batch(mine, batch, steps.weighting):
+            mine = [waiting[key].pop(0) for key in zip(batch.examples, batch.seeds, strict=True) if waiting[key]]
+            if fault := steps.assembly.prove(mine, batch, steps.weighting):
                 advice = "this is a defect of Tunesmith; please report it with the recipe"
                 return Check(name, "fail", f"step {number + 1}: {fault}", "model.layout", advice)
+        if left := [found[0].number for found in waiting.values() if found]:
+            return Check(name, "fail", f"step {number + 1}: example {left[0]} is in no batch")
     return Check(name, "pass", f"{batches} batches of {len(numbers)} steps")
+
+
+def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[Example]]:
+    """The examples of a step by number and seed: a kind of batch may put them into another order."""
+    found: defaultdict[tuple[int, int], list[Example]] = defaultdict(list)
+    for example in examples:
+        found[example.number, example.seed].append(example)
+    return found
 
 
 def proof_of_run(

@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from tunesmith.build import parts
+from tunesmith.build import families, parts
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run, refuse_failures
@@ -23,6 +23,7 @@ from tunesmith.evaluate.loss import Score, validation_loss
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.policy import Policy
+from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
@@ -72,7 +73,7 @@ class Parts:
     format: Format
     tokenizer: Tokenizer
     model: PreTrainedModel
-    policy: Policy
+    policy: Policy | PairPolicy
     steps: DemonstrationSteps
 
     @property
@@ -92,7 +93,7 @@ class Parts:
 def train_recipe(loaded: Loaded) -> Trained:
     """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
     recipe = loaded.recipe
-    parts.check_model(recipe.model)
+    families.check_model(recipe)
     _settle_torch(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
@@ -136,18 +137,19 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
     renderer = Renderer(format, tokenizer, recipe.text.targets)
-    model, (before, after) = parts.build_model(recipe, tokenizer)
-    parts.check_positions(recipe, model)
-    policy, verdict = parts.build_policy(recipe, model, tokenizer)
+    model, (before, after) = families.build_model(recipe, tokenizer)
+    families.check_positions(recipe, model)
+    learner = families.build_learner(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
-    view.note(f"self-test: layout {verdict.layout}, largest difference from the stock model {verdict.difference:.1e}")
-    steps = parts.build_steps(recipe, prepared.train, renderer, as_threads=policy.layout == "threads")
+    view.note(f"self-test: layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}")
+    as_threads = learner.layout == "threads"
+    steps = parts.build_steps(recipe, prepared.train, renderer, as_threads=as_threads, assembly=learner.assembly)
     checks, proof = proof_of_run(recipe, renderer, steps, after)
     refuse_failures(checks)
     view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
-    return Parts(prepared, evaluated, format, tokenizer, model, policy, steps)
+    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps)
 
 
 def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
@@ -190,7 +192,9 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
                     tracker.close()
 
 
-def _restore(found: checkpoint.Checkpoint | None, policy: Policy, optimizer: Optimizer, record: Record) -> Best:
+def _restore(
+    found: checkpoint.Checkpoint | None, policy: Policy | PairPolicy, optimizer: Optimizer, record: Record
+) -> Best:
     """Put weights, optimizer and record where the checkpoint left them, or the record to its beginning."""
     if found is None:
         record.return_to({"metrics": 0, "consumed": 0})
@@ -210,8 +214,16 @@ def _evaluation(
     store, sources = validation
 
     def scores() -> Mapping[str, Score]:
-        size = recipe.train.micro_batch_tokens
-        return validation_loss(made.policy, store, sources, size, shortening=made.steps.shortening)
+        size, steps = recipe.train.micro_batch_tokens, made.steps
+        return validation_loss(
+            made.policy,
+            store,
+            sources,
+            size,
+            shortening=steps.shortening,
+            as_threads=steps.as_threads,
+            assembly=steps.assembly,
+        )
 
     def show(step: int, found: Mapping[str, Any]) -> None:
         view.validation(step, found)
@@ -221,7 +233,7 @@ def _evaluation(
     return Evaluation(scores, recipe.train.evaluate_every, recipe.train.save_every, metrics, show)
 
 
-def _writer(recipe: Recipe, run: RunDirectory, policy: Policy, optimizer: Optimizer, view: View) -> Any:
+def _writer(recipe: Recipe, run: RunDirectory, policy: Policy | PairPolicy, optimizer: Optimizer, view: View) -> Any:
     def write(step: int, state: Mapping[str, Any], best: int) -> None:
         groups = {"model": policy.model.state_dict(), "optimizer": optimizer.tensors()}
         checkpoint.save(run.checkpoints, step, groups, state, {"recipe": recipe.name})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from tunesmith.batch.assemble import Example, micro_batches
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.kinds import FLAT
+from tunesmith.batch.protocols import Assembly, Scorer
 from tunesmith.batch.threads import linear_threads
 from tunesmith.data.store import Store
-from tunesmith.model.policy import Policy
 from tunesmith.text.long_threads import Shortening, shorten
 
 
@@ -28,26 +30,40 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
 
+class Evaluated(Scorer, Protocol):
+    """A policy as evaluation sees it."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def evaluate(self) -> None: ...
+
+
 @torch.no_grad()
 def validation_loss(
-    policy: Policy,
+    policy: Evaluated,
     store: Store,
     sources: Sequence[str],
     tokens: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     shortening: Shortening | None = None,
+    *,
+    as_threads: bool = False,
+    assembly: Assembly = FLAT,
 ) -> dict[str, Score]:
     """Score of every source by name, and of all under "all"; every message counts once.
 
     tokens: largest micro-batch. progress: called with (examples done, examples in all). shortening: what
-    becomes of long threads that the store has whole; the same part of them at every evaluation.
+    becomes of long threads that the store has whole; the same part of them at every evaluation. as_threads, assembly: as in
+    ``DemonstrationSteps``.
     """
     policy.evaluate()
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in sources}
     seen: set[int] = set()
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
-        for batch in micro_batches(_examples(policy, store, numbers, shortening), "messages", tokens):
+        examples = _examples(store, numbers, shortening, as_threads)
+        for batch in assembly.micro_batches(examples, "messages", tokens):
             found = policy.log_probabilities(batch.to(policy.device))
             sums[name] += torch.stack(
                 [
@@ -63,16 +79,18 @@ def validation_loss(
     return scores
 
 
-def _examples(policy: Policy, store: Store, numbers: Sequence[int], shortening: Shortening | None) -> Iterator[Example]:
+def _examples(
+    store: Store, numbers: Sequence[int], shortening: Shortening | None, as_threads: bool
+) -> Iterator[Example]:
     for number in numbers:
         trees = [store.tree(number)]
         if shortening is not None:
             trees = shorten(trees[0], shortening, once=True)
         for tree in trees:
-            if policy.layout == "tree":
-                yield Example(number, tree)
-            else:
+            if as_threads:
                 yield from (Example(number, thread.tree) for thread in linear_threads(tree, once=True))
+            else:
+                yield Example(number, tree)
 
 
 def _score(sums: torch.Tensor) -> Score:

@@ -7,6 +7,7 @@ meets the same noise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from tunesmith.errors import RecipeError
 
 ATTENTION_NAMES = ("attention", "self_attn", "attn")
 MLP_NAMES = ("mlp", "feed_forward", "ffn")
+T5_BRANCHES = ("SelfAttention", "EncDecAttention", "DenseReluDense")
 PRIME = 0x9E3779B97F4A7C15
 
 
@@ -45,20 +47,68 @@ class ResidualDropout:
         """Factors 0 or 1 / (1 - p), [1, T, D], or None when there is no noise."""
         if not self._seeds or probability == 0.0:
             return None
-        parts = []
-        for size, seed in zip(self._sizes, self._seeds, strict=True):
-            generator = torch.Generator(like.device).manual_seed((seed ^ ((place + 1) * PRIME)) & (2**63 - 1))
-            kept = torch.empty(size, like.shape[-1], device=like.device).bernoulli_(
-                1.0 - probability, generator=generator
-            )
-            parts.append(kept)
+        parts = _kept(self._sizes, self._seeds, place, probability, like)
         return (torch.cat(parts).unsqueeze(0) / (1.0 - probability)).to(like.dtype)
+
+
+class PairDropout:
+    """The same for an encoder-decoder: on the output of every attention, also across, and every MLP of both stacks.
+
+    The noise of a row is a function of its own seed; what stands in the padding does not matter.
+    """
+
+    def __init__(self, stacks: Sequence[nn.Module], probability: float, shape: Literal["uniform", "rising"]) -> None:
+        """stacks: encoder and decoder. Raises RecipeError for an unknown family."""
+        self._sizes: tuple[tuple[int, ...], ...] = ()
+        self._seeds: tuple[tuple[int, ...], ...] = ()
+        place = 0
+        for stack, layers in enumerate(_stack_layers(stack) for stack in stacks):
+            for index, branches in enumerate(layers):
+                share = 1.0 if shape == "uniform" else index / max(1, len(layers) - 1)
+                for branch in branches:
+                    branch.register_forward_hook(_Noise(_Stack(self, stack), probability * share, place))
+                    place += 1
+
+    def begin(self, sizes: tuple[tuple[int, ...], ...], seeds: tuple[tuple[int, ...], ...]) -> None:
+        """For encoder and decoder: the tokens of every row of the next forward passes, and its seed."""
+        self._sizes, self._seeds = sizes, seeds
+
+    def end(self) -> None:
+        """No noise from here on (evaluation)."""
+        self._sizes = self._seeds = ()
+
+    def mask(self, stack: int, place: int, probability: float, like: Tensor) -> Tensor | None:
+        """Factors 0 or 1 / (1 - p), [rows, longest, D], or None when there is no noise."""
+        if not self._seeds or probability == 0.0:
+            return None
+        parts = _kept(self._sizes[stack], self._seeds[stack], place, probability, like)
+        return (nn.utils.rnn.pad_sequence(parts, batch_first=True) / (1.0 - probability)).to(like.dtype)
+
+
+class _Stack:
+    """One stack of a ``PairDropout``, as its hooks see it."""
+
+    def __init__(self, owner: PairDropout, stack: int) -> None:
+        self._owner, self._stack = owner, stack
+
+    def mask(self, place: int, probability: float, like: Tensor) -> Tensor | None:
+        return self._owner.mask(self._stack, place, probability, like)
+
+
+def _kept(sizes: Sequence[int], seeds: Sequence[int], place: int, probability: float, like: Tensor) -> list[Tensor]:
+    """For every row 1 where its states [size, D] are kept, 0 where not."""
+    parts = []
+    for size, seed in zip(sizes, seeds, strict=True):
+        generator = torch.Generator(like.device).manual_seed((seed ^ ((place + 1) * PRIME)) & (2**63 - 1))
+        kept = torch.empty(size, like.shape[-1], device=like.device).bernoulli_(1.0 - probability, generator=generator)
+        parts.append(kept)
+    return parts
 
 
 class _Noise:
     """One hook: multiplies the module's first output."""
 
-    def __init__(self, owner: ResidualDropout, probability: float, place: int) -> None:
+    def __init__(self, owner: ResidualDropout | _Stack, probability: float, place: int) -> None:
         self.owner, self.probability, self.place = owner, probability, place
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -83,6 +133,21 @@ def decoder_layers(model: nn.Module, wanted_by: str) -> nn.ModuleList:
         where=wanted_by,
         advice="this setting cannot be used with this family",
     )
+
+
+def _stack_layers(stack: nn.Module) -> list[list[nn.Module]]:
+    """For every layer of an encoder or decoder of the T5 family its attentions and its MLP, in order."""
+    layers = [
+        [module for part in block.layer for name, module in part.named_children() if name in T5_BRANCHES]
+        for block in getattr(stack, "block", ())
+    ]
+    if not layers or not all(layers):
+        raise RecipeError(
+            f"the layers of {type(stack).__name__} are not known",
+            where="model.residual_dropout",
+            advice="this setting cannot be used with this family",
+        )
+    return layers
 
 
 def _has_parts(layer: nn.Module) -> bool:

@@ -48,6 +48,7 @@ def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format
             eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
             bos_token_id=tokenizer.bos_id,
             pad_token_id=tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
+            decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
         )
         generation.save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})

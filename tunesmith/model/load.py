@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -20,42 +22,78 @@ from transformers.models.auto.modeling_auto import (
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.model.attention import register
+from tunesmith.recipe.families import ENCODER_DECODERS
 
 # Names of rotary settings that published configurations use and transformers still reads into rope_parameters.
 ROTARY = ("rotary_pct", "rotary_emb_base", "rope_theta", "partial_rotary_factor")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+NEITHER = f"neither a causal architecture of transformers nor one of {', '.join(ENCODER_DECODERS)}"
 # Dropout comes from model.residual_dropout, whose noise belongs to the example; a model's own would depend on the batch.
 OWN_DROPOUT = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """auto: the class of transformers that makes models of this kind. attention: the name that they are made with."""
+
+    auto: Any
+    attention: str
+
+
+def architecture_of(path: str, revision: str | None = None) -> str:
+    """The ``model_type`` of a pretrained model; nothing but its configuration is read.
+
+    Raises MissingInputError or DataError, for a directory those of ``check_weights``.
+    """
+    if Path(path).is_dir():
+        return check_weights(Path(path))
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise MissingInputError("there is no such model directory", where=path, advice="check model.path")
+    try:
+        content, _ = PretrainedConfig.get_config_dict(path, revision=revision)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(path, error) from error
+    return str(content.get("model_type"))
+
+
 def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
-    """A pretrained causal model in float32, from a directory or the hub.
+    """A pretrained model in float32, causal or encoder-decoder, from a directory or the hub.
 
     Raises MissingInputError (no such directory or name, no weights) and DataError (pickled or unreadable weights).
     """
-    if Path(path).is_dir():
-        check_weights(Path(path))
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise MissingInputError("there is no such model directory", where=path, advice="check model.path")
-    name = register()
+    kind = _kind(architecture_of(path, revision))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = kind.auto.from_pretrained(
             path,
             revision=revision,
-            attn_implementation=name,
+            attn_implementation=kind.attention,
             dtype=torch.float32,
             use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise MissingInputError(
-            f"cannot load the model: {reason}", where=path, advice="check the directory or hub name and the connection"
-        ) from error
-    return _without_own_dropout(model)
+        raise _not_loaded(path, error) from error
+    return _settled(model)
 
 
-def check_weights(directory: Path) -> None:
-    """A directory must hold a configuration and safetensors; weights in a pickle are refused, since opening one runs code."""
+def _kind(architecture: str) -> _Kind:
+    name = register()
+    if architecture in ENCODER_DECODERS:
+        return _Kind(AutoModelForSeq2SeqLM, "sdpa")
+    return _Kind(AutoModelForCausalLM, name)
+
+
+def _not_loaded(path: str, error: Exception) -> MissingInputError:
+    reason = " ".join(str(error).split())[:300]
+    return MissingInputError(
+        f"cannot load the model: {reason}", where=path, advice="check the directory or hub name and the connection"
+    )
+
+
+def check_weights(directory: Path) -> str:
+    """A directory must hold a configuration and safetensors; weights in a pickle are refused, since opening one runs code.
+
+    Returns the ``model_type`` of the configuration.
+    """
     if not (directory / "config.json").is_file():
         raise MissingInputError(
             "no config.json in it", where=directory, advice="model.path names a Hugging Face directory"
@@ -65,15 +103,15 @@ def check_weights(directory: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=directory / "config.json") from error
     kind = content.get("model_type") if isinstance(content, dict) else None
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in ENCODER_DECODERS:
         # Before transformers could ask whether to run code that the directory brings along.
         raise DataError(
-            f"{kind!r} is not a causal architecture of transformers",
+            f"{kind!r} is {NEITHER}",
             where=directory / "config.json",
             advice="code in a model directory is never run",
         )
     if any(directory.glob("*.safetensors")):
-        return
+        return str(kind)
     pickled = sorted(path.name for pattern in PICKLED for path in directory.glob(pattern))
     if pickled:
         raise DataError(
@@ -93,22 +131,31 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int) -> PreTrainedMode
     """
     sizes = {"vocab_size": tokens, **{key: value for key, value in init.items() if key != "architecture"}}
     configuration = _configuration(str(init["architecture"]), sizes)
+    kind = _kind(str(init["architecture"]))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                configuration, attn_implementation=register()
-            )
+            model = kind.auto.from_config(configuration, attn_implementation=kind.attention)
         except (ValueError, ZeroDivisionError, RuntimeError) as error:
             raise RecipeError(f"these sizes make no model: {error}", where="model.init") from error
-    return _without_own_dropout(model.float())
+        if sizes.get("tie_word_embeddings") is False and configuration.is_encoder_decoder:
+            _untie(model)
+    return _settled(model.float())
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """A head of its own, drawn as T5 1.1 draws it: transformers ties the new ones of this family whatever is asked for."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    weight = torch.randn_like(head.weight) * head.weight.shape[1] ** -0.5
+    head.weight = nn.Parameter(weight)
 
 
 def _configuration(architecture: str, sizes: Mapping[str, Any]) -> PretrainedConfig:
     known = [name for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING]
+    known += ENCODER_DECODERS
     if architecture not in known:
         raise RecipeError(
-            f"{architecture!r} is not a causal architecture of transformers{_nearest(architecture, known)}",
+            f"{architecture!r} is {NEITHER}{_nearest(architecture, known)}",
             where="model.init.architecture",
         )
     default = AutoConfig.for_model(architecture)
@@ -129,10 +176,23 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def _settled(model: PreTrainedModel) -> PreTrainedModel:
+    """Without dropout of its own; and the configuration of an encoder-decoder says truly whether the head is tied, which
+    transformers claims of every T5 (else resizing ties it, and other versions of transformers misread an export), and
+    what a reply begins after."""
+    if model.config.is_encoder_decoder:
+        head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        model.config.tie_word_embeddings = head.weight is model.get_input_embeddings().weight
+        if getattr(model.config, "decoder_start_token_id", None) is None:
+            model.config.decoder_start_token_id = model.config.pad_token_id
+    return _without_own_dropout(model)
+
+
 def _without_own_dropout(model: PreTrainedModel) -> PreTrainedModel:
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+        for name in ("attention_dropout", "dropout"):  # a number of the module's own, handed to its attention
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     return model

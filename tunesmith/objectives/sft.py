@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tunesmith.batch.layout import Batch
-from tunesmith.batch.protocols import Loss, Scorer
+from tunesmith.batch.protocols import Loss, MicroBatch, Scorer
 
 
 class SupervisedFineTuning:
@@ -11,11 +10,11 @@ class SupervisedFineTuning:
 
     measures = ("loss", "accuracy")
 
-    def units(self, batch: Batch) -> float:
+    def units(self, batch: MicroBatch) -> float:
         """The weighted number of targets."""
         return float(batch.weight.double().sum())
 
-    def __call__(self, policy: Scorer, batch: Batch, units: float) -> Loss:
+    def __call__(self, policy: Scorer, batch: MicroBatch, units: float) -> Loss:
         # The loss is linear in the log-probabilities, so their gradient is known before they are.
         coefficients = batch.weight / -units
         found = policy.log_probabilities(batch, expected_gradient=coefficients)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from tunesmith.recipe.data import Data, Source, Switch
+from tunesmith.recipe.families import family_problems
 from tunesmith.recipe.filters import Filters, LabelRange
 from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
 from tunesmith.recipe.training import AdamW, Constant, Cosine, Linear, Logarithmic, Muon, Sft, Train
@@ -46,7 +47,7 @@ class Model(Section):
     revision: str | None = Field(default=None, description="commit, tag or branch of path on the hub")
     init: Mapping[Name, JsonValue] | None = Field(
         default=None,
-        description="train from random weights: architecture (a transformers model_type such as gpt_neox or llama), "
+        description="train from random weights: architecture (a transformers model_type such as gpt_neox, llama or t5), "
         "and the sizes of its configuration, passed through; excludes path",
     )
     tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
@@ -151,7 +152,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        return refuse(self, across_sections(data=self.data, train=self.train))
+        return refuse(self, across_sections(data=self.data, train=self.train, model=self.model, text=self.text))
 
     @property
     def directory(self) -> Path:
@@ -159,13 +160,29 @@ class Recipe(Section):
         return Path(self.run.directory.replace("{name}", self.name))
 
 
-def across_sections(*, data: Data | None, train: Train | None) -> Iterator[Problem]:
+def across_sections(
+    *, data: Data | None, train: Train | None, model: Model | None, text: Text | None
+) -> Iterator[Problem]:
     """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
+    if model and model.init is not None:  # else the architecture is not known before a directory is read
+        yield from of_family(str(model.init["architecture"]), model=model, text=text, train=train)
     if train and data and train.evaluate_every and not data.evaluates:
         yield Problem(
             "train.evaluate_every",
             "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to null",
         )
+
+
+def of_family(architecture: str, *, model: Model | None, text: Text | None, train: Train | None) -> Iterator[Problem]:
+    """What these sections say that models of this architecture cannot do."""
+    values: dict[str, object] = {}
+    if model is not None:
+        values["model.layout"] = model.layout
+    if text is not None:
+        values |= {f"text.{key}": getattr(text, key) for key in ("format", "targets", "truncation")}
+    if train is not None:
+        values["train.optimizer.kind"] = train.optimizer.kind
+    return family_problems(architecture, values)
 
 
 def _one_origin(model: Model) -> Iterator[Problem]:

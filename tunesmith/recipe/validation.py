@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import describe, hint
 from tunesmith.recipe.reading import Marked, plain
-from tunesmith.recipe.schema import Data, Recipe, Train, across_sections
+from tunesmith.recipe.schema import Data, Model, Recipe, Text, Train, across_sections
 from tunesmith.recipe.section import Problem
 
 Place = tuple[str, ...]
@@ -102,9 +102,12 @@ def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
     faulty = {detail["loc"][0] for detail in details if detail["loc"]}
     if not faulty:
         return ()
-    data = None if "data" in faulty else Data.model_validate(given["data"])
-    train = None if "train" in faulty else Train.model_validate(given["train"])
-    return across_sections(data=data, train=train)
+    return across_sections(
+        data=None if "data" in faulty else Data.model_validate(given["data"]),
+        train=None if "train" in faulty else Train.model_validate(given["train"]),
+        model=None if "model" in faulty else Model.model_validate(given["model"]),
+        text=None if "text" in faulty else Text.model_validate(given["text"]),
+    )
 
 
 def _problems(path: Place, problems: Iterable[Problem]) -> Iterator[tuple[Place, str]]:

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tunesmith.batch.assemble import Example, Weighting, micro_batches
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.assemble import Example, Weighting
+from tunesmith.batch.kinds import FLAT
+from tunesmith.batch.protocols import Assembly, MicroBatch
 from tunesmith.batch.threads import linear_threads
 from tunesmith.data.plan import Plan
 from tunesmith.data.store import Store
@@ -21,7 +22,7 @@ class Step:
     number: int
     epoch: int
     examples: tuple[int, ...]
-    batches: tuple[Batch, ...]
+    batches: tuple[MicroBatch, ...]
 
 
 def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
@@ -48,7 +49,7 @@ class DemonstrationSteps:
 
     as_threads: cut trees into threads, for a policy that cannot read the tree layout.
     tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
-    rank, processes: which share of each step this process takes.
+    rank, processes: which share of each step this process takes. assembly: the kind of batch that the policy reads.
     """
 
     plan: Plan
@@ -60,13 +61,14 @@ class DemonstrationSteps:
     shortening: Shortening | None = None
     rank: int = 0
     processes: int = 1
+    assembly: Assembly = FLAT
 
     def __len__(self) -> int:
         return self.plan.total_steps
 
     def __getitem__(self, number: int) -> Step:
         planned = self.plan.step(number)
-        batches = tuple(micro_batches(self.examples(number), self.weighting, self.tokens))
+        batches = tuple(self.assembly.micro_batches(self.examples(number), self.weighting, self.tokens))
         return Step(number, planned.epoch, planned.examples, batches)
 
     def examples(self, number: int) -> list[Example]:

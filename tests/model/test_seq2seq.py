@@ -1,0 +1,141 @@
+"""Padded == alone, shared == separate, split micro-batches == one: loss and every gradient, against the stock model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.model.pairs import START, pair_examples, pair_tree, small_t5
+from tests.model.test_equivalence import assert_same, loss_and_gradients
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.pairs import PairBatch, assemble_pairs, pair_micro_batches, read_pairs
+from tunesmith.errors import RecipeError
+from tunesmith.model.dropout import PairDropout
+from tunesmith.model.selftest_pairs import self_test_pairs
+from tunesmith.model.seq2seq import PairPolicy
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def together(examples: Sequence[Example]) -> PairBatch:
+    return assemble_pairs(examples, "messages", start=START, padding=0)
+
+
+def stock(model: PreTrainedModel, examples: Sequence[Example]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Every reply alone with its own input through the unmodified model, with labels that it shifts itself."""
+    pairs = [(each.inputs[own], reply) for each in map(read_pairs, examples) for own, reply, _ in each.replies]
+    model.zero_grad()
+    model.train()
+    units = sum(len(reply) for _, reply in pairs)
+    total = 0.0
+    for ids, reply in pairs:
+        labels = torch.from_numpy(reply.astype("int64"))[None]
+        loss = model(input_ids=torch.from_numpy(ids.astype("int64"))[None], labels=labels).loss * len(reply) / units
+        loss.backward()
+        total += loss.item()
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
+def test_pairs_in_padded_rows_equal_each_alone_through_the_stock_model(tied: bool, checkpointing: bool) -> None:
+    model = small_t5(tied=tied, checkpointing=checkpointing)
+    examples = pair_examples()
+    assert_same(loss_and_gradients(PairPolicy(model), [together(examples)]), stock(model, examples))
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 100, 100_000])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dropout: float, tokens: int) -> None:
+    model = small_t5()
+    noise = PairDropout((model.encoder, model.decoder), dropout, "rising") if dropout else None
+    policy = PairPolicy(model, dropout=noise)
+    examples = pair_examples()
+    whole = loss_and_gradients(policy, [together(examples)])
+    cut = list(pair_micro_batches(examples, "messages", tokens, start=START, padding=0))
+    assert len(cut) > 1 or tokens > 10_000
+    assert_same(loss_and_gradients(policy, cut), whole)
+
+
+def test_replies_that_share_an_input_equal_replies_with_rows_of_their_own() -> None:
+    policy = PairPolicy(small_t5())
+    shared = [Example(0, pair_tree(3, (4, 9, 2), 11))]
+    pairs = read_pairs(shared[0])
+    assert (len(pairs.inputs), len(pairs.replies)) == (1, 3)
+    batch = together(shared)
+    rows = replace(
+        batch,
+        inputs=batch.inputs.repeat(3, 1),
+        read=batch.read.repeat(3, 1),
+        input_of=torch.arange(3),
+        input_sizes=batch.input_sizes * 3,
+    )
+    assert_same(loss_and_gradients(policy, [batch]), loss_and_gradients(policy, [rows]))
+
+
+def test_dropout_is_noise_in_training_only_and_the_same_for_the_same_seeds() -> None:
+    model = small_t5()
+    policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))
+    batch = together(pair_examples())
+    silent = PairPolicy(small_t5())
+    policy.train()
+    first, again = (policy.log_probabilities(batch).log_probability for _ in range(2))
+    other = policy.log_probabilities(replace(batch, seeds=tuple(seed + 9 for seed in batch.seeds))).log_probability
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    policy.evaluate()
+    assert torch.equal(policy.log_probabilities(batch).log_probability, silent.log_probabilities(batch).log_probability)
+    assert not torch.allclose(first, silent.log_probabilities(batch).log_probability)
+
+
+def test_three_replies_to_one_input_have_noise_of_their_own() -> None:
+    model = small_t5()
+    policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))
+    tree = pair_tree(3, (4, 4), 11)
+    tree.ids[15:] = tree.ids[11:15]  # the same reply twice
+    policy.train()
+    found = policy.log_probabilities(together([Example(0, tree, seed=5)])).log_probability
+    assert not torch.allclose(found[:4], found[4:])
+
+
+def test_the_models_own_dropout_is_off() -> None:
+    model = small_t5()
+    model.train()
+    ids = torch.arange(2, 20)[None]
+    assert torch.equal(model(input_ids=ids, labels=ids).logits, model(input_ids=ids, labels=ids).logits)
+
+
+FAULTS = {
+    "padding is read": lambda batch: replace(batch, read=torch.ones_like(batch.read)),
+    "replies are not shifted": lambda batch: replace(batch, starts=batch.starts.roll(-1, 1)),
+    "another start token": lambda batch: replace(batch, starts=torch.where(batch.starts == START, 9, batch.starts)),
+    "inputs are mixed up": lambda batch: replace(batch, input_of=batch.input_of.flip(0)),
+    "sources are shifted": lambda batch: replace(batch, source=(batch.source - 1).clamp_min(0)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
+    model, examples = small_t5(), pair_examples()
+    broken = FAULTS[fault](together(examples))
+    if fault == "padding is read":  # said without padding, the mask is not looked at
+        broken = replace(broken, input_sizes=(1, *broken.input_sizes[1:]))
+    with pytest.raises(AssertionError):
+        assert_same(loss_and_gradients(PairPolicy(model), [broken]), stock(model, examples))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_self_test_passes_and_sees_a_wrong_scale(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_t5(tied=tied)
+    assert self_test_pairs(PairPolicy(model), 211, 40, 20, START) < 1e-4
+    monkeypatch.setattr("tunesmith.model.seq2seq.output_scale", lambda model: 0.5)
+    with pytest.raises(RecipeError, match="T5ForConditionalGeneration does not give the same"):
+        self_test_pairs(PairPolicy(model), 211, 40, 20, START)

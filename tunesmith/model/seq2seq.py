@@ -1,0 +1,101 @@
+"""The policy of an encoder-decoder: reads inputs with the encoder once, answers with the log-probabilities of the replies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.batch.pairs import PairBatch
+from tunesmith.batch.protocols import LogProbabilities
+from tunesmith.model.dropout import PRIME, PairDropout
+from tunesmith.model.head import target_log_probabilities
+
+
+class PairPolicy:
+    """An encoder-decoder and its optional residual dropout; for objectives and loop the same as ``model.policy.Policy``.
+
+    compute: number format of the forward pass; the parameters keep theirs.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, compute: torch.dtype = torch.float32, dropout: PairDropout | None = None
+    ) -> None:
+        self.model, self.compute, self._dropout = model, compute, dropout
+        self._encoder: nn.Module = model.get_encoder()
+        self._decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+        self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._scale = output_scale(model)
+
+    @property
+    def device(self) -> torch.device:
+        return self._head.weight.device
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters by name; tied ones once."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def train(self) -> None:
+        self.model.train()
+
+    def evaluate(self) -> None:
+        """Evaluation mode: no noise of any kind."""
+        self.model.eval()  # type: ignore[no-untyped-call]
+
+    def log_probabilities(self, batch: PairBatch, expected_gradient: Tensor | None = None) -> LogProbabilities:
+        """The vocabulary is projected at the batch's sources only; ``expected_gradient`` as in ``Policy``."""
+        with self.autocast():
+            hidden = self.hidden(batch)
+        states = hidden.flatten(0, 1).index_select(0, batch.source).to(self.compute) * self._scale
+        found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
+        return LogProbabilities(*found)
+
+    def hidden(self, batch: PairBatch) -> Tensor:
+        """Last hidden states of the decoder [R, M, D]. What stands in the padding of a reply is never read: it comes after
+        the reply, and a decoder looks back only."""
+        if self._dropout is not None:
+            self._begin_noise(self._dropout, batch)
+        mask = None if min(batch.input_sizes) == batch.inputs.shape[1] else batch.read
+        states = self._encoder(input_ids=batch.inputs, attention_mask=mask).last_hidden_state
+        if len(batch.input_of) != len(batch.inputs):  # several replies to one input; else the order is the same
+            states = states.index_select(0, batch.input_of)
+            mask = None if mask is None else mask.index_select(0, batch.input_of)
+        output = self._decoder(
+            input_ids=batch.starts, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
+        )
+        found: Tensor = output.last_hidden_state
+        return found
+
+    def _begin_noise(self, dropout: PairDropout, batch: PairBatch) -> None:
+        if not self.model.training:
+            dropout.end()
+            return
+        sizes = (batch.input_sizes, batch.reply_sizes)
+        owners = (batch.input_owners, batch.reply_owners)
+        dropout.begin(sizes, (_row_seeds(owners[0], batch.seeds), _row_seeds(owners[1], batch.seeds)))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The number format of the forward pass."""
+        if self.compute == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute)
+
+
+def output_scale(model: PreTrainedModel) -> float:
+    """What the decoder's last states are multiplied by: ``d_model ** -0.5`` in T5 with a tied head (Raffel et al. 2020)."""
+    if not getattr(model.config, "scale_decoder_outputs", model.config.tie_word_embeddings):
+        return 1.0
+    return float(model.config.d_model**-0.5)
+
+
+def _row_seeds(owners: tuple[int, ...], seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """A seed for every row: that of its example, mixed with the number of the row among the rows of that example."""
+    before = Counter[int]()
+    found: list[int] = []
+    for owner in owners:
+        found.append((seeds[owner] + before[owner] * PRIME) & (2**63 - 1))
+        before[owner] += 1
+    return tuple(found)
