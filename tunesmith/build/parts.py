@@ -31,16 +31,25 @@ from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
-from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.train.adafactor import Adafactor
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
-from tunesmith.train.schedules import Schedule, constant, cosine, linear, logarithmic, warmup_steps
+from tunesmith.train.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    linear,
+    logarithmic,
+    product_of_factors,
+    warmup_steps,
+)
 from tunesmith.train.steps import DemonstrationSteps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -279,6 +288,8 @@ def build_schedule(keys: Train, total: int) -> Schedule:
         case Logarithmic():
             lag = schedule.lag
             return logarithmic(rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag)
+        case Factors():
+            return product_of_factors(rate, total=total, **schedule.model_dump(exclude={"kind"}))
         case _:
             assert_never(schedule)
 
@@ -307,6 +318,8 @@ def build_optimizer(keys: Train, policy: Policy) -> Optimizer:
                 betas=optimizer.betas,
                 epsilon=optimizer.epsilon,
             )
+        case schema.Adafactor():
+            return Adafactor(parameters, **optimizer.model_dump(exclude={"kind"}))
         case _:
             assert_never(optimizer)
 

@@ -14,13 +14,26 @@ from pydantic import Field, JsonValue, model_validator
 from tunesmith.recipe.data import Data, Source, Switch
 from tunesmith.recipe.filters import Filters, LabelRange
 from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
-from tunesmith.recipe.training import AdamW, Constant, Cosine, Linear, Logarithmic, Muon, Sft, Train
+from tunesmith.recipe.training import (
+    Adafactor,
+    AdamW,
+    Constant,
+    Cosine,
+    Factors,
+    Linear,
+    Logarithmic,
+    Muon,
+    Sft,
+    Train,
+)
 
 __all__ = [
+    "Adafactor",
     "AdamW",
     "Constant",
     "Cosine",
     "Data",
+    "Factors",
     "Filters",
     "LabelRange",
     "Linear",

@@ -46,6 +46,37 @@ class Muon(Section):
     )
 
 
+class Adafactor(Section):
+    """Second moments as rows and columns, updates relative to the parameter (Shazeer and Stern 2018), as t5x has it."""
+
+    kind: Literal["adafactor"] = Field(default="adafactor", description="optimizer")
+    factored: bool = Field(default=True, description="keep the second moment of large matrices as a row and a column")
+    min_dim_size_to_factor: Count = Field(default=128, description="smallest side of a matrix that is factored")
+    multiply_by_parameter_scale: bool = Field(
+        default=True, description="learning_rate is relative to the root mean square of each parameter"
+    )
+    clipping_threshold: Positive | None = Field(
+        default=1.0, description="largest root mean square of an update before learning_rate; null: no limit"
+    )
+    decay_rate: Positive = Field(default=0.8, description="the second moment decays by 1 - (t + 1) ** -decay_rate")
+    initial_step: Number = Field(
+        default=0,
+        description="steps that count as done before the first, as t5x counts those of pretraining; many of them "
+        "freeze the second moment",
+    )
+    step_offset: Number = Field(default=0, description="taken from the step again; initial_step begins afresh")
+    beta1: Share | None = Field(default=None, description="decay of the running mean of updates; null: none is kept")
+    weight_decay: Amount = Field(
+        default=0.0, description="share of a weight taken away at each step, not times learning_rate"
+    )
+    epsilon1: Positive = Field(default=1e-30, description="added to the squared gradient")
+    epsilon2: Positive = Field(default=1e-3, description="smallest parameter scale")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _no_negative_step(self))
+
+
 class Constant(Section):
     """Linear warm-up, then constant."""
 
@@ -91,6 +122,36 @@ class Logarithmic(Section):
     )
 
 
+class Factors(Section):
+    """A product of named factors, as t5x has it; never below 1e-8."""
+
+    kind: Literal["factors"] = Field(default="factors", description="schedule")
+    factors: Annotated[
+        tuple[
+            Literal[
+                "constant",
+                "linear_warmup",
+                "linear_decay",
+                "rsqrt_decay",
+                "rsqrt_normalized_decay",
+                "decay_every",
+                "cosine_decay",
+            ],
+            ...,
+        ],
+        Field(strict=False, min_length=1),
+    ] = Field(
+        description="multiplied: constant is learning_rate, linear_decay holds it as well, the others are pure shapes"
+    )
+    warmup_steps: Number = Field(default=1000, description="where warm-up ends and the decays begin")
+    decay_factor: Positive = Field(default=0.5, description="linear_decay: per step; decay_every: per steps_per_decay")
+    steps_per_decay: Count = Field(default=20_000, description="decay_every: steps between two falls")
+    steps_per_cycle: Count = Field(default=100_000, description="cosine_decay: steps from the full rate to 0")
+    initial_step: Number = Field(
+        default=0, description="steps that count as done before the first, as t5x counts those of pretraining"
+    )
+
+
 class Train(Section):
     """The loop."""
 
@@ -102,10 +163,10 @@ class Train(Section):
     )
     micro_batch_tokens: Count = Field(default=8192, description="tokens computed at once: memory, never the result")
     learning_rate: Positive = Field(description="the highest learning rate of the schedule")
-    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")] = Field(
+    optimizer: Annotated[AdamW | Muon | Adafactor, Field(discriminator="kind")] = Field(
         default_factory=AdamW, description="optimizer"
     )
-    schedule: Annotated[Constant | Linear | Cosine | Logarithmic, Field(discriminator="kind")] = Field(
+    schedule: Annotated[Constant | Linear | Cosine | Logarithmic | Factors, Field(discriminator="kind")] = Field(
         default_factory=Constant, description="learning rate over the steps"
     )
     clip: Positive | None = Field(default=1.0, description="largest norm of the gradient; null: no limit")
@@ -123,6 +184,14 @@ class Train(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         return refuse(self, _reachable(self))
+
+
+def _no_negative_step(optimizer: Adafactor) -> Iterator[Problem]:
+    if optimizer.step_offset > optimizer.initial_step:
+        yield Problem(
+            "step_offset",
+            f"{optimizer.step_offset:,} is above initial_step ({optimizer.initial_step:,}): steps would be negative",
+        )
 
 
 def _one_warmup(schedule: Linear | Cosine) -> Iterator[Problem]:

@@ -180,7 +180,10 @@ class _Thread:
         begin, end = tokenizer.bos_id, tokenizer.eos_id
         if begin is None:
             return
-        if begin in (end, tokenizer.pad_id):  # it has other meanings, so only a pair at the beginning is sure to be wrong
+        if begin in (
+            end,
+            tokenizer.pad_id,
+        ):  # it has other meanings, so only a pair at the beginning is sure to be wrong
             doubled = self.ids[:2] == [begin, begin]
         else:
             places = [place for place, token in enumerate(self.ids) if token == begin]
