@@ -29,6 +29,7 @@ from tunesmith.model.load import check_weights, load_model, new_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.selftest import Verdict, self_test
 from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithmic, Recipe, Source, Train
@@ -274,6 +275,10 @@ def build_steps(recipe: Recipe, store: Store, renderer: Renderer, *, as_threads:
         as_threads=as_threads,
         shortening=shortening(recipe, renderer),
     )
+
+
+def build_objective(keys: schema.Sft) -> SupervisedFineTuning:
+    return SupervisedFineTuning(z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize)
 
 
 def build_schedule(keys: Train, total: int) -> Schedule:

@@ -23,7 +23,6 @@ from tunesmith.evaluate.loss import Score, validation_loss
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.policy import Policy
-from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.pieces import Format
@@ -176,7 +175,7 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
             try:
                 train(
                     policy,
-                    SupervisedFineTuning(),
+                    parts.build_objective(recipe.objective),
                     steps,
                     optimizer,
                     schedule,
