@@ -17,6 +17,7 @@ from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Proble
 from tunesmith.recipe.training import (
     Adafactor,
     AdamW,
+    Best,
     Constant,
     Cosine,
     Factors,
@@ -30,9 +31,11 @@ from tunesmith.recipe.training import (
 __all__ = [
     "Adafactor",
     "AdamW",
+    "Best",
     "Constant",
     "Cosine",
     "Data",
+    "Evaluate",
     "Factors",
     "Filters",
     "LabelRange",
@@ -48,6 +51,10 @@ __all__ = [
     "Text",
     "Train",
 ]
+
+
+REPLY_METRICS = ("/bleu", "/rouge_l")
+"""Ends of the names of metrics that need replies."""
 
 
 class Model(Section):
@@ -129,6 +136,16 @@ class Sampling(Section):
         return refuse(self, _fewest_below_most(self))
 
 
+class Evaluate(Section):
+    """Replies that the model writes at every evaluation, compared with those of the validation data."""
+
+    replies: Number = Field(
+        default=0, description="how many prompts get a reply, the same ones every time (greedy decoding); 0: none"
+    )
+    max_new_tokens: Count = Field(default=256, description="a reply ends after so many tokens")
+    batch_size: Count = Field(default=16, description="replies written at once")
+
+
 class Run(Section):
     """Where a run lives and who else is told."""
 
@@ -137,6 +154,9 @@ class Run(Section):
     )
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = Field(
         default=(), description="further places that get the metrics; metrics.jsonl is always written"
+    )
+    export: Literal["last", "best"] = Field(
+        default="last", description="weights that are exported at the end: after the last step, or the best checkpoint"
     )
 
 
@@ -152,12 +172,13 @@ class Recipe(Section):
     # With a second objective this becomes a union discriminated by `kind`, as optimizer and schedule are.
     objective: Sft = Field(default_factory=Sft, description="what is optimised")
     train: Train = Field(description="the loop")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="replies written at every evaluation")
     sampling: Sampling = Field(default_factory=Sampling, description="how replies are drawn")
     run: Run = Field(default_factory=Run, description="where the run lives and who else is told")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        return refuse(self, across_sections(data=self.data, train=self.train))
+        return refuse(self, across_sections(data=self.data, train=self.train, evaluate=self.evaluate, run=self.run))
 
     @property
     def directory(self) -> Path:
@@ -165,13 +186,22 @@ class Recipe(Section):
         return Path(self.run.directory.replace("{name}", self.name))
 
 
-def across_sections(*, data: Data | None, train: Train | None) -> Iterator[Problem]:
+def across_sections(
+    *, data: Data | None, train: Train | None, evaluate: Evaluate | None, run: Run | None
+) -> Iterator[Problem]:
     """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
-    if train and data and train.evaluate_every and not data.evaluates:
-        yield Problem(
-            "train.evaluate_every",
-            "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to null",
-        )
+    nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
+    if data and not data.evaluates:
+        if train and train.evaluate_every:
+            yield Problem("train.evaluate_every", f"{nothing} null")
+        if evaluate and evaluate.replies:
+            yield Problem("evaluate.replies", f"{nothing} 0")
+        if run and run.export == "best":
+            yield Problem("run.export", f"{nothing} last")
+    if train and evaluate and not evaluate.replies:
+        for index, metric in enumerate(train.best.metrics):
+            if metric.name.endswith(REPLY_METRICS):
+                yield Problem(f"train.best.metrics.{index}.name", "no replies are written; set evaluate.replies (200)")
 
 
 def _one_origin(model: Model) -> Iterator[Problem]:

@@ -163,6 +163,30 @@ class Factors(Section):
     )
 
 
+class BestMetric(Section):
+    """One metric of the choice."""
+
+    name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,2}$")] = Field(
+        description="validation/loss, accuracy, bleu or rouge_l of all validation data, or validation/SOURCE/loss"
+    )
+    mode: Literal["min", "max"] = Field(description="which end is the good one")
+    weight: Positive = Field(default=1.0, description="its part in the mean of the ranks")
+
+
+class Best(Section):
+    """Which checkpoint is the best: every metric ranks all evaluated steps, the lowest mean of the ranks wins."""
+
+    metrics: Annotated[tuple[BestMetric, ...], Field(strict=False, min_length=1)] = Field(
+        default=(BestMetric(name="validation/loss", mode="min"),),
+        description="metrics of the evaluations, each with its weight",
+    )
+    keep: Count = Field(
+        default=1,
+        description="checkpoints kept that could still become the best, whatever their age; with several metrics more "
+        "than 1, since a step may win later through what comes after it",
+    )
+
+
 class Train(Section):
     """The loop."""
 
@@ -187,6 +211,7 @@ class Train(Section):
         default=10, description="steps between lines on the screen; the record has every step"
     )
     keep: Count = Field(default=2, description="checkpoints kept; the last and the best always are")
+    best: Best = Field(default_factory=Best, description="which checkpoint is the best")
     threads: Count | None = Field(default=None, description="CPU threads; null: PyTorch decides")
     stop_after: Count | None = Field(
         default=None, description="save and stop at this step of the plan, for trials and tests"

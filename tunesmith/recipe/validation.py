@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import describe, hint
 from tunesmith.recipe.reading import Marked, plain
-from tunesmith.recipe.schema import Data, Recipe, Train, across_sections
+from tunesmith.recipe.schema import Data, Evaluate, Recipe, Run, Train, across_sections
 from tunesmith.recipe.section import Problem
 
 Place = tuple[str, ...]
@@ -104,7 +104,9 @@ def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
         return ()
     data = None if "data" in faulty else Data.model_validate(given["data"])
     train = None if "train" in faulty else Train.model_validate(given["train"])
-    return across_sections(data=data, train=train)
+    evaluate = None if "evaluate" in faulty else Evaluate.model_validate(given.get("evaluate", {}))
+    run = None if "run" in faulty else Run.model_validate(given.get("run", {}))
+    return across_sections(data=data, train=train, evaluate=evaluate, run=run)
 
 
 def _problems(path: Place, problems: Iterable[Problem]) -> Iterator[tuple[Place, str]]:
