@@ -124,7 +124,7 @@ def test_weights_in_a_pickle_are_refused_unopened(exported: Path) -> None:
         open_engine(exported)
 
 
-@pytest.mark.parametrize("kind", ["my_own", None, 3, "t5"])
+@pytest.mark.parametrize("kind", ["my_own", None, 3, "vit"])
 def test_code_in_a_model_directory_is_never_run_nor_asked_about(exported: Path, tmp_path: Path, kind: Any) -> None:
     directory = exported / "export"
     canary = tmp_path / "canary"

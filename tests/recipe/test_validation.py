@@ -83,7 +83,7 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("train.optimizer.betta=[0, 0]", "train.optimizer.betta: unknown key; did you mean 'train.optimizer.betas'?"),
         ("train.optimizer.momentum=0.9", "train.optimizer.momentum: unknown key; it belongs to kind 'muon'"),
         ("xyzzy=1", "xyzzy: unknown key"),
-        ("train.optimizer.kind=adam", "train.optimizer.kind: expected one of 'adamw', 'muon', got 'adam'"),
+        ("train.optimizer.kind=adam", "train.optimizer.kind: expected one of 'adamw', 'muon', 'adafactor', got 'adam'"),
         ("train.optimizer=adamw", "train.optimizer: expected a mapping of key: value lines, got 'adamw'"),
         ("train.optimizer=null", "train.optimizer: expected a mapping of key: value lines, got null"),
         ("train.schedule.end=1.0", "train.schedule.kind: missing; it says which other keys there are"),

@@ -85,6 +85,7 @@ class Poisoned(SupervisedFineTuning):
     """Puts a number that is not finite where ``place`` says."""
 
     def __init__(self, place: str, value: float) -> None:
+        super().__init__()
         self.place, self.value = place, value
 
     def __call__(self, policy: Scorer, batch: Batch, units: float) -> Loss:

@@ -22,6 +22,7 @@ from tunesmith.train.schedules import (
     linear,
     logarithmic,
     polynomial,
+    product_of_factors,
     warmup_steps,
 )
 
@@ -101,6 +102,54 @@ def test_the_linear_schedule_of_easylm_is_met(golden: Golden) -> None:
         steps = [max(0, step - of.get("lr_freeze_steps", 0)) for step in case["input"]["steps"]]
         for step, rate in zip(steps, case["expected"]["lr"], strict=True):  # float32, subtracted from 1 near the end
             assert schedule(step) == pytest.approx(rate, rel=1e-6, abs=1e-7 * of["lr"]), (case["id"], step)
+
+
+def factors_of_t5x(settings: dict[str, Any]) -> Schedule:
+    options = {key: settings[key] for key in ("decay_factor", "steps_per_decay", "steps_per_cycle") if key in settings}
+    return product_of_factors(
+        settings["base_learning_rate"],
+        settings.get("warmup_steps", 1000),
+        factors=[name.strip() for name in settings["factors"].split("*")],  # type: ignore[misc]
+        initial_step=-settings.get("step_offset", 0),
+        **options,
+    )
+
+
+def test_the_products_of_factors_of_t5x_are_met(golden: Golden) -> None:
+    found = cases(golden, "t5x")
+    assert len(found) == 9
+    for case in found:
+        schedule, base = factors_of_t5x(case["settings"]), case["settings"]["base_learning_rate"]
+        # Float32: a difference from 1 has seven digits, a place within a cycle one less for every ten cycles that are over.
+        cycle = case["settings"].get("steps_per_cycle", math.inf)
+        for step, rate in zip(case["input"]["steps"], case["expected"]["lr"], strict=True):
+            lost = base * (1e-7 + 2e-7 * step / cycle)
+            assert schedule(step) == pytest.approx(rate, rel=1e-6, abs=lost), (case["id"], step)
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ({"factors": "constant"}, 2),
+        ({"warmup_steps": 90}, 2),
+        ({"decay_factor": 0.03}, 3),
+        ({"factors": "linear_decay"}, 4),
+        ({"factors": "constant * rsqrt_decay"}, 5),
+        ({"steps_per_decay": 29}, 6),
+        ({"steps_per_cycle": 41}, 7),
+        ({"step_offset": 0}, 8),
+    ],
+)
+def test_a_changed_factor_is_seen(golden: Golden, change: dict[str, Any], number: int) -> None:
+    case = cases(golden, "t5x")[number]
+    schedule = factors_of_t5x({**case["settings"], **change})
+    rates = [schedule(step) for step in case["input"]["steps"]]
+    assert rates != pytest.approx(case["expected"]["lr"], rel=1e-6)
+
+
+def test_an_initial_step_goes_on_where_pretraining_ended() -> None:
+    schedule = product_of_factors(1.0, 10_000, factors=("constant", "rsqrt_decay"), initial_step=1_000_000)
+    assert schedule(0) == pytest.approx(1e-3)
 
 
 def test_steps_and_warmup_of_easylm_count_optimizer_steps(golden: Golden) -> None:

@@ -50,18 +50,32 @@ class Assembly:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """What the logits of each target were like. normalizer: float32 [N], their log-sum-exp. total: float32 [N], their sum
+    over the ``vocabulary`` (its size)."""
+
+    normalizer: Tensor
+    total: Tensor
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogProbabilities:
-    """log_probability: float32 [N], one for each target of the batch. correct: bool [N], whether it had the highest logit."""
+    """log_probability: float32 [N], one for each target of the batch. correct: bool [N], whether it had the highest logit.
+    spread: only where it was asked for."""
 
     log_probability: Tensor
     correct: Tensor
+    spread: Spread | None = None
 
 
 class Scorer(Protocol):
     """A policy as an objective sees it. It reads one kind of batch; policy and ``Assembly`` are chosen together."""
 
-    def log_probabilities(self, batch: Any, expected_gradient: Tensor | None = None) -> LogProbabilities:
-        """``expected_gradient``: see ``model.policy.Policy.log_probabilities``."""
+    def log_probabilities(
+        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: bool = False
+    ) -> LogProbabilities:
+        """See ``model.policy.Policy.log_probabilities``."""
         ...
 
 

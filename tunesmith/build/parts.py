@@ -28,18 +28,28 @@ from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
-from tunesmith.recipe.schema import Constant, Cosine, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithmic, Recipe, Source, Train
 from tunesmith.text.formats import ENCODER_DECODER, build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.train.adafactor import Adafactor
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
-from tunesmith.train.schedules import Schedule, constant, cosine, linear, logarithmic, warmup_steps
+from tunesmith.train.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    linear,
+    logarithmic,
+    product_of_factors,
+    warmup_steps,
+)
 from tunesmith.train.steps import DemonstrationSteps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -225,6 +235,10 @@ def build_steps(
     )
 
 
+def build_objective(keys: schema.Sft) -> SupervisedFineTuning:
+    return SupervisedFineTuning(z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize)
+
+
 def build_schedule(keys: Train, total: int) -> Schedule:
     rate, schedule = keys.learning_rate, keys.schedule
     match schedule:
@@ -237,6 +251,8 @@ def build_schedule(keys: Train, total: int) -> Schedule:
         case Logarithmic():
             lag = schedule.lag
             return logarithmic(rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag)
+        case Factors():
+            return product_of_factors(rate, total=total, **schedule.model_dump(exclude={"kind"}))
         case _:
             assert_never(schedule)
 
@@ -265,6 +281,8 @@ def build_optimizer(keys: Train, policy: Policy | PairPolicy) -> Optimizer:
                 betas=optimizer.betas,
                 epsilon=optimizer.epsilon,
             )
+        case schema.Adafactor():
+            return Adafactor(parameters, **optimizer.model_dump(exclude={"kind"}))
         case _:
             assert_never(optimizer)
 

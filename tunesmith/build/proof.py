@@ -112,7 +112,7 @@ def batch_check(steps: DemonstrationSteps) -> Check:
             summary = f"step {number + 1}: example {min(missing)} has no target left after it was cut"
             return Check(name, "fail", summary, "text.max_length", advice)
         waiting = _by_seed(examples)
-        for batch in steps[number].batches:
+        for batch in steps.batches(examples):
             batches += 1
             mine = [waiting[key].pop(0) for key in zip(batch.examples, batch.seeds, strict=True) if waiting[key]]
             if fault := steps.assembly.prove(mine, batch, steps.weighting):

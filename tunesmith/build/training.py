@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from tunesmith.build import families, parts
+from tunesmith.build.best import best_of_run, selection_rule
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run, refuse_failures
@@ -19,23 +20,24 @@ from tunesmith.data.faults import QUARANTINE
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import Store
+from tunesmith.errors import StorageError
 from tunesmith.evaluate.loss import Score, validation_loss
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import PairPolicy
-from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train import checkpoint
-from tunesmith.train.actions import Best, Evaluation, Record, Saving, Stopping
+from tunesmith.train.actions import Evaluation, Record, Saving, Stopping
 from tunesmith.train.loop import Action, train
-from tunesmith.train.metrics import JsonLines
+from tunesmith.train.metrics import JsonLines, read_records
 from tunesmith.train.optimizers import Optimizer
 from tunesmith.train.run import RunDirectory
+from tunesmith.train.selection import Rule, Selection, replay
 from tunesmith.train.signals import Signals
 from tunesmith.train.steps import DemonstrationSteps
 from tunesmith.train.trackers import Tracker, open_trackers
@@ -109,7 +111,7 @@ def train_recipe(loaded: Loaded) -> Trained:
             _train(recipe, run, made, view)
         finally:
             view.finish()
-        _export(recipe, run, made)
+        _export(recipe, run, made, view)
         view.note(f"exported to {_short(run.export)}; talk to it: tunesmith chat {_short(run.path)}")
         return Trained(run.path, run.export, made.plan.total_steps)
 
@@ -159,17 +161,17 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
     start = 0 if found is None else found.step
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         record = Record(metrics, consumed, timing)
-        best = _restore(found, policy, optimizer, record)
+        selection = _restore(found, policy, optimizer, record, selection_rule(keys.best))
         if start == total:
             view.note(f"all {total:,} steps are done already")
             return
         trackers = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
         steps = made.steps
         view.start(total, start, _facts(recipe, made))
-        evaluation = _evaluation(recipe, made, metrics, view, trackers)
+        evaluation = _evaluation(recipe, run, made, record, selection, view, trackers)
         if evaluation is not None and start == 0:
             evaluation.run(0)
-        saving = Saving(_writer(recipe, run, policy, optimizer, view), keys.save_every, record, evaluation, best, start)
+        saving = Saving(_writer(recipe, run, policy, optimizer, view), keys.save_every, record, selection, start)
         with Signals() as signals:
             actions: list[Action] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
             actions += [evaluation] if evaluation is not None else []
@@ -178,7 +180,7 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
             try:
                 train(
                     policy,
-                    SupervisedFineTuning(),
+                    parts.build_objective(recipe.objective),
                     steps,
                     optimizer,
                     schedule,
@@ -193,20 +195,30 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
 
 
 def _restore(
-    found: checkpoint.Checkpoint | None, policy: Policy | PairPolicy, optimizer: Optimizer, record: Record
-) -> Best:
-    """Put weights, optimizer and record where the checkpoint left them, or the record to its beginning."""
+    found: checkpoint.Checkpoint | None,
+    policy: Policy | PairPolicy,
+    optimizer: Optimizer,
+    record: Record,
+    rule: Rule,
+) -> Selection:
+    """Put weights, optimizer, record and choice where the checkpoint left them, or the record to its beginning."""
     if found is None:
         record.return_to({"metrics": 0, "consumed": 0})
-        return Best()
+        return Selection(rule)
     policy.model.load_state_dict(found.load("model"), strict=True)
     optimizer.load(found.load("optimizer"))
     record.return_to(found.state)
-    return Best.of(found.state["best"])
+    return replay(read_records(record.metrics.path), rule)
 
 
 def _evaluation(
-    recipe: Recipe, made: Parts, metrics: JsonLines, view: View, trackers: Sequence[Tracker]
+    recipe: Recipe,
+    run: RunDirectory,
+    made: Parts,
+    record: Record,
+    selection: Selection,
+    view: View,
+    trackers: Sequence[Tracker],
 ) -> Evaluation | None:
     validation = made.validation
     if validation is None:
@@ -230,14 +242,15 @@ def _evaluation(
         for tracker in trackers:
             tracker(step, {f"validation/{name}/loss": score.loss for name, score in found.items()})
 
-    return Evaluation(scores, recipe.train.evaluate_every, recipe.train.save_every, metrics, show)
+    keys = recipe.train
+    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection)
 
 
 def _writer(recipe: Recipe, run: RunDirectory, policy: Policy | PairPolicy, optimizer: Optimizer, view: View) -> Any:
-    def write(step: int, state: Mapping[str, Any], best: int) -> None:
+    def write(step: int, state: Mapping[str, Any], pinned: Collection[int]) -> None:
         groups = {"model": policy.model.state_dict(), "optimizer": optimizer.tensors()}
         checkpoint.save(run.checkpoints, step, groups, state, {"recipe": recipe.name})
-        checkpoint.rotate(run.checkpoints, recipe.train.keep, {best} - {0}, lambda text: view.note(f"WARNING {text}"))
+        checkpoint.rotate(run.checkpoints, recipe.train.keep, pinned, lambda text: view.note(f"WARNING {text}"))
         view.saved(step)
 
     return write
@@ -265,7 +278,10 @@ def _facts(recipe: Recipe, made: Parts) -> dict[str, str]:
     }
 
 
-def _export(recipe: Recipe, run: RunDirectory, made: Parts) -> None:
+def _export(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
+    steps = made.plan.total_steps
+    if recipe.run.export == "best":
+        steps = _take_best(run, made, view)
     info = ExportInfo(
         format=recipe.text.format,
         options=parts.format_options(recipe),
@@ -273,9 +289,24 @@ def _export(recipe: Recipe, run: RunDirectory, made: Parts) -> None:
         sampling=recipe.sampling.model_dump(),
         base=recipe.model.path or "new",
         recipe=recipe.name,
-        steps=made.plan.total_steps,
+        steps=steps,
     )
     export(run.export, made.model, made.tokenizer, made.format, info)
+
+
+def _take_best(run: RunDirectory, made: Parts, view: View) -> int:
+    """Put the weights of the best checkpoint into the model; returns its step. Raises StorageError."""
+    best = best_of_run(run.path).best
+    found = checkpoint.of_step(run.checkpoints, best, lambda text: view.note(f"WARNING {text}"))
+    if found is None:
+        raise StorageError(
+            f"the best checkpoint (step {best}) is not there any more",
+            where=run.checkpoints,
+            advice="put it back, or export the last weights with run.export=last",
+        )
+    made.policy.model.load_state_dict(found.load("model"), strict=True)
+    view.note(f"the best checkpoint is that of step {best}")
+    return best
 
 
 def _short(path: Path) -> Path:

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("tunesmith.cli.demo:demo", "Train a small model from nothing, offline, in minutes."),
     "train": Command("tunesmith.cli.train:train", "Train what a recipe describes; the same line again resumes."),
     "check": Command("tunesmith.cli.check:check", "Prove a recipe's masks; find what is odd in its data."),
+    "best": Command("tunesmith.cli.best:best", "Say which checkpoint of a run is the best, and why."),
     "chat": Command("tunesmith.cli.chat:chat", "Talk to a trained model in the terminal."),
     "recipes": Command("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": Command("tunesmith.cli.recipes:show", "Print a recipe with all its values and where each came from."),

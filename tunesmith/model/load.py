@@ -14,9 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 )
 
@@ -151,7 +149,7 @@ def _untie(model: PreTrainedModel) -> None:
 
 
 def _configuration(architecture: str, sizes: Mapping[str, Any]) -> PretrainedConfig:
-    known = [name for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING]
+    known = [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
     known += ENCODER_DECODERS
     if architecture not in known:
         raise RecipeError(

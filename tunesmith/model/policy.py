@@ -13,6 +13,7 @@ from tunesmith.batch.protocols import LogProbabilities
 from tunesmith.model.attention import prepare
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
+from tunesmith.model.normalizer import target_statistics
 
 LayoutKind = Literal["tree", "threads"]
 
@@ -52,15 +53,20 @@ class Policy:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()
 
-    def log_probabilities(self, batch: Batch, expected_gradient: Tensor | None = None) -> LogProbabilities:
+    def log_probabilities(
+        self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: bool = False
+    ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only.
 
         expected_gradient: float32 [N], the gradient of the loss with respect to the log-probabilities where the objective knows
         it beforehand; a hint that saves time and never changes the result (see ``model.head``).
+        spread: give ``LogProbabilities.spread`` too, which costs a second product with the vocabulary.
         """
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.index_select(0, batch.source).to(self.compute)
+        if spread:
+            return target_statistics(states, self._head.weight, self._head.bias, batch.target)
         found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 

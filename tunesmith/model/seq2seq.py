@@ -13,6 +13,7 @@ from tunesmith.batch.pairs import PairBatch
 from tunesmith.batch.protocols import LogProbabilities
 from tunesmith.model.dropout import PRIME, PairDropout
 from tunesmith.model.head import target_log_probabilities
+from tunesmith.model.normalizer import target_statistics
 
 
 class PairPolicy:
@@ -45,11 +46,15 @@ class PairPolicy:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()  # type: ignore[no-untyped-call]
 
-    def log_probabilities(self, batch: PairBatch, expected_gradient: Tensor | None = None) -> LogProbabilities:
-        """The vocabulary is projected at the batch's sources only; ``expected_gradient`` as in ``Policy``."""
+    def log_probabilities(
+        self, batch: PairBatch, expected_gradient: Tensor | None = None, *, spread: bool = False
+    ) -> LogProbabilities:
+        """The vocabulary is projected at the batch's sources only; ``expected_gradient`` and ``spread`` as in ``Policy``."""
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.flatten(0, 1).index_select(0, batch.source).to(self.compute) * self._scale
+        if spread:
+            return target_statistics(states, self._head.weight, self._head.bias, batch.target)
         found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 

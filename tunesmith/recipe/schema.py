@@ -15,13 +15,29 @@ from tunesmith.recipe.data import Data, Source, Switch
 from tunesmith.recipe.families import family_problems
 from tunesmith.recipe.filters import Filters, LabelRange
 from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
-from tunesmith.recipe.training import AdamW, Constant, Cosine, Linear, Logarithmic, Muon, Sft, Train
+from tunesmith.recipe.training import (
+    Adafactor,
+    AdamW,
+    Best,
+    Constant,
+    Cosine,
+    Factors,
+    Linear,
+    Logarithmic,
+    Muon,
+    Sft,
+    Train,
+)
 
 __all__ = [
+    "Adafactor",
     "AdamW",
+    "Best",
     "Constant",
     "Cosine",
     "Data",
+    "Evaluate",
+    "Factors",
     "Filters",
     "LabelRange",
     "Linear",
@@ -36,6 +52,10 @@ __all__ = [
     "Text",
     "Train",
 ]
+
+
+REPLY_METRICS = ("/bleu", "/rouge_l")
+"""Ends of the names of metrics that need replies."""
 
 
 class Model(Section):
@@ -124,6 +144,16 @@ class Sampling(Section):
         return refuse(self, _fewest_below_most(self))
 
 
+class Evaluate(Section):
+    """Replies that the model writes at every evaluation, compared with those of the validation data."""
+
+    replies: Number = Field(
+        default=0, description="how many prompts get a reply, the same ones every time (greedy decoding); 0: none"
+    )
+    max_new_tokens: Count = Field(default=256, description="a reply ends after so many tokens")
+    batch_size: Count = Field(default=16, description="replies written at once")
+
+
 class Run(Section):
     """Where a run lives and who else is told."""
 
@@ -132,6 +162,9 @@ class Run(Section):
     )
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = Field(
         default=(), description="further places that get the metrics; metrics.jsonl is always written"
+    )
+    export: Literal["last", "best"] = Field(
+        default="last", description="weights that are exported at the end: after the last step, or the best checkpoint"
     )
 
 
@@ -147,12 +180,21 @@ class Recipe(Section):
     # With a second objective this becomes a union discriminated by `kind`, as optimizer and schedule are.
     objective: Sft = Field(default_factory=Sft, description="what is optimised")
     train: Train = Field(description="the loop")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="replies written at every evaluation")
     sampling: Sampling = Field(default_factory=Sampling, description="how replies are drawn")
     run: Run = Field(default_factory=Run, description="where the run lives and who else is told")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        return refuse(self, across_sections(data=self.data, train=self.train, model=self.model, text=self.text))
+        found = across_sections(
+            data=self.data,
+            train=self.train,
+            evaluate=self.evaluate,
+            run=self.run,
+            model=self.model,
+            text=self.text,
+        )
+        return refuse(self, found)
 
     @property
     def directory(self) -> Path:
@@ -161,16 +203,29 @@ class Recipe(Section):
 
 
 def across_sections(
-    *, data: Data | None, train: Train | None, model: Model | None, text: Text | None
+    *,
+    data: Data | None,
+    train: Train | None,
+    evaluate: Evaluate | None,
+    run: Run | None,
+    model: Model | None,
+    text: Text | None,
 ) -> Iterator[Problem]:
     """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
     if model and model.init is not None:  # else the architecture is not known before a directory is read
         yield from of_family(str(model.init["architecture"]), model=model, text=text, train=train)
-    if train and data and train.evaluate_every and not data.evaluates:
-        yield Problem(
-            "train.evaluate_every",
-            "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to null",
-        )
+    nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
+    if data and not data.evaluates:
+        if train and train.evaluate_every:
+            yield Problem("train.evaluate_every", f"{nothing} null")
+        if evaluate and evaluate.replies:
+            yield Problem("evaluate.replies", f"{nothing} 0")
+        if run and run.export == "best":
+            yield Problem("run.export", f"{nothing} last")
+    if train and evaluate and not evaluate.replies:
+        for index, metric in enumerate(train.best.metrics):
+            if metric.name.endswith(REPLY_METRICS):
+                yield Problem(f"train.best.metrics.{index}.name", "no replies are written; set evaluate.replies (200)")
 
 
 def of_family(architecture: str, *, model: Model | None, text: Text | None, train: Train | None) -> Iterator[Problem]:

@@ -18,6 +18,17 @@ class Sft(Section):
         default="messages",
         description="threads: a shared turn counts once for every thread through it; messages: every turn counts once",
     )
+    z_loss: Amount = Field(
+        default=0.0, description="times the squared log-sum-exp of the logits, added to the loss of every target"
+    )
+    label_smoothing: Share = Field(
+        default=0.0, description="probability that the target gives up to all other tokens together"
+    )
+    normalize: Literal["targets", "sum"] | Positive = Field(
+        default="targets",
+        description="what the summed loss of a step is divided by: targets (their weighted number), sum (nothing; under "
+        "AdamW or a limit on the gradient's norm this only changes what learning rate, epsilon and clip mean), or a number",
+    )
 
 
 class AdamW(Section):
@@ -44,6 +55,37 @@ class Muon(Section):
     adamw_learning_rate: Positive | None = Field(
         default=None, description="AdamW part: learning rate; null: learning_rate"
     )
+
+
+class Adafactor(Section):
+    """Second moments as rows and columns, updates relative to the parameter (Shazeer and Stern 2018), as t5x has it."""
+
+    kind: Literal["adafactor"] = Field(default="adafactor", description="optimizer")
+    factored: bool = Field(default=True, description="keep the second moment of large matrices as a row and a column")
+    min_dim_size_to_factor: Count = Field(default=128, description="smallest side of a matrix that is factored")
+    multiply_by_parameter_scale: bool = Field(
+        default=True, description="learning_rate is relative to the root mean square of each parameter"
+    )
+    clipping_threshold: Positive | None = Field(
+        default=1.0, description="largest root mean square of an update before learning_rate; null: no limit"
+    )
+    decay_rate: Positive = Field(default=0.8, description="the second moment decays by 1 - (t + 1) ** -decay_rate")
+    initial_step: Number = Field(
+        default=0,
+        description="steps that count as done before the first, as t5x counts those of pretraining; many of them "
+        "freeze the second moment",
+    )
+    step_offset: Number = Field(default=0, description="taken from the step again; initial_step begins afresh")
+    beta1: Share | None = Field(default=None, description="decay of the running mean of updates; null: none is kept")
+    weight_decay: Amount = Field(
+        default=0.0, description="share of a weight taken away at each step, not times learning_rate"
+    )
+    epsilon1: Positive = Field(default=1e-30, description="added to the squared gradient")
+    epsilon2: Positive = Field(default=1e-3, description="smallest parameter scale")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        return refuse(self, _no_negative_step(self))
 
 
 class Constant(Section):
@@ -91,6 +133,60 @@ class Logarithmic(Section):
     )
 
 
+class Factors(Section):
+    """A product of named factors, as t5x has it; never below 1e-8."""
+
+    kind: Literal["factors"] = Field(default="factors", description="schedule")
+    factors: Annotated[
+        tuple[
+            Literal[
+                "constant",
+                "linear_warmup",
+                "linear_decay",
+                "rsqrt_decay",
+                "rsqrt_normalized_decay",
+                "decay_every",
+                "cosine_decay",
+            ],
+            ...,
+        ],
+        Field(strict=False, min_length=1),
+    ] = Field(
+        description="multiplied: constant is learning_rate, linear_decay holds it as well, the others are pure shapes"
+    )
+    warmup_steps: Number = Field(default=1000, description="where warm-up ends and the decays begin")
+    decay_factor: Positive = Field(default=0.5, description="linear_decay: per step; decay_every: per steps_per_decay")
+    steps_per_decay: Count = Field(default=20_000, description="decay_every: steps between two falls")
+    steps_per_cycle: Count = Field(default=100_000, description="cosine_decay: steps from the full rate to 0")
+    initial_step: Number = Field(
+        default=0, description="steps that count as done before the first, as t5x counts those of pretraining"
+    )
+
+
+class BestMetric(Section):
+    """One metric of the choice."""
+
+    name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,2}$")] = Field(
+        description="validation/loss, accuracy, bleu or rouge_l of all validation data, or validation/SOURCE/loss"
+    )
+    mode: Literal["min", "max"] = Field(description="which end is the good one")
+    weight: Positive = Field(default=1.0, description="its part in the mean of the ranks")
+
+
+class Best(Section):
+    """Which checkpoint is the best: every metric ranks all evaluated steps, the lowest mean of the ranks wins."""
+
+    metrics: Annotated[tuple[BestMetric, ...], Field(strict=False, min_length=1)] = Field(
+        default=(BestMetric(name="validation/loss", mode="min"),),
+        description="metrics of the evaluations, each with its weight",
+    )
+    keep: Count = Field(
+        default=1,
+        description="checkpoints kept that could still become the best, whatever their age; with several metrics more "
+        "than 1, since a step may win later through what comes after it",
+    )
+
+
 class Train(Section):
     """The loop."""
 
@@ -102,10 +198,10 @@ class Train(Section):
     )
     micro_batch_tokens: Count = Field(default=8192, description="tokens computed at once: memory, never the result")
     learning_rate: Positive = Field(description="the highest learning rate of the schedule")
-    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")] = Field(
+    optimizer: Annotated[AdamW | Muon | Adafactor, Field(discriminator="kind")] = Field(
         default_factory=AdamW, description="optimizer"
     )
-    schedule: Annotated[Constant | Linear | Cosine | Logarithmic, Field(discriminator="kind")] = Field(
+    schedule: Annotated[Constant | Linear | Cosine | Logarithmic | Factors, Field(discriminator="kind")] = Field(
         default_factory=Constant, description="learning rate over the steps"
     )
     clip: Positive | None = Field(default=1.0, description="largest norm of the gradient; null: no limit")
@@ -115,6 +211,7 @@ class Train(Section):
         default=10, description="steps between lines on the screen; the record has every step"
     )
     keep: Count = Field(default=2, description="checkpoints kept; the last and the best always are")
+    best: Best = Field(default_factory=Best, description="which checkpoint is the best")
     threads: Count | None = Field(default=None, description="CPU threads; null: PyTorch decides")
     stop_after: Count | None = Field(
         default=None, description="save and stop at this step of the plan, for trials and tests"
@@ -123,6 +220,14 @@ class Train(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         return refuse(self, _reachable(self))
+
+
+def _no_negative_step(optimizer: Adafactor) -> Iterator[Problem]:
+    if optimizer.step_offset > optimizer.initial_step:
+        yield Problem(
+            "step_offset",
+            f"{optimizer.step_offset:,} is above initial_step ({optimizer.initial_step:,}): steps would be negative",
+        )
 
 
 def _one_warmup(schedule: Linear | Cosine) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import describe, hint
 from tunesmith.recipe.reading import Marked, plain
-from tunesmith.recipe.schema import Data, Model, Recipe, Text, Train, across_sections
+from tunesmith.recipe.schema import Data, Evaluate, Model, Recipe, Run, Text, Train, across_sections
 from tunesmith.recipe.section import Problem
 
 Place = tuple[str, ...]
@@ -105,6 +105,8 @@ def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
     return across_sections(
         data=None if "data" in faulty else Data.model_validate(given["data"]),
         train=None if "train" in faulty else Train.model_validate(given["train"]),
+        evaluate=None if "evaluate" in faulty else Evaluate.model_validate(given.get("evaluate", {})),
+        run=None if "run" in faulty else Run.model_validate(given.get("run", {})),
         model=None if "model" in faulty else Model.model_validate(given["model"]),
         text=None if "text" in faulty else Text.model_validate(given["text"]),
     )

@@ -6,14 +6,14 @@ same steps. Only an unplanned checkpoint (a signal) differs, and it leaves no tr
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tunesmith.errors import StoppedError
 from tunesmith.train.loop import StepResult
 from tunesmith.train.metrics import JsonLines
+from tunesmith.train.selection import ALL, CHECKPOINT, VALIDATION, Selection
 
 Tracker = Callable[[int, Mapping[str, float]], None]
 
@@ -73,10 +73,11 @@ class Record:
 
 @dataclass(slots=True)
 class Evaluation:
-    """Runs an evaluation where it is due and remembers which step was the best.
+    """Runs an evaluation where it is due, records it, and tells the selection of checkpoints.
 
     scores: evaluates the present weights: source -> score, and "all". every: steps between evaluations. save_every: a
-    checkpoint is evaluated too, since only then it can be the best.
+    checkpoint is evaluated too, since only then it can be the best. replies: further measures of "all" after a step, from
+    replies that the model writes; None if it writes none.
     """
 
     scores: Callable[[], Mapping[str, Score]]
@@ -84,18 +85,23 @@ class Evaluation:
     save_every: int | None
     metrics: JsonLines
     shown: Callable[[int, Mapping[str, Score]], None]
-    latest: tuple[int, float] = (0, math.inf)
+    selection: Selection
+    replies: Callable[[int], Mapping[str, float]] | None = None
 
     def __call__(self, result: StepResult) -> None:
-        if due(result, self.every) or due(result, self.save_every):
-            self.run(result.done)
+        saved = due(result, self.save_every)
+        if saved or due(result, self.every):
+            self.run(result.done, saved=saved)
 
-    def run(self, step: int) -> None:
-        """Evaluate now, after ``step`` steps."""
+    def run(self, step: int, *, saved: bool = False) -> None:
+        """Evaluate now, after ``step`` steps. saved: whether the plan has a checkpoint of this step."""
         scores = self.scores()
-        self.metrics.write({"step": step, "validation": {name: _plain(score) for name, score in scores.items()}})
-        self.latest = (step, scores["all"].loss)
+        validation = {name: _plain(score) for name, score in scores.items()}
         self.shown(step, scores)
+        if self.replies is not None:
+            validation[ALL].update(self.replies(step))
+        self.selection.add(step, validation, saved=saved)
+        self.metrics.write({"step": step, CHECKPOINT: saved, VALIDATION: validation})
 
 
 def _plain(score: Score) -> dict[str, float]:
@@ -103,36 +109,17 @@ def _plain(score: Score) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class Best:
-    """The evaluated checkpoint with the lowest validation loss; step 0 where there is none yet."""
-
-    step: int = 0
-    loss: float = math.inf
-
-    def consider(self, step: int, loss: float) -> None:
-        if loss < self.loss:
-            self.step, self.loss = step, loss
-
-    def state(self) -> dict[str, Any]:
-        return {"step": self.step, "loss": self.loss if self.step else None}
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Best:
-        return cls(state["step"], state["loss"]) if state["step"] else cls()
-
-
-@dataclass(slots=True)
 class Saving:
     """Checkpoints where they are due.
 
-    write: makes the checkpoint of a step with a JSON state. evaluation: None without validation data.
+    write: makes the checkpoint of a step with a JSON state, and keeps those of the given steps whatever their age.
+    selection: which steps those are. saved: the step that was saved last.
     """
 
-    write: Callable[[int, Mapping[str, Any], int], None]
+    write: Callable[[int, Mapping[str, Any], Collection[int]], None]
     every: int | None
     record: Record
-    evaluation: Evaluation | None
-    best: Best = field(default_factory=Best)
+    selection: Selection
     saved: int = 0
 
     def __call__(self, result: StepResult) -> None:
@@ -143,9 +130,7 @@ class Saving:
         """Save now, unless this step is saved already."""
         if step == self.saved:
             return
-        if self.evaluation is not None and self.evaluation.latest[0] == step:
-            self.best.consider(*self.evaluation.latest)
-        self.write(step, {**self.record.position(), "best": self.best.state()}, self.best.step)
+        self.write(step, {**self.record.position(), "best": self.selection.best}, self.selection.kept)
         self.saved = step
 
 

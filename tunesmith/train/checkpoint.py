@@ -151,6 +151,17 @@ def newest(directory: Path, notice: Notice) -> Checkpoint | None:
     return None
 
 
+def of_step(directory: Path, step: int, notice: Notice) -> Checkpoint | None:
+    """The checkpoint of one step (its latest attempt) if it verifies; otherwise as ``newest``."""
+    for candidate in _candidates(directory, notice):
+        if candidate.step == step:
+            found = _examine(candidate.path, contents=True)
+            if isinstance(found, Checkpoint):
+                return found
+            _set_aside(candidate.path, found, notice)
+    return None
+
+
 def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) -> list[int]:
     """Delete all but the ``keep`` newest checkpoints and those of the ``pinned`` steps; returns the steps deleted.
 

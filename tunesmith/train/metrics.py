@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,24 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(each) for each in value]
     return value
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file that ``JsonLines`` wrote, also while it grows: a last line without its end is left out.
+
+    Numbers that are not finite stay text. Raises StorageError for a line that is no record.
+    """
+    with storage_errors(path, advice="it cannot be read; check the run's directory"), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise StorageError(
+                    f"not a record: {error}", where=f"{path}:{number}", advice="it was edited"
+                ) from error
+            yield record
 
 
 class JsonLines:

@@ -7,7 +7,7 @@ step t and gets what the uninterrupted run got. Where a named system is imitated
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Schedule = Callable[[int], float]
@@ -163,6 +163,67 @@ def logarithmic(
     return lagged(at, learning_rate if first_at_peak else minimum) if lag else at
 
 
+Factor = Literal[
+    "constant",
+    "linear_warmup",
+    "linear_decay",
+    "rsqrt_decay",
+    "rsqrt_normalized_decay",
+    "decay_every",
+    "cosine_decay",
+]
+
+
+def product_of_factors(
+    learning_rate: float,
+    warmup_steps: int,
+    total: int = 0,
+    *,
+    factors: Sequence[Factor] = ("constant", "linear_warmup"),
+    decay_factor: float = 0.5,
+    steps_per_decay: int = 20_000,
+    steps_per_cycle: int = 100_000,
+    initial_step: int = 0,
+    minimum: float = 1e-8,
+) -> Schedule:
+    """The product of ``factors`` at t = step + initial_step, never below ``minimum``; ``total`` has no influence.
+
+    t5x's ``create_learning_rate_scheduler``. With w = warmup_steps:
+    constant: learning_rate. linear_warmup: min(1, t / w). linear_decay: learning_rate min(t / w, 1 + decay_factor (w - t));
+    it holds the learning rate itself, so that beside ``constant`` it counts twice. rsqrt_decay: 1 / sqrt(max(t, w)).
+    rsqrt_normalized_decay: sqrt(w) / sqrt(max(t, w)). decay_every: decay_factor ** (t // steps_per_decay).
+    cosine_decay: half a cosine from 1 to 0 in every ``steps_per_cycle`` steps after w, then anew.
+
+    warmup_steps: 0 counts as 1 where it divides. initial_step: as if so many steps were behind us (t5x counts those of
+    pretraining); below 0, the first steps all have t = 0, as with its ``step_offset``.
+    """
+    w = max(1, warmup_steps)
+
+    def linear_decay(t: int) -> float:
+        return learning_rate * min(t / w, 1.0 + decay_factor * (w - t))
+
+    def cosine_decay(t: int) -> float:
+        progress = max(0.0, (t - warmup_steps) / steps_per_cycle)
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * (progress % 1.0))))
+
+    known: dict[Factor, Callable[[int], float]] = {
+        "constant": lambda t: learning_rate,
+        "linear_warmup": lambda t: min(1.0, t / w),
+        "linear_decay": linear_decay,
+        "rsqrt_decay": lambda t: 1.0 / math.sqrt(max(t, w)),
+        "rsqrt_normalized_decay": lambda t: math.sqrt(w) / math.sqrt(max(t, w)),
+        "decay_every": lambda t: decay_factor ** (t // steps_per_decay),
+        "cosine_decay": cosine_decay,
+    }
+    chosen = [known[name] for name in factors]
+
+    def at(step: int) -> float:
+        t = max(0, step + initial_step)
+        return max(minimum, math.prod(factor(t) for factor in chosen))
+
+    return at
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": constant,
     "linear": linear,
@@ -171,5 +232,6 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "cosine_with_restarts": cosine_with_restarts,
     "inverse_square_root": inverse_square_root,
     "logarithmic": logarithmic,
+    "factors": product_of_factors,
 }
 """Name in a recipe -> factory; each takes (learning_rate, warmup_steps, total) and its own named options."""

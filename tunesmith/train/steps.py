@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tunesmith.batch.assemble import Example, Weighting
@@ -68,8 +68,11 @@ class DemonstrationSteps:
 
     def __getitem__(self, number: int) -> Step:
         planned = self.plan.step(number)
-        batches = tuple(self.assembly.micro_batches(self.examples(number), self.weighting, self.tokens))
-        return Step(number, planned.epoch, planned.examples, batches)
+        return Step(number, planned.epoch, planned.examples, self.batches(self.examples(number)))
+
+    def batches(self, examples: Sequence[Example]) -> tuple[MicroBatch, ...]:
+        """Examples of one step, laid out."""
+        return tuple(self.assembly.micro_batches(examples, self.weighting, self.tokens))
 
     def examples(self, number: int) -> list[Example]:
         """What this process lays out in a step, in order."""

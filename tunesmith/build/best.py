@@ -1,0 +1,30 @@
+"""Which checkpoint of a run its recipe chooses, from what the run has recorded so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith.errors import MissingInputError
+from tunesmith.recipe.load import load
+from tunesmith.recipe.schema import Best
+from tunesmith.train.metrics import read_records
+from tunesmith.train.run import RECIPE
+from tunesmith.train.selection import Metric, Rule, Selection, replay
+
+METRICS = "metrics.jsonl"
+
+
+def selection_rule(keys: Best) -> Rule:
+    return Rule(tuple(Metric(metric.name, metric.mode, metric.weight) for metric in keys.metrics), keys.keep)
+
+
+def best_of_run(directory: Path) -> Selection:
+    """The choice at the end of the record of ``directory``, whether the run goes on or not; nothing is changed.
+
+    Raises MissingInputError if there is no run, RecipeError, StorageError.
+    """
+    recipe, metrics = directory / RECIPE, directory / METRICS
+    for path in (recipe, metrics):
+        if not path.is_file():
+            raise MissingInputError("there is no such file", where=path, advice="name the directory of a run")
+    return replay(read_records(metrics), selection_rule(load([str(recipe)]).recipe.train.best))

@@ -1,0 +1,26 @@
+"""`tunesmith best`: every evaluation of a run with its ranks, and the checkpoint that the recipe's rule chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli.lazy import load_part
+
+
+def best(run: Annotated[Path, typer.Argument(help="the directory of a run, finished or not")]) -> None:
+    """Print what the rule of `train.best` makes of the evaluations that a run has recorded."""
+    selection = load_part("tunesmith.build.best:best_of_run")(run)
+    metrics = selection.rule.metrics
+    rows = [["step", *(f"{metric.name} ({metric.mode}, weight {metric.weight:g})" for metric in metrics), "score", ""]]
+    for standing in selection.standings():
+        cells = [f"{value:.6g} (rank {rank:g})" for value, rank in zip(standing.values, standing.ranks, strict=True)]
+        mark = "best" if standing.step == selection.best else "kept" if standing.kept else ""
+        rows.append([str(standing.step), *cells, f"{standing.score:.4g}", mark])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    found = f"step {selection.best}" if selection.best else "none yet: no checkpoint was evaluated"
+    print(f"\nbest checkpoint: {found}")
