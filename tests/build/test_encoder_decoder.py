@@ -166,7 +166,7 @@ def test_causal_settings_on_a_loaded_t5_are_refused_once_its_configuration_is_re
 
 
 def test_t5_dolly_on_a_causal_model_is_refused(tmp_path: Path) -> None:
-    message = r"text\.format: 't5-dolly' is for encoder-decoders \(mt5, t5, umt5\), llama is a causal model"
+    message = r"text\.format: 't5-dolly' is for encoder-decoders \(mt5, t5\), llama is a causal model"
     with pytest.raises(RecipeError, match=message):
         small_recipe(tmp_path, ["text.format=t5-dolly"])
     with pytest.raises(RecipeError, match=message):

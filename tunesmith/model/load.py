@@ -134,7 +134,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int) -> PreTrainedMode
         torch.manual_seed(seed)
         try:
             model = kind.auto.from_config(configuration, attn_implementation=kind.attention)
-        except (ValueError, ZeroDivisionError, RuntimeError) as error:
+        except (ValueError, KeyError, ZeroDivisionError, RuntimeError) as error:
             raise RecipeError(f"these sizes make no model: {error}", where="model.init") from error
         if sizes.get("tie_word_embeddings") is False and configuration.is_encoder_decoder:
             _untie(model)

@@ -72,5 +72,5 @@ def self_test_pairs(policy: PairPolicy, tokens: int, longest_input: int, longest
         f"{type(policy.model).__name__} does not give the same log-probabilities in padded batches as alone (largest "
         f"difference {measured}; allowed {TOLERANCE[policy.compute]:g})",
         where="model.path",
-        advice="choose another model; those of T5, mT5 and UMT5 are known to be right",
+        advice="choose another model; T5 and mT5 as transformers has them are known to be right",
     )

@@ -90,10 +90,10 @@ class PairPolicy:
 
 
 def output_scale(model: PreTrainedModel) -> float:
-    """What the decoder's last states are multiplied by: ``d_model ** -0.5`` in T5 with a tied head (Raffel et al. 2020)."""
-    if not getattr(model.config, "scale_decoder_outputs", model.config.tie_word_embeddings):
-        return 1.0
-    return float(model.config.d_model**-0.5)
+    """What the decoder's last states are multiplied by: ``d_model ** -0.5`` in T5 with a tied head (Raffel et al. 2020);
+    transformers scales no other family."""
+    tied = getattr(model.config, "scale_decoder_outputs", model.config.tie_word_embeddings)
+    return float(model.config.d_model**-0.5) if tied and model.config.model_type == "t5" else 1.0
 
 
 def _row_seeds(owners: tuple[int, ...], seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from tunesmith.recipe.section import Problem
 
-ENCODER_DECODERS = ("mt5", "t5", "umt5")
+ENCODER_DECODERS = ("mt5", "t5")
 """Architectures (transformers' ``model_type``) that read with an encoder and write with a decoder."""
 
 PAIR_FORMATS = ("t5-dolly",)

@@ -1,0 +1,102 @@
+"""Tunesmith on the shared world: ``python -m benchmarks.seq2seq_ours WORLD RESULT train|loss``.
+
+The settings are the defaults of transformers' trainer where both have one (8 examples a step, AdamW without weight decay,
+clipping at 1, a linear schedule from 5e-5) and our own defaults elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tunesmith.memory import keep_freed_memory
+
+keep_freed_memory()  # before torch is loaded, as the command line does
+
+# ruff: noqa: E402
+import numpy as np
+import torch
+
+from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory
+from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.kinds import pairs
+from tunesmith.batch.pairs import assemble_pairs, read_pairs
+from tunesmith.data.plan import Plan
+from tunesmith.data.prepare import prepare
+from tunesmith.data.rendering import RenderSettings
+from tunesmith.data.sources import SourceSpec
+from tunesmith.data.store import Store
+from tunesmith.model.load import load_model
+from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.recipe.training import Train
+from tunesmith.train.loop import StepResult, train
+from tunesmith.train.optimizers import AdamW
+from tunesmith.train.schedules import linear
+from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.world import Alone
+
+BATCH_SIZE = 8
+LEARNING_RATE = 5e-5
+CLIP = 1.0
+MICRO_BATCH_TOKENS = int(Train.model_fields["micro_batch_tokens"].default)
+SEED = 42
+LOSS_EXAMPLES = 8
+START = PADDING = 0
+
+
+def build_store(world: Path, cache: Path) -> Store:
+    """Read, render, tokenise and store all records, as every run does."""
+    source = SourceSpec(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
+    render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_INPUT, "right", max_target_length=MAX_TARGET)
+    return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
+
+
+def one_loss(policy: PairPolicy, store: Store) -> dict[str, object]:
+    """Loss of the first examples, and their tokens."""
+    examples = [Example(number, store.tree(number)) for number in range(LOSS_EXAMPLES)]
+    batch = assemble_pairs(examples, "messages", start=START, padding=PADDING)
+    objective = SupervisedFineTuning()
+    with torch.no_grad():
+        loss = float(objective(policy, batch, objective.units(batch)).loss)
+    found = [read_pairs(example) for example in examples]
+    return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0][1].tolist()] for each in found]}
+
+
+def run(policy: PairPolicy, store: Store) -> Measured:
+    """One epoch."""
+    plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
+    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, assembly=pairs(START, PADDING))
+    clock = Clock()
+    targets: list[int] = []
+    losses: list[float] = []
+
+    def measure(result: StepResult) -> None:
+        clock.step_ended()
+        targets.append(result.targets)
+        losses.append(result.measures["loss"])
+
+    loaded = peak_memory()
+    optimizer = AdamW(policy.parameters())
+    schedule = linear(LEARNING_RATE, 0, len(steps))
+    train(policy, SupervisedFineTuning(), steps, optimizer, schedule, Alone(), [measure], clip_norm=CLIP)
+    details = {"batch_size": BATCH_SIZE, "micro_batch_tokens": MICRO_BATCH_TOKENS, "steps": len(steps)}
+    return Measured(targets[WARM_UP:], clock.seconds(), peak_memory(), loaded, losses, details)
+
+
+def main() -> None:
+    world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    torch.set_flush_denormal(True)  # as the product does at the start of every run
+    torch.set_num_threads(THREADS)
+    store = build_store(world, world / "store")
+    policy = PairPolicy(load_model(str(world / "model")))
+    if mode == "loss":
+        result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
+    else:
+        run(policy, store).write(result)
+
+
+if __name__ == "__main__":
+    main()
