@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
-from tests.text.small_tokenizers import byte_level, unigram, write_tokenizer
+from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.errors import DataError
 from tunesmith.generate.decoding import Ends, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
@@ -165,16 +165,14 @@ def test_an_interrupted_reply_leaves_a_usable_cache(part: str, at: int) -> None:
 @pytest.fixture(scope="module")
 def renderers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Renderer]:
     root, end = tmp_path_factory.mktemp("tokenizers"), "<|endoftext|>"
-    content = unigram()
-    content["model"]["vocab"] += [["_", -7.0], ["LB", -9.0]]  # the marks need them; ``<`` stays unknown, as to T5
     paths = {
-        "unigram": write_tokenizer(root / "unigram", content, eos="</s>", unk="<unk>", pad="<pad>"),
+        "t5_like": write_tokenizer(root / "t5_like", t5_like(), eos="</s>", unk="<unk>", pad="<pad>"),
         "byte_level": write_tokenizer(root / "bytes", byte_level(), bos=end, eos=end),
     }
     return {kind: Renderer(build_format("t5-dolly"), Tokenizer.load(str(path))) for kind, path in paths.items()}
 
 
-@pytest.fixture(scope="module", params=["unigram", "byte_level"])
+@pytest.fixture(scope="module", params=["t5_like", "byte_level"])
 def engine(request: pytest.FixtureRequest, renderers: dict[str, Renderer]) -> Engine:
     renderer = renderers[request.param]
     return Engine(random_t5(rows=renderer.tokenizer.size), renderer)
@@ -224,12 +222,12 @@ def scripted(renderer: Renderer, text: str) -> tuple[Engine, list[int]]:
     return Engine(model, renderer), script
 
 
-@pytest.mark.parametrize("kind", ["unigram", "byte_level"])
+@pytest.mark.parametrize("kind", ["t5_like", "byte_level"])
 @pytest.mark.parametrize("text", ["a\nb", "one:\n\tthe cat\n\tthe mat\nend", "\na b", "a\n\nb\n", "b at\n"])
 def test_line_breaks_arrive_as_such_and_never_as_marks(renderers: dict[str, Renderer], kind: str, text: str) -> None:
     renderer = renderers[kind]
     engine, script = scripted(renderer, text)
-    if kind == "unigram":
+    if kind == "t5_like":
         assert 2 in script, "the unknown token has to be written where the bracket of a mark stands"
     limit = Sampling(do_sample=False, max_new_tokens=len(script))
     deltas = list(engine.stream(_asked("Hi"), limit, 0))
@@ -241,7 +239,7 @@ def test_line_breaks_arrive_as_such_and_never_as_marks(renderers: dict[str, Rend
 
 
 def test_an_input_longer_than_it_may_be_keeps_its_beginning_and_its_end_token(renderers: dict[str, Renderer]) -> None:
-    renderer = renderers["unigram"]
+    renderer = renderers["t5_like"]
     whole = renderer.prompt(_asked("the cat sat at the mat"))
     model = random_t5(rows=renderer.tokenizer.size)
     short = Engine(model, renderer, context=8)
@@ -256,7 +254,7 @@ def test_an_input_longer_than_it_may_be_keeps_its_beginning_and_its_end_token(re
 def test_formats_and_models_of_the_other_kind_are_refused(
     renderers: dict[str, Renderer], random_model: Callable[..., PreTrainedModel], tmp_path: Path
 ) -> None:
-    renderer = renderers["unigram"]
+    renderer = renderers["t5_like"]
     with pytest.raises(DataError, match="a causal model, but prompt format 't5-dolly' is for an encoder-decoder"):
         Engine(random_model("llama", rows=renderer.tokenizer.size), renderer)
     plain = Renderer(build_format("plain"), renderer.tokenizer)

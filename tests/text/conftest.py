@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.text.small_tokenizers import byte_level, prefixed, unigram, words, write_tokenizer
+from tests.text.small_tokenizers import byte_level, prefixed, t5_like, unigram, words, write_tokenizer
 from tunesmith.text.formats import build_format
 from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
@@ -24,6 +24,7 @@ def tokenizer_directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "nameless": write_tokenizer(root / "nameless", byte_level()),
         "prefixed": write_tokenizer(root / "prefixed", prefixed(), bos="<s>", eos="</s>", unk="<unk>"),
         "unigram": write_tokenizer(root / "unigram", unigram(), eos="</s>", unk="<unk>", pad="<pad>"),
+        "t5_like": write_tokenizer(root / "t5_like", t5_like(), eos="</s>", unk="<unk>", pad="<pad>"),
         "words": write_tokenizer(root / "words", words(), eos="<eos>", unk="[UNK]"),
     }
 

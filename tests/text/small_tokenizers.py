@@ -77,6 +77,15 @@ def unigram() -> dict[str, Any]:
     return content
 
 
+def t5_like() -> dict[str, Any]:
+    """The same with the pieces that the marks of line breaks and tabs need; ``<`` stays unknown, as it is to T5."""
+    content = unigram()
+    content["model"]["vocab"] += [["_", -7.0], ["LB", -9.0]]
+    words_first = {"type": "WhitespaceSplit"}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [words_first, content["pre_tokenizer"]]}
+    return content
+
+
 def words() -> dict[str, Any]:
     """Whole words; the vocabulary holds the end token as a word, and nothing says that it is special."""
     vocabulary = {"[UNK]": 0, "<eos>": 1, "hello": 2, "world": 3, "<": 4}

@@ -244,3 +244,14 @@ def test_real_vocabularies_keep_their_ids(real_data: Callable[[str], Path]) -> N
     t5 = Tokenizer.load(str(real_data("tokenizers/t5")))
     assert not controls_in(t5.encode("a</s> <extra_id_0> <pad>b"), t5)
     assert t5.size == 32100
+
+
+def test_words_that_follow_a_quoted_control_token_stay_apart(load: Callable[..., Tokenizer]) -> None:
+    """Where words are cut apart before a space is put in front of each, text that goes on must keep its spaces."""
+    tokenizer = load("t5_like")
+    for text in ("the cat </s> sat at the  mat", "</s>a b c", "<unk> the <pad> at"):
+        ids = tokenizer.encode(text)
+        assert not {0, 1} & set(ids)
+        assert tokenizer.decode(ids) == " ".join(text.replace("<", "").replace("/", "").split())
+    assert tokenizer.decode(tokenizer.encode("the cat", continuing=True), continuing=True) == "the cat"
+    assert tokenizer.decode(tokenizer.encode(" the cat ", continuing=True), continuing=True) == " the cat"

@@ -133,8 +133,27 @@ def as_encoder(definition: Definition, controls: frozenset[str], *, continuing: 
     if continuing:
         content["normalizer"] = _without_front(content.get("normalizer"))
         content["pre_tokenizer"] = _without_front(content.get("pre_tokenizer"))
+        if _writes_words(content["pre_tokenizer"]):
+            content["normalizer"] = _with_single_spaces(content["normalizer"])
+            content["pre_tokenizer"] = content["pre_tokenizer"]["pretokenizers"][1]
         content["decoder"] = _without_front(content.get("decoder"), decoding=True)
     return content
+
+
+def _writes_words(pre_tokenizer: Any) -> bool:
+    """Whether text is cut at white space first and a space is put in front of every word after that (T5).
+
+    Without that space words would run together; so the spaces themselves have to become it.
+    """
+    parts = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
+    return isinstance(parts, list) and [part.get("type") for part in parts] == ["WhitespaceSplit", "Metaspace"]
+
+
+def _with_single_spaces(normalizer: Any) -> dict[str, Any]:
+    """The normalizer, after which white space is as cutting at it would leave it: single spaces, none at the end."""
+    spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    end = {"type": "Strip", "strip_left": False, "strip_right": True}
+    return {"type": "Sequence", "normalizers": [*([normalizer] if normalizer else []), spaces, end]}
 
 
 def _without_front(part: Any, *, decoding: bool = False) -> Any:

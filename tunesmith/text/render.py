@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunesmith.errors import DataError
+from tunesmith.text.codec import AS_IT_IS
 from tunesmith.text.pieces import UNWRITTEN, Control, Format, Parsed, Piece, Split
 from tunesmith.text.segments import MessageTokens, assemble_tree
 from tunesmith.text.stream import StreamDecoder
@@ -80,6 +81,7 @@ class Renderer:
                     self._control(piece)
                 else:
                     self._refuse_controls_in(piece.text)
+        self._refuse_lost_white_space()
         self.opening = self._opening()
 
     def render(self, tree: Tree) -> TokenTree:
@@ -152,6 +154,16 @@ class Renderer:
         if found is not None:
             what = f"prompt format {self.format.name!r} writes {found!r} as text, but it is a token of the vocabulary"
             raise DataError(what, advice="choose a format that uses this token, or another tokenizer")
+
+    def _refuse_lost_white_space(self) -> None:
+        """Line breaks and tabs must come back; where a vocabulary lacks the characters of their marks, all would be lost."""
+        codec, tokenizer = self.format.codec, self.tokenizer
+        if codec is AS_IT_IS:
+            return
+        read = codec.decode(tokenizer.decode(tokenizer.encode(codec.encode("\n\t"))))
+        if read.replace(" ", "") != "\n\t":
+            what = f"prompt format {self.format.name!r} writes line breaks and tabs as marks that this vocabulary cannot spell"
+            raise DataError(what, advice="use the tokenizer of T5, or another prompt format")
 
     def _control(self, piece: Control) -> int | None:
         """The id of a control token; None for an optional one that the tokenizer lacks. Raises DataError."""
