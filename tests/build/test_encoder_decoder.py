@@ -144,7 +144,6 @@ WRONG = [
     ("text.truncation=window", r"text\.truncation: 'window' cuts one row of text"),
     ("text.truncation=left", r"text\.truncation: 'left' cuts one row of text"),
     ("model.layout=tree", r"model\.layout: 'tree' is a layout of causal models"),
-    ("train.optimizer={kind: muon}", r"train\.optimizer\.kind: 'muon' knows the layers of causal models"),
 ]
 
 

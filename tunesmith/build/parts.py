@@ -288,7 +288,18 @@ def build_optimizer(keys: Train, policy: Policy | PairPolicy) -> Optimizer:
 
 
 def hidden_matrices(model: nn.Module) -> list[str]:
-    """Names of the two-dimensional weights inside the decoder layers: no embedding, no head, no norm, no bias."""
-    layers = decoder_layers(model, "train.optimizer")
-    inside = {id(parameter) for parameter in layers.parameters() if parameter.ndim == 2}
+    """Names of the two-dimensional weights inside the layers: no embedding, no head, no norm, no bias."""
+    config: Any = model.config
+    if config.is_encoder_decoder:
+        stacks = [model.get_submodule(f"{stack}.block") for stack in ("encoder", "decoder")]
+    else:
+        stacks = [decoder_layers(model, "train.optimizer")]
+    inside = {
+        id(parameter)
+        for stack in stacks
+        for module in stack.modules()
+        if not isinstance(module, nn.Embedding)  # T5 keeps the biases of its positions in one
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim == 2
+    }
     return [name for name, parameter in model.named_parameters() if id(parameter) in inside]

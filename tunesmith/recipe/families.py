@@ -20,7 +20,6 @@ CAUSAL_ONLY = (
     ("text.targets", ("all",), "would train the input, which {architecture} only reads; use assistant"),
     ("text.truncation", ("left", "window"), "cuts one row of text, {architecture} has two; use right or drop"),
     ("model.layout", ("tree", "threads"), "is a layout of causal models, {architecture} reads pairs; set it to auto"),
-    ("train.optimizer.kind", ("muon",), "knows the layers of causal models, not those of {architecture}; use adamw"),
 )
 
 
