@@ -172,6 +172,11 @@ def test_t5_dolly_on_a_causal_model_is_refused(tmp_path: Path) -> None:
         train_recipe(small_recipe(tmp_path, ["text.format=t5-dolly", *_directory(tmp_path, "llama")]))
 
 
+def test_a_limit_of_replies_on_a_causal_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"text\.max_target_length: llama has one limit .* set this to null"):
+        small_recipe(tmp_path, ["text.max_target_length=50"])
+
+
 def _directory(root: Path, architecture: str) -> list[str]:
     """Overrides for a model directory of which no more is read than its configuration."""
     model = root / "model"

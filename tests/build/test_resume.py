@@ -95,11 +95,12 @@ def test_a_planted_fault_in_resuming_is_seen(
     assert digests(stop_and_resume(root, fault.replace(" ", "-"), [13])) != expected
 
 
-def test_muon_resumes_to_the_bit(tmp_path: Path) -> None:
-    write_world(tmp_path, architecture="gpt_neox")
-    muon = ["train.optimizer={kind: muon}", f"run.directory={tmp_path}/one"]
-    expected = digests(train_recipe(small_recipe(tmp_path, muon)).directory)
-    again = ["train.optimizer={kind: muon}", f"run.directory={tmp_path}/two"]
+@pytest.mark.parametrize(("architecture", "optimizer"), [("gpt_neox", "muon"), ("t5", "adafactor")])
+def test_other_optimizers_resume_to_the_bit(architecture: str, optimizer: str, tmp_path: Path) -> None:
+    write_world(tmp_path, architecture=architecture)
+    kind = f"train.optimizer={{kind: {optimizer}}}"
+    expected = digests(train_recipe(small_recipe(tmp_path, [kind, f"run.directory={tmp_path}/one"])).directory)
+    again = [kind, f"run.directory={tmp_path}/two"]
     with pytest.raises(StoppedError):
         train_recipe(small_recipe(tmp_path, [*again, "train.stop_after=11"]))
     assert digests(train_recipe(small_recipe(tmp_path, again)).directory) == expected

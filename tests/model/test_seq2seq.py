@@ -81,6 +81,17 @@ def test_replies_that_share_an_input_equal_replies_with_rows_of_their_own() -> N
     assert_same(loss_and_gradients(policy, [batch]), loss_and_gradients(policy, [rows]))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_losses_that_need_all_logits_have_those_of_the_stock_model(tied: bool) -> None:
+    model, example = small_t5(tied=tied), Example(0, pair_tree(3, (9,), 11))
+    found = PairPolicy(model).log_probabilities(together([example]), spread=True).spread
+    assert found is not None
+    ids = torch.from_numpy(example.tree.ids.astype("int64"))[None]
+    logits = model(input_ids=ids[:, :11], labels=ids[:, 11:]).logits[0]
+    assert torch.allclose(found.normalizer, torch.logsumexp(logits, dim=-1), atol=1e-4)
+    assert torch.allclose(found.total, logits.sum(-1), atol=1e-3)
+
+
 def test_dropout_is_noise_in_training_only_and_the_same_for_the_same_seeds() -> None:
     model = small_t5()
     policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))

@@ -10,9 +10,13 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
+from tests.model.pairs import T5, V11, VOCABULARY, pair_examples
 from tests.model.trees import random_tree, small_model
-from tunesmith.batch.assemble import Example, micro_batches
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.kinds import FLAT, pairs
+from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
+from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optimizers import AdamW
@@ -23,29 +27,35 @@ from tunesmith.train.world import Alone, Processes, World
 class Shared:
     """Three steps over seven examples, of which every process takes its share; the last step has one example only."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, kind: str) -> None:
+        self.world, self.kind = world, kind
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, number: int) -> Step:
         examples = tuple(range(7)) if number < 2 else (3,)
-        mine = [Example(n, random_tree(n)) for n in examples[self.world.rank :: self.world.size]]
-        return Step(number, 0, examples, tuple(micro_batches(mine, "threads", 60)))
+        share = examples[self.world.rank :: self.world.size]
+        if self.kind == "pairs":
+            several = pair_examples(7)
+            return Step(
+                number, 0, examples, tuple(pairs(0, 0).micro_batches([several[n] for n in share], "threads", 60))
+            )
+        mine = [Example(n, random_tree(n)) for n in share]
+        return Step(number, 0, examples, tuple(FLAT.micro_batches(mine, "threads", 60)))
 
 
-def run(world: World, directory: Path) -> None:
+def run(world: World, directory: Path, kind: str) -> None:
     """Train, and leave weights and measures in ``directory``."""
     torch.set_num_threads(1)
-    policy = Policy(small_model("gpt_neox"))
+    policy = PairPolicy(new_model({**T5, **V11}, VOCABULARY, 0)) if kind == "pairs" else Policy(small_model("gpt_neox"))
     results: list[StepResult] = []
     # A large epsilon: Adam divides a gradient of pure rounding (key biases) by its own size otherwise.
     optimizer = AdamW(policy.parameters(), epsilon=1e-3)
     train(
         policy,
         SupervisedFineTuning(),
-        Shared(world),
+        Shared(world, kind),
         optimizer,
         lambda step: 1e-2,
         world,
@@ -57,17 +67,18 @@ def run(world: World, directory: Path) -> None:
     save_file({**tensors, "measures": torch.tensor(measures)}, directory / f"{world.size}-{world.rank}.safetensors")
 
 
-def one_of_two(rank: int, directory: str) -> None:
+def one_of_two(rank: int, directory: str, kind: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2)
-    run(Processes(), Path(directory))
+    run(Processes(), Path(directory), kind)
     distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize("kind", ["threads", "pairs"])
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
-    run(Alone(), tmp_path)
+def test_two_processes_give_the_update_of_one(tmp_path: Path, kind: str) -> None:
+    run(Alone(), tmp_path, kind)
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=one_of_two, args=(rank, str(tmp_path))) for rank in range(2)]
+    processes = [spawn.Process(target=one_of_two, args=(rank, str(tmp_path), kind)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -26,6 +26,7 @@ class PairPolicy:
         self, model: PreTrainedModel, *, compute: torch.dtype = torch.float32, dropout: PairDropout | None = None
     ) -> None:
         self.model, self.compute, self._dropout = model, compute, dropout
+        self._embedding: nn.Module = model.get_input_embeddings()
         self._encoder: nn.Module = model.get_encoder()
         self._decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -64,15 +65,23 @@ class PairPolicy:
         if self._dropout is not None:
             self._begin_noise(self._dropout, batch)
         mask = None if min(batch.input_sizes) == batch.inputs.shape[1] else batch.read
-        states = self._encoder(input_ids=batch.inputs, attention_mask=mask).last_hidden_state
+        embedded_inputs, embedded_starts = self._embedded(batch)
+        states = self._encoder(inputs_embeds=embedded_inputs, attention_mask=mask).last_hidden_state
         if len(batch.input_of) != len(batch.inputs):  # several replies to one input; else the order is the same
             states = states.index_select(0, batch.input_of)
             mask = None if mask is None else mask.index_select(0, batch.input_of)
         output = self._decoder(
-            input_ids=batch.starts, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
+            inputs_embeds=embedded_starts, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
         )
         found: Tensor = output.last_hidden_state
         return found
+
+    def _embedded(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """[I, L, D] and [R, M, D], looked up together: every look-up makes a gradient as large as the whole table."""
+        inputs, starts = batch.inputs, batch.starts
+        found: Tensor = self._embedding(torch.cat([inputs.flatten(), starts.flatten()]))
+        first, second = torch.split(found, [inputs.numel(), starts.numel()])
+        return first.view(*inputs.shape, -1), second.view(*starts.shape, -1)
 
     def _begin_noise(self, dropout: PairDropout, batch: PairBatch) -> None:
         if not self.model.training:

@@ -234,7 +234,8 @@ def of_family(architecture: str, *, model: Model | None, text: Text | None, trai
     if model is not None:
         values["model.layout"] = model.layout
     if text is not None:
-        values |= {f"text.{key}": getattr(text, key) for key in ("format", "targets", "truncation")}
+        keys = ("format", "targets", "truncation", "max_target_length")
+        values |= {f"text.{key}": getattr(text, key) for key in keys}
     if train is not None:
         values["train.optimizer.kind"] = train.optimizer.kind
     return family_problems(architecture, values)

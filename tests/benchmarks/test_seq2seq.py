@@ -1,0 +1,54 @@
+"""The benchmark of encoder-decoders: both sides get the same tokens; ratios are of medians."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from benchmarks.dolly_like import generate_records
+from benchmarks.seq2seq import compare
+from benchmarks.seq2seq_ours import build_store
+from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, as_pair, build_world
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.pairs import read_pairs
+
+
+def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
+    trainer = pytest.importorskip("benchmarks.seq2seq_trainer", reason="the extra `bench` is not installed")
+    build_world(tmp_path, None, None, 60, model=False)
+    theirs = trainer.read_pairs(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
+    store = build_store(tmp_path, tmp_path / "store")
+    assert len(store) == len(theirs) == 60
+    longest = 0
+    for number in range(60):
+        ours = read_pairs(Example(number, store.tree(number)))
+        assert ours.inputs[0].tolist() == theirs[number]["input_ids"]
+        assert ours.replies[0][1].tolist() == theirs[number]["labels"]
+        longest = max(longest, len(ours.replies[0][1]))
+        assert len(ours.inputs[0]) <= MAX_INPUT
+    assert longest == MAX_TARGET  # some are cut, and still end with the end token
+
+
+def test_the_pair_is_marked_but_not_ended() -> None:
+    record = next(record for record in generate_records(20) if record.context)
+    assert as_pair(record) == {
+        "input": f"{record.instruction} <_LB_> <_LB_> {record.context}",
+        "target": record.response,
+    }
+
+
+def test_ratios_are_of_medians_over_the_rounds() -> None:
+    def rounds(*speeds: float, memory: int) -> list[dict[str, Any]]:
+        return [{"targets_per_second": speed, "peak_memory": memory} for speed in speeds]
+
+    found = compare(
+        {
+            "ours": rounds(70, 80, 1000, memory=10),
+            "trainer": rounds(10, 1, 11, memory=40),
+            "trainer_grouped": rounds(20, 20, 20, memory=99),
+        }
+    )
+    assert (found["ratio"], found["ratio_grouped"], found["memory_ratio"]) == (8.0, 4.0, 0.25)
