@@ -14,6 +14,7 @@ from tunesmith.errors import DataError
 from tunesmith.text.codec import spaced
 from tunesmith.text.proof import prove_tree
 from tunesmith.text.render import Renderer
+from tunesmith.text.show import shown_threads
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Tree
 
@@ -121,3 +122,15 @@ def test_the_proof_sees_a_reply_that_lost_its_line_breaks(renderer: Build, monke
 def test_a_vocabulary_that_cannot_spell_the_marks_is_refused(renderer: Build) -> None:
     with pytest.raises(DataError, match="writes line breaks and tabs as marks that this vocabulary cannot spell"):
         renderer("t5-dolly", "unigram")
+
+
+def test_what_the_check_shows_as_entered_by_id_are_the_ends_alone(renderer: Build) -> None:
+    built = renderer("t5-dolly", "t5_like")
+    tree = Tree.path([Message("user", "the <cat>"), Message("assistant", "sat\nat")])
+    (thread,) = shown_threads(built, tree, built.render(tree))
+    assert [(token.text, token.role, token.target) for token in thread if token.control] == [
+        ("</s>", "user", False),
+        ("</s>", "assistant", True),
+    ]
+    assert any(token.ids == (2,) for token in thread)
+    assert {token.role for token in thread if token.target} == {"assistant"}
