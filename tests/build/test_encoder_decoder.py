@@ -173,8 +173,21 @@ def test_t5_dolly_on_a_causal_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_replies_on_a_causal_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"text\.max_target_length: llama has one limit .* set this to null"):
-        small_recipe(tmp_path, ["text.max_target_length=50"])
+    message = r"text\.max_target_length: belongs to encoder-decoders; llama has one limit for the whole thread"
+    with pytest.raises(RecipeError, match=message):
+        small_recipe(tmp_path, ["text.max_target_length=20"])
+
+
+def test_inputs_and_replies_are_cut_at_their_own_limits_and_counted(tmp_path: Path) -> None:
+    """The world's longest inputs and replies are longer than both."""
+    overrides = ["text.max_length=30", "text.max_target_length=20", "text.truncation=right", "train.steps=3"]
+    run = train_recipe(small_recipe(tmp_path, overrides, architecture="t5"))
+    report = json.loads((run.directory / "manifest.json").read_text())["data"]["report"]
+    tally = report["sources"]["demonstrations"]
+    assert tally["tokens"] == tally["trained"] + tally["context"] + tally["cut"]
+    assert tally["cut"] > 0
+    assert tally["trained"] < 60 * 20
+    assert tally["context"] < 60 * 30
 
 
 def _directory(root: Path, architecture: str) -> list[str]:

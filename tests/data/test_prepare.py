@@ -241,3 +241,32 @@ def test_a_prefix_that_fills_the_limit_is_refused(tokenizer: str) -> None:
         RecipeError, match=r"text\.max_length: 200 tokens leave no room behind the \d+ that stand before"
     ):
         load_renderer(settings)
+
+
+@pytest.mark.parametrize("truncation", ["drop", "right"])
+def test_inputs_and_replies_have_limits_of_their_own(truncation: str, tokenizer: str, tmp_path: Path) -> None:
+    records = [
+        {"instruction": "What? " * (number % 7 + 1), "context": "", "response": "It is. " * (number % 5 + 1)}
+        for number in range(35)
+    ]
+    limits = {"max_length": 20, "max_target_length": 12}
+    path = write(tmp_path / "a.jsonl", records)
+    found = run(path, tokenizer, tmp_path / "cache", truncation=truncation, format="t5-dolly", **limits)
+    renderer = load_renderer(RenderSettings(tokenizer, "t5-dolly", 20))
+    sizes = []
+    for record in records:
+        asked = Message("user", record["instruction"])
+        whole = renderer.render(Tree.path([asked, Message("assistant", record["response"])]))
+        sizes.append((len(renderer.prompt([asked])), int(whole.targets().size)))
+    tally = found.report.sources["data"]
+    assert tally.tokens == sum(map(sum, sizes)) == tally.trained + tally.context + tally.cut
+    if truncation == "right":
+        assert tally.used == 35
+        assert tally.context == sum(min(size, 20) for size, _ in sizes)
+        assert tally.trained == sum(min(size, 12) for _, size in sizes)
+        assert tally.cut > 0
+    else:
+        fit = [(size, reply) for size, reply in sizes if size <= 20 and reply <= 12]
+        assert 0 < len(fit) == tally.used < 35
+        assert (tally.context, tally.trained) == tuple(map(sum, zip(*fit, strict=True)))
+        assert tally.rejected["longer than the limit"] == 35 - len(fit)

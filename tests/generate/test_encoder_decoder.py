@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    MT5Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    UMT5Config,
+)
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.errors import DataError
@@ -28,16 +36,19 @@ DRAWN = Sampling(temperature=0.9, top_k=40, max_new_tokens=24)
 ASKED = ["the cat", "at the mat", "What is the name of the river?", "a\nb\tc", "Hi " * 30]
 
 
-def random_t5(shape: str = "untied", rows: int = 64) -> PreTrainedModel:
-    """A small T5 whose replies differ: tied to its embedding with the output scaled, or 1.1 with a head of its own."""
+KINDS: dict[str, type[PretrainedConfig]] = {"tied": T5Config, "untied": T5Config, "mt5": MT5Config, "umt5": UMT5Config}
+
+
+def random_t5(kind: str = "untied", rows: int = 64) -> PreTrainedModel:
+    """A small model whose replies differ. tied: the first T5, its output scaled. untied: T5 1.1 with a head of its own."""
     torch.manual_seed(3)
-    config = T5Config(
+    config = KINDS[kind](
         vocab_size=rows, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
         relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0, decoder_start_token_id=0,
-        feed_forward_proj="gated-gelu" if shape == "untied" else "relu", tie_word_embeddings=shape == "tied",
+        feed_forward_proj="relu" if kind == "tied" else "gated-gelu", tie_word_embeddings=kind == "tied",
     )  # fmt: skip
-    model = T5ForConditionalGeneration(config)
-    if shape == "untied":
+    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
+    if kind != "tied":
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(rows, 32))
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -46,7 +57,7 @@ def random_t5(shape: str = "untied", rows: int = 64) -> PreTrainedModel:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=["tied", "untied"])
+@pytest.fixture(scope="module", params=KINDS)
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     return random_t5(request.param)
 

@@ -109,14 +109,9 @@ def render_settings(recipe: Recipe) -> RenderSettings:
 
 
 def target_limit(recipe: Recipe) -> int | None:
-    """Most tokens of a reply, where replies have a limit of their own: for encoder-decoders. Raises RecipeError."""
+    """Most tokens of a reply, where replies have a limit of their own: in formats for encoder-decoders."""
     text = recipe.text
-    if text.format in ENCODER_DECODER:
-        return text.max_target_length or text.max_length
-    if text.max_target_length is not None:
-        what = f"prompt format {text.format!r} is for causal models, whose only limit is that of the whole thread"
-        raise RecipeError(what, where="text.max_target_length", advice="leave it out; text.max_length is that limit")
-    return None
+    return text.max_target_length or text.max_length if text.format in ENCODER_DECODER else None
 
 
 def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:

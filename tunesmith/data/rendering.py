@@ -128,8 +128,6 @@ class Rendered:
 
 def load_renderer(settings: RenderSettings) -> Renderer:
     """The renderer of these settings, read from disk. Raises RecipeError, MissingInputError, DataError."""
-    if settings.max_target_length is not None:
-        _refuse_thread_settings(settings)
     format = build_format(settings.format, dict(settings.options))
     tokenizer = Tokenizer.load(settings.tokenizer, format.controls, settings.revision)
     renderer = Renderer(format, tokenizer, settings.targets)
@@ -137,16 +135,6 @@ def load_renderer(settings: RenderSettings) -> Renderer:
         what = f"{settings.max_length} tokens leave no room behind the {renderer.opening} that stand before every text"
         raise RecipeError(what, where="text.max_length", advice="raise it, or shorten the prefix in text.options")
     return renderer
-
-
-def _refuse_thread_settings(settings: RenderSettings) -> None:
-    """An encoder-decoder trains replies only, and its inputs and replies have limits of their own. Raises RecipeError."""
-    if settings.truncation == "left" or settings.truncation == "window":
-        what = f"{settings.truncation!r} cuts threads; an encoder-decoder has inputs and replies, cut on the right"
-        raise RecipeError(what, where="text.truncation", advice="set it to right, drop or error")
-    if settings.targets == "all":
-        what = "'all' trains inputs too, but an encoder-decoder predicts replies only"
-        raise RecipeError(what, where="text.targets", advice="set it to assistant, last or marked")
 
 
 @lru_cache(maxsize=1)
@@ -248,8 +236,8 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation
-    assert policy != "left", "refused when the renderer was loaded"
-    assert policy != "window", "refused when the renderer was loaded"
+    assert policy != "left", "refused with the recipe"
+    assert policy != "window", "refused with the recipe"
     return truncate_pairs(tree, settings.max_length, settings.max_target_length, policy, place)
 
 

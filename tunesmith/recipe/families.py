@@ -35,9 +35,9 @@ def family_problems(architecture: str, values: Mapping[str, object]) -> Iterator
                 f"{format!r} is for encoder-decoders ({', '.join(ENCODER_DECODERS)}), {architecture} is a causal model"
             )
             yield Problem("text.format", f"{what}; use dolly or another format")
-        elif values.get("text.max_target_length") is not None:
-            what = f"{architecture} has one limit for the whole thread, text.max_length"
-            yield Problem("text.max_target_length", f"{what}; set this to null")
+        if values.get("text.max_target_length") is not None:
+            what = f"belongs to encoder-decoders; {architecture} has one limit for the whole thread, max_length"
+            yield Problem("text.max_target_length", f"{what}; set it to null")
         return
     if format is not None and format not in PAIR_FORMATS:
         what = f"{format!r} is for causal models, {architecture} is an encoder-decoder"

@@ -115,7 +115,9 @@ class Text(Section):
         description="longest thread in tokens; of an encoder-decoder: longest input"
     )
     max_target_length: Annotated[int, Field(gt=1)] | None = Field(
-        default=None, description="longest reply of an encoder-decoder in tokens; null: as max_length"
+        default=None,
+        description="longest reply of an encoder-decoder in tokens, for which truncation (drop, right or error) holds as "
+        "for its inputs; null: as max_length",
     )
     truncation: Literal["drop", "right", "left", "window", "error"] = Field(
         default="drop",

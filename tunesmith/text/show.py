@@ -57,7 +57,7 @@ def _tokens(
     tokenizer = renderer.tokenizer
     waiting: list[int] = []
     for index, token in enumerate(ids):
-        control = tokenizer.is_control(token)
+        control = not tokenizer.may_come_from_text(token)
         waiting.append(token)
         text = tokenizer.decode(waiting, skip_controls=False, continuing=True)
         unfinished = text.endswith("\ufffd") and len(waiting) < CHARACTER_LIMIT

@@ -109,7 +109,7 @@ def truncate_pairs(
         for (start, end), limit in zip(parts[too_long].tolist(), limits[too_long].tolist(), strict=True):
             stays[start + limit - 1 : end - 1] = False
         return _without_tokens(tree, stays)
-    if too_long[0] or (len(tree.segments) == 1):
+    if too_long[0] or len(tree.segments) == 1:
         return Rejected("too_long")
     rest = without_threads(tree, too_long)
     return rest.tree if rest is not None and len(rest.tree.spans) else Rejected("too_long")
