@@ -16,6 +16,7 @@ from tunesmith.build.best import best_of_run, selection_rule
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run, refuse_failures
+from tunesmith.build.replies import reply_evaluation
 from tunesmith.data.faults import QUARANTINE
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import Prepared
@@ -77,6 +78,7 @@ class Parts:
     model: PreTrainedModel
     policy: Policy | PairPolicy
     steps: DemonstrationSteps
+    renderer: Renderer
 
     @property
     def plan(self) -> Plan:
@@ -151,7 +153,7 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     checks, proof = proof_of_run(recipe, renderer, steps, after)
     refuse_failures(checks)
     view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
-    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps)
+    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps, renderer)
 
 
 def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
@@ -242,8 +244,14 @@ def _evaluation(
         for tracker in trackers:
             tracker(step, {f"validation/{name}/loss": score.loss for name, score in found.items()})
 
+    def told(step: int, found: Mapping[str, float]) -> None:
+        view.note(f"replies after step {step}: BLEU {found['bleu']:.2f}  ROUGE-L {found['rouge_l']:.3f}")
+        for tracker in trackers:
+            tracker(step, {f"validation/all/{name}": value for name, value in found.items()})
+
     keys = recipe.train
-    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection)
+    replies = reply_evaluation(recipe, made.policy, made.renderer, validation, run.path, told)
+    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies)
 
 
 def _writer(recipe: Recipe, run: RunDirectory, policy: Policy | PairPolicy, optimizer: Optimizer, view: View) -> Any:
