@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.evaluate import overlap
-from tunesmith.evaluate.overlap import corpus_bleu, longest_common, rouge_l
+from tunesmith.evaluate.overlap import corpus_bleu, subsequence_overlap, rouge_l
 
 # What rouge-score 0.1.2 says (RougeScorer(["rougeL"]), F-measure): reply, reference, value.
 LIBRARY = (
@@ -46,14 +46,14 @@ words = st.lists(st.sampled_from("abcd"), max_size=80)
 
 @settings(max_examples=200, deadline=None)
 @given(reply=words, reference=words)
-def test_the_bits_find_the_longest_common_subsequence(reply: list[str], reference: list[str]) -> None:
+def test_the_bits_find_the_subsequence_overlap_subsequence(reply: list[str], reference: list[str]) -> None:
     expected = 2.0 * by_table(reply, reference) / max(1, len(reply) + len(reference))
-    assert longest_common(reply, reference) == pytest.approx(expected)
+    assert subsequence_overlap(reply, reference) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("planted", [lambda a, b: float(set(a) == set(b)), lambda a, b: len(set(a) & set(b)) / len(a)])
 def test_a_measure_that_forgets_the_order_is_seen(planted: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap, "longest_common", planted)
+    monkeypatch.setattr(overlap, "subsequence_overlap", planted)
     assert rouge_l(["the gunman kill police"], [["police kill the gunman"]]) != pytest.approx(0.5)
 
 

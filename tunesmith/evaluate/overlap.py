@@ -28,7 +28,7 @@ def rouge_l(replies: Sequence[str], references: Sequence[Sequence[str]]) -> floa
     which takes every other letter for a gap between words.
     """
     best = [
-        max(longest_common(_words(reply), _words(reference)) for reference in each)
+        max(subsequence_overlap(_words(reply), _words(reference)) for reference in each)
         for reply, each in zip(replies, references, strict=True)
     ]
     return sum(best) / len(best)
@@ -38,7 +38,7 @@ def _words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def longest_common(reply: Sequence[str], reference: Sequence[str]) -> float:
+def subsequence_overlap(reply: Sequence[str], reference: Sequence[str]) -> float:
     """F-measure of the longest common subsequence; 0 where either is empty.
 
     Its length by bits (Hyyrö 2004): bit i of ``row`` is 0 where the subsequence gets longer at word i of ``reply``.
