@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.evaluate import overlap
-from tunesmith.evaluate.overlap import corpus_bleu, subsequence_overlap, rouge_l
+from tunesmith.evaluate.overlap import corpus_bleu, rouge_l, subsequence_overlap
 
 # What rouge-score 0.1.2 says (RougeScorer(["rougeL"]), F-measure): reply, reference, value.
 LIBRARY = (
