@@ -80,6 +80,15 @@ def test_every_evaluation_has_measures_of_the_replies_that_are_kept(world: Path)
         assert all(each["tokens"] <= 6 for each in kept)
 
 
+def test_evaluation_leaves_no_trace_in_the_weights(world: Path) -> None:
+    silent = [*SETTINGS[:-2], "train.evaluate_every=null", f"run.directory={world}/silent"]
+    run = train_recipe(small_recipe(world, silent)).directory
+    for group in ("model", "optimizer"):
+        ours, whole = (each / "checkpoints" / "step-000008" / f"{group}.safetensors" for each in (run, world / "run"))
+        assert ours.read_bytes() == whole.read_bytes()
+    shutil.rmtree(run)
+
+
 def test_the_chosen_checkpoints_are_there_and_equal_a_recomputation_from_the_record(world: Path) -> None:
     run = world / "run"
     found = best_of_run(run)
