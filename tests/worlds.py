@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.text.small_tokenizers import byte_level, unigram, write_tokenizer
+from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.recipe.load import Loaded, load
 
 ARCHITECTURES = {
@@ -53,7 +53,7 @@ def write_world(root: Path, *, architecture: str = "llama", format: str | None =
     format = format or ("t5-dolly" if architecture == "t5" else "dolly")
     end = "<|endoftext|>"
     if architecture == "t5":
-        write_tokenizer(root / "tokenizer", unigram(), eos="</s>", unk="<unk>", pad="<pad>")
+        write_tokenizer(root / "tokenizer", t5_like(), eos="</s>", unk="<unk>", pad="<pad>")
     else:
         write_tokenizer(root / "tokenizer", byte_level(), bos=end, eos=end, unk=end)
     draw = random.Random(3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel
 
-from tests.text.small_tokenizers import byte_level, unigram, write_tokenizer
+from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.data.store import Store, open_store, pack, read_index, writing
 from tunesmith.evaluate import generation
 from tunesmith.evaluate.generation import Question, answer, choose_questions, measures, predictions
@@ -36,11 +36,11 @@ def renderer(tmp_path: Path) -> Callable[..., Renderer]:
     """renderer("oasst", foretell_next_role=True)"""
     end = "<|endoftext|>"
     write_tokenizer(tmp_path / "byte_level", byte_level(), bos=end, eos=end, unk=end)
-    write_tokenizer(tmp_path / "unigram", unigram(), eos="</s>", unk="<unk>", pad="<pad>")
+    write_tokenizer(tmp_path / "t5_like", t5_like(), eos="</s>", unk="<unk>", pad="<pad>")
 
     def build(name: str, **options: bool) -> Renderer:
         format = build_format(name, options)
-        kind = "unigram" if name == "t5-dolly" else "byte_level"
+        kind = "t5_like" if name == "t5-dolly" else "byte_level"
         return Renderer(format, Tokenizer.load(str(tmp_path / kind), format.controls))
 
     return build
