@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.worlds import small_recipe, write_world
-from tunesmith.build import train_recipe, training
+from tunesmith.build import best as module
+from tunesmith.build import train_recipe
 from tunesmith.build.best import best_of_run
 from tunesmith.cli.best import best as print_best
 from tunesmith.errors import MissingInputError, StoppedError, StorageError
@@ -129,7 +130,7 @@ def test_the_best_can_be_exported_afterwards_and_the_last_by_default(world: Path
 
 
 def test_a_best_checkpoint_that_is_gone_is_one_clear_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "best_of_run", lambda directory: Selection(Rule(), kept=(3,)))
+    monkeypatch.setattr(module, "best_of_run", lambda directory: Selection(Rule(), kept=(3,)))
     with pytest.raises(StorageError, match=r"the best checkpoint \(step 3\) is not there any more.*run\.export=last"):
         train_recipe(small_recipe(world, [*SETTINGS, "run.export=best"]))
 
