@@ -34,6 +34,19 @@ def oasst_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
     ]
 
 
+def test_the_built_in_recipe_of_an_encoder_decoder_passes(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    torch.set_num_threads(1)
+    overrides = [
+        *dolly_sources(real_data, tmp_path),
+        f"model.tokenizer={real_data('tokenizers/t5')}",
+        f"data.cache={tmp_path / 'cache'}",
+        "data.workers=0",
+    ]
+    checked = check_recipe(load(["flan-t5-dolly-xxl", "tiny-t5"], overrides), lambda done, total, label: None)
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    assert {check.status for check in checked.report.checks} & {"pass"}
+
+
 @pytest.mark.parametrize("name", [*DOLLY, *OASST])
 def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
     torch.set_num_threads(1)

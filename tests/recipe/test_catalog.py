@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from tunesmith.data.readers import READERS, open_reader
+from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import Sampling
 from tunesmith.recipe.layers import catalogue_files
 from tunesmith.recipe.load import catalogue, load
@@ -81,7 +82,46 @@ OASST: dict[str, Any] = {
     "sampling.max_new_tokens": 400,
     "sampling.min_new_tokens": 4,
 }
+FLAN_T5: dict[str, Any] = {
+    "model.path": "google/flan-t5-xxl",
+    "model.resize": "none",
+    "model.residual_dropout": 0.1,
+    "model.dtype": "bfloat16",
+    "text.format": "t5-dolly",
+    "text.max_length": 512,
+    "text.max_target_length": 256,
+    "text.truncation": "right",
+    "objective.z_loss": 1e-4,
+    "objective.label_smoothing": 0.0,
+    "objective.normalize": "targets",
+    "train.epochs": None,
+    "train.steps": 5000,
+    "train.batch_size": 320,
+    "train.batch_unit": "examples",
+    "train.learning_rate": 7e-4,
+    "train.optimizer.kind": "adafactor",
+    "train.optimizer.factored": True,
+    "train.optimizer.min_dim_size_to_factor": 128,
+    "train.optimizer.multiply_by_parameter_scale": True,
+    "train.optimizer.clipping_threshold": 1.0,
+    "train.optimizer.decay_rate": 0.8,
+    "train.optimizer.initial_step": 0,
+    "train.optimizer.step_offset": 0,
+    "train.optimizer.beta1": None,
+    "train.optimizer.weight_decay": 0.0,
+    "train.optimizer.epsilon1": 1e-30,
+    "train.optimizer.epsilon2": 1e-3,
+    "train.schedule.kind": "factors",
+    "train.schedule.factors": ("constant",),
+    "train.clip": None,
+    "train.save_every": 100,
+    "evaluate.max_new_tokens": 256,
+    "sampling.do_sample": True,
+    "sampling.max_new_tokens": 256,
+    "run.export": "best",
+}
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "flan-t5-dolly-xxl": FLAN_T5,
     "dolly-v2-3b": {**DOLLY, "model.path": "EleutherAI/pythia-2.8b"},
     "dolly-v2-7b": {**DOLLY, "model.path": "EleutherAI/pythia-6.9b"},
     "dolly-v2-12b": {**DOLLY, "model.path": "EleutherAI/pythia-12b"},
@@ -121,9 +161,17 @@ def test_a_recipe_has_the_values_of_the_published_model(name: str) -> None:
     assert {key: value(recipe, key) for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_recipe_loads_under_every_layer(name: str, layer: str) -> None:
+def fits(name: str, layer: str) -> bool:
+    """Layers with a model are for one family of models; ``-t5`` says for which."""
+    return ("t5" in name.split("-")) == layer.endswith("-t5")
+
+
+@pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in RECIPES for layer in LAYERS])
+def test_a_recipe_loads_under_every_layer_for_its_kind_of_model(name: str, layer: str) -> None:
+    if not fits(name, layer):
+        with pytest.raises(RecipeError, match=r"text\.format: .* is for (causal models|encoder-decoders)"):
+            load([name, layer])
+        return
     plain, layered = load([name]).recipe, load([name, layer]).recipe
     assert layered.name == plain.name
     assert layered.data == plain.data
@@ -131,12 +179,14 @@ def test_a_recipe_loads_under_every_layer(name: str, layer: str) -> None:
     assert layered.directory != plain.directory
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_tiny_needs_no_weights_and_no_accelerator(name: str) -> None:
-    model = load([name, "tiny"]).recipe.model
+@pytest.mark.parametrize(
+    ("name", "layer"), [(name, layer) for name in RECIPES for layer in LAYERS if fits(name, layer)]
+)
+def test_tiny_needs_no_weights_and_no_accelerator(name: str, layer: str) -> None:
+    model = load([name, layer]).recipe.model
     assert model.path is None
     assert model.init is not None
-    assert model.init["architecture"] == "gpt_neox"
+    assert model.init["architecture"] == ("t5" if layer == "tiny-t5" else "gpt_neox")
     assert "vocab_size" not in model.init
     assert (model.dtype, model.gradient_checkpointing) == ("float32", False)
 
@@ -163,6 +213,15 @@ def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
 def test_the_schema_names_exactly_the_readers_and_formats_that_there_are() -> None:
     assert set(get_args(Source.model_fields["reader"].annotation)) == set(READERS)
     assert set(get_args(Text.model_fields["format"].annotation)) == set(FORMATS)
+
+
+def test_the_balance_of_bleu_and_loss_chooses_the_checkpoint_of_flan_t5() -> None:
+    best = load(["flan-t5-dolly-xxl"]).recipe.train.best
+    assert [(metric.name, metric.mode, metric.weight) for metric in best.metrics] == [
+        ("validation/loss", "min", 1.0),
+        ("validation/bleu", "max", 1.0),
+    ]
+    assert best.keep > 1
 
 
 def test_the_languages_are_the_twenty_of_the_card() -> None:

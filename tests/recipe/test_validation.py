@@ -141,6 +141,19 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("run.trackers=[mlflow]", "run.trackers.0: expected 'tensorboard' or 'wandb', got 'mlflow'"),
         ("sampling.top_p=0", "sampling.top_p: expected more than 0, got 0"),
         ("seed=-1", "seed: expected at least 0, got -1"),
+        ("objective.normalize=mean", "objective.normalize: expected 'targets' or 'sum' or a number, got 'mean'"),
+        ("objective.normalize=0", "objective.normalize: expected 'targets' or 'sum' or more than 0, got 0"),
+        ("objective.label_smoothing=1.0", "objective.label_smoothing: expected less than 1, got 1.0"),
+        (
+            "train.schedule={kind: factors, factors: []}",
+            "train.schedule.factors: expected a list of at least 1, got a list of 0",
+        ),
+        ("train.best={metrics: []}", "train.best.metrics: expected a list of at least 1, got a list of 0"),
+        (
+            "train.best={metrics: [{name: validation/loss}]}",
+            "train.best.metrics.0.mode: missing; which end is the good one",
+        ),
+        ("run.export=newest", "run.export: expected 'last' or 'best', got 'newest'"),
         ("text.max_length=null", "text.max_length: expected a whole number, got null"),
         (
             "text.options={a: [1]}",
@@ -184,6 +197,26 @@ def test_a_wrong_value_or_key_is_one_line_that_says_what_was_expected(word: str,
         ),
         (["train.schedule={kind: cosine, end: 1.0}"], "train.schedule.end: 1 is above learning_rate (1e-05)"),
         (["data.validation=0"], "train.evaluate_every: there is nothing to evaluate on"),
+        (
+            ["data.validation=0", "train.evaluate_every=null", "evaluate.replies=5"],
+            "evaluate.replies: there is nothing to evaluate on",
+        ),
+        (
+            ["data.validation=0", "train.evaluate_every=null", "run.export=best"],
+            "run.export: there is nothing to evaluate on",
+        ),
+        (
+            ["evaluate.replies=5", "text.targets=all"],
+            "evaluate.replies: text.targets all trains turns that are no replies",
+        ),
+        (
+            ["train.best={metrics: [{name: validation/bleu, mode: max}]}"],
+            "train.best.metrics.0.name: no replies are written; set evaluate.replies (200)",
+        ),
+        (
+            ["train.optimizer={kind: adafactor, step_offset: 5, initial_step: 4}"],
+            "train.optimizer.step_offset: 5 is above initial_step (4)",
+        ),
         (
             ["data.sources+=[{path: x/dolly.json, reader: dolly}]"],
             "data.sources.1.name: 'dolly' is the name of data.sources.0",

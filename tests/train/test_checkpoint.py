@@ -15,7 +15,7 @@ from tests.train.canary import assert_is_step, groups, save_step
 from tunesmith.errors import StorageError
 from tunesmith.files import remove_unfinished
 from tunesmith.train import checkpoint as module
-from tunesmith.train.checkpoint import newest, read, rotate, save
+from tunesmith.train.checkpoint import newest, of_step, read, rotate, save
 from tunesmith.train.tensors import TYPES, ties, write_tensors
 
 
@@ -89,6 +89,20 @@ def test_the_newest_is_the_one_with_the_highest_step_in_its_manifest(tmp_path: P
     os.rename(tmp_path / "step-000002", tmp_path / "step-999999")  # a name says nothing
     os.utime(tmp_path / "step-000009", (2**33, 2**33))  # nor does a time
     assert_is_step(newest(tmp_path, pytest.fail), 10)
+
+
+def test_a_step_is_found_by_its_number_and_only_if_it_is_whole(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        save_step(tmp_path, step)
+    found = of_step(tmp_path, 10, pytest.fail)
+    assert found is not None
+    assert_is_step(found, 10)
+    assert of_step(tmp_path, 11, pytest.fail) is None
+    damaged = tmp_path / "step-000005" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    said: list[str] = []
+    assert of_step(tmp_path, 5, said.append) is None
+    assert len(said) == 1
 
 
 def test_there_is_no_newest_where_nothing_was_saved(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.errors import StorageError
-from tunesmith.train.metrics import JsonLines, jsonable
+from tunesmith.train.metrics import JsonLines, jsonable, read_records
 
 FORK = multiprocessing.get_context("fork")
 
@@ -143,3 +143,20 @@ def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> Non
         JsonLines(tmp_path / "file" / "m.jsonl")
     with pytest.raises(StorageError):
         JsonLines(tmp_path)
+
+
+def test_records_are_read_back_while_the_file_grows(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with JsonLines(path) as lines:
+        for step in range(3):
+            lines.write({"step": step, "loss": 0.1 * step})
+        with path.open("a") as file:
+            file.write('{"step": 3, "lo')  # just being written
+        assert list(read_records(path)) == [{"step": step, "loss": 0.1 * step} for step in range(3)]
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\nstep 2\n')
+    with pytest.raises(StorageError, match=r"metrics\.jsonl:2: not a record"):
+        list(read_records(path))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith.errors import MissingInputError
+from torch import nn
+
+from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Best
+from tunesmith.train import checkpoint
 from tunesmith.train.metrics import read_records
 from tunesmith.train.run import RECIPE
 from tunesmith.train.selection import Metric, Rule, Selection, replay
@@ -28,3 +32,18 @@ def best_of_run(directory: Path) -> Selection:
         if not path.is_file():
             raise MissingInputError("there is no such file", where=path, advice="name the directory of a run")
     return replay(read_records(metrics), selection_rule(load([str(recipe)]).recipe.train.best))
+
+
+def take_best(directory: Path, checkpoints: Path, model: nn.Module, notice: Callable[[str], None]) -> int:
+    """Put the weights of the best checkpoint of a run into ``model``; returns its step. Raises StorageError."""
+    best = best_of_run(directory).best
+    found = checkpoint.of_step(checkpoints, best, lambda text: notice(f"WARNING {text}"))
+    if found is None:
+        raise StorageError(
+            f"the best checkpoint (step {best}) is not there any more",
+            where=checkpoints,
+            advice="put it back, or export the last weights with run.export=last",
+        )
+    model.load_state_dict(found.load("model"), strict=True)
+    notice(f"the best checkpoint is that of step {best}")
+    return best

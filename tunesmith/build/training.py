@@ -12,15 +12,15 @@ import transformers
 from transformers import PreTrainedModel
 
 from tunesmith.build import families, parts
-from tunesmith.build.best import best_of_run, selection_rule
+from tunesmith.build.best import selection_rule, take_best
 from tunesmith.build.facts import manifest
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run, refuse_failures
+from tunesmith.build.replies import reply_evaluation
 from tunesmith.data.faults import QUARANTINE
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.store import Store
-from tunesmith.errors import StorageError
 from tunesmith.evaluate.loss import Score, validation_loss
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
@@ -77,6 +77,7 @@ class Parts:
     model: PreTrainedModel
     policy: Policy | PairPolicy
     steps: DemonstrationSteps
+    renderer: Renderer
 
     @property
     def plan(self) -> Plan:
@@ -151,7 +152,7 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     checks, proof = proof_of_run(recipe, renderer, steps, after)
     refuse_failures(checks)
     view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
-    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps)
+    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps, renderer)
 
 
 def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
@@ -242,8 +243,14 @@ def _evaluation(
         for tracker in trackers:
             tracker(step, {f"validation/{name}/loss": score.loss for name, score in found.items()})
 
+    def told(step: int, found: Mapping[str, float]) -> None:
+        view.note(f"replies after step {step}: BLEU {found['bleu']:.2f}  ROUGE-L {found['rouge_l']:.3f}")
+        for tracker in trackers:
+            tracker(step, {f"validation/all/{name}": value for name, value in found.items()})
+
     keys = recipe.train
-    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection)
+    replies = reply_evaluation(recipe, made.policy, made.renderer, validation, run.path, told)
+    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies)
 
 
 def _writer(recipe: Recipe, run: RunDirectory, policy: Policy | PairPolicy, optimizer: Optimizer, view: View) -> Any:
@@ -281,7 +288,7 @@ def _facts(recipe: Recipe, made: Parts) -> dict[str, str]:
 def _export(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
     steps = made.plan.total_steps
     if recipe.run.export == "best":
-        steps = _take_best(run, made, view)
+        steps = take_best(run.path, run.checkpoints, made.model, view.note)
     info = ExportInfo(
         format=recipe.text.format,
         options=parts.format_options(recipe),
@@ -292,21 +299,6 @@ def _export(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
         steps=steps,
     )
     export(run.export, made.model, made.tokenizer, made.format, info)
-
-
-def _take_best(run: RunDirectory, made: Parts, view: View) -> int:
-    """Put the weights of the best checkpoint into the model; returns its step. Raises StorageError."""
-    best = best_of_run(run.path).best
-    found = checkpoint.of_step(run.checkpoints, best, lambda text: view.note(f"WARNING {text}"))
-    if found is None:
-        raise StorageError(
-            f"the best checkpoint (step {best}) is not there any more",
-            where=run.checkpoints,
-            advice="put it back, or export the last weights with run.export=last",
-        )
-    made.policy.model.load_state_dict(found.load("model"), strict=True)
-    view.note(f"the best checkpoint is that of step {best}")
-    return best
 
 
 def _short(path: Path) -> Path:

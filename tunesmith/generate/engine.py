@@ -153,6 +153,18 @@ class Engine:
             found = self._batch([rendered[index] for index in batch], sampling, seed, batch)
             yield from zip(batch, found, strict=True)
 
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, batch_size: int = 8
+    ) -> list[Reply]:
+        """As ``complete``, for prompts that are token ids already and leave room for a reply."""
+        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+        replies: dict[int, Reply] = {}
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            rendered = [Prompt(tuple(prompts[index]), (), 0) for index in batch]
+            replies.update(zip(batch, self._batch(rendered, sampling, seed, batch), strict=True))
+        return [replies[index] for index in range(len(prompts))]
+
     def _batch(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, samples: Sequence[int]) -> list[Reply]:
         ids = [prompt.ids for prompt in prompts]
         generated: list[list[int]] = [[] for _ in prompts]

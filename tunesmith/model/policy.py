@@ -52,6 +52,8 @@ class Policy:
     def evaluate(self) -> None:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()
+        if self._dropout is not None:
+            self._dropout.end()
 
     def log_probabilities(
         self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: bool = False

@@ -46,6 +46,8 @@ class PairPolicy:
     def evaluate(self) -> None:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()  # type: ignore[no-untyped-call]
+        if self._dropout is not None:
+            self._dropout.end()
 
     def log_probabilities(
         self, batch: PairBatch, expected_gradient: Tensor | None = None, *, spread: bool = False

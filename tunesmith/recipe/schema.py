@@ -224,6 +224,8 @@ def across_sections(
             yield Problem("evaluate.replies", f"{nothing} 0")
         if run and run.export == "best":
             yield Problem("run.export", f"{nothing} last")
+    if text and evaluate and evaluate.replies and text.targets == "all":
+        yield Problem("evaluate.replies", "text.targets all trains turns that are no replies; set this to 0")
     if train and evaluate and not evaluate.replies:
         for index, metric in enumerate(train.best.metrics):
             if metric.name.endswith(REPLY_METRICS):

@@ -152,7 +152,8 @@ class Adafactor:
             if parameter.grad is None:
                 continue
             moments = self.state[name]
-            update = self._update(name, parameter.grad.float() * scale, fresh)
+            gradient = parameter.grad.float()
+            update = self._update(name, gradient * scale if scale != 1.0 else gradient, fresh)
             update *= self._scale(name, parameter.float()) * learning_rate
             if self.beta1 is not None:
                 update = moments["m"].lerp_(update, 1.0 - self.beta1)

@@ -199,17 +199,14 @@ def product_of_factors(
     """
     w = max(1, warmup_steps)
 
-    def linear_decay(t: int) -> float:
-        return learning_rate * min(t / w, 1.0 + decay_factor * (w - t))
-
     def cosine_decay(t: int) -> float:
         progress = max(0.0, (t - warmup_steps) / steps_per_cycle)
-        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * (progress % 1.0))))
+        return 0.5 * (1.0 + math.cos(math.pi * (progress % 1.0)))
 
     known: dict[Factor, Callable[[int], float]] = {
         "constant": lambda t: learning_rate,
         "linear_warmup": lambda t: min(1.0, t / w),
-        "linear_decay": linear_decay,
+        "linear_decay": lambda t: learning_rate * min(t / w, 1.0 + decay_factor * (w - t)),
         "rsqrt_decay": lambda t: 1.0 / math.sqrt(max(t, w)),
         "rsqrt_normalized_decay": lambda t: math.sqrt(w) / math.sqrt(max(t, w)),
         "decay_every": lambda t: decay_factor ** (t // steps_per_decay),

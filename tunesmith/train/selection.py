@@ -145,5 +145,5 @@ def replay(records: Iterable[Mapping[str, Any]], rule: Rule) -> Selection:
     selection = Selection(rule)
     for record in records:
         if VALIDATION in record:
-            selection.add(int(record["step"]), record[VALIDATION], saved=bool(record[CHECKPOINT]))
+            selection.add(int(record["step"]), record[VALIDATION], saved=bool(record.get(CHECKPOINT)))
     return selection

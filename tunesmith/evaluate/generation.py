@@ -1,0 +1,118 @@
+"""Replies that a model writes to the prompts of validation data, and how near they are to what stands there.
+
+Prompt and reference are what the store holds: the tokens before a reply, and the reply as the format reads its tokens.
+So both are cut where training cuts them, and what a tokenizer cannot write is missing in the reference too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.store import Store
+from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
+from tunesmith.generate.engine import Engine, Reply
+from tunesmith.generate.sampling import Sampling
+from tunesmith.text.long_threads import Shortening, shorten
+from tunesmith.text.render import Renderer
+from tunesmith.text.token_tree import TokenTree
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt of the validation data. example: its number in the store. prompt: token ids. references: the replies to it
+    that the data have, without repetition."""
+
+    example: int
+    source: str
+    prompt: tuple[int, ...]
+    references: tuple[str, ...]
+
+
+def choose_questions(
+    store: Store,
+    sources: Sequence[str],
+    renderer: Renderer,
+    count: int,
+    seed: int,
+    shortening: Shortening | None = None,
+) -> list[Question]:
+    """At most ``count`` prompts, in the order of the store.
+
+    Records are taken in the order of a digest of (seed, what they say) until there are enough prompts; so the choice does
+    not depend on the order of the data. shortening: as in ``validation_loss``.
+    """
+    order = sorted(range(len(store)), key=lambda number: _place(seed, store.key(number)))
+    found: list[Question] = []
+    for number in order:
+        if len(found) >= count:
+            break
+        trees = [store.tree(number)]
+        if shortening is not None:
+            trees = shorten(trees[0], shortening, once=True)
+        source = sources[int(store.source[number])]
+        for prompt, references in _replies(trees, renderer).items():
+            found.append(Question(number, source, prompt, tuple(references)))
+    return sorted(found[:count], key=lambda question: question.example)
+
+
+def _place(seed: int, key: str) -> bytes:
+    return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
+
+
+def _replies(trees: Sequence[TokenTree], renderer: Renderer) -> dict[tuple[int, ...], dict[str, None]]:
+    """Prompt ids -> the trained replies to it, in their order."""
+    found: dict[tuple[int, ...], dict[str, None]] = {}
+    for tree in trees:
+        told: set[int] = set()
+        for start, end, source, message, _ in tree.spans.tolist():
+            if message in told:
+                continue  # what a turn foretells of the next one is not its reply
+            told.add(message)
+            text = renderer.parse(tree.ids[start:end].tolist()).text
+            found.setdefault(_before(tree, source), {})[text] = None
+    return found
+
+
+def _before(tree: TokenTree, token: int) -> tuple[int, ...]:
+    """The ids from the root to ``token``, which is part of them."""
+    segment = int(np.flatnonzero((tree.segments[:, 0] <= token) & (token < tree.segments[:, 1]))[0])
+    thread = tree.thread(segment)
+    return tuple(tree.ids[thread[thread <= token]].tolist())
+
+
+def answer(engine: Engine, questions: Sequence[Question], max_new_tokens: int, batch_size: int) -> list[Reply]:
+    """The most probable reply to every question, token by token, in their order."""
+    sampling = Sampling(do_sample=False, max_new_tokens=max_new_tokens)
+    return engine.continuations([question.prompt for question in questions], sampling, 0, batch_size)
+
+
+def measures(questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, float]:
+    """bleu (0 to 100), rouge_l (0 to 1), stopped: the share of replies that ended by themselves, prompts: how many."""
+    texts, references = [reply.text for reply in replies], [question.references for question in questions]
+    return {
+        "bleu": corpus_bleu(texts, references),
+        "rouge_l": rouge_l(texts, references),
+        "stopped": sum(reply.stopped for reply in replies) / len(replies),
+        "prompts": len(replies),
+    }
+
+
+def predictions(
+    questions: Sequence[Question], replies: Sequence[Reply], renderer: Renderer
+) -> Iterator[Mapping[str, Any]]:
+    """What was asked, expected and said, one JSON object each."""
+    for question, reply in zip(questions, replies, strict=True):
+        yield {
+            "example": question.example,
+            "source": question.source,
+            "prompt": renderer.tokenizer.decode(question.prompt, skip_controls=False),
+            "references": list(question.references),
+            "reply": reply.text,
+            "stopped": reply.stopped,
+            "tokens": reply.tokens,
+        }
