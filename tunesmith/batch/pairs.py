@@ -176,7 +176,7 @@ def pair_micro_batches(
     """
     waiting = list(examples)
     shapes = [read_pairs(example).shape for example in waiting]
-    order = sorted(range(len(waiting)), key=lambda index: (shapes[index][1], shapes[index][3], index))
+    order = sorted(range(len(waiting)), key=lambda index: (shapes[index][1] + shapes[index][3], index))
     for group in _groups([shapes[index] for index in order], tokens):
         yield assemble_pairs([waiting[order[place]] for place in group], weighting, start=start, padding=padding)
 
