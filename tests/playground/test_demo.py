@@ -10,7 +10,7 @@ import torch
 
 from tests.playground.test_world import SMALL
 from tunesmith.generate.exported import open_engine
-from tunesmith.playground.demo import run
+from tunesmith.playground.demo import ENCODER_DECODER, run
 
 
 def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +25,15 @@ def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"chat {tmp_path / 'demo' / 'assistant'}" in shown
     engine, _ = open_engine(tmp_path / "demo" / "assistant")
     assert engine.renderer.format.name == "dolly"
+
+
+def test_the_demo_with_an_encoder_decoder_goes_the_whole_road(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    tiny = ["train.epochs=null", "train.steps=4", "train.batch_size=200", "data.validation=5"]
+    result = run(tmp_path / "demo", 1, tiny, SMALL, ENCODER_DECODER)
+    assert set(result["rates"]["exact answers"]) == {"assistant"}
+    assert f"chat {tmp_path / 'demo' / 'assistant'}" in capsys.readouterr().out
+    engine, _ = open_engine(tmp_path / "demo" / "assistant")
+    assert engine.renderer.format.name == "t5-dolly"

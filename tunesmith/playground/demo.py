@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -29,10 +29,38 @@ from tunesmith.report.compare import Row, SideBySide, show
 from tunesmith.text.tree import Message
 
 HERE = Path(__file__).parent
-BASE, ASSISTANT = "base", "assistant"
 EXACT, STOPPED = "exact answers", "replies that stop by themselves"
 SEED = 1
 SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One model of the demo. name: of its directory and column. recipe: the file beside this one. data: which of the
+    demo's files it reads, with which reader. before: the stage that it goes on from; None for random weights."""
+
+    name: str
+    title: str
+    recipe: str
+    data: Literal["prose", "demonstrations"]
+    reader: str
+    before: str | None = None
+
+
+CAUSAL = (
+    Stage("base", "a base model, from random weights", "base", "prose", "messages"),
+    Stage(
+        "assistant",
+        "the assistant: the base model, fine-tuned on demonstrations",
+        "assistant",
+        "demonstrations",
+        "dolly",
+        "base",
+    ),
+)
+ENCODER_DECODER = (
+    Stage("assistant", "an encoder-decoder, from random weights", "encoder_decoder", "demonstrations", "dolly"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +79,15 @@ class Answers:
 
 
 def run(
-    directory: Path, seed: int = SEED, overrides: Sequence[str] = (), sizes: Mapping[str, Any] | None = None
+    directory: Path,
+    seed: int = SEED,
+    overrides: Sequence[str] = (),
+    sizes: Mapping[str, Any] | None = None,
+    stages: Sequence[Stage] = CAUSAL,
 ) -> dict[str, Any]:
     """The whole demo in ``directory``; returns what it also writes to demo.json.
 
-    overrides: single values for both recipes. sizes: arguments of ``write_demo_files``, for a smaller world.
+    overrides: single values for all recipes. sizes: arguments of ``write_demo_files``, for a smaller world.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -69,19 +101,17 @@ def run(
 
     phase("start", "a small world: prose, demonstrations, held-out instructions, tokenizer")
     files = write_demo_files(directory / "world", seed, **(sizes or {}))
-    phase("world", "a base model, from random weights")
-    base = _train(directory, BASE, files, [f"model.tokenizer={files.tokenizer}"], "messages", files.prose, overrides)
-    phase("base", "the assistant: the base model, fine-tuned on demonstrations")
-    found = [f"model.path={base}"]
-    assistant = _train(directory, ASSISTANT, files, found, "dolly", files.demonstrations, overrides)
-    phase("assistant", "held-out instructions, asked of both")
-    answers = {
-        BASE: _ask(console, BASE, base, files.exercises),
-        ASSISTANT: _ask(console, ASSISTANT, assistant, files.exercises),
-    }
-    phase("questions", "base against assistant")
+    exports: dict[str, Path] = {}
+    done = "world"
+    for stage in stages:
+        phase(done, stage.title)
+        exports[stage.name] = _train(directory, stage, files, exports, overrides)
+        done = stage.name
+    phase(done, "held-out instructions")
+    answers = {name: _ask(console, name, export, files.exercises) for name, export in exports.items()}
+    phase("questions", " against ".join(exports))
     rows = _rows(files.exercises, answers)
-    show(console, rows, _samples(files.exercises, answers), (BASE, ASSISTANT))
+    show(console, rows, _samples(files.exercises, answers), list(exports))
     seconds["all"] = round(time.monotonic() - began, 1)
     result = {
         "seed": seed,
@@ -91,7 +121,7 @@ def run(
     }
     write_json(directory / "demo.json", result)
     console.print(f"{seconds['all']:.0f} seconds in all; the numbers are in {directory / 'demo.json'}")
-    console.print(f"Talk to it:  {_command()} chat {directory / ASSISTANT}", soft_wrap=True)
+    console.print(f"Talk to it:  {_command()} chat {directory / stages[-1].name}", soft_wrap=True)
     return result
 
 
@@ -101,23 +131,18 @@ def _command() -> str:
 
 
 def _train(
-    directory: Path,
-    name: str,
-    files: DemoFiles,
-    model: Sequence[str],
-    reader: str,
-    data: Path,
-    overrides: Sequence[str],
+    directory: Path, stage: Stage, files: DemoFiles, exports: Mapping[str, Path], overrides: Sequence[str]
 ) -> Path:
-    """Train one of the two recipes beside this file; returns its export."""
+    """Train one of the recipes beside this file; returns its export."""
+    data = {"prose": files.prose, "demonstrations": files.demonstrations}[stage.data]
     values = [
-        *model,
-        f"data.sources=[{{path: '{data}', reader: {reader}}}]",
+        f"model.tokenizer={files.tokenizer}" if stage.before is None else f"model.path={exports[stage.before]}",
+        f"data.sources=[{{path: '{data}', reader: {stage.reader}}}]",
         f"data.cache={directory / 'cache'}",
-        f"run.directory={directory / name}",
+        f"run.directory={directory / stage.name}",
         *overrides,
     ]
-    return train_recipe(load([str(HERE / f"{name}.yaml")], values)).export
+    return train_recipe(load([str(HERE / f"{stage.recipe}.yaml")], values)).export
 
 
 def _ask(console: Console, name: str, export: Path, exercises: Sequence[Exercise]) -> Answers:
