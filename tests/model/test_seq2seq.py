@@ -107,6 +107,16 @@ def test_dropout_is_noise_in_training_only_and_the_same_for_the_same_seeds() -> 
     assert not torch.allclose(first, silent.log_probabilities(batch).log_probability)
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
+def test_computing_activations_twice_meets_the_same_noise() -> None:
+    found = []
+    for checkpointing in (False, True):
+        model = small_t5(checkpointing=checkpointing)
+        policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.3, "uniform"))
+        found.append(loss_and_gradients(policy, [together(pair_examples())]))
+    assert_same(found[1], found[0])
+
+
 def test_three_replies_to_one_input_have_noise_of_their_own() -> None:
     model = small_t5()
     policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))
