@@ -20,13 +20,22 @@ def inputs(bias: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, list[Tens
     return hidden, weight, shift, target, [torch.randn(53, generator=draw) for _ in range(3)]
 
 
+@pytest.mark.parametrize("hint", ["none", "right", "wrong"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("chunk", [97, 97 * 20, 8_000_000])
-def test_values_and_gradients_are_torchs_own(bias: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_and_gradients_are_torchs_own_whatever_the_hint(
+    bias: bool, chunk: int, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(normalizer, "CHUNK", chunk)
     hidden, weight, shift, target, coefficients = inputs(bias)
+    off = 1.0 if hint == "wrong" else 0.0
+
+    def slopes(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        own, of_normalizer, total = (each[part] for each in coefficients)
+        return own + off, of_normalizer, total
+
     leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
-    found = target_statistics(hidden, weight, shift, target)
+    found = target_statistics(hidden, weight, shift, target, None if hint == "none" else slopes)
     assert found.spread is not None
     logits = hidden @ weight.t() + (0.0 if shift is None else shift)
     expected = (

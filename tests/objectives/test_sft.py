@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogProbabilities, Loss
+from tunesmith.batch.protocols import LogProbabilities, Loss, Slopes
+from tunesmith.model import normalizer
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.normalizer import target_statistics
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -29,15 +30,15 @@ class Weighted:
 class GivenLogits:
     """A policy whose logits are given: the hidden states, before a head that is the identity."""
 
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits.requires_grad_()
+    def __init__(self, logits: Tensor, *, hints: bool = True) -> None:
+        self.logits, self.hints = logits.requires_grad_(), hints
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: bool = False
+        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         identity = torch.eye(self.logits.shape[1])
-        if spread:
-            return target_statistics(self.logits, identity, None, batch.target)
+        if spread is not None:
+            return target_statistics(self.logits, identity, None, batch.target, spread if self.hints else None)
         return LogProbabilities(*target_log_probabilities(self.logits, identity, None, batch.target, expected_gradient))
 
 
@@ -144,6 +145,25 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
         gradients.append(policy.logits.grad)
     assert sum(losses) == pytest.approx(whole.loss.item(), rel=1e-6)
     torch.testing.assert_close(torch.cat(gradients), gradient)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("z_loss", "label_smoothing"), [(1e-2, 0.0), (0.0, 0.1), (1e-2, 0.1)])
+def test_what_the_loss_foretells_is_its_gradient(
+    z_loss: float, label_smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, target, weight = values()
+    objective, batch = SupervisedFineTuning(z_loss=z_loss, label_smoothing=label_smoothing), Weighted(target, weight)
+    sweeps = []
+    slope = normalizer._slope
+    monkeypatch.setattr(normalizer, "_slope", lambda *given: sweeps.append(1) or slope(*given))
+    gradients = []
+    for hints, expected in ((True, 1), (False, 1)):
+        policy = GivenLogits(logits.clone(), hints=hints)
+        objective(policy, batch, 3.0).loss.backward()  # type: ignore[arg-type, no-untyped-call]
+        gradients.append(policy.logits.grad)
+        assert len(sweeps) == expected, "one sweep makes the gradient"
+        sweeps.clear()
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
 
 
 def test_smoothing_has_its_least_loss_of_zero_at_the_smoothed_target() -> None:

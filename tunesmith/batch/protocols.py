@@ -59,6 +59,15 @@ class Spread:
     vocabulary: int
 
 
+class Slopes(Protocol):
+    """What a loss foretells of its gradient where it depends on the spread too."""
+
+    def __call__(self, normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient with respect to log-probability, normalizer and total of the targets in ``part`` of the batch, whose
+        normalizers are given: float32 [n] each."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LogProbabilities:
     """log_probability: float32 [N], one for each target of the batch. correct: bool [N], whether it had the highest logit.
@@ -73,7 +82,7 @@ class Scorer(Protocol):
     """A policy as an objective sees it. It reads one kind of batch; policy and ``Assembly`` are chosen together."""
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: bool = False
+        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """See ``model.policy.Policy.log_probabilities``."""
         ...

@@ -5,12 +5,13 @@ A function of its own, so that the head of every other loss (``model.head``) rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogProbabilities, Spread
+from tunesmith.batch.protocols import LogProbabilities, Slopes, Spread
 
 CHUNK = 16_000_000
 """Logits computed at once: large enough for efficient products, small beside tokens x vocabulary."""
@@ -27,48 +28,90 @@ def _chunks(count: int, vocabulary: int) -> list[slice]:
     return [slice(begin, begin + rows) for begin in range(0, count, rows)]
 
 
+class _Gradients:
+    """Gradients of hidden states, weight and bias, added up chunk by chunk."""
+
+    __slots__ = ("bias", "hidden", "weight")
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        self.bias = None if bias is None else torch.zeros_like(bias)
+
+    def add(self, part: slice, states: Tensor, matrix: Tensor, table: Tensor) -> None:
+        """table: float32 [n, V], the gradient of the logits of one chunk."""
+        if self.bias is not None:
+            self.bias.add_(table.sum(0))
+        table = table.to(matrix.dtype)
+        self.hidden[part] = torch.mm(table, matrix)
+        if self.weight.dtype == table.dtype:
+            self.weight.addmm_(table.t(), states)
+        else:
+            self.weight.add_(torch.mm(table.t(), states))
+
+
+def _slope(
+    logits: Tensor, normalizer: Tensor, target: Tensor, of_own: Tensor, of_normalizer: Tensor, of_total: Tensor
+) -> Tensor:
+    """The gradient of a chunk's logits, written over them: d logp = onehot - softmax, d normalizer = softmax, d total = 1."""
+    table = logits.sub_(normalizer[:, None]).exp_().mul_((of_normalizer - of_own)[:, None])
+    if bool(of_total.any()):
+        table.add_(of_total[:, None])
+    return table.scatter_add_(1, target[:, None], of_own[:, None])
+
+
 class _Statistics(torch.autograd.Function):
-    """The gradient depends on the result, so the logits of a chunk are computed once more in the backward sweep."""
+    """Gradients are made in the forward sweep from ``slopes``; if others arrive, the logits are computed once more."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, slopes: Slopes | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         own, normalizer, total = (torch.empty(len(target), device=hidden.device) for _ in range(3))
         correct = torch.empty(len(target), dtype=torch.bool, device=hidden.device)
         matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+        wanted = slopes is not None and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
+        made = _Gradients(hidden, weight, bias) if wanted else None
         for part in _chunks(len(target), len(weight)):
             logits = _logits(hidden[part], matrix, shift)
             own[part] = logits.gather(1, target[part, None])[:, 0]
             correct[part] = own[part] >= logits.amax(dim=-1)
             normalizer[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
+            if made is not None and slopes is not None:
+                foretold = slopes(normalizer[part], part, len(weight))
+                made.add(part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *foretold))
         ctx.save_for_backward(hidden, weight, bias, target, normalizer)
+        ctx.made, ctx.slopes = made, slopes
         ctx.mark_non_differentiable(correct)
         return own - normalizer, correct, normalizer, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, target, normalizer = ctx.saved_tensors
-        log_probability, _, of_normalizer, of_total = gradients
-        matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
-        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        to_bias = None if bias is None else torch.zeros_like(bias)
-        for part in _chunks(len(target), len(weight)):
-            states = hidden[part]
-            # d logp / d logits = onehot - softmax, d normalizer / d logits = softmax, d total / d logits = 1
-            table = (_logits(states, matrix, shift) - normalizer[part, None]).exp_()
-            table.mul_((of_normalizer[part] - log_probability[part])[:, None]).add_(of_total[part, None])
-            table.scatter_add_(1, target[part, None], log_probability[part, None])
-            if to_bias is not None:
-                to_bias.add_(table.sum(0))
-            table = table.to(matrix.dtype)
-            to_hidden[part] = torch.mm(table, matrix)
-            to_weight.add_(torch.mm(table.t(), states))
-        return to_hidden, to_weight, to_bias, None
+        arrived = (gradients[0], gradients[2], gradients[3])
+        made: _Gradients | None = ctx.made
+        if made is None or not _alike(arrived, ctx.slopes(normalizer, slice(None), len(weight))):
+            made = _Gradients(hidden, weight, bias)
+            matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+            for part in _chunks(len(target), len(weight)):
+                logits = _logits(hidden[part], matrix, shift)
+                here = (each[part] for each in arrived)
+                made.add(part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *here))
+        ctx.made = None  # the buffers become gradients; a second backward computes its own
+        return made.hidden, made.weight, made.bias, None, None
 
 
-def target_statistics(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> LogProbabilities:
-    """As ``model.head.target_log_probabilities``, with ``spread``; everything but ``correct`` can be differentiated."""
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Statistics.apply(hidden, weight, bias, target)  # type: ignore[no-untyped-call]
+def _alike(arrived: Sequence[Tensor], foretold: Sequence[Tensor]) -> bool:
+    """Up to rounding: a loss sums what depends on the normalizer in an order of its own."""
+    return all(torch.allclose(one, other, rtol=1e-5, atol=0.0) for one, other in zip(arrived, foretold, strict=True))
+
+
+def target_statistics(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, slopes: Slopes | None = None
+) -> LogProbabilities:
+    """As ``model.head.target_log_probabilities``, with ``spread``; everything but ``correct`` can be differentiated.
+
+    slopes: what is known of the gradient beforehand; a hint that saves a product with the vocabulary.
+    """
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Statistics.apply(hidden, weight, bias, target, slopes)  # type: ignore[no-untyped-call]
     log_probability, correct, normalizer, total = found
     return LogProbabilities(log_probability, correct, Spread(normalizer, total, len(weight)))

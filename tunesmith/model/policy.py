@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.batch.layout import Batch, Layout
-from tunesmith.batch.protocols import LogProbabilities
+from tunesmith.batch.protocols import LogProbabilities, Slopes
 from tunesmith.model.attention import prepare
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
@@ -56,19 +56,19 @@ class Policy:
             self._dropout.end()
 
     def log_probabilities(
-        self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: bool = False
+        self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only.
 
         expected_gradient: float32 [N], the gradient of the loss with respect to the log-probabilities where the objective knows
         it beforehand; a hint that saves time and never changes the result (see ``model.head``).
-        spread: give ``LogProbabilities.spread`` too, which costs a second product with the vocabulary.
+        spread: give ``LogProbabilities.spread`` too; what it says of the gradient is such a hint as well.
         """
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.index_select(0, batch.source).to(self.compute)
-        if spread:
-            return target_statistics(states, self._head.weight, self._head.bias, batch.target)
+        if spread is not None:
+            return target_statistics(states, self._head.weight, self._head.bias, batch.target, spread)
         found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 

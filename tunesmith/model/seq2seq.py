@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.pairs import PairBatch
-from tunesmith.batch.protocols import LogProbabilities
+from tunesmith.batch.protocols import LogProbabilities, Slopes
 from tunesmith.model.dropout import PRIME, PairDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.normalizer import target_statistics
@@ -50,14 +50,14 @@ class PairPolicy:
             self._dropout.end()
 
     def log_probabilities(
-        self, batch: PairBatch, expected_gradient: Tensor | None = None, *, spread: bool = False
+        self, batch: PairBatch, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only; ``expected_gradient`` and ``spread`` as in ``Policy``."""
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.flatten(0, 1).index_select(0, batch.source).to(self.compute) * self._scale
-        if spread:
-            return target_statistics(states, self._head.weight, self._head.bias, batch.target)
+        if spread is not None:
+            return target_statistics(states, self._head.weight, self._head.bias, batch.target, spread)
         found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 

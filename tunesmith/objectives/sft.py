@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from tunesmith.batch.protocols import Loss, MicroBatch, Scorer, Spread
+from tunesmith.batch.protocols import Loss, MicroBatch, Scorer, Slopes, Spread
 
 
 class SupervisedFineTuning:
@@ -55,14 +55,25 @@ class SupervisedFineTuning:
         return Loss(loss, sums)
 
     def _regularised(self, policy: Scorer, batch: MicroBatch, divisor: float) -> Loss:
-        found = policy.log_probabilities(batch, spread=True)
+        coefficients = batch.weight / divisor
+        found = policy.log_probabilities(batch, spread=self._slopes(coefficients))
         assert found.spread is not None, "it was asked for"
         z_loss = self.z_loss * found.spread.normalizer.square()
         each = self._smoothed(found.log_probability, found.spread) + z_loss
         weight = batch.weight.double()
         measured = {"loss": each, "accuracy": found.correct, "cross_entropy": -found.log_probability, "z_loss": z_loss}
         sums = {name: (weight * values.detach().double()).sum() for name, values in measured.items()}
-        return Loss((batch.weight / divisor * each).sum(), sums)
+        return Loss((coefficients * each).sum(), sums)
+
+    def _slopes(self, coefficients: Tensor) -> Slopes:
+        """The gradient of ``_regularised``, known as soon as the normalizers are."""
+
+        def slopes(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+            own, low = coefficients[part], self.label_smoothing / (vocabulary - 1)
+            of_normalizer = own * (low * vocabulary + 2.0 * self.z_loss * normalizer)
+            return own * -(1.0 - self.label_smoothing - low), of_normalizer, own * -low
+
+        return slopes
 
     def _smoothed(self, log_probability: Tensor, spread: Spread) -> Tensor:
         """[N] cross-entropy with the smoothed target, less the entropy of that target."""
