@@ -32,7 +32,9 @@ def test_without_the_package_the_advice_names_it(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "path", ["./owner/name", "/owner/name", "~/name", "owner/name.jsonl", "a/b/c", "../x", "name.json.gz", "a b"]
 )
-def test_what_looks_like_a_path_is_never_looked_up(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_looks_like_a_path_is_never_looked_up(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
     monkeypatch.setattr(sources, "load", lambda name, split: pytest.fail("looked up"))
     with pytest.raises(MissingInputError, match="does not exist"):
         open_source(SourceSpec("data", path, "dolly"))
