@@ -313,3 +313,13 @@ def test_a_template_that_rewrites_earlier_turns_fails_with_the_first_difference(
 def test_a_template_with_two_begin_tokens_fails(tmp_path: Path) -> None:
     found = failures(with_template(tmp_path, "{{ bos_token }}{{ bos_token }}" + PLAIN_TEMPLATE))
     assert "no begin token is doubled" in found
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("model.tokenizer=ROOT/nowhere", "model.tokenizer"), ("data.sources.0.path=ROOT/x.jsonl", "data.sources")],
+)
+def test_a_check_that_cannot_go_on_names_the_key_that_it_used(tmp_path: Path, override: str, key: str) -> None:
+    write_world(tmp_path)
+    (check,) = checked(tmp_path, override.replace("ROOT", str(tmp_path))).having("fail")
+    assert check.key.split(", ")[0] == key

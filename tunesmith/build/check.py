@@ -38,7 +38,7 @@ class Checked:
 
 @dataclass(slots=True)
 class _Run:
-    """Checks as they are made. error: what stopped the checking before its end."""
+    """Checks as they are made. error: what stopped the checking before its end. key: the recipe keys that are being used."""
 
     recipe: Recipe
     progress: Progress
@@ -46,6 +46,7 @@ class _Run:
     facts: dict[str, Any] = field(default_factory=dict)
     examples: list[ShownExample] = field(default_factory=list)
     error: TunesmithError | None = None
+    key: str = "model.tokenizer, text.format"
 
 
 def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True) -> Checked:
@@ -67,18 +68,18 @@ def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True)
         _batches(run, renderer, prepared, learner)
     except TunesmithError as error:
         run.error = error
-        run.checks.append(_stopped(error))
+        run.checks.append(_stopped(error, run.key))
     failed = any(check.status == "fail" for check in run.checks)
     code = run.error.exit_code if run.error is not None else 70 if failed else 0
     return Checked(CheckReport(run.recipe.name, tuple(run.checks), run.facts), run.examples, code)
 
 
-def _stopped(error: TunesmithError) -> Check:
+def _stopped(error: TunesmithError, used: str) -> Check:
     """The error as a check that failed. One place and reason a line, as preparation lists them."""
     first, *rest = error.what.split("\n")
     places = tuple(("", line.strip()) for line in rest if line.strip())
     where = f"{error.where}: " if error.where else ""
-    key = "" if isinstance(error, RecipeError) else "data.sources, text.format"
+    key = "" if isinstance(error, RecipeError) else used
     return Check("the run can begin", "fail", f"{where}{first}", key, error.advice or "", places)
 
 
@@ -94,6 +95,7 @@ def _renderer(run: _Run) -> Renderer:
 
 
 def _prepared(run: _Run) -> tuple[Prepared, Prepared | None]:
+    run.key = "data.sources, text.format"
     prepared, evaluated = parts.prepare_data(run.recipe, run.progress)
     report = prepared.report
     records = sum(tally.records for tally in report.sources.values())
@@ -150,6 +152,7 @@ def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
 
 
 def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
+    run.key = "model"
     run.progress(0, None, "making the model")
     model, (_, rows) = families.build_model(run.recipe, renderer.tokenizer)
     families.check_positions(run.recipe, model)
