@@ -13,7 +13,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.sft import run
+from benchmarks.contest import run
 
 CONTENDERS = {"ours": "benchmarks.data_ours", "trl": "benchmarks.data_trl"}
 

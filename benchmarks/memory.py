@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.contest import REPOSITORY
 from benchmarks.dolly_like import generate_records, train_tokenizer
-from benchmarks.sft import REPOSITORY
 from tunesmith.text.formats import build_format
 from tunesmith.text.tokenizer import Tokenizer
 
