@@ -87,7 +87,7 @@ def _renderer(run: _Run) -> Renderer:
     families.check_model(run.recipe)
     format = parts.prompt_format(run.recipe)
     tokenizer = parts.load_tokenizer(run.recipe, format)
-    renderer = Renderer(format, tokenizer, run.recipe.text.targets)
+    renderer = Renderer(format, tokenizer, run.recipe.targets)
     stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
     summary = f"{tokenizer.size:,} tokens; {format.name} stops at {stops}"
     run.checks.append(Check("prompt format and tokenizer fit", "pass", summary))

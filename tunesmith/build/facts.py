@@ -29,7 +29,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "data": data,
         "validation": own,
         "tokenizer": tokenizer.fingerprint,
-        "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.text.targets},
+        "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),

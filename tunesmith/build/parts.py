@@ -103,7 +103,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         truncation=text.truncation,
         options=tuple(sorted(format_options(recipe).items())),
         revision=tokenizer_revision(recipe),
-        targets=text.targets,
+        targets=recipe.targets,
         max_target_length=target_limit(recipe),
     )
 

@@ -139,7 +139,7 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
             view.note(f"bad rows, left out: {found.quarantine}")
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
-    renderer = Renderer(format, tokenizer, recipe.text.targets)
+    renderer = Renderer(format, tokenizer, recipe.targets)
     model, (before, after) = families.build_model(recipe, tokenizer)
     families.check_positions(recipe, model)
     learner = families.build_learner(recipe, model, tokenizer)

@@ -1,4 +1,4 @@
-"""The recipe: one YAML file is one run. Here, in data.py (`data`) and in training.py (`train`) are all its keys.
+"""The recipe: one YAML file is one run. Here, in data.py (`data`), objectives.py and training.py (`train`) are all its keys.
 
 `tunesmith schema` prints them for editors, `tunesmith show RECIPE` the values of one recipe.
 """
@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue, model_validator
 from tunesmith.recipe.data import Data, Source, Switch
 from tunesmith.recipe.families import family_problems
 from tunesmith.recipe.filters import Filters, LabelRange
+from tunesmith.recipe.objectives import CheckReward, Dpo, ModelReward, Objective, Ppo, Reward, Sft
 from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
 from tunesmith.recipe.training import (
     Adafactor,
@@ -25,7 +26,6 @@ from tunesmith.recipe.training import (
     Linear,
     Logarithmic,
     Muon,
-    Sft,
     Train,
 )
 
@@ -33,9 +33,11 @@ __all__ = [
     "Adafactor",
     "AdamW",
     "Best",
+    "CheckReward",
     "Constant",
     "Cosine",
     "Data",
+    "Dpo",
     "Evaluate",
     "Factors",
     "Filters",
@@ -43,8 +45,11 @@ __all__ = [
     "Linear",
     "Logarithmic",
     "Model",
+    "ModelReward",
     "Muon",
+    "Ppo",
     "Recipe",
+    "Reward",
     "Run",
     "Sampling",
     "Sft",
@@ -106,10 +111,11 @@ class Text(Section):
         description="prompt format; tokenizer: the chat template that the tokenizer brings; t5-dolly: for encoder-decoders"
     )
     options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
-    targets: Literal["assistant", "last", "all", "marked"] = Field(
-        default="assistant",
+    targets: Literal["assistant", "last", "all", "marked", "ranked"] | None = Field(
+        default=None,
         description="trained on: every assistant turn, the last one of each thread, every token of all turns "
-        "(language modelling), or the messages that the data mark",
+        "(language modelling), the messages that the data mark, or the replies that the data rank; null: ranked for "
+        "preferences (dpo, reward), otherwise assistant",
     )
     max_length: Annotated[int, Field(gt=1)] = Field(
         description="longest thread in tokens; of an encoder-decoder: longest input"
@@ -179,8 +185,7 @@ class Recipe(Section):
     model: Model = Field(description="the base model, its tokenizer and what is changed about it")
     text: Text = Field(description="how messages become tokens")
     data: Data = Field(description="what is trained on and what is held back")
-    # With a second objective this becomes a union discriminated by `kind`, as optimizer and schedule are.
-    objective: Sft = Field(default_factory=Sft, description="what is optimised")
+    objective: Objective = Field(default_factory=Sft, description="what is optimised")
     train: Train = Field(description="the loop")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="replies written at every evaluation")
     sampling: Sampling = Field(default_factory=Sampling, description="how replies are drawn")
@@ -195,8 +200,14 @@ class Recipe(Section):
             run=self.run,
             model=self.model,
             text=self.text,
+            objective=self.objective,
         )
         return refuse(self, found)
+
+    @property
+    def targets(self) -> Literal["assistant", "last", "all", "marked", "ranked"]:
+        """Which messages are trained on."""
+        return self.text.targets or ("ranked" if isinstance(self.objective, Dpo | Reward) else "assistant")
 
     @property
     def directory(self) -> Path:
@@ -212,10 +223,13 @@ def across_sections(
     run: Run | None,
     model: Model | None,
     text: Text | None,
+    objective: Objective | None,
 ) -> Iterator[Problem]:
     """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
     if model and model.init is not None:  # else the architecture is not known before a directory is read
         yield from of_family(str(model.init["architecture"]), model=model, text=text, train=train)
+    if text and text.targets is not None and objective:
+        yield from _targets_of(text.targets, objective)
     nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
     if data and not data.evaluates:
         if train and train.evaluate_every:
@@ -230,6 +244,13 @@ def across_sections(
         for index, metric in enumerate(train.best.metrics):
             if metric.name.endswith(REPLY_METRICS):
                 yield Problem(f"train.best.metrics.{index}.name", "no replies are written; set evaluate.replies (200)")
+
+
+def _targets_of(targets: str, objective: Sft | Dpo | Reward | Ppo) -> Iterator[Problem]:
+    """Preferences train on ranked replies, demonstrations on what is to be imitated, rollouts on what is written."""
+    ranks = isinstance(objective, Dpo | Reward)
+    if (targets == "ranked") != ranks or isinstance(objective, Ppo):
+        yield Problem("text.targets", f"{targets!r} is nothing for objective {objective.kind}; set it to null")
 
 
 def of_family(architecture: str, *, model: Model | None, text: Text | None, train: Train | None) -> Iterator[Problem]:

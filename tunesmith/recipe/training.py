@@ -1,4 +1,4 @@
-"""The keys of a recipe that say how training goes: objective, optimizer, schedule, loop."""
+"""The keys of a recipe that say how training goes: optimizer, schedule, loop."""
 
 from __future__ import annotations
 
@@ -8,27 +8,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tunesmith.recipe.section import Amount, Betas, Count, Number, Positive, Problem, Section, Share, refuse
-
-
-class Sft(Section):
-    """Supervised fine-tuning: the assistant's turns are learned."""
-
-    kind: Literal["sft"] = Field(default="sft", description="objective")
-    weighting: Literal["threads", "messages"] = Field(
-        default="messages",
-        description="threads: a shared turn counts once for every thread through it; messages: every turn counts once",
-    )
-    z_loss: Amount = Field(
-        default=0.0, description="times the squared log-sum-exp of the logits, added to the loss of every target"
-    )
-    label_smoothing: Share = Field(
-        default=0.0, description="probability that the target gives up to all other tokens together"
-    )
-    normalize: Literal["targets", "sum"] | Positive = Field(
-        default="targets",
-        description="what the summed loss of a step is divided by: targets (their weighted number), sum (nothing; under "
-        "AdamW or a limit on the gradient's norm this only changes what learning rate, epsilon and clip mean), or a number",
-    )
 
 
 class AdamW(Section):

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import describe, hint
+from tunesmith.recipe.objectives import OBJECTIVE
 from tunesmith.recipe.reading import Marked, plain
 from tunesmith.recipe.schema import Data, Evaluate, Model, Recipe, Run, Text, Train, across_sections
 from tunesmith.recipe.section import Problem
@@ -109,6 +110,7 @@ def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
         run=None if "run" in faulty else Run.model_validate(given.get("run", {})),
         model=None if "model" in faulty else Model.model_validate(given["model"]),
         text=None if "text" in faulty else Text.model_validate(given["text"]),
+        objective=None if "objective" in faulty else OBJECTIVE.validate_python(given.get("objective", {})),
     )
 
 
