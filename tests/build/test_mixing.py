@@ -162,7 +162,7 @@ def test_copies_of_an_example_have_noise_of_their_own(root: Path) -> None:
     )
     tokenizer = parts.load_tokenizer(recipe, parts.prompt_format(recipe))
     renderer = Renderer(parts.prompt_format(recipe), tokenizer)
-    steps = parts.build_steps(recipe, found.train, renderer, as_threads=False)
+    steps = parts.build_steps(recipe, found.train, renderer)
     seen = [example for number in range(4) for example in steps.examples(number)]
     assert sorted(Counter(example.number for example in seen).values()) == [3] * 5
     assert len({example.seed for example in seen}) == 15

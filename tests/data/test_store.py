@@ -27,6 +27,8 @@ def token_tree(length: int, seed: int = 0) -> TokenTree:
         spans,
         1 + seed,
         seed,
+        random.integers(0, 9, (len(spans), 3), dtype=np.int32),
+        random.random(len(spans), dtype=np.float32),
     )
 
 

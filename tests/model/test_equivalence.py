@@ -104,10 +104,9 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
 def test_reading_thread_by_thread_equals_reading_the_tree(weighting: Weighting) -> None:
     policy = Policy(small_model("llama"))
     examples = [Example(number, random_tree(number)) for number in range(4)]
-    once = weighting == "messages"
-    cut = [Example(e.number, thread.tree) for e in examples for thread in linear_threads(e.tree, once=once)]
-    whole = loss_and_gradients(policy, [assemble(examples, weighting)])
-    assert_same(loss_and_gradients(policy.with_layout("threads"), [assemble(cut, weighting)]), whole)
+    batches = [assemble(examples, weighting)]
+    assert batches[0].layout.branches
+    assert_same(loss_and_gradients(policy.with_layout("threads"), batches), loss_and_gradients(policy, batches))
 
 
 def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -> None:

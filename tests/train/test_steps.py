@@ -75,13 +75,11 @@ def test_no_thread_is_longer_than_the_limit_and_every_epoch_has_its_own_windows(
 
 
 @pytest.mark.parametrize("weighting", ["threads", "messages"])
-def test_the_layout_changes_neither_windows_nor_weights(weighting: Weighting, store: Store) -> None:
-    whole, cut = steps(store, weighting), steps(store, weighting, as_threads=True)
-    objective = SupervisedFineTuning()
+def test_the_units_of_a_step_are_the_weights_of_its_targets(weighting: Weighting, store: Store) -> None:
+    whole, objective = steps(store, weighting), SupervisedFineTuning()
     for number in range(len(whole)):
-        assert trained(whole[number].batches) == trained(cut[number].batches)
-        units = [sum(map(objective.units, made[number].batches)) for made in (whole, cut)]
-        assert units[0] == units[1] == sum(trained(whole[number].batches).values()) > 0
+        units = sum(map(objective.units, whole[number].batches))
+        assert units == sum(trained(whole[number].batches).values()) > 0
 
 
 def test_processes_share_a_step_without_changing_it(store: Store) -> None:
@@ -104,7 +102,7 @@ def test_evaluation_takes_the_same_part_in_every_layout_and_every_time(policy: s
     rule = Shortening(policy, 16, 2)  # type: ignore[arg-type]
     model = Policy(small_model("llama"), compute=torch.float32)
     scores = [
-        validation_loss(each, store, ["data"], 70, shortening=rule, as_threads=each.layout == "threads")["data"]
+        validation_loss(each, store, ["data"], 70, shortening=rule)["data"]
         for each in (model, model, model.with_layout("threads"))
     ]
     assert scores[0] == scores[1]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunesmith.batch.layout import Batch, Layout
+from tunesmith.batch.layout import Batch, Layout, Replies
 from tunesmith.text.render import TokenTree
 
 Weighting = Literal["threads", "messages"]
@@ -19,11 +19,15 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A token tree with its number in the store and the seed of its noise."""
+    """A token tree with its number in the store and the seed of its noise.
+
+    columns: what is known beforehand of each of its targets, or of each of its ranked replies, in their order: float32.
+    """
 
     number: int
     tree: TokenTree
     seed: int = 0
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def _ancestors(segments: NDArray[np.int32]) -> list[tuple[int, ...]]:
@@ -93,7 +97,35 @@ def assemble(examples: Sequence[Example], weighting: Weighting) -> Batch:
         owner=_tensor(owner, np.int64),
         examples=tuple(example.number for example in examples),
         seeds=tuple(example.seed for example in examples),
+        replies=ranked([example.tree for example in examples]),
+        columns=joined_columns(examples),
     )
+
+
+def ranked(trees: Sequence[TokenTree], *, flat: bool = True) -> Replies:
+    """The ranked replies of trees that are laid out one after another. flat: in one row, so that they have ends."""
+    groups, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    tokens = found = 0
+    for tree in trees:
+        numbers, places = np.unique(tree.replies[:, 1], return_inverse=True)
+        groups.append(places + found)
+        if flat and len(tree.replies):
+            last = {message: end - 1 for _, end, _, message, _ in tree.spans.tolist()}  # spans are in order
+            ends.append(np.array([tokens + last[message] for message in tree.replies[:, 0].tolist()], np.int64))
+        tokens, found = tokens + len(tree.ids), found + len(numbers)
+    group = _tensor(groups, np.int64)
+    return Replies(
+        group=group,
+        rank=_tensor([tree.replies[:, 2] for tree in trees], np.int64),
+        score=_tensor([tree.scores for tree in trees], np.float32),
+        end=_tensor(ends, np.int64) if flat else torch.zeros_like(group),
+    )
+
+
+def joined_columns(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """The columns of all examples end to end; every example has the same ones."""
+    names = examples[0].columns if examples else ()
+    return {name: _tensor([example.columns[name] for example in examples], np.float32) for name in names}
 
 
 def _tensor(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> torch.Tensor:

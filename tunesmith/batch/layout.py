@@ -6,6 +6,7 @@ causal attention within a segment, full sight of all ancestors, no sight of a si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,12 +37,34 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Replies:
+    """What of a batch is ranked, aligned with the numbers of its owners; R is 0 where nothing is.
+
+    group: int64 [R], numbered through the batch: replies to the same message. rank: int64 [R], the lowest is the best.
+    score: float32 [R], as the data give it, or NaN. end: int64 [R], the last token of the reply in the flat row, from which
+    a reward model reads its score (0 in batches of pairs, which reward models do not read).
+    """
+
+    group: Tensor
+    rank: Tensor
+    score: Tensor
+    end: Tensor
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def to(self, device: torch.device) -> Replies:
+        return Replies(self.group.to(device), self.rank.to(device), self.score.to(device), self.end.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch of T tokens and N targets, all tensors on one device.
 
     ids, positions: int64 [T]. source: int64 [N], the token whose hidden state predicts. target: int64 [N], the id to be
     predicted. weight: float32 [N]. owner: int64 [N], which reply (numbered through the batch) a target belongs to.
     examples: the numbers of the examples in the store. seeds: one for each example, from which its own noise is drawn.
+    replies: what is compared. columns: what is known of every target or of every reply beforehand, by name: float32 [N] or [R].
     """
 
     ids: Tensor
@@ -53,6 +76,8 @@ class Batch:
     owner: Tensor
     examples: tuple[int, ...]
     seeds: tuple[int, ...]
+    replies: Replies
+    columns: Mapping[str, Tensor]
 
     @property
     def tokens(self) -> int:
@@ -73,4 +98,6 @@ class Batch:
             target=self.target.to(device),
             weight=self.weight.to(device),
             owner=self.owner.to(device),
+            replies=self.replies.to(device),
+            columns={name: values.to(device) for name, values in self.columns.items()},
         )

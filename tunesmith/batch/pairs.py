@@ -6,7 +6,7 @@ that input. The shift by one is made here, in ``_decoder_rows``, and nowhere els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunesmith.batch.assemble import Example, Weighting
+from tunesmith.batch.assemble import Example, Weighting, joined_columns, ranked
+from tunesmith.batch.layout import Replies
 from tunesmith.errors import InternalError
 from tunesmith.text.token_tree import TokenTree
 
@@ -31,7 +32,7 @@ class PairBatch:
     inputs: int64 [I, L]. read: bool [I, L], false where a row is padded. starts: int64 [R, M], what the decoder reads: the
     start token, and the reply without its last token. input_of: int64 [R], the input that a reply belongs to.
     source: int64 [N], the place (in R * M) whose hidden state predicts. target, weight, owner: as in ``Batch``; owner is the
-    number of the reply. examples, seeds: as in ``Batch``.
+    number of the reply. examples, seeds, replies, columns: as in ``Batch``.
     input_sizes, reply_sizes: tokens of every row. input_owners, reply_owners: the example (its place in ``examples``) of every row.
     """
 
@@ -49,6 +50,8 @@ class PairBatch:
     reply_sizes: tuple[int, ...]
     input_owners: tuple[int, ...]
     reply_owners: tuple[int, ...]
+    replies: Replies
+    columns: Mapping[str, Tensor]
 
     @property
     def tokens(self) -> int:
@@ -71,6 +74,8 @@ class PairBatch:
             target=self.target.to(device),
             weight=self.weight.to(device),
             owner=self.owner.to(device),
+            replies=self.replies.to(device),
+            columns={name: values.to(device) for name, values in self.columns.items()},
         )
 
 
@@ -148,6 +153,8 @@ def assemble_pairs(examples: Sequence[Example], weighting: Weighting, *, start: 
         reply_sizes=tuple(sizes.tolist()),
         input_owners=tuple(number for number, each in enumerate(pairs) for _ in each.inputs),
         reply_owners=tuple(number for number, each in enumerate(pairs) for _ in each.replies),
+        replies=ranked([example.tree for example in examples], flat=False),
+        columns=joined_columns(examples),
     )
 
 

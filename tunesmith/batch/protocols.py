@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.assemble import Example, Weighting
+from tunesmith.batch.layout import Replies
 
 
 class MicroBatch(Protocol):
@@ -30,6 +31,12 @@ class MicroBatch(Protocol):
 
     @property
     def seeds(self) -> tuple[int, ...]: ...
+
+    @property
+    def replies(self) -> Replies: ...
+
+    @property
+    def columns(self) -> Mapping[str, Tensor]: ...
 
     @property
     def tokens(self) -> int: ...
@@ -112,6 +119,9 @@ class Objective(Protocol):
         """What one micro-batch adds to the denominator of the step's loss."""
         ...
 
-    def __call__(self, policy: Scorer, batch: MicroBatch, units: float) -> Loss:
-        """The micro-batch's share of the loss; ``units`` is the count of the whole step, over all processes."""
+    def __call__(self, policy: Any, batch: Any, units: float) -> Loss:
+        """The micro-batch's share of the loss; ``units`` is the count of the whole step, over all processes.
+
+        policy, batch: of the kinds that the objective is for; they are chosen together.
+        """
         ...

@@ -171,6 +171,5 @@ def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
 
 def _batches(run: _Run, renderer: Renderer, prepared: Prepared, learner: Learner | None) -> None:
     assembly = families.check_model(run.recipe).batches if learner is None else learner.assembly
-    as_threads = learner is not None and learner.layout == "threads"
-    steps = parts.build_steps(run.recipe, prepared.train, renderer, as_threads=as_threads, assembly=assembly)
+    steps = parts.build_steps(run.recipe, prepared.train, renderer, assembly)
     run.checks.append(batch_check(steps))

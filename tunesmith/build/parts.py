@@ -50,7 +50,7 @@ from tunesmith.train.schedules import (
     product_of_factors,
     warmup_steps,
 )
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import Columns, DemonstrationSteps, no_columns
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -215,18 +215,18 @@ def mixed(source: Source) -> bool:
 
 
 def build_steps(
-    recipe: Recipe, store: Store, renderer: Renderer, *, as_threads: bool, assembly: Assembly = FLAT
+    recipe: Recipe, store: Store, renderer: Renderer, assembly: Assembly = FLAT, columns: Columns = no_columns
 ) -> DemonstrationSteps:
-    """The steps of the whole run. as_threads: for a model that cannot read trees. assembly: the kind of its batches."""
+    """The steps of the whole run. assembly: the kind of its batches. columns: what is known of every example."""
     return DemonstrationSteps(
         build_plan(recipe, store),
         store,
-        recipe.objective.weighting,
+        getattr(recipe.objective, "weighting", "messages"),
         recipe.train.micro_batch_tokens,
         derived_seed(recipe.seed, "noise"),
-        as_threads=as_threads,
         shortening=shortening(recipe, renderer),
         assembly=assembly,
+        columns=columns,
     )
 
 

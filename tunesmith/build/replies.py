@@ -39,7 +39,7 @@ def reply_evaluation(
     seed = parts.derived_seed(recipe.seed, "replies")
     shortening = parts.shortening(recipe, renderer)
     questions = choose_questions(*validation, renderer, keys.replies, seed, shortening)
-    engine = Engine(policy.model, renderer)  # type: ignore[arg-type]
+    engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
         found = _evaluate(policy, engine, questions, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")

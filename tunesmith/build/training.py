@@ -147,8 +147,7 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}")
-    as_threads = learner.layout == "threads"
-    steps = parts.build_steps(recipe, prepared.train, renderer, as_threads=as_threads, assembly=learner.assembly)
+    steps = parts.build_steps(recipe, prepared.train, renderer, learner.assembly)
     checks, proof = proof_of_run(recipe, renderer, steps, after)
     refuse_failures(checks)
     view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
@@ -234,7 +233,6 @@ def _evaluation(
             sources,
             size,
             shortening=steps.shortening,
-            as_threads=steps.as_threads,
             assembly=steps.assembly,
         )
 

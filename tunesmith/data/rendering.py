@@ -25,6 +25,7 @@ from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening, extent
+from tunesmith.text.ranking import still_ranked
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets
 from tunesmith.text.token_tree import TokenTree
@@ -36,7 +37,11 @@ from tunesmith.text.truncate import Rejected as Unusable
 ROWS_IN_CHUNK = 256
 SMALL = 32  # chunks; so many are done before processes are started for the rest
 THREADS = 2  # one prepares or packs a chunk while the tokenizer, which uses all cores, is at work on another
-REASONS = {"too_long": "longer than the limit", "no_target": "nothing to train on"}
+REASONS = {
+    "too_long": "longer than the limit",
+    "no_target": "nothing to train on",
+    "not_ranked": "no two replies to compare",
+}
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
 
@@ -233,6 +238,15 @@ def _fit(
 
 
 def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
+    if settings.targets == "ranked" and not len(tree.replies):
+        return Unusable("not_ranked")
+    found = _cut(settings, tree, place, opening)
+    if isinstance(found, Unusable) or settings.targets != "ranked":
+        return found
+    return still_ranked(found) or Unusable("not_ranked")
+
+
+def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation

@@ -29,12 +29,15 @@ PATIENCE = 2.0  # seconds until waiting for it is worth a word
 
 Array = npt.NDArray[Any]
 
-TREE_COLUMNS = ("ids", "segments", "spans", "threads", "cut", "tokens", "targets", "source")
+PARTS = ("ids", "segments", "spans", "replies", "scores")  # of a token tree: arrays with a length of their own
+TREE_COLUMNS = (*PARTS, "threads", "cut", "tokens", "targets", "source")
 LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
     "ids": ("<i4", 1),
     "segments": ("<i4", 3),
     "spans": ("<i4", 5),
-    "trees": ("<i8", len(TREE_COLUMNS)),  # lengths of the first three, then values
+    "replies": ("<i4", 3),
+    "scores": ("<f4", 1),
+    "trees": ("<i8", len(TREE_COLUMNS)),  # lengths of the parts, then values
     "keys": ("|u1", KEY_BYTES),
 }
 
@@ -53,8 +56,8 @@ class Chunk:
         """Only some of the token trees. kept: bool [n]."""
         if kept.all():
             return self
-        lengths = self.arrays["trees"][:, :3]
-        masks = {name: np.repeat(kept, lengths[:, column]) for column, name in enumerate(TREE_COLUMNS[:3])}
+        lengths = self.arrays["trees"][:, : len(PARTS)]
+        masks = {name: np.repeat(kept, lengths[:, column]) for column, name in enumerate(PARTS)}
         return Chunk({name: array[masks.get(name, kept)] for name, array in self.arrays.items()})
 
 
@@ -70,13 +73,11 @@ def pack(
     """
     sizes = sizes if sizes is not None else [(len(tree.ids), count_targets(tree)) for tree in trees]
     rows = [
-        (len(tree.ids), len(tree.segments), len(tree.spans), tree.threads, tree.cut, *size, source)
+        (*(len(getattr(tree, name)) for name in PARTS), tree.threads, tree.cut, *size, source)
         for tree, source, size in zip(trees, sources, sizes, strict=True)
     ]
     parts: dict[str, list[Array]] = {
-        "ids": [tree.ids for tree in trees],
-        "segments": [tree.segments for tree in trees],
-        "spans": [tree.spans for tree in trees],
+        **{name: [getattr(tree, name) for tree in trees] for name in PARTS},
         "trees": [np.array(rows, dtype="<i8")],
         "keys": [np.frombuffer(b"".join(keys), dtype="|u1")],
     }
@@ -189,7 +190,7 @@ def read_index(directory: Path, key: str) -> dict[str, Any] | None:
 class Store:
     """Token trees, mapped into memory; nothing is read before it is asked for, and nothing can be written.
 
-    ends: int64 [N, 3], where the ids, segments and spans of every tree in the files end; the parts of a store share it.
+    ends: int64 [N, 5], where the ``PARTS`` of every tree in the files end; the parts of a store share it.
     rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
     tree the tokens that are laid out for it, its target tokens (each counted once), its root-to-leaf threads, and the
     index of its source in ``sources``. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
@@ -213,12 +214,12 @@ class Store:
         """The token tree of record ``index``; its arrays are read-only views of the files. Raises IndexError."""
         if not 0 <= index < len(self.rows):
             raise IndexError(f"record {index} of {len(self.rows)}")
-        ends, lengths = self._ends[self.rows[index]], self._arrays["trees"][self.rows[index], :3]
-        ids, segments, spans = (
-            self._arrays[name][end - length : end]
-            for name, end, length in zip(("ids", "segments", "spans"), ends, lengths, strict=True)
+        ends, lengths = self._ends[self.rows[index]], self._arrays["trees"][self.rows[index], : len(PARTS)]
+        ids, segments, spans, replies, scores = (
+            self._arrays[name][end - length : end] for name, end, length in zip(PARTS, ends, lengths, strict=True)
         )
-        return TokenTree(ids[:, 0], segments, spans, int(self.threads[index]), int(self.cut[index]))
+        threads, cut = int(self.threads[index]), int(self.cut[index])
+        return TokenTree(ids[:, 0], segments, spans, threads, cut, replies, scores[:, 0])
 
     def key(self, index: int) -> str:
         """Digest of what record ``index`` says, hexadecimal: the same wherever and in whatever order it was read."""
@@ -237,7 +238,7 @@ class Store:
 def open_store(directory: Path, index: Mapping[str, Any]) -> Store:
     """All records of a store whose index was read."""
     arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
-    ends = np.cumsum(np.asarray(arrays["trees"])[:, :3], axis=0)
+    ends = np.cumsum(np.asarray(arrays["trees"])[:, : len(PARTS)], axis=0)
     return Store(arrays, ends, index["sources"], np.arange(index["records"], dtype=np.int64))
 
 

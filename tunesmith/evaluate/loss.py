@@ -12,7 +12,6 @@ import torch
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly, Scorer
-from tunesmith.batch.threads import linear_threads
 from tunesmith.data.store import Store
 from tunesmith.text.long_threads import Shortening, shorten
 
@@ -48,13 +47,12 @@ def validation_loss(
     progress: Callable[[int, int], None] = lambda done, total: None,
     shortening: Shortening | None = None,
     *,
-    as_threads: bool = False,
     assembly: Assembly = FLAT,
 ) -> dict[str, Score]:
     """Score of every source by name, and of all under "all"; every message counts once.
 
     tokens: largest micro-batch. progress: called with (examples done, examples in all). shortening: what
-    becomes of long threads that the store has whole; the same part of them at every evaluation. as_threads, assembly: as in
+    becomes of long threads that the store has whole; the same part of them at every evaluation. assembly: as in
     ``DemonstrationSteps``.
     """
     policy.evaluate()
@@ -62,7 +60,7 @@ def validation_loss(
     seen: set[int] = set()
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
-        examples = _examples(store, numbers, shortening, as_threads)
+        examples = _examples(store, numbers, shortening)
         for batch in assembly.micro_batches(examples, "messages", tokens):
             found = policy.log_probabilities(batch.to(policy.device))
             sums[name] += torch.stack(
@@ -79,18 +77,12 @@ def validation_loss(
     return scores
 
 
-def _examples(
-    store: Store, numbers: Sequence[int], shortening: Shortening | None, as_threads: bool
-) -> Iterator[Example]:
+def _examples(store: Store, numbers: Sequence[int], shortening: Shortening | None) -> Iterator[Example]:
     for number in numbers:
         trees = [store.tree(number)]
         if shortening is not None:
             trees = shorten(trees[0], shortening, once=True)
-        for tree in trees:
-            if as_threads:
-                yield from (Example(number, thread.tree) for thread in linear_threads(tree, once=True))
-            else:
-                yield Example(number, tree)
+        yield from (Example(number, tree) for tree in trees)
 
 
 def _score(sums: torch.Tensor) -> Score:

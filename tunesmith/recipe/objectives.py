@@ -57,7 +57,8 @@ class Dpo(Section):
         default=False, description="weight every pair by the model's own probability of its replies (WPO)"
     )
     sft_weight: Amount = Field(
-        default=0.0, description="times the mean negative log-probability of the better reply's tokens, added to the loss"
+        default=0.0,
+        description="times the mean negative log-probability of the better reply's tokens, added to the loss",
     )
     reference: Literal["start", "none"] | Path = Field(
         default="start",
@@ -129,7 +130,8 @@ class Ppo(Section):
     )
     kl_horizon: Count = Field(default=10_000, description="replies over which it is adapted")
     kl_stop: Positive | None = Field(
-        default=None, description="the rest of an iteration is left out once the mean KL of a token to its beginning is above"
+        default=None,
+        description="the rest of an iteration is left out once the mean KL of a token to its beginning is above",
     )
     discount: Mass = Field(default=1.0, description="of a later reward, for every token")
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = Field(

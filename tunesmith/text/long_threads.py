@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -194,7 +194,8 @@ def without_threads(tree: TokenTree, too_long: Flags) -> Part | None:
     )
     dropped = sum(lost[index] for index in range(count) if parents[index] < 0)
     ids = tree.ids[stays]
-    shorter = TokenTree(ids, segments, spans, tree.threads - dropped, tree.cut + len(tree.ids) - len(ids))
+    cut = tree.cut + len(tree.ids) - len(ids)
+    shorter = replace(tree, ids=ids, segments=segments, spans=spans, threads=tree.threads - dropped, cut=cut)
     return Part(shorter, np.flatnonzero(stays))
 
 

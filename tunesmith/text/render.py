@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunesmith.errors import DataError
 from tunesmith.text.codec import AS_IT_IS
 from tunesmith.text.pieces import UNWRITTEN, Control, Format, Parsed, Piece, Split
+from tunesmith.text.ranking import ranked_replies, reply_table
 from tunesmith.text.segments import MessageTokens, assemble_tree
 from tunesmith.text.stream import StreamDecoder
 from tunesmith.text.targets import Targets, chosen_messages
@@ -107,11 +108,19 @@ class Renderer:
             ]
             rendered = assemble_tree(tree, tokens)
             error = DataError("a message that leaves no tokens", where=tree.place, advice="drop the record")
-            found.append(error if rendered is None else rendered)
+            found.append(error if rendered is None else self._with_replies(tree, rendered))
         return found
 
+    def _with_replies(self, tree: Tree, rendered: TokenTree) -> TokenTree:
+        if self.targets != "ranked":
+            return rendered
+        replies, scores = reply_table(ranked_replies(tree))
+        return replace(rendered, replies=replies, scores=scores)
+
     def _tokens(self, units: _Units, trained: bool, ids: Sequence[Sequence[int]], *, first: bool) -> MessageTokens:
-        foretold = len(_join(units.given[: units.foretold], ids)) if units.foretold else 0
+        # A ranked reply is compared by what it says; what comes after it is no part of that.
+        foretells = units.foretold and self.targets != "ranked"
+        foretold = len(_join(units.given[: units.foretold], ids)) if foretells else 0
         given, produced = _join(units.given, ids), _join(units.produced, ids)
         whole = self.targets == "all"
         return MessageTokens(given, produced, foretold, trained, whole, opening=self.opening if first else 0)

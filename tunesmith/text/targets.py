@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from tunesmith.text.ranking import ranked_replies
 from tunesmith.text.tree import Tree
 
-Targets: TypeAlias = Literal["assistant", "last", "all", "marked"]
+Targets: TypeAlias = Literal["assistant", "last", "all", "marked", "ranked"]
 
 
 def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
@@ -15,8 +16,12 @@ def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
     assistant: every message that the format trains (what the assistant says). last: only assistant messages with no
     assistant message anywhere below them, and those with ``trained = True``; a turn that is the last of one thread but
     is answered in another is not the last. all: every message, whoever says it. marked: only ``trained = True``.
+    ranked: only replies with a rank beside one with another rank.
     """
     messages = tree.messages
+    if targets == "ranked":
+        ranked = {reply.message for reply in ranked_replies(tree)}
+        return [index in ranked for index in range(len(messages))]
     if targets == "marked":
         return [message.trained is True for message in messages]
     if targets != "last":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+NO_REPLIES: Integers = np.zeros((0, 3), np.int32)
+NO_SCORES: Scores = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,6 +24,9 @@ class TokenTree:
     ``message``; token ``start`` is predicted from the hidden state at ``source``, every other one from the token before
     it; ``threads`` root-to-leaf threads run through them.
     threads: how many root-to-leaf threads there are. cut: tokens that truncation took away.
+    replies: [R, 3] message, group, rank, in order of message, of what the data rank: a group holds the replies to one
+    message, which is its number; the rank of the best is the lowest. scores: [R] as the data give them, NaN for none.
+    Both are empty unless ranked replies are what is trained; then every one of them has spans, and nothing else has.
     """
 
     ids: Integers
@@ -27,6 +34,8 @@ class TokenTree:
     spans: Integers
     threads: int
     cut: int = 0
+    replies: Integers = field(default_factory=lambda: NO_REPLIES)
+    scores: Scores = field(default_factory=lambda: NO_SCORES)
 
     def offsets(self) -> list[int]:
         """For every segment the position of its first token in the threads that run through it."""

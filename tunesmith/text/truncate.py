@@ -21,9 +21,10 @@ PairPolicy: TypeAlias = Literal["drop", "right", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A tree that cannot be trained on. too_long: truncation left no target. no_target: it never had one."""
+    """A tree that cannot be trained on. too_long: truncation left no target. no_target: it never had one. not_ranked: no
+    two of its replies can be compared any more."""
 
-    reason: Literal["too_long", "no_target"]
+    reason: Literal["too_long", "no_target", "not_ranked"]
 
 
 def truncate(tree: TokenTree, limit: int, policy: Policy, place: str = "", opening: int = 0) -> TokenTree | Rejected:
@@ -77,7 +78,7 @@ def _cut_right(tree: TokenTree, room: np.ndarray[tuple[int], np.dtype[np.int64]]
     above = np.where(parents[filled] >= 0, numbers[parents[filled]], -1)
     segments = np.stack([totals - sizes[filled], totals, above], axis=1).astype(np.int32)
     ids = tree.ids[stays]
-    return TokenTree(ids, segments, spans, tree.threads, tree.cut + len(tree.ids) - len(ids))
+    return replace(tree, ids=ids, segments=segments, spans=spans, cut=tree.cut + len(tree.ids) - len(ids))
 
 
 def truncate_pairs(
@@ -132,4 +133,4 @@ def _without_tokens(tree: TokenTree, stays: np.ndarray[tuple[int], np.dtype[np.b
     segments[:, :2] = ends[tree.segments[:, :2]]
     spans[:, :2], spans[:, 2] = ends[tree.spans[:, :2]], new[tree.spans[:, 2]]
     ids = tree.ids[stays]
-    return TokenTree(ids, segments, spans, tree.threads, tree.cut + len(tree.ids) - len(ids))
+    return replace(tree, ids=ids, segments=segments, spans=spans, cut=tree.cut + len(tree.ids) - len(ids))

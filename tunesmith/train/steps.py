@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.batch.assemble import Example, Weighting
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly, MicroBatch
-from tunesmith.batch.threads import linear_threads
 from tunesmith.data.plan import Plan
 from tunesmith.data.store import Store
 from tunesmith.text.long_threads import Shortening, shorten
@@ -43,13 +45,22 @@ def _seed(text: str, copy: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
+"""What is known of an example's targets or replies, by its number."""
+
+
+def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
+    """Nothing is known of any example."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class DemonstrationSteps:
     """``steps[s]`` for every s in range(len(steps)), in any order, without state.
 
-    as_threads: cut trees into threads, for a policy that cannot read the tree layout.
     tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
     rank, processes: which share of each step this process takes. assembly: the kind of batch that the policy reads.
+    columns: what is known of an example beforehand.
     """
 
     plan: Plan
@@ -57,11 +68,11 @@ class DemonstrationSteps:
     weighting: Weighting
     tokens: int
     seed: int
-    as_threads: bool = False
     shortening: Shortening | None = None
     rank: int = 0
     processes: int = 1
     assembly: Assembly = FLAT
+    columns: Columns = no_columns
 
     def __len__(self) -> int:
         return self.plan.total_steps
@@ -86,8 +97,5 @@ class DemonstrationSteps:
         seed, once = noise_seed(self.seed, epoch, number, copy), self.weighting == "messages"
         if self.shortening is not None:
             trees = shorten(trees[0], self.shortening, window_seed(self.seed, epoch, number, copy), once=once)
-        for tree in trees:
-            if self.as_threads:
-                yield from (Example(number, thread.tree, seed) for thread in linear_threads(tree, once=once))
-            else:
-                yield Example(number, tree, seed)
+        columns = self.columns(number)
+        yield from (Example(number, tree, seed, columns) for tree in trees)
