@@ -41,7 +41,7 @@ def contents(tree: TokenTree, message: int) -> list[int]:
 def test_replies_with_different_ranks_are_compared_and_only_these() -> None:
     tree = question(reply("a", 1, 2.0), reply("b", 0), reply("c", None), reply("d", 1))
     assert [found[:3] for found in ranked_replies(tree)] == [(1, 0, 1), (2, 0, 0), (4, 0, 1)]
-    assert [found.score for found in ranked_replies(tree)][0] == 2.0
+    assert next(found.score for found in ranked_replies(tree)) == 2.0
     assert math.isnan(ranked_replies(tree)[1].score)
     assert not ranked_replies(question(reply("a", 0), reply("b", 0)))
     assert not ranked_replies(question(reply("a", 0)))
@@ -97,9 +97,7 @@ def test_what_is_cut_to_the_same_beginning_is_not_compared(renderer: Renderer) -
 
 def test_a_reply_that_lost_all_its_tokens_is_not_compared(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("c", 2)))
-    gone = TokenTree(
-        tree.ids, tree.segments, tree.spans[tree.spans[:, 3] != 3], 3, 0, tree.replies, tree.scores
-    )
+    gone = TokenTree(tree.ids, tree.segments, tree.spans[tree.spans[:, 3] != 3], 3, 0, tree.replies, tree.scores)
     left = still_ranked(gone)
     assert left is not None
     assert left.replies[:, 0].tolist() == [1, 2]

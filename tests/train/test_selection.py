@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,6 @@ def bleu(step: int) -> float:
     return 4.0 * step if step <= 6 else 25.0 if step == TOTAL else 23.0
 
 
-@dataclass(frozen=True)
-class Score:
-    loss: float
-    accuracy: float
-    targets: int
-
-
 def result(done: int) -> StepResult:
     return StepResult(done, TOTAL, 0, (done,), {"loss": 1.0}, 1e-3, 1.0, 1.0, 1, 1, 0.1)
 
@@ -59,7 +52,7 @@ def train_with_planted_curves(directory: Path, rule: Rule, *, start: int = 0, en
         checkpoint.rotate(directory / "checkpoints", 1, pinned, pytest.fail)
 
     evaluation = Evaluation(
-        lambda: {"all": Score(loss(now[0]), 0.5, 10)}, 1, 2, lines[0], lambda step, scores: None, chosen,
+        lambda: {"all": {"loss": loss(now[0]), "accuracy": 0.5, "targets": 10}}, 1, 2, lines[0], lambda step, scores: None, chosen,
         lambda step: {"bleu": bleu(step)},
     )  # fmt: skip
     saving = Saving(write, 2, record, chosen, start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given
@@ -15,11 +14,8 @@ from tunesmith.train.loop import StepResult
 from tunesmith.train.view import LiveView, PlainView, View, duration, figures, open_view, spark
 
 
-@dataclass(frozen=True)
-class Judged:
-    loss: float
-    accuracy: float
-    targets: int = 10
+def judged(loss: float, accuracy: float) -> dict[str, float]:
+    return {"loss": loss, "accuracy": accuracy, "targets": 10}
 
 
 def result(done: int, total: int = 30, loss: float = 1.5) -> StepResult:
@@ -46,7 +42,7 @@ def play(view: View) -> None:
     for done in range(1, 31):
         view.step(result(done))
         if done % 10 == 0:
-            view.validation(done, {"dolly": Judged(1.25, 0.5), "oasst": Judged(2.0, 0.25), "all": Judged(1.75, 0.3)})
+            view.validation(done, {"dolly": judged(1.25, 0.5), "oasst": judged(2.0, 0.25), "all": judged(1.75, 0.3)})
             view.saved(done)
     view.finish()
     view.finish()
@@ -102,7 +98,7 @@ def test_foreign_text_moves_no_cursor_and_is_no_markup() -> None:
         view = open_view(1, console)
         view.start(30, 0, {"data": hostile, hostile: "x"})
         view.note(hostile)
-        view.validation(1, {hostile: Judged(1, 1), "b": Judged(1, 1), "all": Judged(1, 1)})
+        view.validation(1, {hostile: judged(1, 1), "b": judged(1, 1), "all": judged(1, 1)})
         view.finish()
         text = written(console)
         assert "[bold]data" in text

@@ -11,7 +11,9 @@ from typing import Any, assert_never
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from tunesmith.batch.assemble import Weighting
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly
 from tunesmith.data.duplicates import DuplicateSettings
@@ -26,9 +28,6 @@ from tunesmith.data.split import Holding
 from tunesmith.data.store import Store
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
-from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
-from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
 from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithmic, Recipe, Source, Train
@@ -39,6 +38,7 @@ from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.adafactor import Adafactor
+from tunesmith.train.loop import Trainable
 from tunesmith.train.muon import Muon
 from tunesmith.train.optimizers import AdamW, Optimizer
 from tunesmith.train.schedules import (
@@ -214,24 +214,29 @@ def mixed(source: Source) -> bool:
     return any(getattr(source, key) is not None for key in AMOUNTS)
 
 
+def weighting(recipe: Recipe) -> Weighting:
+    """How often a shared turn counts."""
+    return recipe.objective.weighting if isinstance(recipe.objective, schema.Sft) else "messages"
+
+
 def build_steps(
-    recipe: Recipe, store: Store, renderer: Renderer, assembly: Assembly = FLAT, columns: Columns = no_columns
+    recipe: Recipe,
+    store: Store,
+    renderer: Renderer,
+    assembly: Assembly = FLAT,
+    columns: Columns = no_columns,
 ) -> DemonstrationSteps:
     """The steps of the whole run. assembly: the kind of its batches. columns: what is known of every example."""
     return DemonstrationSteps(
         build_plan(recipe, store),
         store,
-        getattr(recipe.objective, "weighting", "messages"),
+        weighting(recipe),
         recipe.train.micro_batch_tokens,
         derived_seed(recipe.seed, "noise"),
         shortening=shortening(recipe, renderer),
         assembly=assembly,
         columns=columns,
     )
-
-
-def build_objective(keys: schema.Sft) -> SupervisedFineTuning:
-    return SupervisedFineTuning(z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize)
 
 
 def build_schedule(keys: Train, total: int) -> Schedule:
@@ -258,7 +263,8 @@ def _warmup(schedule: Linear | Cosine, total: int) -> int:
     return schedule.warmup_steps
 
 
-def build_optimizer(keys: Train, policy: Policy | PairPolicy) -> Optimizer:
+def build_optimizer(keys: Train, policy: Trainable, model: PreTrainedModel) -> Optimizer:
+    """The optimizer of all that the policy trains. model: whose matrices Muon takes."""
     parameters, optimizer = policy.parameters(), keys.optimizer
     match optimizer:
         case schema.AdamW():
@@ -268,7 +274,7 @@ def build_optimizer(keys: Train, policy: Policy | PairPolicy) -> Optimizer:
         case schema.Muon():
             return Muon(
                 parameters,
-                hidden_matrices(policy.model),
+                hidden_matrices(model),
                 learning_rate=keys.learning_rate,
                 adamw_learning_rate=optimizer.adamw_learning_rate or keys.learning_rate,
                 momentum=optimizer.momentum,

@@ -131,14 +131,12 @@ def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[E
     return found
 
 
-def proof_of_run(
-    recipe: Recipe, renderer: Renderer, steps: DemonstrationSteps, rows: int
-) -> tuple[list[Check], MaskProof]:
+def proof_of_run(recipe: Recipe, renderer: Renderer, steps: DemonstrationSteps, rows: int) -> list[Check]:
     """What every run has to prove before its first step, on the first records of each source. rows: of the embedding."""
     proof = MaskProof()
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
     proof.add(renderer, read_trees([source_spec(source) for source in sources], PROVEN))
-    return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps)], proof
+    return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps)]
 
 
 def refuse_failures(checks: Sequence[Check]) -> None:

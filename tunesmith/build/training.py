@@ -9,37 +9,29 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedModel
 
 from tunesmith.build import families, parts
 from tunesmith.build.best import selection_rule, take_best
 from tunesmith.build.facts import manifest
+from tunesmith.build.methods.method import Course, Setting
+from tunesmith.build.methods.table import METHODS
 from tunesmith.build.progress import shown
-from tunesmith.build.proof import proof_of_run, refuse_failures
+from tunesmith.build.proof import refuse_failures
 from tunesmith.build.replies import reply_evaluation
 from tunesmith.data.faults import QUARANTINE
-from tunesmith.data.plan import Plan
-from tunesmith.data.prepare import Prepared
-from tunesmith.data.store import Store
-from tunesmith.evaluate.loss import Score, validation_loss
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
-from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
-from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train import checkpoint
-from tunesmith.train.actions import Evaluation, Record, Saving, Stopping
+from tunesmith.train.actions import Evaluation, Record, Saving, Scores, Stopping
 from tunesmith.train.loop import Action, train
 from tunesmith.train.metrics import JsonLines, read_records
 from tunesmith.train.optimizers import Optimizer
 from tunesmith.train.run import RunDirectory
 from tunesmith.train.selection import Rule, Selection, replay
 from tunesmith.train.signals import Signals
-from tunesmith.train.steps import DemonstrationSteps
 from tunesmith.train.trackers import Tracker, open_trackers
 from tunesmith.train.view import View, open_view
 from tunesmith.train.world import Alone
@@ -66,33 +58,6 @@ class Trained:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything that was made from the recipe before the first step."""
-
-    prepared: Prepared
-    evaluated: Prepared | None
-    format: Format
-    tokenizer: Tokenizer
-    model: PreTrainedModel
-    policy: Policy | PairPolicy
-    steps: DemonstrationSteps
-    renderer: Renderer
-
-    @property
-    def plan(self) -> Plan:
-        return self.steps.plan
-
-    @property
-    def validation(self) -> tuple[Store, Sequence[str]] | None:
-        """The data to evaluate on with the names of its sources, if there is any."""
-        if self.evaluated is not None:
-            return self.evaluated.train, list(self.evaluated.report.sources)
-        if self.prepared.validation is not None:
-            return self.prepared.validation, list(self.prepared.report.sources)
-        return None
-
-
 def train_recipe(loaded: Loaded) -> Trained:
     """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
     recipe = loaded.recipe
@@ -100,21 +65,24 @@ def train_recipe(loaded: Loaded) -> Trained:
     _settle_torch(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
-        made = _make_parts(recipe, view)
+        setting = _setting(recipe, run, view)
         run.record(
-            manifest(recipe, made.prepared, made.evaluated, made.tokenizer),
+            manifest(recipe, setting.prepared, setting.evaluated, setting.tokenizer),
             view.note,
             may_differ=("hardware", "versions"),
         )
-        if made.prepared.quarantine is not None:
-            write_file(run.path / QUARANTINE, made.prepared.quarantine.read_bytes())
+        if setting.prepared.quarantine is not None:
+            write_file(run.path / QUARANTINE, setting.prepared.quarantine.read_bytes())
+        course = METHODS[recipe.objective.kind].course(setting)
+        refuse_failures(course.proof)
+        view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
         try:
-            _train(recipe, run, made, view)
+            _train(setting, course, view)
         finally:
             view.finish()
-        _export(recipe, run, made, view)
+        _export(setting, len(course.steps), view)
         view.note(f"exported to {_short(run.export)}; talk to it: tunesmith chat {_short(run.path)}")
-        return Trained(run.path, run.export, made.plan.total_steps)
+        return Trained(run.path, run.export, len(course.steps))
 
 
 def _settle_torch(recipe: Recipe) -> None:
@@ -128,7 +96,8 @@ def _settle_torch(recipe: Recipe) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _make_parts(recipe: Recipe, view: View) -> Parts:
+def _setting(recipe: Recipe, run: RunDirectory, view: View) -> Setting:
+    """Everything that was made from the recipe before the method has its turn."""
     with shown("preparing data") as progress:
         prepared, evaluated = parts.prepare_data(recipe, progress)
     draws = parts.draws(recipe, prepared.train)
@@ -140,48 +109,48 @@ def _make_parts(recipe: Recipe, view: View) -> Parts:
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
     renderer = Renderer(format, tokenizer, recipe.targets)
-    model, (before, after) = families.build_model(recipe, tokenizer)
+    method = METHODS[recipe.objective.kind]
+    model, (before, after) = method.build_model(recipe, tokenizer)
     families.check_positions(recipe, model)
-    learner = families.build_learner(recipe, model, tokenizer)
+    learner = method.build_learner(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}")
-    steps = parts.build_steps(recipe, prepared.train, renderer, learner.assembly)
-    checks, proof = proof_of_run(recipe, renderer, steps, after)
-    refuse_failures(checks)
-    view.note(f"proof: {len(checks)} properties hold ({proof.records:,} records, {proof.turns:,} replies)")
-    return Parts(prepared, evaluated, format, tokenizer, model, learner.policy, steps, renderer)
+    return Setting(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
-def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
-    keys, policy, total = recipe.train, made.policy, made.plan.total_steps
-    optimizer = parts.build_optimizer(keys, policy)
+def _train(setting: Setting, course: Course, view: View) -> None:
+    recipe, run, total = setting.recipe, setting.run, len(course.steps)
+    keys = recipe.train
+    optimizer = parts.build_optimizer(keys, course.policy, setting.model)
     found = checkpoint.newest(run.checkpoints, lambda text: view.note(f"WARNING {text}"))
     start = 0 if found is None else found.step
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         record = Record(metrics, consumed, timing)
-        selection = _restore(found, policy, optimizer, record, selection_rule(keys.best))
+        if start == 0:
+            refuse_failures(course.gates())
+        selection = _restore(found, course, optimizer, record, selection_rule(keys.best))
         if start == total:
             view.note(f"all {total:,} steps are done already")
             return
+        course.resumed(start)
         trackers = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
-        steps = made.steps
-        view.start(total, start, _facts(recipe, made))
-        evaluation = _evaluation(recipe, run, made, record, selection, view, trackers)
+        view.start(total, start, _facts(setting, total))
+        evaluation = _evaluation(setting, course, record, selection, view, trackers)
         if evaluation is not None and start == 0:
             evaluation.run(0)
-        saving = Saving(_writer(recipe, run, policy, optimizer, view), keys.save_every, record, selection, start)
+        saving = Saving(_writer(setting, course, optimizer, view), keys.save_every, record, selection, start)
         with Signals() as signals:
             actions: list[Action] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
-            actions += [evaluation] if evaluation is not None else []
+            actions += [*course.actions, *([evaluation] if evaluation is not None else [])]
             actions += [saving, Stopping(signals.requested, keys.stop_after, saving)]
             schedule = parts.build_schedule(keys, total)
             try:
                 train(
-                    policy,
-                    parts.build_objective(recipe.objective),
-                    steps,
+                    course.policy,
+                    course.objective,
+                    course.steps,
                     optimizer,
                     schedule,
                     Alone(),
@@ -195,66 +164,56 @@ def _train(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
 
 
 def _restore(
-    found: checkpoint.Checkpoint | None,
-    policy: Policy | PairPolicy,
-    optimizer: Optimizer,
-    record: Record,
-    rule: Rule,
+    found: checkpoint.Checkpoint | None, course: Course, optimizer: Optimizer, record: Record, rule: Rule
 ) -> Selection:
     """Put weights, optimizer, record and choice where the checkpoint left them, or the record to its beginning."""
     if found is None:
         record.return_to({"metrics": 0, "consumed": 0})
         return Selection(rule)
-    policy.model.load_state_dict(found.load("model"), strict=True)
+    for name, module in course.modules.items():
+        module.load_state_dict(found.load(name), strict=True)
     optimizer.load(found.load("optimizer"))
     record.return_to(found.state)
     return replay(read_records(record.metrics.path), rule)
 
 
 def _evaluation(
-    recipe: Recipe,
-    run: RunDirectory,
-    made: Parts,
+    setting: Setting,
+    course: Course,
     record: Record,
     selection: Selection,
     view: View,
     trackers: Sequence[Tracker],
 ) -> Evaluation | None:
-    validation = made.validation
-    if validation is None:
+    if course.scores is None:
         return None
-    store, sources = validation
+    recipe, run = setting.recipe, setting.run
 
-    def scores() -> Mapping[str, Score]:
-        size, steps = recipe.train.micro_batch_tokens, made.steps
-        return validation_loss(
-            made.policy,
-            store,
-            sources,
-            size,
-            shortening=steps.shortening,
-            assembly=steps.assembly,
-        )
-
-    def show(step: int, found: Mapping[str, Any]) -> None:
+    def show(step: int, found: Scores) -> None:
         view.validation(step, found)
         for tracker in trackers:
-            tracker(step, {f"validation/{name}/loss": score.loss for name, score in found.items()})
+            tracker(step, {f"validation/{name}/loss": score["loss"] for name, score in found.items()})
 
     def told(step: int, found: Mapping[str, float]) -> None:
         view.note(f"replies after step {step}: BLEU {found['bleu']:.2f}  ROUGE-L {found['rouge_l']:.3f}")
         for tracker in trackers:
             tracker(step, {f"validation/all/{name}": value for name, value in found.items()})
 
-    keys = recipe.train
-    replies = reply_evaluation(recipe, made.policy, made.renderer, validation, run.path, told)
-    return Evaluation(scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies)
+    keys, validation = recipe.train, setting.validation
+    replies = None
+    if validation is not None:
+        replies = reply_evaluation(recipe, setting.learner.policy, setting.renderer, validation, run.path, told)
+    return Evaluation(course.scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies)
 
 
-def _writer(recipe: Recipe, run: RunDirectory, policy: Policy | PairPolicy, optimizer: Optimizer, view: View) -> Any:
+def _writer(setting: Setting, course: Course, optimizer: Optimizer, view: View) -> Any:
+    run, recipe = setting.run, setting.recipe
+
     def write(step: int, state: Mapping[str, Any], pinned: Collection[int]) -> None:
-        groups = {"model": policy.model.state_dict(), "optimizer": optimizer.tensors()}
-        checkpoint.save(run.checkpoints, step, groups, state, {"recipe": recipe.name})
+        modules = {name: module.state_dict() for name, module in course.modules.items()}
+        checkpoint.save(
+            run.checkpoints, step, {**modules, "optimizer": optimizer.tensors()}, state, {"recipe": recipe.name}
+        )
         checkpoint.rotate(run.checkpoints, recipe.train.keep, pinned, lambda text: view.note(f"WARNING {text}"))
         view.saved(step)
 
@@ -271,22 +230,23 @@ def _tracked(tracker: Tracker) -> Action:
     return track
 
 
-def _facts(recipe: Recipe, made: Parts) -> dict[str, str]:
+def _facts(setting: Setting, total: int) -> dict[str, str]:
+    recipe, store = setting.recipe, setting.prepared.train
     keys = recipe.train
-    tokens, targets = int(made.prepared.train.tokens.sum()), int(made.prepared.train.targets.sum())
+    tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
     epochs = f"{keys.epochs:g} epochs" if keys.epochs is not None else f"{keys.steps:,} steps"
     return {
         "recipe": recipe.name,
-        "data": f"{len(made.prepared.train):,} records, {tokens:,} tokens, {targets / tokens:.0%} of them targets",
-        "plan": f"{epochs} = {made.plan.total_steps:,} steps of {keys.batch_size} {keys.batch_unit}",
+        "data": f"{len(store):,} records, {tokens:,} tokens, {targets / tokens:.0%} of them targets",
+        "plan": f"{epochs} = {total:,} steps of {keys.batch_size} {keys.batch_unit}",
         "run": str(_short(recipe.directory)),
     }
 
 
-def _export(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
-    steps = made.plan.total_steps
+def _export(setting: Setting, steps: int, view: View) -> None:
+    recipe, run = setting.recipe, setting.run
     if recipe.run.export == "best":
-        steps = take_best(run.path, run.checkpoints, made.model, view.note)
+        steps = take_best(run.path, run.checkpoints, setting.model, view.note)
     info = ExportInfo(
         format=recipe.text.format,
         options=parts.format_options(recipe),
@@ -296,7 +256,7 @@ def _export(recipe: Recipe, run: RunDirectory, made: Parts, view: View) -> None:
         recipe=recipe.name,
         steps=steps,
     )
-    export(run.export, made.model, made.tokenizer, made.format, info)
+    export(run.export, setting.model, setting.tokenizer, setting.renderer.format, info)
 
 
 def _short(path: Path) -> Path:

@@ -145,8 +145,9 @@ class Factors(Section):
 class BestMetric(Section):
     """One metric of the choice."""
 
-    name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,2}$")] = Field(
-        description="validation/loss, accuracy, bleu or rouge_l of all validation data, or validation/SOURCE/loss"
+    name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,3}$")] = Field(
+        description="validation/loss, accuracy, bleu, rouge_l, rewards/accuracies and so on of all validation data, or "
+        "validation/SOURCE/loss"
     )
     mode: Literal["min", "max"] = Field(description="which end is the good one")
     weight: Positive = Field(default=1.0, description="its part in the mean of the ranks")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tunesmith.errors import StoppedError
 from tunesmith.train.loop import StepResult
@@ -18,17 +18,8 @@ from tunesmith.train.selection import ALL, CHECKPOINT, VALIDATION, Selection
 Tracker = Callable[[int, Mapping[str, float]], None]
 
 
-class Score(Protocol):
-    """What an evaluation says of one source."""
-
-    @property
-    def loss(self) -> float: ...
-
-    @property
-    def accuracy(self) -> float: ...
-
-    @property
-    def targets(self) -> int: ...
+Scores = Mapping[str, Mapping[str, float]]
+"""What an evaluation says: source -> name of a measure -> value, and all sources together under "all"."""
 
 
 def due(result: StepResult, every: int | None) -> bool:
@@ -75,16 +66,16 @@ class Record:
 class Evaluation:
     """Runs an evaluation where it is due, records it, and tells the selection of checkpoints.
 
-    scores: evaluates the present weights: source -> score, and "all". every: steps between evaluations. save_every: a
+    scores: evaluates the present weights. every: steps between evaluations. save_every: a
     checkpoint is evaluated too, since only then it can be the best. replies: further measures of "all" after a step, from
     replies that the model writes; None if it writes none.
     """
 
-    scores: Callable[[], Mapping[str, Score]]
+    scores: Callable[[], Scores]
     every: int | None
     save_every: int | None
     metrics: JsonLines
-    shown: Callable[[int, Mapping[str, Score]], None]
+    shown: Callable[[int, Scores], None]
     selection: Selection
     replies: Callable[[int], Mapping[str, float]] | None = None
 
@@ -96,16 +87,12 @@ class Evaluation:
     def run(self, step: int, *, saved: bool = False) -> None:
         """Evaluate now, after ``step`` steps. saved: whether the plan has a checkpoint of this step."""
         scores = self.scores()
-        validation = {name: _plain(score) for name, score in scores.items()}
+        validation = {name: dict(measures) for name, measures in scores.items()}
         self.shown(step, scores)
         if self.replies is not None:
             validation[ALL].update(self.replies(step))
         self.selection.add(step, validation, saved=saved)
         self.metrics.write({"step": step, CHECKPOINT: saved, VALIDATION: validation})
-
-
-def _plain(score: Score) -> dict[str, float]:
-    return {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
 
 
 @dataclass(slots=True)

@@ -15,15 +15,15 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from tunesmith.batch.protocols import Objective, Scorer
+from tunesmith.batch.protocols import Objective
 from tunesmith.train.optimizers import Optimizer, check_finite, clipping
 from tunesmith.train.schedules import Schedule
 from tunesmith.train.steps import Step
 from tunesmith.train.world import World
 
 
-class Trainable(Scorer, Protocol):
-    """A policy as the loop sees it."""
+class Trainable(Protocol):
+    """A policy as the loop sees it; what it answers is between it and its objective."""
 
     @property
     def device(self) -> torch.device: ...

@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """name: ``validation/loss``, or ``validation/SOURCE/loss`` for one source. mode: which end is the good one."""
+    """name: ``validation/loss``, or ``validation/SOURCE/loss`` for one source; a measure may have a stroke in its own name. mode: which end is the good one."""
 
     name: str
     mode: Mode = "min"
@@ -125,10 +125,12 @@ def _badness(value: float, mode: Mode) -> float:
 
 def _value(metric: Metric, validation: Mapping[str, Mapping[str, Any]]) -> float:
     """A metric's value in one record; numbers that are not finite stand there as text."""
-    path = metric.name.split("/")
-    source, name = (path[1] if len(path) == 3 else ALL), path[-1]
+    root, _, name = metric.name.partition("/")
+    source = ALL
+    if name not in validation.get(ALL, {}):
+        source, _, name = name.partition("/")
     found = validation.get(source, {})
-    if path[0] != VALIDATION or name not in found:
+    if root != VALIDATION or name not in found:
         known = [
             f"{VALIDATION}/{name}" if source == ALL else f"{VALIDATION}/{source}/{name}"
             for source, scores in validation.items()

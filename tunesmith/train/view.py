@@ -18,10 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.text.visible import visible
-from tunesmith.train.actions import Score
+from tunesmith.train.actions import Scores
 from tunesmith.train.loop import StepResult
 
 BARS = "▁▂▃▄▅▆▇█"
+SHARES = ("accuracy", "rewards/accuracies", "logps/improved", "rewards/finished")
+"""Measures that are shares of something."""
+TELLING = ("loss", *SHARES, "rewards/mean", "rewards/margins", "margin", "kendall_tau", "kl", "reference_kl")
+"""Measures that are shown, the most telling first; metrics.jsonl has all of them."""
+MOST = 4
+"""So many measures of a step are all shown."""
 PAUSE = 0.1
 """Seconds between two drawings of the panel, at least: drawing must not be felt in the speed of small models."""
 
@@ -35,7 +41,7 @@ class View(Protocol):
     def step(self, result: StepResult) -> None:
         """One optimizer step is done. An action of the loop."""
 
-    def validation(self, step: int, scores: Mapping[str, Score]) -> None:
+    def validation(self, step: int, scores: Scores) -> None:
         """The weights after ``step`` steps were evaluated: source -> score, and "all"."""
 
     def saved(self, step: int) -> None:
@@ -90,7 +96,7 @@ class PlainView:
         if result.done == result.total or (self.every and result.done % self.every == 0):
             self.note(f"{heading(result)}  {'  '.join(figures(result))}  {self.pace.left(result.done)}")
 
-    def validation(self, step: int, scores: Mapping[str, Score]) -> None:
+    def validation(self, step: int, scores: Scores) -> None:
         self.note(f"validation after step {step}: {judgement(scores)}")
 
     def saved(self, step: int) -> None:
@@ -133,7 +139,7 @@ class LiveView:
         if result.done == result.total or time.monotonic() - self.drawn >= PAUSE:
             self.draw()
 
-    def validation(self, step: int, scores: Mapping[str, Score]) -> None:
+    def validation(self, step: int, scores: Scores) -> None:
         self.marks["validation"] = f"{judgement({'all': scores['all']})}, step {step}"
         self.console.print(Text.assemble((f"step {step:>6}  validation  ", "dim"), visible(judgement(scores))))
         self.draw()
@@ -179,7 +185,8 @@ def heading(result: StepResult) -> str:
 
 def figures(result: StepResult) -> list[str]:
     """The measures of a step, the loss first, then rate, gradient, speed and the share of tokens that are trained."""
-    measures = [f"{name} {value:.4f}" for name, value in result.measures.items()]
+    chosen = telling(result.measures) if len(result.measures) > MOST else result.measures
+    measures = [f"{name} {value:.4f}" for name, value in chosen.items()]
     speed = result.tokens / result.seconds if result.seconds > 0 else 0.0
     share = result.targets / result.tokens if result.tokens else 0.0
     return [
@@ -191,12 +198,21 @@ def figures(result: StepResult) -> list[str]:
     ]
 
 
-def judgement(scores: Mapping[str, Score]) -> str:
+def telling(measures: Mapping[str, float]) -> Mapping[str, float]:
+    """The measures that say most, in a fixed order."""
+    return {name: measures[name] for name in TELLING if name in measures}
+
+
+def judgement(scores: Scores) -> str:
     """Scores in words; where there is only one source, "all" says the same and is left out."""
     names = [name for name in scores if name != "all"]
     shown = names if len(names) == 1 else ["all", *names]
-    texts = [f"loss {scores[name].loss:.4f} accuracy {scores[name].accuracy:.1%}" for name in shown]
+    texts = [" ".join(_worded(*measure) for measure in telling(scores[name]).items()) for name in shown]
     return "  ".join(text if len(shown) == 1 else f"{name} {text}" for name, text in zip(shown, texts, strict=True))
+
+
+def _worded(name: str, value: float) -> str:
+    return f"{name} {value:.1%}" if name in SHARES else f"{name} {value:.4f}"
 
 
 def duration(seconds: float) -> str:
