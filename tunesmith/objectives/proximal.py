@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,11 +44,11 @@ class ProximalPolicy:
 
     The batch's columns, [N] each: ``old_log_probability`` and ``old_value`` of the policy that wrote the replies,
     ``advantage``, ``return``, and ``reference``, the log-probability under the reference. They were stored when the replies
-    were written, so the ratio is 1 in the first step on a rollout only.
+    were written, so the ratio is 1 in the first step on a rollout only. value_clip: None for no clip.
     """
 
     clip: float = 0.2
-    value_clip: float = 0.2
+    value_clip: float | None = 0.2
     value_weight: float = 0.1
 
     @property
@@ -76,9 +77,9 @@ class ProximalPolicy:
         columns = {name: values.double() for name, values in batch.columns.items()}
         found, values = policy.actor_critic(batch)
         own, value, returns = found.log_probability.double(), values.double(), columns["return"]
-        old = columns["old_log_probability"]
+        old, value_clip = columns["old_log_probability"], math.inf if self.value_clip is None else self.value_clip
         policy_loss, clipped = clipped_policy_losses(own, old, columns["advantage"], self.clip)
-        value_loss, value_clipped = clipped_value_losses(value, columns["old_value"], returns, self.value_clip)
+        value_loss, value_clipped = clipped_value_losses(value, columns["old_value"], returns, value_clip)
         loss = policy_loss + self.value_weight * value_loss
         now = own.detach()
         measured = {
