@@ -9,29 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.batch.layout import Replies
 from tunesmith.batch.protocols import LogProbabilities
 from tunesmith.model.head import target_log_probabilities
 
 
 @dataclass
-class GivenReplies:
-    """As much of ``Replies`` as the objectives read; ``end`` is the number of the reply itself."""
-
-    group: Tensor
-    rank: Tensor
-    score: Tensor
-
-    @property
-    def end(self) -> Tensor:
-        return torch.arange(len(self.group))
-
-
-@dataclass
 class GivenBatch:
-    """As much of a batch as the objectives read. numbers: which of the policy's numbers are this batch's."""
+    """As much of a batch as the objectives read. numbers: which of the policy's numbers are this batch's. The end of a reply
+    is its number among the policy's scores."""
 
     owner: Tensor
-    replies: GivenReplies
+    replies: Replies
     target: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
     examples: tuple[int, ...] = (0,)
@@ -54,7 +43,8 @@ def batch_of(
     rank = torch.tensor([rank for ranks in groups for rank in ranks], dtype=torch.int64)
     score = torch.full((len(rank),), torch.nan) if scores is None else torch.tensor(scores)
     owner = torch.repeat_interleave(torch.arange(len(rank)), torch.tensor(lengths, dtype=torch.int64))
-    return GivenBatch(owner, GivenReplies(group, rank, score), torch.zeros_like(owner), columns)
+    replies = Replies(group, rank, score, torch.arange(len(rank)))
+    return GivenBatch(owner, replies, torch.zeros_like(owner), columns)
 
 
 def part_of(batch: GivenBatch, groups: Sequence[int]) -> GivenBatch:
@@ -69,10 +59,11 @@ def part_of(batch: GivenBatch, groups: Sequence[int]) -> GivenBatch:
     numbers = numbers.to(torch.int64)
     renumbered = {reply: place for place, reply in enumerate(order.tolist())}
     again = {group: place for place, group in enumerate(groups)}
-    replies = GivenReplies(
+    replies = Replies(
         torch.tensor([again[group] for group in batch.replies.group[order].tolist()], dtype=torch.int64),
         batch.replies.rank[order],
         batch.replies.score[order],
+        batch.replies.end[order],
     )
     owner = torch.tensor([renumbered[reply] for reply in batch.owner[numbers].tolist()], dtype=torch.int64)
     columns = {

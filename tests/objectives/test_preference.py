@@ -271,7 +271,7 @@ def test_a_policy_that_is_its_reference_has_the_foretold_loss(settings: dict[str
 def test_a_margin_from_data_without_scores_is_refused_with_advice() -> None:
     batch, _ = example()
     batch.replies.score[3] = torch.nan
-    with pytest.raises(DataError, match="margin_scale needs a score.*set margin_scale to 0"):
+    with pytest.raises(DataError, match=r"margin_scale needs a score.*set margin_scale to 0"):
         PreferenceOptimization(margin_scale=0.5).units(batch)  # type: ignore[arg-type]
     assert PreferenceOptimization().units(batch) == PAIRS  # type: ignore[arg-type]
     batch.replies.rank[batch.replies.group == batch.replies.group[3]] = 0  # tied: in no pair, so nobody asks
