@@ -99,7 +99,9 @@ def test_correlations_with_ties_are_those_of_the_textbook(one: list[int], data: 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(-3, 3)), max_size=14), st.randoms())
-def test_the_order_of_replies_and_the_names_of_groups_do_not_matter(rows: list[tuple[int, int, int]], random: Any) -> None:
+def test_the_order_of_replies_and_the_names_of_groups_do_not_matter(
+    rows: list[tuple[int, int, int]], random: Any
+) -> None:
     def measured(replies: list[tuple[int, int, int]], factor: int) -> dict[str, float]:
         groups, ranks, scores = zip(*replies, strict=True) if replies else ((), (), ())
         return ranking_measures(scores, [factor * group for group in groups], ranks)

@@ -30,6 +30,10 @@ class GivenBatch:
     def targets(self) -> int:
         return len(self.owner)
 
+    @property
+    def weight(self) -> Tensor:
+        return torch.ones(len(self.owner))
+
 
 def batch_of(
     groups: Sequence[Sequence[int]],

@@ -88,7 +88,9 @@ def test_the_loss_of_pairs_with_margins_is_that_of_easylm(golden: Golden) -> Non
         assert found.loss.item() == pytest.approx(expected["loss"], rel=1e-7)
         assert values.grad is not None
         for side, name in enumerate(("gradient_chosen", "gradient_rejected")):
-            torch.testing.assert_close(values.grad[side::2], torch.tensor(expected[name]).double(), rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(
+                values.grad[side::2], torch.tensor(expected[name]).double(), rtol=1e-6, atol=1e-9
+            )
         measured = {name: float(value) / units for name, value in found.sums.items()}
         assert measured == pytest.approx(
             {
