@@ -66,6 +66,9 @@ def train_recipe(loaded: Loaded) -> Trained:
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         setting = _setting(recipe, run, view)
+        course = METHODS[recipe.objective.kind].course(setting)
+        refuse_failures(course.proof)
+        view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
         run.record(
             manifest(recipe, setting.prepared, setting.evaluated, setting.tokenizer),
             view.note,
@@ -73,9 +76,6 @@ def train_recipe(loaded: Loaded) -> Trained:
         )
         if setting.prepared.quarantine is not None:
             write_file(run.path / QUARANTINE, setting.prepared.quarantine.read_bytes())
-        course = METHODS[recipe.objective.kind].course(setting)
-        refuse_failures(course.proof)
-        view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
         try:
             _train(setting, course, view)
         finally:
