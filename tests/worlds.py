@@ -69,6 +69,23 @@ def write_world(root: Path, *, architecture: str = "llama", format: str | None =
     return recipe
 
 
+def write_preferences(root: Path, *, architecture: str = "llama", format: str = "oasst", records: int = 60) -> Path:
+    """The world with pairs and rankings of three beside its demonstrations; returns a recipe that runs DPO on them."""
+    recipe = write_world(root, architecture=architecture, format=None if architecture == "t5" else format)
+    draw = random.Random(4)
+    lines = []
+    for number in range(records):
+        words = [draw.choice(("red", "blue", "old", "new", "big", "small")) for _ in range(draw.randint(1, 6))]
+        replies = [" ".join(words), " ".join([*words[:-1], "no"]), "what " * draw.randint(1, 3)]
+        answers = [{"answer": text, "rank": rank} for rank, text in enumerate(replies[: 2 + number % 2], 1)]
+        lines.append(json.dumps({"prompt": f"\n\nHuman: Say {' '.join(words)}.\n\nAssistant: ", "answers": answers}))
+    (root / "rankings.jsonl").write_text("\n".join(lines) + "\n")
+    text = recipe.read_text().replace("demonstrations.jsonl, reader: dolly", "rankings.jsonl, reader: nectar")
+    text = text.replace("learning_rate: 1e-2", "learning_rate: 2e-3")
+    recipe.write_text(text + "objective: {kind: dpo}\n")
+    return recipe
+
+
 def small_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loaded:
     """The world's recipe with single values laid over."""
     recipe = root / "recipe.yaml"

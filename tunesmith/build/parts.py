@@ -148,6 +148,8 @@ def filters(keys: schema.Filters) -> Filters:
 
 def refuse_rejected_replies(recipe: Recipe) -> None:
     """Demonstrations are to be imitated; of ranked replies only the best are. Raises RecipeError."""
+    if not isinstance(recipe.objective, schema.Sft):
+        return
     for key, sources in (("sources", recipe.data.sources), ("validation_sources", recipe.data.validation_sources)):
         for index, source in enumerate(sources):
             known = READERS[source.reader].options.get("replies")
@@ -187,6 +189,18 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
 
 def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
     return Tokenizer.load(tokenizer_name(recipe), format.controls, tokenizer_revision(recipe))
+
+
+def refuse_other_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: str) -> None:
+    """Raises RecipeError if a local model directory brings a tokenizer that reads the format otherwise. key: of the recipe."""
+    if not (Path(path) / "tokenizer.json").is_file():
+        return
+    other = Tokenizer.load(path, prompt_format(recipe).controls)
+    if other.fingerprint != tokenizer.fingerprint:
+        what = f"{path} has another tokenizer than {tokenizer_name(recipe)}"
+        raise RecipeError(
+            what, where=key, advice="both must read the same tokens; name a model trained from the same one"
+        )
 
 
 def build_plan(recipe: Recipe, store: Store) -> Plan:

@@ -53,7 +53,7 @@ class RewardRanking:
         better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
         if self.margin_scale:
             demand_scores(batch, better, worse)
-        return float(len(batch.replies.group[better].unique()))
+        return float(len(set(batch.replies.group[better].tolist())))
 
     def __call__(self, policy: ScalarScorer, batch: MicroBatch, units: float) -> Loss:
         replies = batch.replies

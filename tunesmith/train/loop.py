@@ -33,6 +33,15 @@ class Trainable(Protocol):
     def train(self) -> None: ...
 
 
+class Evaluated(Protocol):
+    """A policy as a gate before the first step sees it."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def evaluate(self) -> None: ...
+
+
 class Steps(Protocol):
     """A source of steps: demonstrations, pairs or rollouts."""
 
@@ -129,6 +138,15 @@ def accumulate(
     totals = world.total(torch.stack(list(added.values()))).tolist()
     sums = dict(zip(added, totals, strict=True))
     return sums, units, (int(tokens), int(targets))
+
+
+@torch.no_grad()
+def accumulate_measures(policy: Evaluated, objective: Objective, step: Step) -> dict[str, float]:
+    """What the objective measures on one process's share of a step, without noise; nothing is changed."""
+    policy.evaluate()
+    units = sum(objective.units(batch) for batch in step.batches)
+    found = [objective(policy, batch.to(policy.device), units).sums for batch in step.batches]
+    return {name: float(sum(sums[name] for sums in found)) / units for name in objective.measures}
 
 
 def _some(examples: tuple[int, ...]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunesmith.build.methods.dpo import DPO
 from tunesmith.build.methods.method import Method
 from tunesmith.build.methods.sft import SFT
 
-METHODS: Mapping[str, Method] = {"sft": SFT}
+METHODS: Mapping[str, Method] = {"sft": SFT, "dpo": DPO}

@@ -1,0 +1,134 @@
+"""Direct preference optimisation: pairs and rankings against reference log-probabilities that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith.build import families, parts
+from tunesmith.build.families import Learner
+from tunesmith.build.methods.method import Course, Method, Setting
+from tunesmith.build.progress import shown
+from tunesmith.build.proof import proof_of_run
+from tunesmith.build.reference import ReferenceModel, references, weights_digest
+from tunesmith.data.store import Store
+from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.evaluate.objective import objective_measures
+from tunesmith.model.load import load_model
+from tunesmith.objectives.preference import PreferenceOptimization
+from tunesmith.recipe.schema import Dpo, Recipe
+from tunesmith.report.check import Check
+from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.train.actions import Scores
+from tunesmith.train.loop import accumulate_measures
+from tunesmith.train.steps import Columns, DemonstrationSteps, no_columns
+
+START = "policy and reference are the same before the first step"
+LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""Largest mean difference of implicit rewards, over beta, that number formats explain where it should be 0."""
+
+
+def objective_of(keys: Dpo) -> PreferenceOptimization:
+    """The loss that a recipe asks for."""
+    return PreferenceOptimization(
+        loss=keys.loss,
+        beta=keys.beta,
+        label_smoothing=keys.label_smoothing,
+        length_normalized=keys.length_normalized,
+        target_margin=keys.target_margin,
+        margin_scale=keys.margin_scale,
+        policy_weighted=keys.policy_weighted,
+        sft_weight=keys.sft_weight,
+        reference_free=keys.reference == "none",
+    )
+
+
+def course(setting: Setting) -> Course:
+    """Raises InternalError if kept references do not fit, DataError, RecipeError, MissingInputError."""
+    recipe, keys, learner = setting.recipe, setting.recipe.objective, setting.learner
+    assert isinstance(keys, Dpo)
+    objective = objective_of(keys)
+    stores = [setting.prepared.train, *([setting.validation[0]] if setting.validation else [])]
+    columns = _columns(setting, keys, stores)
+    steps = parts.build_steps(recipe, stores[0], setting.renderer, learner.assembly, columns[0])
+    return Course(
+        policy=learner.policy,
+        objective=objective,
+        steps=steps,
+        modules={"model": setting.model},
+        proof=proof_of_run(recipe, setting.renderer, steps, setting.rows),
+        gates=lambda: starts_at_the_reference(learner, objective, steps) if keys.reference == "start" else (),
+        scores=_scores(setting, objective, columns[-1]),
+    )
+
+
+def _columns(setting: Setting, keys: Dpo, stores: Sequence[Store]) -> list[Columns]:
+    """What is known of the examples of every store."""
+    if keys.reference == "none":
+        return [no_columns for _ in stores]
+    recipe, learner = setting.recipe, setting.learner
+    model, policy = setting.model, learner.policy
+    if keys.reference != "start":
+        model, policy = _other(recipe, keys.reference, setting.tokenizer)
+    identity = {
+        "weights": weights_digest(model),
+        "layout": learner.layout,
+        "compute": recipe.model.dtype,
+        "data": setting.prepared.content if setting.evaluated is None else setting.evaluated.content,
+        "train": setting.prepared.content,
+    }
+    reference = ReferenceModel(policy, learner.assembly, recipe.train.micro_batch_tokens, identity)
+    with shown("reference log-probabilities") as progress:
+        return [references(reference, store, parts.cache_directory(recipe), progress).columns for store in stores]
+
+
+def _other(recipe: Recipe, path: str, tokenizer: Tokenizer) -> tuple[PreTrainedModel, Any]:
+    """A reference of its own, with the rows and the tokens that the data need. Raises RecipeError, MissingInputError."""
+    key = "objective.reference"
+    if path.startswith((".", "/", "~")) and not Path(path).is_dir():
+        raise MissingInputError(
+            "there is no such directory", where=f"{key} {path}", advice="name a model directory, start or none"
+        )
+    model = load_model(path)
+    rows = int(model.config.vocab_size)
+    if rows < tokenizer.size:
+        what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
+        raise RecipeError(what, where=key, advice="use a reference with the same tokenizer, such as start")
+    parts.refuse_other_tokenizer(path, tokenizer, recipe, key)
+    return model, families.build_learner(recipe, model, tokenizer).policy
+
+
+def starts_at_the_reference(
+    learner: Learner, objective: PreferenceOptimization, steps: DemonstrationSteps
+) -> Sequence[Check]:
+    """The gate: with the weights of the beginning, no pair of the first step has a margin, and the loss is the one without."""
+    policy = learner.policy
+    measured = accumulate_measures(policy, objective, steps[0])
+    margin, loss = measured["rewards/margins"] / objective.beta, measured["loss"]
+    allowed = LARGEST_MARGIN[policy.compute]
+    expected = objective.initial_loss
+    summary = f"loss {loss:.4f}, mean margin {measured['rewards/margins']:.2g}"
+    wrong = not abs(margin) <= allowed or (expected is not None and not abs(loss - expected) <= allowed)
+    if expected is not None:
+        summary += f"; a policy that is its own reference has {expected:.4f} and 0"
+    advice = "this is a defect of Tunesmith; please report it with the recipe"
+    return [Check(START, "fail" if wrong else "pass", summary, "objective.reference", advice)]
+
+
+def _scores(setting: Setting, objective: PreferenceOptimization, columns: Columns) -> Callable[[], Scores] | None:
+    if setting.validation is None:
+        return None
+    store, sources = setting.validation
+    learner, size = setting.learner, setting.recipe.train.micro_batch_tokens
+
+    def scores() -> Mapping[str, Mapping[str, float]]:
+        return objective_measures(learner.policy, objective, store, sources, size, learner.assembly, columns)
+
+    return scores
+
+
+DPO = Method(families.build_model, families.build_learner, course)

@@ -1,0 +1,68 @@
+"""What an objective measures, over data that are held back: for each source and for all together, without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.protocols import Assembly, Objective
+from tunesmith.data.store import Store
+
+
+class Evaluated(Protocol):
+    """A policy as evaluation sees it."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def evaluate(self) -> None: ...
+
+
+@torch.no_grad()
+def objective_measures(
+    policy: Evaluated,
+    objective: Objective,
+    store: Store,
+    sources: Sequence[str],
+    tokens: int,
+    assembly: Assembly,
+    columns: Callable[[int], Mapping[str, NDArray[np.float32]]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, dict[str, float]]:
+    """Source -> measure -> mean over the objective's units, and "all"; ``units`` says how many there were.
+
+    tokens: largest micro-batch. columns: what is known of an example beforehand. progress: called with (examples done,
+    examples in all).
+    """
+    policy.evaluate()
+    sums = {name: torch.zeros(1 + len(objective.measures), dtype=torch.float64) for name in sources}
+    done = 0
+    for index, name in enumerate(sources):
+        numbers = [number for number in range(len(store)) if store.source[number] == index]
+        for batch in assembly.micro_batches(_examples(store, numbers, columns), "messages", tokens):
+            units = objective.units(batch)
+            found = objective(policy, batch.to(policy.device), 1.0).sums
+            values = [float(found[measure]) for measure in objective.measures]
+            sums[name] += torch.tensor([units, *values], dtype=torch.float64)
+            done += len(batch.examples)
+            progress(done, len(store))
+    measured = {name: _means(values, objective.measures) for name, values in sums.items() if values[0] > 0}
+    measured["all"] = _means(torch.stack(list(sums.values())).sum(0), objective.measures)
+    return measured
+
+
+def _examples(
+    store: Store, numbers: Sequence[int], columns: Callable[[int], Mapping[str, NDArray[np.float32]]]
+) -> Iterator[Example]:
+    return (Example(number, store.tree(number), columns=columns(number)) for number in numbers)
+
+
+def _means(sums: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+    units, *values = sums.tolist()
+    means = {name: value / units for name, value in zip(names, values, strict=True)}
+    return {**means, "units": units}
