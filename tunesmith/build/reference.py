@@ -97,9 +97,9 @@ def references(model: ReferenceModel, store: Store, cache: Path, progress: Progr
     directory = cache / "references" / key[:32]
     values = _read(directory, key, int(counts.sum()))
     if values is None:
-        progress(0, len(store), "reference log-probabilities")
+        progress(0, len(store), f"0 of {len(store):,} records")
         examples = [Example(number, store.tree(number)) for number in range(len(store))]
-        values = model.values(examples, lambda done: progress(done, len(store), "reference log-probabilities"))
+        values = model.values(examples, lambda done: progress(done, len(store), f"{done:,} of {len(store):,} records"))
         _write(directory, key, values)
     found = References(values, ends)
     prove_references(model, store, found, directory)

@@ -49,6 +49,10 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> Outcome:
     speech = Speech((columns["role"],), (columns["content"],), PLAIN_ROLES)
     _, given = look(row, columns["prompt"])
     before = turns_of(given, columns["prompt"], speech) if isinstance(given, list) else []
+    for side in SIDES:
+        if isinstance(row.get(columns[side]), str):
+            what = f"field {columns[side]!r} is text, not a list of messages"
+            raise DataError(what, advice="if all are, the reader for these data is preference-text")
     sides = [[*before, *turns_of(required(settings, row, side), columns[side], speech)] for side in SIDES]
     if settings.options["clean"]:
         sides = [stripped(side) for side in sides]

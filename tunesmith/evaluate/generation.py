@@ -65,10 +65,10 @@ def _place(seed: int, key: str) -> bytes:
 
 
 def _replies(trees: Sequence[TokenTree], renderer: Renderer) -> dict[tuple[int, ...], dict[str, None]]:
-    """Prompt ids -> the trained replies to it, in their order."""
+    """Prompt ids -> the trained replies to it, in their order; of ranked ones the best."""
     found: dict[tuple[int, ...], dict[str, None]] = {}
     for tree in trees:
-        told: set[int] = set()
+        told = _not_the_best(tree)
         for start, end, source, message, _ in tree.spans.tolist():
             if message in told:
                 continue  # what a turn foretells of the next one is not its reply
@@ -76,6 +76,14 @@ def _replies(trees: Sequence[TokenTree], renderer: Renderer) -> dict[tuple[int, 
             text = renderer.parse(tree.ids[start:end].tolist()).text
             found.setdefault(_before(tree, source), {})[text] = None
     return found
+
+
+def _not_the_best(tree: TokenTree) -> set[int]:
+    """The ranked replies that another one of their group is better than."""
+    best: dict[int, int] = {}
+    for _, group, rank in tree.replies.tolist():
+        best[group] = min(rank, best.get(group, rank))
+    return {message for message, group, rank in tree.replies.tolist() if rank > best[group]}
 
 
 def _before(tree: TokenTree, token: int) -> tuple[int, ...]:
