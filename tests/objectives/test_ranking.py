@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ def expect(found: Tensor, expected: Any) -> None:
 
 def groups_of(case: dict[str, Any]) -> list[list[int]]:
     ends = case["settings"]["cu_lengths"] or [0, len(case["input"]["scores"])]
-    return [list(range(stop - start)) for start, stop in itertools.pairwise(ends)]
+    return [list(range(stop - start)) for start, stop in pairwise(ends)]
 
 
 def test_the_loss_is_that_of_openassistant_with_and_without_its_hold_on_the_scores(golden: Golden) -> None:
