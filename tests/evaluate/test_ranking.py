@@ -146,6 +146,12 @@ def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated() -> None:
     assert calibration_error([1e6, -1e6]) == pytest.approx(0.5), "sure and wrong half of the time"
 
 
+def test_faults_of_one_sureness_do_not_make_up_for_those_of_another() -> None:
+    surer, less_sure = np.log(0.8 / 0.2), np.log(0.7 / 0.3)
+    assert calibration_error([surer, -less_sure], bins=2) == pytest.approx((0.2 + 0.7) / 2)
+    assert calibration_error([surer, -less_sure], bins=1) == pytest.approx(abs(0.2 - 0.7) / 2)
+
+
 def test_calibration_of_probabilities_that_are_true_goes_to_zero() -> None:
     draw = np.random.default_rng(1)
     margins = draw.normal(0.0, 2.0, 40_000)

@@ -298,6 +298,34 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_replies_changes_any
             assert sum(float(part.sums[name]) for part in found) == pytest.approx(float(whole.sums[name]), rel=1e-12)
 
 
+def test_the_divergences_are_those_to_the_old_policy_and_to_the_reference() -> None:
+    """Drawn from the old policy; exact where every token of a small vocabulary was drawn as often as it is probable."""
+    draw = torch.Generator().manual_seed(6)
+    old, own = torch.log_softmax(torch.randn(2, 8, generator=draw, dtype=torch.float64), -1)
+    batch = batch_of([[0]], [8])
+    batch.columns.update({name: torch.zeros(8).double() for name in COLUMNS})
+    batch.columns.update(old_log_probability=old, reference=old)
+    losses = [run(ProximalPolicy(), own[k : k + 1], torch.zeros(1), part_of_token(batch, k), 1.0) for k in range(8)]
+    weighted = sum(float(old[k].exp()) * float(loss.sums["kl"]) for k, loss in enumerate(losses))
+    assert weighted == pytest.approx(float((old.exp() * (old - own)).sum()), rel=1e-9)
+    weighted = sum(float(own[k].exp()) * float(loss.sums["reference_kl"]) for k, loss in enumerate(losses))
+    assert weighted == pytest.approx(float((own.exp() * (own - old)).sum()), rel=1e-9)
+
+
+def part_of_token(batch: GivenBatch, place: int) -> GivenBatch:
+    alone = batch_of([[0]], [1])
+    alone.columns.update({name: values[place : place + 1] for name, values in batch.columns.items()})
+    return alone
+
+
+def test_without_a_clip_the_value_loss_is_half_the_squared_error() -> None:
+    batch, own, value = example()
+    found = run(ProximalPolicy(value_clip=None), own, value, batch)
+    assert float(found.sums["value_clipped"]) == 0.0
+    assert float(found.sums["value_loss"]) == pytest.approx(float(found.sums["value_error"]) / 2, rel=1e-12)
+    assert float(run(ProximalPolicy(), own, value, batch).sums["value_loss"]) > float(found.sums["value_loss"])
+
+
 def test_beyond_the_clip_nothing_is_gained_and_mistakes_are_still_mended() -> None:
     old = torch.zeros(4)
     own = torch.tensor([0.5, -0.5, 0.5, -0.5], requires_grad=True)
