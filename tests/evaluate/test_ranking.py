@@ -27,7 +27,9 @@ NAMES = {
 
 def flat(case: dict[str, Any]) -> tuple[list[float], list[int], list[int]]:
     """(scores, groups, ranks) of a case: rows of groups of replies, best first, with padding."""
-    scores, groups, ranks = [], [], []
+    scores: list[float] = []
+    groups: list[int] = []
+    ranks: list[int] = []
     labels = case["input"]["label_ids"]
     for row, (values, marks) in enumerate(zip(case["input"]["predictions"], labels, strict=True)):
         for value, mark in zip(values, marks, strict=True):

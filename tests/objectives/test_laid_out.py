@@ -80,7 +80,8 @@ def examples(objective: Any, seed: int = 1) -> list[Example]:
     for number in range(6):
         tree = ranked_tree(draw)
         targets = len(tree.targets())
-        size, names = len(tree.replies), ("reference",)
+        size = len(tree.replies)
+        names: tuple[str, ...] = ("reference",)
         if isinstance(objective, ProximalPolicy):
             size, names = targets, ("old_log_probability", "old_value", "advantage", "return", "reference")
         columns = {name: draw.normal(size=size).astype(np.float32) for name in names}
