@@ -129,6 +129,8 @@ def test_groups_count_alike_in_the_means_over_groups() -> None:
     assert found["accuracy/pairs"] == 0.75
     assert found["accuracy/best_worst"] == 0.5
     assert found["margin"] == pytest.approx((-1.0 + 4.0 / 3.0) / 2)
+    assert found["score/chosen"] == pytest.approx((1.0 + 8.0 / 3.0) / 2)
+    assert found["score/rejected"] == pytest.approx((2.0 + 4.0 / 3.0) / 2)
 
 
 def test_where_ranks_tie_at_an_end_all_of_them_are_the_best_or_the_worst() -> None:
