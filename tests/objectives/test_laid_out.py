@@ -95,7 +95,7 @@ def run(objective: Any, parts: Sequence[Sequence[Example]]) -> tuple[list[Loss],
     units = sum(objective.units(batch) for batch in batches)
     found = [objective(policy, batch, units) for batch in batches]
     for loss in found:
-        loss.loss.backward()  # type: ignore[no-untyped-call]
+        loss.loss.backward()
     assert policy.table.grad is not None
     return found, policy.table.grad, units
 
