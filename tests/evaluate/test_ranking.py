@@ -27,7 +27,9 @@ NAMES = {
 
 def flat(case: dict[str, Any]) -> tuple[list[float], list[int], list[int]]:
     """(scores, groups, ranks) of a case: rows of groups of replies, best first, with padding."""
-    scores, groups, ranks = [], [], []
+    scores: list[float] = []
+    groups: list[int] = []
+    ranks: list[int] = []
     labels = case["input"]["label_ids"]
     for row, (values, marks) in enumerate(zip(case["input"]["predictions"], labels, strict=True)):
         for value, mark in zip(values, marks, strict=True):
@@ -127,6 +129,8 @@ def test_groups_count_alike_in_the_means_over_groups() -> None:
     assert found["accuracy/pairs"] == 0.75
     assert found["accuracy/best_worst"] == 0.5
     assert found["margin"] == pytest.approx((-1.0 + 4.0 / 3.0) / 2)
+    assert found["score/chosen"] == pytest.approx((1.0 + 8.0 / 3.0) / 2)
+    assert found["score/rejected"] == pytest.approx((2.0 + 4.0 / 3.0) / 2)
 
 
 def test_where_ranks_tie_at_an_end_all_of_them_are_the_best_or_the_worst() -> None:
@@ -144,6 +148,12 @@ def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated() -> None:
     assert calibration_error([0.0, 0.0, 0.0]) == 0.0
     assert calibration_error([]) == 0.0
     assert calibration_error([1e6, -1e6]) == pytest.approx(0.5), "sure and wrong half of the time"
+
+
+def test_faults_of_one_sureness_do_not_make_up_for_those_of_another() -> None:
+    surer, less_sure = np.log(0.8 / 0.2), np.log(0.7 / 0.3)
+    assert calibration_error([surer, -less_sure], bins=2) == pytest.approx((0.2 + 0.7) / 2)
+    assert calibration_error([surer, -less_sure], bins=1) == pytest.approx(abs(0.2 - 0.7) / 2)
 
 
 def test_calibration_of_probabilities_that_are_true_goes_to_zero() -> None:

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.layout import Replies
-from tunesmith.batch.protocols import LogProbabilities
+from tunesmith.batch.protocols import LogProbabilities, Loss
 from tunesmith.model.head import target_log_probabilities
+from tunesmith.objectives.proximal import ProximalPolicy
+
+PROXIMAL_COLUMNS = ("old_log_probability", "old_value", "advantage", "return", "reference")
 
 
 @dataclass
@@ -115,3 +118,22 @@ class GivenScores:
 
     def scalars(self, batch: Any, where: Tensor) -> Tensor:
         return self.scores[where]
+
+
+class GivenActorCritic:
+    """A policy and a value function whose numbers [N] are given."""
+
+    def __init__(self, log_probability: Tensor, value: Tensor) -> None:
+        self.log_probability, self.value = log_probability, value
+
+    def actor_critic(self, batch: Any) -> tuple[LogProbabilities, Tensor]:
+        own = self.log_probability[batch.numbers]
+        return LogProbabilities(own, torch.ones_like(own, dtype=torch.bool)), self.value[batch.numbers]
+
+
+def proximal_loss(
+    objective: ProximalPolicy, log_probability: Tensor, value: Tensor, batch: GivenBatch, units: float | None = None
+) -> Loss:
+    if units is None:
+        units = objective.units(batch)  # type: ignore[arg-type]
+    return objective(GivenActorCritic(log_probability, value), batch, units)  # type: ignore[arg-type]

@@ -85,8 +85,8 @@ def test_loss_measures_and_gradient_of_the_logits_are_those_of_easylm(golden: Go
         units = objective.units(batch)  # type: ignore[arg-type]
         found = objective(policy, batch, units)  # type: ignore[arg-type]
         found.loss.backward()  # type: ignore[no-untyped-call]
-        close = {"rel": 1e-9, "abs": 1e-12} if exact else {"rel": 1e-5, "abs": 1e-6}
-        assert found.loss.item() == pytest.approx(expected["loss"], **close), case["id"]
+        relative, absolute = (1e-9, 1e-12) if exact else (1e-5, 1e-6)
+        assert found.loss.item() == pytest.approx(expected["loss"], rel=relative, abs=absolute), case["id"]
         names = {
             "loss": "loss",
             "reward_accuracy": "rewards/accuracies",
@@ -106,10 +106,10 @@ def test_loss_measures_and_gradient_of_the_logits_are_those_of_easylm(golden: Go
         gradient = torch.zeros(*trained.shape, logits.shape[-1], dtype=policy.logits.dtype)
         assert policy.logits.grad is not None
         gradient[trained] = policy.logits.grad
-        theirs = torch.tensor(expected["gradient_policy_logits"], dtype=gradient.dtype)
+        all_of_it = torch.tensor(expected["gradient_policy_logits"], dtype=gradient.dtype)
         tight = (1e-9, 1e-12) if exact else (1e-4, 1e-6)
-        torch.testing.assert_close(gradient, theirs[:, :-1], rtol=tight[0], atol=tight[1])
-        assert not theirs[:, -1].any()
+        torch.testing.assert_close(gradient, all_of_it[:, :-1], rtol=tight[0], atol=tight[1])
+        assert not all_of_it[:, -1].any()
 
 
 def test_pairs_are_all_of_one_group_that_differ_in_rank_better_first() -> None:

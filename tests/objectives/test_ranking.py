@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.objectives.given import GivenBatch, GivenScores, batch_of, part_of
 from tunesmith.batch.protocols import Loss
 from tunesmith.errors import DataError
+from tunesmith.evaluate.ranking import ranking_measures
 from tunesmith.objectives.ranking import RewardRanking, ranking_losses
 from tunesmith.objectives.replies import ordered_pairs
 
@@ -32,7 +33,7 @@ def expect(found: Tensor, expected: Any) -> None:
 
 def groups_of(case: dict[str, Any]) -> list[list[int]]:
     ends = case["settings"]["cu_lengths"] or [0, len(case["input"]["scores"])]
-    return [list(range(stop - start)) for start, stop in itertools.pairwise(ends)]
+    return [list(range(stop - start)) for start, stop in pairwise(ends)]
 
 
 def test_the_loss_is_that_of_openassistant_with_and_without_its_hold_on_the_scores(golden: Golden) -> None:
@@ -161,3 +162,12 @@ def test_equal_scores_are_wrong_and_far_ones_still_numbers() -> None:
 def test_a_margin_from_data_without_scores_is_refused() -> None:
     with pytest.raises(DataError, match="margin_scale needs a score"):
         RewardRanking(margin_scale=1.0).units(batch_of([[0, 1]], [1, 1]))  # type: ignore[arg-type]
+
+
+def test_what_training_measures_evaluation_calls_by_the_same_names() -> None:
+    scores = torch.randn(14, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    batch = batch_of(GROUPS, [1] * 14)
+    found = run(RewardRanking(), scores, batch)
+    evaluated = ranking_measures(scores.numpy(), batch.replies.group.numpy(), batch.replies.rank.numpy())
+    for name in set(found.sums) - {"loss"}:
+        assert float(found.sums[name]) / evaluated["groups"] == pytest.approx(evaluated[name], rel=1e-12), name

@@ -34,7 +34,7 @@ COUNTED = {
     "trlx_gae": 8,
     "adaptive_kl": 2,
     "running_moments": 1,
-    # tests/objectives/test_proximal.py
+    # tests/objectives/test_proximal_golden.py
     "easylm_ppo_loss": 2,
     "easylm_ppo_step": 2,
     "easylm_rollout": 2,
@@ -104,7 +104,7 @@ def test_cross_entropy_is_that_of_openassistant_and_poly_loss_is_a_function_of_i
             loss = (-own + case["settings"]["epsilon"] * (1.0 - own.exp())).mean()
         else:
             loss = SupervisedFineTuning()(policy, batch, batch.targets).loss  # type: ignore[arg-type]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         seen[case["settings"]["loss"]] += 1
         assert loss.item() == pytest.approx(case["expected"]["value"], rel=1e-6), case["id"]
         if "gradient" in case["expected"]:

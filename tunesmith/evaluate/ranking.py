@@ -16,12 +16,13 @@ def ranking_measures(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> di
 
     Pairs are all pairs of one group whose ranks differ; groups without one are left out.
 
-    accuracy: share of a group's pairs in order, mean over groups, as in training; a tie of scores counts as wrong.
+    accuracy: share of a group's pairs in order, mean over groups; a tie of scores counts as wrong.
     accuracy/pairs: share of all pairs in order. accuracy/best_worst: of the pairs of a group's best and worst reply only, as
     OpenAssistant's (where ranks tie at an end, the mean over the pairs of the best and the worst).
-    margin: how much higher the better reply scores, mean over a group's pairs, then over groups.
+    margin, score/chosen, score/rejected: of better and worse replies, mean over a group's pairs, then over groups. These and
+    accuracy are what ``objectives.ranking`` measures in training.
     margin/best_worst, score/best, score/worst: the same of best and worst replies only.
-    score/chosen, score/rejected, score/chosen_std, score/rejected_std: mean and standard deviation over all pairs.
+    score/chosen_std, score/rejected_std: standard deviation over all pairs.
     kendall_tau, spearman: agreement of scores and ranks in a group, mean over groups.
     calibration_error: see ``calibration_error``. groups, pairs: how many there are; with none, nothing else is measured.
     """
@@ -36,8 +37,6 @@ def ranking_measures(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> di
     return {
         **{name: float(np.mean([measures[name] for measures in each])) for name in each[0]},
         "accuracy/pairs": float(np.mean(chosen > rejected)),
-        "score/chosen": float(chosen.mean()),
-        "score/rejected": float(rejected.mean()),
         "score/chosen_std": float(chosen.std()),
         "score/rejected_std": float(rejected.std()),
         "calibration_error": calibration_error(chosen - rejected),
@@ -67,6 +66,8 @@ def _of_group(scores: Floats, ranks: Integers) -> dict[str, float]:
         "accuracy": float(np.mean(margins > 0)),
         "accuracy/best_worst": float(np.mean(best[:, None] > worst[None, :])),
         "margin": float(margins.mean()),
+        "score/chosen": float(scores[better].mean()),
+        "score/rejected": float(scores[worse].mean()),
         "margin/best_worst": float(best.mean() - worst.mean()),
         "score/best": float(best.mean()),
         "score/worst": float(worst.mean()),
