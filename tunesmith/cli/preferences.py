@@ -17,7 +17,7 @@ from tunesmith.data.sources import SourceSpec
 from tunesmith.errors import UsageError
 from tunesmith.files import write_json
 from tunesmith.recipe.data import name_of
-from tunesmith.recipe.reading import scalar
+from tunesmith.recipe.reading import plain, read_text
 
 
 def preferences(
@@ -49,7 +49,7 @@ def preferences(
 
     For example: tunesmith preferences nectar.parquet --reader nectar --option replies=pair --output nectar.jsonl
     """
-    options = {key: scalar(value) for key, value in _settings(option, "--option replies=pair")}
+    options = {key: _value(key, text) for key, text in _settings(option, "--option replies=pair")}
     if reader in READERS and "seed" in READERS[reader].options:
         options = {"seed": seed, **options}
     fields = dict(_settings(field, "--field prompt=question"))
@@ -80,6 +80,11 @@ def _settings(words: Sequence[str] | None, example: str) -> list[tuple[str, str]
     return found
 
 
+def _value(name: str, text: str) -> Any:
+    """A value as it would stand in a recipe: ``true``, ``3``, ``[en, de]``. Raises RecipeFaults."""
+    return plain(read_text(text, f"--option {name}", lines=False))
+
+
 def _values(words: Sequence[str] | None) -> Mapping[str, frozenset[str]]:
     """Column -> all texts that were named for it."""
     found: dict[str, frozenset[str]] = {}
@@ -100,5 +105,5 @@ def _say(built: Built, output: Path) -> None:
         print(f"{name}:")
         for label, number, why in lines:
             print(one_line(f"  {label:8} {number:>9,}  {why}").rstrip())
-    left_out = f", {built.over_limit:,} are over the limit" if built.over_limit else ""
+    left_out = f" (left out by the limit: {built.over_limit:,})" if built.over_limit else ""
     print(f"wrote {built.written:,} pairs to {output}{left_out}")

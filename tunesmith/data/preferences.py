@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tunesmith.data.faults import SHOWN, STRICT, Fault, Faults
+from tunesmith.data.faults import STRICT, Fault, Faults
 from tunesmith.data.groups import GroupedRows, grouped
 from tunesmith.data.prompts import prompt_key
 from tunesmith.data.ranked import stripped
@@ -131,7 +131,7 @@ def _forgiving(spec: SourceSpec, wanted: Selection) -> SourceSpec:
     """The source with the options of a builder. Raises RecipeError, or UsageError where it gives no rankings."""
     open_reader(spec.reader, spec.fields, spec.options, where=spec.path)
     known = READERS[spec.reader].options
-    defaults = FORGIVING | {"clean": wanted.clean}
+    defaults = {**FORGIVING, "clean": wanted.clean}
     options = {key: value for key, value in defaults.items() if key in known} | dict(spec.options)
     if (what := purpose(spec.reader, options)) != "rankings":
         settings = " with these options" if {"keep", "replies"} & {*known} else ""
