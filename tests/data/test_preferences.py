@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.data.outcomes import read, tree_of, write_rows
 from tunesmith.data import preferences
 from tunesmith.data.preferences import Built, Pair, Selection, build_preferences, pair_line, pairs_of
-from tunesmith.data.prompts import prompt_key, prompt_keys
+from tunesmith.data.prompt_rows import prompt_key, prompt_keys
 from tunesmith.data.sources import SourceSpec
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StorageError, UsageError
 from tunesmith.text.tree import Message, Tree
@@ -214,6 +214,12 @@ def test_what_is_written_is_read_back_as_the_same_pair(pair: Pair) -> None:
         assert again.chosen.score is not None
         assert again.rejected.score is not None
         assert again.chosen.score - again.rejected.score == pair.chosen.score - pair.rejected.score
+
+
+def test_a_passage_stands_behind_the_text_that_refers_to_it() -> None:
+    asked, reply = Message("user", "Sum up.", context="A passage."), Message("assistant", "a", rank=0)
+    record = json.loads(pair_line(Pair([asked], reply, Message("assistant", "b", rank=1)), "x"))
+    assert record["chosen"] == chat("Sum up.\n\nA passage.", "a")
 
 
 likely = st.sampled_from(["Q", " Q", "a", "b", "", " ", None, 3])

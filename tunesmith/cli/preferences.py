@@ -10,7 +10,7 @@ import typer
 
 from tunesmith.data.faults import one_line
 from tunesmith.data.preferences import Built, Selection, build_preferences
-from tunesmith.data.prompts import prompt_keys
+from tunesmith.data.prompt_rows import prompt_keys
 from tunesmith.data.readers import READERS
 from tunesmith.data.report import reasons
 from tunesmith.data.sources import SourceSpec

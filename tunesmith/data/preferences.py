@@ -21,7 +21,7 @@ import numpy as np
 
 from tunesmith.data.faults import STRICT, Fault, Faults
 from tunesmith.data.groups import GroupedRows, grouped
-from tunesmith.data.prompts import prompt_key
+from tunesmith.data.prompt_rows import prompt_key
 from tunesmith.data.ranked import stripped
 from tunesmith.data.readers import READERS, group_column, open_reader, purpose
 from tunesmith.data.reading import Outcome, Pruned, Rejected, look
@@ -29,6 +29,7 @@ from tunesmith.data.report import reasons
 from tunesmith.data.sources import Opened, Row, SourceSpec, entries, find_source
 from tunesmith.errors import DataError, InternalError, MissingInputError, UsageError
 from tunesmith.files import new_file
+from tunesmith.text.pieces import with_context
 from tunesmith.text.tree import Message, Tree
 
 # What holds where a reader has the option and the caller is silent: what is left out is counted.
@@ -50,7 +51,7 @@ class Selection:
     """Which rows become pairs, and how.
 
     where: column -> texts of which a row must have one there. where_not: texts that it must not have. only, without: keys of
-    prompts (``prompts.prompt_key``) that are kept, or left out. clean: take white space off both ends of all texts, and
+    prompts (``prompt_rows.prompt_key``) that are kept, or left out. clean: take white space off both ends of all texts, and
     leave out messages that are empty then. shuffle: a seed, or None for the order of the sources. limit: at most so many
     pairs, the first in that order.
     """
@@ -237,8 +238,8 @@ def _refused(pair: Pair, wanted: Selection) -> str:
 
 
 def pair_line(pair: Pair, source: str) -> bytes:
-    """A pair as a line of JSON Lines."""
-    before = [{"role": message.role, "content": message.text} for message in pair.prompt]
+    """A pair as a line of JSON Lines; a passage that a message refers to stands behind its text, after a blank line."""
+    before = [{"role": message.role, "content": with_context(message, "keep")} for message in pair.prompt]
     record: dict[str, Any] = {
         side: [*before, {"role": "assistant", "content": reply.text}]
         for side, reply in (("chosen", pair.chosen), ("rejected", pair.rejected))

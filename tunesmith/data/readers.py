@@ -14,7 +14,7 @@ from tunesmith.data.conversations import CONVERSATIONS
 from tunesmith.data.instructions import INSTRUCTIONS
 from tunesmith.data.oasst_forms import OASST
 from tunesmith.data.pairs import PAIRS
-from tunesmith.data.prompts import PROMPTS
+from tunesmith.data.prompt_rows import PROMPTS
 from tunesmith.data.rankings import RANKINGS
 from tunesmith.data.reading import Outcome, Reader, Settings
 from tunesmith.errors import RecipeError
