@@ -67,5 +67,5 @@ def purpose(name: str, options: Mapping[str, Any]) -> Purpose:
         return "prompts"
     values = {key: options.get(key, option.default) for key, option in READERS[name].options.items()}
     if "keep" in values:
-        return KEPT[values["keep"]]
+        return KEPT.get(values["keep"], "demonstrations")
     return "rankings" if values.get("replies", "best") != "best" else "demonstrations"
