@@ -26,6 +26,7 @@ from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
 from tunesmith.data.split import Holding
 from tunesmith.data.store import Store
+from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
