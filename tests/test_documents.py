@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.conftest import REPOSITORY
 from tunesmith.cli.lazy import COMMANDS
+from tunesmith.cli.preferences import preferences
+from tunesmith.data.readers import READERS, open_reader
 from tunesmith.recipe.load import load, split_words
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "CONTRIBUTING.md"]
@@ -34,6 +37,11 @@ def commands(document: Path) -> Iterator[list[str]]:
 CASES = [pytest.param(words, id=" ".join(words)[:80]) for path in (*DOCUMENTS, *RECIPES) for words in commands(path)]
 
 
+def split_word(word: str) -> tuple[str, str]:
+    name, _, value = word.partition("=")
+    return name, value
+
+
 def test_there_are_commands_to_try() -> None:
     assert len(CASES) > 8
 
@@ -49,6 +57,12 @@ def test_a_command_in_a_document_can_be_given(
         assert words[0] in ("hf", "python", "pip"), words
         return
     assert words[1] in COMMANDS
+    if words[1] == "preferences":
+        single = typer.Typer()
+        single.command()(preferences)
+        given = typer.main.get_command(single).make_context("preferences", words[2:]).params
+        open_reader(given["reader"], dict(map(split_word, given["field"] or ())), {})
+        assert {name for name, _ in map(split_word, given["option"] or ())} <= set(READERS[given["reader"]].options)
     if words[1] in ("train", "show", "check"):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "mine.yaml").write_text("layer: mine\n")

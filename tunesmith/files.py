@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tunesmith.errors import StorageError
 
@@ -56,16 +56,19 @@ def _free_name(directory: Path) -> Path:
     return directory / f"{UNFINISHED}{secrets.token_hex(8)}"
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` in one step: temporary file beside it, flush, rename, flush of the directory."""
-    data = content.encode() if isinstance(content, str) else content
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written that appears under ``path`` only when the block ends without an error, in place of an older one.
+
+    Temporary file beside it, flush, rename, flush of the directory. Raises StorageError.
+    """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         name = _free_name(path.parent)
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, path)
@@ -74,6 +77,12 @@ def write_file(path: Path, content: str | bytes) -> None:
             with suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace ``path`` in one step, see ``new_file``."""
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli import recipes as commands
+from tunesmith.errors import UsageError
 from tunesmith.recipe.editor import json_schema
 from tunesmith.recipe.load import catalogue, load
 
@@ -19,6 +20,18 @@ def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.Captu
     for entry in catalogue():
         assert f"  {entry.name} " in text
         assert entry.about in text
+    assert [line for line in text.splitlines() if line.endswith(":")] == [
+        f"{line}:" for line in commands.HEADINGS.values()
+    ]
+
+
+def test_recipes_lists_those_that_have_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.recipes(["TULU", "reward model", "70b"])
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert "tulu-2.5-70b-uf-rm" in names
+    assert all("70b" in name for name in names)
+    with pytest.raises(UsageError, match="no recipe or layer has the words 'tulu nothing'"):
+        commands.recipes(["tulu", "nothing"])
 
 
 def test_show_prints_a_recipe_that_loads_again_with_the_origin_of_every_value(

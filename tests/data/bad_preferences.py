@@ -184,6 +184,26 @@ PREFERENCES: dict[str, Shape] = {
         lists=(("answers",),),
         special={"equal": (changed(VOTED, ("answers", 1, "text"), "The Douro."), "are equal")},
     ),
+    "prompts": Shape(
+        {"instruction": "Name a river."},
+        special={
+            "nothing": ({"text": "Name a river."}, "there is no prompt"),
+            "null": ({"prompt": None}, "there is no prompt"),
+            "an empty prompt": ({"prompt": " "}, "field 'prompt' is empty"),
+            "a number": ({"instruction": 12}, "field 'instruction' is a number, not a list of messages"),
+            "replies only": ({"messages": SIDES["chosen"][1:]}, "does not end with the user"),
+            "a system message only": ({"messages": [{"role": "system", "content": "a"}]}, "does not end with the user"),
+            "a transcript": (DIALOGUES, "field 'chosen' is text, not a list of messages"),
+            "an empty list": ({"conversation": []}, "field 'conversation' is empty"),
+        },
+        good={
+            "a text": {"prompt": "Name a river."},
+            "messages": {"messages": [QUESTION]},
+            "a pair": SIDES,
+            "the prompt of a pair": {**PAIR, "messages": 5},
+        },
+        targets="all",
+    ),
 }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunesmith.text.targets import Targets
+
 Path = tuple[str | int, ...]  # ("messages", 1, "content")
 Row = Mapping[str, Any]
 Values = dict[str, tuple[Any, str]]  # name -> value, what the message says of it
@@ -81,6 +83,7 @@ class Shape:
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     format: str = "chatml"
+    targets: Targets = "assistant"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class GroupShape:
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     format: str = "chatml"
+    targets: Targets = "assistant"
 
 
 def changed(row: Row, path: Path, value: Any) -> dict[str, Any]:

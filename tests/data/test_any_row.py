@@ -67,7 +67,7 @@ def test_any_row_is_a_tree_or_rejected_or_an_error(name: str, data: st.DataObjec
         tree = outcome.tree if isinstance(outcome, Pruned) else outcome
         if isinstance(tree, Tree):
             assert all(message.text.strip() for message in tree.messages)
-            assert options.get("keep") == "prompts" or any(m.role == "assistant" for m in tree.messages)
+            assert "prompts" in (name, options.get("keep")) or any(m.role == "assistant" for m in tree.messages)
 
 
 def test_every_reader_has_an_example_row_that_it_reads() -> None:
@@ -105,6 +105,7 @@ def test_every_reader_has_an_example_row_that_it_reads() -> None:
             "answers": [{"answer": "a", "rank": 1}, {"answer": "b", "rank": 2}],
         },
         "stackexchange": {"question": "q", "answers": [{"text": "a", "pm_score": 2}, {"text": "b", "pm_score": 1}]},
+        "prompts": {"messages": [user, answer, {**user, "content": "b"}, answer]},
         "helpsteer": group(
             [{"prompt": "q", "response": "a", **rated}, {"prompt": "q", "response": "b", **rated, "helpfulness": 0}]
         ),

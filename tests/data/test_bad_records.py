@@ -58,7 +58,7 @@ def verdicts(path: Path, reader: str, tokenizer: str) -> list[Verdict]:
     """What becomes of every row of a file on its way to a token tree, as ``prepare`` goes it."""
     shape = SETTINGS[reader]
     spec = SourceSpec("data", str(path), reader, fields=shape.fields, options=shape.options)
-    settings = RenderSettings(tokenizer, shape.format, 5000)
+    settings = RenderSettings(tokenizer, shape.format, 5000, targets=shape.targets)
     made = ReaderSettings("data", reader, tuple(shape.fields.items()), tuple(shape.options.items()))
     work = Work(settings, "", (made,))
     column = group_column(reader, shape.fields)
@@ -140,7 +140,7 @@ def test_prepare_ends_with_the_exit_code_for_bad_data(name: str, tokenizer: str,
     bad, shape = BAD_RECORDS[name], SHAPES[BAD_RECORDS[name].reader]
     write(tmp_path / "a.jsonl", [shape.row, bad.row])
     spec = SourceSpec("data", str(tmp_path / "a.jsonl"), bad.reader, fields=shape.fields, options=shape.options)
-    render = RenderSettings(tokenizer, shape.format, 5000)
+    render = RenderSettings(tokenizer, shape.format, 5000, targets=shape.targets)
     with pytest.raises(DataError) as caught:
         prepare([spec], render, validation=0, seed=0, cache=tmp_path / "cache", workers=0)
     assert caught.value.exit_code == 65

@@ -7,13 +7,16 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.recipe.published_preferences import MIXTURE, PREFERENCES, SPLITS
+from tunesmith.build.purposes import refuse_unfit_sources
+from tunesmith.cli.recipes import HEADINGS
 from tunesmith.data.readers import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import Sampling
 from tunesmith.recipe.layers import catalogue_files
 from tunesmith.recipe.load import catalogue, load
+from tunesmith.recipe.schema import ModelReward, Ppo, Reward, Source, Text
 from tunesmith.recipe.schema import Sampling as RecipeSampling
-from tunesmith.recipe.schema import Source, Text
 from tunesmith.text.formats import FORMATS, build_format
 
 RECIPES = [entry.name for entry in catalogue() if entry.kind == "recipe"]
@@ -121,6 +124,7 @@ FLAN_T5: dict[str, Any] = {
     "run.export": "best",
 }
 PUBLISHED: dict[str, dict[str, Any]] = {
+    **PREFERENCES,
     "flan-t5-dolly-xxl": FLAN_T5,
     "dolly-v2-3b": {**DOLLY, "model.path": "EleutherAI/pythia-2.8b"},
     "dolly-v2-7b": {**DOLLY, "model.path": "EleutherAI/pythia-6.9b"},
@@ -161,21 +165,34 @@ def test_a_recipe_has_the_values_of_the_published_model(name: str) -> None:
     assert {key: value(recipe, key) for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
+def kind(name: str) -> str:
+    """What a layer must be for: encoder-decoders, PPO, or any other run of a causal model."""
+    return "t5" if "t5" in name.split("-") else "ppo" if {"ppo", "rlhf"} & {*name.split("-")[:3]} else ""
+
+
 def fits(name: str, layer: str) -> bool:
-    """Layers with a model are for one family of models; ``-t5`` says for which."""
-    return ("t5" in name.split("-")) == layer.endswith("-t5")
+    """The end of a layer's name says what it is for."""
+    return layer.removeprefix("tiny").removeprefix("-") == kind(name)
+
+
+REFUSED = {
+    "tiny": r"text\.format: .* is for encoder-decoders|objective\.max_new_tokens: .* leaves no room for a prompt",
+    "tiny-t5": r"text\.format: .* is for causal models",
+    "tiny-ppo": r"objective\.prompts_per_iteration: unknown key; it belongs to kind 'ppo'",
+}
 
 
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in RECIPES for layer in LAYERS])
 def test_a_recipe_loads_under_every_layer_for_its_kind_of_model(name: str, layer: str) -> None:
     if not fits(name, layer):
-        with pytest.raises(RecipeError, match=r"text\.format: .* is for (causal models|encoder-decoders)"):
+        with pytest.raises(RecipeError, match=REFUSED[layer]):
             load([name, layer])
         return
     plain, layered = load([name]).recipe, load([name, layer]).recipe
     assert layered.name == plain.name
     assert layered.data == plain.data
-    assert layered.objective == plain.objective
+    assert layered.objective.kind == plain.objective.kind
+    assert layered.objective == plain.objective or layer == "tiny-ppo"
     assert layered.directory != plain.directory
 
 
@@ -208,6 +225,7 @@ def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
     build_format(recipe.text.format, recipe.text.options)
     for source in recipe.data.sources:
         open_reader(source.reader, source.fields, source.options)
+    refuse_unfit_sources(recipe)
 
 
 def test_the_schema_names_exactly_the_readers_and_formats_that_there_are() -> None:
@@ -233,3 +251,46 @@ def test_the_languages_are_the_twenty_of_the_card() -> None:
 def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
     recipe = {name: field.default for name, field in RecipeSampling.model_fields.items()}
     assert recipe == {field.name: field.default for field in dataclasses.fields(Sampling)}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_recipe_of_the_suite_reads_its_published_split(name: str) -> None:
+    (source,) = load([f"tulu-2.5-dpo-13b-{name}"]).recipe.data.sources
+    assert (source.path, source.split) == ("allenai/tulu-2.5-preference-data", SPLITS[name])
+    assert (source.reader, source.options) == ("preference", {"clean": True, "empty": "drop", "on_equal": "drop"})
+
+
+def test_helpsteer_is_made_of_its_ratings_and_not_of_the_inverted_pairs() -> None:
+    alone = load(["tulu-2.5-dpo-13b-helpsteer"]).recipe.data.sources
+    mixture = load(["tulu-2.5-dpo-13b-preference-big-mixture"]).recipe.data.sources
+    assert (
+        mixture
+        == load(["tulu-2.5-13b-mix-rm"]).recipe.data.sources
+        == load(["tulu-2.5-70b-mix-rm"]).recipe.data.sources
+    )
+    for source in (alone[0], mixture[-1]):
+        assert (source.path, source.reader) == ("nvidia/HelpSteer", "helpsteer")
+        assert (source.options["score"], source.options["replies"]) == ("mean", "pair")
+    assert [source.split for source in mixture[:-1]] == [SPLITS[name] for name in MIXTURE]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "-ppo-" in name or "rlhf-pythia" in name])
+def test_what_ppo_begins_with_is_what_other_recipes_make(name: str) -> None:
+    """Its reward model, its value function and, if it is a run, its first weights are in directories of recipes."""
+    recipe = load([name]).recipe
+    assert isinstance(recipe.objective, Ppo)
+    (reward,) = recipe.objective.rewards
+    assert isinstance(reward, ModelReward)
+    header = catalogue_files()[name].read_text(encoding="utf-8")
+    for path in (reward.path, recipe.objective.value, str(recipe.model.path)):
+        if path.startswith("runs/"):
+            made_by = path.split("/")[1]
+            assert str(load([made_by]).recipe.directory) == f"runs/{made_by}"
+            assert f"tunesmith train {made_by}\n" in header or f"`tunesmith train {made_by}`" in header
+    assert isinstance(load([reward.path.removeprefix("runs/")]).recipe.objective, Reward)
+
+
+def test_the_list_says_what_a_recipe_optimises() -> None:
+    for entry in catalogue():
+        assert entry.objective == (load([entry.name]).recipe.objective.kind if entry.kind == "recipe" else "")
+        assert entry.objective in HEADINGS

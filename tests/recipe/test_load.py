@@ -92,5 +92,5 @@ def test_faults_of_several_single_values_come_together() -> None:
 def test_the_catalogue_lists_recipes_then_layers() -> None:
     entries = [(entry.name, entry.kind) for entry in catalogue()]
     assert ("dolly-v2-3b", "recipe") in entries
-    assert entries[-2:] == [("tiny", "layer"), ("tiny-t5", "layer")]
+    assert entries[-3:] == [("tiny", "layer"), ("tiny-ppo", "layer"), ("tiny-t5", "layer")]
     assert all(entry.about for entry in catalogue())

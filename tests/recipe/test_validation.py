@@ -43,6 +43,9 @@ train:
 """
 
 
+PPO = "{kind: ppo, prompts_per_iteration: 16, max_new_tokens: 64, rewards: [{kind: model, path: r}]}"
+T5 = ["model.path=null", "model.init={architecture: t5}", "model.tokenizer=t", "text.format=t5-dolly"]
+REFERENCE = "objective.reference: expected 'start' or 'none' or text that is not empty, got ''"
 V_SIZE = "data.validation_sources.0.size: belongs to data.sources only"
 MAX_TURN = "data.sources.0.filters.max_turn: unknown key; did you mean 'data.sources.0.filters.max_turns'?"
 
@@ -141,6 +144,15 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("run.trackers=[mlflow]", "run.trackers.0: expected 'tensorboard' or 'wandb', got 'mlflow'"),
         ("sampling.top_p=0", "sampling.top_p: expected more than 0, got 0"),
         ("seed=-1", "seed: expected at least 0, got -1"),
+        ("objective.kind=dop", "objective.kind: expected one of 'sft', 'dpo', 'reward', 'ppo', got 'dop'"),
+        ("objective={kind: dpo, beta: 0}", "objective.beta: expected more than 0, got 0"),
+        (
+            "objective={kind: dpo, label_smoothing: 0.5}",
+            "objective.label_smoothing: expected less than 0.5, got 0.5",
+        ),
+        ("objective={kind: dpo, l2: 0.1}", "objective.l2: unknown key; it belongs to kind 'reward'"),
+        ("objective={kind: reward, beta: 0.1}", "objective.beta: unknown key; it belongs to kind 'dpo'"),
+        ("objective={kind: dpo, reference: ''}", REFERENCE),
         ("objective.normalize=mean", "objective.normalize: expected 'targets' or 'sum' or a number, got 'mean'"),
         ("objective.normalize=0", "objective.normalize: expected 'targets' or 'sum' or more than 0, got 0"),
         ("objective.label_smoothing=1.0", "objective.label_smoothing: expected less than 1, got 1.0"),
@@ -238,12 +250,71 @@ def test_a_wrong_value_or_key_is_one_line_that_says_what_was_expected(word: str,
             "data.sources.0.filters.labels.quality.min: a range without an end",
         ),
         (["sampling.min_new_tokens=300"], "sampling.min_new_tokens: 300 is above max_new_tokens (256)"),
+        (["objective={kind: dpo}", "text.targets=last"], "text.targets: 'last' is nothing for objective dpo"),
+        (["text.targets=ranked"], "text.targets: 'ranked' is nothing for objective sft"),
+        (
+            ["objective={kind: dpo}", "text.truncation=left"],
+            "text.truncation: 'left' would part the replies that objective dpo compares; use drop or right",
+        ),
+        (
+            ["objective={kind: reward}", "text.truncation=window"],
+            "text.truncation: 'window' would part the replies that objective reward compares; use drop or right",
+        ),
+        (
+            ["objective={kind: reward}", "evaluate.replies=5"],
+            "evaluate.replies: a reward model scores replies and writes none; set this to 0",
+        ),
+        (
+            ["objective={kind: dpo, loss: ipo, target_margin: 1.0}"],
+            "objective.target_margin: loss ipo has a target of its own",
+        ),
+        ([f"objective={PPO}", "text.targets=assistant"], "text.targets: 'assistant' is nothing for objective ppo"),
+        (
+            [f"objective={PPO}", "text.truncation=right"],
+            "text.truncation: 'right' would cut the prompts of objective ppo; use drop or error",
+        ),
+        (
+            [f"objective={PPO}", "text.max_length=64"],
+            "objective.max_new_tokens: 64 leaves no room for a prompt within text.max_length (64)",
+        ),
+        (
+            [f"objective={PPO}", "train.batch_unit=tokens"],
+            "train.batch_unit: 'tokens' is nothing for objective ppo, whose steps are of prompts; use examples",
+        ),
+        (
+            [f"objective={PPO}", "train.batch_size=17"],
+            "train.batch_size: 17 prompts are more than an iteration has (16); lower it",
+        ),
+        (
+            [*T5, f"objective={PPO}"],
+            "objective.kind: 'ppo' is for causal models, t5 is an encoder-decoder; use sft or dpo",
+        ),
+        (
+            [*T5, "objective={kind: reward}"],
+            "objective.kind: 'reward' is for causal models, t5 is an encoder-decoder; use sft or dpo",
+        ),
     ],
 )
 def test_an_impossible_combination_is_one_line_that_says_what_to_do(words: list[str], fault: str) -> None:
     found = faults(good(*words))
     assert len(found) == 1, found
     assert found[0].startswith(fault)
+
+
+def test_all_that_does_not_go_with_an_objective_comes_at_once_also_beside_other_faults() -> None:
+    words = [f"objective={PPO}", "text.truncation=window", "train.batch_unit=threads", "train.batch_size=99"]
+    keys = [line.partition(":")[0] for line in faults(good(*words))]
+    assert sorted(keys) == ["text.truncation", "train.batch_size", "train.batch_unit"]
+    beside = [line.partition(":")[0] for line in faults(good(*words, "seed=-1", "train.clip=high"))]
+    assert sorted(beside) == ["seed", "text.truncation", "train.clip"]
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_preferences_train_on_ranked_replies_unless_said(kind: str) -> None:
+    recipe = validate(good(f"objective={{kind: {kind}}}"))
+    assert (recipe.text.targets, recipe.targets) == (None, "ranked")
+    assert validate(good(f"objective={{kind: {kind}}}", "text.targets=ranked")).targets == "ranked"
+    assert validate(good()).targets == validate(good(f"objective={PPO}")).targets == "assistant"
 
 
 def test_a_source_may_have_validation_of_its_own() -> None:

@@ -113,7 +113,11 @@ def check_model(recipe: Recipe) -> Family:
 
 def refuse_other_family(recipe: Recipe, architecture: str) -> None:
     """Raises RecipeFaults for values that belong to the other family of models."""
-    problems = list(schema.of_family(architecture, model=recipe.model, text=recipe.text, train=recipe.train))
+    problems = list(
+        schema.of_family(
+            architecture, model=recipe.model, text=recipe.text, train=recipe.train, objective=recipe.objective
+        )
+    )
     if problems:
         origin = Origin(f"model.path {recipe.model.path}")
         raise RecipeFaults([Fault(origin, problem.key, problem.what) for problem in problems])

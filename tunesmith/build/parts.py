@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from tunesmith.batch.assemble import Weighting
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly
+from tunesmith.build.purposes import refuse_unfit_sources
 from tunesmith.data.duplicates import DuplicateSettings
 from tunesmith.data.faults import BadRows
 from tunesmith.data.filters import Filters, LabelRange
 from tunesmith.data.plan import Draw, Plan, share_of
 from tunesmith.data.prepare import Prepared, Progress, prepare
-from tunesmith.data.readers import READERS
 from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
 from tunesmith.data.split import Holding
@@ -146,25 +146,10 @@ def filters(keys: schema.Filters) -> Filters:
     )
 
 
-def refuse_rejected_replies(recipe: Recipe) -> None:
-    """Demonstrations are to be imitated; of ranked replies only the best are. Raises RecipeError."""
-    if not isinstance(recipe.objective, schema.Sft):
-        return
-    for key, sources in (("sources", recipe.data.sources), ("validation_sources", recipe.data.validation_sources)):
-        for index, source in enumerate(sources):
-            known = READERS[source.reader].options.get("replies")
-            if known is not None and source.options.get("replies", known.default) != "best":
-                raise RecipeError(
-                    f"objective {recipe.objective.kind} would imitate rejected replies too",
-                    where=f"data.{key}.{index}.options.replies",
-                    advice="set it to best",
-                )
-
-
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
     data, seed = recipe.data, derived_seed(recipe.seed, "validation")
-    refuse_rejected_replies(recipe)
+    refuse_unfit_sources(recipe)
 
     def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceSpec] = ()) -> Prepared:
         return prepare(

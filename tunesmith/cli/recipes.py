@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tunesmith.errors import UsageError
 from tunesmith.files import write_file
-from tunesmith.recipe.load import annotated, catalogue, json_schema, load, split_words
+from tunesmith.recipe.load import Entry, annotated, catalogue, json_schema, load, split_words
 
 ORIGIN_COLUMN = 56  # where the comments begin, if the line leaves room
 
@@ -24,16 +26,41 @@ Words = Annotated[
 ]
 
 
-def recipes() -> None:
-    """List the built-in recipes and layers."""
-    entries = catalogue()
-    width = max(len(entry.name) for entry in entries)
-    for kind, heading in (("recipe", "Recipes"), ("layer", "Layers, to be laid over a recipe")):
-        print(f"{heading}:")
-        for entry in entries:
-            if entry.kind == kind:
-                print(f"  {entry.name:{width}}  {entry.about}")
-    print("\nLook at one with `tunesmith show NAME`, run it with `tunesmith train NAME`.")
+HEADINGS = {  # objective -> what it is for; layers have none
+    "sft": "Supervised fine-tuning (objective sft)",
+    "dpo": "Preferences (objective dpo)",
+    "reward": "Reward models (objective reward)",
+    "ppo": "Reinforcement from rewards (objective ppo)",
+    "": "Layers, to be laid over a recipe",
+}
+
+
+def recipes(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WORD", help="only those whose line holds all of these words", show_default=False),
+    ] = None,
+) -> None:
+    """List the built-in recipes and layers.
+
+    For example: tunesmith recipes, tunesmith recipes tulu ppo
+    """
+    found = [entry for entry in catalogue() if _matches(entry, words or ())]
+    if not found:
+        advice = "`tunesmith recipes` alone lists all"
+        raise UsageError(f"no recipe or layer has the words {' '.join(words or ())!r}", advice=advice)
+    for objective, heading in HEADINGS.items():
+        group = [entry for entry in found if entry.objective == objective]
+        width = max((len(entry.name) for entry in group), default=0)
+        lines = [f"  {entry.name:{width}}  {entry.about}" for entry in group]
+        if lines:
+            print("\n".join([f"{heading}:", *lines, ""]))
+    print("Look at one with `tunesmith show NAME`, run it with `tunesmith train NAME`.")
+
+
+def _matches(entry: Entry, words: Sequence[str]) -> bool:
+    text = f"{entry.name} {entry.about} {HEADINGS[entry.objective]}".lower()
+    return all(word.lower() in text for word in words)
 
 
 def show(

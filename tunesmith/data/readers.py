@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.data.conversations import CONVERSATIONS
 from tunesmith.data.instructions import INSTRUCTIONS
 from tunesmith.data.oasst_forms import OASST
 from tunesmith.data.pairs import PAIRS
+from tunesmith.data.prompt_rows import PROMPTS
 from tunesmith.data.rankings import RANKINGS
 from tunesmith.data.reading import Outcome, Reader, Settings
 from tunesmith.errors import RecipeError
 
-READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS}
+READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS, **PROMPTS}
+
+Purpose = Literal["demonstrations", "rankings", "prompts"]
+KEPT: Mapping[str, Purpose] = {"threads": "demonstrations", "rankings": "rankings", "prompts": "prompts"}
 
 
 def open_reader(
@@ -52,3 +56,16 @@ def group_column(name: str, fields: Mapping[str, str]) -> str | None:
     """The column in the data by which a reader wants rows put together, or None if it takes them one by one."""
     group = READERS[name].group
     return None if group is None else fields.get(group, group)
+
+
+def purpose(name: str, options: Mapping[str, Any]) -> Purpose:
+    """What the trees of a reader are good for: replies to be imitated, replies to be compared, or prompts alone.
+
+    Said by the reader's options ``replies`` (all, pair, best) and ``keep`` (threads, rankings, prompts), where it has one.
+    """
+    if name in PROMPTS:
+        return "prompts"
+    values = {key: options.get(key, option.default) for key, option in READERS[name].options.items()}
+    if "keep" in values:
+        return KEPT.get(values["keep"], "demonstrations")
+    return "rankings" if values.get("replies", "best") != "best" else "demonstrations"

@@ -44,6 +44,7 @@ class Source(Section):
         "nectar",
         "stackexchange",
         "helpsteer",
+        "prompts",
     ] = Field(description="what a row looks like")
     fields: Mapping[Name, str] = Field(
         default_factory=dict, description="name that the reader expects: name of that column in the data"

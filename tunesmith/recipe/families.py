@@ -20,6 +20,7 @@ CAUSAL_ONLY = (
     ("text.targets", ("all",), "would train the input, which {architecture} only reads; use assistant"),
     ("text.truncation", ("left", "window"), "cuts one row of text, {architecture} has two; use right or drop"),
     ("model.layout", ("tree", "threads"), "is a layout of causal models, {architecture} reads pairs; set it to auto"),
+    ("objective.kind", ("reward", "ppo"), "is for causal models, {architecture} is an encoder-decoder; use sft or dpo"),
 )
 
 

@@ -29,11 +29,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One built-in recipe or layer."""
+    """One built-in recipe or layer. objective: what a recipe optimises (``sft``, ``dpo``, ...), nothing for a layer."""
 
     name: str
     kind: Literal["recipe", "layer"]
     about: str
+    objective: str = ""
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -93,7 +94,9 @@ def catalogue() -> list[Entry]:
     for name in catalogue_files():
         layer = shelf.get(name)
         if layer.about is None:
-            entries.append(Entry(name, "recipe", str(plain(layer.content).get("about", ""))))
+            given = plain(layer.content)
+            objective = given.get("objective", {}).get("kind", "sft")
+            entries.append(Entry(name, "recipe", str(given.get("about", "")), objective))
         else:
             entries.append(Entry(name, "layer", layer.about))
     return sorted(entries, key=lambda entry: (entry.kind != "recipe", entry.name))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from tunesmith.recipe.combinations import objective_problems
 from tunesmith.recipe.data import Data, Source, Switch
 from tunesmith.recipe.families import family_problems
 from tunesmith.recipe.filters import Filters, LabelRange
@@ -227,9 +228,12 @@ def across_sections(
 ) -> Iterator[Problem]:
     """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
     if model and model.init is not None:  # else the architecture is not known before a directory is read
-        yield from of_family(str(model.init["architecture"]), model=model, text=text, train=train)
+        architecture = str(model.init["architecture"])
+        yield from of_family(architecture, model=model, text=text, train=train, objective=objective)
     if text and text.targets is not None and objective:
         yield from _targets_of(text.targets, objective)
+    if objective:
+        yield from objective_problems(objective, _values(text=text, train=train, evaluate=evaluate))
     nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
     if data and not data.evaluates:
         if train and train.evaluate_every:
@@ -253,17 +257,22 @@ def _targets_of(targets: str, objective: Sft | Dpo | Reward | Ppo) -> Iterator[P
         yield Problem("text.targets", f"{targets!r} is nothing for objective {objective.kind}; set it to null")
 
 
-def of_family(architecture: str, *, model: Model | None, text: Text | None, train: Train | None) -> Iterator[Problem]:
+def of_family(
+    architecture: str, *, model: Model | None, text: Text | None, train: Train | None, objective: Objective | None
+) -> Iterator[Problem]:
     """What these sections say that models of this architecture cannot do."""
-    values: dict[str, object] = {}
-    if model is not None:
-        values["model.layout"] = model.layout
-    if text is not None:
-        keys = ("format", "targets", "truncation", "max_target_length")
-        values |= {f"text.{key}": getattr(text, key) for key in keys}
+    values = _values(model=model, text=text, train=train)
     if train is not None:
         values["train.optimizer.kind"] = train.optimizer.kind
-    return family_problems(architecture, values)
+    return family_problems(architecture, values | _values(objective=objective))
+
+
+def _values(**sections: Section | None) -> dict[str, Any]:
+    """``train.batch_size`` -> its value, for all keys of the sections that are there."""
+    found = {name: section for name, section in sections.items() if section is not None}
+    return {
+        f"{name}.{key}": getattr(section, key) for name, section in found.items() for key in type(section).model_fields
+    }
 
 
 def _one_origin(model: Model) -> Iterator[Problem]:
