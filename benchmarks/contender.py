@@ -43,10 +43,11 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run of one contender. tokens, seconds: of the timed steps, without padding. peak_memory, loaded_memory: bytes of
-    the process, at its highest and when data and model were ready. details: whatever else it reports."""
+    """One run of one contender. counted, seconds: of the timed steps; what is counted is the unit of the benchmark, without
+    padding. peak_memory, loaded_memory: bytes of the process, at its highest and when data and model were ready. details:
+    whatever else it reports."""
 
-    tokens: list[int]
+    counted: list[int]
     seconds: list[float]
     peak_memory: int
     loaded_memory: int
@@ -62,6 +63,13 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def tokens_per_second(tokens: Sequence[int], seconds: Sequence[float]) -> float:
-    """All tokens by all seconds."""
-    return sum(tokens) / sum(seconds)
+def rate(counted: Sequence[int], seconds: Sequence[float]) -> float:
+    """All that was counted by all seconds."""
+    return sum(counted) / sum(seconds)
+
+
+def with_preparation(
+    seconds: Sequence[float], counted: Sequence[int], preparation: float, everything: int
+) -> list[float]:
+    """The seconds of steps, each with its share of what was done once for ``everything`` that is counted."""
+    return [each + preparation * count / everything for each, count in zip(seconds, counted, strict=True)]

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import THREADS, WARM_UP, tokens_per_second
+from benchmarks.contender import THREADS, WARM_UP, rate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 class Contest:
     """contenders: name -> (module, mode). world: the module that writes what all of them read. unit: what is counted.
     losses: the modules whose first loss must agree. packages: whose versions are told. compare: the figures of the rounds.
-    shown: those that are printed at the end."""
+    shown: those that are printed at the end. form: of the files that ``--data`` takes."""
 
     about: str | None
     contenders: Mapping[str, tuple[str, str]]
@@ -37,6 +37,7 @@ class Contest:
     packages: Sequence[str]
     compare: Callable[[Rounds], dict[str, float]]
     shown: Sequence[str]
+    form: str = "dolly's form"
 
 
 def run(module: str, *arguments: str) -> None:
@@ -66,14 +67,14 @@ def main(contest: Contest) -> None:
     """The command line of a contest."""
     parser = argparse.ArgumentParser(description=contest.about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--data", type=Path, help="a .jsonl file in dolly's form; without it, generated records")
+    parser.add_argument("--data", type=Path, help=f"a .jsonl file in {contest.form}; without it, generated records")
     parser.add_argument("--tokenizer", help="a tokenizer directory; without it, one trained on generated text")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--records", type=int, default=160, help="records in each round (default %(default)s)")
     given = parser.parse_args()
     found = _hold(contest, given)
     for name in contest.shown:
-        print(f"{name:16} {found[name]:.6f}" if name == "loss_difference" else f"{name:16} {found[name]:.3f}")
+        print(f"{name:24} {found[name]:.1e}" if name == "loss_difference" else f"{name:24} {found[name]:.3f}")
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -91,7 +92,7 @@ def _hold(contest: Contest, given: argparse.Namespace) -> dict[str, Any]:
             for name, found in rounds.items():
                 found.append(_contend(contest, world, name))
                 speed, memory = found[-1][f"{contest.unit}_per_second"], found[-1]["peak_memory"] / 2**20
-                line = f"round {number + 1}  {name:15} {speed:8.0f} {contest.unit}/s  peak {memory:6.0f} MiB"
+                line = f"round {number + 1}  {name:15} {speed:8.1f} {contest.unit}/s  peak {memory:6.0f} MiB"
                 print(line, flush=True)
     settings = {
         "records": given.records,
@@ -115,7 +116,7 @@ def _contend(contest: Contest, world: Path, contender: str) -> dict[str, Any]:
     measured: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     if not measured["seconds"]:
         raise SystemExit(f"{contender} has no step after the {WARM_UP} of its warm-up; give more --records")
-    speed = tokens_per_second(measured["tokens"], measured["seconds"])
+    speed = rate(measured["counted"], measured["seconds"])
     return measured | {"load_before": load, f"{contest.unit}_per_second": speed}
 
 

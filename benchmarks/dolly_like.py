@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,12 @@ class Record:
 
 
 def draw_length(draw: random.Random, table: Sequence[int]) -> int:
-    """A length from a table of quantiles, geometric between its points."""
-    share = draw.random()
+    """A length from a table of quantiles."""
+    return length_at(draw.random(), table)
+
+
+def length_at(share: float, table: Sequence[int]) -> int:
+    """The length that this share of the records does not exceed, geometric between the points of the table."""
     above = next(index for index, value in enumerate(SHARES) if value >= share) or 1
     low, high = table[above - 1], table[above]
     part = (share - SHARES[above - 1]) / (SHARES[above] - SHARES[above - 1])
@@ -43,20 +48,24 @@ def draw_length(draw: random.Random, table: Sequence[int]) -> int:
 
 
 def generate_records(count: int, seed: int = 7) -> list[Record]:
-    """``count`` records of made-up words, with common and rare ones as in a language."""
+    """``count`` records of made-up words."""
     draw = random.Random(seed)
-    words = make_words(draw)
-    weights = [1.0 / (rank + 10) for rank in range(len(words))]
-
-    def text(table: Sequence[int]) -> str:
-        return " ".join(draw.choices(words, weights, k=draw_length(draw, table)))
-
+    write = writer(draw)
     found = []
     for _ in range(count):
         with_context = draw.random() < CONTEXT_SHARE
         response = RESPONSE_WITH_CONTEXT if with_context else RESPONSE_WITHOUT_CONTEXT
-        found.append(Record(text(INSTRUCTION), text(CONTEXT) if with_context else "", text(response)))
+        instruction = write(draw_length(draw, INSTRUCTION))
+        context = write(draw_length(draw, CONTEXT)) if with_context else ""
+        found.append(Record(instruction, context, write(draw_length(draw, response))))
     return found
+
+
+def writer(draw: random.Random) -> Callable[[int], str]:
+    """A function that makes a text of so many words, with common and rare ones as in a language."""
+    words = make_words(draw)
+    weights = [1.0 / (rank + 10) for rank in range(len(words))]
+    return lambda length: " ".join(draw.choices(words, weights, k=length))
 
 
 def make_words(draw: random.Random) -> list[str]:
@@ -68,21 +77,21 @@ def make_words(draw: random.Random) -> list[str]:
     return list(words)
 
 
-def train_tokenizer(records: Sequence[Record], directory: Path) -> None:
-    """A byte-level BPE of the kind that Pythia has, as ``directory``/tokenizer.json."""
+def train_tokenizer(texts: Iterable[str], directory: Path, symbols: Mapping[str, str]) -> None:
+    """A byte-level BPE of the kind that Pythia has, as ``directory``/tokenizer.json.
+
+    symbols: the special tokens by what they are for, ``{"eos_token": "</s>", ...}``; they get the lowest ids.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=list(dict.fromkeys(symbols.values())),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [text for record in records for text in (record.instruction, record.context, record.response)]
     tokenizer.train_from_iterator([*texts, " ".join(make_words(random.Random(7)))], trainer)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
-    (directory / "tokenizer_config.json").write_text(
-        f'{{"bos_token": "{END_OF_TEXT}", "eos_token": "{END_OF_TEXT}", "unk_token": "{END_OF_TEXT}"}}\n'
-    )
+    (directory / "tokenizer_config.json").write_text(json.dumps(symbols) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import psutil
 
 from benchmarks.contest import REPOSITORY
 from benchmarks.dolly_like import generate_records, train_tokenizer
+from benchmarks.world import SYMBOLS
 from tunesmith.text.formats import build_format
 from tunesmith.text.tokenizer import Tokenizer
 
@@ -83,7 +85,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             world = Path(directory)
             if given.tokenizer is None:
-                train_tokenizer(generate_records(1000), world / "plain_tokenizer")
+                learned = [text for record in generate_records(1000) for text in astuple(record)]
+                train_tokenizer(learned, world / "plain_tokenizer", SYMBOLS)
             source = Tokenizer.load(given.tokenizer or str(world / "plain_tokenizer"), build_format("dolly").controls)
             source.save(world / "tokenizer")
             count = write_records(world / "records.jsonl", size * 10**6)

@@ -1,25 +1,18 @@
-"""What all contenders of a benchmark share, on disk: records, tokenizer, and a model with random weights.
-
-WORLD/records.jsonl   dolly's fields, for us
-WORLD/pairs.jsonl     the same records as prompt and completion text, for TRL
-WORLD/tokenizer/      with the control tokens of the dolly format
-WORLD/model/          the shape of Pythia-31m
-"""
+"""The world of benchmarks on demonstrations: records in dolly's form, and a model in the shape of Pythia-31m."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from benchmarks.dolly_like import Record, generate_records, train_tokenizer
-from tunesmith.model.load import new_model
+from benchmarks.dolly_like import END_OF_TEXT, Record, generate_records
+from benchmarks.worlds import World, main
 from tunesmith.text.formats import Control, Piece, build_format
-from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Message
 
 FORMAT = build_format("dolly")
 END = "### End"
+SYMBOLS = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
 ROWS = 50304
 SHAPE = {
     "architecture": "gpt_neox",
@@ -32,7 +25,6 @@ SHAPE = {
     "max_position_embeddings": 2048,
     "tie_word_embeddings": False,
 }
-SEED = 1
 
 
 def read_records(path: Path, count: int) -> list[Record]:
@@ -61,34 +53,8 @@ def as_pair(record: Record) -> dict[str, str]:
     return {"prompt": as_text((*asked.given, *answered.given)), "completion": as_text(answered.produced)}
 
 
-def build_world(directory: Path, data: Path | None, tokenizer: str | None, count: int, *, model: bool = True) -> None:
-    """Write the world. data: a file in dolly's form, or None for generated records; tokenizer: likewise."""
-    records = generate_records(count) if data is None else read_records(data, count)
-    if len(records) < count:
-        raise SystemExit(f"{data}: {len(records)} usable records, {count} asked for")
-    if tokenizer is None:
-        tokenizer = str(directory / "plain_tokenizer")
-        train_tokenizer(records if len(records) >= 1000 else [*records, *generate_records(1000)], Path(tokenizer))
-    Tokenizer.load(tokenizer, FORMAT.controls).save(directory / "tokenizer")
-    fields = ("instruction", "context", "response")
-    rows = [{name: getattr(record, name) for name in fields} for record in records]
-    for name, lines in (("records", rows), ("pairs", [as_pair(record) for record in records])):
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (directory / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    if model:
-        new_model(SHAPE, ROWS, SEED).save_pretrained(directory / "model")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--tokenizer")
-    parser.add_argument("--records", type=int, required=True)
-    parser.add_argument("--no-model", dest="model", action="store_false")
-    given = parser.parse_args()
-    build_world(given.directory, given.data, given.tokenizer, given.records, model=given.model)
+WORLD = World(FORMAT, generate_records, read_records, as_pair, SYMBOLS, SHAPE, ROWS)
 
 
 if __name__ == "__main__":
-    main()
+    main(WORLD)

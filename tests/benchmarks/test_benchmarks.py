@@ -18,14 +18,14 @@ from benchmarks.dolly_like import CONTEXT_SHARE, RESPONSE_WITHOUT_CONTEXT, SHARE
 from benchmarks.operations import PASSES, shape_of, useful_operations
 from benchmarks.sft import compare
 from benchmarks.sft_ours import MAX_LENGTH, build_store
-from benchmarks.world import END, as_pair, build_world
+from benchmarks.world import END, WORLD, as_pair
 from tunesmith.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("world")
-    build_world(directory, None, None, 24, model=False)
+    WORLD.build(directory, None, None, 24, model=False)
     return directory
 
 

@@ -11,14 +11,14 @@ from transformers import AutoTokenizer
 from benchmarks.dolly_like import generate_records
 from benchmarks.seq2seq import compare
 from benchmarks.seq2seq_ours import build_store
-from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, as_pair, build_world
+from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, WORLD, as_pair
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.pairs import read_pairs
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
     trainer = pytest.importorskip("benchmarks.seq2seq_trainer", reason="the extra `bench` is not installed")
-    build_world(tmp_path, None, None, 60, model=False)
+    WORLD.build(tmp_path, None, None, 60, model=False)
     theirs = trainer.read_pairs(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
     store = build_store(tmp_path, tmp_path / "store")
     assert len(store) == len(theirs) == 60

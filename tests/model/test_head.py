@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tunesmith.batch.protocols import Foretelling
 from tunesmith.model import head
 from tunesmith.model.head import target_log_probabilities
 
@@ -63,3 +68,119 @@ def test_a_second_gradient_of_another_kind_is_computed_anew() -> None:
     first = torch.autograd.grad((found * coefficients).sum(), weight, retain_graph=True)[0]
     second = torch.autograd.grad((found * coefficients).sum(), weight)[0]
     assert torch.allclose(first, second, atol=1e-5)
+
+
+# Blocks of 53 targets: one target each; some of 9, 17 and 27; one within another; only one.
+BLOCKS = {
+    "single": list(range(53)),
+    "several": [0] * 9 + [1] * 17 + [2] * 27,
+    "nested": [0] * 5 + [1] * 20 + [0] * 5 + [3] * 10 + [2] * 13,
+    "one": [0] * 53,
+}
+
+
+def loss_of_blocks(log_probability: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """Not linear, and the gradient of a target depends on all of its block."""
+    sums = torch.zeros(int(block.max()) + 1).index_add(0, block, log_probability)
+    return torch.nn.functional.softplus(-0.01 * sums - 0.3).sum() / 7
+
+
+def foretelling(block: torch.Tensor, factor: float = 1.0) -> Foretelling:
+    def gradient(log_probability: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            leaf = log_probability.clone().requires_grad_()
+            return factor * torch.autograd.grad(loss_of_blocks(leaf, block), leaf)[0]
+
+    return Foretelling(block, gradient)
+
+
+def computed_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many targets every product of the head was for."""
+    rows: list[int] = []
+    original = head._Sweep.probabilities
+
+    def probabilities(sweep: head._Sweep, part: slice) -> torch.Tensor:
+        rows.append(part.stop - part.start)
+        return original(sweep, part)
+
+    monkeypatch.setattr(head._Sweep, "probabilities", probabilities)
+    return rows
+
+
+@pytest.mark.parametrize("rows", [16, 24, 100])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_gradient_that_is_found_block_by_block_is_that_of_autograd(
+    name: str, bias: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
+    computed = computed_rows(monkeypatch)
+    hidden, weight, shift, target, _ = inputs(bias)
+    leaves, block = [leaf for leaf in (hidden, weight, shift) if leaf is not None], torch.tensor(BLOCKS[name])
+    found, correct = target_log_probabilities(hidden, weight, shift, target, foretelling(block))
+    ours = torch.autograd.grad(loss_of_blocks(found, block), leaves)
+    assert max(computed) <= rows
+    logits = hidden @ weight.t() + (0.0 if shift is None else shift)
+    table = torch.log_softmax(logits, dim=-1).gather(1, target[:, None])[:, 0]
+    theirs = torch.autograd.grad(loss_of_blocks(table, block), leaves)
+    assert torch.allclose(found, table, atol=1e-5)
+    assert torch.equal(correct, logits.argmax(-1) == target)
+    for our, their in zip(ours, theirs, strict=True):
+        assert torch.allclose(our, their, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "rows", "expected"), [("single", 16, 53), ("several", 32, 53), ("one", 32, 74)])
+def test_only_what_of_a_block_does_not_fit_is_computed_twice(
+    name: str, rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
+    computed = computed_rows(monkeypatch)
+    hidden, weight, _, target, _ = inputs(False)
+    block = torch.tensor(BLOCKS[name])
+    found, _ = target_log_probabilities(hidden, weight, None, target, foretelling(block))
+    loss_of_blocks(found, block).backward()
+    assert sum(computed) == expected
+
+
+def test_what_was_foretold_wrongly_changes_nothing() -> None:
+    hidden, weight, _, target, _ = inputs(False)
+    block = torch.tensor(BLOCKS["several"])
+    gradients = []
+    for hint in (None, foretelling(block, 2.0)):
+        found, _ = target_log_probabilities(hidden, weight, None, target, hint)
+        gradients.append(torch.autograd.grad(loss_of_blocks(found, block), (hidden, weight)))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_nothing_is_foretold_where_no_gradient_is_wanted() -> None:
+    hidden, weight, _, target, _ = inputs(False)
+
+    def refuse(log_probability: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("asked for a gradient")
+
+    with torch.no_grad():
+        target_log_probabilities(hidden, weight, None, target, Foretelling(torch.zeros(53, dtype=torch.int64), refuse))
+
+
+def test_a_batch_without_targets_has_gradients_of_zero() -> None:
+    hidden, weight = torch.zeros(0, 4, requires_grad=True), torch.ones(5, 4, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    hint = Foretelling(none, torch.zeros_like)
+    for expected in (None, torch.zeros(0), hint):
+        found, _ = target_log_probabilities(hidden, weight, None, none, expected)
+        assert torch.equal(torch.autograd.grad(found.sum(), weight)[0], torch.zeros(5, 4))
+
+
+@given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 20))
+def test_stretches_hold_all_targets_and_cut_no_block(blocks: list[int], rows: int) -> None:
+    stretches = head._whole_blocks(torch.tensor(blocks, dtype=torch.int64), rows)
+    assert [place for begin, end in stretches for place in range(begin, end)] == list(range(len(blocks)))
+    assert all(later[1] - former[0] > rows for former, later in pairwise(stretches))
+    for begin, end in stretches:
+        assert not set(blocks[begin:end]) & {*blocks[:begin], *blocks[end:]}
+        parts = head._pieces(begin, end, rows)
+        assert [place for part in parts for place in range(part.start, part.stop)] == list(range(begin, end))
+        assert all(0 < part.stop - part.start <= rows for part in parts)
+        if end - begin > rows:  # then nothing could be cut off
+            assert not any(not set(blocks[begin:cut]) & set(blocks[cut:end]) for cut in range(begin + 1, end))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.objectives.given import GivenBatch, GivenLogits, GivenLogProbabilities, batch_of, part_of
-from tunesmith.batch.protocols import Loss
+from tunesmith.batch.protocols import Foretelling, Loss
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.replies import ordered_pairs
@@ -289,3 +289,22 @@ def test_learning_raises_the_better_reply_over_the_worse() -> None:
     found = run(objective, values, batch)
     assert float(found.sums["rewards/accuracies"]) == PAIRS
     assert found.loss.item() < 0.05
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings) or "default")
+def test_the_gradient_of_a_group_is_foretold_bit_for_bit_from_its_own_log_probabilities(
+    settings: dict[str, Any],
+) -> None:
+    batch, log_probability = example()
+    policy = GivenLogProbabilities(log_probability.float().requires_grad_())
+    objective = PreferenceOptimization(**settings)
+    objective(policy, batch, 12.0).loss.backward()  # type: ignore[arg-type, no-untyped-call]
+    gradient, hint = policy.log_probability.grad, policy.hint
+    assert gradient is not None
+    assert gradient.any()
+    assert isinstance(hint, Foretelling)
+    assert torch.equal(hint.block, batch.replies.group[batch.owner])
+    for group in range(len(GROUPS)):
+        own = hint.block == group
+        known = torch.where(own, policy.log_probability.detach(), 0.0)
+        assert torch.equal(hint.gradient(known)[own], gradient[own])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -85,11 +85,27 @@ class LogProbabilities:
     spread: Spread | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Foretelling:
+    """The gradient of a loss that falls into blocks of targets, as soon as the log-probabilities of a block are known.
+
+    block: int64 [N], the block of each target, 0 or more. gradient(log_probability): from float32 [N] that of the loss,
+    float32 [N]; what it says of a target depends on the log-probabilities of its own block alone, all others may be anything.
+    """
+
+    block: Tensor
+    gradient: Callable[[Tensor], Tensor]
+
+
+Hint: TypeAlias = Tensor | Foretelling | None
+"""What is known beforehand of the gradient of a loss with respect to the log-probabilities: float32 [N], or how to find it."""
+
+
 class Scorer(Protocol):
     """A policy as an objective sees it. It reads one kind of batch; policy and ``Assembly`` are chosen together."""
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
+        self, batch: Any, expected_gradient: Hint = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """See ``model.policy.Policy.log_probabilities``."""
         ...

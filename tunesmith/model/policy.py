@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.layout import Batch
-from tunesmith.batch.protocols import LogProbabilities, Slopes
+from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.normalizer import target_statistics
@@ -62,12 +62,12 @@ class Policy:
         self.trunk.evaluate()
 
     def log_probabilities(
-        self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
+        self, batch: Batch, expected_gradient: Hint = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only.
 
-        expected_gradient: float32 [N], the gradient of the loss with respect to the log-probabilities where the objective knows
-        it beforehand; a hint that saves time and never changes the result (see ``model.head``).
+        expected_gradient: the gradient of the loss with respect to the log-probabilities where the objective knows it, or a way
+        to it, beforehand; a hint that saves time and never changes the result (see ``model.head``).
         spread: give ``LogProbabilities.spread`` too; what it says of the gradient is such a hint as well.
         """
         return self.of_hidden(self.trunk.hidden(batch), batch, expected_gradient, spread=spread)
@@ -76,7 +76,7 @@ class Policy:
         self,
         hidden: Tensor,
         batch: Batch,
-        expected_gradient: Tensor | None = None,
+        expected_gradient: Hint = None,
         *,
         spread: Slopes | None = None,
     ) -> LogProbabilities:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.pairs import PairBatch
-from tunesmith.batch.protocols import LogProbabilities, Slopes
+from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
 from tunesmith.model.dropout import PRIME, PairDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.normalizer import target_statistics
@@ -50,7 +50,7 @@ class PairPolicy:
             self._dropout.end()
 
     def log_probabilities(
-        self, batch: PairBatch, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
+        self, batch: PairBatch, expected_gradient: Hint = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only; ``expected_gradient`` and ``spread`` as in ``Policy``."""
         with self.autocast():

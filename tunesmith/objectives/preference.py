@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import Loss, MicroBatch, Scorer
+from tunesmith.batch.protocols import Foretelling, Loss, MicroBatch, Scorer
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference_losses import (
     PreferenceLoss,
@@ -70,10 +70,23 @@ class PreferenceOptimization:
         return float(len(better))
 
     def __call__(self, policy: Scorer, batch: MicroBatch, units: float) -> Loss:
+        def gradient(log_probability: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = log_probability.detach().requires_grad_()
+                return torch.autograd.grad(self._measured(leaf, batch)["loss"].sum() / units, leaf)[0]
+
+        # What a group has to do with the loss is known as soon as its own log-probabilities are.
+        hint = Foretelling(batch.replies.group[batch.owner], gradient)
+        found = policy.log_probabilities(batch, expected_gradient=hint)
+        measured = self._measured(found.log_probability, batch)
+        sums = {name: value.detach().double().sum() for name, value in measured.items()}
+        return Loss(measured["loss"].sum() / units, sums)
+
+    def _measured(self, log_probability: Tensor, batch: MicroBatch) -> dict[str, Tensor]:
+        """The loss and all else that is measured, one number for each pair, from those of the targets."""
         replies = batch.replies
         better, worse = ordered_pairs(replies.group, replies.rank)
-        found = policy.log_probabilities(batch)
-        sums, lengths = reply_log_probabilities(found.log_probability, batch.owner, len(replies.rank))
+        sums, lengths = reply_log_probabilities(log_probability, batch.owner, len(replies.rank))
         means = sums.double() / lengths
         own = means if self.length_normalized else sums.double()
         rewards = implicit_rewards(own, self._reference(batch, lengths), self.beta)
@@ -96,8 +109,7 @@ class PreferenceOptimization:
         if self.sft_weight:
             values["sft_loss"] = -_best_of_groups(means, replies.group, better, worse)
             each = each + self.sft_weight * values["sft_loss"]
-        measured = {"loss": each, **values}
-        return Loss(each.sum() / units, {name: value.detach().double().sum() for name, value in measured.items()})
+        return {"loss": each, **values}
 
     def _reference(self, batch: MicroBatch, lengths: Tensor) -> Tensor | None:
         """[R] the reference's log-probabilities, in the units of the policy's; none without a reference."""
