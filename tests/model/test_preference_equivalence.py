@@ -233,10 +233,10 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
     assert_same(ours(policy, cut, {}), ours(policy, [one_batch(FLAT, examples)], {}))
 
 
-@pytest.mark.parametrize("tokens", [1, 60, 130])
+@pytest.mark.parametrize("tokens", [1, 40, 80])
 def test_any_split_gives_the_same_update_where_batches_put_examples_into_another_order(tokens: int) -> None:
     policy, assembly = read_by(made("t5"))
-    told = [dialogue(number, SHAPES[number % 3], size=3 + 5 * (number % 4)) for number in range(8)]
+    told = [dialogue(number, SHAPES[number % 3], size=3 + 3 * (number % 4)) for number in range(8)]
     examples = examples_of(told, made("t5", seed=1))
     cut = list(assembly.micro_batches(examples, "messages", tokens))
     assert [number for batch in cut for number in batch.examples] != list(range(8))
