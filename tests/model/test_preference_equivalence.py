@@ -1,0 +1,353 @@
+"""Preferences on trees == the same loss written down by hand on separate sequences through the stock model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tests.model.pairs import START, small_t5
+from tests.model.rankings import FIVE, PAIR, SHAPES, SWAPPED, TWO_DEPTHS, Dialogue, dialogue, dialogues
+from tests.model.test_equivalence import assert_same
+from tests.model.trees import small_model
+from tunesmith.batch.assemble import Example
+from tunesmith.batch.kinds import FLAT, pairs
+from tunesmith.batch.protocols import Assembly
+from tunesmith.build.reference import COLUMN, ReferenceModel
+from tunesmith.model.dropout import ResidualDropout
+from tunesmith.model.policy import Policy
+from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.objectives.preference import PreferenceOptimization
+
+ARCHITECTURES = ("gpt_neox", "llama", "t5")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "conservative": {"label_smoothing": 0.2, "beta": 0.3},
+    "ipo": {"loss": "ipo", "beta": 0.2},
+    "hinge": {"loss": "hinge", "beta": 0.05},
+    "normalized": {"length_normalized": True, "beta": 2.0},
+    "simpo": {"length_normalized": True, "beta": 2.0, "target_margin": 0.6, "reference_free": True},
+    "wpo": {"policy_weighted": True},
+    "sft": {"sft_weight": 0.7},
+    "margins": {"margin_scale": 0.3},
+}
+Found = tuple[float, dict[str, Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def made(architecture: str, seed: int = 0, *, checkpointing: bool = False) -> PreTrainedModel:
+    if architecture == "t5":
+        return small_t5(seed=seed, checkpointing=checkpointing)
+    return small_model(architecture, seed=seed, checkpointing=checkpointing)
+
+
+def read_by(model: PreTrainedModel) -> tuple[Any, Assembly]:
+    """The policy of a model, and the batches that it reads."""
+    if model.config.is_encoder_decoder:
+        return PairPolicy(model), pairs(START, START)
+    return Policy(model), FLAT
+
+
+def for_family(architecture: str, told: Sequence[Dialogue]) -> list[Dialogue]:
+    """An encoder-decoder has single turns only."""
+    return [each for each in told if architecture != "t5" or set(each.parents) == {-1, 0}]
+
+
+# By hand: full logits of the stock model, one sequence at a time
+
+
+def token_log_probabilities(model: PreTrainedModel, told: Dialogue, message: int) -> Tensor:
+    ids, begin = told.sequence(message)
+    if model.config.is_encoder_decoder:
+        reply = ids[begin:]
+        logits = model(input_ids=ids[None, :begin], labels=reply[None]).logits[0]
+        return torch.log_softmax(logits, dim=-1)[torch.arange(len(reply)), reply]
+    logits = model(input_ids=ids[None], use_cache=False).logits[0]
+    before = torch.arange(begin - 1, len(ids) - 1)
+    return torch.log_softmax(logits, dim=-1)[before, ids[begin:]]
+
+
+@dataclass
+class ByHand:
+    """DPO and its relatives, pair by pair."""
+
+    loss: str = "sigmoid"
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    length_normalized: bool = False
+    target_margin: float = 0.0
+    margin_scale: float = 0.0
+    policy_weighted: bool = False
+    sft_weight: float = 0.0
+    reference_free: bool = False
+
+    def of(self, told: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel) -> Tensor:
+        losses = [
+            self._pair(each, group, better, worse, policy, reference)
+            for each in told
+            for group in each.groups()
+            for better in group
+            for worse in group
+            if each.ranks[better] < each.ranks[worse]
+        ]
+        return torch.stack(losses).mean()
+
+    def _pair(
+        self,
+        told: Dialogue,
+        group: list[int],
+        better: int,
+        worse: int,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel,
+    ) -> Tensor:
+        chosen, rejected = (token_log_probabilities(policy, told, side) for side in (better, worse))
+        reduced = torch.mean if self.length_normalized else torch.sum
+        difference = reduced(chosen) - reduced(rejected)
+        if not self.reference_free:
+            with torch.no_grad():
+                before = [reduced(token_log_probabilities(reference, told, side)) for side in (better, worse)]
+            difference = difference - (before[0] - before[1])
+        logit = self.beta * difference - self.target_margin
+        logit = logit - self.margin_scale * (told.scores[better] - told.scores[worse]) if self.margin_scale else logit
+        found = self._of_logit(logit)
+        if self.policy_weighted:
+            found = found * min(1.0, float((chosen.mean() + rejected.mean()).detach().exp()))
+        if self.sft_weight:
+            lowest = min(told.ranks[number] for number in group)
+            best = [number for number in group if told.ranks[number] == lowest]
+            means = torch.stack([token_log_probabilities(policy, told, number).mean() for number in best])
+            found = found - self.sft_weight * means.mean()
+        return found
+
+    def _of_logit(self, logit: Tensor) -> Tensor:
+        if self.loss == "ipo":
+            return (logit / self.beta - 1 / (2 * self.beta)) ** 2
+        if self.loss == "hinge":
+            return (1 - logit).clamp(min=0)
+        chance = torch.sigmoid(logit)
+        return -(1 - self.label_smoothing) * chance.log() - self.label_smoothing * (1 - chance).log()
+
+
+def by_hand(
+    settings: dict[str, Any], told: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel
+) -> Found:
+    policy.zero_grad()
+    policy.train()
+    loss = ByHand(**settings).of(told, policy, reference)
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+
+
+# Ours
+
+
+def examples_of(told: Sequence[Dialogue], reference: PreTrainedModel) -> list[Example]:
+    """The trees with their column, which the pass over the reference computes."""
+    plain = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
+    policy, assembly = read_by(reference)
+    values = ReferenceModel(policy, assembly, 60, {}).values(plain)
+    found, start = [], 0
+    for each in plain:
+        end = start + len(each.tree.replies)
+        found.append(replace(each, columns={COLUMN: values[start:end]}))
+        start = end
+    return found
+
+
+def ours(policy: Any, batches: Sequence[Any], settings: dict[str, Any]) -> Found:
+    objective = PreferenceOptimization(**settings)
+    units = sum(objective.units(batch) for batch in batches)
+    policy.model.zero_grad()
+    policy.train()
+    total = 0.0
+    for batch in batches:
+        part = objective(policy, batch, units)
+        part.loss.backward()
+        total += part.loss.item()
+    return total, {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+
+
+def one_batch(assembly: Assembly, examples: Sequence[Example]) -> Any:
+    (batch,) = assembly.micro_batches(examples, "messages", 10**6)
+    return batch
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_trees_in_one_batch_equal_separate_sequences_through_the_stock_model(architecture: str, setting: str) -> None:
+    model, reference = made(architecture), made(architecture, seed=1)
+    told = for_family(architecture, dialogues(7))
+    policy, assembly = read_by(model)
+    found = ours(policy, [one_batch(assembly, examples_of(told, reference))], SETTINGS[setting])
+    assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
+
+
+@pytest.mark.parametrize("shape", [PAIR, SWAPPED, FIVE, TWO_DEPTHS], ids=["pair", "swapped", "five", "two depths"])
+def test_every_shape_alone_equals_its_separate_sequences(shape: Any) -> None:
+    model, reference = made("llama"), made("llama", seed=1)
+    told = [dialogue(11, shape)]
+    found = ours(Policy(model), [one_batch(FLAT, examples_of(told, reference))], {"beta": 0.5})
+    assert_same(found, by_hand({"beta": 0.5}, told, model, reference))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
+def test_activations_that_are_computed_twice_change_nothing(architecture: str) -> None:
+    model, reference = made(architecture, checkpointing=True), made(architecture, seed=1)
+    told = for_family(architecture, dialogues(4))
+    policy, assembly = read_by(model)
+    found = ours(policy, [one_batch(assembly, examples_of(told, reference))], {})
+    assert_same(found, by_hand({}, told, made(architecture), reference))
+
+
+@pytest.mark.parametrize("setting", ["dpo", "wpo", "sft", "simpo"])
+def test_reading_thread_by_thread_equals_reading_the_tree(setting: str) -> None:
+    policy = Policy(made("llama"))
+    batches = [one_batch(FLAT, examples_of(dialogues(), made("llama", seed=1)))]
+    assert batches[0].layout.branches
+    expected = ours(policy, batches, SETTINGS[setting])
+    assert_same(ours(policy.with_layout("threads"), batches, SETTINGS[setting]), expected)
+
+
+@pytest.mark.parametrize("tokens", [1, 60, 130])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
+    architecture: str, dropout: float, tokens: int
+) -> None:
+    model = made(architecture)
+    policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
+    examples = examples_of(dialogues(), made(architecture, seed=1))
+    cut = list(FLAT.micro_batches(examples, "messages", tokens))
+    assert len(cut) > 1
+    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(FLAT, examples)], {}))
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 80])
+def test_any_split_gives_the_same_update_where_batches_put_examples_into_another_order(tokens: int) -> None:
+    policy, assembly = read_by(made("t5"))
+    told = [dialogue(number, SHAPES[number % 3], size=3 + 3 * (number % 4)) for number in range(8)]
+    examples = examples_of(told, made("t5", seed=1))
+    cut = list(assembly.micro_batches(examples, "messages", tokens))
+    assert [number for batch in cut for number in batch.examples] != list(range(8))
+    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(assembly, examples)], {}))
+
+
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_references_stand_in_the_order_of_the_replies_whatever_the_batches_do(architecture: str, tokens: int) -> None:
+    model = made(architecture)
+    told = [dialogue(number, SHAPES[number % 3], size=3 + 5 * (number % 4)) for number in range(8)]
+    policy, assembly = read_by(model)
+    examples = [Example(number, each.tree()) for number, each in enumerate(told)]
+    found = torch.from_numpy(ReferenceModel(policy, assembly, tokens, {}).values(examples))
+    with torch.no_grad():
+        expected = [
+            token_log_probabilities(model, each, number).sum()
+            for each in told
+            for number, rank in enumerate(each.ranks)
+            if rank is not None
+        ]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_policy_that_is_its_own_reference_begins_at_the_loss_without_a_margin(architecture: str) -> None:
+    policy, assembly = read_by(made(architecture))
+    batch = one_batch(assembly, examples_of(for_family(architecture, dialogues()), policy.model))
+    for setting in ("dpo", "conservative", "ipo", "hinge", "normalized"):
+        objective = PreferenceOptimization(**SETTINGS[setting])
+        loss, gradients = ours(policy, [batch], SETTINGS[setting])
+        assert loss == pytest.approx(objective.initial_loss, rel=1e-5)
+        assert any(gradient.norm() > 1e-4 for gradient in gradients.values())
+
+
+# Faults that somebody could make, each seen
+
+
+def one_late(examples: list[Example]) -> list[Example]:
+    """A mask that leaves the first token of every reply out."""
+    return [_with_spans(each, 0) for each in examples]
+
+
+def without_the_end(examples: list[Example]) -> list[Example]:
+    return [_with_spans(each, 1) for each in examples]
+
+
+def _with_spans(example: Example, column: int) -> Example:
+    spans = example.tree.spans.copy()
+    longer = spans[:, 1] - spans[:, 0] > 1
+    if column == 0:
+        spans[longer, 0] += 1
+        spans[longer, 2] = spans[longer, 0] - 1
+    else:
+        spans[longer, 1] -= 1
+    return replace(example, tree=replace(example.tree, spans=spans))
+
+
+def exchanged_sides(examples: list[Example]) -> list[Example]:
+    found = []
+    for each in examples:
+        replies = each.tree.replies.copy()
+        replies[:, 2] = replies[:, 2].max() - replies[:, 2]
+        found.append(replace(each, tree=replace(each.tree, replies=replies)))
+    return found
+
+
+def references_of_others(examples: list[Example]) -> list[Example]:
+    """The values of every example the other way round: those of its other replies."""
+    return [replace(each, columns={COLUMN: each.columns[COLUMN][::-1].copy()}) for each in examples]
+
+
+def groups_of_one_tree_as_one(examples: list[Example]) -> list[Example]:
+    found = []
+    for each in examples:
+        replies = each.tree.replies.copy()
+        replies[:, 1] = 0
+        found.append(replace(each, tree=replace(each.tree, replies=replies)))
+    return found
+
+
+FAULTS: list[Callable[[list[Example]], list[Example]]] = [
+    one_late,
+    without_the_end,
+    exchanged_sides,
+    references_of_others,
+    groups_of_one_tree_as_one,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[list[Example]], list[Example]]) -> None:
+    model, reference = made("llama"), made("llama", seed=1)
+    told = dialogues()
+    expected = by_hand({}, told, model, reference)
+    examples = examples_of(told, reference)
+    assert_same(ours(Policy(model), [one_batch(FLAT, examples)], {}), expected)
+    with pytest.raises(AssertionError):
+        assert_same(ours(Policy(model), [one_batch(FLAT, fault(examples))], {}), expected)
+
+
+@pytest.mark.parametrize("fault", ["sources are shifted", "siblings see each other", "owners are moved on"])
+def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
+    model, reference = made("gpt_neox"), made("gpt_neox", seed=1)
+    told = dialogues()
+    batch = one_batch(FLAT, examples_of(told, reference))
+    everything = tuple(tuple(range(index)) for index in range(len(batch.layout.sizes)))
+    broken = {
+        "sources are shifted": replace(batch, source=(batch.source - 1).clamp_min(0)),
+        "siblings see each other": replace(batch, layout=replace(batch.layout, ancestors=everything)),
+        "owners are moved on": replace(batch, owner=(batch.owner + 1) % len(batch.replies)),
+    }[fault]
+    with pytest.raises(AssertionError):
+        assert_same(ours(Policy(model), [broken], {}), by_hand({}, told, model, reference))
