@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pytest
-
 from tests.text.test_golden_oasst import alternating, options
 from tests.text.test_golden_oasst import message as described
 from tunesmith.text.render import Renderer

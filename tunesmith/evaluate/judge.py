@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.assemble import Example, assemble, thread_ends
 from tunesmith.errors import DataError
 from tunesmith.generate.exported import described, find_export
 from tunesmith.model.load import check_weights
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.model.selftest import self_test_scalars
+from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.render import Renderer
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tokenizer import Tokenizer
@@ -57,11 +58,8 @@ class Judge:
     @torch.no_grad()
     def _together(self, trees: Sequence[TokenTree]) -> list[list[float]]:
         batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "threads")
-        ends, before = list[int](), 0
-        for tree in trees:
-            ends += [before + int(tree.segments[end, 1]) - 1 for end in tree.ends()]
-            before += len(tree.ids)
-        values = iter(self.policy.scalars(batch.to(self.policy.device), torch.tensor(ends).to(self.policy.device)).tolist())
+        where = thread_ends(trees).to(self.policy.device)
+        values = iter(self.policy.scalars(batch.to(self.policy.device), where).tolist())
         return [[next(values) for _ in range(tree.threads)] for tree in trees]
 
     def _objection(self, tree: Tree, tokens: TokenTree) -> DataError | None:
@@ -101,7 +99,7 @@ def open_judge(path: str | Path, format_name: str | None = None) -> Judge:
     model = load_reward_model(str(directory))
     format, _ = described(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = rows_of(model)
     if tokenizer.size > rows:
         raise DataError(
             f"the tokenizer has {tokenizer.size:,} tokens, the reward model rows for {rows:,}",

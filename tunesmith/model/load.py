@@ -13,7 +13,15 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError
@@ -124,10 +132,19 @@ def refuse_missing(missing: Collection[str], path: str) -> None:
 
 
 def _kind(architecture: str) -> Kind:
-    name = register()
     if architecture in ENCODER_DECODERS:
         return Kind(AutoModelForSeq2SeqLM, "sdpa")
-    return Kind(AutoModelForCausalLM, name)
+    return Kind(AutoModelForCausalLM, attention_of(architecture, MODEL_FOR_CAUSAL_LM_MAPPING))
+
+
+def attention_of(architecture: str, classes: Any) -> str:
+    """The name of the attention to make a model with: ours, or its own for a family whose code takes none by name, which
+    without a mask would look ahead. classes: transformers' table of the models of a kind."""
+    name = register()
+    if architecture not in CONFIG_MAPPING or CONFIG_MAPPING[architecture] not in classes:
+        return name  # refused later, with a reason
+    family = classes[CONFIG_MAPPING[architecture]]
+    return name if family._supports_sdpa or family._supports_attention_backend else "eager"
 
 
 def _not_loaded(path: str, error: Exception) -> MissingInputError:

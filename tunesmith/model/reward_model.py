@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.model.attention import register
-from tunesmith.model.load import Kind, architecture_of, classifies, new_model, read_model, refuse_missing
+from tunesmith.model.load import Kind, architecture_of, attention_of, classifies, new_model, read_model, refuse_missing
 from tunesmith.text.pieces import Control
 from tunesmith.text.render import Renderer
 from tunesmith.text.tree import Message
@@ -43,7 +42,7 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
             where=path,
             advice="name a reward model, as training with objective.kind: reward exports one",
         )
-    found = read_model(path, revision, Kind(AutoModelForSequenceClassification, register()))
+    found = read_model(path, revision, _kind(architecture, {}))
     outputs = found.model.config.num_labels
     if outputs != 1:
         raise DataError(f"gives {outputs} numbers for a text", where=path, advice="a reward model gives one")
@@ -67,8 +66,8 @@ def start_reward_model(
     """
     if classifies(path, revision):
         return load_reward_model(path, revision), False
-    _scoring_architecture(path, revision)
-    found = read_model(path, revision, Kind(AutoModelForSequenceClassification, register(), ONE))
+    architecture = _scoring_architecture(path, revision)
+    found = read_model(path, revision, _kind(architecture, ONE))
     refuse_missing({name for name in found.missing if not name.startswith(f"{HEAD}.")}, path)
     lost = sorted(name for name in found.unexpected if not name.startswith(VOCABULARY_HEADS))
     if lost:
@@ -88,7 +87,7 @@ def new_reward_model(
     architecture = str(init["architecture"])
     if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _can_score(architecture):
         raise RecipeError(f"transformers has no reward model of {architecture!r}", where="model.init.architecture")
-    model = new_model(init, tokens, seed, Kind(AutoModelForSequenceClassification, register(), ONE))
+    model = new_model(init, tokens, seed, _kind(architecture, ONE))
     draw_head(model, head_std, head_seed)
     return _ready(model, "model.init")
 
@@ -135,6 +134,11 @@ def set_padding(model: PreTrainedModel, token: int | None) -> None:
     """Tell the configuration which token stock transformers has to look past."""
     model.config.pad_token_id = token
     model.config.get_text_config().pad_token_id = token
+
+
+def _kind(architecture: str, settings: Mapping[str, Any]) -> Kind:
+    attention = attention_of(architecture, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
+    return Kind(AutoModelForSequenceClassification, attention, settings)
 
 
 def _scoring_architecture(path: str, revision: str | None) -> str:
