@@ -118,7 +118,8 @@ def scored_alone(policy: ScalarPolicy, steps: DemonstrationSteps) -> Check:
     A layout that is not followed, a reply that ends elsewhere, a padding token that stock transformers would look past.
     """
     policy.evaluate()
-    pairs = [pair for batch in steps[0].batches for pair in _pairs(policy, batch)][:COMPARED]
+    batches = [batch for batch in steps[0].batches if isinstance(batch, Batch)]
+    pairs = [pair for batch in batches for pair in _pairs(policy, batch)][:COMPARED]
     worst = max((abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in pairs), default=0.0)
     summary = f"{len(pairs)} replies, largest difference {worst:.1e}"
     if worst <= TOLERANCE[policy.compute]:
