@@ -108,7 +108,7 @@ def test_a_reward_model_goes_on_with_its_head(root: Path) -> None:
 def test_a_causal_export_becomes_a_reward_model(tmp_path: Path) -> None:
     write_rankings(tmp_path)
     best = [f"data.sources.{n}.options.replies=best" for n in (0, 1)]
-    causal = ["objective.kind=sft", "train.steps=2", "train.best=null", *best, f"run.directory={tmp_path}/sft"]
+    causal = ["objective.kind=sft", "train.steps=2", "train.best.metrics=[{name: validation/loss, mode: min}]", *best, f"run.directory={tmp_path}/sft"]
     trained = train_recipe(judge_recipe(tmp_path, causal))
     overrides = ["model.init=null", f"model.path={trained.export}", "model.tokenizer=null", "train.steps=1"]
     run = train_recipe(
@@ -163,21 +163,21 @@ def test_bad_rankings_are_refused_before_training(tmp_path: Path) -> None:
         for completion in row["completions"]:
             completion["annotations"]["honesty"]["Rating"] = "3"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    only = [f"data.sources=[{{path: {path}, reader: ultrafeedback}}]", "train.best=null"]
+    only = [f"data.sources=[{{path: {path}, reader: ultrafeedback}}]", "train.best.metrics=[{name: validation/loss, mode: min}]"]
     with pytest.raises(MissingInputError, match="all replies tie"):
         train_recipe(judge_recipe(tmp_path / "tied", only))
 
 
 def test_prompts_that_fill_the_context_leave_nothing_to_compare(tmp_path: Path) -> None:
     for truncation in ("drop", "right"):
-        with pytest.raises(MissingInputError, match="nothing is left|longer than the limit|no two replies"):
+        with pytest.raises(MissingInputError, match=r"nothing is left|longer than the limit|no two replies"):
             train_recipe(judge_recipe(tmp_path, ["text.max_length=8", f"text.truncation={truncation}"]))
 
 
 def test_a_reward_model_is_not_gone_on_with_in_another_language(root: Path) -> None:
     base = ["model.init=null", f"model.path={root}/run/export", f"run.directory={root}/other"]
     with pytest.raises(RecipeError, match=r"text\.format: the reward model was trained with prompt format 'oasst'"):
-        train_recipe(judge_recipe(root, [*base, "model.tokenizer=null", "text.format=tulu"]))
+        train_recipe(judge_recipe(root, [*base, "model.tokenizer=null", "text.format=dolly"]))
     write_tokenizer(root / "another", prefixed(), bos="<s>", eos="</s>", unk="<unk>")
     with pytest.raises(RecipeError, match=r"model\.tokenizer: the reward model .* has another tokenizer"):
         train_recipe(judge_recipe(root, [*base, f"model.tokenizer={root}/another"]))
