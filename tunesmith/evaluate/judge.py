@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,6 +27,15 @@ PROBE = 512  # tokens of the longest thread that the layout is tested with
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """threads: the score of each root-to-leaf thread, depth-first, at its last token. replies: of each of the tree's ranked
+    replies (``TokenTree.replies``), wherever in a thread they stand."""
+
+    threads: tuple[float, ...]
+    replies: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """policy: the reward model. renderer: its prompt format and tokenizer. limit: most tokens of a thread. name: where it is."""
 
@@ -43,24 +53,25 @@ class Judge:
 
     def scores(
         self, trees: Sequence[TokenTree], progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> list[list[float]]:
-        """For every tree the score of each of its threads, depth-first, at the last token of the thread.
-
-        progress: called with (trees done, trees in all).
-        """
+    ) -> list[Scored]:
+        """The scores of every tree. progress: called with (trees done, trees in all)."""
         self.policy.evaluate()
-        found: list[list[float]] = []
+        found: list[Scored] = []
         for group in _batches(trees):
             found += self._together(group)
             progress(len(found), len(trees))
         return found
 
     @torch.no_grad()
-    def _together(self, trees: Sequence[TokenTree]) -> list[list[float]]:
-        batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "threads")
-        where = thread_ends(trees).to(self.policy.device)
-        values = iter(self.policy.scalars(batch.to(self.policy.device), where).tolist())
-        return [[next(values) for _ in range(tree.threads)] for tree in trees]
+    def _together(self, trees: Sequence[TokenTree]) -> list[Scored]:
+        batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
+        ends = thread_ends(trees)
+        where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
+        values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
+        threads, replies = iter(values[: len(ends)]), iter(values[len(ends) :])
+        return [
+            Scored(tuple(islice(threads, tree.threads)), tuple(islice(replies, len(tree.replies)))) for tree in trees
+        ]
 
     def _objection(self, tree: Tree, tokens: TokenTree) -> DataError | None:
         if any(tree.messages[thread[-1]].role != "assistant" for thread in tree.threads()):
@@ -112,4 +123,4 @@ def open_judge(path: str | Path, format_name: str | None = None) -> Judge:
     limit = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
     verdict = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(limit, PROBE))
     policy = ScalarPolicy(model, compute=compute, layout=verdict.layout)
-    return Judge(policy, Renderer(format, tokenizer), limit, str(path))
+    return Judge(policy, Renderer(format, tokenizer, "ranked"), limit, str(path))

@@ -67,13 +67,7 @@ def refuse_other_reading(recipe: Recipe, tokenizer: Tokenizer) -> None:
             where="text.format",
             advice="use the same format and options, or begin with the model that it was made from",
         )
-    theirs = Tokenizer.load(str(directory), parts.prompt_format(recipe).controls)
-    if theirs.fingerprint != tokenizer.fingerprint:
-        raise RecipeError(
-            f"the reward model {directory} has another tokenizer",
-            where="model.tokenizer",
-            advice="leave it out, or set it to null: the one of the reward model is taken then",
-        )
+    parts.refuse_other_tokenizer(str(directory), tokenizer, recipe, "model.tokenizer")
 
 
 def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
