@@ -11,6 +11,7 @@ import pytest
 from tunesmith.cli import chat as chat_command
 from tunesmith.cli import demo as demo_command
 from tunesmith.cli import main as command_line
+from tunesmith.cli import score as score_command
 
 
 class Part:
@@ -33,6 +34,7 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
     standing_in = Part()
     monkeypatch.setattr(chat_command, "load_part", standing_in.load)
     monkeypatch.setattr(demo_command, "load_part", standing_in.load)
+    monkeypatch.setattr(score_command, "load_part", standing_in.load)
     return standing_in
 
 
@@ -52,6 +54,24 @@ def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: P
     assert part.call == (("runs/x",), expected)
 
 
+def test_score_passes_its_inputs_and_nothing_of_a_reader_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, part: Part
+) -> None:
+    assert run(monkeypatch, "score", "runs/judge", "a.jsonl", "b.jsonl", "-o", "scores.jsonl", "--skip") == 0
+    assert part.named == ["tunesmith.apps.score:run"]
+    settings = {"output": Path("scores.jsonl"), "reading": None, "format": None, "skip": True}
+    assert part.call == (("runs/judge", ["a.jsonl", "b.jsonl"]), settings)
+
+
+def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
+    words = ["--reader", "oasst", "--option", "keep=rankings", "--option", "reviewed=false", "--field", "prompt=root"]
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(score_command, "load_part", lambda name: lambda *given, **named: calls.append((name, *given)))
+    assert run(monkeypatch, "score", "runs/judge", "a.jsonl", *words) == 0
+    options, fields = {"keep": "rankings", "reviewed": False}, {"prompt": "root"}
+    assert calls[0] == ("tunesmith.apps.score:Reading", "oasst", fields, options)
+
+
 def test_a_setting_without_a_value_is_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +86,7 @@ def test_demo_passes_its_directory(monkeypatch: pytest.MonkeyPatch, part: Part) 
     assert part.call == ((Path("elsewhere"),), {})
 
 
-@pytest.mark.parametrize("command", ["chat", "demo", "recipes", "show", "schema"])
+@pytest.mark.parametrize("command", ["chat", "demo", "score", "recipes", "show", "schema"])
 def test_every_command_explains_itself_without_its_heavy_part(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -121,3 +121,30 @@ def test_a_models_own_dropout_is_switched_off(architecture: str) -> None:
     model.train()
     ids = torch.arange(20)[None]
     assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        {"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4},
+        {"architecture": "gptj", "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4},
+        {
+            "architecture": "gpt_neo",
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global"], 2]],
+        },
+        {"architecture": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4},
+        {"architecture": "llama", **SIZES["llama"]},
+    ],
+    ids=lambda init: init["architecture"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_no_family_looks_ahead(init: dict[str, Any]) -> None:
+    """Families without an attention interface are given no mask by one that is named to them."""
+    model = new_model(init, 50, 0).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        whole, beginning = model(input_ids=ids).logits[0, :9], model(input_ids=ids[:, :9]).logits[0]
+    assert torch.allclose(whole, beginning, atol=1e-5)

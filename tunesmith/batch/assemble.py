@@ -122,6 +122,15 @@ def ranked(trees: Sequence[TokenTree], *, flat: bool = True) -> Replies:
     )
 
 
+def thread_ends(trees: Sequence[TokenTree]) -> torch.Tensor:
+    """int64: where the threads of trees that are laid out one after another end, depth-first: the last token of each."""
+    ends, tokens = list[int](), 0
+    for tree in trees:
+        ends += [tokens + int(tree.segments[end, 1]) - 1 for end in tree.ends()]
+        tokens += len(tree.ids)
+    return torch.tensor(ends, dtype=torch.int64)
+
+
 def joined_columns(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     """The columns of all examples end to end; every example has the same ones."""
     names = examples[0].columns if examples else ()

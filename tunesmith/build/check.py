@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.build import families, parts
 from tunesmith.build.families import Learner
+from tunesmith.build.methods.table import METHODS
 from tunesmith.build.proof import MaskProof, batch_check, stored_checks
 from tunesmith.build.texts import TextSurvey
 from tunesmith.data.prepare import Prepared
@@ -154,11 +155,12 @@ def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
 def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
     run.key = "model"
     run.progress(0, None, "making the model")
-    model, (_, rows) = families.build_model(run.recipe, renderer.tokenizer)
+    method = METHODS[run.recipe.objective.kind]
+    model, (_, rows) = method.build_model(run.recipe, renderer.tokenizer)
     families.check_positions(run.recipe, model)
     run.checks += stored_checks(prepared.train, rows)
     try:
-        learner = families.build_learner(run.recipe, model, renderer.tokenizer)
+        learner = method.build_learner(run.recipe, model, renderer.tokenizer)
     except RecipeError as error:
         run.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
         return None

@@ -32,10 +32,10 @@ Sizes = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model made ready for training. assembly: the batches that its policy reads. layout: what they are called. difference:
-    the largest difference of a log-probability from the stock model."""
+    """A model made ready for training. policy: of the kind that its method trains. assembly: the batches that it reads.
+    layout: what they are called. difference: the largest difference from the stock model, of a log-probability or a state."""
 
-    policy: Policy | PairPolicy
+    policy: Any
     assembly: Assembly
     layout: str
     difference: float
@@ -51,12 +51,20 @@ class Family:
     learner: Callable[[Recipe, PreTrainedModel, Tokenizer], Learner]
 
 
+def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout | None:
+    """The dropout of a causal model. Raises RecipeError."""
+    keys = recipe.model
+    return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
+
+
+def to_device(model: PreTrainedModel) -> None:
+    """To the best device there is."""
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+
+
 def _causal_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
     keys = recipe.model
-    dropout = None
-    if keys.residual_dropout:
-        dropout = ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape)
-    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=dropout)
+    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
     return Learner(policy.with_layout(verdict.layout), FLAT, verdict.layout, verdict.difference)
 
@@ -133,18 +141,24 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
         assert keys.init is not None
         sizes = family_of(str(keys.init["architecture"])).sizes(tokenizer)
         model = new_model({**sizes, **keys.init}, tokenizer.size, derived_seed(recipe.seed, "init"))
+    return model, fit_model(recipe, model, tokenizer)
+
+
+def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Resize the embedding and set what the recipe says about memory; (rows before, rows after). Raises RecipeError."""
+    keys = recipe.model
     rows = resize_vocabulary(model, tokenizer.size, keys.resize, derived_seed(recipe.seed, "resize"))
     if keys.gradient_checkpointing:
         # transformers renamed the switch during version 5; both names do the same.
         name = "activation_checkpointing_enable"
         switch = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
         switch({"use_reentrant": False})
-    return model, rows
+    return rows
 
 
 def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+    to_device(model)
     return family_of(str(model.config.model_type)).learner(recipe, model, tokenizer)
 
 

@@ -81,7 +81,8 @@ def train_recipe(loaded: Loaded) -> Trained:
         finally:
             view.finish()
         _export(setting, len(course.steps), view)
-        view.note(f"exported to {_short(run.export)}; talk to it: tunesmith chat {_short(run.path)}")
+        use = METHODS[recipe.objective.kind].use.format(run=_short(run.path))
+        view.note(f"exported to {_short(run.export)}; {use}")
         return Trained(run.path, run.export, len(course.steps))
 
 
@@ -255,6 +256,7 @@ def _export(setting: Setting, steps: int, view: View) -> None:
         base=recipe.model.path or "new",
         recipe=recipe.name,
         steps=steps,
+        kind=METHODS[recipe.objective.kind].kind,
     )
     export(run.export, setting.model, setting.tokenizer, setting.renderer.format, info)
 

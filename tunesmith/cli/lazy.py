@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Command] = {
     "best": Command("tunesmith.cli.best:best", "Say which checkpoint of a run is the best, and why."),
     "chat": Command("tunesmith.cli.chat:chat", "Talk to a trained model in the terminal."),
     "preferences": Command("tunesmith.cli.preferences:preferences", "Make one file of pairs from any preference data."),
+    "score": Command("tunesmith.cli.score:score", "Score replies with a reward model: records or reports."),
     "recipes": Command("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": Command("tunesmith.cli.recipes:show", "Print a recipe with all its values and where each came from."),
     "schema": Command("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

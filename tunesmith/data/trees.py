@@ -22,21 +22,26 @@ def read_trees(sources: Sequence[SourceSpec], most: int | None = None) -> Iterat
     Raises what makes reading on pointless: MissingInputError, or DataError for a whole file.
     """
     for spec in sources:
-        for tree in islice(_trees(spec), most):
+        trees = (outcome for outcome in outcomes(spec) if isinstance(outcome, Tree))
+        for tree in islice(trees, most):
             yield replace(tree, source=spec.name)
 
 
-def _trees(spec: SourceSpec) -> Iterator[Tree]:
+def outcomes(spec: SourceSpec) -> Iterator[Tree | Rejected | DataError]:
+    """What becomes of every row of a source, or group of rows, in order; errors have their place. Raises as ``read_trees``."""
     read = open_reader(spec.reader, spec.fields, spec.options, where=f"data source {spec.name}")
     column = group_column(spec.reader, spec.fields)
     found = entries(find_source(spec))
     for entry in found if column is None else grouped(found, column):
         if isinstance(entry, DataError):
+            yield entry
             continue
         try:
             outcome = filtered(read(entry.value), spec.filters)
-        except DataError:
+        except DataError as error:
+            yield DataError(error.what, where=error.where or entry.place, advice=error.advice)
             continue
-        if not isinstance(outcome, Rejected):
-            tree = outcome.tree if isinstance(outcome, Pruned) else outcome
-            yield replace(tree, place=entry.place)
+        if isinstance(outcome, Rejected):
+            yield outcome
+        else:
+            yield replace(outcome.tree if isinstance(outcome, Pruned) else outcome, place=entry.place)

@@ -15,7 +15,7 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.export import DESCRIPTION, ExportInfo
-from tunesmith.model.load import check_weights, load_model
+from tunesmith.model.load import check_weights, classifies, load_model
 from tunesmith.text.formats import FORMATS, build_format
 from tunesmith.text.pieces import Format
 from tunesmith.text.render import Renderer
@@ -31,8 +31,12 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "base": (str, "text"),
     "recipe": (str, "text"),
     "steps": (int, "a whole number"),
+    "kind": (str, "assistant or reward"),
 }
-_OPTIONAL: Mapping[str, Any] = {"options": {}, "max_length": 0, "sampling": {}, "base": "", "recipe": "", "steps": 0}
+_OPTIONAL: Mapping[str, Any] = {
+    **{"options": {}, "max_length": 0, "sampling": {}, "base": "", "recipe": "", "steps": 0},
+    "kind": "assistant",
+}
 
 
 def find_export(path: str | Path) -> Path:
@@ -63,6 +67,9 @@ def read_export(directory: Path) -> ExportInfo | None:
         if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):
             found = "is missing" if key not in content else f"is {values[key]!r}"
             raise DataError(f"{key!r} {found}, but must be {wanted}", where=path, advice="export the model again")
+    if values["kind"] not in ("assistant", "reward"):
+        what = f"'kind' is {values['kind']!r}, but must be assistant or reward"
+        raise DataError(what, where=path, advice="it was written by another version of tunesmith")
     return ExportInfo(**values)
 
 
@@ -84,8 +91,11 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
     model is held in bfloat16, otherwise in float32. Raises MissingInputError, DataError, UsageError.
     """
     directory = find_export(path)
-    format, sampling = _description(directory, format_name)
     check_weights(directory)
+    if classifies(str(directory)):
+        what = "is a reward model: it scores replies and cannot write any"
+        raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
+    format, sampling = described(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
     model = load_model(str(directory))
     module: nn.Module = model  # which moves in place
@@ -95,7 +105,8 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
     return Engine(model, Renderer(format, tokenizer)), sampling
 
 
-def _description(directory: Path, format_name: str | None) -> tuple[Format, Sampling]:
+def described(directory: Path, format_name: str | None) -> tuple[Format, Sampling]:
+    """Prompt format and sampling that a directory declares; arguments and errors as of ``open_engine``."""
     info = read_export(directory)
     if info is None:
         if format_name is None:

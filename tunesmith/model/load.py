@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.model.attention import register
@@ -30,12 +36,17 @@ NEITHER = f"neither a causal architecture of transformers nor one of {', '.join(
 OWN_DROPOUT = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
 
 
+CLASSIFIER = "ForSequenceClassification"  # how transformers names the architectures that reward models are of
+
+
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """auto: the class of transformers that makes models of this kind. attention: the name that they are made with."""
+class Kind:
+    """auto: the class of transformers that makes models of this kind. attention: the name that they are made with.
+    settings: further entries of their configuration."""
 
     auto: Any
     attention: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def architecture_of(path: str, revision: str | None = None) -> str:
@@ -45,39 +56,95 @@ def architecture_of(path: str, revision: str | None = None) -> str:
     """
     if Path(path).is_dir():
         return check_weights(Path(path))
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    return str(_configuration_of(path, revision).get("model_type"))
+
+
+def classifies(path: str, revision: str | None = None) -> bool:
+    """Whether a pretrained model is made for classification, as reward models are; raises what ``architecture_of`` raises."""
+    architecture_of(path, revision)
+    names = _configuration_of(path, revision).get("architectures") or [""]
+    return isinstance(names, list) and str(names[0]).endswith(CLASSIFIER)
+
+
+def _configuration_of(path: str, revision: str | None) -> dict[str, Any]:
+    if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise MissingInputError("there is no such model directory", where=path, advice="check model.path")
     try:
         content, _ = PretrainedConfig.get_config_dict(path, revision=revision)
     except (OSError, ValueError) as error:
         raise _not_loaded(path, error) from error
-    return str(content.get("model_type"))
+    return dict(content)
 
 
 def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
-    """A pretrained model in float32, causal or encoder-decoder, from a directory or the hub.
+    """A pretrained model in float32 that writes, causal or encoder-decoder, from a directory or the hub.
 
-    Raises MissingInputError (no such directory or name, no weights) and DataError (pickled or unreadable weights).
+    Raises MissingInputError (no such directory or name, no weights) and DataError (pickled, unreadable or missing weights, a
+    reward model).
     """
     kind = _kind(architecture_of(path, revision))
+    if classifies(path, revision):
+        raise DataError(
+            "is a reward model: it scores replies and cannot write any",
+            where=path,
+            advice="name the model that it was made from, or score replies with `tunesmith score`",
+        )
+    found = read_model(path, revision, kind)
+    refuse_missing(found.missing, path)
+    return found.model
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A model as it was read. missing: names of weights that were drawn anew. unexpected: of weights that found no place."""
+
+    model: PreTrainedModel
+    missing: frozenset[str]
+    unexpected: frozenset[str]
+
+
+def read_model(path: str, revision: str | None, kind: Kind) -> Read:
+    """A pretrained model in float32 and what did not fit. Raises MissingInputError."""
     try:
-        model = kind.auto.from_pretrained(
+        model, report = kind.auto.from_pretrained(
             path,
             revision=revision,
             attn_implementation=kind.attention,
             dtype=torch.float32,
             use_safetensors=True,
+            output_loading_info=True,
+            **kind.settings,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise _not_loaded(path, error) from error
-    return _settled(model)
+    return Read(settled(model), frozenset(report["missing_keys"]), frozenset(report["unexpected_keys"]))
 
 
-def _kind(architecture: str) -> _Kind:
-    name = register()
+def refuse_missing(missing: Collection[str], path: str) -> None:
+    """Weights that the files do not hold would be noise. Raises DataError."""
+    if missing:
+        some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+        raise DataError(
+            f"{len(missing)} weights of the model are not in its files ({some})",
+            where=path,
+            advice="fetch or export the model again; nothing is filled in",
+        )
+
+
+def _kind(architecture: str) -> Kind:
     if architecture in ENCODER_DECODERS:
-        return _Kind(AutoModelForSeq2SeqLM, "sdpa")
-    return _Kind(AutoModelForCausalLM, name)
+        return Kind(AutoModelForSeq2SeqLM, "sdpa")
+    return Kind(AutoModelForCausalLM, attention_of(architecture, MODEL_FOR_CAUSAL_LM_MAPPING))
+
+
+def attention_of(architecture: str, classes: Any) -> str:
+    """The name of the attention to make a model with: ours, or its own for a family whose code takes none by name, which
+    without a mask would look ahead. classes: transformers' table of the models of a kind."""
+    name = register()
+    if architecture not in CONFIG_MAPPING or CONFIG_MAPPING[architecture] not in classes:
+        return name  # refused later, with a reason
+    family = classes[CONFIG_MAPPING[architecture]]
+    return name if family._supports_sdpa or family._supports_attention_backend else "eager"
 
 
 def _not_loaded(path: str, error: Exception) -> MissingInputError:
@@ -122,14 +189,16 @@ def check_weights(directory: Path) -> str:
     )
 
 
-def new_model(init: Mapping[str, Any], tokens: int, seed: int) -> PreTrainedModel:
+def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: Kind | None = None) -> PreTrainedModel:
     """A model with random weights drawn from ``seed``; ``init`` holds the architecture and the sizes of its configuration.
 
-    tokens: rows of the embedding, unless ``init`` has ``vocab_size``. Raises RecipeError on an unknown architecture or size.
+    tokens: rows of the embedding, unless ``init`` has ``vocab_size``. kind: else one that writes, by the architecture.
+    Raises RecipeError on an unknown architecture or size.
     """
     sizes = {"vocab_size": tokens, **{key: value for key, value in init.items() if key != "architecture"}}
     configuration = _configuration(str(init["architecture"]), sizes)
-    kind = _kind(str(init["architecture"]))
+    kind = kind or _kind(str(init["architecture"]))
+    configuration.update(dict(kind.settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -138,7 +207,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int) -> PreTrainedMode
             raise RecipeError(f"these sizes make no model: {error}", where="model.init") from error
         if sizes.get("tie_word_embeddings") is False and configuration.is_encoder_decoder:
             _untie(model)
-    return _settled(model.float())
+    return settled(model.float())
 
 
 def _untie(model: PreTrainedModel) -> None:
@@ -174,7 +243,7 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _settled(model: PreTrainedModel) -> PreTrainedModel:
+def settled(model: PreTrainedModel) -> PreTrainedModel:
     """Without dropout of its own; and the configuration of an encoder-decoder says truly whether the head is tied, which
     transformers claims of every T5 (else resizing ties it, and other versions of transformers misread an export), and
     what a reply begins after."""

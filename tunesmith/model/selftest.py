@@ -7,16 +7,18 @@ head. Absolute learned positions, ALiBi, sliding windows or soft caps that the l
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.assemble import Example, assemble, thread_ends
 from tunesmith.batch.threads import linear_threads
 from tunesmith.errors import RecipeError
 from tunesmith.model.policy import LayoutKind, Policy
+from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.text.render import TokenTree
 
 LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
@@ -26,7 +28,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """layout: how batches may be read. difference: the largest difference of a log-probability, tree against threads."""
+    """layout: how batches may be read. difference: the largest difference of what was compared, tree against threads."""
 
     layout: LayoutKind
     difference: float
@@ -81,15 +83,58 @@ def self_test(policy: Policy, tokens: int, longest: int, wanted: LayoutKind | No
     tokens: ids to draw from. longest: tokens of the longest thread that will be trained: a window or a table of positions
     that is shorter must show up here.
     """
-    policy.evaluate()
     trees = probe_trees(tokens, longest)
-    threads = [thread for tree in trees for thread in linear_threads(tree)]
+    threads = [thread.tree for tree in trees for thread in linear_threads(tree)]
+    found = _Comparison(
+        what="log-probabilities",
+        alone=lambda: reference_log_probabilities(policy, threads),
+        together=lambda layout, expected: _difference(policy.with_layout(layout), trees, expected),
+    )
+    return _verdict(policy, found, longest, wanted)
+
+
+@torch.no_grad()
+def self_test_scalars(policy: ScalarPolicy, tokens: int, longest: int, wanted: LayoutKind | None = None) -> Verdict:
+    """The same for a model that scores. What is compared are the states under its head, since a new head may be all zeros:
+    at the end of every thread, relative to the largest of them."""
+    trees = probe_trees(tokens, longest)
+    threads = [torch.from_numpy(thread.tree.ids).long() for tree in trees for thread in linear_threads(tree)]
+    batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "threads").to(policy.device)
+    ends = thread_ends(trees)
+
+    def alone() -> list[torch.Tensor]:
+        with policy.trunk.autocast():
+            rows = [ids.to(policy.device)[None] for ids in threads]
+            return [policy.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+
+    def together(layout: LayoutKind, expected: list[torch.Tensor]) -> float:
+        states = policy.with_layout(layout).trunk.hidden(batch)[ends.to(policy.device)].float()
+        wanted_states = torch.stack(expected).float()
+        return float((states - wanted_states).abs().max() / wanted_states.abs().max())
+
+    return _verdict(policy, _Comparison("states", alone, together), longest, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """alone: what the stock model gives for every thread by itself. together: the largest difference from it of our batch,
+    read in a layout."""
+
+    what: str
+    alone: Callable[[], list[torch.Tensor]]
+    together: Callable[[LayoutKind, list[torch.Tensor]], float]
+
+
+def _verdict(
+    policy: Policy | ScalarPolicy, comparison: _Comparison, longest: int, wanted: LayoutKind | None
+) -> Verdict:
+    policy.evaluate()
     found: dict[str, str] = {}
     try:
-        expected = reference_log_probabilities(policy, [thread.tree for thread in threads])
+        expected = comparison.alone()
         first = math.inf
         for layout in (wanted,) if wanted else LAYOUTS:
-            difference = _attempt(policy.with_layout(layout), trees, expected)
+            difference = _attempt(comparison, layout, expected)
             first = min(first, difference) if math.isinf(first) else first
             if difference <= TOLERANCE[policy.compute]:
                 return Verdict(layout, first)
@@ -99,7 +144,7 @@ def self_test(policy: Policy, tokens: int, longest: int, wanted: LayoutKind | No
         found["failed"] = " ".join(str(error).split())[:200]
     measured = ", ".join(f"{name}: {value}" for name, value in found.items())
     raise RecipeError(
-        f"{type(policy.model).__name__} does not give the same log-probabilities in our batches as alone, for threads of "
+        f"{type(policy.model).__name__} does not give the same {comparison.what} in our batches as alone, for threads of "
         f"up to {longest} tokens (largest difference by layout {measured}; allowed {TOLERANCE[policy.compute]:g})",
         where="model.layout",
         advice="set model.layout to auto" if wanted == "tree" else "try a smaller text.max_length or another family",
@@ -108,11 +153,6 @@ def self_test(policy: Policy, tokens: int, longest: int, wanted: LayoutKind | No
 
 def _difference(policy: Policy, trees: tuple[TokenTree, ...], expected: list[torch.Tensor]) -> float:
     """Largest absolute difference between the reference threads and the same tokens in one batch of all trees."""
-    if policy.layout == "threads":
-        examples = [Example(0, thread.tree) for tree in trees for thread in linear_threads(tree)]
-        batch = assemble(examples, "threads").to(policy.device)
-        ours = policy.log_probabilities(batch).log_probability
-        return float((ours - torch.cat(expected)).abs().max())
     batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "threads").to(policy.device)
     ours = policy.log_probabilities(batch).log_probability
     worst, begin, reference = 0.0, 0, iter(expected)
@@ -126,11 +166,11 @@ def _difference(policy: Policy, trees: tuple[TokenTree, ...], expected: list[tor
     return worst
 
 
-def _attempt(policy: Policy, trees: tuple[TokenTree, ...], expected: list[torch.Tensor]) -> float:
+def _attempt(comparison: _Comparison, layout: LayoutKind, expected: list[torch.Tensor]) -> float:
     """The difference, or infinity where the tree layout already fails to run (bloom builds its own mask)."""
-    if policy.layout == "threads":
-        return _difference(policy, trees, expected)
+    if layout == "threads":
+        return comparison.together(layout, expected)
     try:
-        return _difference(policy, trees, expected)
+        return comparison.together(layout, expected)
     except (ValueError, TypeError, RuntimeError):
         return math.inf

@@ -31,12 +31,17 @@ def rows_needed(tokens: int, present: int, resize: Resize) -> int:
     return -(-tokens // resize) * resize
 
 
+def rows_of(model: nn.Module) -> int:
+    """Rows of the embedding."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+
+
 def resize_vocabulary(model: nn.Module, tokens: int, resize: Resize, seed: int) -> tuple[int, int]:
     """Resize embedding and head in place; returns rows (before, after).
 
     New rows are drawn as the model draws fresh ones, from ``seed`` alone.
     """
-    present = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    present = rows_of(model)
     wanted = rows_needed(tokens, present, resize)
     if wanted != present:
         with torch.random.fork_rng():

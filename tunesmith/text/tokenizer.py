@@ -24,7 +24,7 @@ class Tokenizer:
     plain white space. ``encode`` sees text as text: ``"</s>"`` becomes the characters ``<``, ``/``, ``s``, ``>``.
 
     size: rows that an embedding needs, the highest id + 1. control_ids: ids that ``encode`` never returns.
-    fingerprint: digest of the whole definition.
+    fingerprint: digest of all that decides the ids of a text; what pads a batch does not.
     """
 
     def __init__(self, definition: Definition, controls: Sequence[str] = ()) -> None:
@@ -45,7 +45,6 @@ class Tokenizer:
         self.size = max(self._vocabulary.values()) + 1
         self.control_ids = frozenset(self._names)
         self._text_ids = frozenset(self._vocabulary.values()) - self.control_ids
-        self.fingerprint = fingerprint([self._definition.content, dict(self._definition.symbols)])
         self._fresh = self._encoder(continuing=False)
         same = as_encoder(self._definition, frozenset(), continuing=True) == as_encoder(
             self._definition, frozenset(), continuing=False
@@ -54,6 +53,8 @@ class Tokenizer:
         self._continuing = self._fresh if same else self._encoder(continuing=True)
         self._unknown = self._unknown_token(controls)
         self._forbidden = self.control_ids - self._unknown.keys()
+        named_tokens = {symbol: name for symbol, name in self._definition.symbols.items() if symbol != "pad"}
+        self.fingerprint = fingerprint([self._definition.content, named_tokens, sorted(self._unknown)])
 
     @classmethod
     def load(cls, path_or_hub_name: str, controls: Sequence[str] = (), revision: str | None = None) -> Tokenizer:

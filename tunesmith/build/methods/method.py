@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -72,9 +72,11 @@ class Course:
 @dataclass(frozen=True, slots=True)
 class Method:
     """build_model: the model with rows for every token, and (rows before, rows after). build_learner: its policy on the best
-    device, tested. course: everything else. kind: what an export of it is.
+    device, tested. course: everything else. kind: what an export of it is. use: what to do with a run that is done.
     """
 
     build_model: Callable[[Recipe, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
     build_learner: Callable[[Recipe, PreTrainedModel, Tokenizer], Learner]
     course: Callable[[Setting], Course]
+    kind: Literal["assistant", "reward"] = "assistant"
+    use: str = "talk to it: tunesmith chat {run}"

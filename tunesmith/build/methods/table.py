@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunesmith.build.methods.dpo import DPO
 from tunesmith.build.methods.method import Method
+from tunesmith.build.methods.reward import REWARD
 from tunesmith.build.methods.sft import SFT
 
-METHODS: Mapping[str, Method] = {"sft": SFT, "dpo": DPO}
+METHODS: Mapping[str, Method] = {"sft": SFT, "dpo": DPO, "reward": REWARD}

@@ -1,0 +1,81 @@
+"""The scores of a sampling report: every reply to a prompt in one pass over the prompt, means by setting of sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from tunesmith.data.sampling_reports import Answers, SamplingReport
+from tunesmith.errors import DataError
+from tunesmith.evaluate.judge import Judge
+from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tree import Message, Tree
+
+Table: TypeAlias = list[dict[str, list[float | None]]]
+"""For every prompt: setting of sampling -> the scores of its replies, None where there is none."""
+
+
+def report_scores(
+    judge: Judge, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """What is written for a report. All numbers are numbers.
+
+    results: setting of sampling -> mean score of its replies. mean_reward: mean over all replies. RM_score: mean over the
+    prompts of the best reply, which is what choosing among the replies would gain. unscored: replies that were
+    skipped. scores: for every prompt, setting -> the scores of its replies in their order, null where one was skipped.
+    Raises DataError for a reply that cannot be scored, unless ``skip``.
+    """
+    trees, places = list[TokenTree](), list[tuple[int, str, int]]()
+    table: Table = [{name: [None] * len(outputs) for name, outputs in each.outputs.items()} for each in report.prompts]
+    for number, answers in enumerate(report.prompts):
+        kept = _kept(judge, answers, f"{report.name}: prompts[{number}]", skip)
+        if kept:
+            (tokens,) = judge.render([_tree(answers, kept)])
+            assert isinstance(tokens, TokenTree), "each of its threads could be rendered"
+            trees.append(tokens)
+            places += [(number, name, index) for name, index in kept]
+    found = [score for each in judge.scores(trees, progress) for score in each.threads]
+    for (number, name, index), score in zip(places, found, strict=True):
+        table[number][name][index] = score
+    if not found:
+        raise DataError("no reply of the report can be scored", where=report.name, advice="check its prompts")
+    return _summary(judge, report, table, found)
+
+
+def _kept(judge: Judge, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
+    """(setting, number of the reply) of all replies that can be scored."""
+    every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
+    alone = judge.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
+    for tokens in alone:
+        if isinstance(tokens, DataError) and not skip:
+            advice = f"{tokens.advice}; --skip leaves such replies out" if tokens.advice else "--skip leaves it out"
+            raise DataError(tokens.what, where=tokens.where, advice=advice)
+    return [reply for reply, tokens in zip(every, alone, strict=True) if isinstance(tokens, TokenTree)]
+
+
+def _tree(answers: Answers, replies: list[tuple[str, int]], place: str = "") -> Tree:
+    """The prompt with these replies."""
+    texts = [answers.outputs[name][index] for name, index in replies]
+    messages = (Message("user", answers.prompt), *(Message("assistant", text) for text in texts))
+    return Tree(messages, (-1, *[0] * len(texts)), place)
+
+
+def _summary(judge: Judge, report: SamplingReport, table: Table, found: Sequence[float]) -> dict[str, Any]:
+    by_setting: dict[str, list[float]] = {}
+    best = []
+    for scores in table:
+        known = {name: [score for score in values if score is not None] for name, values in scores.items()}
+        for name, values in known.items():
+            by_setting.setdefault(name, []).extend(values)
+        if any(known.values()):
+            best.append(max(score for values in known.values() for score in values))
+    return {
+        "model_name": report.model,
+        "results": {name: sum(values) / len(values) for name, values in by_setting.items() if values},
+        "mean_reward": sum(found) / len(found),
+        "RM_score": sum(best) / len(best),
+        "reward_model": judge.name,
+        "report": report.name,
+        "unscored": sum(score is None for scores in table for values in scores.values() for score in values),
+        "scores": table,
+    }
