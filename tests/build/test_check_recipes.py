@@ -15,6 +15,24 @@ from tunesmith.recipe.load import load
 RECORDS = 300
 
 DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
+PREFERENCES = [  # recipe, file, reader and options
+    (
+        "tulu-2.5-dpo-13b-uf-overall",
+        "preference/ultrafeedback_binarized-400.jsonl",
+        "reader: preference-text, options: {ties: drop, on_equal: drop}",
+    ),
+    (
+        "tulu-2.5-dpo-13b-uf-mean",
+        "preference/hh_harmless-300.jsonl",
+        "reader: hh, options: {on_equal: drop, empty: drop}",
+    ),
+    ("tulu-2.5-13b-uf-rm", "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt"),
+    (
+        "oasst-rm-pythia-1.4b",
+        "oasst/oasst1_en_validation-90.trees.jsonl",
+        "reader: oasst, options: {keep: rankings, lang: [en]}",
+    ),
+]
 OASST = ["oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"]
 
 
@@ -63,3 +81,21 @@ def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable
     assert statuses["attention sees its own thread and nothing else"] == "pass"
     assert statuses["batches hold every thread as if it were alone"] == "pass"
     assert checked.report.facts["texts"]["records"] >= 80
+
+
+@pytest.mark.parametrize(("recipe", "name", "reading"), PREFERENCES)
+def test_a_built_in_recipe_of_preferences_passes(
+    recipe: str, name: str, reading: str, tmp_path: Path, real_data: Callable[[str], Path]
+) -> None:
+    torch.set_num_threads(1)
+    overrides = [
+        f"data.sources=[{{path: {real_data(name)}, {reading}}}]",
+        f"model.tokenizer={real_data('tokenizers/pythia')}",
+        f"data.cache={tmp_path / 'cache'}",
+        "data.workers=0",
+        "data.validation=20",
+        "text.max_length=2048",
+    ]
+    checked = check_recipe(load([recipe, "tiny"], overrides), lambda done, total, label: None)
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    assert checked.report.facts["texts"]["records"] >= 50
