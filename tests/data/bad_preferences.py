@@ -43,6 +43,18 @@ VOTED: dict[str, Any] = {
 }
 
 
+FOUGHT: dict[str, Any] = {
+    "conversation_a": SIDES["chosen"],
+    "conversation_b": SIDES["rejected"],
+    "winner": "model_a",
+    "turn": 1,
+}
+JUDGED: dict[str, Any] = {
+    **{"instruction": "Name a river.", "input": "", "output_1": "The Douro.", "output_2": "A mountain."},
+    **{"preference": 1},
+}
+
+
 def scores(row: Row) -> dict[str, tuple[Row, str]]:
     """Scores that contradict the columns, or are no numbers."""
     wrong: dict[str, tuple[Mapping[str, Any], str]] = {
@@ -183,6 +195,34 @@ PREFERENCES: dict[str, Shape] = {
         numbers=(("answers", 0, "pm_score"), ("answers", 1, "pm_score")),
         lists=(("answers",),),
         special={"equal": (changed(VOTED, ("answers", 1, "text"), "The Douro."), "are equal")},
+    ),
+    "arena": Shape(
+        FOUGHT,
+        (("conversation_a", 1, "content"), ("conversation_b", 1, "content")),
+        lists=(("conversation_a",), ("conversation_b",)),
+        special={
+            "equal": (changed(FOUGHT, ("conversation_b", 1, "content"), "The Douro."), "are equal"),
+            "another question": (changed(FOUGHT, ("conversation_b", 0, "content"), "Why?"), "different prompts"),
+            "a side that asks": ({**FOUGHT, "conversation_b": [QUESTION]}, "'conversation_b' does not end with"),
+            "an unknown role": (changed(FOUGHT, ("conversation_a", 1, "role"), "gpt"), "role 'gpt' is unknown"),
+            "an unknown winner": ({**FOUGHT, "winner": "gpt-4"}, "field 'winner' is 'gpt-4'"),
+            "a winner that is a number": ({**FOUGHT, "winner": 1}, "field 'winner' is 1"),
+            "no winner": (changed(FOUGHT, ("winner",), MISSING), "field 'winner' is missing"),
+        },
+        good={"the other side": {**FOUGHT, "winner": "model_b"}},
+    ),
+    "alpacafarm": Shape(
+        JUDGED,
+        (("instruction",), ("output_1",), ("output_2",)),
+        optional=(("input",),),
+        special={
+            "equal": ({**JUDGED, "output_2": "The Douro."}, "are equal"),
+            "no preference": (changed(JUDGED, ("preference",), MISSING), "field 'preference' is missing"),
+            **{
+                f"the preference {value!r}": ({**JUDGED, "preference": value}, "field 'preference' is")
+                for value in (0, 3, 1.5, True, "1", None)
+            },
+        },
     ),
     "prompts": Shape(
         {"instruction": "Name a river."},

@@ -105,6 +105,12 @@ def test_every_reader_has_an_example_row_that_it_reads() -> None:
             "answers": [{"answer": "a", "rank": 1}, {"answer": "b", "rank": 2}],
         },
         "stackexchange": {"question": "q", "answers": [{"text": "a", "pm_score": 2}, {"text": "b", "pm_score": 1}]},
+        "arena": {
+            "conversation_a": [user, {**answer, "content": "b"}],
+            "conversation_b": [user, answer],
+            "winner": "model_a",
+        },
+        "alpacafarm": {"instruction": "q", "output_1": "b", "output_2": "a", "preference": 2},
         "prompts": {"messages": [user, answer, {**user, "content": "b"}, answer]},
         "helpsteer": group(
             [{"prompt": "q", "response": "a", **rated}, {"prompt": "q", "response": "b", **rated, "helpfulness": 0}]

@@ -22,6 +22,12 @@ FORMS: dict[str, dict[str, Any]] = {
         "rejected": {"from": "gpt", "value": "bad"},
     },
     "hh": {"chosen": "\n\nHuman: Q\n\nAssistant: good", "rejected": "\n\nHuman: Q\n\nAssistant: bad"},
+    "arena": {
+        "conversation_a": [USER, BAD],
+        "conversation_b": [USER, GOOD],
+        "winner": "model_b",
+    },
+    "alpacafarm": {"instruction": "Q", "output_1": "good", "output_2": "bad", "preference": 1},
     "shp": {"history": "Q", "human_ref_A": "bad", "human_ref_B": "good", "labels": 0},
 }
 SCORED = ("preference-text", "preference", "preference-sharegpt")
@@ -53,11 +59,17 @@ def with_texts(form: str, chosen: str, rejected: str) -> dict[str, Any]:
         row |= {"chosen": [USER, {**GOOD, "content": chosen}], "rejected": [USER, {**BAD, "content": rejected}]}
     elif form == "preference-sharegpt":
         row |= {"chosen": {"from": "gpt", "value": chosen}, "rejected": {"from": "gpt", "value": rejected}}
+    elif form == "arena":
+        row |= {
+            "conversation_b": [USER, {**GOOD, "content": chosen}],
+            "conversation_a": [USER, {**BAD, "content": rejected}],
+        }
     elif form == "hh":
         turns = "\n\nHuman: Q\n\nAssistant: "
         row |= {"chosen": turns + chosen, "rejected": turns + rejected}
     else:
-        names = ("human_ref_B", "human_ref_A") if form == "shp" else ("chosen", "rejected")
+        sides = {"shp": ("human_ref_B", "human_ref_A"), "alpacafarm": ("output_1", "output_2")}
+        names = sides.get(form, ("chosen", "rejected"))
         row |= {names[0]: chosen, names[1]: rejected}
     return row
 
@@ -274,3 +286,20 @@ def test_upvotes_are_scores() -> None:
     for label in (2, "1", True, [1], None):
         with pytest.raises(DataError, match="field 'labels' is"):
             read("shp", {**row, "labels": label})
+
+
+def test_an_arena_row_of_ties_or_several_turns_is_turned_away() -> None:
+    row = FORMS["arena"]
+    assert (
+        read("arena", {**row, "winner": "tie"}) == read("arena", {**row, "winner": "tie (bothbad)"}) == Rejected("tie")
+    )
+    more = {side: [*row[side], USER, GOOD] for side in ("conversation_a", "conversation_b")}
+    assert read("arena", {**row, **more}) == Rejected("several turns")
+    steered = {side: [SYSTEM, *row[side]] for side in more}
+    assert says(read("arena", {**row, **steered})) == [["S", "Q", "good"], ["S", "Q", "bad"]]
+
+
+def test_the_input_of_alpacafarm_is_the_passage_of_its_instruction() -> None:
+    tree = tree_of(read("alpacafarm", {**FORMS["alpacafarm"], "input": "A passage.", "preference": 2}))
+    assert [message.context for message in tree.messages] == ["A passage.", "", ""]
+    assert [message.text for message in tree.messages] == ["Q", "bad", "good"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+from tunesmith.data.comparisons import COMPARISONS
 from tunesmith.data.conversations import CONVERSATIONS
 from tunesmith.data.instructions import INSTRUCTIONS
 from tunesmith.data.oasst_forms import OASST
@@ -19,7 +20,7 @@ from tunesmith.data.rankings import RANKINGS
 from tunesmith.data.reading import Outcome, Reader, Settings
 from tunesmith.errors import RecipeError
 
-READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS, **PROMPTS}
+READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS, **COMPARISONS, **PROMPTS}
 
 Purpose = Literal["demonstrations", "rankings", "prompts"]
 KEPT: Mapping[str, Purpose] = {"threads": "demonstrations", "rankings": "rankings", "prompts": "prompts"}

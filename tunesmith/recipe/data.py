@@ -44,6 +44,8 @@ class Source(Section):
         "nectar",
         "stackexchange",
         "helpsteer",
+        "arena",
+        "alpacafarm",
         "prompts",
     ] = Field(description="what a row looks like")
     fields: Mapping[Name, str] = Field(
