@@ -23,7 +23,10 @@ import torch
 from benchmarks.contender import Measured
 from benchmarks.dpo_world import FORMAT
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
-from tunesmith.batch.assemble import Example, assemble, micro_batches
+from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.kinds import FLAT
+from tunesmith.build.methods.dpo import objective_of
+from tunesmith.build.reference import ReferenceModel, References
 from tunesmith.data.plan import Plan
 from tunesmith.data.prepare import prepare
 from tunesmith.data.rendering import RenderSettings
@@ -31,14 +34,14 @@ from tunesmith.data.sources import SourceSpec
 from tunesmith.data.store import Store
 from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
-from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.objectives.replies import reply_log_probabilities
+from tunesmith.recipe.objectives import Dpo
 from tunesmith.text.token_tree import TokenTree
+from tunesmith.train.loop import StepResult
 from tunesmith.train.steps import DemonstrationSteps
 
 MAX_LENGTH = 1024
 LEARNING_RATE = 1e-6
-BETA = 0.1
+KEYS = Dpo()
 
 
 def build_store(world: Path, cache: Path) -> Store:
@@ -48,18 +51,11 @@ def build_store(world: Path, cache: Path) -> Store:
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
 
 
-def references(policy: Policy, store: Store, size: int) -> list[np.ndarray]:
-    """For the first ``size`` examples the log-probability of every reply."""
-    found: list[np.ndarray] = []
-    policy.evaluate()
-    with torch.no_grad():
-        examples = (Example(number, store.tree(number)) for number in range(size))
-        for batch in micro_batches(examples, "messages", MICRO_BATCH_TOKENS):
-            log_probability = policy.log_probabilities(batch).log_probability
-            sums, _ = reply_log_probabilities(log_probability, batch.owner, len(batch.replies))
-            counts = [len(store.tree(number).replies) for number in batch.examples]
-            found.extend(part.numpy() for part in sums.split(counts))
-    return found
+def references(policy: Policy, store: Store, count: int) -> References:
+    """The reference pass over the first examples, as every run makes it."""
+    examples = [Example(number, store.tree(number)) for number in range(count)]
+    values = ReferenceModel(policy, FLAT, MICRO_BATCH_TOKENS, {}).values(examples)
+    return References(values, np.cumsum([len(example.tree.replies) for example in examples]))
 
 
 def tokens_of(tree: TokenTree) -> list[object]:
@@ -77,8 +73,8 @@ def one_loss(world: Path, policy: Policy, store: Store) -> dict[str, object]:
     """Loss of the first pairs with the other weights as the reference, and their tokens."""
     before = references(Policy(load_model(str(world / "reference"))), store, LOSS_EXAMPLES)
     trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
-    examples = [Example(number, tree, 0, {"reference": before[number]}) for number, tree in enumerate(trees)]
-    batch, objective = assemble(examples, "messages"), PreferenceOptimization(beta=BETA)
+    examples = [Example(number, tree, 0, before.columns(number)) for number, tree in enumerate(trees)]
+    batch, objective = assemble(examples, "messages"), objective_of(KEYS)
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
     return {"loss": loss, "ids": [tokens_of(tree) for tree in trees]}
@@ -90,19 +86,14 @@ def run(policy: Policy, store: Store) -> Measured:
     before = references(policy, store, len(store))
     preparation = time.perf_counter() - began
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DemonstrationSteps(
-        plan, store, "messages", MICRO_BATCH_TOKENS, SEED, columns=lambda number: {"reference": before[number]}
-    )
-    objective, details = PreferenceOptimization(beta=BETA), {"max_length": MAX_LENGTH, "beta": BETA}
-    return epoch(
-        policy,
-        objective,
-        steps,
-        LEARNING_RATE,
-        lambda result: round(result.units),
-        details,
-        preparation=preparation,
-    )
+    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, columns=before.columns)
+    objective, details = objective_of(KEYS), {"max_length": MAX_LENGTH, "beta": KEYS.beta}
+    return epoch(policy, objective, steps, LEARNING_RATE, pairs, details, preparation=preparation)
+
+
+def pairs(result: StepResult) -> int:
+    """How many a step had."""
+    return round(result.units)
 
 
 def main() -> None:
