@@ -1,6 +1,6 @@
 """The world of ``benchmarks.dpo``: preference pairs in the dolly format, and models in the shape of Pythia-31m.
 
-WORLD/reference/ has other random weights than WORLD/model/: where policy and reference are the same, every loss is ln 2.
+WORLD/reference/ has weights a tenth larger than those of WORLD/model/: were both the same, every loss would be ln 2.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def as_preference(pair: Pair) -> dict[str, str]:
     return {"prompt": prompt, "chosen": as_text(chosen.produced), "rejected": as_text(rejected.produced)}
 
 
-SEEDS = {"model": 1, "reference": 2}
-WORLD = World(FORMAT, generate_pairs, read_preferences, as_preference, SYMBOLS, SHAPE, ROWS, SEEDS)
+MODELS = {"model": {}, "reference": {"initializer_range": 0.022}}
+WORLD = World(FORMAT, generate_pairs, read_preferences, as_preference, SYMBOLS, SHAPE, ROWS, MODELS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Tunesmith on the shared world: ``python -m benchmarks.seq2seq_ours WORLD RESULT train|loss``.
 
-The settings are the defaults of transformers' trainer where both have one (8 examples a step, AdamW without weight decay,
-clipping at 1, a linear schedule from 5e-5) and our own defaults elsewhere.
+The settings are the defaults of transformers' trainer where both have one (see ``benchmarks.ours``; a rate of 5e-5), and our
+own defaults elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ keep_freed_memory()  # before torch is loaded, as the command line does
 import numpy as np
 import torch
 
-from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory
+from benchmarks.contender import Measured
+from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import pairs
@@ -31,19 +32,9 @@ from tunesmith.data.store import Store
 from tunesmith.model.load import load_model
 from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.objectives.sft import SupervisedFineTuning
-from tunesmith.recipe.training import Train
-from tunesmith.train.loop import StepResult, train
-from tunesmith.train.optimizers import AdamW
-from tunesmith.train.schedules import linear
 from tunesmith.train.steps import DemonstrationSteps
-from tunesmith.train.world import Alone
 
-BATCH_SIZE = 8
 LEARNING_RATE = 5e-5
-CLIP = 1.0
-MICRO_BATCH_TOKENS = int(Train.model_fields["micro_batch_tokens"].default)
-SEED = 42
-LOSS_EXAMPLES = 8
 START = PADDING = 0
 
 
@@ -69,27 +60,12 @@ def run(policy: PairPolicy, store: Store) -> Measured:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
     steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, assembly=pairs(START, PADDING))
-    clock = Clock()
-    targets: list[int] = []
-    losses: list[float] = []
-
-    def measure(result: StepResult) -> None:
-        clock.step_ended()
-        targets.append(result.targets)
-        losses.append(result.measures["loss"])
-
-    loaded = peak_memory()
-    optimizer = AdamW(policy.parameters())
-    schedule = linear(LEARNING_RATE, 0, len(steps))
-    train(policy, SupervisedFineTuning(), steps, optimizer, schedule, Alone(), [measure], clip_norm=CLIP)
-    details = {"batch_size": BATCH_SIZE, "micro_batch_tokens": MICRO_BATCH_TOKENS, "steps": len(steps)}
-    return Measured(targets[WARM_UP:], clock.seconds(), peak_memory(), loaded, losses, details)
+    return epoch(policy, SupervisedFineTuning(), steps, LEARNING_RATE, lambda result: result.targets, {})
 
 
 def main() -> None:
     world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    torch.set_flush_denormal(True)  # as the product does at the start of every run
-    torch.set_num_threads(THREADS)
+    settle()
     store = build_store(world, world / "store")
     policy = PairPolicy(load_model(str(world / "model")))
     if mode == "loss":

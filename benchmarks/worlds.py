@@ -20,6 +20,7 @@ from tunesmith.model.load import new_model
 from tunesmith.text.formats import Format
 from tunesmith.text.tokenizer import Tokenizer
 
+SEED = 1
 DRAWN = 1000  # generated records that a tokenizer is trained on besides the world's own
 
 
@@ -29,7 +30,7 @@ class World:
 
     generate(count): made-up records. read(path, count): the first usable records of a file. written(record): the peer's text.
     symbols: names of the special tokens of a generated tokenizer. shape: the model's, with ``rows`` in its embedding.
-    seeds: of the models, by the name of their directories.
+    models: what is different in the shape of each, by the name of its directory; all are drawn from one seed.
     """
 
     format: Format
@@ -39,7 +40,7 @@ class World:
     symbols: Mapping[str, str]
     shape: Mapping[str, Any]
     rows: int
-    seeds: Mapping[str, int] = field(default_factory=lambda: {"model": 1})
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"model": {}})
 
     def build(
         self, directory: Path, data: Path | None, tokenizer: str | None, count: int, *, model: bool = True
@@ -57,8 +58,8 @@ class World:
         for name, lines in (("records", rows), ("pairs", [self.written(record) for record in records])):
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             (directory / f"{name}.jsonl").write_text(text, encoding="utf-8")
-        for name, seed in self.seeds.items() if model else ():
-            new_model(dict(self.shape), self.rows, seed).save_pretrained(directory / name)
+        for name, changes in self.models.items() if model else ():
+            new_model({**self.shape, **changes}, self.rows, SEED).save_pretrained(directory / name)
 
 
 def main(world: World) -> None:
