@@ -31,6 +31,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
+        **reference_model(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -41,12 +42,21 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     keys = recipe.model
     if keys.path is None:
         return {"init": dict(keys.init or {})}
-    found: dict[str, Any] = {"path": keys.path, "revision": keys.revision}
-    if Path(keys.path).is_dir():
-        files = [*sorted(Path(keys.path).glob("*.safetensors")), Path(keys.path) / "config.json"]
-        found["files"] = {file.name: sha256(file) for file in files}
-        found["digest"] = fingerprint(found["files"])
-    return found
+    return {"path": keys.path, "revision": keys.revision, **_weights(Path(keys.path))}
+
+
+def reference_model(recipe: Recipe) -> Mapping[str, Any]:
+    """The same of a reference of its own: what a run is compared with may not change on the way either."""
+    named = getattr(recipe.objective, "reference", "start")
+    return {} if named in ("start", "none") else {"reference": {"path": named, **_weights(Path(named))}}
+
+
+def _weights(directory: Path) -> dict[str, Any]:
+    """The hash of every weight file of a local directory; nothing for a name of the hub."""
+    if not directory.is_dir():
+        return {}
+    hashes = {file.name: sha256(file) for file in (*sorted(directory.glob("*.safetensors")), directory / "config.json")}
+    return {"files": hashes, "digest": fingerprint(hashes)}
 
 
 def hardware() -> dict[str, Any]:
