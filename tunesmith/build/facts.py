@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tunesmith.build.parts import format_options
+from tunesmith.build.reference_model import own_reference
 from tunesmith.data.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.recipe.schema import Recipe
@@ -47,8 +48,8 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
 
 def reference_model(recipe: Recipe) -> Mapping[str, Any]:
     """The same of a reference of its own: what a run is compared with may not change on the way either."""
-    named = getattr(recipe.objective, "reference", "start")
-    return {} if named in ("start", "none") else {"reference": {"path": named, **_weights(Path(named))}}
+    path = own_reference(recipe)
+    return {} if path is None else {"reference": {"path": path, **_weights(Path(path))}}
 
 
 def _weights(directory: Path) -> dict[str, Any]:
