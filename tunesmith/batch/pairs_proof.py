@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tunesmith.batch.assemble import Example, Weighting
 from tunesmith.batch.pairs import PairBatch
+from tunesmith.batch.replies_proof import prove_replies
 from tunesmith.batch.threads import linear_threads
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # an input and a reply to it
@@ -17,6 +18,7 @@ def prove_pairs(examples: Sequence[Example], batch: PairBatch, weighting: Weight
 
     The replies of an example, each with the input that the batch gives it, must be what its threads hold alone: the
     same, each as often; the decoder must read each of them behind the start token and one place late, and predict all of it.
+    What is compared must be in the batch as in the examples.
     """
     if list(batch.examples) != [example.number for example in examples]:
         return "the batch holds other examples than the step"
@@ -45,7 +47,7 @@ def prove_pairs(examples: Sequence[Example], batch: PairBatch, weighting: Weight
     for example, pairs in zip(examples, found, strict=True):
         if fault := _difference(_expected(example, weighting), pairs):
             return f"example {example.number}: {fault}"
-    return None
+    return prove_replies(examples, batch)
 
 
 def _expected(example: Example, weighting: Weighting) -> Counter[Pair]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tunesmith.batch.assemble import Example, Weighting
 from tunesmith.batch.layout import Batch
+from tunesmith.batch.replies_proof import prove_ends, prove_replies
 from tunesmith.batch.threads import linear_threads
 
 Array = NDArray[Any]
@@ -50,7 +51,7 @@ def prove_batch(examples: Sequence[Example], batch: Batch, weighting: Weighting)
             known = any(_predicts(ids_of_thread, ids[seen], target[chosen]) for ids_of_thread, _ in prefixes)
             if not known:
                 return f"example {example.number}: what target {chosen} is predicted from is no beginning of a thread"
-    return None
+    return prove_replies(examples, batch) or prove_ends(examples, batch.replies, batch.ids, batch.layout.until)
 
 
 def _predicts(thread: Array, seen: Array, target: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tunesmith.build.parts import format_options
+from tunesmith.build.reference_model import own_reference
 from tunesmith.data.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.recipe.schema import Recipe
@@ -31,6 +32,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
+        **reference_model(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -41,12 +43,21 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     keys = recipe.model
     if keys.path is None:
         return {"init": dict(keys.init or {})}
-    found: dict[str, Any] = {"path": keys.path, "revision": keys.revision}
-    if Path(keys.path).is_dir():
-        files = [*sorted(Path(keys.path).glob("*.safetensors")), Path(keys.path) / "config.json"]
-        found["files"] = {file.name: sha256(file) for file in files}
-        found["digest"] = fingerprint(found["files"])
-    return found
+    return {"path": keys.path, "revision": keys.revision, **_weights(Path(keys.path))}
+
+
+def reference_model(recipe: Recipe) -> Mapping[str, Any]:
+    """The same of a reference of its own: what a run is compared with may not change on the way either."""
+    path = own_reference(recipe)
+    return {} if path is None else {"reference": {"path": path, **_weights(Path(path))}}
+
+
+def _weights(directory: Path) -> dict[str, Any]:
+    """The hash of every weight file of a local directory; nothing for a name of the hub."""
+    if not directory.is_dir():
+        return {}
+    hashes = {file.name: sha256(file) for file in (*sorted(directory.glob("*.safetensors")), directory / "config.json")}
+    return {"files": hashes, "digest": fingerprint(hashes)}
 
 
 def hardware() -> dict[str, Any]:

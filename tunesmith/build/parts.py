@@ -17,6 +17,7 @@ from tunesmith.batch.assemble import Weighting
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly
 from tunesmith.build.purposes import refuse_unfit_sources
+from tunesmith.build.scores import with_scores
 from tunesmith.data.duplicates import DuplicateSettings
 from tunesmith.data.faults import BadRows
 from tunesmith.data.filters import Filters, LabelRange
@@ -167,9 +168,9 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
 
     own = [source_spec(source, data.validation_limit) for source in data.validation_sources]
     if not own:
-        return prepared(data.sources, data.validation), None
+        return with_scores(recipe, prepared(data.sources, data.validation), None)
     evaluated = prepared(data.validation_sources, 0).limited([spec.holding.most for spec in own], seed)
-    return prepared(data.sources, 0, own), evaluated
+    return with_scores(recipe, prepared(data.sources, 0, own), evaluated)
 
 
 def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:

@@ -40,6 +40,7 @@ MENDS: dict[Property, tuple[str, str]] = {
     "beginning": ("text.options", "set the option bos of the format to false, or use a template without a begin token"),
     "control": ("text.format", "choose a format, or a tokenizer, whose control tokens cannot come from text"),
     "source": ("model.tokenizer", "this is a defect of Tunesmith; please report it with the record"),
+    "ranking": ("text.targets", "this is a defect of Tunesmith; please report it with the record"),
 }
 
 
@@ -49,12 +50,14 @@ class MaskProof:
 
     records: int = 0
     turns: int = 0
+    ranked: bool = False  # whether replies are compared
     targets: dict[str, int] = field(default_factory=dict)  # of every record, by its place, before anything is cut
     faults: dict[Property, list[Fault]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[Property, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, renderer: Renderer, trees: Iterable[Tree]) -> None:
         """Render the trees and prove each; one that cannot be rendered is a fault that preparation reports."""
+        self.ranked = renderer.targets == "ranked"
         waiting = iter(trees)
         while chunk := list(islice(waiting, AT_ONCE)):
             for tree, tokens in zip(chunk, renderer.render_many(chunk), strict=True):
@@ -73,6 +76,8 @@ class MaskProof:
         seen = f"{self.records:,} records, {self.turns:,} replies"
         found = []
         for name, what in PROPERTIES.items():
+            if name == "ranking" and not self.ranked:
+                continue
             if not self.counts[name]:
                 found.append(Check(what, "pass" if self.records else "skip", seen if self.records else "no records"))
                 continue

@@ -57,6 +57,7 @@ class ReferenceModel:
     def values(self, examples: list[Example], progress: Callable[[int], None] = lambda done: None) -> Values:
         """float32 [R], the log-probability of every ranked reply of the examples, in their order."""
         self.policy.evaluate()
+        assert not self.policy.model.training, "noise in the reference pass"
         found: dict[int, list[Values]] = {}
         done = 0
         for batch in self.assembly.micro_batches(examples, "messages", self.tokens):

@@ -13,12 +13,13 @@ from typing import Literal
 import numpy as np
 
 from tunesmith.text.pieces import UNWRITTEN, Control, Piece
+from tunesmith.text.ranking_proof import as_read, prove_ranking
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import chosen_messages
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
-Property = Literal["targets", "end", "reply", "prompt", "context", "beginning", "control", "source"]
+Property = Literal["targets", "end", "reply", "prompt", "context", "beginning", "control", "source", "ranking"]
 SHOWN = 24  # characters on either side of a difference
 
 PROPERTIES: dict[Property, str] = {
@@ -30,6 +31,7 @@ PROPERTIES: dict[Property, str] = {
     "beginning": "no begin token is doubled",
     "control": "no control token comes from content",
     "source": "every target is predicted from the token before it",
+    "ranking": "replies are compared as the data rank them",
 }
 
 
@@ -45,6 +47,11 @@ class Fault:
 def prove_tree(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[Fault]:
     """What is wrong with ``tokens`` as the rendering of ``tree``; at most one fault of each property."""
     found: dict[Property, str] = {}
+    if renderer.targets == "ranked":
+        if (what := prove_ranking(renderer, tree, tokens)) is not None:
+            found["ranking"] = what
+        elif not len(tokens.replies):  # nothing to compare: preparation rejects it and says so
+            return []
     if not len(tokens.spans):
         found["targets"] = "nothing in it is trained"
     ends = tokens.ends()
@@ -127,14 +134,9 @@ class _Thread:
             yield "reply", f"{self._show(missing)} belongs to the reply and is not trained"
         parsed = self.renderer.parse(self.ids[start : end + 1])
         wanted = self.messages[number].text
-        same = parsed.text.strip() in (wanted.strip(), self._read(wanted).strip())
+        same = parsed.text.strip() in (wanted.strip(), as_read(self.renderer, wanted).strip())
         if number and not (same and parsed.stopped):
             yield "reply", f"the reply reads back as {_short(parsed.text)}, not {_short(self.messages[number].text)}"
-
-    def _read(self, text: str) -> str:
-        """A text as codec and tokenizer give it back: some compose characters, one knows no difference of ``▁`` and a space."""
-        tokenizer, codec = self.renderer.tokenizer, self.renderer.format.codec
-        return codec.decode(tokenizer.decode(tokenizer.encode(codec.encode(text), continuing=True), continuing=True))
 
     def _prompt(self, number: int) -> list[int]:
         """What stands before the reply; a document has only what its format opens with."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from tunesmith.build import families, parts
 from tunesmith.build.families import Learner
@@ -15,14 +12,12 @@ from tunesmith.build.methods.method import Course, Method, Setting
 from tunesmith.build.progress import shown
 from tunesmith.build.proof import proof_of_run
 from tunesmith.build.reference import ReferenceModel, references, weights_digest
+from tunesmith.build.reference_model import load_reference
 from tunesmith.data.store import Store
-from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.evaluate.objective import objective_measures
-from tunesmith.model.load import load_model
 from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.recipe.schema import Dpo, Recipe
+from tunesmith.recipe.schema import Dpo
 from tunesmith.report.check import Check
-from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.actions import Scores
 from tunesmith.train.loop import accumulate_measures
 from tunesmith.train.steps import Columns, DemonstrationSteps, no_columns
@@ -73,7 +68,7 @@ def _columns(setting: Setting, keys: Dpo, stores: Sequence[Store]) -> list[Colum
     recipe, learner = setting.recipe, setting.learner
     model, policy = setting.model, learner.policy
     if keys.reference != "start":
-        model, policy = _other(recipe, keys.reference, setting.tokenizer)
+        model, policy = load_reference(recipe, setting.tokenizer)
     identity = {
         "weights": weights_digest(model),
         "layout": learner.layout,
@@ -84,22 +79,6 @@ def _columns(setting: Setting, keys: Dpo, stores: Sequence[Store]) -> list[Colum
     reference = ReferenceModel(policy, learner.assembly, recipe.train.micro_batch_tokens, identity)
     with shown("reference log-probabilities") as progress:
         return [references(reference, store, parts.cache_directory(recipe), progress).columns for store in stores]
-
-
-def _other(recipe: Recipe, path: str, tokenizer: Tokenizer) -> tuple[PreTrainedModel, Any]:
-    """A reference of its own, with the rows and the tokens that the data need. Raises RecipeError, MissingInputError."""
-    key = "objective.reference"
-    if path.startswith((".", "/", "~")) and not Path(path).is_dir():
-        raise MissingInputError(
-            "there is no such directory", where=f"{key} {path}", advice="name a model directory, start or none"
-        )
-    model = load_model(path)
-    rows = int(model.config.vocab_size)
-    if rows < tokenizer.size:
-        what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
-        raise RecipeError(what, where=key, advice="use a reference with the same tokenizer, such as start")
-    parts.refuse_other_tokenizer(path, tokenizer, recipe, key)
-    return model, families.build_learner(recipe, model, tokenizer).policy
 
 
 def starts_at_the_reference(
