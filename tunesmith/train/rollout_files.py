@@ -99,7 +99,9 @@ def _lost(path: Path, what: str) -> StorageError:
         "put it back; or remove the newest checkpoints up to one at the beginning of an iteration, whose replies are written "
         "anew; or begin anew in another run.directory"
     )
-    return StorageError(f"the rollouts of a step that is to be done again are damaged: {what}", where=path, advice=advice)
+    return StorageError(
+        f"the rollouts of a step that is to be done again are damaged: {what}", where=path, advice=advice
+    )
 
 
 def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Assembly, LogProbabilities, MicroBatch
 from tunesmith.data.plan import PlannedStep
-from tunesmith.data.prompts import PromptList
 from tunesmith.errors import InternalError
 from tunesmith.generate.decoding import Ends, Rows
 from tunesmith.generate.samples import sample_replies
@@ -87,12 +86,15 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Makes the rollouts of an iteration with the present weights of ``policy``. tokens: largest micro-batch."""
+    """Makes the rollouts of an iteration with the present weights of ``policy``.
+
+    prompts: the token ids of a prompt, by its number. tokens: largest micro-batch.
+    """
 
     policy: Actor
     reference: Reference
     rewards: Sequence[RewardSource]
-    prompts: PromptList
+    prompts: Callable[[int], tuple[int, ...]]
     drawing: Drawing
     worth: Worth
     tokens: int
@@ -109,7 +111,7 @@ class Maker:
         """Replies to the prompts of an iteration."""
         copies = planned.copies or (0,) * len(planned.examples)
         asked = list(zip(planned.examples, copies, strict=True))
-        prompts = [self.prompts.ids(number) for number in planned.examples]
+        prompts = [self.prompts(number) for number in planned.examples]
         drawing = self.drawing
         draws = [[draw_number(iteration, *each, sample) for sample in range(drawing.samples)] for each in asked]
         with self.policy.autocast():

@@ -29,7 +29,9 @@ class RolloutPlan:
     batch_size: int
     passes: int
     steps: int | None = None
-    starts: list[int] = field(default_factory=lambda: [0])  # the first step of every iteration, and of the one after them
+    starts: list[int] = field(
+        default_factory=lambda: [0]
+    )  # the first step of every iteration, and of the one after them
 
     @property
     def total_steps(self) -> int:
