@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tunesmith.data.duplicates import signatures
 from tunesmith.data.faults import Fault, one_line
@@ -25,6 +25,7 @@ from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening, extent
+from tunesmith.text.prompts import Prompts, as_prompts, with_room
 from tunesmith.text.ranking import still_ranked
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets
@@ -41,6 +42,7 @@ REASONS = {
     "too_long": "longer than the limit",
     "no_target": "nothing to train on",
     "not_ranked": "no two replies to compare",
+    "no_prompt": "nothing that a user says",
 }
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
@@ -52,7 +54,8 @@ class RenderSettings:
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
     targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread.
+    as for encoder-decoders. None: one limit for the whole thread. prompts: trees become prompts (``text.prompts``), with
+    targets ``marked`` and room for a reply of ``room`` tokens within ``max_length``; None: they stay what they are.
     """
 
     tokenizer: str
@@ -63,6 +66,8 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
+    prompts: Prompts | None = None
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,12 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
+    if work.render.prompts is not None:
+        asked = as_prompts(outcome, work.render.prompts)
+        if asked is None:
+            tally.rejected[REASONS["no_prompt"]] += 1
+            return None
+        outcome = asked
     return replace(outcome, place=row.place, source=reader.source)
 
 
@@ -247,6 +258,10 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
 
 
 def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
+    if settings.prompts is not None:
+        assert settings.truncation in ("drop", "error"), "refused before"
+        long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
+        return with_room(tree, settings.max_length, settings.room, long, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation
