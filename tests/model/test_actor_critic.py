@@ -80,7 +80,7 @@ def test_what_is_saved_of_the_value_function_brings_it_back(value: Literal["shar
     expected = actor.actor_critic(batch)[1]
     assert not torch.allclose(other.actor_critic(batch)[1], expected)
     other.model.load_state_dict(actor.model.state_dict())
-    other.value.load({name: tensor.clone() for name, tensor in actor.value.state().items()})
+    other.value.module.load_state_dict(actor.value.module.state_dict())
     assert torch.equal(other.actor_critic(batch)[1], expected)
 
 

@@ -25,7 +25,7 @@ from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening, extent
-from tunesmith.text.prompts import Prompts, as_prompts, with_room
+from tunesmith.text.prompts import NO_USER, Prompts, as_prompts, with_room
 from tunesmith.text.ranking import still_ranked
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets
@@ -42,7 +42,6 @@ REASONS = {
     "too_long": "longer than the limit",
     "no_target": "nothing to train on",
     "not_ranked": "no two replies to compare",
-    "no_prompt": "nothing that a user says",
 }
 
 Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
@@ -54,8 +53,8 @@ class RenderSettings:
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
     targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread. prompts: trees become prompts (``text.prompts``), with
-    targets ``marked`` and room for a reply of ``room`` tokens within ``max_length``; None: they stay what they are.
+    as for encoder-decoders. None: one limit for the whole thread. room: of ``max_length``, in tokens, that every prompt must
+    leave for its reply; 0 where trees are not prompts.
     """
 
     tokenizer: str
@@ -66,19 +65,20 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
-    prompts: Prompts | None = None
     room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """The source's name, its reader, the settings of that reader, and what filters its messages."""
+    """The source's name, its reader, the settings of that reader, what filters its messages, and whether they become
+    prompts."""
 
     source: str
     reader: str
     fields: Settings
     options: Settings
     filters: Filters = NO_FILTERS
+    prompts: Prompts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +219,10 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
-    if work.render.prompts is not None:
-        asked = as_prompts(outcome, work.render.prompts)
+    if reader.prompts is not None:
+        asked = as_prompts(outcome, reader.prompts)
         if asked is None:
-            tally.rejected[REASONS["no_prompt"]] += 1
+            tally.rejected[NO_USER] += 1
             return None
         outcome = asked
     return replace(outcome, place=row.place, source=reader.source)
@@ -258,7 +258,7 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
 
 
 def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
-    if settings.prompts is not None:
+    if settings.room:
         assert settings.truncation in ("drop", "error"), "refused before"
         long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
         return with_room(tree, settings.max_length, settings.room, long, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -22,42 +21,24 @@ class ValueFunction:
     """One number for a token: what the rest of its reply is expected to earn.
 
     head: from D hidden units to one number, in float32. trunk: whose last hidden states the head reads; None: those of the
-    policy. It moves to the device of the trunk with ``to``.
+    policy. module: all that it has of its own, for a checkpoint.
     """
 
     def __init__(self, head: nn.Linear, trunk: Trunk | None = None) -> None:
         assert head.weight.shape[0] == 1, head
         self.head, self.trunk = head, trunk
+        self.module = nn.ModuleDict({"head": head})
+        if trunk is not None:
+            self.module["trunk"] = trunk.model.base_model
 
     def of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
         """float32 [K], the values at the tokens ``where`` (int64 [K]) of last hidden states [T, D]."""
         states = hidden.index_select(0, where).float()
         return nn.functional.linear(states, self.head.weight, self.head.bias)[:, 0]
 
-    def state(self) -> dict[str, Tensor]:
-        """All its tensors by name, for a checkpoint."""
-        found = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        if self.trunk is not None:
-            found |= {f"trunk.{name}": tensor for name, tensor in self.trunk.model.base_model.state_dict().items()}
-        return found
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put ``state`` back. RuntimeError if it is that of another network."""
-        self.head.load_state_dict(_below(tensors, "head."))
-        if self.trunk is not None:
-            self.trunk.model.base_model.load_state_dict(_below(tensors, "trunk."))
-
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name."""
-        found = {f"head.{name}": value for name, value in self.head.named_parameters()}
-        if self.trunk is not None:
-            body = self.trunk.model.base_model
-            found |= {f"trunk.{name}": value for name, value in body.named_parameters()}
-        return {name: value for name, value in found.items() if value.requires_grad}
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
 
 
 def value_head(model: PreTrainedModel) -> nn.Linear:

@@ -19,6 +19,7 @@ from tunesmith.text.tree import Message, Tree
 from tunesmith.text.truncate import Rejected
 
 Prompts: TypeAlias = Literal["last", "every"]
+NO_USER = "nothing that a user says"  # why a tree is no prompt
 
 
 def as_prompts(tree: Tree, which: Prompts) -> Tree | None:

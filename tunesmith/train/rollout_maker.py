@@ -126,7 +126,7 @@ class Maker:
     @torch.no_grad()
     def judge(self, iteration: int, answered: Sequence[Answered], coefficient: float) -> Rollouts:
         """Log-probabilities, values, rewards and advantages of replies, by the present weights."""
-        old, values, reference, owner = ([] for _ in range(4))  # type: ignore[var-annotated]
+        old, values, reference, owner = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         scores: dict[str, list[Tensor]] = {source.name: [] for source in self.rewards}
         replies = 0
         for batch, mine in self._batches(answered):
