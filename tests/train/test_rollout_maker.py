@@ -76,7 +76,7 @@ def test_rewards_advantages_and_returns_follow_their_formulas() -> None:
     total = sum(float((old - base).sum()) for old, base in zip(columns[0], columns[1], strict=True))
     assert measures["reference_kl/reply"] == pytest.approx(total / len(replies), abs=1e-5)
     assert measures["rewards/mean"] == pytest.approx(float(rollouts.rewards.mean()), abs=1e-6)
-    assert measures["replies/ended"] == sum(reply.stopped for _, reply in replies) / len(replies)
+    assert measures["rewards/finished"] == sum(reply.stopped for _, reply in replies) / len(replies)
     assert measures["kl_coefficient"] == 0.2
 
 

@@ -108,7 +108,7 @@ def test_the_measures_of_an_iteration_are_told_with_its_first_step(tmp_path: Pat
     ours = steps_of(tmp_path)
     told = [ours[number].measures for number in range(7)]
     assert [bool(each) for each in told] == [True, *[False] * 5, True]
-    assert {"rewards/mean", "replies/ended", "replies/length", "kl_coefficient"} <= told[0].keys()
+    assert {"rewards/mean", "rewards/finished", "replies/length", "kl_coefficient"} <= told[0].keys()
 
 
 def test_rollouts_of_other_prompts_are_refused(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ class Maker:
             "rewards/mean": float(total.double().mean()),
             "rewards/std": float(total.double().std(unbiased=False)),
             **{f"rewards/{name}": float(values.double().mean()) for name, values in scores.items()},
-            "replies/ended": float(stopped.double().mean()),
+            "rewards/finished": float(stopped.double().mean()),
             "replies/length": len(owner) / len(replies),
             "reference_kl/token": float(log_ratio.mean()),
             "reference_kl/reply": kl,
