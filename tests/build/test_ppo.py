@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.runs import digests
@@ -20,7 +20,11 @@ from tests.text.small_tokenizers import unigram, write_tokenizer
 from tests.worlds import ppo_recipe
 from tunesmith.build import train_recipe
 from tunesmith.build.methods import ppo
+from tunesmith.build.reward_sources import read_checks
+from tunesmith.data.rendering import RenderSettings, load_renderer
 from tunesmith.errors import DataError, InternalError, RecipeError, StoppedError, StorageError
+from tunesmith.model.actor_critic import ActorCritic
+from tunesmith.model.policy import Policy
 from tunesmith.train.rollout_maker import Maker
 from tunesmith.train.rollout_steps import RolloutSteps
 from tunesmith.train.rollouts import OLD, Rollouts
@@ -138,8 +142,7 @@ def test_micro_batches_change_only_rounding(never_stopped: Callable[[str], Path]
 
 def test_the_export_is_the_policy_alone(never_stopped: Callable[[str], Path]) -> None:
     directory = never_stopped("shared") / "run"
-    AutoModelForCausalLM.from_pretrained(directory / "export")
-    exported = load_file(directory / "export" / "model.safetensors")
+    exported = AutoModelForCausalLM.from_pretrained(directory / "export").state_dict()
     last = load_file(directory / "checkpoints" / f"step-{STEPS:06d}" / "model.safetensors")
     assert exported.keys() == last.keys()
     assert all(torch.equal(exported[name], last[name]) for name in last)
@@ -168,8 +171,8 @@ FAULTS: dict[str, tuple[Any, str, Any, str]] = {
     ),
     "another temperature": (
         ppo,
-        "Policy",
-        lambda model, temperature, **given: ppo.ActorCritic.__init__.__globals__["Policy"](model, **given),
+        "ActorCritic",
+        lambda policy, value: ActorCritic(Policy(policy.model), value),
         "log-probabilities of the replies are those of the stock model at their temperature",
     ),
 }
@@ -180,8 +183,8 @@ def test_a_gate_sees_a_planted_fault_before_any_weight_moves(
     fault: str, never_stopped: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, name, planted, gate = FAULTS[fault]
-    monkeypatch.setattr(target, name, planted)
     root = never_stopped("separate")
+    monkeypatch.setattr(target, name, planted)
     with pytest.raises(InternalError, match=f"proof failed: {gate}"):
         run(root, fault.replace(" ", "-"))
     assert not list((root / fault.replace(" ", "-") / "checkpoints").iterdir())
@@ -214,7 +217,7 @@ def test_a_reward_model_with_another_tokenizer_is_refused(never_stopped: Callabl
     with pytest.raises(RecipeError, match=r"objective.rewards.0.path: .*other-tokenizer has another tokenizer"):
         run(root, "refused", rewards({"kind": "model", "path": str(other)}))
     with pytest.raises(RecipeError, match=r"objective.value: .*other-tokenizer has another tokenizer"):
-        run(root, "refused", f"objective.value={other}")
+        run(root, "refused-value", f"objective.value={other}")
 
 
 def test_a_reward_model_of_another_prompt_format_is_refused(never_stopped: Callable[[str], Path]) -> None:
@@ -225,7 +228,7 @@ def test_a_reward_model_of_another_prompt_format_is_refused(never_stopped: Calla
     with pytest.raises(
         RecipeError, match=r"objective.rewards.0.path: .*prompt format 'alpaca', the policy writes 'dolly'"
     ):
-        run(root, "refused", rewards({"kind": "model", "path": str(other)}))
+        run(root, "refused-format", rewards({"kind": "model", "path": str(other)}))
 
 
 def test_a_prompt_without_a_check_is_named(never_stopped: Callable[[str], Path]) -> None:
@@ -235,7 +238,7 @@ def test_a_prompt_without_a_check_is_named(never_stopped: Callable[[str], Path])
     few = root / "few.jsonl"
     few.write_text("\n".join(line for line in lines if json.loads(line)["instruction"] != instruction) + "\n")
     with pytest.raises(DataError, match=f"few.jsonl: there is no check for the prompt .*{instruction}"):
-        run(root, "refused", rewards({"kind": "check", "path": str(few)}))
+        run(root, "refused-check", rewards({"kind": "check", "path": str(few)}))
 
 
 @pytest.mark.parametrize("check", [None, {"one_of": 3}, {"list_of": ["a"]}, {"other": 1}, "x"])
@@ -246,10 +249,62 @@ def test_a_check_that_cannot_be_read_names_its_line(check: Any, never_stopped: C
     bad = root / "bad.jsonl"
     bad.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match=r"bad.jsonl:5: field 'check' is"):
-        run(root, "refused", rewards({"kind": "check", "path": str(bad)}))
+        read_checks(str(bad), load_renderer(RenderSettings(str(root / "tokenizer"), "dolly", 200)))
+
+
+def test_two_checks_of_one_prompt_are_refused(never_stopped: Callable[[str], Path]) -> None:
+    root = never_stopped("separate")
+    renderer = load_renderer(RenderSettings(str(root / "tokenizer"), "dolly", 200))
+    line = json.loads((root / "checks.jsonl").read_text().splitlines()[0])
+    for other, refused in ((line["check"], False), ({"one_of": ["x"]}, True)):
+        path = root / "twice.jsonl"
+        path.write_text(f"{json.dumps(line)}\n{json.dumps({**line, 'check': other})}\n")
+        if not refused:
+            assert len(read_checks(str(path), renderer)) == 1
+            continue
+        with pytest.raises(DataError, match=r"twice.jsonl:2: another check of this prompt stands above"):
+            read_checks(str(path), renderer)
 
 
 def test_a_value_network_can_begin_as_a_reward_model(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
     directory = run(root, "value", "train.steps=3", f"objective.value={root / 'reward-model'}")
     assert records(directory)[0]["value"] != 0.0
+
+
+def test_another_reward_model_than_the_run_began_with_is_refused(never_stopped: Callable[[str], Path]) -> None:
+    root = never_stopped("separate")
+    model = shutil.copytree(root / "reward-model", root / "changing")
+    given = ["train.stop_after=2", rewards({"kind": "model", "path": str(model)})]
+    with pytest.raises(StoppedError):
+        run(root, "changed", *given)
+    tensors = load_file(model / "model.safetensors")
+    save_file({**tensors, "score.weight": tensors["score.weight"] + 1}, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RecipeError, match=r"begun with other things(.|\n)*beside"):
+        run(root, "changed", *given)
+
+
+def test_the_mean_reward_of_a_check_rises(tmp_path: Path) -> None:
+    ppo_recipe(tmp_path)
+    tokenizer = load_renderer(RenderSettings(str(tmp_path / "tokenizer"), "dolly", 200)).tokenizer
+    answers = sorted({tokenizer.decode([token]).strip() for token in range(150, 190)} - {""})
+    lines = [json.loads(line) for line in (tmp_path / "checks.jsonl").read_text().splitlines()]
+    checked = [{**line, "check": {"one_of": answers}} for line in lines]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in checked))
+    keys = {
+        "max_new_tokens": 1,
+        "prompts_per_iteration": 16,
+        "samples": 4,
+        "temperature": 1,
+        "kl_coefficient": 0.01,
+        "kl_target": "null",
+        "kl_stop": "null",
+        "value_warmup_steps": 0,
+    }
+    overrides = [f"objective.{name}={value}" for name, value in keys.items()]
+    source = rewards({"kind": "check", "path": str(tmp_path / "answers.jsonl")})
+    length = ["train.steps=32", "train.batch_size=8", "train.learning_rate=1e-2"]
+    found = records(run(tmp_path, "rises", *overrides, source, *length, value="shared"))
+    means = [record["rewards/mean"] for record in found if "rewards/mean" in record]
+    assert means[0] < 0.3
+    assert sum(means[-2:]) / 2 > 0.8

@@ -14,6 +14,8 @@ import torch
 from tunesmith.build.parts import format_options
 from tunesmith.data.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
+from tunesmith.generate.exported import find_export
+from tunesmith.recipe.objectives import Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer import Tokenizer
 
@@ -31,6 +33,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
+        "beside": beside(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -43,10 +46,30 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
         return {"init": dict(keys.init or {})}
     found: dict[str, Any] = {"path": keys.path, "revision": keys.revision}
     if Path(keys.path).is_dir():
-        files = [*sorted(Path(keys.path).glob("*.safetensors")), Path(keys.path) / "config.json"]
-        found["files"] = {file.name: sha256(file) for file in files}
-        found["digest"] = fingerprint(found["files"])
+        found |= _weights(Path(keys.path))
     return found
+
+
+def beside(recipe: Recipe) -> Mapping[str, Any]:
+    """What a run of PPO reads besides its model and data, by the recipe's key, with hashes: reward models, checks, the
+    reference, what the value network begins as. Nothing for other objectives."""
+    keys, found = recipe.objective, dict[str, Any]()
+    if not isinstance(keys, Ppo):
+        return found
+    named = {f"rewards.{index}": reward.path for index, reward in enumerate(keys.rewards)}
+    named |= {"reference": keys.reference, "value": keys.value}
+    for key, name in named.items():
+        path = Path(name)
+        if path.is_file():
+            found[key] = {"path": name, "sha256": sha256(path)}
+        elif name not in ("start", "shared", "separate"):
+            found[key] = {"path": name, **_weights(find_export(path))}
+    return found
+
+
+def _weights(directory: Path) -> dict[str, Any]:
+    files = {file.name: sha256(file) for file in [*sorted(directory.glob("*.safetensors")), directory / "config.json"]}
+    return {"files": files, "digest": fingerprint(files)}
 
 
 def hardware() -> dict[str, Any]:
