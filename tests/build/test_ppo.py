@@ -231,6 +231,21 @@ def test_a_reward_model_of_another_prompt_format_is_refused(never_stopped: Calla
         run(root, "refused-format", rewards({"kind": "model", "path": str(other)}))
 
 
+def test_a_model_with_too_few_positions_is_refused(never_stopped: Callable[[str], Path]) -> None:
+    root = never_stopped("separate")
+    other = shutil.copytree(root / "reward-model", root / "short")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 100}))
+    with pytest.raises(RecipeError, match=r"objective.rewards.0.path: the model reads 100 tokens"):
+        run(root, "refused-short", rewards({"kind": "model", "path": str(other)}))
+
+
+def test_another_reference_is_measured_against(never_stopped: Callable[[str], Path]) -> None:
+    root = never_stopped("separate")
+    found = records(run(root, "reference", "train.steps=1", f"objective.reference={root / 'run'}"))
+    assert found[0]["reference_kl"] > 1e-3
+
+
 def test_a_prompt_without_a_check_is_named(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
     lines = (root / "checks.jsonl").read_text().splitlines()

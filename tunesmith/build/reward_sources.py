@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any, assert_never
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunesmith.batch.layout import Batch
-from tunesmith.build.frozen import frozen, refuse_other_format, refuse_other_tokens, refuse_too_few_rows
-from tunesmith.build.parts import format_options
+from tunesmith.build.beside import frozen, reward_model
 from tunesmith.data.prompts import PromptList
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, rows
 from tunesmith.errors import DataError
 from tunesmith.evaluate.text_match import Check, check_from_json, passes
-from tunesmith.generate.exported import find_export
 from tunesmith.model.policy import Policy
-from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
 from tunesmith.recipe.schema import Recipe
@@ -50,7 +47,8 @@ def reward_sources(
         name = reward.kind if kinds.count(reward.kind) == 1 else f"{reward.kind}-{index + 1}"
         match reward:
             case ModelReward():
-                model = reward_model(f"objective.rewards.{index}.path", reward.path, recipe, renderer, policy)
+                model = reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
+                frozen(model.model)
                 found.append(RewardSource(name, _Scored(model), reward.scale, reward.offset))
             case CheckReward():
                 checks = read_checks(reward.path, renderer)
@@ -59,21 +57,6 @@ def reward_sources(
             case _:
                 assert_never(reward)
     return tuple(found)
-
-
-def reward_model(where: str, path: str, recipe: Recipe, renderer: Renderer, policy: Policy) -> ScalarPolicy:
-    """A reward model that reads what the policy writes, frozen, read as the policy is. where: the recipe's key.
-
-    Raises RecipeError, MissingInputError, DataError.
-    """
-    directory = find_export(path)
-    refuse_other_tokens(where, directory, renderer)
-    refuse_other_format(where, directory, renderer, format_options(recipe))
-    model = frozen(load_reward_model(str(directory)))
-    refuse_too_few_rows(where, model, renderer)
-    module: nn.Module = model  # which moves in place
-    module.to(policy.device)
-    return ScalarPolicy(model, compute=policy.compute, layout=policy.layout)
 
 
 class _Scored:

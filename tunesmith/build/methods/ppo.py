@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from tunesmith.build import families, parts
-from tunesmith.build.frozen import reference_of, refuse_other_format, refuse_other_tokens, refuse_too_few_rows
+from tunesmith.build.beside import reference_policy, reward_model
 from tunesmith.build.methods.method import Course, Method, Setting
 from tunesmith.build.methods.ppo_gates import gates_of
 from tunesmith.build.methods.ppo_scores import scores_of
@@ -22,12 +21,10 @@ from tunesmith.data.plan import Plan
 from tunesmith.data.prompts import PromptList, list_prompts
 from tunesmith.errors import RecipeError
 from tunesmith.generate.decoding import CausalRows, Ends
-from tunesmith.generate.exported import find_export
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, trunk_like, value_head
 from tunesmith.model.policy import Policy
-from tunesmith.model.reward_model import head_of, load_reward_model
-from tunesmith.model.trunk import Trunk
+from tunesmith.model.reward_model import head_of
 from tunesmith.objectives.advantages import whiten
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.recipe.objectives import Ppo
@@ -56,7 +53,7 @@ def course(setting: Setting) -> Course:
         temperature=keys.temperature,
     )
     actor = ActorCritic(policy, value_function(setting, policy, keys.value))
-    reference = reference_of("objective.reference", keys.reference, policy, setting.renderer)
+    reference = reference_policy("objective.reference", keys.reference, recipe, policy, setting.renderer)
     prompts = list_prompts(setting.prepared.train)
     asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
     rewards = reward_sources(recipe, setting.renderer, policy, asked)
@@ -138,14 +135,8 @@ def value_function(setting: Setting, policy: Policy, named: str) -> ValueFunctio
         return ValueFunction(value_head(policy.model))
     if named == "separate":
         return ValueFunction(value_head(policy.model), trunk_like(policy))
-    directory, where = find_export(named), "objective.value"
-    refuse_other_tokens(where, directory, setting.renderer)
-    refuse_other_format(where, directory, setting.renderer, parts.format_options(setting.recipe))
-    model = load_reward_model(str(directory))
-    refuse_too_few_rows(where, model, setting.renderer)
-    module: nn.Module = model  # which moves in place
-    module.to(policy.device)
-    return ValueFunction(head_of(model), Trunk(model, compute=policy.compute, layout=policy.layout))
+    found = reward_model("objective.value", named, setting.recipe, policy, setting.renderer)
+    return ValueFunction(head_of(found.model), found.trunk)
 
 
 def whitened(advantages: Floats) -> Floats:
