@@ -193,7 +193,8 @@ def test_a_gate_sees_a_planted_fault_before_any_weight_moves(
 REFUSED = {
     "model.residual_dropout": "model.residual_dropout=0.1",
     "text.truncation": "text.truncation=right",
-    "text.max_length": "text.max_length=8",
+    "objective.max_new_tokens": "text.max_length=8",
+    "train.batch_size": "train.batch_size=7",
     "train.batch_unit": "train.batch_unit=tokens",
     "evaluate.replies": "evaluate.replies=3",
     "text.targets": "text.targets=last",
