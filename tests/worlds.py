@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
+from tunesmith.model.reward_model import new_reward_model
 from tunesmith.recipe.load import Loaded, load
+from tunesmith.text.formats import build_format
+from tunesmith.text.tokenizer import Tokenizer
 
 ARCHITECTURES = {
     "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64}",
@@ -90,3 +96,42 @@ def small_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loa
     """The world's recipe with single values laid over."""
     recipe = root / "recipe.yaml"
     return load([str(recipe if recipe.exists() else write_world(root, **world))], overrides)  # type: ignore[arg-type]
+
+
+PPO = """\
+kind: ppo
+prompts_per_iteration: 6
+samples: 2
+epochs_per_iteration: 2
+max_new_tokens: 8
+temperature: 0.8
+rewards: [{{kind: model, path: {root}/reward-model, scale: 3}}, {{kind: check, path: {root}/checks.jsonl}}]
+kl_target: 0.05
+kl_horizon: 50
+kl_stop: 0.01
+value_warmup_steps: 2
+value: {value}
+"""
+
+
+def ppo_recipe(root: Path, overrides: Sequence[str] = (), *, value: str = "separate", **world: str) -> Loaded:
+    """The world's prompts, rewarded by a random reward model and by checks; early stops and an adaptive coefficient."""
+    recipe = root / "recipe.yaml"
+    if not recipe.exists():
+        write_world(root, **world)  # type: ignore[arg-type]
+        write_rewards(root, world.get("architecture", "llama"))
+    objective = json.dumps(yaml.safe_load(PPO.format(root=root, value=value)))
+    mine = [f"objective={objective}", "model.residual_dropout=0", "train.batch_size=3", "train.learning_rate=3e-3"]
+    return load([str(recipe)], [*mine, *overrides])
+
+
+def write_rewards(root: Path, architecture: str) -> None:
+    """A random reward model with the tokenizer of the world, and checks of all prompts."""
+    controls = build_format("dolly").controls
+    size = Tokenizer.load(str(root / "tokenizer"), controls).size
+    model = new_reward_model(yaml.safe_load(ARCHITECTURES[architecture]), size, 11)
+    shutil.copytree(root / "tokenizer", root / "reward-model")
+    model.save_pretrained(root / "reward-model")
+    records = [json.loads(line) for line in (root / "demonstrations.jsonl").read_text().splitlines()]
+    checked = [{**record, "check": {"one_of": [record["response"]]}} for record in records]
+    (root / "checks.jsonl").write_text("".join(json.dumps(record) + "\n" for record in checked))

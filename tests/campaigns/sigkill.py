@@ -1,9 +1,9 @@
 """Kill training with SIGKILL at random moments, restart it until it ends, and compare every bit with a run never killed.
 
-    python -m tests.campaigns.sigkill [--runs 50] [--seed 0] [--json FILE]
+    python -m tests.campaigns.sigkill [--method sft] [--runs 50] [--seed 0] [--json FILE]
 
 A run is killed anywhere: while data are prepared (its cache is removed first), while the model is made, in steps,
-evaluations, saves, rotations and the export. Each attempt is a forked child, so that a trial costs no imports.
+evaluations, saves, rotations and the export, and with the method ppo while replies are written. Each attempt is a forked child, so that a trial costs no imports.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from tests.runs import digests
-from tests.worlds import small_recipe, write_world
+from tests.worlds import ppo_recipe, small_recipe
 from tunesmith.build import train_recipe
+from tunesmith.recipe.load import Loaded
 
 ARCHITECTURES = ("gpt_neox", "llama")
 
 
-def attempt(root: Path, run: Path, patience: float | None) -> bool:
+METHODS: Mapping[str, Callable[..., Loaded]] = {"sft": small_recipe, "ppo": ppo_recipe}
+"""Method -> the recipe of its world, from the world's directory and overrides."""
+
+
+def attempt(root: Path, run: Path, method: str, patience: float | None) -> bool:
     """Train in a child that is killed after ``patience`` seconds (None: never); whether it came to its end."""
     child = os.fork()
     if child == 0:
@@ -40,7 +46,7 @@ def attempt(root: Path, run: Path, patience: float | None) -> bool:
             os.dup2(log, 1)
             os.dup2(log, 2)
             torch.set_num_threads(1)
-            train_recipe(small_recipe(root, [f"run.directory={run}"]))
+            train_recipe(METHODS[method](root, [f"run.directory={run}"]))
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -67,27 +73,30 @@ def _leads_group(child: int) -> bool:
         return False
 
 
-def campaign(root: Path, architecture: str, runs: int, draw: random.Random) -> dict[str, int]:
+def campaign(root: Path, architecture: str, method: str, runs: int, draw: random.Random) -> dict[str, int]:
     """Returns how many runs there were, how many kills, and how many ended identical."""
-    write_world(root, architecture=architecture)
+    METHODS[method](root, architecture=architecture)
     began = time.monotonic()
-    assert attempt(root, root / "never-killed", None)
+    assert attempt(root, root / "never-killed", method, None)
     length = time.monotonic() - began
     expected = digests(root / "never-killed")
     identical = kills = 0
     for number in range(runs):
         run = root / f"run-{number}"
         shutil.rmtree(root / "cache")
-        while not attempt(root, run, draw.uniform(0.0, 1.5 * length)):
+        while not attempt(root, run, method, draw.uniform(0.0, 1.5 * length)):
             kills += 1
         identical += digests(run) == expected
-        print(f"{architecture}: run {number + 1}/{runs}, {kills} kills, {identical} identical", file=sys.stderr)
+        print(
+            f"{method}, {architecture}: run {number + 1}/{runs}, {kills} kills, {identical} identical", file=sys.stderr
+        )
         shutil.rmtree(run)
     return {"runs": runs, "kills": kills, "identical": identical}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=METHODS, default="sft")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -97,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for index, architecture in enumerate(ARCHITECTURES):
             runs = options.runs // 2 + (options.runs % 2 if index == 0 else 0)
-            found[architecture] = campaign(Path(directory) / architecture, architecture, runs, draw)
+            found[architecture] = campaign(Path(directory) / architecture, architecture, options.method, runs, draw)
     text = json.dumps(found, indent=2)
     print(text)
     if options.json:

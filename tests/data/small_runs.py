@@ -52,10 +52,11 @@ def run(
     options: dict[str, Any] | None = None,
     name: str = "data",
     progress: Any = None,
+    prompts: Any = None,
     **render: Any,
 ) -> Prepared:
     settings = RenderSettings(**{"tokenizer": tokenizer, "format": "dolly", "max_length": 200, **render})
-    spec = SourceSpec(name, str(path), reader, fields=fields or {}, options=options or {})
+    spec = SourceSpec(name, str(path), reader, fields=fields or {}, options=options or {}, prompts=prompts)
     told = {} if progress is None else {"progress": progress}
     return prepare([spec], settings, validation=validation, seed=seed, cache=cache, workers=workers, **told)
 

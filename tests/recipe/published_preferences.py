@@ -64,7 +64,7 @@ REWARD: dict[str, Any] = {
 }
 PPO: dict[str, Any] = {
     **TULU,
-    "targets": "assistant",
+    "targets": "marked",
     "text.max_length": 2048,
     "text.truncation": "drop",
     "objective.kind": "ppo",

@@ -314,7 +314,8 @@ def test_preferences_train_on_ranked_replies_unless_said(kind: str) -> None:
     recipe = validate(good(f"objective={{kind: {kind}}}"))
     assert (recipe.text.targets, recipe.targets) == (None, "ranked")
     assert validate(good(f"objective={{kind: {kind}}}", "text.targets=ranked")).targets == "ranked"
-    assert validate(good()).targets == validate(good(f"objective={PPO}")).targets == "assistant"
+    assert validate(good()).targets == "assistant"
+    assert validate(good(f"objective={PPO}")).targets == "marked"
 
 
 def test_a_source_may_have_validation_of_its_own() -> None:

@@ -131,7 +131,7 @@ def _texts(run: _Run, renderer: Renderer, prepared: Prepared, evaluated: Prepare
     total = sum(len(store) for store in stores if store is not None)
 
     def seen() -> Iterator[Tree]:
-        specs = [parts.source_spec(source) for source in sources]
+        specs = parts.source_specs(recipe, sources)
         for number, tree in enumerate(read_trees(specs)):
             if survey.chosen(tree):
                 run.progress(number, total, "proving the masks")

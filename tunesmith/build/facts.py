@@ -15,6 +15,8 @@ from tunesmith.build.parts import format_options
 from tunesmith.build.reference_model import own_reference
 from tunesmith.data.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
+from tunesmith.generate.exported import find_export
+from tunesmith.recipe.objectives import Dpo, Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer import Tokenizer
 
@@ -32,7 +34,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
-        **reference_model(recipe),
+        "beside": beside(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -46,10 +48,26 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     return {"path": keys.path, "revision": keys.revision, **_weights(Path(keys.path))}
 
 
-def reference_model(recipe: Recipe) -> Mapping[str, Any]:
-    """The same of a reference of its own: what a run is compared with may not change on the way either."""
-    path = own_reference(recipe)
-    return {} if path is None else {"reference": {"path": path, **_weights(Path(path))}}
+def beside(recipe: Recipe) -> Mapping[str, Any]:
+    """What a run reads besides its model and data, by the objective's key, with hashes: none of it may change on the way.
+
+    A reference of its own, reward models, checks, what a value network begins as.
+    """
+    keys, named = recipe.objective, dict[str, str | None]()
+    if isinstance(keys, Dpo | Ppo):
+        named["reference"] = own_reference(recipe)
+    if isinstance(keys, Ppo):
+        named |= {f"rewards.{index}": reward.path for index, reward in enumerate(keys.rewards)}
+        named["value"] = None if keys.value in ("shared", "separate") else keys.value
+    return {key: _named(name) for key, name in named.items() if name is not None}
+
+
+def _named(name: str) -> dict[str, Any]:
+    """A file with its hash, or a model directory with those of its weights; of a name of the hub nothing more is known."""
+    path = Path(name)
+    if path.is_file():
+        return {"path": name, "sha256": sha256(path)}
+    return {"path": name, **(_weights(find_export(path)) if path.is_dir() else {})}
 
 
 def _weights(directory: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tunesmith.data.faults import BadRows
 from tunesmith.data.filters import Filters, LabelRange
 from tunesmith.data.plan import Draw, Plan, share_of
 from tunesmith.data.prepare import Prepared, Progress, prepare
+from tunesmith.data.prompts import PromptList
 from tunesmith.data.rendering import RenderSettings
 from tunesmith.data.sources import SourceSpec
 from tunesmith.data.split import Holding
@@ -35,6 +36,7 @@ from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithm
 from tunesmith.text.formats import ENCODER_DECODER, build_format
 from tunesmith.text.long_threads import Shortening
 from tunesmith.text.pieces import Format
+from tunesmith.text.prompts import Prompts
 from tunesmith.text.render import Renderer
 from tunesmith.text.template_format import template_options
 from tunesmith.text.tokenizer import Tokenizer
@@ -106,6 +108,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         revision=tokenizer_revision(recipe),
         targets=recipe.targets,
         max_target_length=target_limit(recipe),
+        room=recipe.objective.max_new_tokens if isinstance(recipe.objective, schema.Ppo) else 0,
     )
 
 
@@ -123,8 +126,13 @@ def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
     return None
 
 
-def source_spec(source: Source, limit: int | None = None) -> SourceSpec:
-    """limit: most trees that are evaluated, unless the source says so itself."""
+def source_specs(recipe: Recipe, sources: Sequence[Source], limit: int | None = None) -> list[SourceSpec]:
+    """limit: most trees of each that are evaluated, unless the source says so itself."""
+    prompts = recipe.objective.prompts if isinstance(recipe.objective, schema.Ppo) else None
+    return [_source_spec(source, limit, prompts) for source in sources]
+
+
+def _source_spec(source: Source, limit: int | None, prompts: Prompts | None) -> SourceSpec:
     return SourceSpec(
         name=source.name,
         path=source.path,
@@ -134,6 +142,7 @@ def source_spec(source: Source, limit: int | None = None) -> SourceSpec:
         options=dict(source.options),
         filters=filters(source.filters),
         holding=Holding(source.validation, source.validation_limit or limit),
+        prompts=prompts,
     )
 
 
@@ -154,7 +163,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
 
     def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceSpec] = ()) -> Prepared:
         return prepare(
-            [source_spec(source, data.validation_limit) for source in sources],
+            source_specs(recipe, sources, data.validation_limit),
             render_settings(recipe),
             validation=validation,
             seed=seed,
@@ -166,7 +175,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
             progress=progress,
         )
 
-    own = [source_spec(source, data.validation_limit) for source in data.validation_sources]
+    own = source_specs(recipe, data.validation_sources, data.validation_limit)
     if not own:
         return with_scores(recipe, prepared(data.sources, data.validation), None)
     evaluated = prepared(data.validation_sources, 0).limited([spec.holding.most for spec in own], seed)
@@ -196,7 +205,7 @@ def build_plan(recipe: Recipe, store: Store) -> Plan:
     return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=seed, draws=draws(recipe, store))
 
 
-def draws(recipe: Recipe, store: Store) -> tuple[Draw, ...]:
+def draws(recipe: Recipe, store: Store | PromptList) -> tuple[Draw, ...]:
     """What every source gives to an epoch; nothing if all give what they have, once."""
     if not any(mixed(source) for source in recipe.data.sources):
         return ()

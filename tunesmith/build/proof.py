@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from tunesmith.batch.assemble import Example
-from tunesmith.build.parts import source_spec
+from tunesmith.build.parts import source_specs
 from tunesmith.data.store import Store, count_targets
 from tunesmith.data.trees import read_trees
 from tunesmith.errors import DataError, InternalError
@@ -140,7 +140,7 @@ def proof_of_run(recipe: Recipe, renderer: Renderer, steps: DemonstrationSteps, 
     """What every run has to prove before its first step, on the first records of each source. rows: of the embedding."""
     proof = MaskProof()
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
-    proof.add(renderer, read_trees([source_spec(source) for source in sources], PROVEN))
+    proof.add(renderer, read_trees(source_specs(recipe, sources), PROVEN))
     return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps)]
 
 

@@ -169,7 +169,7 @@ def _code_digest() -> str:
 def _reader_settings(spec: SourceSpec) -> ReaderSettings:
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
     fields = tuple(sorted(spec.fields.items()))
-    return ReaderSettings(spec.name, spec.reader, fields, tuple(sorted(options.items())), spec.filters)
+    return ReaderSettings(spec.name, spec.reader, fields, tuple(sorted(options.items())), spec.filters, spec.prompts)
 
 
 def _side(store: Store) -> Side:

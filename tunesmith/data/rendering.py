@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tunesmith.data.duplicates import signatures
 from tunesmith.data.faults import Fault, one_line
@@ -25,6 +25,7 @@ from tunesmith.data.store import Chunk, count_targets, pack
 from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats import build_format
 from tunesmith.text.long_threads import Shortening, extent
+from tunesmith.text.prompts import NO_USER, Prompts, as_prompts, with_room
 from tunesmith.text.ranking import still_ranked
 from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets
@@ -52,7 +53,8 @@ class RenderSettings:
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
     targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread.
+    as for encoder-decoders. None: one limit for the whole thread. room: of ``max_length``, in tokens, that every prompt must
+    leave for its reply; 0 where trees are not prompts.
     """
 
     tokenizer: str
@@ -63,17 +65,20 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """The source's name, its reader, the settings of that reader, and what filters its messages."""
+    """The source's name, its reader, the settings of that reader, what filters its messages, and whether they become
+    prompts."""
 
     source: str
     reader: str
     fields: Settings
     options: Settings
     filters: Filters = NO_FILTERS
+    prompts: Prompts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,12 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
     if isinstance(outcome, Pruned):
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
+    if reader.prompts is not None:
+        asked = as_prompts(outcome, reader.prompts)
+        if asked is None:
+            tally.rejected[NO_USER] += 1
+            return None
+        outcome = asked
     return replace(outcome, place=row.place, source=reader.source)
 
 
@@ -247,6 +258,10 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
 
 
 def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
+    if settings.room:
+        assert settings.truncation in ("drop", "error"), "refused before"
+        long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
+        return with_room(tree, settings.max_length, settings.room, long, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation

@@ -17,6 +17,7 @@ from tunesmith.data.split import Holding
 from tunesmith.data.strict_json import RecordFault
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, sha256
+from tunesmith.text.prompts import Prompts
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FORMATS = {"json": array_records, "jsonl": jsonl_records, "parquet": parquet_records}
@@ -29,6 +30,7 @@ class SourceSpec:
     name: for counts and reports. path: a file, a directory (its data files in the order of their names) or a hub name.
     reader: a key of ``readers.READERS``. split: of a hub data set. fields: name that the reader expects -> name in the
     data. options: switches of the reader. filters: what its messages must be like. holding: what is held back of it.
+    prompts: its trees become prompts (``text.prompts``); None: they stay what they are.
     """
 
     name: str
@@ -39,6 +41,7 @@ class SourceSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     filters: Filters = NO_FILTERS
     holding: Holding = field(default_factory=Holding)
+    prompts: Prompts | None = None
 
 
 @dataclass(frozen=True, slots=True)

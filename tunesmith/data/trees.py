@@ -12,6 +12,7 @@ from tunesmith.data.readers import group_column, open_reader
 from tunesmith.data.reading import Pruned, Rejected
 from tunesmith.data.sources import SourceSpec, entries, find_source
 from tunesmith.errors import DataError
+from tunesmith.text.prompts import NO_USER, as_prompts
 from tunesmith.text.tree import Tree
 
 
@@ -43,5 +44,7 @@ def outcomes(spec: SourceSpec) -> Iterator[Tree | Rejected | DataError]:
             continue
         if isinstance(outcome, Rejected):
             yield outcome
-        else:
-            yield replace(outcome.tree if isinstance(outcome, Pruned) else outcome, place=entry.place)
+            continue
+        tree = outcome.tree if isinstance(outcome, Pruned) else outcome
+        asked = tree if spec.prompts is None else as_prompts(tree, spec.prompts)
+        yield Rejected(NO_USER) if asked is None else replace(asked, place=entry.place)

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tunesmith.data.store import Store
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
 from tunesmith.generate.engine import Engine, Reply
 from tunesmith.generate.sampling import Sampling
 from tunesmith.text.long_threads import Shortening, shorten
+from tunesmith.text.prompts import prompt_ids
 from tunesmith.text.render import Renderer
 from tunesmith.text.token_tree import TokenTree
 
@@ -74,7 +73,7 @@ def _replies(trees: Sequence[TokenTree], renderer: Renderer) -> dict[tuple[int, 
                 continue  # what a turn foretells of the next one is not its reply
             told.add(message)
             text = renderer.parse(tree.ids[start:end].tolist()).text
-            found.setdefault(_before(tree, source), {})[text] = None
+            found.setdefault(prompt_ids(tree, source), {})[text] = None
     return found
 
 
@@ -84,13 +83,6 @@ def _not_the_best(tree: TokenTree) -> set[int]:
     for _, group, rank in tree.replies.tolist():
         best[group] = min(rank, best.get(group, rank))
     return {message for message, group, rank in tree.replies.tolist() if rank > best[group]}
-
-
-def _before(tree: TokenTree, token: int) -> tuple[int, ...]:
-    """The ids from the root to ``token``, which is part of them."""
-    segment = int(np.flatnonzero((tree.segments[:, 0] <= token) & (token < tree.segments[:, 1]))[0])
-    thread = tree.thread(segment)
-    return tuple(tree.ids[thread[thread <= token]].tolist())
 
 
 def answer(engine: Engine, questions: Sequence[Question], max_new_tokens: int, batch_size: int) -> list[Reply]:

@@ -35,7 +35,7 @@ class Rows(Protocol):
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows."""
+        """Forget all other rows; one that is named several times becomes several, each with the past of the one."""
         ...
 
 
@@ -76,7 +76,7 @@ class CausalRows:
         return self._read(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows."""
+        """See ``Rows.keep``."""
         index = torch.tensor(rows, device=self._model.device)
         self._cache.batch_select_indices(index)
         self._ids, self._real = self._ids[index], self._real[index]

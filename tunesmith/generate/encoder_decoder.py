@@ -58,7 +58,7 @@ class EncoderDecoderRows:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows."""
+        """See ``Rows.keep``."""
         index = torch.tensor(rows, device=self._model.device)
         self._cache.batch_select_indices(index)
         self._states, self._real, self._prompt = self._states[index], self._real[index], None

@@ -51,3 +51,9 @@ def _of_rollouts(objective: Ppo, values: Mapping[str, Any]) -> Iterator[Problem]
     if size is not None and size > objective.prompts_per_iteration:
         what = f"{size:,} prompts are more than an iteration has ({objective.prompts_per_iteration:,})"
         yield Problem("train.batch_size", f"{what}; lower it, or raise objective.prompts_per_iteration")
+    if values.get("model.residual_dropout"):
+        what = "noise would move the probabilities of replies after they were written; set it to 0 for objective ppo"
+        yield Problem("model.residual_dropout", what)
+    if values.get("evaluate.replies"):
+        what = "prompts have no replies to compare with, and are rewarded at every evaluation; set it to 0 for objective ppo"
+        yield Problem("evaluate.replies", what)

@@ -160,7 +160,7 @@ class Evaluate(Section):
         default=0, description="how many prompts get a reply, the same ones every time (greedy decoding); 0: none"
     )
     max_new_tokens: Count = Field(default=256, description="a reply ends after so many tokens")
-    batch_size: Count = Field(default=16, description="replies written at once")
+    batch_size: Count = Field(default=16, description="replies written at once, in rollouts of objective ppo too")
 
 
 class Run(Section):
@@ -208,6 +208,8 @@ class Recipe(Section):
     @property
     def targets(self) -> Literal["assistant", "last", "all", "marked", "ranked"]:
         """Which messages are trained on."""
+        if isinstance(self.objective, Ppo):
+            return "marked"  # the replies that are asked for
         return self.text.targets or ("ranked" if isinstance(self.objective, Dpo | Reward) else "assistant")
 
     @property
@@ -233,7 +235,7 @@ def across_sections(
     if text and text.targets is not None and objective:
         yield from _targets_of(text.targets, objective)
     if objective:
-        yield from objective_problems(objective, _values(text=text, train=train, evaluate=evaluate))
+        yield from objective_problems(objective, _values(model=model, text=text, train=train, evaluate=evaluate))
     nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
     if data and not data.evaluates:
         if train and train.evaluate_every:

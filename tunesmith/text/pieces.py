@@ -60,8 +60,9 @@ SINGLE_TURN: Orders = {None: ("user",), "user": ("assistant",), "assistant": ()}
 ALTERNATING: Orders = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
 
 
-UNWRITTEN = Message("assistant", "?")
-"""The reply that a prompt asks for: a format knows it by identity, and nothing of what it will be."""
+UNWRITTEN = Message("assistant", "?", trained=True)
+"""The reply that a prompt asks for: a format knows it by identity, and nothing of what it will be. Marked, so that the
+targets ``marked`` are the unwritten replies of a tree of prompts."""
 
 
 class Format(Protocol):

@@ -52,7 +52,8 @@ class Steps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimizer step did. ``done`` steps are behind us; measures are means over the step's units.
+    """What one optimizer step did. ``done`` steps are behind us; measures are means over the step's units, and what the
+    source of steps tells. A step without batches moved nothing and has no means.
 
     seconds: wall-clock time of the step, kept apart from everything that is reproducible.
     """
@@ -96,18 +97,19 @@ def train(
         sums, units, sizes = accumulate(policy, objective, step, world)
         for name, value in sums.items():
             check_finite(name, value, number, where=f"examples {_some(step.examples)}")
-        parameters = policy.parameters()
-        world.sum_gradients(parameters.values())
-        norm, scale = clipping(parameters, clip_norm, number)
-        rate = schedule(number)
-        optimizer.step(rate, scale)
+        norm, rate = 0.0, schedule(number)
+        if sizes[0]:
+            parameters = policy.parameters()
+            world.sum_gradients(parameters.values())
+            norm, scale = clipping(parameters, clip_norm, number)
+            optimizer.step(rate, scale)
         optimizer.zero()
         result = StepResult(
             done=number + 1,
             total=len(steps),
             epoch=step.epoch,
             examples=step.examples,
-            measures={name: value / units for name, value in sums.items()},
+            measures={**({name: value / units for name, value in sums.items()} if sizes[0] else {}), **step.measures},
             learning_rate=rate,
             gradient_norm=norm,
             units=units,

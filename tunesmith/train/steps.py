@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,16 @@ from tunesmith.text.long_threads import Shortening, shorten
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """number: 0-based. examples: the numbers of all examples of the step, over all processes. batches: this process's share."""
+    """number: 0-based. examples: the numbers of all examples of the step, over all processes. batches: this process's share.
+
+    measures: what is told with the step besides those of its loss. A step without batches moves nothing.
+    """
 
     number: int
     epoch: int
     examples: tuple[int, ...]
     batches: tuple[MicroBatch, ...]
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:

@@ -1,0 +1,106 @@
+"""Models beside the policy: the reference of a KL, reward models, what a value network begins as.
+
+All of them read the tokens that the policy reads and writes, so they need its tokenizer and room for its threads.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tunesmith.build.parts import format_options
+from tunesmith.errors import RecipeError
+from tunesmith.generate.exported import find_export, read_export
+from tunesmith.model.load import load_model
+from tunesmith.model.policy import Policy
+from tunesmith.model.reward_model import load_reward_model
+from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.selftest import self_test, self_test_scalars
+from tunesmith.model.vocabulary import rows_of
+from tunesmith.recipe.schema import Recipe
+from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
+
+ALIKE = "use models that were trained with the same tokenizer and prompt format"
+
+
+def frozen(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, in evaluation mode and without gradients."""
+    module: nn.Module = model
+    module.requires_grad_(False).eval()
+    return model
+
+
+def reference_policy(where: str, named: str, recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
+    """What a policy is compared with: ``start``, the policy as it is now, or the causal model of a directory.
+
+    No step moves it, and it is another model in memory. where: the recipe's key. Raises RecipeError (another tokenizer),
+    MissingInputError, DataError.
+    """
+    if named == "start":
+        model = frozen(copy.deepcopy(policy.model))
+        return Policy(model, compute=policy.compute, layout=policy.layout, temperature=policy.temperature)
+    directory = find_export(named)
+    refuse_other_tokens(where, directory, renderer)
+    model = frozen(load_model(str(directory)))
+    _fit(where, model, recipe, renderer, policy.device)
+    reference = Policy(model, compute=policy.compute, temperature=policy.temperature)
+    at_one = Policy(model, compute=policy.compute)  # what the stock model knows of
+    verdict = self_test(at_one, renderer.tokenizer.size, recipe.text.max_length)
+    return reference.with_layout(verdict.layout)
+
+
+def reward_model(where: str, path: str, recipe: Recipe, policy: Policy, renderer: Renderer) -> ScalarPolicy:
+    """A reward model that reads what the policy writes, in the policy's number format.
+
+    where: the recipe's key. Raises RecipeError (another tokenizer or prompt format, too few positions), MissingInputError,
+    DataError.
+    """
+    directory = find_export(path)
+    refuse_other_tokens(where, directory, renderer)
+    refuse_other_format(where, directory, recipe)
+    model = load_reward_model(str(directory))
+    _fit(where, model, recipe, renderer, policy.device)
+    found = ScalarPolicy(model, compute=policy.compute)
+    verdict = self_test_scalars(found, renderer.tokenizer.size, recipe.text.max_length)
+    return found.with_layout(verdict.layout)
+
+
+def refuse_other_tokens(where: str, directory: Path, renderer: Renderer) -> None:
+    """Raises RecipeError if the model of a directory reads other token ids, MissingInputError without a tokenizer there."""
+    theirs = Tokenizer.load(str(directory), renderer.format.controls)
+    if theirs.fingerprint != renderer.tokenizer.fingerprint:
+        what = f"{directory} has another tokenizer than the policy, so it would read other texts"
+        raise RecipeError(what, where=where, advice=ALIKE)
+
+
+def refuse_other_format(where: str, directory: Path, recipe: Recipe) -> None:
+    """Raises RecipeError if an export says that its model was trained with another prompt format than the recipe's."""
+    info = read_export(directory)
+    if info is None:
+        return
+    theirs, ours = (info.format, dict(info.options)), (recipe.text.format, dict(format_options(recipe)))
+    if theirs != ours:
+        shown = [f"{name!r}" + (f" with {given}" if given else "") for name, given in (theirs, ours)]
+        what = f"{directory} was trained with prompt format {shown[0]}, the policy writes {shown[1]}"
+        raise RecipeError(what, where=where, advice=ALIKE)
+
+
+def _fit(where: str, model: PreTrainedModel, recipe: Recipe, renderer: Renderer, device: torch.device) -> None:
+    """Moves a model to its device. Raises RecipeError if it has too few rows or positions."""
+    rows, needed = rows_of(model), renderer.tokenizer.size
+    if rows < needed:
+        what = f"the model has {rows:,} token ids, prompt format and tokenizer need {needed:,}"
+        raise RecipeError(what, where=where, advice="name a model that was trained with this prompt format")
+    positions = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    if positions < recipe.text.max_length:
+        what = f"the model reads {positions:,} tokens, prompt and reply may have {recipe.text.max_length:,}"
+        raise RecipeError(
+            what, where=where, advice=f"set text.max_length to {positions} or less, or name another model"
+        )
+    module: nn.Module = model  # which moves in place
+    module.to(device)

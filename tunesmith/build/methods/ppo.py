@@ -1,0 +1,154 @@
+"""PPO: replies that the policy writes itself, rewarded by models and checks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tunesmith.build import families, parts
+from tunesmith.build.beside import reference_policy, reward_model
+from tunesmith.build.methods.method import Course, Method, Setting
+from tunesmith.build.methods.ppo_gates import gates_of
+from tunesmith.build.methods.ppo_scores import scores_of
+from tunesmith.build.proof import proof_of_run
+from tunesmith.build.reward_sources import reward_sources
+from tunesmith.data.plan import Plan
+from tunesmith.data.prompts import PromptList, list_prompts
+from tunesmith.errors import RecipeError
+from tunesmith.generate.decoding import CausalRows, Ends
+from tunesmith.generate.sampling import Sampling
+from tunesmith.model.actor_critic import ActorCritic, ValueFunction, trunk_like, value_head
+from tunesmith.model.policy import Policy
+from tunesmith.model.reward_model import head_of
+from tunesmith.objectives.advantages import whiten
+from tunesmith.objectives.proximal import ProximalPolicy
+from tunesmith.recipe.objectives import Ppo
+from tunesmith.recipe.schema import Recipe
+from tunesmith.train.metrics import read_records
+from tunesmith.train.rollout_maker import Drawing, Maker, Worth
+from tunesmith.train.rollout_plan import RolloutPlan
+from tunesmith.train.rollout_steps import RolloutSteps
+from tunesmith.train.rollouts import Floats
+
+ROLLOUTS = "rollouts"
+CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
+
+
+def course(setting: Setting) -> Course:
+    """Raises RecipeError, MissingInputError, DataError."""
+    recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
+    assert isinstance(keys, Ppo)
+    if not isinstance(learner.policy, Policy):
+        what = "objective ppo trains causal models, not encoder-decoders"
+        raise RecipeError(what, where="objective.kind", advice="use a causal model")
+    policy = Policy(
+        learner.policy.model,
+        compute=learner.policy.compute,
+        layout=learner.policy.layout,
+        temperature=keys.temperature,
+    )
+    actor = ActorCritic(policy, value_function(setting, policy, keys.value))
+    reference = reference_policy("objective.reference", keys.reference, recipe, policy, setting.renderer)
+    prompts = list_prompts(setting.prepared.train)
+    asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
+    rewards = reward_sources(recipe, setting.renderer, policy, asked)
+    worth = Worth(
+        keys.unfinished_reward, keys.discount, keys.gae_lambda, keys.whiten_rewards, keys.kl_target, keys.kl_horizon
+    )
+    drawing = drawing_of(setting, policy)
+    maker = Maker(actor, reference, rewards, prompts.ids, drawing, worth, recipe.train.micro_batch_tokens)
+    steps = RolloutSteps(
+        plan=rollout_plan(recipe, prompts),
+        make=maker,
+        directory=setting.run.path / ROLLOUTS,
+        coefficient=keys.kl_coefficient,
+        tokens=recipe.train.micro_batch_tokens,
+        kept=partial(saved_steps, setting.run.checkpoints),
+        adaptive=keys.kl_target is not None,
+        stop=keys.kl_stop,
+        warmup=keys.value_warmup_steps,
+        whitened=whitened if keys.whiten_advantages else None,
+        assembly=learner.assembly,
+    )
+    objective = ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight)
+    demonstrated = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.assembly)
+    return Course(
+        policy=actor,
+        objective=objective,
+        steps=steps,
+        modules={"model": setting.model, "value": actor.value.module},
+        proof=proof_of_run(recipe, setting.renderer, demonstrated, setting.rows),
+        gates=gates_of(actor, steps, keys),
+        scores=scores_of(setting, replace(maker, drawing=greedy(drawing))),
+        actions=(steps.observe,),
+        resumed=lambda done: steps.recall(read_records(setting.run.metrics)),
+    )
+
+
+def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
+    """Which prompts are answered in which iteration, and which a step trains on."""
+    keys, objective = recipe.train, recipe.objective
+    assert isinstance(objective, Ppo)
+    plan = Plan(
+        np.ones(len(prompts), np.int64),
+        objective.prompts_per_iteration,
+        epochs=keys.epochs,
+        steps=keys.steps,  # an iteration has a step at least, so there are never too few
+        seed=parts.derived_seed(recipe.seed, "order"),
+        draws=parts.draws(recipe, prompts),
+    )
+    return RolloutPlan(plan, keys.batch_size, objective.epochs_per_iteration, keys.steps)
+
+
+def drawing_of(setting: Setting, policy: Policy) -> Drawing:
+    """How the recipe wants replies to be drawn."""
+    recipe, keys, renderer = setting.recipe, setting.recipe.objective, setting.renderer
+    assert isinstance(keys, Ppo)
+    return Drawing(
+        rows=lambda: CausalRows(policy.model),
+        sampling=Sampling(
+            temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
+        ),
+        ends=Ends(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
+        samples=keys.samples,
+        seed=parts.derived_seed(recipe.seed, "rollouts"),
+        at_once=recipe.evaluate.batch_size,
+    )
+
+
+def greedy(drawing: Drawing) -> Drawing:
+    """The most probable reply, one to each prompt."""
+    return replace(drawing, sampling=replace(drawing.sampling, do_sample=False), samples=1)
+
+
+def value_function(setting: Setting, policy: Policy, named: str) -> ValueFunction:
+    """shared, separate (both with a new head of zeros), or the reward model of a directory.
+
+    Raises RecipeError (another tokenizer or prompt format), MissingInputError, DataError.
+    """
+    if named == "shared":
+        return ValueFunction(value_head(policy.model))
+    if named == "separate":
+        return ValueFunction(value_head(policy.model), trunk_like(policy))
+    found = reward_model("objective.value", named, setting.recipe, policy, setting.renderer)
+    return ValueFunction(head_of(found.model), found.trunk)
+
+
+def whitened(advantages: Floats) -> Floats:
+    """Of one step, with mean 0 and variance 1."""
+    values = whiten(torch.from_numpy(advantages).double())
+    return np.asarray(values.numpy(), np.float32)
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps of all checkpoints that there are, sound or not."""
+    found = [CHECKPOINT.fullmatch(path.name) for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    return [int(match.group(1)) for match in found if match is not None]
+
+
+PPO = Method(families.build_model, families.build_learner, course)
