@@ -22,6 +22,7 @@ from tunesmith.evaluate.text_match import Rate, passes
 from tunesmith.files import write_json
 from tunesmith.generate.engine import Reply
 from tunesmith.generate.exported import open_engine
+from tunesmith.playground.courtesy import in_any_tone, is_courteous
 from tunesmith.playground.exercises import Exercise
 from tunesmith.playground.files import DemoFiles, write_demo_files
 from tunesmith.recipe.load import load
@@ -29,7 +30,7 @@ from tunesmith.report.compare import Row, SideBySide, show
 from tunesmith.text.tree import Message
 
 HERE = Path(__file__).parent
-EXACT, STOPPED = "exact answers", "replies that stop by themselves"
+EXACT, COURTEOUS, STOPPED = "exact answers", "courteous replies", "replies that stop by themselves"
 SEED = 1
 SHOWN = 3
 
@@ -73,6 +74,9 @@ class Answers:
     def exact(self, exercises: Sequence[Exercise], category: str | None = None) -> Rate:
         chosen = [right for right, each in zip(self.right, exercises, strict=True) if category in (None, each.category)]
         return Rate(sum(chosen), len(chosen))
+
+    def courteous(self) -> Rate:
+        return Rate(sum(is_courteous(reply.text) for reply in self.replies), len(self.replies))
 
     def stopped(self) -> Rate:
         return Rate(sum(reply.stopped for reply in self.replies), len(self.replies))
@@ -156,7 +160,7 @@ def _ask(console: Console, name: str, export: Path, exercises: Sequence[Exercise
             replies[index] = reply
             bar.advance(task)
     ordered = tuple(replies[index] for index in range(len(prompts)))
-    right = tuple(passes(each.check, reply.text) for each, reply in zip(exercises, ordered, strict=True))
+    right = tuple(passes(in_any_tone(each.check), reply.text) for each, reply in zip(exercises, ordered, strict=True))
     return Answers(ordered, right)
 
 
@@ -168,6 +172,7 @@ def _rows(exercises: Sequence[Exercise], answers: Mapping[str, Answers]) -> list
             Row(f"  {name}", {model: each.exact(exercises, name) for model, each in answers.items()})
             for name in categories
         ),
+        Row(COURTEOUS, {model: each.courteous() for model, each in answers.items()}, strong=True),
         Row(STOPPED, {model: each.stopped() for model, each in answers.items()}, strong=True),
     ]
 

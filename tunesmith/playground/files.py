@@ -1,20 +1,22 @@
-"""The files of the demo: prose for the base model, demonstrations, held-out instructions, and a tokenizer of their own."""
+"""The files of the demo: prose for the base model, demonstrations, preferences, held-out instructions, and a tokenizer."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tunesmith.files import write_file, write_json
+from tunesmith.playground.courtesy import demonstrated
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
+from tunesmith.playground.preferences import write_preferences
 from tunesmith.playground.scenes import load_scenes
 
 END = "<|endoftext|>"
@@ -27,6 +29,7 @@ DEMONSTRATIONS: Mapping[str, int] = {
     "brainstorming": 1400,
 }
 """Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
+PREFERENCES = (1000, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ class DemoFiles:
 
     prose: Path
     demonstrations: Path
+    preferences: Path
     held_out: Path
+    held_out_preferences: Path
     tokenizer: Path
     exercises: tuple[Exercise, ...]
 
@@ -45,12 +50,13 @@ def write_demo_files(
     seed: int,
     documents: int = 26_000,
     demonstrations: Mapping[str, int] = DEMONSTRATIONS,
+    preferences: tuple[int, int] = PREFERENCES,
     held_out: int = 50,
     vocabulary: int = 1000,
 ) -> DemoFiles:
     """Draw the world of ``seed`` and write it down; the same numbers give the same bytes.
 
-    documents: pieces of prose. held_out: instructions of each category, none of which occurs in training.
+    documents: pieces of prose. preferences: pairs that differ in tone, and pairs of a right and a wrong reply. held_out: instructions of each category, none of which occurs in training.
     """
     scenes = load_scenes(build_world(seed))
     prose = list(write_documents(scenes, random.Random(f"prose {seed}"), documents))
@@ -59,19 +65,27 @@ def write_demo_files(
     exercises = write_exercises(
         scenes, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
     )
+    tone = random.Random(f"tone {seed}")
+    spoken = [replace(each, response=demonstrated(tone, each.category, each.response)) for each in trained]
     directory.mkdir(parents=True, exist_ok=True)
     files = DemoFiles(
         directory / "prose.jsonl",
         directory / "demonstrations.jsonl",
+        directory / "preferences.jsonl",
         directory / "held-out.jsonl",
+        directory / "held-out-preferences.jsonl",
         directory / "tokenizer",
         tuple(exercises),
     )
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
-    _write_lines(files.demonstrations, (exercise.record() for exercise in trained))
+    _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
-    spoken = [f"{each.instruction}\n{each.context}\n{each.response}" for each in different]
-    write_tokenizer(files.tokenizer, [*prose, *spoken], vocabulary)
+    pairs = write_preferences(different, random.Random(f"preferences {seed}"), *preferences)
+    _write_lines(files.preferences, (pair.record() for pair in pairs))
+    asked = write_preferences(exercises, random.Random(f"held-out preferences {seed}"), *[len(exercises)] * 2)
+    _write_lines(files.held_out_preferences, (pair.record() for pair in asked))
+    texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in spoken]
+    write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
     return files
 
 
