@@ -10,7 +10,8 @@ import torch
 
 from tests.playground.test_world import SMALL
 from tunesmith.generate.exported import open_engine
-from tunesmith.playground.demo import ENCODER_DECODER, run
+from tunesmith.playground.demo import run
+from tunesmith.playground.stages import ENCODER_DECODER
 
 
 def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,8 +21,10 @@ def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads((tmp_path / "demo" / "demo.json").read_text()) == result
     assert result["held_out"] == 30
     assert set(result["rates"]["exact answers"]) == {"base", "assistant"}
+    assert result["gains"]["exact answers"]["assistant"]["over"] == "base"
+    assert set(result["gains"]["courteous replies"]) == {"assistant"}
     shown = capsys.readouterr().out
-    assert "replies that stop by themselves" in shown
+    assert "stopped by themselves" in shown
     assert f"chat {tmp_path / 'demo' / 'assistant'}" in shown
     engine, _ = open_engine(tmp_path / "demo" / "assistant")
     assert engine.renderer.format.name == "dolly"

@@ -19,6 +19,7 @@ from tunesmith.playground.scenes import Scenes, load_scenes
 SMALL: dict[str, Any] = {
     "documents": 200,
     "demonstrations": dict.fromkeys(MAKERS, 20),
+    "preferences": (40, 20),
     "held_out": 5,
     "vocabulary": 500,
 }

@@ -52,7 +52,10 @@ class Gain:
     def _correlation(self) -> float:
         """The correlation of both outcomes, with Newcombe's correction towards 0 where it is positive."""
         sides = (
-            (self.both + self.gained) * (self.lost + self.neither) * (self.both + self.lost) * (self.gained + self.neither)
+            (self.both + self.gained)
+            * (self.lost + self.neither)
+            * (self.both + self.lost)
+            * (self.gained + self.neither)
         )
         if not sides:
             return 0.0

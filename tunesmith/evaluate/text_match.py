@@ -60,7 +60,9 @@ def unframed(reply: str, openings: Sequence[str], closings: Sequence[str]) -> tu
     A phrase stands apart: white space divides it from the rest.
     """
     reply = reply.strip()
-    before = next((phrase for phrase in openings if reply.startswith(phrase) and reply[len(phrase) :][:1].isspace()), "")
+    before = next(
+        (phrase for phrase in openings if reply.startswith(phrase) and reply[len(phrase) :][:1].isspace()), ""
+    )
     reply = reply[len(before) :]
     after = next((phrase for phrase in closings if reply.endswith(phrase) and reply[: -len(phrase)][-1:].isspace()), "")
     return reply[: len(reply) - len(after)].strip(), bool(before or after)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tunesmith.evaluate.text_match import check_to_json
 from tunesmith.files import write_file, write_json
-from tunesmith.playground.courtesy import demonstrated
+from tunesmith.playground.courtesy import demonstrated, in_any_tone, in_courteous_tone
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
@@ -34,13 +35,20 @@ PREFERENCES = (1000, 600)
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where everything is, and the held-out exercises with their checks."""
+    """Where everything is, and the held-out exercises with their checks.
+
+    practice_right and practice_courteous: instructions of training with a check of their replies, which passes a right
+    reply of any tone, or one that is right and courteous.
+    """
 
     prose: Path
     demonstrations: Path
     preferences: Path
+    practice_right: Path
+    practice_courteous: Path
     held_out: Path
-    held_out_preferences: Path
+    held_out_tones: Path
+    held_out_mistakes: Path
     tokenizer: Path
     exercises: tuple[Exercise, ...]
 
@@ -65,28 +73,33 @@ def write_demo_files(
     exercises = write_exercises(
         scenes, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
     )
+    directory.mkdir(parents=True, exist_ok=True)
+    names = [each.name for each in fields(DemoFiles)[:-2]]
+    paths = {name: directory / f"{name.replace('_', '-')}.jsonl" for name in names}
+    files = DemoFiles(**paths, tokenizer=directory / "tokenizer", exercises=tuple(exercises))
     tone = random.Random(f"tone {seed}")
     spoken = [replace(each, response=demonstrated(tone, each.category, each.response)) for each in trained]
-    directory.mkdir(parents=True, exist_ok=True)
-    files = DemoFiles(
-        directory / "prose.jsonl",
-        directory / "demonstrations.jsonl",
-        directory / "preferences.jsonl",
-        directory / "held-out.jsonl",
-        directory / "held-out-preferences.jsonl",
-        directory / "tokenizer",
-        tuple(exercises),
-    )
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
     _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
-    pairs = write_preferences(different, random.Random(f"preferences {seed}"), *preferences)
-    _write_lines(files.preferences, (pair.record() for pair in pairs))
-    asked = write_preferences(exercises, random.Random(f"held-out preferences {seed}"), *[len(exercises)] * 2)
-    _write_lines(files.held_out_preferences, (pair.record() for pair in asked))
+    _write_judgements(files, seed, different, preferences)
     texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in spoken]
     write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
     return files
+
+
+def _write_judgements(files: DemoFiles, seed: int, trained: Sequence[Exercise], counts: tuple[int, int]) -> None:
+    """Which replies are better, in pairs and as checks."""
+    everything = len(files.exercises)
+    for path, exercises, (tones, mistakes) in (
+        (files.preferences, trained, counts),
+        (files.held_out_tones, files.exercises, (everything, 0)),
+        (files.held_out_mistakes, files.exercises, (0, everything)),
+    ):
+        pairs = write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
+        _write_lines(path, (pair.record() for pair in pairs))
+    for path, check in ((files.practice_right, in_any_tone), (files.practice_courteous, in_courteous_tone)):
+        _write_lines(path, ({**each.record(), "check": check_to_json(check(each.check))} for each in trained))
 
 
 def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:

@@ -29,9 +29,7 @@ class Preference:
         }
 
 
-def write_preferences(
-    exercises: Sequence[Exercise], rng: random.Random, tones: int, mistakes: int
-) -> list[Preference]:
+def write_preferences(exercises: Sequence[Exercise], rng: random.Random, tones: int, mistakes: int) -> list[Preference]:
     """Preferences over some of the exercises, in random order; none of either kind twice.
 
     tones: pairs of the right reply, courteous and curt; the courteous one is preferred. mistakes: pairs of the right and
