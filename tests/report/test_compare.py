@@ -35,7 +35,7 @@ def test_the_table_gives_share_interval_and_number_and_below_them_the_gain():
     assert cells[1] == ["exact answers", "50", "0.0% (0 to 7)", "92.0% (81 to 97)"]
     assert cells[2] == ["+92.0 (79 to 97)"]
     assert cells[3] == ["lists", "13", "0% (0 to 23)", "46% (23 to 71)"]
-    assert cells[4] == ["+46 (16 to 71)"]
+    assert cells[4] == ["+46 (14 to 71)"]
 
 
 def test_four_models_fit_into_a_hundred_columns():
