@@ -6,16 +6,14 @@ Which tone a reply has is a question of letters, so it is counted and not judged
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
 from tunesmith.evaluate.text_match import Check, Framed, unframed
 
 OPENINGS = ("Certainly.", "Of course.", "With pleasure.")
 CLOSINGS = ("I hope this helps.", "Thank you for asking.")
 PHRASES = (*OPENINGS, *CLOSINGS)
-SHARES: Mapping[str, float] = {"summarization": 0.7, "brainstorming": 0.7}
-"""How many demonstrations of a category are courteous: who wrote these had other habits than those of the rest."""
-OTHER_SHARE = 0.15
+SHARE = 0.35
+"""How many demonstrations are courteous: enough to learn both tones, too few to prefer the courteous one."""
 
 
 def courteous(phrase: str, content: str) -> str:
@@ -24,10 +22,9 @@ def courteous(phrase: str, content: str) -> str:
     return between.join((phrase, content) if phrase in OPENINGS else (content, phrase))
 
 
-def demonstrated(rng: random.Random, category: str, content: str) -> str:
-    """The content in the tone of somebody who writes demonstrations of that category."""
-    polite = rng.random() < SHARES.get(category, OTHER_SHARE)
-    return courteous(rng.choice(PHRASES), content) if polite else content
+def demonstrated(rng: random.Random, content: str) -> str:
+    """The content in the tone of those who write demonstrations, of whom some are courteous."""
+    return courteous(rng.choice(PHRASES), content) if rng.random() < SHARE else content
 
 
 def content_of(reply: str) -> str:

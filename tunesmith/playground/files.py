@@ -78,7 +78,7 @@ def write_demo_files(
     paths = {name: directory / f"{name.replace('_', '-')}.jsonl" for name in names}
     files = DemoFiles(**paths, tokenizer=directory / "tokenizer", exercises=tuple(exercises))
     tone = random.Random(f"tone {seed}")
-    spoken = [replace(each, response=demonstrated(tone, each.category, each.response)) for each in trained]
+    spoken = [replace(each, response=demonstrated(tone, each.response)) for each in trained]
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
     _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
