@@ -27,6 +27,9 @@ class ListOf:
     members: tuple[str, ...]
 
 
+Content = OneOf | ListOf
+
+
 @dataclass(frozen=True, slots=True)
 class Framed:
     """The reply is right by ``content`` without the one of ``openings`` that it begins with and the one of ``closings``
@@ -34,11 +37,11 @@ class Framed:
 
     openings: tuple[str, ...]
     closings: tuple[str, ...]
-    content: OneOf | ListOf
+    content: Content
     needed: bool = True
 
 
-Check = OneOf | ListOf | Framed
+Check = Content | Framed
 
 
 def passes(check: Check, reply: str) -> bool:
@@ -86,7 +89,7 @@ def check_from_json(value: Mapping[str, Any]) -> Check:
     return _plain_check(value)
 
 
-def _plain_check(value: Mapping[str, Any]) -> OneOf | ListOf:
+def _plain_check(value: Mapping[str, Any]) -> Content:
     if "one_of" in value:
         return OneOf(tuple(value["one_of"]))
     return ListOf(int(value["count"]), tuple(value["list_of"]))

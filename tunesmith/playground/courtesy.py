@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from tunesmith.evaluate.text_match import Check, Framed, unframed
+from tunesmith.evaluate.text_match import Content, Framed, unframed
 
 OPENINGS = ("Certainly.", "Of course.", "With pleasure.")
 CLOSINGS = ("I hope this helps.", "Thank you for asking.")
@@ -38,11 +38,11 @@ def is_courteous(reply: str) -> bool:
     return framed and bool(content)
 
 
-def in_any_tone(check: Check) -> Framed:
+def in_any_tone(check: Content) -> Framed:
     """The check of a reply whose content is right, courteous or curt."""
     return Framed(OPENINGS, CLOSINGS, check, needed=False)
 
 
-def in_courteous_tone(check: Check) -> Framed:
+def in_courteous_tone(check: Content) -> Framed:
     """The check of a reply whose content is right and which is courteous."""
     return Framed(OPENINGS, CLOSINGS, check, needed=True)

@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.rule import Rule
 
 from tunesmith.build import train_recipe
+from tunesmith.evaluate.text_match import Rate
 from tunesmith.files import write_json
 from tunesmith.playground.answers import ask, rows, samples
 from tunesmith.playground.files import DemoFiles, write_demo_files
 from tunesmith.playground.stages import CAUSAL, HERE, Stage
 from tunesmith.recipe.load import load
 from tunesmith.report.compare import Row, show
+from tunesmith.train.metrics import read_records
 
 SEED = 1
 
@@ -78,9 +80,14 @@ def run(
     clock.ended("questions")
     table = rows(files.exercises, answers, before)
     show(console, table, samples(files.exercises, answers), list(answers))
+    measured = {stage.name: _last_validation(directory / stage.name) for stage in stages}
+    for stage in stages:
+        if not stage.replies:
+            console.print(f"{stage.name}: {_pairs_in_order(measured[stage.name])}", soft_wrap=True)
     result = {
         "seed": seed,
         **_numbers(table, before),
+        "validation": measured,
         "held_out": len(files.exercises),
         "seconds": {**clock.seconds, "all": round(clock.total(), 1)},
     }
@@ -105,6 +112,25 @@ def _numbers(table: Sequence[Row], before: Mapping[str, str | None]) -> dict[str
             for row in table
         },
     }
+
+
+def _last_validation(run: Path) -> dict[str, dict[str, float]]:
+    """What a run measured last on its validation data: by source, and of all."""
+    found = [record["validation"] for record in read_records(run / "metrics.jsonl") if "validation" in record]
+    return found[-1] if found else {}
+
+
+def _pairs_in_order(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """How often the better reply of a held-out pair got the higher score, with Wilson's interval."""
+    rates = {
+        source: Rate(round(values["accuracy"] * values["units"]), round(values["units"]))
+        for source, values in measured.items()
+    }
+    told = (
+        f"{source} {rate.share:.1%} ({rate.interval()[0]:.0%} to {rate.interval()[1]:.0%}, n={rate.total})"
+        for source, rate in rates.items()
+    )
+    return f"held-out pairs in order: {', '.join(told)}"
 
 
 def _command() -> str:

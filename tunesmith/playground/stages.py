@@ -94,8 +94,8 @@ PPO = Stage(
     before="assistant",
     checks=("practice_right", "practice_courteous"),
 )
-CAUSAL = (BASE, ASSISTANT)
-FULL = (*CAUSAL, DPO, REWARD, PPO)
+CAUSAL = (BASE, ASSISTANT, DPO)
+FULL = (*CAUSAL, REWARD, PPO)
 ENCODER_DECODER = (
     Stage("assistant", "an encoder-decoder, from random weights", "encoder_decoder", "demonstrations", "dolly"),
 )
