@@ -99,7 +99,7 @@ def test_a_pair_differs_in_tone_or_in_content_and_never_in_both(exercises: list[
 def test_preferences_are_never_about_what_is_held_out(files: DemoFiles) -> None:
     asked = {(each.instruction, each.context) for each in files.exercises}
     trained = [(row["prompt"], row["context"]) for row in rows(files.preferences)]
-    practised = [(row["instruction"], row["context"]) for row in rows(files.practice_right)]
+    practised = [(row["instruction"], row["context"]) for row in rows(files.demonstrations)]
     assert trained
     assert practised
     assert not asked & {*trained, *practised}
@@ -114,8 +114,10 @@ def test_a_preference_is_read_with_its_passage_and_both_replies(files: DemoFiles
         assert [(reply.text, reply.rank) for reply in replies] == [(row["chosen"], 0), (row["rejected"], 1)]
 
 
-def test_the_checks_of_practice_know_both_tones_of_every_answer(files: DemoFiles) -> None:
-    right, polite = rows(files.practice_right), rows(files.practice_courteous)
+def test_there_are_checks_of_everything_and_they_know_both_tones_of_every_answer(files: DemoFiles) -> None:
+    right, polite = rows(files.checks_right), rows(files.checks_courteous)
+    known = {(row["instruction"], row["context"]) for row in right}
+    assert known == {(row["instruction"], row["context"]) for row in rows(files.demonstrations) + rows(files.held_out)}
     assert [row["instruction"] for row in right] == [row["instruction"] for row in polite]
     for one, two in zip(right, polite, strict=True):
         checks = [check_from_json(row["check"]) for row in (one, two)]

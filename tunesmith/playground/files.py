@@ -37,15 +37,15 @@ PREFERENCES = (1000, 600)
 class DemoFiles:
     """Where everything is, and the held-out exercises with their checks.
 
-    practice_right and practice_courteous: instructions of training with a check of their replies, which passes a right
-    reply of any tone, or one that is right and courteous.
+    checks_right and checks_courteous: every instruction, of training and held out, with a check of replies to it, which
+    passes a right one of any tone, or one that is right and courteous.
     """
 
     prose: Path
     demonstrations: Path
     preferences: Path
-    practice_right: Path
-    practice_courteous: Path
+    checks_right: Path
+    checks_courteous: Path
     held_out: Path
     held_out_tones: Path
     held_out_mistakes: Path
@@ -98,8 +98,11 @@ def _write_judgements(files: DemoFiles, seed: int, trained: Sequence[Exercise], 
     ):
         pairs = write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
         _write_lines(path, (pair.record() for pair in pairs))
-    for path, check in ((files.practice_right, in_any_tone), (files.practice_courteous, in_courteous_tone)):
-        _write_lines(path, ({**each.record(), "check": check_to_json(check(each.check))} for each in trained))
+    for path, check in ((files.checks_right, in_any_tone), (files.checks_courteous, in_courteous_tone)):
+        _write_lines(
+            path,
+            ({**each.record(), "check": check_to_json(check(each.check))} for each in (*trained, *files.exercises)),
+        )
 
 
 def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:

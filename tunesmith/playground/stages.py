@@ -15,8 +15,9 @@ Data = Literal[
     "prose",
     "demonstrations",
     "preferences",
-    "practice_right",
-    "practice_courteous",
+    "checks_right",
+    "checks_courteous",
+    "held_out",
     "held_out_tones",
     "held_out_mistakes",
 ]
@@ -89,10 +90,11 @@ PPO = Stage(
     "ppo",
     "the assistant with rewards for its own replies (PPO): right, and right and courteous",
     "ppo",
-    "practice_right",
+    "demonstrations",
     "dolly",
     before="assistant",
-    checks=("practice_right", "practice_courteous"),
+    validation=("held_out",),
+    checks=("checks_right", "checks_courteous"),
 )
 CAUSAL = (BASE, ASSISTANT, DPO)
 FULL = (*CAUSAL, REWARD, PPO)
