@@ -86,6 +86,21 @@ def test_demo_passes_its_directory(monkeypatch: pytest.MonkeyPatch, part: Part) 
     assert part.call == ((Path("elsewhere"),), {})
 
 
+@pytest.mark.parametrize(("option", "stages"), [("--full", "FULL"), ("--encoder-decoder", "ENCODER_DECODER")])
+def test_demo_passes_other_stages(monkeypatch: pytest.MonkeyPatch, part: Part, option: str, stages: str) -> None:
+    assert run(monkeypatch, "demo", option) == 0
+    assert part.named == [f"tunesmith.playground.stages:{stages}", "tunesmith.playground.demo:run"]
+    assert part.call == ((Path("runs/demo"),), {"stages": part})
+
+
+def test_demo_goes_one_road_only(
+    monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "demo", "--full", "--encoder-decoder") == 64
+    assert "--full and --encoder-decoder exclude each other; leave one of them out" in capsys.readouterr().err
+    assert part.named == []
+
+
 @pytest.mark.parametrize("command", ["chat", "demo", "score", "recipes", "show", "schema"])
 def test_every_command_explains_itself_without_its_heavy_part(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str], command: str

@@ -109,8 +109,13 @@ PREFERENCES: dict[str, Shape] = {
             **scores(PAIR),
             "equal": ({**PAIR, "rejected": "The Douro."}, "are equal"),
             "no side": ({"prompt": "a"}, "'chosen' is missing"),
+            "a context that is no text": ({**PAIR, "context": ["a"]}, "'context' is a list, not text"),
         },
-        good={"a system message": {**PAIR, "system": "Be brief."}, "a margin": {**PAIR, "margin": 2}},
+        good={
+            "a system message": {**PAIR, "system": "Be brief."},
+            "a context": {**PAIR, "context": "A passage."},
+            "a margin": {**PAIR, "margin": 2},
+        },
     ),
     "preference-sharegpt": Shape(
         SHARED,

@@ -144,6 +144,12 @@ def test_a_system_prompt_comes_first() -> None:
     assert read("preference", row) == pair(None, None, system, user)
 
 
+@pytest.mark.parametrize("context", ["A passage.", "", None])
+def test_a_passage_stays_with_the_question_that_refers_to_it(context: str | None) -> None:
+    row = {**FORMS["preference-text"], "context": context}
+    assert read("preference-text", row) == pair(None, None, Message("user", "Q", context=context or ""))
+
+
 def test_other_column_names_are_for_fields() -> None:
     row = {"question": "Q", "response_j": "good", "response_k": "bad"}
     fields = {"prompt": "question", "chosen": "response_j", "rejected": "response_k"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.evaluate.text_match import ListOf, OneOf, Rate, check_from_json, check_to_json, passes
+from tunesmith.evaluate.text_match import Framed, ListOf, OneOf, Rate, check_from_json, check_to_json, passes, unframed
 
 BIRDS = ListOf(2, ("owl", "lark", "heron"))
 
@@ -38,10 +38,51 @@ def test_a_list_that_is_too_short_too_long_repeated_foreign_or_laid_out_otherwis
     assert not passes(BIRDS, reply)
 
 
-checks = st.one_of(
+OPENINGS, CLOSINGS = ("Yes.", "Of course."), ("Good luck.",)
+
+
+@pytest.mark.parametrize(
+    ("reply", "content", "framed"),
+    [
+        ("Ada.", "Ada.", False),
+        ("Yes. Ada.", "Ada.", True),
+        ("  Of course.\n- owl\n- lark", "- owl\n- lark", True),
+        ("Ada. Good luck.\n", "Ada.", True),
+        ("Yes. Ada. Good luck.", "Ada.", True),
+        ("Yes. Yes. Ada.", "Yes. Ada.", True),
+        ("Yes.", "Yes.", False),
+        ("Yes.Ada.", "Yes.Ada.", False),
+        ("Ada.Good luck.", "Ada.Good luck.", False),
+        ("Yes. Good luck.", "", True),
+        ("Ada. Yes.", "Ada. Yes.", False),
+        ("", "", False),
+    ],
+)
+def test_set_phrases_are_taken_from_the_ends_of_a_reply_where_they_stand_apart(reply, content, framed):
+    assert unframed(reply, OPENINGS, CLOSINGS) == (content, framed)
+
+
+def test_a_frame_may_be_asked_for_or_allowed_and_what_it_holds_must_be_right():
+    asked = Framed(OPENINGS, CLOSINGS, OneOf(("Ada.",)))
+    allowed = Framed(OPENINGS, CLOSINGS, OneOf(("Ada.",)), needed=False)
+    for reply, when_asked, when_allowed in (
+        ("Ada.", False, True),
+        ("Yes. Ada.", True, True),
+        ("Ada. Good luck.", True, True),
+        ("Yes. Bruno.", False, False),
+        ("No. Ada.", False, False),
+        ("Yes. Yes. Ada.", False, False),
+    ):
+        assert (passes(asked, reply), passes(allowed, reply)) == (when_asked, when_allowed), reply
+    assert passes(Framed(OPENINGS, CLOSINGS, BIRDS), "Yes.\n- owl\n- lark\nGood luck.")
+
+
+plain = st.one_of(
     st.builds(OneOf, st.lists(st.text(), min_size=1, max_size=3).map(tuple)),
     st.builds(ListOf, st.integers(1, 5), st.lists(st.text(), min_size=1, max_size=5, unique=True).map(tuple)),
 )
+phrases = st.lists(st.text(min_size=1), max_size=3).map(tuple)
+checks = plain | st.builds(Framed, phrases, phrases, plain, st.booleans())
 
 
 @settings(max_examples=100, deadline=None)

@@ -17,8 +17,9 @@ from tunesmith.playground.files import write_demo_files
 from tunesmith.playground.scenes import Scenes, load_scenes
 
 SMALL: dict[str, Any] = {
-    "documents": 200,
-    "demonstrations": dict.fromkeys(MAKERS, 20),
+    "documents": 240,
+    "demonstrations": dict.fromkeys(MAKERS, 40),
+    "preferences": (40, 20),
     "held_out": 5,
     "vocabulary": 500,
 }

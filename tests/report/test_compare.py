@@ -6,22 +6,53 @@ import io
 
 from rich.console import Console
 
+from tunesmith.evaluate.paired import Gain
 from tunesmith.evaluate.text_match import Rate
 from tunesmith.report.compare import Row, SideBySide, show
 
-ROWS = [Row("exact answers", {"base": Rate(0, 50), "assistant": Rate(46, 50)}, strong=True)]
+MODELS = ("base", "assistant")
+ROWS = [
+    Row(
+        "exact answers",
+        {"base": Rate(0, 50), "assistant": Rate(46, 50)},
+        {"assistant": Gain(both=0, gained=46, lost=0, neither=4)},
+        strong=True,
+    ),
+    Row(" lists", {"base": Rate(0, 13), "assistant": Rate(6, 13)}, {"assistant": Gain(0, 6, 0, 7)}),
+]
 
 
-def printed(samples, rows=ROWS, **options):
+def printed(samples, rows=ROWS, width=100, models=MODELS, **options):
     output = io.StringIO()
-    show(Console(file=output, width=100, **options), rows, samples, ("base", "assistant"))
+    show(Console(file=output, width=width, **options), rows, samples, models)
     return output.getvalue()
 
 
-def test_the_table_gives_share_interval_and_number():
-    text = printed([])
-    assert "92.0%  (81% to 97%, n=50)" in text
-    assert text.index("0.0%") < text.index("92.0%")
+def test_the_table_gives_share_interval_and_number_and_below_them_the_gain():
+    lines = [line.split("  ") for line in printed([]).splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[0] == ["n", *MODELS]
+    assert cells[1] == ["exact answers", "50", "0.0% (0 to 7)", "92.0% (81 to 97)"]
+    assert cells[2] == ["+92.0 (79 to 97)"]
+    assert cells[3] == ["lists", "13", "0% (0 to 23)", "46% (23 to 71)"]
+    assert cells[4] == ["+46 (14 to 71)"]
+
+
+def test_four_models_fit_into_a_hundred_columns():
+    models = ("base", "assistant", "dpo", "ppo")
+    rows = [
+        Row(name, dict.fromkeys(models, Rate(212, 253)), dict.fromkeys(models, Gain(20, 192, 0, 41)), strong)
+        for name, strong in (("exact answers", True), (" information_extraction", False))
+    ]
+    table = printed([], rows, models=models).splitlines()[:5]
+    assert all(len(line) <= 100 for line in table)
+    assert [line.count("%") for line in table] == [0, 4, 0, 4, 0]
+    assert [line.count(" to ") for line in table] == [0, 4, 4, 4, 4]
+
+
+def test_models_that_were_asked_differently_often_say_so():
+    row = Row("exact answers", {"base": Rate(1, 40), "assistant": Rate(46, 50)})
+    assert "40 to 50" in printed([], [row])
 
 
 def test_replies_stand_under_their_instruction_with_a_verdict():

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.lazy import load_part
+from tunesmith.errors import UsageError
 from tunesmith.memory import keep_freed_memory
 
 DEMO = "tunesmith.playground.demo:run"
-ENCODER_DECODER = "tunesmith.playground.demo:ENCODER_DECODER"
+FULL = "tunesmith.playground.stages:FULL"
+ENCODER_DECODER = "tunesmith.playground.stages:ENCODER_DECODER"
 
 
 def demo(
@@ -19,8 +21,12 @@ def demo(
     encoder_decoder: Annotated[
         bool, typer.Option("--encoder-decoder", help="A model of the T5 family instead of a causal one.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also a reward model, and practice with rewards (PPO).")] = False,
 ) -> None:
     """Train a small model from nothing, offline, in minutes; then compare, look at its page, and talk to it."""
+    if full and encoder_decoder:
+        raise UsageError("--full and --encoder-decoder exclude each other", advice="leave one of them out")
     keep_freed_memory()
-    settings = {"stages": load_part(ENCODER_DECODER)} if encoder_decoder else {}
+    other = FULL if full else ENCODER_DECODER if encoder_decoder else None
+    settings = {"stages": load_part(other)} if other else {}
     load_part(DEMO)(directory, **settings)

@@ -31,10 +31,12 @@ SIDES = ("chosen", "rejected")
 
 
 def preference_text(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """prompt, chosen, rejected as texts, and where they are there score_chosen with score_rejected, margin, system."""
+    """prompt, chosen, rejected as texts, and where they are there context (a passage that the prompt refers to), system,
+    score_chosen with score_rejected, margin."""
     system = optional_text_of(settings, row, "system")
     prompt = [Message("system", system)] if system.strip() else []
-    prompt.append(Message("user", text_of(settings, row, "prompt")))
+    context = optional_text_of(settings, row, "context")
+    prompt.append(Message("user", text_of(settings, row, "prompt"), context=context))
     asked(prompt, f"field {settings.columns['prompt']!r}")
     return _pair(settings, row, prompt, [text_of(settings, row, side) for side in SIDES])
 
@@ -166,7 +168,7 @@ CLEAN = {**PAIR_OPTIONS, "clean": flag(False)}
 
 PAIRS: dict[str, Reader] = {
     "preference": Reader(preference, (*SIDES, "prompt", "role", "content", *SCORES), CLEAN),
-    "preference-text": Reader(preference_text, ("prompt", *SIDES, "system", *SCORES), PAIR_OPTIONS),
+    "preference-text": Reader(preference_text, ("prompt", *SIDES, "context", "system", *SCORES), PAIR_OPTIONS),
     "preference-sharegpt": Reader(preference_sharegpt, ("conversations", *SIDES, *SCORES), CLEAN),
     "hh": Reader(hh, SIDES, CLEAN),
     "shp": Reader(shp, ("history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B"), PAIR_OPTIONS),

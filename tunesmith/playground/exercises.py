@@ -8,14 +8,14 @@ sides cannot meet whatever is drawn.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.evaluate.text_match import Check, ListOf, OneOf, check_to_json
+from tunesmith.evaluate.text_match import Content, ListOf, OneOf, check_to_json
 from tunesmith.playground.documents import remark
 from tunesmith.playground.facts import Relation, World
-from tunesmith.playground.scenes import Scenes
+from tunesmith.playground.scenes import Passage, Scenes
 
 COUNTS = {"two": 2, "three": 3}
 LIST_WORDINGS = ("Name {count} {phrase}.", "Give me a list of {count} {phrase}.")
@@ -33,12 +33,14 @@ FIELDS = {"animal": "kind of animal", "food": "kind of food"}
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """One record with dolly's fields, and the check that decides whether a reply is right."""
+    """One record with dolly's fields, and the check that decides whether a reply is right. mistake: a reply that is wrong
+    in one thing."""
 
     instruction: str
     response: str
     category: str
-    check: Check
+    check: Content
+    mistake: str
     context: str = ""
 
     def record(self) -> dict[str, str]:
@@ -67,7 +69,15 @@ def open_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercis
     relation, subject = rng.choice(facts)
     value = relation.values[subject]
     answer = world.fill(relation.answer, subject, value)
-    return Exercise(world.fill(rng.choice(relation.questions), subject, value), answer, "open_qa", OneOf((answer,)))
+    question = world.fill(rng.choice(relation.questions), subject, value)
+    other = _slip(question).choice(sorted(set(relation.values.values()) - {value}))
+    mistake = world.fill(relation.answer, subject, other)
+    return Exercise(question, answer, "open_qa", OneOf((answer,)), mistake)
+
+
+def _slip(*parts: str) -> random.Random:
+    """What draws the mistake of an exercise: the exercise alone, so that mistakes change nothing else that is drawn."""
+    return random.Random("\n".join(("mistake", *parts)))
 
 
 def _kept(world: World, relation: Relation, subject: str) -> bool:
@@ -81,25 +91,29 @@ def closed_question(scenes: Scenes, rng: random.Random, held_out: bool) -> Exerc
     """A question whose answer stands in the passage."""
     passage = scenes.draw(rng, rng.choice(scenes.scenes), held_out=held_out)
     question = rng.choice(passage.scene.questions)
-    answer = passage.fill(question.answer)
-    return Exercise(passage.fill(rng.choice(question.wordings)), answer, "closed_qa", OneOf((answer,)), passage.text)
+    return _about(scenes, passage, rng.choice(question.wordings), question.answer, "closed_qa")
+
+
+def _about(scenes: Scenes, passage: Passage, wording: str, template: str, category: str) -> Exercise:
+    """An instruction about a passage with the answer that a template gives. A list may be given in any order."""
+    asked, answer = passage.fill(wording), passage.fill(template)
+    mistake = scenes.misread(_slip(asked, passage.text), passage, template)
+    lines = tuple(line[2:] for line in answer.split("\n") if line.startswith("- "))
+    check: Content = ListOf(len(lines), lines) if lines else OneOf((answer,))
+    return Exercise(asked, answer, category, check, mistake, passage.text)
 
 
 def extraction(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
     """Names, goods or dates out of a passage, in a fixed layout."""
     passage = scenes.draw(rng, rng.choice([scene for scene in scenes.scenes if scene.extractions]), held_out=held_out)
     wanted = rng.choice(passage.scene.extractions)
-    answer = passage.fill(wanted.answer)
-    lines = tuple(line[2:] for line in answer.split("\n") if line.startswith("- "))
-    check: Check = ListOf(len(lines), lines) if lines else OneOf((answer,))
-    return Exercise(rng.choice(wanted.wordings), answer, "information_extraction", check, passage.text)
+    return _about(scenes, passage, rng.choice(wanted.wordings), wanted.answer, "information_extraction")
 
 
 def summary(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
     """The main points of a passage in one sentence."""
     passage = scenes.draw(rng, rng.choice(scenes.scenes), held_out=held_out)
-    answer = passage.fill(passage.scene.summary)
-    return Exercise(rng.choice(SUMMARY_WORDINGS), answer, "summarization", OneOf((answer,)), passage.text)
+    return _about(scenes, passage, rng.choice(SUMMARY_WORDINGS), passage.scene.summary, "summarization")
 
 
 def brainstorm(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
@@ -113,9 +127,17 @@ def brainstorm(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
         if count <= len(group.members) and world.reserved("list", group.phrase, word, wording) == held_out
     ]
     group, word, wording = rng.choice(asked)
-    answer = "\n".join(f"- {member}" for member in rng.sample(group.members, COUNTS[word]))
+    members = rng.sample(group.members, COUNTS[word])
     instruction = wording.format(count=word, phrase=group.phrase)
-    return Exercise(instruction, answer, "brainstorming", ListOf(COUNTS[word], group.members))
+    slip = _slip(instruction, *members)
+    stranger = slip.choice(group.strangers)
+    mistaken = [stranger, *slip.sample(members, len(members) - 1)]
+    slip.shuffle(mistaken)
+    return Exercise(instruction, _list(members), "brainstorming", ListOf(COUNTS[word], group.members), _list(mistaken))
+
+
+def _list(items: Sequence[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
 
 
 def classification(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
@@ -126,8 +148,9 @@ def classification(scenes: Scenes, rng: random.Random, held_out: bool) -> Exerci
 def _mood(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
     mood = rng.choice(tuple(scenes.remarks.answers))
     text = remark(scenes, rng, mood, held_out=held_out)
-    answer = scenes.remarks.answers[mood]
-    return Exercise(rng.choice(scenes.remarks.wordings), answer, "classification", OneOf((answer,)), text)
+    answers = scenes.remarks.answers
+    answer, other = answers[mood], _slip(text).choice([each for name, each in answers.items() if name != mood])
+    return Exercise(rng.choice(scenes.remarks.wordings), answer, "classification", OneOf((answer,)), other, text)
 
 
 def _sorting(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
@@ -137,10 +160,14 @@ def _sorting(scenes: Scenes, rng: random.Random, held_out: bool) -> Exercise:
     things = rng.sample(tuple(kind_of), 2)
     while scenes.world.reserved("sort", *sorted(things)) != held_out:
         things = rng.sample(tuple(kind_of), 2)
-    answer = "\n".join(f"- {thing}: {kind_of[thing]}" for thing in things)
-    kinds = " or ".join(sorted(set(kind_of.values())))
-    instruction = rng.choice(SORT_WORDINGS).format(field=field, items=" and ".join(things), kinds=kinds)
-    return Exercise(instruction, answer, "classification", OneOf((answer,)))
+    answer = _list([f"{thing}: {kind_of[thing]}" for thing in things])
+    kinds = sorted(set(kind_of.values()))
+    instruction = rng.choice(SORT_WORDINGS).format(field=field, items=" and ".join(things), kinds=" or ".join(kinds))
+    slip = _slip(instruction)
+    wrong = slip.choice(things)
+    told = {**kind_of, wrong: slip.choice([kind for kind in kinds if kind != kind_of[wrong]])}
+    mistake = _list([f"{thing}: {told[thing]}" for thing in things])
+    return Exercise(instruction, answer, "classification", OneOf((answer,)), mistake)
 
 
 MAKERS: dict[str, Callable[[Scenes, random.Random, bool], Exercise]] = {

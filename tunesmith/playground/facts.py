@@ -28,10 +28,12 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Subjects that share a value. ``phrase`` completes "Name three ..."; ``named`` is how a member reads in a sentence."""
+    """Subjects that share a value. ``phrase`` completes "Name three ..."; ``named`` is how a member reads in a sentence;
+    ``strangers`` have another value."""
 
     phrase: str
     members: tuple[str, ...]
+    strangers: tuple[str, ...]
     named: Mapping[str, str]
     rosters: tuple[str, ...]
     value: str
@@ -139,6 +141,7 @@ def _groups(world: World, relation: Relation, entry: Mapping[str, Any]) -> list[
         phrase = entry["phrase"]
         phrase = phrase[value] if isinstance(phrase, dict) else phrase.format(value=value)
         members = tuple(subject for subject, held in relation.values.items() if held == value)
+        strangers = tuple(subject for subject, held in relation.values.items() if held != value)
         named = {member: entry["item"].format(subject=member, a_subject=world.article(member)) for member in members}
-        found.append(Group(phrase, members, named, tuple(entry["roster"]), value))
+        found.append(Group(phrase, members, strangers, named, tuple(entry["roster"]), value))
     return found

@@ -1,20 +1,23 @@
-"""The files of the demo: prose for the base model, demonstrations, held-out instructions, and a tokenizer of their own."""
+"""The files of the demo: prose for the base model, demonstrations, preferences, held-out instructions, and a tokenizer."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tunesmith.evaluate.text_match import check_to_json
 from tunesmith.files import write_file, write_json
+from tunesmith.playground.courtesy import demonstrated, in_any_tone, in_courteous_tone
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
+from tunesmith.playground.preferences import write_preferences
 from tunesmith.playground.scenes import load_scenes
 
 END = "<|endoftext|>"
@@ -27,15 +30,25 @@ DEMONSTRATIONS: Mapping[str, int] = {
     "brainstorming": 1400,
 }
 """Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
+PREFERENCES = (1000, 600)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where everything is, and the held-out exercises with their checks."""
+    """Where everything is, and the held-out exercises with their checks.
+
+    checks_right and checks_courteous: every instruction, of training and held out, with a check of replies to it, which
+    passes a right one of any tone, or one that is right and courteous.
+    """
 
     prose: Path
     demonstrations: Path
+    preferences: Path
+    checks_right: Path
+    checks_courteous: Path
     held_out: Path
+    held_out_tones: Path
+    held_out_mistakes: Path
     tokenizer: Path
     exercises: tuple[Exercise, ...]
 
@@ -45,12 +58,13 @@ def write_demo_files(
     seed: int,
     documents: int = 26_000,
     demonstrations: Mapping[str, int] = DEMONSTRATIONS,
+    preferences: tuple[int, int] = PREFERENCES,
     held_out: int = 50,
     vocabulary: int = 1000,
 ) -> DemoFiles:
     """Draw the world of ``seed`` and write it down; the same numbers give the same bytes.
 
-    documents: pieces of prose. held_out: instructions of each category, none of which occurs in training.
+    documents: pieces of prose. preferences: pairs that differ in tone, and pairs of a right and a wrong reply. held_out: instructions of each category, none of which occurs in training.
     """
     scenes = load_scenes(build_world(seed))
     prose = list(write_documents(scenes, random.Random(f"prose {seed}"), documents))
@@ -60,19 +74,35 @@ def write_demo_files(
         scenes, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
     )
     directory.mkdir(parents=True, exist_ok=True)
-    files = DemoFiles(
-        directory / "prose.jsonl",
-        directory / "demonstrations.jsonl",
-        directory / "held-out.jsonl",
-        directory / "tokenizer",
-        tuple(exercises),
-    )
+    names = [each.name for each in fields(DemoFiles)[:-2]]
+    paths = {name: directory / f"{name.replace('_', '-')}.jsonl" for name in names}
+    files = DemoFiles(**paths, tokenizer=directory / "tokenizer", exercises=tuple(exercises))
+    tone = random.Random(f"tone {seed}")
+    spoken = [replace(each, response=demonstrated(tone, each.response)) for each in trained]
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
-    _write_lines(files.demonstrations, (exercise.record() for exercise in trained))
+    _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
-    spoken = [f"{each.instruction}\n{each.context}\n{each.response}" for each in different]
-    write_tokenizer(files.tokenizer, [*prose, *spoken], vocabulary)
+    _write_judgements(files, seed, different, preferences)
+    texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in spoken]
+    write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
     return files
+
+
+def _write_judgements(files: DemoFiles, seed: int, trained: Sequence[Exercise], counts: tuple[int, int]) -> None:
+    """Which replies are better, in pairs and as checks."""
+    everything = len(files.exercises)
+    for path, exercises, (tones, mistakes) in (
+        (files.preferences, trained, counts),
+        (files.held_out_tones, files.exercises, (everything, 0)),
+        (files.held_out_mistakes, files.exercises, (0, everything)),
+    ):
+        pairs = write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
+        _write_lines(path, (pair.record() for pair in pairs))
+    for path, check in ((files.checks_right, in_any_tone), (files.checks_courteous, in_courteous_tone)):
+        _write_lines(
+            path,
+            ({**each.record(), "check": check_to_json(check(each.check))} for each in (*trained, *files.exercises)),
+        )
 
 
 def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:

@@ -100,6 +100,13 @@ class Scenes:
             filled[slot.name] = rng.choice(free)
         return True
 
+    def misread(self, rng: random.Random, passage: Passage, template: str) -> str:
+        """A template filled with one word that is not in the passage, in place of a word that is."""
+        told = [slot for slot in passage.scene.slots if f"{slot.name}}}" in template]
+        slot = rng.choice(told)
+        word = rng.choice([word for word in self.pools[slot.pool] if word not in passage.filled.values()])
+        return sentence(template, **{**passage.filled, slot.name: word, f"a_{slot.name}": self.world.article(word)})
+
     def reserved(self, slot: Slot, owner: str, word: str) -> bool:
         """Whether a pair of values is kept for held-out passages."""
         return self.world.reserved(slot.pool, owner, word)

@@ -1,9 +1,9 @@
-"""Two models side by side: a table of rates, and replies to the same instructions."""
+"""Models side by side: a table of rates with what each stage gained, and replies to the same instructions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.text.visible import visible
+
+NOTE = (
+    "In brackets 95 % intervals: Wilson's for a rate; for a gain, in points over the stage that a model was trained from, "
+    "Newcombe's for paired rates, as the same instructions were asked."
+)
 
 
 class Rate(Protocol):
@@ -29,12 +34,23 @@ class Rate(Protocol):
     def interval(self) -> tuple[float, float]: ...
 
 
+class Gain(Protocol):
+    """The difference of two rates over the same trials, with its uncertainty."""
+
+    @property
+    def difference(self) -> float: ...
+
+    def interval(self) -> tuple[float, float]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a name, and for every model a rate. strong: drawn with more weight."""
+    """One line of the table: a name, for every model a rate, and for those that were trained from another one their gain
+    over it. strong: drawn with more weight."""
 
     name: str
     rates: Mapping[str, Rate]
+    gains: Mapping[str, Gain] = field(default_factory=dict)
     strong: bool = False
 
 
@@ -49,20 +65,36 @@ class SideBySide:
 
 
 def rate_table(rows: Sequence[Row], models: Sequence[str]) -> Table:
-    """Shares in per cent with a 95 % interval."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column("")
+    """Shares in per cent over gains in points, each with its interval; 100 columns hold four models."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column("n", justify="right")
     for model in models:
-        table.add_column(model, justify="right")
+        table.add_column(visible(model), justify="right")
     for row in rows:
-        cells = [Text(_percent(row.rates[model]), "bold" if row.strong else "") for model in models]
-        table.add_row(Text(visible(row.name), "bold" if row.strong else ""), *cells)
+        totals = {row.rates[model].total for model in models}
+        number = " to ".join(map(str, sorted({min(totals), max(totals)})))
+        table.add_row(Text(visible(row.name), _style(row)), Text(number, "dim"), *(_cell(row, each) for each in models))
     return table
 
 
-def _percent(rate: Rate) -> str:
-    low, high = rate.interval()
-    return f"{rate.share:.1%}  ({low:.0%} to {high:.0%}, n={rate.total})"
+def _style(row: Row) -> str:
+    return "bold" if row.strong else ""
+
+
+def _cell(row: Row, model: str) -> Text:
+    """The rate and, on a line of its own, the gain; rows without weight in whole points."""
+    rate, gain, digits = row.rates[model], row.gains.get(model), 1 if row.strong else 0
+    share = f"{100 * rate.share:.{digits if rate.share < 1 else 0}f}% {_ends(rate.interval())}"
+    if gain is None:
+        return Text(share, _style(row))
+    points = f"\n{100 * gain.difference:+.{digits}f} {_ends(gain.interval())}"
+    return Text.assemble((share, _style(row)), (points, "dim"))
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    low, high = (round(100 * end) for end in interval)
+    return f"({low} to {high})"
 
 
 def replies_side_by_side(samples: Sequence[SideBySide]) -> RenderableType:
@@ -82,7 +114,8 @@ def _sample(sample: SideBySide) -> list[RenderableType]:
 
 
 def show(console: Console, rows: Sequence[Row], samples: Sequence[SideBySide], models: Sequence[str]) -> None:
-    """Print the table and the samples."""
+    """Print the table, how to read it, and the samples."""
     console.print(rate_table(rows, models))
+    console.print(Padding(Text(NOTE, "dim"), (1, 0, 0, 0)))
     console.print()
     console.print(replies_side_by_side(samples))

@@ -1,0 +1,126 @@
+"""Tones and preferences of the small world: exact, honest about what they prefer, and never over what is held out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.data.outcomes import read, tree_of
+from tests.playground.test_world import SMALL
+from tunesmith.evaluate.text_match import check_from_json, passes
+from tunesmith.playground.courtesy import (
+    PHRASES,
+    content_of,
+    courteous,
+    demonstrated,
+    in_any_tone,
+    in_courteous_tone,
+    is_courteous,
+)
+from tunesmith.playground.exercises import MAKERS, Exercise, write_exercises
+from tunesmith.playground.facts import build_world
+from tunesmith.playground.files import DemoFiles, write_demo_files
+from tunesmith.playground.preferences import write_preferences
+from tunesmith.playground.scenes import load_scenes
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def exercises(request: pytest.FixtureRequest) -> list[Exercise]:
+    scenes = load_scenes(build_world(request.param))
+    return write_exercises(scenes, random.Random("test"), dict.fromkeys(MAKERS, 120), held_out=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
+    return write_demo_files(tmp_path_factory.mktemp("world"), 1, **SMALL)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_set_phrase_makes_any_answer_courteous_and_leaves_its_content(exercises: list[Exercise]) -> None:
+    for each in exercises:
+        assert not is_courteous(each.response)
+        assert content_of(each.response) == each.response
+        for phrase in PHRASES:
+            reply = courteous(phrase, each.response)
+            assert is_courteous(reply)
+            assert content_of(reply) == each.response
+            assert passes(in_courteous_tone(each.check), reply)
+            assert passes(in_any_tone(each.check), reply)
+        assert passes(in_any_tone(each.check), each.response)
+        assert not passes(in_courteous_tone(each.check), each.response)
+
+
+@pytest.mark.parametrize(
+    "reply", ["", "Certainly.", "Certainly. Thank you for asking.", "I hope this helps.", "certainly. Yes."]
+)
+def test_a_phrase_without_an_answer_is_not_courteous(reply: str) -> None:
+    assert not is_courteous(reply)
+
+
+def test_some_demonstrations_are_courteous_and_most_are_not() -> None:
+    rng = random.Random(0)
+    replies = [demonstrated(rng, "Yes.") for _ in range(2000)]
+    assert sum(map(is_courteous, replies)) / 2000 == pytest.approx(0.35, abs=0.04)
+    assert {content_of(reply) for reply in replies} == {"Yes."}
+
+
+def test_a_mistake_is_wrong_in_any_tone_and_no_other_reply_of_its_category(exercises: list[Exercise]) -> None:
+    for each in exercises:
+        assert not passes(each.check, each.mistake), each
+        assert not is_courteous(each.mistake)
+        assert each.mistake.count("\n") == each.response.count("\n")
+    assert {each.category for each in exercises} == set(MAKERS)
+
+
+def test_a_pair_differs_in_tone_or_in_content_and_never_in_both(exercises: list[Exercise]) -> None:
+    pairs = write_preferences(exercises, random.Random(3), 200, 100)
+    kinds: Counter[tuple[bool, bool]] = Counter()
+    for pair in pairs:
+        assert passes(in_any_tone(pair.exercise.check), pair.chosen)
+        tones = is_courteous(pair.chosen), is_courteous(pair.rejected)
+        if passes(in_any_tone(pair.exercise.check), pair.rejected):
+            assert tones == (True, False)
+            assert content_of(pair.chosen) == pair.rejected
+        else:
+            assert tones[0] == tones[1]
+            assert content_of(pair.rejected) == pair.exercise.mistake
+            assert pair.chosen.replace(content_of(pair.chosen), "") == pair.rejected.replace(pair.exercise.mistake, "")
+        kinds[tones] += 1
+    assert kinds == {(True, False): 200, (True, True): 50, (False, False): 50}
+
+
+def test_preferences_are_never_about_what_is_held_out(files: DemoFiles) -> None:
+    asked = {(each.instruction, each.context) for each in files.exercises}
+    trained = [(row["prompt"], row["context"]) for row in rows(files.preferences)]
+    practised = [(row["instruction"], row["context"]) for row in rows(files.demonstrations)]
+    assert trained
+    assert practised
+    assert not asked & {*trained, *practised}
+    for path in (files.held_out_tones, files.held_out_mistakes):
+        assert {(row["prompt"], row["context"]) for row in rows(path)} == asked
+
+
+def test_a_preference_is_read_with_its_passage_and_both_replies(files: DemoFiles) -> None:
+    for row in rows(files.preferences):
+        prompt, *replies = tree_of(read("preference-text", row)).messages
+        assert (prompt.text, prompt.context) == (row["prompt"], row["context"])
+        assert [(reply.text, reply.rank) for reply in replies] == [(row["chosen"], 0), (row["rejected"], 1)]
+
+
+def test_there_are_checks_of_everything_and_they_know_both_tones_of_every_answer(files: DemoFiles) -> None:
+    right, polite = rows(files.checks_right), rows(files.checks_courteous)
+    known = {(row["instruction"], row["context"]) for row in right}
+    assert known == {(row["instruction"], row["context"]) for row in rows(files.demonstrations) + rows(files.held_out)}
+    assert [row["instruction"] for row in right] == [row["instruction"] for row in polite]
+    for one, two in zip(right, polite, strict=True):
+        checks = [check_from_json(row["check"]) for row in (one, two)]
+        curt, kind = one["response"], courteous(PHRASES[0], one["response"])
+        assert [passes(check, curt) for check in checks] == [True, False]
+        assert [passes(check, kind) for check in checks] == [True, True]
