@@ -84,6 +84,11 @@ def test_the_version_is_one_line() -> None:
             "tunesmith: error: there is no recipe or layer 'doly-v2-3b'; did you mean 'dolly-v2-3b'?",
         ),
         (["show", "nowhere.yaml"], 66, "tunesmith: error: no such recipe file: nowhere.yaml"),
+        (
+            ["recipes", "no-such"],
+            64,
+            "tunesmith: error: no recipe or layer has the words 'no-such'; `tunesmith recipes`",
+        ),
         (["show", "tiny"], 64, "tunesmith: error: 'tiny' is a layer, to be laid over a recipe; "),
         (
             ["show", "dolly-v2-3b", "train.epochs=x"],
@@ -111,7 +116,7 @@ def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["recipes", "extra"], ["--colour"]])
+@pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["schema", "extra"], ["--colour"]])
 def test_a_command_line_that_cannot_be_understood_ends_with_64(words: list[str]) -> None:
     done = tunesmith(*words)
     assert done.returncode == 64
