@@ -15,7 +15,8 @@ from tunesmith.recipe.load import load
 RECORDS = 300
 
 DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
-PREFERENCES = [  # recipe, file, reader and options
+PREFERENCES = [  # recipe (with tiny-ppo if it is one of PPO), file, reader and options
+    ("tulu-2.5-ppo-13b-uf-mean", "dolly/dolly-6000.jsonl", "reader: prompts"),
     (
         "tulu-2.5-dpo-13b-uf-overall",
         "preference/ultrafeedback_binarized-400.jsonl",
@@ -96,6 +97,7 @@ def test_a_built_in_recipe_of_preferences_passes(
         "data.validation=20",
         "text.max_length=2048",
     ]
-    checked = check_recipe(load([recipe, "tiny"], overrides), lambda done, total, label: None)
+    layer = "tiny-ppo" if "-ppo-" in recipe else "tiny"
+    checked = check_recipe(load([recipe, layer], overrides), lambda done, total, label: None)
     assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
     assert checked.report.facts["texts"]["records"] >= 50

@@ -129,6 +129,21 @@ LARGE = {"model.path": "allenai/tulu-2-70b", "model.tokenizer": "allenai/tulu-2-
 WITH_70B = {"objective.kl_coefficient": 0.0325}
 
 PREFERENCES: dict[str, dict[str, Any]] = {
+    "tulu-2-13b": {
+        **TULU,
+        "model.path": "meta-llama/Llama-2-13b-hf",
+        "targets": "assistant",
+        "text.options": {"bos": True, "strip": True, "foretell_line_break": True},
+        "text.max_length": 8192,
+        "text.truncation": "right",
+        "objective.kind": "sft",
+        "train.epochs": 2.0,
+        "train.batch_size": 128,
+        "train.learning_rate": 2e-5,
+        "train.schedule.kind": "linear",
+        "train.schedule.warmup_ratio": 0.03,
+        "train.schedule.end": 0.0,
+    },
     **{f"tulu-2.5-dpo-13b-{name}": DPO for name in (*SPLITS, "helpsteer", "preference-big-mixture")},
     **{f"tulu-2.5-13b-{name}-rm": REWARD for name in ("uf", "mix", *OWN)},
     **{f"tulu-2.5-70b-{name}-rm": {**REWARD, **LARGE} for name in ("uf", "mix")},
