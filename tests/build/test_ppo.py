@@ -243,7 +243,7 @@ def test_a_model_with_too_few_positions_is_refused(never_stopped: Callable[[str]
 
 def test_another_reference_is_measured_against(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
-    found = records(run(root, "reference", "train.steps=1", f"objective.reference={root / 'run'}"))
+    found = records(run(root, "reference", "train.steps=1", f"objective.reference={root / 'run' / 'export'}"))
     assert found[0]["reference_kl"] > 1e-3
 
 
@@ -296,7 +296,7 @@ def test_another_reward_model_than_the_run_began_with_is_refused(never_stopped: 
         run(root, "changed", *given)
     tensors = load_file(model / "model.safetensors")
     save_file({**tensors, "score.weight": tensors["score.weight"] + 1}, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RecipeError, match=r"begun with other things(.|\n)*beside"):
+    with pytest.raises(RecipeError, match=r"begun with other things(.|\n)*rewards"):
         run(root, "changed", *given)
 
 
