@@ -13,6 +13,7 @@ from tests.text.conversations import HELLO, NAMES, WITH_SYSTEM, trees
 from tunesmith.errors import DataError
 from tunesmith.text.pieces import UNWRITTEN
 from tunesmith.text.prompts import as_prompts, prompt_ids, prompt_lengths, with_room
+from tunesmith.text.proof import prove_tree
 from tunesmith.text.render import Renderer
 from tunesmith.text.tree import Message, Tree
 from tunesmith.text.truncate import Rejected
@@ -76,6 +77,16 @@ def test_what_stands_before_a_reply_is_what_chat_reads(
         before = [tree.messages[place] for place in tree.ancestors(index)[:-1]]
         assert list(prompt_ids(tokens, source)) == ours.prompt(before)
         assert length == len(ours.prompt(before))
+
+
+@pytest.mark.parametrize("name", ["oasst", "chatml", "tulu", "llama-2", "dolly"])
+@pytest.mark.parametrize("which", ["last", "every"])
+def test_the_proof_of_the_masks_holds_for_prompts(name: str, which: Which, renderer: Build) -> None:
+    ours = marking(renderer(name))
+    tree = Tree((QUESTION, BAD), (-1, 0)) if name == "dolly" else BRANCHES
+    asked = as_prompts(tree, which)
+    assert asked is not None
+    assert prove_tree(ours, asked, ours.render(asked)) == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,20 +12,18 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.build.parts import format_options
+from tunesmith.build.parts import format_options, refuse_other_tokenizer
+from tunesmith.build.reference_model import load_reference, own_reference
 from tunesmith.errors import RecipeError
 from tunesmith.generate.exported import find_export, read_export
-from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar import ScalarPolicy
-from tunesmith.model.selftest import self_test, self_test_scalars
+from tunesmith.model.selftest import self_test_scalars
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
-
-ALIKE = "use models that were trained with the same tokenizer and prompt format"
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
@@ -35,23 +33,16 @@ def frozen(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def reference_policy(where: str, named: str, recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
-    """What a policy is compared with: ``start``, the policy as it is now, or the causal model of a directory.
+def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
+    """What a policy is compared with: itself as it is now, or the model that the recipe names.
 
-    No step moves it, and it is another model in memory. where: the recipe's key. Raises RecipeError (another tokenizer),
-    MissingInputError, DataError.
+    No step moves it, and it is another model in memory. Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
-    if named == "start":
+    if own_reference(recipe) is None:
         model = frozen(copy.deepcopy(policy.model))
         return Policy(model, compute=policy.compute, layout=policy.layout, temperature=policy.temperature)
-    directory = find_export(named)
-    refuse_other_tokens(where, directory, renderer)
-    model = frozen(load_model(str(directory)))
-    _fit(where, model, recipe, renderer, policy.device)
-    reference = Policy(model, compute=policy.compute, temperature=policy.temperature)
-    at_one = Policy(model, compute=policy.compute)  # what the stock model knows of
-    verdict = self_test(at_one, renderer.tokenizer.size, recipe.text.max_length)
-    return reference.with_layout(verdict.layout)
+    model, found = load_reference(recipe, renderer.tokenizer)
+    return Policy(frozen(model), compute=found.compute, layout=found.layout, temperature=policy.temperature)
 
 
 def reward_model(where: str, path: str, recipe: Recipe, policy: Policy, renderer: Renderer) -> ScalarPolicy:
@@ -60,9 +51,7 @@ def reward_model(where: str, path: str, recipe: Recipe, policy: Policy, renderer
     where: the recipe's key. Raises RecipeError (another tokenizer or prompt format, too few positions), MissingInputError,
     DataError.
     """
-    directory = find_export(path)
-    refuse_other_tokens(where, directory, renderer)
-    refuse_other_format(where, directory, recipe)
+    directory = fitting_directory(where, path, recipe, renderer.tokenizer)
     model = load_reward_model(str(directory))
     _fit(where, model, recipe, renderer, policy.device)
     found = ScalarPolicy(model, compute=policy.compute)
@@ -70,12 +59,15 @@ def reward_model(where: str, path: str, recipe: Recipe, policy: Policy, renderer
     return found.with_layout(verdict.layout)
 
 
-def refuse_other_tokens(where: str, directory: Path, renderer: Renderer) -> None:
-    """Raises RecipeError if the model of a directory reads other token ids, MissingInputError without a tokenizer there."""
-    theirs = Tokenizer.load(str(directory), renderer.format.controls)
-    if theirs.fingerprint != renderer.tokenizer.fingerprint:
-        what = f"{directory} has another tokenizer than the policy, so it would read other texts"
-        raise RecipeError(what, where=where, advice=ALIKE)
+def fitting_directory(where: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> Path:
+    """The model directory that a path means, whose model was trained to read what the recipe's policy writes.
+
+    where: the recipe's key. Raises RecipeError (another tokenizer or prompt format), MissingInputError.
+    """
+    directory = find_export(path)
+    refuse_other_tokenizer(str(directory), tokenizer, recipe, where)
+    refuse_other_format(where, directory, recipe)
+    return directory
 
 
 def refuse_other_format(where: str, directory: Path, recipe: Recipe) -> None:
@@ -87,7 +79,8 @@ def refuse_other_format(where: str, directory: Path, recipe: Recipe) -> None:
     if theirs != ours:
         shown = [f"{name!r}" + (f" with {given}" if given else "") for name, given in (theirs, ours)]
         what = f"{directory} was trained with prompt format {shown[0]}, the policy writes {shown[1]}"
-        raise RecipeError(what, where=where, advice=ALIKE)
+        advice = "use models that were trained with the same tokenizer and prompt format"
+        raise RecipeError(what, where=where, advice=advice)
 
 
 def _fit(where: str, model: PreTrainedModel, recipe: Recipe, renderer: Renderer, device: torch.device) -> None:

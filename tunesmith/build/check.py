@@ -11,6 +11,7 @@ from tunesmith.build.families import Learner
 from tunesmith.build.methods.table import METHODS
 from tunesmith.build.proof import MaskProof, batch_check, stored_checks
 from tunesmith.build.reference_model import refuse_unfit_reference
+from tunesmith.build.reward_sources import refuse_unfit_rewards
 from tunesmith.build.texts import TextSurvey
 from tunesmith.data.prepare import Prepared
 from tunesmith.data.trees import read_trees
@@ -93,7 +94,9 @@ def _renderer(run: _Run) -> Renderer:
     stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
     summary = f"{tokenizer.size:,} tokens; {format.name} stops at {stops}"
     run.checks.append(Check("prompt format and tokenizer fit", "pass", summary))
+    run.key = "objective"
     refuse_unfit_reference(run.recipe, tokenizer)
+    refuse_unfit_rewards(run.recipe, tokenizer)
     return renderer
 
 

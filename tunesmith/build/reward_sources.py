@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.layout import Batch
-from tunesmith.build.beside import frozen, reward_model
+from tunesmith.build.beside import fitting_directory, frozen, reward_model
 from tunesmith.data.prompts import PromptList
 from tunesmith.data.readers import open_reader
 from tunesmith.data.reading import Pruned, Rejected
@@ -23,6 +23,7 @@ from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.prompts import as_prompts
 from tunesmith.text.render import Renderer
+from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.rollout_maker import RewardSource
 from tunesmith.train.rollouts import Answered
 
@@ -57,6 +58,18 @@ def reward_sources(
             case _:
                 assert_never(reward)
     return tuple(found)
+
+
+def refuse_unfit_rewards(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """What can be said against the models of rewards and values before they are loaded. Raises as ``reward_sources``."""
+    keys = recipe.objective
+    if not isinstance(keys, Ppo):
+        return
+    for index, reward in enumerate(keys.rewards):
+        if isinstance(reward, ModelReward):
+            fitting_directory(f"objective.rewards.{index}.path", reward.path, recipe, tokenizer)
+    if keys.value not in ("shared", "separate"):
+        fitting_directory("objective.value", keys.value, recipe, tokenizer)
 
 
 class _Scored:
@@ -106,13 +119,16 @@ def read_checks(path: str, renderer: Renderer) -> Checks:
 
 
 def _check(value: Any, place: str) -> Check:
+    """A check as ``check_to_json`` writes it. Raises DataError."""
     advice = 'write {"one_of": ["..."]}, or {"list_of": ["..."], "count": 3}'
     if not isinstance(value, dict):
         raise DataError(f"field {CHECK!r} is missing or no object", where=place, advice=advice)
-    try:
-        return check_from_json(value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"field {CHECK!r} is no check: {error}", where=place, advice=advice) from error
+    texts, count = value.get("one_of", value.get("list_of")), value.get("count", 1)
+    sound = isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
+    counted = isinstance(count, int) and not isinstance(count, bool) and count > 0
+    if not sound or not counted or value.keys() not in ({"one_of"}, {"list_of", "count"}):
+        raise DataError(f"field {CHECK!r} is no check", where=place, advice=advice)
+    return check_from_json(value)
 
 
 def refuse_unchecked(checks: Checks, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:

@@ -51,12 +51,6 @@ class RolloutPlan:
         iteration = bisect_right(self.starts, step) - 1
         return Place(iteration, step - self.starts[iteration])
 
-    def first_step(self, iteration: int) -> int:
-        """The number of the first step of an iteration that is not beyond the end."""
-        while len(self.starts) <= iteration:
-            self._extend()
-        return self.starts[iteration]
-
     def batch(self, place: Place) -> list[int]:
         """Which of the prompts of the iteration, by their index in it, a step trains on, in order."""
         count = len(self.iteration(place.iteration).examples)

@@ -53,7 +53,7 @@ def course(setting: Setting) -> Course:
         temperature=keys.temperature,
     )
     actor = ActorCritic(policy, value_function(setting, policy, keys.value))
-    reference = reference_policy("objective.reference", keys.reference, recipe, policy, setting.renderer)
+    reference = reference_policy(recipe, policy, setting.renderer)
     prompts = list_prompts(setting.prepared.train)
     asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
     rewards = reward_sources(recipe, setting.renderer, policy, asked)
