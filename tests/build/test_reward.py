@@ -195,3 +195,18 @@ def test_a_reward_model_is_not_gone_on_with_in_another_language(root: Path) -> N
 def test_the_end_of_text_is_no_padding(root: Path) -> None:
     config = json.loads((root / "run" / "export" / "tokenizer_config.json").read_text())
     assert config["pad_token"] not in (END, None)
+
+
+@pytest.mark.parametrize("truncation", ["left", "window"])
+def test_replies_that_are_compared_are_not_cut_apart(tmp_path: Path, truncation: str) -> None:
+    with pytest.raises(RecipeError, match=r"text\.truncation: .*would part the replies that objective reward compares"):
+        judge_recipe(tmp_path, [f"text.truncation={truncation}"])
+
+
+def test_the_best_checkpoint_by_accuracy_can_be_exported(tmp_path: Path) -> None:
+    run = train_recipe(judge_recipe(tmp_path, ["train.steps=9", "run.export=best"])).directory
+    found = evaluations(run)
+    info = read_export(run / "export")
+    assert info is not None
+    assert info.steps in (7, 9)
+    assert found[info.steps]["all"]["accuracy"] == max(found[step]["all"]["accuracy"] for step in (7, 9))

@@ -111,7 +111,7 @@ def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["recipes", "extra"], ["--colour"]])
+@pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["schema", "extra"], ["--colour"]])
 def test_a_command_line_that_cannot_be_understood_ends_with_64(words: list[str]) -> None:
     done = tunesmith(*words)
     assert done.returncode == 64
