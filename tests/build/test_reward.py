@@ -15,6 +15,7 @@ from tests.reward_worlds import END, judge_recipe, write_rankings
 from tests.runs import digests
 from tests.text.small_tokenizers import prefixed, write_tokenizer
 from tunesmith.build import train_recipe
+from tunesmith.build.check import check_recipe
 from tunesmith.build.methods import reward as reward_module
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
 from tunesmith.generate.exported import open_engine, read_export
@@ -195,3 +196,40 @@ def test_a_reward_model_is_not_gone_on_with_in_another_language(root: Path) -> N
 def test_the_end_of_text_is_no_padding(root: Path) -> None:
     config = json.loads((root / "run" / "export" / "tokenizer_config.json").read_text())
     assert config["pad_token"] not in (END, None)
+
+
+@pytest.mark.parametrize("truncation", ["left", "window"])
+def test_replies_that_are_compared_are_not_cut_apart(tmp_path: Path, truncation: str) -> None:
+    with pytest.raises(RecipeError, match=r"text\.truncation: .*would part the replies that objective reward compares"):
+        judge_recipe(tmp_path, [f"text.truncation={truncation}"])
+
+
+def test_the_best_checkpoint_by_accuracy_can_be_exported(tmp_path: Path) -> None:
+    run = train_recipe(judge_recipe(tmp_path, ["train.steps=9", "run.export=best"])).directory
+    found = evaluations(run)
+    info = read_export(run / "export")
+    assert info is not None
+    assert info.steps in (7, 9)
+    assert found[info.steps]["all"]["accuracy"] == max(found[step]["all"]["accuracy"] for step in (7, 9))
+
+
+def test_threads_read_by_themselves_train_as_trees_do(tmp_path: Path) -> None:
+    runs = []
+    for layout in ("tree", "threads"):
+        overrides = [f"model.layout={layout}", "train.steps=8", f"run.directory={tmp_path}/{layout}"]
+        runs.append(evaluations(train_recipe(judge_recipe(tmp_path, overrides)).directory))
+    tree, threads = runs
+    for step in tree:
+        assert threads[step]["all"] == pytest.approx(tree[step]["all"], rel=1e-3, abs=1e-3)
+
+
+def test_the_check_and_every_optimizer_know_reward_models(tmp_path: Path) -> None:
+    checked = check_recipe(judge_recipe(tmp_path), lambda done, total, label: None)
+    assert checked.exit_code == 0
+    assert "attention sees its own thread and nothing else" in [
+        check.name for check in checked.report.checks if check.status == "pass"
+    ]
+    for kind in ("muon", "adafactor"):
+        overrides = [f"train.optimizer.kind={kind}", "train.steps=4", f"run.directory={tmp_path}/{kind}"]
+        found = evaluations(train_recipe(judge_recipe(tmp_path, overrides)).directory)
+        assert found[4]["all"]["loss"] < found[0]["all"]["loss"]

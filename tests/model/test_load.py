@@ -135,6 +135,7 @@ def test_a_models_own_dropout_is_switched_off(architecture: str) -> None:
             "num_heads": 4,
             "attention_types": [[["global"], 2]],
         },
+        {"architecture": "falcon", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
         {"architecture": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4},
         {"architecture": "llama", **SIZES["llama"]},
     ],

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from tests.model.trees import SIZES, VOCABULARY, small_model
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.model.load import load_model
+from tunesmith.model.load import load_model, new_model
 from tunesmith.model.reward_model import (
     draw_head,
     head_of,
@@ -116,6 +116,22 @@ def test_weights_without_a_place_are_refused(tmp_path: Path) -> None:
     save_file({**weights, "value_head.weight": torch.ones(3)}, directory / "model.safetensors", {"format": "pt"})
     with pytest.raises(DataError, match=r"has no place for \(value_head\.weight\)"):
         start_reward_model(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("init", "table"),
+    [
+        ({"architecture": "gpt_neox", **SIZES["gpt_neox"]}, "gpt_neox.layers.0.attention.masked_bias"),
+        ({"architecture": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4}, "transformer.h.0.attn.bias"),
+        ({"architecture": "llama", **SIZES["llama"]}, "model.layers.0.self_attn.rotary_emb.inv_freq"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["architecture"],
+)
+def test_tables_that_older_files_hold_are_no_weights(tmp_path: Path, init: dict[str, Any], table: str) -> None:
+    directory = Path(saved(tmp_path, new_model(init, 50, 0)))
+    weights = load_file(directory / "model.safetensors")
+    save_file({**weights, table: torch.ones(3)}, directory / "model.safetensors", {"format": "pt"})
+    assert start_reward_model(str(directory))[1]
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.text.test_golden_oasst import alternating, options
@@ -50,8 +51,12 @@ def test_collated_rankings(golden: Golden, real: RealRenderer) -> None:
     for case in cases:
         config, expected = case["settings"], case["expected"]
         renderer = real("oasst", "pythia", **options(config))
-        if "raises" in expected:  # a single reply is no ranking
+        if "raises" in expected:  # a single reply is no ranking; here nothing of it would be compared
             assert config["max_replies"] == 1
+            prompt, replies = turns(case["input"]["groups"][0])
+            ranked = Renderer(renderer.format, renderer.tokenizer, "ranked")
+            only = ranked.render(Tree.path([*(prompt or ()), replace(replies[0], rank=0)]))
+            assert (len(only.replies), len(only.spans)) == (0, 0)
             outcomes["refused"] += 1
             continue
         sizes = [sum(mask) for mask in expected["attention_mask"]]
@@ -69,7 +74,7 @@ def test_collated_rankings(golden: Golden, real: RealRenderer) -> None:
     assert outcomes == OUTCOMES
 
 
-OUTCOMES = {"equal": 63, "alone": 19, "cut": 22, "refused": 1}
+OUTCOMES = {"equal": 63, "alone": 19, "cut": 22, "other prompts in one group": 4, "refused": 1}
 
 
 def compare(
@@ -92,9 +97,11 @@ def compare(
         if ids == row:
             found.append("equal")
             continue
-        # differs: a group that is too long is dropped here, or all its replies keep the same prompt
+        # differs: a reply that is too long is dropped here, so replies that are compared have one prompt; there each keeps as
+        # much of its prompt as it leaves room for
         limit = config["max_length"]
         assert len(ids) > limit or case["original_defect"] == "N10", case["id"]
         assert row == cut(ids, asked, limit, config["min_prefix_length"]), case["id"]
         found.append("cut")
-    return found
+    kept = {len(row) - len(ids) + asked for ids, row in zip(whole, rows, strict=True) if row[-1] == ids[-1]}
+    return [*found, *(["other prompts in one group"] if len(kept) > 1 else [])]

@@ -193,7 +193,14 @@ def _evaluation(
     def show(step: int, found: Scores) -> None:
         view.validation(step, found)
         for tracker in trackers:
-            tracker(step, {f"validation/{name}/loss": score["loss"] for name, score in found.items()})
+            tracker(
+                step,
+                {
+                    f"validation/{name}/{measure}": value
+                    for name, measures in found.items()
+                    for measure, value in measures.items()
+                },
+            )
 
     def told(step: int, found: Mapping[str, float]) -> None:
         view.note(f"replies after step {step}: BLEU {found['bleu']:.2f}  ROUGE-L {found['rouge_l']:.3f}")

@@ -81,7 +81,7 @@ class Judge:
             return DataError(
                 f"prompt and reply have {longest:,} tokens, the reward model reads {self.limit:,}",
                 where=tree.place,
-                advice="shorten the prompt, or leave it out with --skip",
+                advice="shorten it",
             )
         return None
 

@@ -36,6 +36,7 @@ NEITHER = f"neither a causal architecture of transformers nor one of {', '.join(
 OWN_DROPOUT = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
 
 
+OWN_ATTENTION = ("falcon",)  # families that know some attentions by name, and no further ones
 CLASSIFIER = "ForSequenceClassification"  # how transformers names the architectures that reward models are of
 
 
@@ -144,7 +145,8 @@ def attention_of(architecture: str, classes: Any) -> str:
     if architecture not in CONFIG_MAPPING or CONFIG_MAPPING[architecture] not in classes:
         return name  # refused later, with a reason
     family = classes[CONFIG_MAPPING[architecture]]
-    return name if family._supports_sdpa or family._supports_attention_backend else "eager"
+    takes_names = family._supports_sdpa or family._supports_attention_backend
+    return name if takes_names and architecture not in OWN_ATTENTION else "eager"
 
 
 def _not_loaded(path: str, error: Exception) -> MissingInputError:

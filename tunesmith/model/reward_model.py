@@ -26,6 +26,8 @@ from tunesmith.text.tree import Message
 HEAD = "score"
 # What the files of a causal model hold and a reward model has no place for: its head, under the names that families give it.
 VOCABULARY_HEADS = ("lm_head.", "embed_out.", "output.")
+# Tables that older versions of transformers wrote into the files of causal models, and that are computed today.
+TABLES = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
 ONE = {"num_labels": 1}
 
 
@@ -69,7 +71,9 @@ def start_reward_model(
     architecture = _scoring_architecture(path, revision)
     found = read_model(path, revision, _kind(architecture, ONE))
     refuse_missing({name for name in found.missing if not name.startswith(f"{HEAD}.")}, path)
-    lost = sorted(name for name in found.unexpected if not name.startswith(VOCABULARY_HEADS))
+    lost = sorted(
+        name for name in found.unexpected if not name.startswith(VOCABULARY_HEADS) and not name.endswith(TABLES)
+    )
     if lost:
         raise DataError(
             f"holds weights that a reward model has no place for ({', '.join(lost[:3])})",
