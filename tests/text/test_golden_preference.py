@@ -17,11 +17,20 @@ from tunesmith.errors import DataError
 from tunesmith.text.formats import build_format
 from tunesmith.text.ranking import still_ranked
 from tunesmith.text.render import Renderer
+from tunesmith.text.template_format import template_options
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.text.tree import Tree
 from tunesmith.text.truncate import truncate
 
+# The prompts of the reference implementation of DPO: the marks of HH's transcripts, and an end token after the reply.
+TRANSCRIPT = """\
+{%- for message in messages -%}
+{%- if message['role'] == 'user' -%}{{ '\\n\\nHuman: ' + message['content'] }}
+{%- else -%}{{ '\\n\\nAssistant: ' + message['content'] + eos_token }}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '\\n\\nAssistant:' }}{%- endif -%}
+"""
 Golden = Callable[[str], dict[str, Any]]
 Case = dict[str, Any]
 Side = tuple[list[int], list[int]]
@@ -131,3 +140,65 @@ def test_both_sides_have_the_recorded_masks(kind: str, golden: Golden, tokenizer
             except AssertionError as error:
                 raise AssertionError(case["id"]) from error
     assert outcomes == OUTCOMES[kind]
+
+
+def transcripts(real_data: Callable[[str], Path]) -> Renderer:
+    where = str(real_data("tokenizers/pythia"))
+    format = build_format("tokenizer", template_options(where, given={"template": TRANSCRIPT}))
+    return Renderer(format, Tokenizer.load(where, format.controls), "ranked")
+
+
+def reference_dpo(pair: dict[str, str], renderer: Renderer) -> list[Side]:
+    """One question, as the transcripts of HH give it, through reader and renderer."""
+    row = {side: pair["prompt"] + pair[side] for side in ("chosen", "rejected")}
+    tree = open_reader("hh", {}, {}, where="test")(row)
+    assert isinstance(tree, Tree)
+    return sides(renderer.render(tree))
+
+
+def test_both_sides_are_those_of_the_reference_implementation_of_dpo(
+    golden: Golden, real_data: Callable[[str], Path]
+) -> None:
+    """Not the same are its two limits: it cuts a long prompt at the beginning or the end, and leaves
+    max_length - max_prompt_length tokens of every reply, without the end token. Here long pairs go, or their replies are cut at
+    one limit for all. Nor has it an end token after an earlier reply, where here every reply ends with one."""
+    renderer, cases = transcripts(real_data), golden("extras")["cases"]
+    outcomes: Counter[str] = Counter()
+    for case in cases:
+        settings, expected = case["settings"], case["expected"]
+        if case["kind"] == "reference_dpo_collate":
+            for row, pair in enumerate(case["input"]["pairs"]):
+                for side, (ids, labels) in zip(("chosen", "rejected"), reference_dpo(pair, renderer), strict=True):
+                    size = sum(expected[f"{side}_attention_mask"][row])
+                    assert (ids, labels) == tuple(
+                        expected[f"{side}_{of}"][row][:size] for of in ("input_ids", "labels")
+                    )
+                outcomes["exact"] += 1
+        elif case["kind"] == "reference_dpo":
+            outcomes[of_reference_dpo(case["input"], settings, expected, renderer)] += 1
+    assert outcomes == {"exact": 3, "cut": 4, "quoted": 1, "an empty side": 1}
+
+
+def of_reference_dpo(
+    pair: dict[str, str], settings: dict[str, Any], expected: dict[str, Any], renderer: Renderer
+) -> str:
+    if "raises" in expected:  # a quoted end token; here it stays text
+        (ids, labels), _ = reference_dpo(pair, renderer)
+        assert [token for token in ids if renderer.tokenizer.is_control(token)] == ids[-1:]
+        return "quoted"
+    if not pair["rejected"].strip():
+        return "an empty side"
+    found = reference_dpo(pair, renderer)
+    wanted = [(expected[f"{side}_input_ids"], expected[f"{side}_labels"]) for side in ("chosen", "rejected")]
+    if found == wanted:
+        return "exact"
+    room = settings["max_length"] - settings["max_prompt_length"]
+    for (ids, labels), (theirs, trained) in zip(found, wanted, strict=True):
+        own, other = ([token for token in each if token != -100] for each in (labels, trained))
+        assert other == own[: len(other)]  # the same reply, or its first tokens
+        assert len(other) in (len(own), room)
+        prompt = theirs[: len(theirs) - len(other)]
+        if len(prompt) == settings["max_prompt_length"]:
+            continue
+        assert ids[: len(prompt)] == prompt
+    return "cut"
