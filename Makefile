@@ -35,7 +35,9 @@ bench: $(BENCHMARKS) ## side by side with other libraries: speed and memory
 	$(BIN)/python -m benchmarks.sft
 
 crash: $(DEVELOPMENT) ## kill training at random moments and compare what comes out
-	$(BIN)/python -m tests.campaigns.sigkill
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method sft
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method dpo
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
 
 properties: $(DEVELOPMENT) ## every prompt format with 10,000 random conversations full of control tokens
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

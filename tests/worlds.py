@@ -98,6 +98,12 @@ def small_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loa
     return load([str(recipe if recipe.exists() else write_world(root, **world))], overrides)  # type: ignore[arg-type]
 
 
+def preference_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loaded:
+    """The recipe of the world of preferences, which is made if it is not there."""
+    recipe = root / "recipe.yaml"
+    return load([str(recipe if recipe.exists() else write_preferences(root, **world))], overrides)  # type: ignore[arg-type]
+
+
 PPO = """\
 kind: ppo
 prompts_per_iteration: 6

@@ -3,7 +3,8 @@
     python -m tests.campaigns.sigkill [--method sft] [--runs 50] [--seed 0] [--json FILE]
 
 A run is killed anywhere: while data are prepared (its cache is removed first), while the model is made, in steps,
-evaluations, saves, rotations and the export, and with the method ppo while replies are written. Each attempt is a forked child, so that a trial costs no imports.
+evaluations, saves, rotations and the export; with the method dpo also while the reference reads its replies, with ppo while
+replies are written. Each attempt is a forked child, so that a trial costs no imports.
 """
 
 from __future__ import annotations
@@ -24,14 +25,12 @@ from pathlib import Path
 import torch
 
 from tests.runs import digests
-from tests.worlds import ppo_recipe, small_recipe
+from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.build import train_recipe
 from tunesmith.recipe.load import Loaded
 
 ARCHITECTURES = ("gpt_neox", "llama")
-
-
-METHODS: Mapping[str, Callable[..., Loaded]] = {"sft": small_recipe, "ppo": ppo_recipe}
+METHODS: Mapping[str, Callable[..., Loaded]] = {"sft": small_recipe, "dpo": preference_recipe, "ppo": ppo_recipe}
 """Method -> the recipe of its world, from the world's directory and overrides."""
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
 from tests.model.pairs import T5, V11, VOCABULARY, pair_examples
+from tests.model.rankings import SHAPES, dialogue
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT, pairs
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optimizers import AdamW
@@ -41,8 +44,17 @@ class Shared:
             return Step(
                 number, 0, examples, tuple(pairs(0, 0).micro_batches([several[n] for n in share], "threads", 60))
             )
+        if self.kind == "preferences":
+            return Step(number, 0, examples, tuple(FLAT.micro_batches([ranked(n) for n in share], "messages", 60)))
         mine = [Example(n, random_tree(n)) for n in share]
         return Step(number, 0, examples, tuple(FLAT.micro_batches(mine, "threads", 60)))
+
+
+def ranked(number: int) -> Example:
+    """A dialogue with ranked replies, and references that a formula gives."""
+    tree = dialogue(number, SHAPES[number % len(SHAPES)]).tree()
+    reference = np.linspace(-30, -20, len(tree.replies)).astype(np.float32)
+    return Example(number, tree, columns={"reference": reference})
 
 
 def run(world: World, directory: Path, kind: str) -> None:
@@ -54,7 +66,7 @@ def run(world: World, directory: Path, kind: str) -> None:
     optimizer = AdamW(policy.parameters(), epsilon=1e-3)
     train(
         policy,
-        SupervisedFineTuning(),
+        PreferenceOptimization() if kind == "preferences" else SupervisedFineTuning(),
         Shared(world, kind),
         optimizer,
         lambda step: 1e-2,
@@ -62,7 +74,7 @@ def run(world: World, directory: Path, kind: str) -> None:
         [results.append],
         clip_norm=1.0,
     )
-    measures = [[r.measures["loss"], r.measures["accuracy"], r.units, r.tokens, r.gradient_norm] for r in results]
+    measures = [[*r.measures.values(), r.units, r.tokens, r.gradient_norm] for r in results]
     tensors = {name: value.detach().clone() for name, value in policy.parameters().items()}
     save_file({**tensors, "measures": torch.tensor(measures)}, directory / f"{world.size}-{world.rank}.safetensors")
 
@@ -73,7 +85,7 @@ def one_of_two(rank: int, directory: str, kind: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", ["threads", "pairs"])
+@pytest.mark.parametrize("kind", ["threads", "pairs", "preferences"])
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_give_the_update_of_one(tmp_path: Path, kind: str) -> None:
     run(Alone(), tmp_path, kind)
