@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.evaluate.text_match import Framed, ListOf, OneOf, Rate, check_from_json, check_to_json, passes, unframed
+from tunesmith.evaluate.text_match import (
+    Closed,
+    ListOf,
+    OneOf,
+    Rate,
+    check_from_json,
+    check_to_json,
+    passes,
+    without_closing,
+)
 
 BIRDS = ListOf(2, ("owl", "lark", "heron"))
 
@@ -38,43 +47,41 @@ def test_a_list_that_is_too_short_too_long_repeated_foreign_or_laid_out_otherwis
     assert not passes(BIRDS, reply)
 
 
-OPENINGS, CLOSINGS = ("Yes.", "Of course."), ("Good luck.",)
+CLOSINGS = ("Good luck.", "Really good luck.")
 
 
 @pytest.mark.parametrize(
-    ("reply", "content", "framed"),
+    ("reply", "content", "closed"),
     [
         ("Ada.", "Ada.", False),
-        ("Yes. Ada.", "Ada.", True),
-        ("  Of course.\n- owl\n- lark", "- owl\n- lark", True),
-        ("Ada. Good luck.\n", "Ada.", True),
-        ("Yes. Ada. Good luck.", "Ada.", True),
-        ("Yes. Yes. Ada.", "Yes. Ada.", True),
-        ("Yes.", "Yes.", False),
-        ("Yes.Ada.", "Yes.Ada.", False),
+        ("  Ada. Good luck.\n", "Ada.", True),
+        ("- owl\n- lark\nGood luck.", "- owl\n- lark", True),
+        ("Ada. Good luck. Good luck.", "Ada. Good luck.", True),
+        ("Ada. Really good luck.", "Ada.", True),
         ("Ada.Good luck.", "Ada.Good luck.", False),
-        ("Yes. Good luck.", "", True),
-        ("Ada. Yes.", "Ada. Yes.", False),
+        ("Good luck.", "Good luck.", False),
+        ("Good luck. Ada.", "Good luck. Ada.", False),
+        ("Ada. good luck.", "Ada. good luck.", False),
         ("", "", False),
     ],
 )
-def test_set_phrases_are_taken_from_the_ends_of_a_reply_where_they_stand_apart(reply, content, framed):
-    assert unframed(reply, OPENINGS, CLOSINGS) == (content, framed)
+def test_a_closing_is_taken_from_the_end_of_a_reply_where_it_stands_apart(reply, content, closed):
+    assert without_closing(reply, CLOSINGS) == (content, closed)
 
 
-def test_a_frame_may_be_asked_for_or_allowed_and_what_it_holds_must_be_right():
-    asked = Framed(OPENINGS, CLOSINGS, OneOf(("Ada.",)))
-    allowed = Framed(OPENINGS, CLOSINGS, OneOf(("Ada.",)), needed=False)
+def test_a_closing_may_be_asked_for_or_allowed_and_what_comes_before_it_must_be_right():
+    asked = Closed(OneOf(("Ada.",)), CLOSINGS)
+    allowed = Closed(OneOf(("Ada.",)), CLOSINGS, needed=False)
     for reply, when_asked, when_allowed in (
         ("Ada.", False, True),
-        ("Yes. Ada.", True, True),
         ("Ada. Good luck.", True, True),
-        ("Yes. Bruno.", False, False),
-        ("No. Ada.", False, False),
-        ("Yes. Yes. Ada.", False, False),
+        ("Bruno. Good luck.", False, False),
+        ("Ada. Good evening.", False, False),
+        ("Ada. Good luck. Good luck.", False, False),
+        ("Good luck.", False, False),
     ):
         assert (passes(asked, reply), passes(allowed, reply)) == (when_asked, when_allowed), reply
-    assert passes(Framed(OPENINGS, CLOSINGS, BIRDS), "Yes.\n- owl\n- lark\nGood luck.")
+    assert passes(Closed(BIRDS, CLOSINGS), "- owl\n- lark\nGood luck.")
 
 
 plain = st.one_of(
@@ -82,7 +89,7 @@ plain = st.one_of(
     st.builds(ListOf, st.integers(1, 5), st.lists(st.text(), min_size=1, max_size=5, unique=True).map(tuple)),
 )
 phrases = st.lists(st.text(min_size=1), max_size=3).map(tuple)
-checks = plain | st.builds(Framed, phrases, phrases, plain, st.booleans())
+checks = plain | st.builds(Closed, plain, phrases, st.booleans())
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,7 +13,8 @@ from tests.data.outcomes import read, tree_of
 from tests.playground.test_world import SMALL
 from tunesmith.evaluate.text_match import check_from_json, passes
 from tunesmith.playground.courtesy import (
-    PHRASES,
+    CLOSINGS,
+    SHARE,
     content_of,
     courteous,
     demonstrated,
@@ -43,12 +44,12 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_set_phrase_makes_any_answer_courteous_and_leaves_its_content(exercises: list[Exercise]) -> None:
+def test_a_set_closing_makes_any_answer_courteous_and_leaves_its_content(exercises: list[Exercise]) -> None:
     for each in exercises:
         assert not is_courteous(each.response)
         assert content_of(each.response) == each.response
-        for phrase in PHRASES:
-            reply = courteous(phrase, each.response)
+        for closing in CLOSINGS:
+            reply = courteous(closing, each.response)
             assert is_courteous(reply)
             assert content_of(reply) == each.response
             assert passes(in_courteous_tone(each.check), reply)
@@ -58,16 +59,16 @@ def test_a_set_phrase_makes_any_answer_courteous_and_leaves_its_content(exercise
 
 
 @pytest.mark.parametrize(
-    "reply", ["", "Certainly.", "Certainly. Thank you for asking.", "I hope this helps.", "certainly. Yes."]
+    "reply", ["", "Thank you for asking.", "  I hope this helps.", "Yes.I hope this helps.", "Yes."]
 )
-def test_a_phrase_without_an_answer_is_not_courteous(reply: str) -> None:
+def test_a_closing_without_an_answer_is_not_courteous(reply: str) -> None:
     assert not is_courteous(reply)
 
 
 def test_some_demonstrations_are_courteous_and_most_are_not() -> None:
     rng = random.Random(0)
     replies = [demonstrated(rng, "Yes.") for _ in range(2000)]
-    assert sum(map(is_courteous, replies)) / 2000 == pytest.approx(0.35, abs=0.04)
+    assert sum(map(is_courteous, replies)) / 2000 == pytest.approx(SHARE, abs=0.04)
     assert {content_of(reply) for reply in replies} == {"Yes."}
 
 
@@ -121,6 +122,6 @@ def test_there_are_checks_of_everything_and_they_know_both_tones_of_every_answer
     assert [row["instruction"] for row in right] == [row["instruction"] for row in polite]
     for one, two in zip(right, polite, strict=True):
         checks = [check_from_json(row["check"]) for row in (one, two)]
-        curt, kind = one["response"], courteous(PHRASES[0], one["response"])
+        curt, kind = one["response"], courteous(CLOSINGS[0], one["response"])
         assert [passes(check, curt) for check in checks] == [True, False]
         assert [passes(check, kind) for check in checks] == [True, True]

@@ -31,25 +31,23 @@ Content = OneOf | ListOf
 
 
 @dataclass(frozen=True, slots=True)
-class Framed:
-    """The reply is right by ``content`` without the one of ``openings`` that it begins with and the one of ``closings``
-    that it ends with. needed: it has at least one of them."""
+class Closed:
+    """The reply is right by ``content`` without the one of ``closings`` that it may end with. needed: it ends with one."""
 
-    openings: tuple[str, ...]
-    closings: tuple[str, ...]
     content: Content
+    closings: tuple[str, ...]
     needed: bool = True
 
 
-Check = Content | Framed
+Check = Content | Closed
 
 
 def passes(check: Check, reply: str) -> bool:
     """Whether the whole reply is right."""
     reply = reply.strip()
-    if isinstance(check, Framed):
-        content, framed = unframed(reply, check.openings, check.closings)
-        return (framed or not check.needed) and passes(check.content, content)
+    if isinstance(check, Closed):
+        content, closed = without_closing(reply, check.closings)
+        return (closed or not check.needed) and passes(check.content, content)
     if isinstance(check, OneOf):
         return reply in check.answers
     lines = reply.split("\n")
@@ -57,25 +55,21 @@ def passes(check: Check, reply: str) -> bool:
     return len(lines) == len(named) == check.count and named <= set(check.members)
 
 
-def unframed(reply: str, openings: Sequence[str], closings: Sequence[str]) -> tuple[str, bool]:
-    """What a reply says between set phrases, of which at most one before and one after is taken away, and whether any was.
-
-    A phrase stands apart: white space divides it from the rest.
-    """
+def without_closing(reply: str, closings: Sequence[str]) -> tuple[str, bool]:
+    """A reply without the one of ``closings`` that it ends with, and whether there was one. It stands apart: white space
+    divides it from something that comes before it."""
     reply = reply.strip()
-    before = next(
-        (phrase for phrase in openings if reply.startswith(phrase) and reply[len(phrase) :][:1].isspace()), ""
-    )
-    reply = reply[len(before) :]
-    after = next((phrase for phrase in closings if reply.endswith(phrase) and reply[: -len(phrase)][-1:].isspace()), "")
-    return reply[: len(reply) - len(after)].strip(), bool(before or after)
+    for closing in closings:
+        content = reply.removesuffix(closing)
+        if content != reply and content.rstrip() not in ("", content):
+            return content.rstrip(), True
+    return reply, False
 
 
 def check_to_json(check: Check) -> dict[str, Any]:
     """A check as it is kept in a JSON record."""
-    if isinstance(check, Framed):
-        phrases = {"openings": list(check.openings), "closings": list(check.closings)}
-        return {"framed": check_to_json(check.content), **phrases, "needed": check.needed}
+    if isinstance(check, Closed):
+        return {"closed": check_to_json(check.content), "closings": list(check.closings), "needed": check.needed}
     if isinstance(check, OneOf):
         return {"one_of": list(check.answers)}
     return {"list_of": list(check.members), "count": check.count}
@@ -83,13 +77,12 @@ def check_to_json(check: Check) -> dict[str, Any]:
 
 def check_from_json(value: Mapping[str, Any]) -> Check:
     """The inverse of ``check_to_json``; KeyError if it is no kind of check."""
-    if "framed" in value:
-        content = _plain_check(value["framed"])
-        return Framed(tuple(value["openings"]), tuple(value["closings"]), content, bool(value["needed"]))
-    return _plain_check(value)
+    if "closed" in value:
+        return Closed(_content_check(value["closed"]), tuple(value["closings"]), bool(value["needed"]))
+    return _content_check(value)
 
 
-def _plain_check(value: Mapping[str, Any]) -> Content:
+def _content_check(value: Mapping[str, Any]) -> Content:
     if "one_of" in value:
         return OneOf(tuple(value["one_of"]))
     return ListOf(int(value["count"]), tuple(value["list_of"]))

@@ -30,7 +30,7 @@ DEMONSTRATIONS: Mapping[str, int] = {
     "brainstorming": 1400,
 }
 """Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
-PREFERENCES = (1000, 600)
+PREFERENCES = (800, 300)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.playground.courtesy import PHRASES, courteous
+from tunesmith.playground.courtesy import CLOSINGS, courteous
 from tunesmith.playground.exercises import Exercise
 
 
@@ -43,11 +43,11 @@ def write_preferences(exercises: Sequence[Exercise], rng: random.Random, tones: 
 
 
 def _of_tone(rng: random.Random, exercise: Exercise) -> Preference:
-    return Preference(exercise, courteous(rng.choice(PHRASES), exercise.response), exercise.response)
+    return Preference(exercise, courteous(rng.choice(CLOSINGS), exercise.response), exercise.response)
 
 
 def _of_content(rng: random.Random, exercise: Exercise, *, polite: bool) -> Preference:
     if not polite:
         return Preference(exercise, exercise.response, exercise.mistake)
-    phrase = rng.choice(PHRASES)
-    return Preference(exercise, courteous(phrase, exercise.response), courteous(phrase, exercise.mistake))
+    closing = rng.choice(CLOSINGS)
+    return Preference(exercise, courteous(closing, exercise.response), courteous(closing, exercise.mistake))
