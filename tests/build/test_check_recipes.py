@@ -16,7 +16,7 @@ RECORDS = 300
 
 DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
 PREFERENCES = [  # recipe (with tiny-ppo if it is one of PPO), file, reader and options
-    ("tulu-2.5-ppo-13b-uf-mean", "dolly/dolly-6000.jsonl", "reader: prompts"),
+    ("tulu-2.5-ppo-13b-uf-mean", "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt"),
     (
         "tulu-2.5-dpo-13b-uf-overall",
         "preference/ultrafeedback_binarized-400.jsonl",
