@@ -293,7 +293,8 @@ def test_rows_that_belong_together_are_put_together(tmp_path: Path) -> None:
         ("best", "worst"),
         ("fair", "worst"),
     ]
-    assert report.sources["data"].rejected == {"fewer than two replies": 1}
+    counts = report.sources["data"]
+    assert (counts.records, counts.used, counts.pairs, counts.rejected) == (2, 1, 3, {"fewer than two replies": 1})
 
 
 ROW = {"prompt": "Q", "chosen": "a", "rejected": "b"}
