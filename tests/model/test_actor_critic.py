@@ -74,6 +74,18 @@ def _without_replies(tree: TokenTree) -> TokenTree:
 
 
 @pytest.mark.parametrize("value", VALUES)
+def test_threads_give_what_trees_give(value: Literal["shared", "separate"]) -> None:
+    tree, threads = actor_critic(value=value), actor_critic(value=value)
+    threads = ActorCritic(threads.policy.with_layout("threads"), threads.value)
+    if threads.value.trunk is not None:
+        threads.value.trunk.layout = "threads"
+    batch = assemble([Example(0, each.tree()) for each in written(tree).answered], "messages")
+    (ours, our_values), (theirs, their_values) = tree.actor_critic(batch), threads.actor_critic(batch)
+    assert torch.allclose(ours.log_probability, theirs.log_probability, atol=1e-5)
+    assert torch.allclose(our_values, their_values, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", VALUES)
 def test_what_is_saved_of_the_value_function_brings_it_back(value: Literal["shared", "separate"]) -> None:
     actor, other = moved(actor_critic(value=value)), actor_critic(value=value)
     batch = assemble([Example(0, written(other).answered[0].tree())], "messages")

@@ -23,8 +23,8 @@ def rollouts() -> Rollouts:
 
 
 def test_what_was_saved_is_loaded_to_the_bit(rollouts: Rollouts, tmp_path: Path) -> None:
-    save_rollouts(tmp_path, rollouts)
-    save_rollouts(tmp_path, rollouts)
+    save_rollouts(tmp_path, rollouts, str)
+    save_rollouts(tmp_path, rollouts, str)
     found = load_rollouts(tmp_path, 12)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-000012"]
     assert (found.answered, found.coefficient, found.following, found.measures) == (
@@ -67,7 +67,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_found_and_the_error_says_what_to_do(damage: str, rollouts: Rollouts, tmp_path: Path) -> None:
-    save_rollouts(tmp_path, rollouts)
+    save_rollouts(tmp_path, rollouts, str)
     DAMAGE[damage](path_of(tmp_path, 12))
     with pytest.raises(StorageError, match=r"iteration-000012: the rollouts of a step .* damaged.*; put it back"):
         load_rollouts(tmp_path, 12)

@@ -177,6 +177,16 @@ def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
         assert sorted(set(batch.source.tolist()) & set(starts)) == starts
 
 
+@pytest.mark.parametrize("tokens", [1, 6, 9, 100])
+def test_many_replies_to_a_prompt_are_laid_out_in_pieces(tokens: int) -> None:
+    replies = (Reply((5, 6, 1), True), Reply((7,), False), Reply((8, 2), True), Reply((9,) * 8, False))
+    pieces = Answered(4, 1, (3, 4), replies).split(tokens)
+    assert tuple(reply for piece in pieces for reply in piece.replies) == replies
+    assert all((piece.number, piece.copy, piece.prompt) == (4, 1, (3, 4)) for piece in pieces)
+    assert all(len(piece.replies) == 1 or len(piece.tree().ids) <= tokens for piece in pieces)
+    assert len(pieces) == {1: 4, 6: 3, 9: 2, 100: 1}[tokens]
+
+
 def test_prompts_and_stops_of_these_tests_differ() -> None:
     assert len(set(PROMPTS)) == len(PROMPTS)
     assert not {token for prompt in PROMPTS for token in prompt} & set(STOPS)

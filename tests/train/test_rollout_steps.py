@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -81,7 +82,8 @@ def whitened(values: Floats) -> Floats:
 
 def steps_of(directory: Path, make: Any = None, kept: Callable[[], list[int]] = list, **given: Any) -> RolloutSteps:
     make = make or Counting(maker(actor_critic(), samples=2))
-    return RolloutSteps(given.pop("plan", plan()), make, directory, 0.1, 200, kept, **given)
+    words = lambda ids: " ".join(map(str, ids))  # noqa: E731
+    return RolloutSteps(given.pop("plan", plan()), make, directory, 0.1, 200, kept, words, **given)
 
 
 def result(number: int, measures: Mapping[str, float], units: float = 3.0) -> StepResult:
@@ -109,6 +111,23 @@ def test_the_measures_of_an_iteration_are_told_with_its_first_step(tmp_path: Pat
     told = [ours[number].measures for number in range(7)]
     assert [bool(each) for each in told] == [True, *[False] * 5, True]
     assert {"rewards/mean", "rewards/finished", "replies/length", "kl_coefficient"} <= told[0].keys()
+
+
+def test_the_replies_of_an_iteration_can_be_read(tmp_path: Path) -> None:
+    ours = steps_of(tmp_path)
+    ours[0]
+    lines = [json.loads(line) for line in (tmp_path / "iteration-000000" / "replies.jsonl").read_text().splitlines()]
+    rollouts = ours.rollouts(Place(0, 0))
+    assert len(lines) == len(rollouts.rewards) == 10
+    first, reply = rollouts.answered[0], rollouts.answered[0].replies[1]
+    assert lines[1] == {
+        "prompt": first.number,
+        "asked": " ".join(map(str, first.prompt)),
+        "reply": " ".join(map(str, reply.ids)),
+        "finished": reply.stopped,
+        "tokens": len(reply.ids),
+        "reward": float(rollouts.rewards[1]),
+    }
 
 
 def test_rollouts_of_other_prompts_are_refused(tmp_path: Path) -> None:
@@ -221,6 +240,33 @@ def test_the_policy_stands_still_while_the_value_function_warms_up(tmp_path: Pat
     for name, parameter in before.parameters().items():
         moved = not torch.equal(parameter, actor.parameters()[name])
         assert moved == name.startswith("value."), name
+
+
+def test_pieces_of_a_step_have_the_columns_of_the_whole(tmp_path: Path) -> None:
+    whole = steps_of(tmp_path, whitened=whitened)
+    small = steps_of(tmp_path, whitened=whitened)
+    small.tokens = 1
+    whole[0]
+    for number in (1, 3):
+        one, many = whole[number].batches, small[number].batches
+        assert len(many) == 4 > len(one)
+        for name in (*one[0].columns, "target"):
+            joined = [torch.cat([_named(batch, name) for batch in batches]) for batches in (one, many)]
+            assert torch.equal(*joined), name
+
+
+def _named(batch: Any, name: str) -> torch.Tensor:
+    found: torch.Tensor = batch.target if name == "target" else batch.columns[name]
+    return found
+
+
+def test_the_reference_does_not_move(tmp_path: Path) -> None:
+    actor = actor_critic()
+    make = maker(actor, samples=2)
+    before = {name: tensor.clone() for name, tensor in make.reference.model.state_dict().items()}  # type: ignore[attr-defined]
+    train_some(tmp_path, actor, make, plan=plan(steps=8))
+    assert all(torch.equal(before[name], tensor) for name, tensor in make.reference.model.state_dict().items())  # type: ignore[attr-defined]
+    assert not all(torch.equal(before[name], tensor) for name, tensor in actor.model.state_dict().items())
 
 
 def shifted(rollouts: Rollouts) -> Rollouts:

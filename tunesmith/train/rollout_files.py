@@ -2,7 +2,8 @@
 
     rollouts/iteration-000012/
         rollouts.safetensors     replies, their log-probabilities, values, advantages
-        iteration.json           the KL coefficients, the measures, and the SHA-256 of the file beside it
+        iteration.json           the KL coefficients, the measures, and the SHA-256 of the file above
+        replies.jsonl            prompts, replies and rewards as text, for people; nothing reads it
 
 A step depends on the weights that wrote its replies, so what was written is part of the run's state, as a checkpoint is.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha25
 from tunesmith.train.rollouts import COLUMNS, Answered, Reply, Rollouts, reply_lengths
 from tunesmith.train.tensors import write_tensors
 
-TENSORS, INDEX = "rollouts.safetensors", "iteration.json"
+TENSORS, INDEX, REPLIES = "rollouts.safetensors", "iteration.json", "replies.jsonl"
 PREFIX = "iteration-"
+
+Words = Callable[[Sequence[int]], str]
+"""Token ids as text."""
 
 
 def path_of(directory: Path, iteration: int) -> Path:
@@ -35,11 +39,13 @@ def path_of(directory: Path, iteration: int) -> Path:
     return directory / f"{PREFIX}{iteration:06d}"
 
 
-def save_rollouts(directory: Path, rollouts: Rollouts) -> None:
+def save_rollouts(directory: Path, rollouts: Rollouts, words: Words) -> None:
     """Keep an iteration; one of that number that is there already is replaced. Raises StorageError."""
     remove_unfinished(directory)
     with new_directory(path_of(directory, rollouts.iteration)) as temporary:
         digest = write_tensors(temporary / TENSORS, _tensors(rollouts))
+        lines = [json.dumps(line, ensure_ascii=False) for line in _readable(rollouts, words)]
+        (temporary / REPLIES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         index = {
             "iteration": rollouts.iteration,
             "coefficient": rollouts.coefficient,
@@ -102,6 +108,21 @@ def _lost(path: Path, what: str) -> StorageError:
     return StorageError(
         f"the rollouts of a step that is to be done again are damaged: {what}", where=path, advice=advice
     )
+
+
+def _readable(rollouts: Rollouts, words: Words) -> Iterator[dict[str, Any]]:
+    rewards = iter(rollouts.rewards.tolist())
+    for each in rollouts.answered:
+        asked = words(each.prompt)
+        for reply in each.replies:
+            yield {
+                "prompt": each.number,
+                "asked": asked,
+                "reply": words(reply.ids),
+                "finished": reply.stopped,
+                "tokens": len(reply.ids),
+                "reward": next(rewards),
+            }
 
 
 def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:

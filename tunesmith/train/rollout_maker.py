@@ -144,9 +144,10 @@ class Maker:
 
     def _batches(self, answered: Sequence[Answered]) -> Iterator[tuple[MicroBatch, list[Answered]]]:
         """Trees in order, with what each batch holds."""
-        examples = [Example(index, each.tree()) for index, each in enumerate(answered)]
+        pieces = [piece for each in answered for piece in each.split(self.tokens)]
+        examples = [Example(index, piece.tree()) for index, piece in enumerate(pieces)]
         for batch in self.assembly.micro_batches(examples, "messages", self.tokens):
-            yield batch.to(self.policy.device), [answered[index] for index in batch.examples]
+            yield batch.to(self.policy.device), [pieces[index] for index in batch.examples]
 
     def _valued(
         self,

@@ -15,7 +15,7 @@ from tunesmith.batch.protocols import Assembly, MicroBatch
 from tunesmith.data.plan import PlannedStep
 from tunesmith.errors import StorageError
 from tunesmith.train.loop import StepResult
-from tunesmith.train.rollout_files import forget_rollouts, load_rollouts, read_iteration, save_rollouts
+from tunesmith.train.rollout_files import Words, forget_rollouts, load_rollouts, read_iteration, save_rollouts
 from tunesmith.train.rollout_plan import Place, RolloutPlan
 from tunesmith.train.rollouts import ADVANTAGE, COLUMNS, Floats, Rollouts
 from tunesmith.train.steps import Step
@@ -40,6 +40,7 @@ class RolloutSteps:
     are empty; None: none ever is. warmup: so many first steps have advantages of 0, and move the value function only.
     whitened: makes the advantages of a step, [N], ones of mean 0 and variance 1; over a whole step, as in EasyLM, so that
     micro-batches have no part in it. kept: the steps of the checkpoints that there are. tokens: largest micro-batch.
+    words: token ids as text, for people.
     """
 
     plan: RolloutPlan
@@ -48,6 +49,7 @@ class RolloutSteps:
     coefficient: float
     tokens: int
     kept: Callable[[], Collection[int]]
+    words: Words
     adaptive: bool = False
     stop: float | None = None
     warmup: int = 0
@@ -92,7 +94,7 @@ class RolloutSteps:
             self.present = self._checked(load_rollouts(self.directory, number))
             return self.present
         self.present = self.make(number, self.plan.iteration(number), self._coefficient(number))
-        save_rollouts(self.directory, self.present)
+        save_rollouts(self.directory, self.present, self.words)
         forget_rollouts(self.directory, self._needed(number))
         return self.present
 
@@ -123,16 +125,20 @@ class RolloutSteps:
         return any(self.seen.get(step, 0.0) > self.stop for step in range(number - place.position, number))
 
     def _examples(self, number: int, rollouts: Rollouts, chosen: list[int]) -> list[Example]:
-        parts = rollouts.parts()
-        columns = [{name: rollouts.columns[name][parts[index]] for name in COLUMNS} for index in chosen]
-        advantages = np.concatenate([each[ADVANTAGE] for each in columns])
+        parts, advantages = rollouts.parts(), rollouts.columns[ADVANTAGE]
+        owned = np.concatenate([advantages[parts[index]] for index in chosen])
         if number < self.warmup:
-            advantages = np.zeros_like(advantages)
+            owned = np.zeros_like(owned)
         elif self.whitened is not None:
-            advantages = self.whitened(advantages)
-        cuts = np.cumsum([len(each[ADVANTAGE]) for each in columns])[:-1]
-        found = []
-        for index, each, own in zip(chosen, columns, np.split(advantages, cuts), strict=True):
-            answered = rollouts.answered[index]
-            found.append(Example(answered.number, answered.tree(), columns={**each, ADVANTAGE: own}))
+            owned = self.whitened(owned)
+        found: list[Example] = []
+        done = 0  # of the step's targets
+        for index in chosen:
+            start = parts[index].start
+            for piece in rollouts.answered[index].split(self.tokens):
+                stop = start + piece.targets
+                columns = {name: rollouts.columns[name][start:stop] for name in COLUMNS}
+                columns[ADVANTAGE] = owned[done : done + piece.targets]
+                found.append(Example(piece.number, piece.tree(), columns=columns))
+                start, done = stop, done + piece.targets
         return found

@@ -40,6 +40,18 @@ class Answered:
         """Tokens of all replies."""
         return sum(len(reply.ids) for reply in self.replies)
 
+    def split(self, tokens: int) -> list[Answered]:
+        """The same in pieces, in order, whose trees have at most ``tokens`` tokens each, or a single reply."""
+        pieces: list[list[Reply]] = []
+        filled = 0
+        for reply in self.replies:
+            if not pieces or filled + len(reply.ids) > tokens:
+                pieces.append([])
+                filled = len(self.prompt)
+            pieces[-1].append(reply)
+            filled += len(reply.ids)
+        return [Answered(self.number, self.copy, self.prompt, tuple(piece)) for piece in pieces]
+
     def tree(self) -> TokenTree:
         """The prompt with its replies as branches; every token of a reply is a target. Reply k is message k."""
         size, count = len(self.prompt), len(self.replies)

@@ -69,6 +69,7 @@ def course(setting: Setting) -> Course:
         coefficient=keys.kl_coefficient,
         tokens=recipe.train.micro_batch_tokens,
         kept=partial(saved_steps, setting.run.checkpoints),
+        words=partial(setting.tokenizer.decode, skip_controls=False),
         adaptive=keys.kl_target is not None,
         stop=keys.kl_stop,
         warmup=keys.value_warmup_steps,
