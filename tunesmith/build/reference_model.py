@@ -44,6 +44,7 @@ def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedMode
     assert path is not None
     refuse_unfit_reference(recipe, tokenizer)
     model = load_model(path)
+    families.check_positions(recipe, model)
     rows = int(model.config.vocab_size)
     if rows < tokenizer.size:
         what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
