@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,32 +12,50 @@ import torch
 from tests.playground.test_world import SMALL
 from tunesmith.generate.exported import open_engine
 from tunesmith.playground.demo import run
-from tunesmith.playground.stages import ENCODER_DECODER
+from tunesmith.playground.stages import CAUSAL, ENCODER_DECODER, FULL
+
+TINY = ["train.epochs=null", "train.steps=4", "train.batch_size=50", "sampling.max_new_tokens=12"]
+PRACTICE = ("train.batch_size=4", "objective.prompts_per_iteration=8", "objective.max_new_tokens=8")
 
 
 def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
-    tiny = ["train.epochs=null", "train.steps=4", "train.batch_size=50", "sampling.max_new_tokens=12"]
-    result = run(tmp_path / "demo", 1, tiny, SMALL)
+    stages = (*FULL[:-1], replace(FULL[-1], settings=PRACTICE))
+    result = run(tmp_path / "demo", 1, TINY, SMALL, stages)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text()) == result
     assert result["held_out"] == 30
-    assert set(result["rates"]["exact answers"]) == {"base", "assistant", "dpo"}
-    assert result["gains"]["exact answers"]["assistant"]["over"] == "base"
-    assert set(result["gains"]["courteous replies"]) == {"assistant", "dpo"}
-    assert list(result["seconds"]) == ["world", "base", "assistant", "dpo", "questions", "all"]
+    assert set(result["rates"]["exact answers"]) == {"base", "assistant", "dpo", "ppo"}
+    assert {model: gain["over"] for model, gain in result["gains"]["exact answers"].items()} == {
+        "assistant": "base",
+        "dpo": "assistant",
+        "ppo": "assistant",
+    }
+    assert set(result["validation"]) == {"base", "assistant", "dpo", "reward", "ppo"}
+    assert set(result["seconds"]) == {"world", "base", "assistant", "dpo", "reward", "ppo", "questions", "all"}
     shown = capsys.readouterr().out
     assert "stopped by themselves" in shown
-    assert f"chat {tmp_path / 'demo' / 'dpo'}" in shown
-    engine, _ = open_engine(tmp_path / "demo" / "dpo")
+    assert "reward: held-out pairs in the right order: held-out-tones" in shown
+    assert "ppo: mean reward of held-out replies 0.0" in shown
+    assert f"chat {tmp_path / 'demo' / 'ppo'}" in shown
+    engine, _ = open_engine(tmp_path / "demo" / "ppo")
     assert engine.renderer.format.name == "dolly"
+
+
+def test_every_stage_goes_on_from_one_before_it_and_the_short_road_is_the_beginning_of_the_full_one() -> None:
+    assert FULL[: len(CAUSAL)] == CAUSAL
+    for stages in (CAUSAL, FULL, ENCODER_DECODER):
+        names = [stage.name for stage in stages]
+        assert len(set(names)) == len(names)
+        assert all(stage.before in (None, *names[:index]) for index, stage in enumerate(stages))
+        assert stages[-1].replies
+        assert all(stage.path.is_file() for stage in stages)
 
 
 def test_the_demo_with_an_encoder_decoder_goes_the_whole_road(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_num_threads(1)
-    tiny = ["train.epochs=null", "train.steps=4", "train.batch_size=50", "sampling.max_new_tokens=12"]
-    result = run(tmp_path / "demo", 1, tiny, SMALL, ENCODER_DECODER)
+    result = run(tmp_path / "demo", 1, TINY, SMALL, ENCODER_DECODER)
     assert set(result["rates"]["exact answers"]) == {"assistant"}
     assert f"chat {tmp_path / 'demo' / 'assistant'}" in capsys.readouterr().out
     engine, _ = open_engine(tmp_path / "demo" / "assistant")

@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.rule import Rule
 
 from tunesmith.build import train_recipe
-from tunesmith.evaluate.text_match import Rate
 from tunesmith.files import write_json
 from tunesmith.playground.answers import ask, rows, samples
 from tunesmith.playground.files import DemoFiles, write_demo_files
-from tunesmith.playground.stages import CAUSAL, HERE, Stage
+from tunesmith.playground.measured import told_of_runs, validations
+from tunesmith.playground.stages import CAUSAL, Stage
 from tunesmith.recipe.load import load
 from tunesmith.report.compare import Row, show
-from tunesmith.train.metrics import read_records
 
 SEED = 1
 
@@ -80,14 +79,13 @@ def run(
     clock.ended("questions")
     table = rows(files.exercises, answers, before)
     show(console, table, samples(files.exercises, answers), list(answers))
-    measured = {stage.name: _last_validation(directory / stage.name) for stage in stages}
-    for stage in stages:
-        if not stage.replies:
-            console.print(f"{stage.name}: {_pairs_in_order(measured[stage.name])}", soft_wrap=True)
+    measured = {stage.name: validations(directory / stage.name) for stage in stages}
+    for line in told_of_runs(directory, stages, measured):
+        console.print(line, soft_wrap=True)
     result = {
         "seed": seed,
         **_numbers(table, before),
-        "validation": measured,
+        "validation": {name: found[-1] for name, found in measured.items() if found},
         "held_out": len(files.exercises),
         "seconds": {**clock.seconds, "all": round(clock.total(), 1)},
     }
@@ -114,25 +112,6 @@ def _numbers(table: Sequence[Row], before: Mapping[str, str | None]) -> dict[str
     }
 
 
-def _last_validation(run: Path) -> dict[str, dict[str, float]]:
-    """What a run measured last on its validation data: by source, and of all."""
-    found = [record["validation"] for record in read_records(run / "metrics.jsonl") if "validation" in record]
-    return found[-1] if found else {}
-
-
-def _pairs_in_order(measured: Mapping[str, Mapping[str, float]]) -> str:
-    """How often the better reply of a held-out pair got the higher score, with Wilson's interval."""
-    rates = {
-        source: Rate(round(values["accuracy"] * values["units"]), round(values["units"]))
-        for source, values in measured.items()
-    }
-    told = (
-        f"{source} {rate.share:.1%} ({rate.interval()[0]:.0%} to {rate.interval()[1]:.0%}, n={rate.total})"
-        for source, rate in rates.items()
-    )
-    return f"held-out pairs in order: {', '.join(told)}"
-
-
 def _command() -> str:
     """How to call us from here: by name where the name is found, otherwise from the virtual environment of the Makefile."""
     return "tunesmith" if shutil.which("tunesmith") else ".venv/bin/tunesmith"
@@ -147,5 +126,6 @@ def _train(
         f"data.cache={directory / 'cache'}",
         f"run.directory={directory / stage.name}",
         *overrides,
+        *stage.settings,
     ]
-    return train_recipe(load([str(HERE / f"{stage.recipe}.yaml")], values)).export
+    return train_recipe(load([str(stage.path)], values)).export

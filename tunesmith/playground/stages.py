@@ -29,7 +29,7 @@ class Stage:
     """One model of the demo. name: of its directory and column. recipe: the file beside this one. data: which of the
     demo's files it reads, with which reader. before: the stage that it goes on from; None for random weights. validation:
     files that its run is evaluated on, with the same reader. checks: files of the recipe's rewards, in their order.
-    replies: False for a model that only gives scores to replies."""
+    replies: False for a model that only gives scores to replies. settings: further values, ``key=value``."""
 
     name: str
     title: str
@@ -40,6 +40,12 @@ class Stage:
     validation: tuple[Data, ...] = ()
     checks: tuple[Data, ...] = ()
     replies: bool = True
+    settings: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The recipe."""
+        return HERE / f"{self.recipe}.yaml"
 
     def values(self, files: DemoFiles, exports: Mapping[str, Path]) -> list[str]:
         """What the recipe leaves to the demo, as ``key=value``. exports: of the stages before."""
