@@ -13,7 +13,9 @@ from tests.train.small_rollouts import actor_critic, maker
 from tunesmith.batch.assemble import Example, assemble
 from tunesmith.batch.threads import linear_threads
 from tunesmith.data.plan import PlannedStep
+from tunesmith.model import head
 from tunesmith.model.actor_critic import ActorCritic
+from tunesmith.model.policy import Policy
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.train.rollouts import COLUMNS, Rollouts
@@ -71,6 +73,27 @@ def test_loss_and_gradients_of_trees_are_those_of_separate_sequences(
 
 def _without_replies(tree: TokenTree) -> TokenTree:
     return TokenTree(tree.ids, tree.segments, tree.spans, tree.threads)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_gradient_that_is_foretold_is_the_one_that_arrives(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = actor_critic("llama", "shared", temperature)
+    rollouts = written(actor)
+    columns = [{name: rollouts.columns[name][part] for name in COLUMNS} for part in rollouts.parts()]
+    pairs = zip(rollouts.answered, columns, strict=True)
+    examples = [Example(each.number, each.tree(), columns=own) for each, own in pairs]
+    moved(actor)
+    sweeps, known = [], head._Sweep.known
+    monkeypatch.setattr(head._Sweep, "known", lambda *given, **more: (sweeps.append(1), known(*given, **more)))
+    _, ours = gradients(actor, examples)
+    assert not sweeps, "the head was swept again, for another gradient than the foretold one"
+    of_hidden = Policy.of_hidden
+    monkeypatch.setattr(Policy, "of_hidden", lambda self, hidden, batch, hint=None: of_hidden(self, hidden, batch))
+    _, expected = gradients(actor, examples)
+    assert sweeps
+    assert all(torch.equal(ours[name], gradient) for name, gradient in expected.items())
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -124,7 +124,7 @@ class GivenActorCritic:
     def __init__(self, log_probability: Tensor, value: Tensor) -> None:
         self.log_probability, self.value = log_probability, value
 
-    def actor_critic(self, batch: Any) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: Any, expected_gradient: Any = None) -> tuple[LogProbabilities, Tensor]:
         own = self.log_probability[batch.numbers]
         return LogProbabilities(own, torch.ones_like(own, dtype=torch.bool)), self.value[batch.numbers]
 

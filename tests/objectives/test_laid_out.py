@@ -42,7 +42,7 @@ class OfIds:
     def log_probabilities(self, batch: Batch, *_: Any, **__: Any) -> LogProbabilities:
         return LogProbabilities(self.table[batch.target], torch.ones_like(batch.target, dtype=torch.bool))
 
-    def actor_critic(self, batch: Batch) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: Batch, **_: Any) -> tuple[LogProbabilities, Tensor]:
         return self.log_probabilities(batch), numbers_of(batch.target, 5)
 
     def scalars(self, batch: Batch, where: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.layout import Batch
-from tunesmith.batch.protocols import LogProbabilities, Slopes
+from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
 from tunesmith.model.policy import Policy
 from tunesmith.model.trunk import LayoutKind, Trunk
 
@@ -106,14 +106,17 @@ class ActorCritic:
         return self.policy.autocast()
 
     def log_probabilities(
-        self, batch: Batch, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
+        self, batch: Batch, expected_gradient: Hint = None, *, spread: Slopes | None = None
     ) -> LogProbabilities:
         """Of the policy alone; see ``Policy.log_probabilities``."""
         return self.policy.log_probabilities(batch, expected_gradient, spread=spread)
 
-    def actor_critic(self, batch: Batch) -> tuple[LogProbabilities, Tensor]:
-        """Log-probabilities of the targets, and float32 [N] the values of the tokens that they are predicted from."""
+    def actor_critic(self, batch: Batch, expected_gradient: Hint = None) -> tuple[LogProbabilities, Tensor]:
+        """Log-probabilities of the targets, and float32 [N] the values of the tokens that they are predicted from.
+
+        expected_gradient: see ``Policy.log_probabilities``.
+        """
         hidden = self.policy.trunk.hidden(batch)
-        found = self.policy.of_hidden(hidden, batch)
+        found = self.policy.of_hidden(hidden, batch, expected_gradient)
         states = hidden if self.value.trunk is None else self.value.trunk.hidden(batch)
         return found, self.value.of_hidden(states, batch.source)

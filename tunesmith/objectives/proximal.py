@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogProbabilities, Loss, MicroBatch
+from tunesmith.batch.protocols import Foretelling, Hint, LogProbabilities, Loss, MicroBatch
 from tunesmith.objectives.advantages import kl_quadratic
 
 
 class ActorCritic(Protocol):
     """A policy with a value function, as this objective sees it."""
 
-    def actor_critic(self, batch: Any) -> tuple[LogProbabilities, Tensor]:
-        """The log-probabilities of the targets, and the values float32 [N] of the tokens that they are predicted from."""
+    def actor_critic(self, batch: Any, expected_gradient: Hint = None) -> tuple[LogProbabilities, Tensor]:
+        """The log-probabilities of the targets, and the values float32 [N] of the tokens that they are predicted from.
+
+        expected_gradient: as of ``Scorer.log_probabilities``.
+        """
         ...
 
 
@@ -75,7 +79,7 @@ class ProximalPolicy:
 
     def __call__(self, policy: ActorCritic, batch: MicroBatch, units: float) -> Loss:
         columns = {name: values.double() for name, values in batch.columns.items()}
-        found, values = policy.actor_critic(batch)
+        found, values = policy.actor_critic(batch, expected_gradient=self._foretold(batch, columns, units))
         own, value, returns = found.log_probability.double(), values.double(), columns["return"]
         old, value_clip = columns["old_log_probability"], math.inf if self.value_clip is None else self.value_clip
         policy_loss, clipped = clipped_policy_losses(own, old, columns["advantage"], self.clip)
@@ -96,3 +100,17 @@ class ProximalPolicy:
             "return": returns,
         }
         return Loss(loss.sum() / units, {name: values.detach().double().sum() for name, values in measured.items()})
+
+    def _foretold(self, batch: MicroBatch, columns: Mapping[str, Tensor], units: float) -> Foretelling:
+        """The gradient of a token depends on its own log-probability alone. It is found by the same arithmetic that the
+        loss goes through, so that it is the same to the bit."""
+
+        def gradient(log_probability: Tensor) -> Tensor:
+            with torch.enable_grad():
+                own = log_probability.detach().requires_grad_()
+                old, advantage = columns["old_log_probability"], columns["advantage"]
+                losses, _ = clipped_policy_losses(own.double(), old, advantage, self.clip)
+                (found,) = torch.autograd.grad(losses.sum() / units, own)
+            return found
+
+        return Foretelling(torch.arange(batch.targets, device=batch.target.device), gradient)

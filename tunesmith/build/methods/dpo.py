@@ -91,7 +91,9 @@ def starts_at_the_reference(
     allowed = LARGEST_MARGIN[policy.compute]
     expected = objective.initial_loss
     summary = f"loss {loss:.4f}, mean margin {measured['rewards/margins']:.2g}"
-    wrong = not abs(margin) <= allowed or (expected is not None and not abs(loss - expected) <= allowed * max(1.0, expected))
+    wrong = not abs(margin) <= allowed or (
+        expected is not None and not abs(loss - expected) <= allowed * max(1.0, expected)
+    )
     if expected is not None:
         summary += f"; a policy that is its own reference has {expected:.4f} and 0"
     advice = "this is a defect of Tunesmith; please report it with the recipe"

@@ -53,16 +53,52 @@ def course(setting: Setting) -> Course:
         temperature=keys.temperature,
     )
     actor = ActorCritic(policy, value_function(setting, policy, keys.value))
-    reference = reference_policy(recipe, policy, setting.renderer)
     prompts = list_prompts(setting.prepared.train)
-    asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
-    rewards = reward_sources(recipe, setting.renderer, policy, asked)
-    worth = Worth(
-        keys.unfinished_reward, keys.discount, keys.gae_lambda, keys.whiten_rewards, keys.kl_target, keys.kl_horizon
+    maker = maker_of(setting, actor, prompts)
+    steps = steps_of(setting, maker, prompts)
+    stored = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.assembly)
+    return Course(
+        policy=actor,
+        objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
+        steps=steps,
+        modules={"model": setting.model, "value": actor.value.module},
+        proof=proof_of_run(recipe, setting.renderer, stored, setting.rows),
+        gates=gates_of(actor, steps, keys),
+        scores=scores_of(setting, replace(maker, drawing=greedy(maker.drawing))),
+        actions=(steps.observe,),
+        resumed=lambda done: steps.recall(read_records(setting.run.metrics)),
     )
-    drawing = drawing_of(setting, policy)
-    maker = Maker(actor, reference, rewards, prompts.ids, drawing, worth, recipe.train.micro_batch_tokens)
-    steps = RolloutSteps(
+
+
+def maker_of(setting: Setting, actor: ActorCritic, prompts: PromptList) -> Maker:
+    """What writes and scores replies. Raises as ``course``."""
+    recipe, keys, policy = setting.recipe, setting.recipe.objective, actor.policy
+    assert isinstance(keys, Ppo)
+    asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
+    return Maker(
+        policy=actor,
+        reference=reference_policy(recipe, policy, setting.renderer),
+        rewards=reward_sources(recipe, setting.renderer, policy, asked),
+        prompts=prompts.ids,
+        drawing=drawing_of(setting, policy),
+        worth=Worth(
+            unfinished=keys.unfinished_reward,
+            discount=keys.discount,
+            gae_lambda=keys.gae_lambda,
+            whiten_rewards=keys.whiten_rewards,
+            kl_target=keys.kl_target,
+            kl_horizon=keys.kl_horizon,
+        ),
+        tokens=recipe.train.micro_batch_tokens,
+        assembly=setting.learner.assembly,
+    )
+
+
+def steps_of(setting: Setting, maker: Maker, prompts: PromptList) -> RolloutSteps:
+    """The steps of the whole run."""
+    recipe, keys = setting.recipe, setting.recipe.objective
+    assert isinstance(keys, Ppo)
+    return RolloutSteps(
         plan=rollout_plan(recipe, prompts),
         make=maker,
         directory=setting.run.path / ROLLOUTS,
@@ -74,20 +110,7 @@ def course(setting: Setting) -> Course:
         stop=keys.kl_stop,
         warmup=keys.value_warmup_steps,
         whitened=whitened if keys.whiten_advantages else None,
-        assembly=learner.assembly,
-    )
-    objective = ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight)
-    demonstrated = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.assembly)
-    return Course(
-        policy=actor,
-        objective=objective,
-        steps=steps,
-        modules={"model": setting.model, "value": actor.value.module},
-        proof=proof_of_run(recipe, setting.renderer, demonstrated, setting.rows),
-        gates=gates_of(actor, steps, keys),
-        scores=scores_of(setting, replace(maker, drawing=greedy(drawing))),
-        actions=(steps.observe,),
-        resumed=lambda done: steps.recall(read_records(setting.run.metrics)),
+        assembly=setting.learner.assembly,
     )
 
 
