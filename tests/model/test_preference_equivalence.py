@@ -19,6 +19,7 @@ from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT, pairs
 from tunesmith.batch.protocols import Assembly
 from tunesmith.build.reference import COLUMN, ReferenceModel
+from tunesmith.model import head
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import PairPolicy
@@ -189,6 +190,18 @@ def test_trees_in_one_batch_equal_separate_sequences_through_the_stock_model(arc
     told = for_family(architecture, dialogues(7))
     policy, assembly = read_by(model)
     found = ours(policy, [one_batch(assembly, examples_of(told, reference))], SETTINGS[setting])
+    assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_head_that_sweeps_in_small_chunks_changes_nothing(
+    setting: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies and groups end within chunks, and reach over several."""
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
+    model, reference, told = made("llama"), made("llama", seed=1), dialogues(5)
+    found = ours(Policy(model), [one_batch(FLAT, examples_of(told, reference))], SETTINGS[setting])
     assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
 
 
