@@ -96,7 +96,7 @@ def _hold(contest: Contest, given: argparse.Namespace) -> dict[str, Any]:
             for name, found in rounds.items():
                 found.append(_contend(contest, world, name))
                 speed, memory = found[-1][f"{contest.unit}_per_second"], found[-1]["peak_memory"] / 2**20
-                line = f"round {number + 1}  {name:15} {speed:8.1f} {contest.unit}/s  peak {memory:6.0f} MiB"
+                line = f"round {number + 1}  {name:15} {speed:9,.2f} {contest.unit}/s  peak {memory:6.0f} MiB"
                 print(line, flush=True)
     settings = {
         "records": given.records,
