@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.build.parts import format_options, refuse_other_tokenizer
-from tunesmith.build.reference_model import load_reference, own_reference
+from tunesmith.build.reference_model import load_reference
 from tunesmith.errors import RecipeError
 from tunesmith.generate.exported import find_export, read_export
 from tunesmith.model.policy import Policy
@@ -21,7 +21,7 @@ from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.model.selftest import self_test_scalars
 from tunesmith.model.vocabulary import rows_of
-from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.schema import Ppo, Recipe
 from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 
@@ -38,7 +38,9 @@ def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Poli
 
     No step moves it, and it is another model in memory. Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
-    if own_reference(recipe) is None:
+    keys = recipe.objective
+    assert isinstance(keys, Ppo)
+    if keys.reference == "start":
         model = frozen(copy.deepcopy(policy.model))
         return Policy(model, compute=policy.compute, layout=policy.layout, temperature=policy.temperature)
     model, found = load_reference(recipe, renderer.tokenizer)

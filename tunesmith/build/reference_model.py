@@ -10,16 +10,16 @@ from transformers import PreTrainedModel
 from tunesmith.build import families, parts
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.model.load import check_weights, load_model
-from tunesmith.recipe.schema import Dpo, Recipe
+from tunesmith.recipe.schema import Dpo, Ppo, Recipe
 from tunesmith.text.tokenizer import Tokenizer
 
 KEY = "objective.reference"
 
 
 def own_reference(recipe: Recipe) -> str | None:
-    """The directory or hub name of DPO's reference, or None for a policy's own beginning and for none."""
+    """The directory or hub name of the reference of DPO or PPO, or None for a policy's own beginning and for none."""
     keys = recipe.objective
-    return None if not isinstance(keys, Dpo) or keys.reference in ("start", "none") else keys.reference
+    return None if not isinstance(keys, Dpo | Ppo) or keys.reference in ("start", "none") else keys.reference
 
 
 def refuse_unfit_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
