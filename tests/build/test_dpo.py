@@ -16,6 +16,7 @@ from tests.runs import digests
 from tests.worlds import small_recipe, write_preferences
 from tunesmith.build import reference as reference_module
 from tunesmith.build import train_recipe
+from tunesmith.build.check import check_recipe
 from tunesmith.build.methods import dpo as dpo_module
 from tunesmith.errors import InternalError, MissingInputError, RecipeError, StoppedError, TunesmithError
 from tunesmith.files import sha256
@@ -128,6 +129,16 @@ def test_references_that_are_kept_give_the_run_of_references_that_are_computed(n
         again = train(root, run="again")
     assert digests(again) == expected
     assert max(made) <= reference_module.PROBES  # only what is computed anew to check the cache
+
+
+def test_references_of_other_batches_are_not_taken(tmp_path: Path) -> None:
+    """Sums differ in their last digits with the batches that they are computed in; runs are reproducible to the bit."""
+    write_preferences(tmp_path)
+    kept = []
+    for tokens in (200, 60, 200):
+        train(tmp_path, *SHORT, f"train.micro_batch_tokens={tokens}", run=f"run-{len(kept)}")
+        kept.append(len(list((tmp_path / "cache" / "references").iterdir())))
+    assert kept == [1, 2, 2]
 
 
 def test_a_damaged_cache_of_references_is_made_anew(never_stopped: World) -> None:
@@ -280,6 +291,9 @@ def test_a_reference_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     t5 = write_preferences(tmp_path / "t5", architecture="t5").parent
     other = train(t5, *SHORT) / "export"
     refused(tmp_path, RecipeError, "a model of another family", f"objective.reference={other}")
+    recipe = small_recipe(tmp_path, [f"objective.reference={other}"])
+    (check,) = check_recipe(recipe, lambda done, total, label: None).report.having("fail")
+    assert "a model of another family" in check.summary
     dolly = write_preferences(tmp_path / "dolly", format="dolly").parent
     other = train(dolly, *SHORT) / "export"
     refused(tmp_path, RecipeError, "has another tokenizer", f"objective.reference={other}")

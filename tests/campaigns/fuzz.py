@@ -30,6 +30,8 @@ from tests.campaigns.mutations import make_input
 from tests.data.bad_records import SETTINGS
 from tests.data.small_runs import left
 from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.kinds import FLAT
 from tunesmith.data.duplicates import DuplicateSettings
 from tunesmith.data.faults import STRICT, BadRows
 from tunesmith.data.groups import grouped
@@ -39,6 +41,7 @@ from tunesmith.data.rendering import ReaderSettings, RenderSettings, SourceRow, 
 from tunesmith.data.sources import SourceSpec, entries, open_source
 from tunesmith.errors import DataError, MissingInputError, TunesmithError
 from tunesmith.text.render import Renderer
+from tunesmith.text.token_tree import TokenTree
 
 BATCH = 250
 PREPARED = 5  # one input of so many goes through the whole preparation, the others through reading and rendering
@@ -96,7 +99,9 @@ def prepare_all(spec: SourceSpec, settings: RenderSettings, cache: Path, draw: r
     """The whole preparation, bad rows left out or not; a store that comes of it is looked through."""
     bad_rows = draw.choice((STRICT, BadRows(skip=True, most=1.0), BadRows(skip=True, most=1)))
     duplicates = DuplicateSettings(draw.choice(("keep", "exact", "near")))
-    settings = replace(settings, truncation=draw.choice(("drop", "right", "left", "window", "error")))
+    settings = replace(settings, targets=draw.choice(("assistant", "ranked")))
+    truncation = draw.choice(("drop", "right", "error", *(() if settings.targets == "ranked" else ("left", "window"))))
+    settings = replace(settings, truncation=truncation)
     try:
         prepared = prepare(
             [spec], settings, validation=0, seed=0, cache=cache, duplicates=duplicates, bad_rows=bad_rows, workers=0
@@ -111,10 +116,23 @@ def prepare_all(spec: SourceSpec, settings: RenderSettings, cache: Path, draw: r
         tree = prepared.train.tree(index)
         if tree.ids.min() < 0 or tree.ids.max() >= size or (tree.spans[:, 1] > len(tree.ids)).any():
             raise Violation(f"record {index} of the store is not sound")
+        if settings.targets == "ranked":
+            check_ranked(index, tree)
     lines = [] if prepared.quarantine is None else prepared.quarantine.read_bytes().splitlines()
     if len(lines) != tally.bad or not all({"place", "reason", "advice"} <= json.loads(line).keys() for line in lines):
         raise Violation(f"{tally.bad} bad rows, {len(lines)} lines in quarantine")
-    return Counter({"prepared": 1, "bad rows in quarantine": len(lines)})
+    return Counter({"prepared": 1, f"prepared {settings.targets}": 1, "bad rows in quarantine": len(lines)})
+
+
+def check_ranked(index: int, tree: TokenTree) -> None:
+    """Whether a stored tree has replies of different rank in every group, and becomes a batch that can be proven."""
+    ranks: dict[int, set[int]] = {}
+    for _, group, rank in tree.replies.tolist():
+        ranks.setdefault(group, set()).add(rank)
+    example = Example(index, tree)
+    fault = FLAT.prove([example], assemble([example], "messages"), "messages")
+    if not ranks or fault is not None or any(len(several) < 2 for several in ranks.values()):
+        raise Violation(f"record {index} of the store cannot be compared: {fault or ranks}")
 
 
 def try_input(seed: int, number: int, directory: Path, tokenizer: str) -> tuple[Counter[str], str | None]:

@@ -30,8 +30,16 @@ def test_some_hundred_damaged_files_do_no_harm(tmp_path: Path) -> None:
     found = campaign(INPUTS, 7, tmp_path)
     assert found["violations"] == {}
     assert sum(found["outcome"][f"form {name}"] for name in FORMS) == INPUTS
-    for outcome in ("record used", "record refused", "not a record", "file refused", "prepared", "prepare refused"):
+    for outcome in (
+        "record used",
+        "record refused",
+        "not a record",
+        "file refused",
+        "prepared",
+        "prepare refused",
+    ):
         assert found["outcome"][outcome] > 5, outcome
+    assert found["outcome"]["prepared ranked"] > 2
 
 
 def test_an_input_follows_from_seed_and_number() -> None:

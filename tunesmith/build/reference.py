@@ -94,7 +94,9 @@ def references(model: ReferenceModel, store: Store, cache: Path, progress: Progr
     """
     counts = np.array([len(store.tree(number).replies) for number in range(len(store))], np.int64)
     ends = np.cumsum(counts)
-    key = fingerprint({**model.identity, "examples": hashlib.sha256(store.keys.tobytes()).hexdigest()})
+    # Another cut into batches or another device gives other last digits, and a run is to end with the same ones every time.
+    passed = {"tokens": model.tokens, "device": model.policy.device.type}
+    key = fingerprint({**model.identity, **passed, "examples": hashlib.sha256(store.keys.tobytes()).hexdigest()})
     directory = cache / "references" / key[:32]
     values = _read(directory, key, int(counts.sum()))
     if values is None:
