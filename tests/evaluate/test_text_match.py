@@ -88,7 +88,7 @@ plain = st.one_of(
     st.builds(OneOf, st.lists(st.text(), min_size=1, max_size=3).map(tuple)),
     st.builds(ListOf, st.integers(1, 5), st.lists(st.text(), min_size=1, max_size=5, unique=True).map(tuple)),
 )
-phrases = st.lists(st.text(min_size=1), max_size=3).map(tuple)
+phrases = st.lists(st.text(min_size=1), min_size=1, max_size=3).map(tuple)
 checks = plain | st.builds(Closed, plain, phrases, st.booleans())
 
 
@@ -97,6 +97,29 @@ checks = plain | st.builds(Closed, plain, phrases, st.booleans())
 def test_a_check_survives_json_and_answers_any_reply(check, reply):
     assert check_from_json(check_to_json(check)) == check
     assert passes(check, reply) in (True, False)
+
+
+NO_CONTENT = [None, "one_of", 3, [], {}, {"one_of": 3}, {"one_of": "red"}, {"one_of": []}, {"one_of": [1]}]
+NO_CONTENT += [{"list_of": ["a"]}, {"list_of": ["a"], "count": "2"}, {"list_of": ["a"], "count": 0}, {"other": ["a"]}]
+NO_CONTENT += [{"list_of": ["a"], "count": True}, {"one_of": ["a"], "count": 1}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *NO_CONTENT,
+        *({"closed": content, "closings": ["a"], "needed": True} for content in NO_CONTENT),
+        {"closed": {"one_of": ["a"]}, "closings": ["a"]},
+        {"closed": {"one_of": ["a"]}, "closings": [], "needed": True},
+        {"closed": {"one_of": ["a"]}, "closings": "a", "needed": True},
+        {"closed": {"one_of": ["a"]}, "closings": ["a"], "needed": 1},
+        {"closed": {"one_of": ["a"]}, "closings": ["a"], "needed": True, "one_of": ["a"]},
+        {"closed": {"closed": {"one_of": ["a"]}, "closings": ["a"], "needed": True}, "closings": ["a"], "needed": True},
+    ],
+)
+def test_what_is_no_check_is_refused(value):
+    with pytest.raises(ValueError, match=r"neither one_of|nothing but texts"):
+        check_from_json(value)
 
 
 @pytest.mark.parametrize(

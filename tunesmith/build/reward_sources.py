@@ -123,12 +123,10 @@ def _check(value: Any, place: str) -> Check:
     advice = 'write {"one_of": ["..."]}, or {"list_of": ["..."], "count": 3}'
     if not isinstance(value, dict):
         raise DataError(f"field {CHECK!r} is missing or no object", where=place, advice=advice)
-    texts, count = value.get("one_of", value.get("list_of")), value.get("count", 1)
-    sound = isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
-    counted = isinstance(count, int) and not isinstance(count, bool) and count > 0
-    if not sound or not counted or value.keys() not in ({"one_of"}, {"list_of", "count"}):
-        raise DataError(f"field {CHECK!r} is no check", where=place, advice=advice)
-    return check_from_json(value)
+    try:
+        return check_from_json(value)
+    except ValueError as error:
+        raise DataError(f"field {CHECK!r} is no check: {error}", where=place, advice=advice) from error
 
 
 def refuse_unchecked(checks: Checks, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:

@@ -7,7 +7,7 @@ is ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +75,31 @@ def check_to_json(check: Check) -> dict[str, Any]:
     return {"list_of": list(check.members), "count": check.count}
 
 
-def check_from_json(value: Mapping[str, Any]) -> Check:
-    """The inverse of ``check_to_json``; KeyError if it is no kind of check."""
-    if "closed" in value:
-        return Closed(_content_check(value["closed"]), tuple(value["closings"]), bool(value["needed"]))
-    return _content_check(value)
+def check_from_json(value: Any) -> Check:
+    """The inverse of ``check_to_json``. ValueError if it is no check, whatever was read."""
+    match value:
+        case {"closed": content, "closings": [*closings], "needed": bool(needed), **others} if not others:
+            return Closed(_content_from_json(content), _texts(closings), needed)
+        case _:
+            return _content_from_json(value)
 
 
-def _content_check(value: Mapping[str, Any]) -> Content:
-    if "one_of" in value:
-        return OneOf(tuple(value["one_of"]))
-    return ListOf(int(value["count"]), tuple(value["list_of"]))
+def _content_from_json(value: Any) -> Content:
+    match value:
+        case {"one_of": [*answers], **others} if not others:
+            return OneOf(_texts(answers))
+        case {"list_of": [*members], "count": int(count), **others} if (
+            not others and count > 0 and not isinstance(count, bool)
+        ):
+            return ListOf(count, _texts(members))
+        case _:
+            raise ValueError("neither one_of with texts nor list_of with texts and a count, closed or not")
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    if not values or not all(isinstance(value, str) for value in values):
+        raise ValueError("there must be one text at least, and nothing but texts")
+    return tuple(values)
 
 
 @dataclass(frozen=True, slots=True)
