@@ -99,13 +99,21 @@ def test_a_pair_differs_in_tone_or_in_content_and_never_in_both(exercises: list[
 
 def test_preferences_are_never_about_what_is_held_out(files: DemoFiles) -> None:
     asked = {(each.instruction, each.context) for each in files.exercises}
-    trained = [(row["prompt"], row["context"]) for row in rows(files.preferences)]
+    trained = [(row["prompt"], row["context"]) for row in rows(files.preferences) + rows(files.comparisons)]
     practised = [(row["instruction"], row["context"]) for row in rows(files.demonstrations)]
     assert trained
     assert practised
     assert not asked & {*trained, *practised}
     for path in (files.held_out_tones, files.held_out_mistakes):
         assert {(row["prompt"], row["context"]) for row in rows(path)} == asked
+
+
+def test_comparisons_are_the_preferences_and_more_mistakes(files: DemoFiles) -> None:
+    preferences, comparisons = rows(files.preferences), rows(files.comparisons)
+    assert comparisons[: len(preferences)] == preferences
+    more = comparisons[len(preferences) :]
+    assert len(more) == 20
+    assert all(content_of(row["chosen"]) != content_of(row["rejected"]) for row in more)
 
 
 def test_a_preference_is_read_with_its_passage_and_both_replies(files: DemoFiles) -> None:

@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "documents": 240,
     "demonstrations": dict.fromkeys(MAKERS, 40),
     "preferences": (40, 20),
+    "comparisons": 20,
     "held_out": 5,
     "vocabulary": 500,
 }

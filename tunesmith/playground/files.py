@@ -17,7 +17,7 @@ from tunesmith.playground.courtesy import demonstrated, in_any_tone, in_courteou
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
-from tunesmith.playground.preferences import write_preferences
+from tunesmith.playground.preferences import Preference, write_preferences
 from tunesmith.playground.scenes import load_scenes
 
 END = "<|endoftext|>"
@@ -31,19 +31,23 @@ DEMONSTRATIONS: Mapping[str, int] = {
 }
 """Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
 PREFERENCES = (800, 300)
+"""Preferences of a courteous over a curt reply, and of a right over a wrong one."""
+COMPARISONS = 5000
+"""Further preferences of right over wrong replies: a model that gives scores has never been taught what is right."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
     """Where everything is, and the held-out exercises with their checks.
 
-    checks_right and checks_courteous: every instruction, of training and held out, with a check of replies to it, which
+    comparisons: the preferences, and more of those about content. checks_right and checks_courteous: every instruction, of training and held out, with a check of replies to it, which
     passes a right one of any tone, or one that is right and courteous.
     """
 
     prose: Path
     demonstrations: Path
     preferences: Path
+    comparisons: Path
     checks_right: Path
     checks_courteous: Path
     held_out: Path
@@ -59,12 +63,13 @@ def write_demo_files(
     documents: int = 26_000,
     demonstrations: Mapping[str, int] = DEMONSTRATIONS,
     preferences: tuple[int, int] = PREFERENCES,
+    comparisons: int = COMPARISONS,
     held_out: int = 50,
     vocabulary: int = 1000,
 ) -> DemoFiles:
     """Draw the world of ``seed`` and write it down; the same numbers give the same bytes.
 
-    documents: pieces of prose. preferences: pairs that differ in tone, and pairs of a right and a wrong reply. held_out: instructions of each category, none of which occurs in training.
+    documents: pieces of prose. preferences: pairs that differ in tone, and pairs of a right and a wrong reply; comparisons: further ones of these. held_out: instructions of each category, none of which occurs in training.
     """
     scenes = load_scenes(build_world(seed))
     prose = list(write_documents(scenes, random.Random(f"prose {seed}"), documents))
@@ -82,27 +87,32 @@ def write_demo_files(
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
     _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
-    _write_judgements(files, seed, different, preferences)
+    _write_preferences(files, seed, different, preferences, comparisons)
+    for path, check in ((files.checks_right, in_any_tone), (files.checks_courteous, in_courteous_tone)):
+        asked = (*different, *exercises)
+        _write_lines(path, ({**each.record(), "check": check_to_json(check(each.check))} for each in asked))
     texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in spoken]
     write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
     return files
 
 
-def _write_judgements(files: DemoFiles, seed: int, trained: Sequence[Exercise], counts: tuple[int, int]) -> None:
-    """Which replies are better, in pairs and as checks."""
+def _write_preferences(
+    files: DemoFiles, seed: int, trained: Sequence[Exercise], counts: tuple[int, int], comparisons: int
+) -> None:
+    """Which replies are better: some preferences of training, more about content, and all that are held out."""
+
+    def drawn(path: Path, exercises: Sequence[Exercise], tones: int, mistakes: int) -> list[Preference]:
+        return write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
+
+    preferences = drawn(files.preferences, trained, *counts)
     everything = len(files.exercises)
-    for path, exercises, (tones, mistakes) in (
-        (files.preferences, trained, counts),
-        (files.held_out_tones, files.exercises, (everything, 0)),
-        (files.held_out_mistakes, files.exercises, (0, everything)),
+    for path, pairs in (
+        (files.preferences, preferences),
+        (files.comparisons, [*preferences, *drawn(files.comparisons, trained, 0, comparisons)]),
+        (files.held_out_tones, drawn(files.held_out_tones, files.exercises, everything, 0)),
+        (files.held_out_mistakes, drawn(files.held_out_mistakes, files.exercises, 0, everything)),
     ):
-        pairs = write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
         _write_lines(path, (pair.record() for pair in pairs))
-    for path, check in ((files.checks_right, in_any_tone), (files.checks_courteous, in_courteous_tone)):
-        _write_lines(
-            path,
-            ({**each.record(), "check": check_to_json(check(each.check))} for each in (*trained, *files.exercises)),
-        )
 
 
 def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:

@@ -15,6 +15,7 @@ Data = Literal[
     "prose",
     "demonstrations",
     "preferences",
+    "comparisons",
     "checks_right",
     "checks_courteous",
     "held_out",
@@ -84,9 +85,9 @@ DPO = Stage(
 )
 REWARD = Stage(
     "reward",
-    "a reward model of the same preferences",
+    "a reward model of the same preferences and more of right over wrong",
     "reward",
-    "preferences",
+    "comparisons",
     "preference-text",
     before="assistant",
     validation=("held_out_tones", "held_out_mistakes"),
