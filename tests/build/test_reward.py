@@ -17,6 +17,7 @@ from tests.text.small_tokenizers import prefixed, write_tokenizer
 from tunesmith.build import train_recipe
 from tunesmith.build.check import check_recipe
 from tunesmith.build.methods import reward as reward_module
+from tunesmith.build.methods.reward import near_one_half
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
 from tunesmith.generate.exported import open_engine, read_export
 from tunesmith.model.reward_model import head_of, load_reward_model
@@ -233,3 +234,11 @@ def test_the_check_and_every_optimizer_know_reward_models(tmp_path: Path) -> Non
         overrides = [f"train.optimizer.kind={kind}", "train.steps=4", f"run.directory={tmp_path}/{kind}"]
         found = evaluations(train_recipe(judge_recipe(tmp_path, overrides)).directory)
         assert found[4]["all"]["loss"] < found[0]["all"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "groups", "status"),
+    [(0.5, 8, "pass"), (0.9, 8, "pass"), (0.9, 64, "warn"), (0.1, 64, "warn"), (0.0, 64, "pass"), (1.0, 16, "warn")],
+)
+def test_a_new_head_that_already_knows_the_order_is_a_warning(accuracy: float, groups: float, status: str) -> None:
+    assert near_one_half(accuracy, groups).status == status

@@ -130,7 +130,7 @@ def _train(setting: Setting, course: Course, view: View) -> None:
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         record = Record(metrics, consumed, timing)
         if start == 0:
-            refuse_failures(course.gates())
+            _pass_gates(course, view)
         selection = _restore(found, course, optimizer, record, selection_rule(keys.best))
         if start == total:
             view.note(f"all {total:,} steps are done already")
@@ -162,6 +162,17 @@ def _train(setting: Setting, course: Course, view: View) -> None:
             finally:
                 for tracker in trackers:
                     tracker.close()
+
+
+def _pass_gates(course: Course, view: View) -> None:
+    """What must hold before the first step, told. Raises InternalError if it does not."""
+    gates = course.gates()
+    refuse_failures(gates)
+    for gate in gates:
+        if gate.status == "warn":
+            view.note(f"WARNING {gate.name}: {gate.summary}; {gate.advice}")
+        else:
+            view.note(f"gate: {gate.name} ({gate.summary})")
 
 
 def _restore(

@@ -17,6 +17,7 @@ from tunesmith.build.proof import proof_of_run
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.reward import validation_ranking
 from tunesmith.generate.exported import read_export
+from tunesmith.model.load import classifies
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.model.selftest import TOLERANCE, self_test_scalars
@@ -26,10 +27,13 @@ from tunesmith.report.check import Check
 from tunesmith.text.render import Renderer
 from tunesmith.text.tokenizer import Tokenizer
 from tunesmith.train.actions import Scores
+from tunesmith.train.loop import accumulate_measures
 from tunesmith.train.steps import DemonstrationSteps
 
 GATE = "a reply scores what it scores alone, through the stock model"
 COMPARED = 8  # replies that the gate compares
+NOTHING_KNOWN = "a new head knows nothing yet"
+DEVIATIONS = 3.0  # standard deviations from one half that are still near it
 
 
 def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
@@ -92,7 +96,7 @@ def course(setting: Setting) -> Course:
         steps=steps,
         modules={"model": setting.model},
         proof=proof_of_run(recipe, setting.renderer, steps, setting.rows),
-        gates=lambda: [scored_alone(learner.policy, steps)],
+        gates=lambda: [scored_alone(learner.policy, steps), *_knows_nothing(setting, objective, steps)],
         scores=_scores(setting, objective),
     )
 
@@ -120,6 +124,25 @@ def scored_alone(policy: ScalarPolicy, steps: DemonstrationSteps) -> Check:
         return Check(GATE, "pass", summary)
     advice = "this is a defect of Tunesmith; please report it with the recipe"
     return Check(GATE, "fail", summary, "model", advice)
+
+
+def _knows_nothing(setting: Setting, objective: RewardRanking, steps: DemonstrationSteps) -> Sequence[Check]:
+    """With a new head the accuracy before the first step is near one half, or something plain tells the sides apart."""
+    keys = setting.recipe.model
+    if keys.path is not None and classifies(keys.path, keys.revision):
+        return ()
+    accuracy = accumulate_measures(setting.learner.policy, objective, steps[0])["accuracy"]
+    groups = sum(objective.units(batch) for batch in steps[0].batches)
+    return [near_one_half(accuracy, groups)]
+
+
+def near_one_half(accuracy: float, groups: float) -> Check:
+    """No failure: a random head may well follow the length of a reply, or a closing line that only one side has. A head of zeros
+    ties everything, which counts as wrong."""
+    summary = f"{accuracy:.0%} of {groups:.0f} rankings are in order before the first step"
+    odd = accuracy > 0 and abs(accuracy - 0.5) > DEVIATIONS * 0.5 / groups**0.5
+    advice = "something besides quality tells the sides apart, such as length or a closing line; look at some pairs"
+    return Check(NOTHING_KNOWN, "warn" if odd else "pass", summary, "data.sources", advice)
 
 
 def _pairs(policy: ScalarPolicy, batch: Batch) -> Iterator[tuple[float, float]]:
