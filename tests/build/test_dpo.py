@@ -117,6 +117,8 @@ def test_relatives_of_dpo_resume_to_the_bit(variant: str, never_stopped: World) 
 
 def test_references_that_are_kept_give_the_run_of_references_that_are_computed(never_stopped: World) -> None:
     root, expected = never_stopped("llama")
+    with pytest.raises(StoppedError):
+        train(root, "train.stop_after=1", run="before")
     made: list[int] = []
     right = reference_module.ReferenceModel.values
 
