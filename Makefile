@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # Two processes with one thread each are faster and steadier on small models than one with many.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test check bench crash properties fuzz clean
+.PHONY: help demo demo-full test check bench crash properties fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ help: ## this list
 
 demo: $(RUNTIME) ## train a small model from nothing, offline, in minutes
 	$(BIN)/tunesmith demo
+
+demo-full: $(RUNTIME) ## the same, then a reward model and PPO
+	$(BIN)/tunesmith demo --full
 
 test: $(DEVELOPMENT) ## the test suite
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
