@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.assemble import Example, Weighting, assemble, micro_batches
 from tunesmith.batch.layout import Batch
@@ -19,24 +20,14 @@ from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 
-RELATIVE = 1e-5
 ARCHITECTURES = ("gpt_neox", "llama")
 
 
-def loss_and_gradients(policy: Policy, batches: Sequence[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
-    objective = SupervisedFineTuning()
-    units = sum(objective.units(batch) for batch in batches)
-    policy.model.zero_grad()
-    policy.train()
-    total = 0.0
-    for batch in batches:
-        part = objective(policy, batch, units)
-        part.loss.backward()
-        total += part.loss.item()
-    return total, {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+def learned(policy: Policy, batches: Sequence[Batch]) -> Found:
+    return loss_and_gradients(policy, SupervisedFineTuning(), batches)
 
 
-def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -> Found:
     """Every thread alone through the unmodified forward pass and head, cross-entropy by torch."""
     model.zero_grad()
     units = sum(float(batch.weight.sum()) for batch in threads)
@@ -47,16 +38,7 @@ def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -
         loss = (each * batch.weight).sum() / units
         loss.backward()
         total += loss.item()
-    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_same(found: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]) -> None:
-    assert found[0] == pytest.approx(expected[0], rel=RELATIVE)
-    assert found[1].keys() == expected[1].keys()
-    for name, gradient in expected[1].items():
-        difference = (found[1][name] - gradient).norm() / gradient.norm().clamp_min(1e-12)
-        # Key biases have a gradient of zero in exact arithmetic; what is left there is rounding.
-        assert difference < RELATIVE or gradient.norm() < 1e-7, name
+    return total, gradients(model)
 
 
 def alone(examples: Sequence[Example], weighting: Weighting) -> list[Batch]:
@@ -75,7 +57,7 @@ def test_trees_in_one_row_equal_their_threads_through_the_stock_model(
 ) -> None:
     model = small_model(architecture, tied=tied, checkpointing=checkpointing)
     examples = [Example(number, random_tree(number)) for number in range(6)]
-    found = loss_and_gradients(Policy(model), [assemble(examples, weighting)])
+    found = learned(Policy(model), [assemble(examples, weighting)])
     assert_same(found, stock_loss_and_gradients(model, alone(examples, weighting)))
 
 
@@ -83,8 +65,8 @@ def test_trees_in_one_row_equal_their_threads_through_the_stock_model(
 def test_packed_examples_equal_examples_alone(architecture: str) -> None:
     policy = Policy(small_model(architecture))
     examples = [Example(number, random_tree(number, messages=2, size=20)) for number in range(7)]
-    packed = loss_and_gradients(policy, [assemble(examples, "threads")])
-    assert_same(packed, loss_and_gradients(policy, [assemble([example], "threads") for example in examples]))
+    packed = learned(policy, [assemble(examples, "threads")])
+    assert_same(packed, learned(policy, [assemble([example], "threads") for example in examples]))
 
 
 @pytest.mark.parametrize("tokens", [1, 30, 64, 10_000])
@@ -96,8 +78,8 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
     model = small_model(architecture)
     policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
     examples = [Example(number, random_tree(number), seed=number + 1) for number in range(6)]
-    whole = loss_and_gradients(policy, [assemble(examples, "threads")])
-    assert_same(loss_and_gradients(policy, list(micro_batches(examples, "threads", tokens))), whole)
+    whole = learned(policy, [assemble(examples, "threads")])
+    assert_same(learned(policy, list(micro_batches(examples, "threads", tokens))), whole)
 
 
 @pytest.mark.parametrize("weighting", ["threads", "messages"])
@@ -106,7 +88,7 @@ def test_reading_thread_by_thread_equals_reading_the_tree(weighting: Weighting) 
     examples = [Example(number, random_tree(number)) for number in range(4)]
     batches = [assemble(examples, weighting)]
     assert batches[0].layout.branches
-    assert_same(loss_and_gradients(policy.with_layout("threads"), batches), loss_and_gradients(policy, batches))
+    assert_same(learned(policy.with_layout("threads"), batches), learned(policy, batches))
 
 
 def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -> None:
@@ -144,7 +126,7 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     }[fault]
     expected = stock_loss_and_gradients(model, alone(examples, "threads"))
     with pytest.raises(AssertionError):
-        assert_same(loss_and_gradients(Policy(model), [broken]), expected)
+        assert_same(learned(Policy(model), [broken]), expected)
 
 
 def _all_before(sizes: tuple[int, ...], layout: object) -> tuple[tuple[int, ...], ...]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.model.gradients import Found, assert_same, loss_and_gradients
 from tests.model.pairs import START, small_t5
 from tests.model.rankings import FIVE, PAIR, SHAPES, SWAPPED, TWO_DEPTHS, Dialogue, dialogue, dialogues
-from tests.model.test_equivalence import assert_same
 from tests.model.trees import small_model
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT, pairs
@@ -37,7 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"sft_weight": 0.7},
     "margins": {"margin_scale": 0.3},
 }
-Found = tuple[float, dict[str, Tensor]]
 
 
 @pytest.fixture(autouse=True)
@@ -166,16 +165,7 @@ def examples_of(told: Sequence[Dialogue], reference: PreTrainedModel) -> list[Ex
 
 
 def ours(policy: Any, batches: Sequence[Any], settings: dict[str, Any]) -> Found:
-    objective = PreferenceOptimization(**settings)
-    units = sum(objective.units(batch) for batch in batches)
-    policy.model.zero_grad()
-    policy.train()
-    total = 0.0
-    for batch in batches:
-        part = objective(policy, batch, units)
-        part.loss.backward()
-        total += part.loss.item()
-    return total, {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+    return loss_and_gradients(policy, PreferenceOptimization(**settings), batches)
 
 
 def one_batch(assembly: Assembly, examples: Sequence[Example]) -> Any:

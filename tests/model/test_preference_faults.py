@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.model.gradients import assert_same
 from tests.model.rankings import dialogues
-from tests.model.test_equivalence import assert_same
 from tests.model.test_preference_equivalence import by_hand, examples_of, made, one_batch, ours
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT

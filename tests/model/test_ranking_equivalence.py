@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.rankings import Dialogue, dialogues
-from tests.model.test_equivalence import assert_same
 from tests.model.test_scalar import small_reward_model
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT
@@ -21,16 +20,11 @@ from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 
 ARCHITECTURES = ("gpt_neox", "llama")
-Found = tuple[float, dict[str, Tensor]]
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def gradients(model: PreTrainedModel) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def by_hand(told: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: float, l2: float) -> Found:
@@ -54,16 +48,7 @@ def by_hand(told: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: f
 
 
 def ours(policy: ScalarPolicy, batches: Sequence[Batch], **settings: float) -> Found:
-    objective = RewardRanking(**settings)
-    units = sum(objective.units(batch) for batch in batches)
-    policy.model.zero_grad()
-    policy.train()
-    total = 0.0
-    for batch in batches:
-        part = objective(policy, batch, units)
-        part.loss.backward()
-        total += part.loss.item()
-    return total, gradients(policy.model)
+    return loss_and_gradients(policy, RewardRanking(**settings), batches)
 
 
 def batches(told: Sequence[Dialogue], tokens: int = 10**6) -> list[Batch]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from tests.model.gradients import assert_same
 from tests.model.pairs import START, pair_examples, pair_tree, small_t5
-from tests.model.test_equivalence import assert_same, loss_and_gradients
+from tests.model.test_equivalence import learned
 from tunesmith.batch.assemble import Example
 from tunesmith.batch.pairs import PairBatch, assemble_pairs, pair_micro_batches, read_pairs
 from tunesmith.errors import RecipeError
@@ -49,7 +50,7 @@ def stock(model: PreTrainedModel, examples: Sequence[Example]) -> tuple[float, d
 def test_pairs_in_padded_rows_equal_each_alone_through_the_stock_model(tied: bool, checkpointing: bool) -> None:
     model = small_t5(tied=tied, checkpointing=checkpointing)
     examples = pair_examples()
-    assert_same(loss_and_gradients(PairPolicy(model), [together(examples)]), stock(model, examples))
+    assert_same(learned(PairPolicy(model), [together(examples)]), stock(model, examples))
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 100, 100_000])
@@ -59,10 +60,10 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dr
     noise = PairDropout((model.encoder, model.decoder), dropout, "rising") if dropout else None
     policy = PairPolicy(model, dropout=noise)
     examples = pair_examples()
-    whole = loss_and_gradients(policy, [together(examples)])
+    whole = learned(policy, [together(examples)])
     cut = list(pair_micro_batches(examples, "messages", tokens, start=START, padding=0))
     assert len(cut) > 1 or tokens > 10_000
-    assert_same(loss_and_gradients(policy, cut), whole)
+    assert_same(learned(policy, cut), whole)
 
 
 def test_replies_that_share_an_input_equal_replies_with_rows_of_their_own() -> None:
@@ -78,7 +79,7 @@ def test_replies_that_share_an_input_equal_replies_with_rows_of_their_own() -> N
         input_of=torch.arange(3),
         input_sizes=batch.input_sizes * 3,
     )
-    assert_same(loss_and_gradients(policy, [batch]), loss_and_gradients(policy, [rows]))
+    assert_same(learned(policy, [batch]), learned(policy, [rows]))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -117,7 +118,7 @@ def test_computing_activations_twice_meets_the_same_noise() -> None:
     for checkpointing in (False, True):
         model = small_t5(checkpointing=checkpointing)
         policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.3, "uniform"))
-        found.append(loss_and_gradients(policy, [together(pair_examples())]))
+        found.append(learned(policy, [together(pair_examples())]))
     assert_same(found[1], found[0])
 
 
@@ -154,7 +155,7 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     if fault == "padding is read":  # said without padding, the mask is not looked at
         broken = replace(broken, input_sizes=(1, *broken.input_sizes[1:]))
     with pytest.raises(AssertionError):
-        assert_same(loss_and_gradients(PairPolicy(model), [broken]), stock(model, examples))
+        assert_same(learned(PairPolicy(model), [broken]), stock(model, examples))
 
 
 @pytest.mark.parametrize("tied", [False, True])
