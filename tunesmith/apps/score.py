@@ -21,6 +21,7 @@ from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.judge import Judge, Scored, open_judge
 from tunesmith.evaluate.ranking import ranking_measures
 from tunesmith.files import write_file
+from tunesmith.text.pieces import with_context
 from tunesmith.text.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.text.visible import visible
@@ -131,7 +132,10 @@ def _refuse(faults: Sequence[DataError], skip: bool, told: TextIO) -> None:
 def _lines(tree: Tree, scores: Scored) -> Iterator[dict[str, Any]]:
     """One record a thread, its messages with their score."""
     for thread, score in zip(tree.threads(), scores.threads, strict=True):
-        messages = [{"role": tree.messages[index].role, "content": tree.messages[index].text} for index in thread]
+        messages = [
+            {"role": tree.messages[index].role, "content": with_context(tree.messages[index], "keep")}
+            for index in thread
+        ]
         rank = tree.messages[thread[-1]].rank
         ranked = {} if rank is None else {"rank": rank}
         yield {"place": tree.place, "messages": messages, "score": score, **ranked}
