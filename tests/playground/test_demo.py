@@ -14,7 +14,7 @@ from tunesmith.generate.exported import open_engine
 from tunesmith.playground.demo import run
 from tunesmith.playground.stages import CAUSAL, ENCODER_DECODER, FULL
 
-TINY = ["train.epochs=null", "train.steps=4", "train.batch_size=50", "sampling.max_new_tokens=12"]
+TINY = ["train.epochs=null", "train.steps=2", "train.batch_size=30", "sampling.max_new_tokens=12"]
 PRACTICE = ("train.batch_size=4", "objective.prompts_per_iteration=8", "objective.max_new_tokens=8")
 
 
@@ -23,7 +23,7 @@ def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixt
     stages = (*FULL[:-1], replace(FULL[-1], settings=PRACTICE))
     result = run(tmp_path / "demo", 1, TINY, SMALL, stages)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text()) == result
-    assert result["held_out"] == 30
+    assert result["held_out"] == 18
     assert set(result["rates"]["exact answers"]) == {"base", "assistant", "dpo", "ppo"}
     assert {model: gain["over"] for model, gain in result["gains"]["exact answers"].items()} == {
         "assistant": "base",

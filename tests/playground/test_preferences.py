@@ -112,7 +112,7 @@ def test_comparisons_are_the_preferences_and_more_mistakes(files: DemoFiles) -> 
     preferences, comparisons = rows(files.preferences), rows(files.comparisons)
     assert comparisons[: len(preferences)] == preferences
     more = comparisons[len(preferences) :]
-    assert len(more) == 20
+    assert len(more) == 10
     assert all(content_of(row["chosen"]) != content_of(row["rejected"]) for row in more)
 
 

@@ -19,9 +19,9 @@ from tunesmith.playground.scenes import Scenes, load_scenes
 SMALL: dict[str, Any] = {
     "documents": 240,
     "demonstrations": dict.fromkeys(MAKERS, 40),
-    "preferences": (40, 20),
-    "comparisons": 20,
-    "held_out": 5,
+    "preferences": (20, 10),
+    "comparisons": 10,
+    "held_out": 3,
     "vocabulary": 500,
 }
 

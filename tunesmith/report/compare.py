@@ -85,11 +85,16 @@ def _style(row: Row) -> str:
 def _cell(row: Row, model: str) -> Text:
     """The rate and, on a line of its own, the gain; rows without weight in whole points."""
     rate, gain, digits = row.rates[model], row.gains.get(model), 1 if row.strong else 0
-    share = f"{100 * rate.share:.{digits if rate.share < 1 else 0}f}% {_ends(rate.interval())}"
+    share = f"{_number(rate.share, digits)}% {_ends(rate.interval())}"
     if gain is None:
         return Text(share, _style(row))
-    points = f"\n{100 * gain.difference:+.{digits}f} {_ends(gain.interval())}"
+    points = f"\n{_number(gain.difference, digits, '+')} {_ends(gain.interval())}"
     return Text.assemble((share, _style(row)), (points, "dim"))
+
+
+def _number(share: float, digits: int, sign: str = "-") -> str:
+    """In per cent; all of it needs no digits behind the point."""
+    return f"{100 * share:{sign}.{0 if abs(share) == 1 else digits}f}"
 
 
 def _ends(interval: tuple[float, float]) -> str:
