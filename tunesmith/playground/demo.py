@@ -90,7 +90,8 @@ def run(
         "seconds": {**clock.seconds, "all": round(clock.total(), 1)},
     }
     write_json(directory / "demo.json", result)
-    console.print(f"{clock.told()}; {clock.total():.0f} s in all. The numbers are in {directory / 'demo.json'}")
+    console.print(f"{clock.told()}; {clock.total():.0f} s in all", soft_wrap=True)
+    console.print(f"The numbers are in {directory / 'demo.json'}", soft_wrap=True)
     console.print(f"Talk to it:  {_command()} chat {directory / list(answers)[-1]}", soft_wrap=True)
     return result
 
