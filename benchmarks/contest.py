@@ -27,8 +27,8 @@ Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 class Contest:
     """contenders: name -> (module, mode). world: the module that writes what all of them read. unit: what is counted.
     losses: the modules whose first loss must agree. packages: whose versions are told. compare: the figures of the rounds.
-    shown: those that are printed at the end. form: of the files that ``--data`` takes. records:
-    in each round, if nobody says otherwise."""
+    shown: those that are printed at the end. form: of the files that ``--data`` takes. records: in
+    each round, and how many rounds, if nobody says otherwise."""
 
     about: str | None
     contenders: Mapping[str, tuple[str, str]]
@@ -40,6 +40,7 @@ class Contest:
     shown: Sequence[str]
     form: str = "dolly's form"
     records: int = 160
+    rounds: int = 3
 
 
 def run(module: str, *arguments: str) -> None:
@@ -71,7 +72,7 @@ def main(contest: Contest) -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--data", type=Path, help=f"a .jsonl file in {contest.form}; without it, generated records")
     parser.add_argument("--tokenizer", help="a tokenizer directory; without it, one trained on generated text")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=contest.rounds, help="(default %(default)s)")
     parser.add_argument(
         "--records", type=int, default=contest.records, help="records in each round (default %(default)s)"
     )

@@ -35,7 +35,8 @@ CONTEST = Contest(
     compare=compare,
     shown=("ratio", "ratio_precomputed", "memory_ratio", "memory_ratio_precomputed", "loss_difference"),
     form="UltraFeedback's binarized form (prompt, chosen, rejected as texts)",
-    records=48,  # a step of the peer takes most of a minute
+    records=32,  # a step of the peer takes most of a minute
+    rounds=2,
 )
 
 
