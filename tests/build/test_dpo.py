@@ -18,6 +18,7 @@ from tunesmith.build import reference as reference_module
 from tunesmith.build import train_recipe
 from tunesmith.build.check import check_recipe
 from tunesmith.build.methods import dpo as dpo_module
+from tunesmith.build.reference_model import own_reference
 from tunesmith.errors import InternalError, MissingInputError, RecipeError, StoppedError, TunesmithError
 from tunesmith.files import sha256
 from tunesmith.model.policy import Policy
@@ -299,3 +300,13 @@ def test_a_reference_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     dolly = write_preferences(tmp_path / "dolly", format="dolly").parent
     other = train(dolly, *SHORT) / "export"
     refused(tmp_path, RecipeError, "has another tokenizer", f"objective.reference={other}")
+
+
+def test_a_run_named_as_the_reference_means_its_export(tmp_path: Path) -> None:
+    export = tmp_path / "earlier" / "export"
+    export.mkdir(parents=True)
+    (export / "config.json").write_text("{}")
+    recipe = small_recipe(
+        write_preferences(tmp_path / "world").parent, [f"objective.reference={tmp_path / 'earlier'}"]
+    ).recipe
+    assert own_reference(recipe) == str(export)

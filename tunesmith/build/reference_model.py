@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.build import families, parts
 from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.generate.exported import find_export
 from tunesmith.model.load import check_weights, load_model
 from tunesmith.recipe.schema import Dpo, Ppo, Recipe
 from tunesmith.text.tokenizer import Tokenizer
@@ -17,9 +18,12 @@ KEY = "objective.reference"
 
 
 def own_reference(recipe: Recipe) -> str | None:
-    """The directory or hub name of the reference of DPO or PPO, or None for a policy's own beginning and for none."""
+    """The model directory (of a run, its export) or hub name of the reference of DPO or PPO, or None for a policy's own
+    beginning and for none. Raises MissingInputError for a directory without a model."""
     keys = recipe.objective
-    return None if not isinstance(keys, Dpo | Ppo) or keys.reference in ("start", "none") else keys.reference
+    if not isinstance(keys, Dpo | Ppo) or keys.reference in ("start", "none"):
+        return None
+    return str(find_export(keys.reference)) if Path(keys.reference).is_dir() else keys.reference
 
 
 def refuse_unfit_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
