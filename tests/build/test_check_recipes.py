@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from tunesmith.build import train_recipe
 from tunesmith.build.check import check_recipe
 from tunesmith.recipe.load import load
 
 RECORDS = 300
 
 DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
-PREFERENCES = [  # recipe (with tiny-ppo if it is one of PPO), file, reader and options
-    ("tulu-2.5-ppo-13b-uf-mean", "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt"),
+PREFERENCES = [  # recipe, file, reader and options
     (
         "tulu-2.5-dpo-13b-uf-overall",
         "preference/ultrafeedback_binarized-400.jsonl",
@@ -89,15 +90,40 @@ def test_a_built_in_recipe_of_preferences_passes(
     recipe: str, name: str, reading: str, tmp_path: Path, real_data: Callable[[str], Path]
 ) -> None:
     torch.set_num_threads(1)
-    overrides = [
+    checked = check_recipe(
+        load([recipe, "tiny"], preferences(real_data, tmp_path, name, reading)), lambda done, total, label: None
+    )
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    assert checked.report.facts["texts"]["records"] >= 50
+
+
+def test_a_recipe_of_ppo_is_checked_against_its_reward_model(
+    tmp_path: Path, real_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)  # the layer names runs/reward-tiny, which nobody has trained here
+    given = preferences(real_data, tmp_path, "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt")
+    recipe = load(["tulu-2.5-ppo-13b-uf-mean", "tiny-ppo"], given)
+    (failed,) = check_recipe(recipe, lambda done, total, label: None).report.having("fail")
+    assert "runs/reward-tiny: there is no such directory" in failed.summary
+    shutil.copytree(_reward_model(tmp_path, given), tmp_path / "runs" / "reward-tiny")
+    checked = check_recipe(recipe, lambda done, total, label: None)
+    assert checked.exit_code == 0, checked.report.having("fail")
+
+
+def _reward_model(root: Path, given: Sequence[str]) -> Path:
+    """A small one for the tokens of the recipe; what it has learned does not matter."""
+    small = ["train.epochs=null", "train.steps=1", "train.batch_size=2", "train.evaluate_every=null"]
+    small += ["model.init.hidden_size=32", "model.init.intermediate_size=64", f"run.directory={root / 'trained'}"]
+    return train_recipe(load(["tulu-2.5-13b-uf-rm", "tiny"], [*given, *small])).directory
+
+
+def preferences(real_data: Callable[[str], Path], root: Path, name: str, reading: str) -> list[str]:
+    return [
         f"data.sources=[{{path: {real_data(name)}, {reading}}}]",
         f"model.tokenizer={real_data('tokenizers/pythia')}",
-        f"data.cache={tmp_path / 'cache'}",
+        f"data.cache={root / 'cache'}",
         "data.workers=0",
         "data.validation=20",
         "text.max_length=2048",
     ]
-    layer = "tiny-ppo" if "-ppo-" in recipe else "tiny"
-    checked = check_recipe(load([recipe, layer], overrides), lambda done, total, label: None)
-    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
-    assert checked.report.facts["texts"]["records"] >= 50
