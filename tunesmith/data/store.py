@@ -193,7 +193,7 @@ class Store:
     ends: int64 [N, 5], where the ``PARTS`` of every tree in the files end; the parts of a store share it.
     rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
     tree the tokens that are laid out for it, its target tokens (each counted once), its root-to-leaf threads, and the
-    index of its source in ``sources``. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
+    index of its source in ``sources``. replies: int64 [n], how many of its replies are ranked. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
     ``tokens`` says. keys: uint8 [n, 16].
     """
 
@@ -204,7 +204,7 @@ class Store:
         chosen = np.asarray(arrays["trees"])[rows]
         column = {name: chosen[:, index] for index, name in enumerate(TREE_COLUMNS)}
         self.tokens, self.targets, self.threads = column["tokens"], column["targets"], column["threads"]
-        self.source, self.cut = column["source"], column["cut"]
+        self.source, self.cut, self.replies = column["source"], column["cut"], column["replies"]
         self.keys: npt.NDArray[np.uint8] = np.asarray(arrays["keys"])[rows]
 
     def __len__(self) -> int:

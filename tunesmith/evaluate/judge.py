@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from tunesmith.batch.assemble import Example, assemble, thread_ends
+from tunesmith.batch.assemble import Example, micro_batches, thread_ends
+from tunesmith.batch.layout import Batch
 from tunesmith.errors import DataError
 from tunesmith.generate.exported import described, find_export
 from tunesmith.model.load import check_weights
@@ -57,14 +58,13 @@ class Judge:
         """The scores of every tree. progress: called with (trees done, trees in all)."""
         self.policy.evaluate()
         found: list[Scored] = []
-        for group in _batches(trees):
-            found += self._together(group)
+        for batch in micro_batches((Example(number, tree) for number, tree in enumerate(trees)), "messages", TOKENS):
+            found += self._together(batch, [trees[number] for number in batch.examples])
             progress(len(found), len(trees))
         return found
 
     @torch.no_grad()
-    def _together(self, trees: Sequence[TokenTree]) -> list[Scored]:
-        batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
+    def _together(self, batch: Batch, trees: Sequence[TokenTree]) -> list[Scored]:
         ends = thread_ends(trees)
         where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
         values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
@@ -84,18 +84,6 @@ class Judge:
                 advice="shorten it",
             )
         return None
-
-
-def _batches(trees: Sequence[TokenTree]) -> Iterator[list[TokenTree]]:
-    waiting, filled = list[TokenTree](), 0
-    for tree in trees:
-        if waiting and filled + len(tree.ids) > TOKENS:
-            yield waiting
-            waiting, filled = [], 0
-        waiting.append(tree)
-        filled += len(tree.ids)
-    if waiting:
-        yield waiting
 
 
 def open_judge(path: str | Path, format_name: str | None = None) -> Judge:

@@ -13,6 +13,9 @@ from tunesmith.batch.assemble import Example
 from tunesmith.batch.protocols import Assembly, Objective
 from tunesmith.data.store import Store
 
+Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
+"""What is known of an example beforehand, by its number."""
+
 
 class Evaluated(Protocol):
     """A policy as evaluation sees it."""
@@ -31,7 +34,7 @@ def objective_measures(
     sources: Sequence[str],
     tokens: int,
     assembly: Assembly,
-    columns: Callable[[int], Mapping[str, NDArray[np.float32]]],
+    columns: Columns,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, float]]:
     """Source -> measure -> mean over the objective's units, and "all"; ``units`` says how many there were.
@@ -43,8 +46,7 @@ def objective_measures(
     sums = {name: torch.zeros(1 + len(objective.measures), dtype=torch.float64) for name in sources}
     done = 0
     for index, name in enumerate(sources):
-        numbers = [number for number in range(len(store)) if store.source[number] == index]
-        for batch in assembly.micro_batches(_examples(store, numbers, columns), "messages", tokens):
+        for batch in assembly.micro_batches(source_examples(store, index, columns), "messages", tokens):
             units = objective.units(batch)
             found = objective(policy, batch.to(policy.device), 1.0).sums
             values = [float(found[measure]) for measure in objective.measures]
@@ -56,9 +58,9 @@ def objective_measures(
     return measured
 
 
-def _examples(
-    store: Store, numbers: Sequence[int], columns: Callable[[int], Mapping[str, NDArray[np.float32]]]
-) -> Iterator[Example]:
+def source_examples(store: Store, index: int, columns: Columns = lambda number: {}) -> Iterator[Example]:
+    """The examples of one source, in the order of the store. columns: what is known of each beforehand."""
+    numbers = np.flatnonzero(store.source == index).tolist()
     return (Example(number, store.tree(number), columns=columns(number)) for number in numbers)
 
 

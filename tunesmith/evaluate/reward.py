@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.batch.assemble import Example
 from tunesmith.batch.kinds import FLAT
 from tunesmith.batch.protocols import Objective
 from tunesmith.data.store import Store
+from tunesmith.evaluate.objective import source_examples
 from tunesmith.evaluate.ranking import ranking_measures
 
 
@@ -80,7 +80,7 @@ class _Collected:
 
 def _source(policy: Evaluated, objective: Objective, store: Store, index: int, tokens: int) -> _Collected:
     found = _Collected()
-    for batch in FLAT.micro_batches(_examples(store, index), "messages", tokens):
+    for batch in FLAT.micro_batches(source_examples(store, index), "messages", tokens):
         batch = batch.to(policy.device)
         replies = batch.replies
         scores = policy.scalars(batch, replies.end)
@@ -91,9 +91,3 @@ def _source(policy: Evaluated, objective: Objective, store: Store, index: int, t
         found.rank.append(replies.rank.cpu())
         found.groups += int(replies.group.max()) + 1
     return found
-
-
-def _examples(store: Store, index: int) -> Iterator[Example]:
-    for number in range(len(store)):
-        if store.source[number] == index:
-            yield Example(number, store.tree(number))

@@ -29,17 +29,8 @@ LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 
 def objective_of(keys: Dpo) -> PreferenceOptimization:
     """The loss that a recipe asks for."""
-    return PreferenceOptimization(
-        loss=keys.loss,
-        beta=keys.beta,
-        label_smoothing=keys.label_smoothing,
-        length_normalized=keys.length_normalized,
-        target_margin=keys.target_margin,
-        margin_scale=keys.margin_scale,
-        policy_weighted=keys.policy_weighted,
-        sft_weight=keys.sft_weight,
-        reference_free=keys.reference == "none",
-    )
+    values = keys.model_dump(exclude={"kind", "reference"})
+    return PreferenceOptimization(**values, reference_free=keys.reference == "none")
 
 
 def course(setting: Setting) -> Course:
