@@ -23,19 +23,20 @@ import torch
 from benchmarks.contender import Measured
 from benchmarks.dpo_world import FORMAT
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
-from tunesmith.batch.assemble import Example, assemble
-from tunesmith.batch.kinds import FLAT
-from tunesmith.build.methods.dpo import objective_of
-from tunesmith.build.reference import ReferenceModel, References
-from tunesmith.data.plan import Plan
-from tunesmith.data.prepare import prepare
-from tunesmith.data.rendering import RenderSettings
-from tunesmith.data.sources import SourceSpec
-from tunesmith.data.store import Store
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble
+from tunesmith.compose.methods.dpo import objective_of
+from tunesmith.compose.models.families import PACKED
+from tunesmith.compose.models.reference_cache import ReferenceModel, References
+from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.prepare import prepare
+from tunesmith.data.dataset.rendering import RenderSettings
+from tunesmith.data.dataset.store import Store
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
 from tunesmith.recipe.objectives import Dpo
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.train.loop import StepResult
 from tunesmith.train.steps import DemonstrationSteps
 
@@ -46,7 +47,7 @@ KEYS = Dpo()
 
 def build_store(world: Path, cache: Path) -> Store:
     """Read, render, tokenise and store all pairs, as every run does."""
-    source = SourceSpec(name="pairs", path=str(world / "records.jsonl"), reader="preference-text")
+    source = SourceConfig(name="pairs", path=str(world / "records.jsonl"), reader="preference-text")
     render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_LENGTH, "right", targets="ranked")
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
 
@@ -54,7 +55,7 @@ def build_store(world: Path, cache: Path) -> Store:
 def references(policy: Policy, store: Store, count: int) -> References:
     """The reference pass over the first examples, as every run makes it."""
     examples = [Example(number, store.tree(number)) for number in range(count)]
-    values = ReferenceModel(policy, FLAT, MICRO_BATCH_TOKENS, {}).values(examples)
+    values = ReferenceModel(policy, PACKED.collate, MICRO_BATCH_TOKENS, {}).values(examples)
     return References(values, np.cumsum([len(example.tree.replies) for example in examples]))
 
 

@@ -21,8 +21,8 @@ import psutil
 from benchmarks.contest import REPOSITORY
 from benchmarks.dolly_like import generate_records, train_tokenizer
 from benchmarks.world import SYMBOLS
-from tunesmith.text.formats import build_format
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 DRAWN = 5000  # records that are drawn; they are repeated with a number, so that no two are alike
 INTERVAL = 0.1  # seconds between two samples

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from tunesmith.data.prepare import prepare
-from tunesmith.data.rendering import RenderSettings
-from tunesmith.data.sources import SourceSpec
+from tunesmith.data.dataset.prepare import prepare
+from tunesmith.data.dataset.rendering import RenderSettings
+from tunesmith.data.readers.source_config import SourceConfig
 
 MAX_LENGTH = 1024
 VALIDATION = 1000
@@ -19,7 +19,7 @@ VALIDATION = 1000
 def main() -> None:
     world, result = Path(sys.argv[1]), Path(sys.argv[2])
     workers = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    source = SourceSpec(name="large", path=str(world / "records.jsonl"), reader="dolly")
+    source = SourceConfig(name="large", path=str(world / "records.jsonl"), reader="dolly")
     render = RenderSettings(str(world / "tokenizer"), "dolly", MAX_LENGTH, "right")
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.perf_counter()

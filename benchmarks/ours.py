@@ -16,8 +16,8 @@ from benchmarks.contender import THREADS, WARM_UP, Clock, Measured, peak_memory,
 from tunesmith.batch.protocols import Objective
 from tunesmith.recipe.training import Train
 from tunesmith.train.loop import StepResult, Steps, Trainable, train
-from tunesmith.train.optimizers import AdamW
-from tunesmith.train.schedules import linear
+from tunesmith.train.optim.optimizers import AdamW
+from tunesmith.train.optim.schedules import linear
 from tunesmith.train.world import Alone
 
 BATCH_SIZE = 8

@@ -21,14 +21,14 @@ import torch
 from benchmarks.contender import Measured
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import pairs
-from tunesmith.batch.pairs import assemble_pairs, read_pairs
-from tunesmith.data.plan import Plan
-from tunesmith.data.prepare import prepare
-from tunesmith.data.rendering import RenderSettings
-from tunesmith.data.sources import SourceSpec
-from tunesmith.data.store import Store
+from tunesmith.batch.example import Example
+from tunesmith.batch.padded import assemble_padded, read_pairs
+from tunesmith.compose.models.families import padded
+from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.prepare import prepare
+from tunesmith.data.dataset.rendering import RenderSettings
+from tunesmith.data.dataset.store import Store
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.model.load import load_model
 from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -40,7 +40,7 @@ START = PADDING = 0
 
 def build_store(world: Path, cache: Path) -> Store:
     """Read, render, tokenise and store all records, as every run does."""
-    source = SourceSpec(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
+    source = SourceConfig(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
     render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_INPUT, "right", max_target_length=MAX_TARGET)
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
 
@@ -48,7 +48,7 @@ def build_store(world: Path, cache: Path) -> Store:
 def one_loss(policy: PairPolicy, store: Store) -> dict[str, object]:
     """Loss of the first examples, and their tokens."""
     examples = [Example(number, store.tree(number)) for number in range(LOSS_EXAMPLES)]
-    batch = assemble_pairs(examples, "messages", start=START, padding=PADDING)
+    batch = assemble_padded(examples, "messages", start=START, padding=PADDING)
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
@@ -59,7 +59,9 @@ def one_loss(policy: PairPolicy, store: Store) -> dict[str, object]:
 def run(policy: PairPolicy, store: Store) -> Measured:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, assembly=pairs(START, PADDING))
+    steps = DemonstrationSteps(
+        plan, store, "messages", MICRO_BATCH_TOKENS, SEED, collate=padded(START, PADDING).collate
+    )
     return epoch(policy, SupervisedFineTuning(), steps, LEARNING_RATE, lambda result: result.targets, {})
 
 

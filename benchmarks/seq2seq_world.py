@@ -6,7 +6,7 @@ from __future__ import annotations
 from benchmarks.dolly_like import Record, generate_records
 from benchmarks.world import read_records
 from benchmarks.worlds import World, main
-from tunesmith.text.formats import Piece, Text, build_format
+from tunesmith.text.formats.registry import Piece, Text, build_format
 from tunesmith.text.tree import Message
 
 FORMAT = build_format("t5-dolly")

@@ -24,12 +24,13 @@ from benchmarks.contender import WARM_UP, Measured
 from benchmarks.operations import MultiplicationRate, shape_of, useful_operations
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.world import FORMAT
-from tunesmith.batch.assemble import Example, assemble
-from tunesmith.data.plan import Plan
-from tunesmith.data.prepare import prepare
-from tunesmith.data.rendering import RenderSettings
-from tunesmith.data.sources import SourceSpec
-from tunesmith.data.store import Store
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble
+from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.prepare import prepare
+from tunesmith.data.dataset.rendering import RenderSettings
+from tunesmith.data.dataset.store import Store
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -43,7 +44,7 @@ EVERY = 5  # steps between two measurements of the machine
 
 def build_store(world: Path, cache: Path, workers: int | None = 0) -> Store:
     """Read, render, tokenise and store all records, as every run does."""
-    source = SourceSpec(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
+    source = SourceConfig(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
     render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_LENGTH, "right")
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=workers).train
 

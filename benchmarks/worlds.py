@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.dolly_like import train_tokenizer
 from tunesmith.model.load import new_model
-from tunesmith.text.formats import Format
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import Format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 SEED = 1
 DRAWN = 1000  # generated records that a tokenizer is trained on besides the world's own

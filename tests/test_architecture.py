@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-# From the bottom up; rooms on one line are siblings and do not import each other.
+# From the bottom up; packages on one line are siblings and do not import each other.
 LAYERS = (
     ("errors",),
     ("files",),
@@ -22,12 +22,35 @@ LAYERS = (
     ("text",),
     ("batch",),
     ("data", "model", "objectives"),
+    ("verify",),
     ("generate",),
     ("train", "evaluate", "report"),
-    ("build",),
-    ("cli", "apps", "playground"),
+    ("compose",),
+    ("apps", "playground"),
+    ("cli",),
 )
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+# The same inside the large packages: sub-packages and top-level modules, from the bottom up.
+INNER_LAYERS = {
+    "text": (("tree", "visible"), ("targets",), ("tokenizer",), ("formats",), ("tokens",)),
+    "data": (("sources",), ("readers",), ("dataset",)),
+    "train": (("tensors", "world"), ("optim",), ("steps",), ("loop",), ("rollout", "run")),
+    "compose": (
+        ("progress",),
+        ("purposes", "scores"),
+        ("parts",),
+        ("models",),
+        ("proof", "manifest", "best", "reply_evaluation"),
+        ("methods",),
+        ("check", "train"),
+    ),
+}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+INNER_LEVEL = {
+    (package, name): level
+    for package, layers in INNER_LAYERS.items()
+    for level, names in enumerate(layers)
+    for name in names
+}
 
 # Rooms that load without torch and transformers, so that help and validation are instant.
 LIGHT_ROOMS = ("errors", "files", "memory", "recipe", "text", "data")
@@ -87,12 +110,28 @@ def imports_go_down(sources: Sources) -> Iterator[str]:
         for target, line in imported(ast.parse(text), sources):
             if target.startswith("."):
                 yield f"{module}:{line} relative import {target}"
-            if not target.startswith("tunesmith.") or not room(module) or room(target) == room(module):
+            if not target.startswith("tunesmith.") or not room(module):
+                continue
+            if room(target) == room(module):
+                yield from (f"{module}:{line} {fault}" for fault in _inner_fault(module, target))
                 continue
             if room(module) not in LEVEL or room(target) not in LEVEL:
                 yield f"{module}:{line} {target}: this room has no layer; give it one"
             elif LEVEL[room(target)] >= LEVEL[room(module)]:
                 yield f"{module}:{line} imports {target}, which is not below it"
+
+
+def _inner_fault(module: str, target: str) -> Iterator[str]:
+    """What is wrong with an import inside one package that has inner layers."""
+    package = room(module)
+    if package not in INNER_LAYERS or module == f"tunesmith.{package}" or target == f"tunesmith.{package}":
+        return
+    own, other = module.split(".")[2], target.split(".")[2]
+    levels = [INNER_LEVEL.get((package, name)) for name in (own, other)]
+    if None in levels:
+        yield f"{target}: {own} or {other} has no layer in {package}; give it one"
+    elif own != other and levels[1] >= levels[0]:  # type: ignore[operator]
+        yield f"imports {target}, which is not below it"
 
 
 def imports_make_no_circle(sources: Sources) -> Iterator[str]:
@@ -177,6 +216,9 @@ def light_rooms_import_nothing_heavy(sources: Sources) -> Iterator[str]:
 CHECKS: dict[Check, tuple[dict[str, str], ...]] = {
     imports_go_down: (
         {"tunesmith.text.x": "import tunesmith.data.y"},
+        {"tunesmith.text.tokenizer.x": "import tunesmith.text.formats.y"},
+        {"tunesmith.data.sources.x": "from tunesmith.data.readers import y", "tunesmith.data.readers.y": ""},
+        {"tunesmith.data.elsewhere.x": "from tunesmith.data.readers import y", "tunesmith.data.readers.y": ""},
         {"tunesmith.data.x": "from tunesmith.model import y"},
         {"tunesmith.recipe.x": "def f():\n    from tunesmith.cli.main import main"},
         {"tunesmith.text.x": "from . import tree"},
@@ -239,7 +281,7 @@ def test_a_breach_of_the_rule_is_seen(check: Check, planted: dict[str, str]) -> 
 def test_what_the_rules_allow_is_not_reported() -> None:
     allowed = {
         "tunesmith.model.x": '"""Doc."""\nimport torch\n\n\ndef f(model, pattern):\n    model.eval()\n    pattern.compile()\n',
-        "tunesmith.data.x": '"""Doc."""\nfrom tunesmith.text import tree\n\n\ndef f():\n    import datasets\n',
+        "tunesmith.data.sources.x": '"""Doc."""\nfrom tunesmith.text import tree\n\n\ndef f():\n    import datasets\n',
         "tunesmith.cli.lazy": '"""Doc."""\nimport importlib\n\nimportlib.import_module("x")\n',
     }
     assert [fault for check in CHECKS for fault in check(allowed)] == []

@@ -13,7 +13,7 @@ import typer
 from tests.conftest import REPOSITORY
 from tunesmith.cli.lazy import COMMANDS
 from tunesmith.cli.preferences import preferences
-from tunesmith.data.readers import READERS, open_reader
+from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.recipe.load import load, split_words
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "CONTRIBUTING.md"]

@@ -13,8 +13,8 @@ import yaml
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.model.reward_model import new_reward_model
 from tunesmith.recipe.load import Loaded, load
-from tunesmith.text.formats import build_format
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 ARCHITECTURES = {
     "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64}",

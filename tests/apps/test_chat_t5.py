@@ -17,9 +17,9 @@ from tunesmith.files import write_json
 from tunesmith.generate.exported import open_engine
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.export import ExportInfo, export
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
 REPLY = "cat:\n\tsat\nat"

@@ -16,9 +16,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.model.trees import small_model
 from tests.reward_worlds import judge_recipe
+from tunesmith.apps.sampling_reports import read_report, without_end
 from tunesmith.apps.score import Reading, run
-from tunesmith.build import train_recipe
-from tunesmith.data.sampling_reports import read_report, without_end
+from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
 from tunesmith.evaluate import judge as judge_module
 from tunesmith.evaluate.judge import open_judge

@@ -19,7 +19,7 @@ from benchmarks.operations import PASSES, shape_of, useful_operations
 from benchmarks.sft import compare
 from benchmarks.sft_ours import MAX_LENGTH, build_store
 from benchmarks.world import END, WORLD, as_pair
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

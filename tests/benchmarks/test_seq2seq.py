@@ -12,8 +12,8 @@ from benchmarks.dolly_like import generate_records
 from benchmarks.seq2seq import compare
 from benchmarks.seq2seq_ours import build_store
 from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, WORLD, as_pair
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.pairs import read_pairs
+from tunesmith.batch.example import Example
+from tunesmith.batch.padded import read_pairs
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:

@@ -30,18 +30,20 @@ from tests.campaigns.mutations import make_input
 from tests.data.bad_records import SETTINGS
 from tests.data.small_runs import left
 from tests.text.small_tokenizers import byte_level, write_tokenizer
-from tunesmith.batch.assemble import Example, assemble
-from tunesmith.batch.kinds import FLAT
-from tunesmith.data.duplicates import DuplicateSettings
-from tunesmith.data.faults import STRICT, BadRows
-from tunesmith.data.groups import grouped
-from tunesmith.data.prepare import prepare
-from tunesmith.data.readers import group_column
-from tunesmith.data.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
-from tunesmith.data.sources import SourceSpec, entries, open_source
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble
+from tunesmith.compose.models.families import PACKED
+from tunesmith.data.dataset.duplicates import DuplicateSettings
+from tunesmith.data.dataset.faults import STRICT, BadRows
+from tunesmith.data.dataset.prepare import prepare
+from tunesmith.data.dataset.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
+from tunesmith.data.readers.groups import grouped
+from tunesmith.data.readers.registry import group_column
+from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.source import entries, open_source
 from tunesmith.errors import DataError, MissingInputError, TunesmithError
-from tunesmith.text.render import Renderer
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 
 BATCH = 250
 PREPARED = 5  # one input of so many goes through the whole preparation, the others through reading and rendering
@@ -73,13 +75,13 @@ def check_error(error: TunesmithError, path: Path) -> None:
         raise Violation(f"not a short line: {str(error)[:2000]!r}")
 
 
-def read_all(path: Path, spec: SourceSpec, settings: RenderSettings) -> Counter[str]:
+def read_all(path: Path, spec: SourceConfig, settings: RenderSettings) -> Counter[str]:
     """Read and render every row; what came of them."""
     outcome: Counter[str] = Counter()
     reader = ReaderSettings("data", spec.reader, tuple(spec.fields.items()), tuple(spec.options.items()))
     work = Work(settings, "", (reader,))
     column = group_column(spec.reader, spec.fields)
-    found = entries(open_source(spec))
+    found = entries(open_source(spec.path, spec.split))
     for number, entry in enumerate(found if column is None else grouped(found, column), 1):
         if isinstance(entry, DataError):
             check_error(entry, path)
@@ -95,7 +97,7 @@ def read_all(path: Path, spec: SourceSpec, settings: RenderSettings) -> Counter[
     return outcome
 
 
-def prepare_all(spec: SourceSpec, settings: RenderSettings, cache: Path, draw: random.Random) -> Counter[str]:
+def prepare_all(spec: SourceConfig, settings: RenderSettings, cache: Path, draw: random.Random) -> Counter[str]:
     """The whole preparation, bad rows left out or not; a store that comes of it is looked through."""
     bad_rows = draw.choice((STRICT, BadRows(skip=True, most=1.0), BadRows(skip=True, most=1)))
     duplicates = DuplicateSettings(draw.choice(("keep", "exact", "near")))
@@ -130,7 +132,7 @@ def check_ranked(index: int, tree: TokenTree) -> None:
     for _, group, rank in tree.replies.tolist():
         ranks.setdefault(group, set()).add(rank)
     example = Example(index, tree)
-    fault = FLAT.prove([example], assemble([example], "messages"), "messages")
+    fault = PACKED.find_fault([example], assemble([example], "messages"), "messages")
     if not ranks or fault is not None or any(len(several) < 2 for several in ranks.values()):
         raise Violation(f"record {index} of the store cannot be compared: {fault or ranks}")
 
@@ -140,7 +142,7 @@ def try_input(seed: int, number: int, directory: Path, tokenizer: str) -> tuple[
     reader, name, content = make_input(random.Random(f"{seed} {number}"))
     path, cache = directory / name, directory / f"cache-{number}"
     path.write_bytes(content)
-    spec = SourceSpec("data", str(path), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options)
+    spec = SourceConfig("data", str(path), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options)
     settings = RenderSettings(tokenizer, SETTINGS[reader].format, 300, "right")
     outcome, violation, began = Counter({f"form {name}": 1}), None, time.monotonic()
     try:
@@ -244,7 +246,7 @@ def show(seed: int, number: int, root: Path) -> None:
     reader, name, content = make_input(random.Random(f"{seed} {number}"))
     print(f"{name} for the reader {reader}, {len(content):,} bytes: {content[:2000]!r}")
     (root / name).write_bytes(content)
-    spec = SourceSpec(
+    spec = SourceConfig(
         "data", str(root / name), reader, fields=SETTINGS[reader].fields, options=SETTINGS[reader].options
     )
     tokenizer = str(write_tokenizer(root / "tokenizer", byte_level(), bos="<|endoftext|>", eos="<|endoftext|>"))

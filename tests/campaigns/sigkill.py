@@ -26,7 +26,7 @@ import torch
 
 from tests.runs import digests
 from tests.worlds import ppo_recipe, preference_recipe, small_recipe
-from tunesmith.build import train_recipe
+from tunesmith.compose import train_recipe
 from tunesmith.recipe.load import Loaded
 
 ARCHITECTURES = ("gpt_neox", "llama")

@@ -14,7 +14,7 @@ from tests.campaigns import fuzz
 from tests.campaigns.fuzz import Violation, campaign, check_error, run_batch, try_input
 from tests.campaigns.mutations import FORMS, make_input
 from tests.text.small_tokenizers import byte_level, write_tokenizer
-from tunesmith.data.sources import SourceSpec
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 
 INPUTS = 400
@@ -50,7 +50,7 @@ def test_an_input_follows_from_seed_and_number() -> None:
 def test_a_traceback_would_be_seen(
     error: Exception, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(spec: SourceSpec) -> Any:
+    def fail(spec: SourceConfig) -> Any:
         raise error
 
     monkeypatch.setattr(fuzz, "open_source", fail)

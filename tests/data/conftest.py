@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.text.small_tokenizers import byte_level, write_tokenizer
-from tunesmith.data import prepare as prepare_module
-from tunesmith.data import rendering
+from tunesmith.data.dataset import prepare as prepare_module
+from tunesmith.data.dataset import rendering
 
 
 @pytest.fixture(scope="session")

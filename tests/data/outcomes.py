@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunesmith.data.groups import GroupedRows, grouped
-from tunesmith.data.readers import group_column, open_reader
-from tunesmith.data.reading import Group, Outcome, Pruned, Rejected
-from tunesmith.data.sources import Row, SourceSpec, rows
+from tunesmith.data.readers.groups import GroupedRows, grouped
+from tunesmith.data.readers.reader import Group, Outcome, Pruned, Rejected
+from tunesmith.data.readers.registry import group_column, open_reader
+from tunesmith.data.sources.source import Row, rows
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
@@ -54,7 +54,7 @@ def read_file(path: Path, reader: str, fields: dict[str, str] | None = None, **o
     """Every row of a real file. Raises DataError where one cannot be used and ``faults`` were not expected."""
     function = open_reader(reader, fields or {}, options)
     column = group_column(reader, fields or {})
-    entries: Any = rows(SourceSpec("x", str(path), reader))
+    entries: Any = rows(str(path))
     total, trees, rejected, dropped = 0, list[Tree](), Counter[str](), Counter[str]()
     faults = 0
     for entry in entries if column is None else grouped(entries, column):

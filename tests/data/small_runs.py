@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from tunesmith.data.prepare import Prepared, prepare
-from tunesmith.data.rendering import RenderSettings
-from tunesmith.data.sources import SourceSpec
-from tunesmith.data.store import LAYOUT, Store
+from tunesmith.data.dataset.prepare import Prepared, prepare
+from tunesmith.data.dataset.rendering import RenderSettings
+from tunesmith.data.dataset.store import LAYOUT, Store
+from tunesmith.data.readers.source_config import SourceConfig
 
 RECORDS: list[dict[str, Any]] = [
     {
@@ -56,7 +56,7 @@ def run(
     **render: Any,
 ) -> Prepared:
     settings = RenderSettings(**{"tokenizer": tokenizer, "format": "dolly", "max_length": 200, **render})
-    spec = SourceSpec(name, str(path), reader, fields=fields or {}, options=options or {}, prompts=prompts)
+    spec = SourceConfig(name, str(path), reader, fields=fields or {}, options=options or {}, prompts=prompts)
     told = {} if progress is None else {"progress": progress}
     return prepare([spec], settings, validation=validation, seed=seed, cache=cache, workers=workers, **told)
 

@@ -10,15 +10,15 @@ import pytest
 from transformers import PreTrainedModel
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
-from tunesmith.data.store import Store, open_store, pack, read_index, writing
+from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
 from tunesmith.evaluate import generation
 from tunesmith.evaluate.generation import Question, answer, choose_questions, measures, predictions
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.formats import build_format
-from tunesmith.text.long_threads import Shortening
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.crop import Shortening
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
 SINGLE = [Tree.path((Message("user", f"Question {n}?"), Message("assistant", f"Answer {n}."))) for n in range(20)]

@@ -24,9 +24,9 @@ from tunesmith.generate.decoding import Ends, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.engine import Delta, Engine
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
 VOCABULARY = 61  # of 64 rows

@@ -13,9 +13,9 @@ from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
 from tunesmith.errors import DataError
 from tunesmith.generate.engine import Delta, Engine
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
 CONTEXT = 160

@@ -16,8 +16,8 @@ from tunesmith.errors import DataError, MissingInputError, TunesmithError, Usage
 from tunesmith.generate.exported import find_export, open_engine, read_export, read_sampling
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.export import ExportInfo, export
-from tunesmith.text.formats import build_format
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message
 
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_k": 20, "max_new_tokens": 12}

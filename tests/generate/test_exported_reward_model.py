@@ -15,9 +15,9 @@ from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.exported import open_engine, read_export
 from tunesmith.model.export import DESCRIPTION, ExportInfo, export
 from tunesmith.model.reward_model import head_of, load_reward_model, new_reward_model, padding_id, set_padding
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
 INFO = ExportInfo("oasst", {}, 64, {}, "base", "recipe", 3, kind="reward")

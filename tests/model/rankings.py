@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.text.ranking import ranked_replies, reply_table
-from tunesmith.text.segments import MessageTokens, assemble_tree
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.targets import ranked_replies
+from tunesmith.text.tokens.ranking import reply_table
+from tunesmith.text.tokens.segments import MessageTokens, assemble_tree
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
 VOCABULARY = 211

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from tests.train.small_rollouts import actor_critic, maker
-from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble
 from tunesmith.batch.threads import linear_threads
-from tunesmith.data.plan import PlannedStep
+from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.model import head
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.proximal import ProximalPolicy
-from tunesmith.text.token_tree import TokenTree
-from tunesmith.train.rollouts import COLUMNS, Rollouts
+from tunesmith.text.tokens.token_tree import TokenTree
+from tunesmith.train.rollout.rollouts import COLUMNS, Rollouts
 
 FAMILIES = ("gpt_neox", "llama")
 VALUES: tuple[Literal["shared", "separate"], ...] = ("shared", "separate")

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.trees import random_tree, small_model
-from tunesmith.batch.assemble import Example, Weighting, assemble, micro_batches
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example, Weighting
+from tunesmith.batch.packed import Batch, assemble, collate_packed
 from tunesmith.batch.threads import linear_threads
 from tunesmith.model.attention import SegmentAttention, prepare
 from tunesmith.model.attention_cuda import flex_attention_layout
@@ -79,7 +79,7 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
     policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
     examples = [Example(number, random_tree(number), seed=number + 1) for number in range(6)]
     whole = learned(policy, [assemble(examples, "threads")])
-    assert_same(learned(policy, list(micro_batches(examples, "threads", tokens))), whole)
+    assert_same(learned(policy, list(collate_packed(examples, "threads", tokens))), whole)
 
 
 @pytest.mark.parametrize("weighting", ["threads", "messages"])

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration
 
-from tests.model.pairs import START, T5, V11, VOCABULARY, small_t5
+from tests.model.padded import START, T5, V11, VOCABULARY, small_t5
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.load import architecture_of, load_model, new_model
-from tunesmith.model.selftest_pairs import self_test_pairs
 from tunesmith.model.seq2seq import PairPolicy, output_scale
 from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.verify.self_test_padded import self_test_pairs
 
 IDS = torch.arange(2, 20)[None]
 

@@ -12,13 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.model.gradients import Found, assert_same, loss_and_gradients
-from tests.model.pairs import START, small_t5
+from tests.model.padded import START, small_t5
 from tests.model.rankings import FIVE, PAIR, SHAPES, SWAPPED, TWO_DEPTHS, Dialogue, dialogue, dialogues
 from tests.model.trees import small_model
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import FLAT, pairs
-from tunesmith.batch.protocols import Assembly
-from tunesmith.build.reference import COLUMN, ReferenceModel
+from tunesmith.batch.example import Example
+from tunesmith.compose.models.families import PACKED, BatchKind, padded
+from tunesmith.compose.models.reference_cache import COLUMN, ReferenceModel
 from tunesmith.model import head
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
@@ -50,11 +49,11 @@ def made(architecture: str, seed: int = 0, *, checkpointing: bool = False) -> Pr
     return small_model(architecture, seed=seed, checkpointing=checkpointing)
 
 
-def read_by(model: PreTrainedModel) -> tuple[Any, Assembly]:
+def read_by(model: PreTrainedModel) -> tuple[Any, BatchKind]:
     """The policy of a model, and the batches that it reads."""
     if model.config.is_encoder_decoder:
-        return PairPolicy(model), pairs(START, START)
-    return Policy(model), FLAT
+        return PairPolicy(model), padded(START, START)
+    return Policy(model), PACKED
 
 
 def for_family(architecture: str, told: Sequence[Dialogue]) -> list[Dialogue]:
@@ -154,8 +153,8 @@ def by_hand(
 def examples_of(told: Sequence[Dialogue], reference: PreTrainedModel) -> list[Example]:
     """The trees with their column, which the pass over the reference computes."""
     plain = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
-    policy, assembly = read_by(reference)
-    values = ReferenceModel(policy, assembly, 60, {}).values(plain)
+    policy, batches = read_by(reference)
+    values = ReferenceModel(policy, batches.collate, 60, {}).values(plain)
     found, start = [], 0
     for each in plain:
         end = start + len(each.tree.replies)
@@ -168,8 +167,8 @@ def ours(policy: Any, batches: Sequence[Any], settings: dict[str, Any]) -> Found
     return loss_and_gradients(policy, PreferenceOptimization(**settings), batches)
 
 
-def one_batch(assembly: Assembly, examples: Sequence[Example]) -> Any:
-    (batch,) = assembly.micro_batches(examples, "messages", 10**6)
+def one_batch(batches: BatchKind, examples: Sequence[Example]) -> Any:
+    (batch,) = batches.collate(examples, "messages", 10**6)
     return batch
 
 
@@ -178,8 +177,8 @@ def one_batch(assembly: Assembly, examples: Sequence[Example]) -> Any:
 def test_trees_in_one_batch_equal_separate_sequences_through_the_stock_model(architecture: str, setting: str) -> None:
     model, reference = made(architecture), made(architecture, seed=1)
     told = for_family(architecture, dialogues(7))
-    policy, assembly = read_by(model)
-    found = ours(policy, [one_batch(assembly, examples_of(told, reference))], SETTINGS[setting])
+    policy, batches = read_by(model)
+    found = ours(policy, [one_batch(batches, examples_of(told, reference))], SETTINGS[setting])
     assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
 
 
@@ -191,7 +190,7 @@ def test_a_head_that_sweeps_in_small_chunks_changes_nothing(
     """Replies and groups end within chunks, and reach over several."""
     monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
     model, reference, told = made("llama"), made("llama", seed=1), dialogues(5)
-    found = ours(Policy(model), [one_batch(FLAT, examples_of(told, reference))], SETTINGS[setting])
+    found = ours(Policy(model), [one_batch(PACKED, examples_of(told, reference))], SETTINGS[setting])
     assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
 
 
@@ -199,7 +198,7 @@ def test_a_head_that_sweeps_in_small_chunks_changes_nothing(
 def test_every_shape_alone_equals_its_separate_sequences(shape: Any) -> None:
     model, reference = made("llama"), made("llama", seed=1)
     told = [dialogue(11, shape)]
-    found = ours(Policy(model), [one_batch(FLAT, examples_of(told, reference))], {"beta": 0.5})
+    found = ours(Policy(model), [one_batch(PACKED, examples_of(told, reference))], {"beta": 0.5})
     assert_same(found, by_hand({"beta": 0.5}, told, model, reference))
 
 
@@ -208,15 +207,15 @@ def test_every_shape_alone_equals_its_separate_sequences(shape: Any) -> None:
 def test_activations_that_are_computed_twice_change_nothing(architecture: str) -> None:
     model, reference = made(architecture, checkpointing=True), made(architecture, seed=1)
     told = for_family(architecture, dialogues(4))
-    policy, assembly = read_by(model)
-    found = ours(policy, [one_batch(assembly, examples_of(told, reference))], {})
+    policy, batches = read_by(model)
+    found = ours(policy, [one_batch(batches, examples_of(told, reference))], {})
     assert_same(found, by_hand({}, told, made(architecture), reference))
 
 
 @pytest.mark.parametrize("setting", ["dpo", "wpo", "sft", "simpo"])
 def test_reading_thread_by_thread_equals_reading_the_tree(setting: str) -> None:
     policy = Policy(made("llama"))
-    batches = [one_batch(FLAT, examples_of(dialogues(), made("llama", seed=1)))]
+    batches = [one_batch(PACKED, examples_of(dialogues(), made("llama", seed=1)))]
     assert batches[0].layout.branches
     expected = ours(policy, batches, SETTINGS[setting])
     assert_same(ours(policy.with_layout("threads"), batches, SETTINGS[setting]), expected)
@@ -231,19 +230,19 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
     model = made(architecture)
     policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
     examples = examples_of(dialogues(), made(architecture, seed=1))
-    cut = list(FLAT.micro_batches(examples, "messages", tokens))
+    cut = list(PACKED.collate(examples, "messages", tokens))
     assert len(cut) > 1
-    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(FLAT, examples)], {}))
+    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(PACKED, examples)], {}))
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 80])
 def test_any_split_gives_the_same_update_where_batches_put_examples_into_another_order(tokens: int) -> None:
-    policy, assembly = read_by(made("t5"))
+    policy, batches = read_by(made("t5"))
     told = [dialogue(number, SHAPES[number % 3], size=3 + 3 * (number % 4)) for number in range(8)]
     examples = examples_of(told, made("t5", seed=1))
-    cut = list(assembly.micro_batches(examples, "messages", tokens))
+    cut = list(batches.collate(examples, "messages", tokens))
     assert [number for batch in cut for number in batch.examples] != list(range(8))
-    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(assembly, examples)], {}))
+    assert_same(ours(policy, cut, {}), ours(policy, [one_batch(batches, examples)], {}))
 
 
 @pytest.mark.parametrize("tokens", [1, 60, 10_000])
@@ -251,9 +250,9 @@ def test_any_split_gives_the_same_update_where_batches_put_examples_into_another
 def test_references_stand_in_the_order_of_the_replies_whatever_the_batches_do(architecture: str, tokens: int) -> None:
     model = made(architecture)
     told = [dialogue(number, SHAPES[number % 3], size=3 + 5 * (number % 4)) for number in range(8)]
-    policy, assembly = read_by(model)
+    policy, batches = read_by(model)
     examples = [Example(number, each.tree()) for number, each in enumerate(told)]
-    found = torch.from_numpy(ReferenceModel(policy, assembly, tokens, {}).values(examples))
+    found = torch.from_numpy(ReferenceModel(policy, batches.collate, tokens, {}).values(examples))
     with torch.no_grad():
         expected = [
             token_log_probabilities(model, each, number).sum()
@@ -266,8 +265,8 @@ def test_references_stand_in_the_order_of_the_replies_whatever_the_batches_do(ar
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_policy_that_is_its_own_reference_begins_at_the_loss_without_a_margin(architecture: str) -> None:
-    policy, assembly = read_by(made(architecture))
-    batch = one_batch(assembly, examples_of(for_family(architecture, dialogues()), policy.model))
+    policy, batches = read_by(made(architecture))
+    batch = one_batch(batches, examples_of(for_family(architecture, dialogues()), policy.model))
     for setting in ("dpo", "conservative", "ipo", "hinge", "normalized"):
         objective = PreferenceOptimization(**SETTINGS[setting])
         loss, gradients = ours(policy, [batch], SETTINGS[setting])

@@ -11,9 +11,9 @@ import torch
 from tests.model.gradients import assert_same
 from tests.model.rankings import dialogues
 from tests.model.test_preference_equivalence import by_hand, examples_of, made, one_batch, ours
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import FLAT
-from tunesmith.build.reference import COLUMN
+from tunesmith.batch.example import Example
+from tunesmith.compose.models.families import PACKED
+from tunesmith.compose.models.reference_cache import COLUMN
 from tunesmith.model.policy import Policy
 
 
@@ -80,16 +80,16 @@ def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[li
     told = dialogues()
     expected = by_hand({}, told, model, reference)
     examples = examples_of(told, reference)
-    assert_same(ours(Policy(model), [one_batch(FLAT, examples)], {}), expected)
+    assert_same(ours(Policy(model), [one_batch(PACKED, examples)], {}), expected)
     with pytest.raises(AssertionError):
-        assert_same(ours(Policy(model), [one_batch(FLAT, fault(examples))], {}), expected)
+        assert_same(ours(Policy(model), [one_batch(PACKED, fault(examples))], {}), expected)
 
 
 @pytest.mark.parametrize("fault", ["sources are shifted", "siblings see each other", "owners are moved on"])
 def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     model, reference = made("gpt_neox"), made("gpt_neox", seed=1)
     told = dialogues()
-    batch = one_batch(FLAT, examples_of(told, reference))
+    batch = one_batch(PACKED, examples_of(told, reference))
     everything = tuple(tuple(range(index)) for index in range(len(batch.layout.sizes)))
     broken = {
         "sources are shifted": replace(batch, source=(batch.source - 1).clamp_min(0)),

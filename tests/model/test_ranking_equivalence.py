@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.rankings import Dialogue, dialogues
 from tests.model.test_scalar import small_reward_model
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import FLAT
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import Batch
+from tunesmith.compose.models.families import PACKED
 from tunesmith.model.scalar import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 
@@ -53,7 +53,7 @@ def ours(policy: ScalarPolicy, batches: Sequence[Batch], **settings: float) -> F
 
 def batches(told: Sequence[Dialogue], tokens: int = 10**6) -> list[Batch]:
     examples = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
-    return list(FLAT.micro_batches(examples, "messages", tokens))  # type: ignore[arg-type]
+    return list(PACKED.collate(examples, "messages", tokens))  # type: ignore[arg-type]
 
 
 def stock(model: PreTrainedModel, directory: Path) -> PreTrainedModel:

@@ -25,9 +25,9 @@ from tunesmith.model.reward_model import (
     start_reward_model,
 )
 from tunesmith.model.vocabulary import resize_vocabulary
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
 ARCHITECTURES = ("gpt_neox", "llama")

@@ -12,16 +12,16 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tests.model.trees import SIZES, VOCABULARY
-from tunesmith.batch.assemble import Example, assemble, micro_batches
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import Batch, assemble, collate_packed
 from tunesmith.errors import RecipeError
-from tunesmith.model import trunk as trunk_module
+from tunesmith.model import backbone as trunk_module
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of, new_reward_model, set_padding
 from tunesmith.model.scalar import ScalarPolicy
-from tunesmith.model.selftest import self_test_scalars
 from tunesmith.objectives.ranking import RewardRanking
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
+from tunesmith.verify.self_test import self_test_scalars
 
 RELATIVE = 1e-5
 ARCHITECTURES = ("gpt_neox", "llama")
@@ -156,7 +156,7 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dr
     model = small_reward_model("llama")
     policy = ScalarPolicy(model, dropout=ResidualDropout(model, dropout, "uniform") if dropout else None)
     whole = our_scores_and_gradients(policy, [assemble(examples(), "messages")])
-    assert_same(our_scores_and_gradients(policy, list(micro_batches(examples(), "messages", tokens))), whole)
+    assert_same(our_scores_and_gradients(policy, list(collate_packed(examples(), "messages", tokens))), whole)
 
 
 @pytest.mark.parametrize("fault", ["ends one early", "siblings see each other", "ranks turned round", "groups joined"])

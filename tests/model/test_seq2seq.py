@@ -10,14 +10,14 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.model.gradients import assert_same
-from tests.model.pairs import START, pair_examples, pair_tree, small_t5
+from tests.model.padded import START, pair_examples, pair_tree, small_t5
 from tests.model.test_equivalence import learned
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.pairs import PairBatch, assemble_pairs, pair_micro_batches, read_pairs
+from tunesmith.batch.example import Example
+from tunesmith.batch.padded import PairBatch, assemble_padded, collate_padded, read_pairs
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import PairDropout
-from tunesmith.model.selftest_pairs import self_test_pairs
 from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.verify.self_test_padded import self_test_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _one_thread() -> None:
 
 
 def together(examples: Sequence[Example]) -> PairBatch:
-    return assemble_pairs(examples, "messages", start=START, padding=0)
+    return assemble_padded(examples, "messages", start=START, padding=0)
 
 
 def stock(model: PreTrainedModel, examples: Sequence[Example]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -61,7 +61,7 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dr
     policy = PairPolicy(model, dropout=noise)
     examples = pair_examples()
     whole = learned(policy, [together(examples)])
-    cut = list(pair_micro_batches(examples, "messages", tokens, start=START, padding=0))
+    cut = list(collate_padded(examples, "messages", tokens, start=START, padding=0))
     assert len(cut) > 1 or tokens > 10_000
     assert_same(learned(policy, cut), whole)
 

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.model.load import new_model
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 
 VOCABULARY = 211
 SIZES = {

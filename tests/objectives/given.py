@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.batch.layout import Replies
+from tunesmith.batch.example import Replies
 from tunesmith.batch.protocols import Hint, LogProbabilities, Loss
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.objectives.proximal import ProximalPolicy

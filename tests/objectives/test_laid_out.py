@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.batch.assemble import Example, assemble
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import Batch, assemble
 from tunesmith.batch.protocols import LogProbabilities, Loss
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.objectives.ranking import RewardRanking
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 
 OBJECTIVES = [
     PreferenceOptimization(),

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from tests.objectives.given import PROXIMAL_COLUMNS, GivenBatch, batch_of, proximal_loss
-from tunesmith.batch.assemble import Example, assemble
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble
 from tunesmith.batch.protocols import Loss
 from tunesmith.objectives.advantages import reply_advantages, token_rewards, whiten
 from tunesmith.objectives.proximal import ProximalPolicy
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 
 Golden = Callable[[str], dict[str, Any]]
 

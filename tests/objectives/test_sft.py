@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.protocols import LogProbabilities, Loss, Slopes
-from tunesmith.model import normalizer
+from tunesmith.model import logit_statistics as normalizer
 from tunesmith.model.head import target_log_probabilities
-from tunesmith.model.normalizer import target_statistics
+from tunesmith.model.logit_statistics import target_statistics
 from tunesmith.objectives.sft import SupervisedFineTuning
 
 Golden = Callable[[str], dict[str, Any]]

@@ -8,16 +8,16 @@ from typing import Any, get_args
 import pytest
 
 from tests.recipe.published_preferences import MIXTURE, PREFERENCES, SPLITS
-from tunesmith.build.purposes import refuse_unfit_sources
 from tunesmith.cli.recipes import HEADINGS
-from tunesmith.data.readers import READERS, open_reader
+from tunesmith.compose.purposes import refuse_unfit_sources
+from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import Sampling
 from tunesmith.recipe.layers import catalogue_files
 from tunesmith.recipe.load import catalogue, load
 from tunesmith.recipe.schema import ModelReward, Ppo, Reward, Source, Text
 from tunesmith.recipe.schema import Sampling as RecipeSampling
-from tunesmith.text.formats import FORMATS, build_format
+from tunesmith.text.formats.registry import FORMATS, build_format
 
 RECIPES = [entry.name for entry in catalogue() if entry.kind == "recipe"]
 LAYERS = [entry.name for entry in catalogue() if entry.kind == "layer"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tunesmith.data.readers import READERS
+from tunesmith.data.readers.registry import READERS
 from tunesmith.recipe.data import name_of
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.keys import all_keys

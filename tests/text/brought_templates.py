@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 # Turns between marks, a system message of its own where there is none, blocks over many lines.
 MARKS = """\

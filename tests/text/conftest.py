@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.text.small_tokenizers import byte_level, prefixed, t5_like, unigram, words, write_tokenizer
-from tunesmith.text.formats import build_format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from tunesmith.text.formats import FORMATS, build_format
+from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tree import Message, Role, Tree
 
 NAMES = tuple(name for name in FORMATS if name != "tokenizer")  # which is nothing without a tokenizer

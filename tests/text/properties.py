@@ -16,12 +16,12 @@ from transformers import AutoTokenizer
 from tests.text.brought_templates import STRIPS, TEMPLATES, TOKENS, bring
 from tests.text.conversations import NAMES
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
-from tunesmith.text.formats import build_format
-from tunesmith.text.proof import prove_tree
-from tunesmith.text.render import Renderer
-from tunesmith.text.template_format import template_options
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.chat_template import template_options
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
+from tunesmith.verify.masks import prove_tree
 
 KINDS = ("bytes", "prefixed")
 SUBJECTS = (*NAMES, *(f"tokenizer/{shape}" for shape in TEMPLATES))

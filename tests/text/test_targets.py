@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM, trees
-from tests.text.test_render import decoded_targets, trained
+from tests.text.tokens.test_render import decoded_targets, trained
 from tunesmith.recipe.schema import Text
-from tunesmith.text.render import Renderer
 from tunesmith.text.targets import Targets, chosen_messages
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
+from tunesmith.text.tokens.truncate import Policy, truncate
 from tunesmith.text.tree import Message, Tree
-from tunesmith.text.truncate import Policy, truncate
 
 Build = Callable[..., Renderer]
 FIRST, SECOND = "The cat is Tom.<|endoftext|>", " Rex,\n\n  I think <|endoftext|>"

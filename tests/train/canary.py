@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tunesmith.train.checkpoint import Checkpoint, save
+from tunesmith.train.run.checkpoint import Checkpoint, save
 
 
 def groups(step: int) -> dict[str, dict[str, Tensor]]:

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import torch
 
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.packed import Batch
 from tunesmith.generate.decoding import CausalRows, Ends
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, trunk_like, value_head
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
-from tunesmith.train.rollout_maker import Drawing, Maker, RewardSource, Worth
-from tunesmith.train.rollouts import Answered
+from tunesmith.train.rollout.maker import Drawing, Maker, RewardSource, Worth
+from tunesmith.train.rollout.rollouts import Answered
 
 VOCABULARY, STOPS = 24, (1, 2)
 SIZES: dict[str, Any] = {

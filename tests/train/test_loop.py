@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.model.trees import random_tree, small_model
-from tunesmith.batch.assemble import Example, micro_batches
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import Batch, collate_packed
 from tunesmith.batch.protocols import Loss, Scorer
 from tunesmith.errors import InternalError
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
-from tunesmith.train.optimizers import AdamW
+from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step, noise_seed
 from tunesmith.train.world import Alone
 
@@ -32,7 +32,7 @@ class Few:
 
     def __getitem__(self, number: int) -> Step:
         examples = [Example(n, random_tree(n)) for n in range(6)]
-        return Step(number, 0, tuple(range(6)), tuple(micro_batches(examples, "threads", self.tokens)))
+        return Step(number, 0, tuple(range(6)), tuple(collate_packed(examples, "threads", self.tokens)))
 
 
 def run(policy: Policy, steps: Few, objective: object = None, epsilon: float = 1e-8) -> list[StepResult]:

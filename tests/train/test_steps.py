@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.model.trees import random_tree, small_model
-from tunesmith.batch.assemble import Weighting
-from tunesmith.batch.layout import Batch
-from tunesmith.data.plan import Plan
-from tunesmith.data.store import Store, open_store, pack, read_index, writing
+from tunesmith.batch.example import Weighting
+from tunesmith.batch.packed import Batch
+from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
-from tunesmith.text.long_threads import Shortening, shorten, thread_lengths
+from tunesmith.text.tokens.crop import Shortening, shorten, thread_lengths
 from tunesmith.train.steps import DemonstrationSteps
 
 WINDOWS = Shortening("window", limit=16, opening=2, probability=0.8)

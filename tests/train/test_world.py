@@ -11,18 +11,18 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
-from tests.model.pairs import T5, V11, VOCABULARY, pair_examples
+from tests.model.padded import T5, V11, VOCABULARY, pair_examples
 from tests.model.rankings import SHAPES, dialogue
 from tests.model.trees import random_tree, small_model
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import FLAT, pairs
+from tunesmith.batch.example import Example
+from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import PairPolicy
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
-from tunesmith.train.optimizers import AdamW
+from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
 from tunesmith.train.world import Alone, Processes, World
 
@@ -41,13 +41,11 @@ class Shared:
         share = examples[self.world.rank :: self.world.size]
         if self.kind == "pairs":
             several = pair_examples(7)
-            return Step(
-                number, 0, examples, tuple(pairs(0, 0).micro_batches([several[n] for n in share], "threads", 60))
-            )
+            return Step(number, 0, examples, tuple(padded(0, 0).collate([several[n] for n in share], "threads", 60)))
         if self.kind == "preferences":
-            return Step(number, 0, examples, tuple(FLAT.micro_batches([ranked(n) for n in share], "messages", 60)))
+            return Step(number, 0, examples, tuple(PACKED.collate([ranked(n) for n in share], "messages", 60)))
         mine = [Example(n, random_tree(n)) for n in share]
-        return Step(number, 0, examples, tuple(FLAT.micro_batches(mine, "threads", 60)))
+        return Step(number, 0, examples, tuple(PACKED.collate(mine, "threads", 60)))
 
 
 def ranked(number: int) -> Example:

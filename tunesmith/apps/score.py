@@ -11,18 +11,18 @@ from typing import Any, TextIO
 
 import transformers
 
+from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_scores
-from tunesmith.build.progress import shown
-from tunesmith.data.reading import Rejected
-from tunesmith.data.sampling_reports import SamplingReport, read_report
-from tunesmith.data.sources import SourceSpec
-from tunesmith.data.trees import outcomes
+from tunesmith.compose.progress import shown
+from tunesmith.data.readers.pipeline import outcomes
+from tunesmith.data.readers.reader import Rejected
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.judge import Judge, Scored, open_judge
 from tunesmith.evaluate.ranking import ranking_measures
 from tunesmith.files import write_file
-from tunesmith.text.pieces import with_context
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.formats.format import with_context
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.text.visible import visible
 
@@ -115,7 +115,7 @@ def _of_records(judge: Judge, inputs: Sequence[str], reading: Reading, skip: boo
 
 def _outcomes(inputs: Sequence[str], reading: Reading) -> Iterator[Tree | DataError]:
     for path in inputs:
-        spec = SourceSpec(path, path, reading.reader, fields=reading.fields or {}, options=reading.options or {})
+        spec = SourceConfig(path, path, reading.reader, fields=reading.fields or {}, options=reading.options or {})
         yield from (outcome for outcome in outcomes(spec) if not isinstance(outcome, Rejected))
 
 

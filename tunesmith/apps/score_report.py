@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from tunesmith.data.sampling_reports import Answers, SamplingReport
+from tunesmith.apps.sampling_reports import Answers, SamplingReport
 from tunesmith.errors import DataError
 from tunesmith.evaluate.judge import Judge
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
 Table: TypeAlias = list[dict[str, list[float | None]]]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from tunesmith.batch.assemble import Example, Weighting
-from tunesmith.batch.layout import Replies
+from tunesmith.batch.example import Example, Replies, Weighting
 
 
 class MicroBatch(Protocol):
@@ -47,13 +46,8 @@ class MicroBatch(Protocol):
     def to(self, device: torch.device) -> MicroBatch: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """A kind of batch. micro_batches(examples, weighting, tokens): the examples in batches of at most ``tokens`` tokens.
-    prove(examples, batch, weighting): what is wrong with a batch as the layout of these examples, or None."""
-
-    micro_batches: Callable[[Iterable[Example], Weighting, int], Iterator[MicroBatch]]
-    prove: Callable[[Sequence[Example], Any, Weighting], str | None]
+Collator: TypeAlias = Callable[[Iterable[Example], Weighting, int], Iterator[MicroBatch]]
+"""collate(examples, weighting, tokens): the examples of a step as micro-batches of at most ``tokens`` tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +96,7 @@ Hint: TypeAlias = Tensor | Foretelling | None
 
 
 class Scorer(Protocol):
-    """A policy as an objective sees it. It reads one kind of batch; policy and ``Assembly`` are chosen together."""
+    """A policy as an objective sees it. It reads one kind of batch; policy and ``Collator`` are chosen together."""
 
     def log_probabilities(
         self, batch: Any, expected_gradient: Hint = None, *, spread: Slopes | None = None

@@ -12,7 +12,7 @@ from tunesmith.cli.lazy import load_part
 
 def best(run: Annotated[Path, typer.Argument(help="the directory of a run, finished or not")]) -> None:
     """Print what the rule of `train.best` makes of the evaluations that a run has recorded."""
-    selection = load_part("tunesmith.build.best:best_of_run")(run)
+    selection = load_part("tunesmith.compose.best:best_of_run")(run)
     metrics = selection.rule.metrics
     rows = [["step", *(f"{metric.name} ({metric.mode}, weight {metric.weight:g})" for metric in metrics), "score", ""]]
     for standing in selection.standings():

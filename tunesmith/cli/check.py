@@ -28,4 +28,6 @@ def check(
     """
     names, values = split_words(words)
     loaded = load(names, values)  # first, so that its errors come before anything heavy is loaded
-    raise typer.Exit(load_part("tunesmith.build.check_run:run_check")(loaded, output, strict=strict, with_model=model))
+    raise typer.Exit(
+        load_part("tunesmith.compose.check.command:run_check")(loaded, output, strict=strict, with_model=model)
+    )

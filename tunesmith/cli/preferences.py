@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.data.faults import one_line
-from tunesmith.data.preferences import Built, Selection, build_preferences
-from tunesmith.data.prompt_rows import prompt_keys
-from tunesmith.data.readers import READERS
-from tunesmith.data.report import reasons
-from tunesmith.data.sources import SourceSpec
+from tunesmith.apps.preferences import Built, Selection, build_preferences
+from tunesmith.data.dataset.faults import one_line
+from tunesmith.data.dataset.report import reasons
+from tunesmith.data.readers.prompts import prompt_keys
+from tunesmith.data.readers.registry import READERS
+from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import UsageError
 from tunesmith.files import write_json
 from tunesmith.recipe.data import name_of
@@ -53,7 +53,7 @@ def preferences(
     if reader in READERS and "seed" in READERS[reader].options:
         options = {"seed": seed, **options}
     fields = dict(_settings(field, "--field prompt=question"))
-    specs = [SourceSpec(name or name_of(path), path, reader, split, fields, options) for path in sources]
+    specs = [SourceConfig(name or name_of(path), path, reader, split, fields, options) for path in sources]
     wanted = Selection(
         where=_values(where),
         where_not=_values(where_not),

@@ -23,4 +23,4 @@ def train(
     names, values = split_words(words)
     loaded = load(names, values)  # first, so that its errors come before anything heavy is loaded
     keep_freed_memory()
-    load_part("tunesmith.build.training:train_recipe")(loaded)
+    load_part("tunesmith.compose.train:train_recipe")(loaded)

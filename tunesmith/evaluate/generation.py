@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.store import Store
+from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
 from tunesmith.generate.engine import Engine, Reply
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.long_threads import Shortening, shorten
-from tunesmith.text.prompts import prompt_ids
-from tunesmith.text.render import Renderer
-from tunesmith.text.token_tree import TokenTree
+from tunesmith.text.tokens.crop import Shortening, shorten
+from tunesmith.text.tokens.prompts import prompt_ids
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import torch
 
-from tunesmith.batch.assemble import Example, micro_batches, thread_ends
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import Batch, collate_packed, thread_ends
 from tunesmith.errors import DataError
 from tunesmith.generate.exported import described, find_export
 from tunesmith.model.load import check_weights
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar import ScalarPolicy
-from tunesmith.model.selftest import self_test_scalars
 from tunesmith.model.vocabulary import rows_of
-from tunesmith.text.render import Renderer
-from tunesmith.text.token_tree import TokenTree
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
+from tunesmith.verify.self_test import self_test_scalars
 
 TOKENS = 8192  # of one batch
 PROBE = 512  # tokens of the longest thread that the layout is tested with
@@ -58,7 +58,7 @@ class Judge:
         """The scores of every tree. progress: called with (trees done, trees in all)."""
         self.policy.evaluate()
         found: list[Scored] = []
-        for batch in micro_batches((Example(number, tree) for number, tree in enumerate(trees)), "messages", TOKENS):
+        for batch in collate_packed((Example(number, tree) for number, tree in enumerate(trees)), "messages", TOKENS):
             found += self._together(batch, [trees[number] for number in batch.examples])
             progress(len(found), len(trees))
         return found

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import torch
 
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.kinds import FLAT
-from tunesmith.batch.protocols import Assembly, Scorer
-from tunesmith.data.store import Store
-from tunesmith.text.long_threads import Shortening, shorten
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import collate_packed
+from tunesmith.batch.protocols import Collator, Scorer
+from tunesmith.data.dataset.store import Store
+from tunesmith.text.tokens.crop import Shortening, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ def validation_loss(
     progress: Callable[[int, int], None] = lambda done, total: None,
     shortening: Shortening | None = None,
     *,
-    assembly: Assembly = FLAT,
+    collate: Collator = collate_packed,
 ) -> dict[str, Score]:
     """Score of every source by name, and of all under "all"; every message counts once.
 
     tokens: largest micro-batch. progress: called with (examples done, examples in all). shortening: what
-    becomes of long threads that the store has whole; the same part of them at every evaluation. assembly: as in
+    becomes of long threads that the store has whole; the same part of them at every evaluation. collate: as in
     ``DemonstrationSteps``.
     """
     policy.evaluate()
@@ -61,7 +61,7 @@ def validation_loss(
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
         examples = _examples(store, numbers, shortening)
-        for batch in assembly.micro_batches(examples, "messages", tokens):
+        for batch in collate(examples, "messages", tokens):
             found = policy.log_probabilities(batch.to(policy.device))
             sums[name] += torch.stack(
                 [

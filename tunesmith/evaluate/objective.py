@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunesmith.batch.assemble import Example
-from tunesmith.batch.protocols import Assembly, Objective
-from tunesmith.data.store import Store
+from tunesmith.batch.example import Example
+from tunesmith.batch.protocols import Collator, Objective
+from tunesmith.data.dataset.store import Store
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
 """What is known of an example beforehand, by its number."""
@@ -33,7 +33,7 @@ def objective_measures(
     store: Store,
     sources: Sequence[str],
     tokens: int,
-    assembly: Assembly,
+    collate: Collator,
     columns: Columns,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, float]]:
@@ -46,7 +46,7 @@ def objective_measures(
     sums = {name: torch.zeros(1 + len(objective.measures), dtype=torch.float64) for name in sources}
     done = 0
     for index, name in enumerate(sources):
-        for batch in assembly.micro_batches(source_examples(store, index, columns), "messages", tokens):
+        for batch in collate(source_examples(store, index, columns), "messages", tokens):
             units = objective.units(batch)
             found = objective(policy, batch.to(policy.device), 1.0).sums
             values = [float(found[measure]) for measure in objective.measures]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.batch.kinds import FLAT
+from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Objective
-from tunesmith.data.store import Store
+from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.objective import source_examples
 from tunesmith.evaluate.ranking import ranking_measures
 
@@ -80,7 +80,7 @@ class _Collected:
 
 def _source(policy: Evaluated, objective: Objective, store: Store, index: int, tokens: int) -> _Collected:
     found = _Collected()
-    for batch in FLAT.micro_batches(source_examples(store, index), "messages", tokens):
+    for batch in collate_packed(source_examples(store, index), "messages", tokens):
         batch = batch.to(policy.device)
         replies = batch.replies
         scores = policy.scalars(batch, replies.end)

@@ -12,8 +12,8 @@ from tunesmith.errors import DataError
 from tunesmith.generate.decoding import CausalRows, Ends, Rows, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.formats import ENCODER_DECODER
-from tunesmith.text.render import Renderer
+from tunesmith.text.formats.registry import ENCODER_DECODER
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
 End = Literal["stop", "length", "context"]

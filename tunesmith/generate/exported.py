@@ -16,11 +16,11 @@ from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import Sampling
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import check_weights, classifies, load_model
-from tunesmith.text.formats import FORMATS, build_format
-from tunesmith.text.pieces import Format
-from tunesmith.text.render import Renderer
-from tunesmith.text.template_format import template_options
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.chat_template import template_options
+from tunesmith.text.formats.format import Format
+from tunesmith.text.formats.registry import FORMATS, build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 
 EXPORT = "export"  # of a run directory
 _KINDS: Mapping[str, tuple[type, str]] = {

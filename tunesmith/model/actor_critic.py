@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.packed import Batch
 from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
+from tunesmith.model.backbone import LayoutKind, Trunk
 from tunesmith.model.policy import Policy
-from tunesmith.model.trunk import LayoutKind, Trunk
 
 VALUE = "value."
 

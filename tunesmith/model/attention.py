@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tunesmith.batch.layout import Layout
+from tunesmith.batch.packed import Layout
 from tunesmith.model.attention_cuda import flex_attention_layout, varlen_attention_layout
 
 NAME = "tunesmith"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from tunesmith.batch.layout import Layout
+from tunesmith.batch.packed import Layout
 
 compiled_flex_attention = torch.compile(flex_attention, dynamic=True)
 

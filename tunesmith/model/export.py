@@ -14,9 +14,9 @@ from typing import Any, Literal
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.files import new_directory, write_json
-from tunesmith.text.pieces import Format
-from tunesmith.text.render import Renderer
-from tunesmith.text.tokenizer import Tokenizer
+from tunesmith.text.formats.format import Format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 
 DESCRIPTION = "tunesmith.json"
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.packed import Batch
 from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
+from tunesmith.model.backbone import LayoutKind, Trunk
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
-from tunesmith.model.normalizer import target_statistics
-from tunesmith.model.trunk import LayoutKind, Trunk
+from tunesmith.model.logit_statistics import target_statistics
 
 __all__ = ["LayoutKind", "Policy"]
 

@@ -19,8 +19,8 @@ from transformers.models.auto.modeling_auto import (
 
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.load import Kind, architecture_of, attention_of, classifies, new_model, read_model, refuse_missing
-from tunesmith.text.pieces import Control
-from tunesmith.text.render import Renderer
+from tunesmith.text.formats.format import Control
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
 HEAD = "score"

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from tunesmith.batch.layout import Batch
+from tunesmith.batch.packed import Batch
+from tunesmith.model.backbone import LayoutKind, Trunk
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of
-from tunesmith.model.trunk import LayoutKind, Trunk
 
 
 class ScalarPolicy:

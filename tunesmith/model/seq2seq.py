@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.pairs import PairBatch
+from tunesmith.batch.padded import PairBatch
 from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
 from tunesmith.model.dropout import PRIME, PairDropout
 from tunesmith.model.head import target_log_probabilities
-from tunesmith.model.normalizer import target_statistics
+from tunesmith.model.logit_statistics import target_statistics
 
 
 class PairPolicy:

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.rule import Rule
 
-from tunesmith.build import train_recipe
+from tunesmith.compose import train_recipe
 from tunesmith.files import write_json
 from tunesmith.playground.answers import ask, rows, samples
 from tunesmith.playground.files import DemoFiles, write_demo_files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith.evaluate.text_match import Rate
 from tunesmith.playground.stages import Stage
-from tunesmith.train.metrics import read_records
+from tunesmith.train.run.metrics import read_records
 
 Validation = Mapping[str, Mapping[str, float]]  # source, or "all" -> measure -> value
 ALL = "all"

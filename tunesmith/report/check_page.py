@@ -13,7 +13,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from tunesmith.report.check import CheckReport, details
-from tunesmith.text.show import ShownToken
+from tunesmith.text.tokens.show import ShownToken
 from tunesmith.text.visible import visible
 
 

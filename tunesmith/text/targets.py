@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections import defaultdict
+from typing import Literal, NamedTuple, TypeAlias
 
-from tunesmith.text.ranking import ranked_replies
 from tunesmith.text.tree import Tree
 
 Targets: TypeAlias = Literal["assistant", "last", "all", "marked", "ranked"]
@@ -34,3 +34,26 @@ def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
         message.role == "assistant" and (message.trained is True or (message.trained is None and not later))
         for message, later in zip(messages, answered, strict=True)
     ]
+
+
+class RankedReply(NamedTuple):
+    """message: its number. group: the number of the message that it answers. score: NaN where the data give none."""
+
+    message: int
+    group: int
+    rank: int
+    score: float
+
+
+def ranked_replies(tree: Tree) -> list[RankedReply]:
+    """The assistant messages of a tree that have a rank, each beside one with another rank, in order.
+
+    ``Message.trained = False`` keeps a reply out.
+    """
+    groups: dict[int, list[RankedReply]] = defaultdict(list)
+    for index, (message, parent) in enumerate(zip(tree.messages, tree.parents, strict=True)):
+        if message.role == "assistant" and message.rank is not None and message.trained is not False:
+            score = float("nan") if message.score is None else message.score
+            groups[parent].append(RankedReply(index, parent, message.rank, score))
+    compared = [reply for group in groups.values() if len({reply.rank for reply in group}) > 1 for reply in group]
+    return sorted(compared)

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from tunesmith.batch.protocols import Objective
-from tunesmith.train.optimizers import Optimizer, check_finite, clipping
-from tunesmith.train.schedules import Schedule
+from tunesmith.train.optim.optimizers import Optimizer, check_finite, clipping
+from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.steps import Step
 from tunesmith.train.world import World
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.batch.assemble import Example, Weighting
-from tunesmith.batch.kinds import FLAT
-from tunesmith.batch.protocols import Assembly, MicroBatch
-from tunesmith.data.plan import Plan
-from tunesmith.data.store import Store
-from tunesmith.text.long_threads import Shortening, shorten
+from tunesmith.batch.example import Example, Weighting
+from tunesmith.batch.packed import collate_packed
+from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.store import Store
+from tunesmith.text.tokens.crop import Shortening, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class DemonstrationSteps:
     """``steps[s]`` for every s in range(len(steps)), in any order, without state.
 
     tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
-    rank, processes: which share of each step this process takes. assembly: the kind of batch that the policy reads.
+    rank, processes: which share of each step this process takes. collate: makes batches of the kind that the policy reads.
     columns: what is known of an example beforehand.
     """
 
@@ -75,7 +75,7 @@ class DemonstrationSteps:
     shortening: Shortening | None = None
     rank: int = 0
     processes: int = 1
-    assembly: Assembly = FLAT
+    collate: Collator = collate_packed
     columns: Columns = no_columns
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class DemonstrationSteps:
 
     def batches(self, examples: Sequence[Example]) -> tuple[MicroBatch, ...]:
         """Examples of one step, laid out."""
-        return tuple(self.assembly.micro_batches(examples, self.weighting, self.tokens))
+        return tuple(self.collate(examples, self.weighting, self.tokens))
 
     def examples(self, number: int) -> list[Example]:
         """What this process lays out in a step, in order."""

@@ -1,0 +1,87 @@
+"""Sampling reports: whatever stands in a file, it is a report, something else, or one clear error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tunesmith.apps.sampling_reports import Answers, SamplingReport, read_report
+from tunesmith.errors import DataError, MissingInputError
+
+GOOD = {"model_name": "a", "prompts": [{"prompt": "p", "results": [{"sampling_config": "c", "outputs": ["x", "y"]}]}]}
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+KEYS = st.sampled_from(["model_name", "prompts", "prompt", "results", "outputs", "sampling_config", "other"])
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
+
+
+def test_a_report_is_read_with_repeated_settings_joined(tmp_path: Path) -> None:
+    report = json.loads(json.dumps(GOOD))
+    report["prompts"][0]["results"].append({"sampling_config": "c", "outputs": ["z</s>"]})
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    assert read_report(path) == SamplingReport("report.json", "a", (Answers("p", {"c": ("x", "y", "z")}),))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "[]", '{"messages": []}\n{"messages": []}\n', '{"prompts": 3}', '{\n"a": 1}', "{} {}", "text"]
+)
+def test_what_is_no_report_is_left_to_the_readers_of_records(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(text)
+    assert read_report(path) is None
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="does not exist"):
+        read_report(tmp_path / "report.json")
+
+
+def outcome(path: Path) -> SamplingReport | DataError | None:
+    try:
+        return read_report(path)
+    except DataError as error:
+        return error
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=VALUES,
+    changed=st.sampled_from(["model_name", "prompts", "prompt", "results", "outputs", "none"]),
+    lines=st.booleans(),
+)
+def test_any_value_in_any_place_is_a_report_or_nothing_or_one_error(
+    tmp_path: Path, value: Any, changed: str, lines: bool
+) -> None:
+    report = json.loads(json.dumps(GOOD))
+    places = {
+        "model_name": report,
+        "prompts": report,
+        "prompt": report["prompts"][0],
+        "results": report["prompts"][0],
+        "outputs": report["prompts"][0]["results"][0],
+    }
+    if changed in places:
+        places[changed][changed] = value
+    else:
+        report = value
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report, indent=1 if lines else None))
+    found = outcome(path)
+    assert found is None or "report.json" in str(found)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0, 200), lines=st.booleans(), tail=st.binary(max_size=5))
+def test_a_report_that_was_cut_or_damaged_is_one_error_or_nothing(
+    tmp_path: Path, cut: int, lines: bool, tail: bytes
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(json.dumps(GOOD, indent=1 if lines else None).encode()[:cut] + tail)
+    found = outcome(path)
+    assert found is None or "report.json" in str(found)

@@ -1,0 +1,129 @@
+"""`tunesmith check` on the built-in recipes, with real data and the tokenizer they name; skipped where these are not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunesmith.compose import train_recipe
+from tunesmith.compose.check.checks import check_recipe
+from tunesmith.recipe.load import load
+
+RECORDS = 300
+
+DOLLY = ["dolly-v2-3b", "dolly-v2-7b", "dolly-v2-12b"]
+PREFERENCES = [  # recipe, file, reader and options
+    (
+        "tulu-2.5-dpo-13b-uf-overall",
+        "preference/ultrafeedback_binarized-400.jsonl",
+        "reader: preference-text, options: {ties: drop, on_equal: drop}",
+    ),
+    (
+        "tulu-2.5-dpo-13b-uf-mean",
+        "preference/hh_harmless-300.jsonl",
+        "reader: hh, options: {on_equal: drop, empty: drop}",
+    ),
+    ("tulu-2.5-13b-uf-rm", "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt"),
+    (
+        "oasst-rm-pythia-1.4b",
+        "oasst/oasst1_en_validation-90.trees.jsonl",
+        "reader: oasst, options: {keep: rankings, lang: [en]}",
+    ),
+]
+OASST = ["oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"]
+
+
+def dolly_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
+    with real_data("dolly/dolly-6000.jsonl").open() as lines:
+        (root / "dolly.jsonl").write_text("".join(line for _, line in zip(range(RECORDS), lines, strict=False)))
+    return [f"data.sources.0.path={root}/dolly.jsonl", "data.validation=30"]
+
+
+def oasst_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
+    alpaca = json.loads(real_data("alpaca/alpaca-2000.json").read_text())[:RECORDS]
+    (root / "alpaca.json").write_text(json.dumps([row for row in alpaca if row["output"].strip()]))
+    trees = real_data("oasst/oasst1_en_validation-90.trees.jsonl")
+    return [
+        f"data.sources=[{{path: {trees}, reader: oasst, options: {{lang: [en]}}}}, "
+        f"{{path: {root}/alpaca.json, reader: alpaca, options: {{join: true}}}}]"
+    ]
+
+
+def test_the_built_in_recipe_of_an_encoder_decoder_passes(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    torch.set_num_threads(1)
+    overrides = [
+        *dolly_sources(real_data, tmp_path),
+        f"model.tokenizer={real_data('tokenizers/t5')}",
+        f"data.cache={tmp_path / 'cache'}",
+        "data.workers=0",
+    ]
+    checked = check_recipe(load(["flan-t5-dolly-xxl", "tiny-t5"], overrides), lambda done, total, label: None)
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    assert {check.status for check in checked.report.checks} & {"pass"}
+
+
+@pytest.mark.parametrize("name", [*DOLLY, *OASST])
+def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    torch.set_num_threads(1)
+    sources = dolly_sources if name in DOLLY else oasst_sources
+    overrides = [
+        *sources(real_data, tmp_path),
+        f"model.tokenizer={real_data('tokenizers/pythia')}",
+        f"data.cache={tmp_path / 'cache'}",
+        "data.workers=0",
+    ]
+    checked = check_recipe(load([name, "tiny"], overrides), lambda done, total, label: None)
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    statuses = {check.name: check.status for check in checked.report.checks}
+    assert statuses["attention sees its own thread and nothing else"] == "pass"
+    assert statuses["batches hold every thread as if it were alone"] == "pass"
+    assert checked.report.facts["texts"]["records"] >= 80
+
+
+@pytest.mark.parametrize(("recipe", "name", "reading"), PREFERENCES)
+def test_a_built_in_recipe_of_preferences_passes(
+    recipe: str, name: str, reading: str, tmp_path: Path, real_data: Callable[[str], Path]
+) -> None:
+    torch.set_num_threads(1)
+    checked = check_recipe(
+        load([recipe, "tiny"], preferences(real_data, tmp_path, name, reading)), lambda done, total, label: None
+    )
+    assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
+    assert checked.report.facts["texts"]["records"] >= 50
+
+
+def test_a_recipe_of_ppo_is_checked_against_its_reward_model(
+    tmp_path: Path, real_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)  # the layer names runs/reward-tiny, which nobody has trained here
+    given = preferences(real_data, tmp_path, "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt")
+    recipe = load(["tulu-2.5-ppo-13b-uf-mean", "tiny-ppo"], given)
+    (failed,) = check_recipe(recipe, lambda done, total, label: None).report.having("fail")
+    assert "runs/reward-tiny: there is no such directory" in failed.summary
+    shutil.copytree(_reward_model(tmp_path, given), tmp_path / "runs" / "reward-tiny")
+    checked = check_recipe(recipe, lambda done, total, label: None)
+    assert checked.exit_code == 0, checked.report.having("fail")
+
+
+def _reward_model(root: Path, given: Sequence[str]) -> Path:
+    """A small one for the tokens of the recipe; what it has learned does not matter."""
+    small = ["train.epochs=null", "train.steps=1", "train.batch_size=2", "train.evaluate_every=null"]
+    small += ["model.init.hidden_size=32", "model.init.intermediate_size=64", f"run.directory={root / 'trained'}"]
+    return train_recipe(load(["tulu-2.5-13b-uf-rm", "tiny"], [*given, *small])).directory
+
+
+def preferences(real_data: Callable[[str], Path], root: Path, name: str, reading: str) -> list[str]:
+    return [
+        f"data.sources=[{{path: {real_data(name)}, {reading}}}]",
+        f"model.tokenizer={real_data('tokenizers/pythia')}",
+        f"data.cache={root / 'cache'}",
+        "data.workers=0",
+        "data.validation=20",
+        "text.max_length=2048",
+    ]

@@ -1,0 +1,84 @@
+"""Worker processes: the same result as without, little waiting, and clear words when one dies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.small_runs import RECORDS, arrays, run, write
+from tunesmith.data.dataset import rendering
+from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
+from tunesmith.errors import DataError, InternalError
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_make_the_same_store_as_none(tokenizer: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", RECORDS)
+    alone, together = (run(path, tokenizer, tmp_path / str(workers), workers=workers) for workers in (0, 2))
+    assert arrays(alone) == arrays(together)
+    assert alone.report == together.report
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_find_the_same_faults_as_none(tokenizer: str, tmp_path: Path) -> None:
+    lines = [
+        json.dumps({**record, "response": 5} if index % 4 == 0 else record) for index, record in enumerate(RECORDS)
+    ]
+    lines = ["{" if index % 4 == 2 else line for index, line in enumerate(lines)]  # found earlier than the others
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    messages = []
+    for workers in (0, 2):
+        with pytest.raises(DataError) as caught:
+            run(path, tokenizer, tmp_path / "cache", workers=workers)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    listed = [int(line.split(":")[1]) for line in messages[0].splitlines()[1:21]]
+    assert listed == list(range(1, 41, 2))
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_process_that_dies_is_reported(tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "_use_one_thread", sys.exit)
+    with pytest.raises(InternalError, match=r"a process that prepares data died; .*data.workers"):
+        run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path / "cache", workers=2)
+    assert not list((tmp_path / "cache").glob("*/store"))
+
+
+def test_a_tokenizer_that_changes_meanwhile_is_noticed(tokenizer: str) -> None:
+    with pytest.raises(DataError, match="the tokenizer changed"):
+        rendering._worker_renderer(RenderSettings(tokenizer, "dolly", 200), "another fingerprint")
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_progress_is_told_up_to_the_end(tokenizer: str, tmp_path: Path) -> None:
+    told: list[tuple[int, int | None, str]] = []
+    path = write(tmp_path / "a.jsonl", RECORDS)
+    run(path, tokenizer, tmp_path / "cache", progress=lambda *given: told.append(given))
+    assert len(told) > 5
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1] == (1000, 1000, "data: 60 records")
+    told.clear()
+    run(path, tokenizer, tmp_path / "cache", progress=lambda *given: told.append(given))
+    assert told == []
+
+
+def test_few_chunks_wait_at_a_time(tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "SMALL", 2)
+    settings = RenderSettings(tokenizer, "dolly", 200)
+    readers = (rendering.ReaderSettings("data", "dolly", (), ()),)
+    renderer = load_renderer(settings)
+    work = rendering.Work(settings, renderer.tokenizer.fingerprint, readers)
+    taken = []
+
+    def chunks() -> Any:
+        for number in range(30):
+            taken.append(number)
+            yield [rendering.SourceRow(number, 0, f"a:{number}", RECORDS[number])]
+
+    for index, _ in enumerate(rendering.render_all(work, renderer, chunks(), 2)):
+        assert len(taken) <= index + 6

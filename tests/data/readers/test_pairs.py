@@ -1,0 +1,311 @@
+"""Preference pairs in every form: the expected tree, the options, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.data.outcomes import read, says, tree_of
+from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.errors import DataError
+from tunesmith.text.tree import Message, Tree
+
+USER, SYSTEM = {"role": "user", "content": "Q"}, {"role": "system", "content": "S"}
+GOOD, BAD = {"role": "assistant", "content": "good"}, {"role": "assistant", "content": "bad"}
+FORMS: dict[str, dict[str, Any]] = {
+    "preference-text": {"prompt": "Q", "chosen": "good", "rejected": "bad"},
+    "preference": {"chosen": [USER, GOOD], "rejected": [USER, BAD], "source": "x"},
+    "preference-sharegpt": {
+        "conversations": [{"from": "human", "value": "Q"}],
+        "chosen": {"from": "gpt", "value": "good"},
+        "rejected": {"from": "gpt", "value": "bad"},
+    },
+    "hh": {"chosen": "\n\nHuman: Q\n\nAssistant: good", "rejected": "\n\nHuman: Q\n\nAssistant: bad"},
+    "arena": {
+        "conversation_a": [USER, BAD],
+        "conversation_b": [USER, GOOD],
+        "winner": "model_b",
+    },
+    "alpacafarm": {"instruction": "Q", "output_1": "good", "output_2": "bad", "preference": 1},
+    "shp": {"history": "Q", "human_ref_A": "bad", "human_ref_B": "good", "labels": 0},
+}
+SCORED = ("preference-text", "preference", "preference-sharegpt")
+
+
+def pair(better: float | None = None, worse: float | None = None, *before: Message) -> Tree:
+    replies = (Message("assistant", "good", rank=0, score=better), Message("assistant", "bad", rank=1, score=worse))
+    prompt = before or (Message("user", "Q"),)
+    return Tree((*prompt, *replies), (*range(-1, len(prompt) - 1), len(prompt) - 1, len(prompt) - 1))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_pair_is_a_prompt_with_two_replies_the_chosen_one_first(form: str) -> None:
+    assert read(form, FORMS[form]) == pair()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_best_reply_alone_is_a_demonstration(form: str) -> None:
+    best = read(form, FORMS[form], replies="best")
+    assert isinstance(best, Pruned)
+    assert best.tree == Tree.path((Message("user", "Q"), Message("assistant", "good", rank=0)))
+    assert best.dropped == {"not the best reply": 1}
+
+
+def with_texts(form: str, chosen: str, rejected: str) -> dict[str, Any]:
+    """The row with other replies."""
+    row = dict(FORMS[form])
+    if form == "preference":
+        row |= {"chosen": [USER, {**GOOD, "content": chosen}], "rejected": [USER, {**BAD, "content": rejected}]}
+    elif form == "preference-sharegpt":
+        row |= {"chosen": {"from": "gpt", "value": chosen}, "rejected": {"from": "gpt", "value": rejected}}
+    elif form == "arena":
+        row |= {
+            "conversation_b": [USER, {**GOOD, "content": chosen}],
+            "conversation_a": [USER, {**BAD, "content": rejected}],
+        }
+    elif form == "hh":
+        turns = "\n\nHuman: Q\n\nAssistant: "
+        row |= {"chosen": turns + chosen, "rejected": turns + rejected}
+    else:
+        sides = {"shp": ("human_ref_B", "human_ref_A"), "alpacafarm": ("output_1", "output_2")}
+        names = sides.get(form, ("chosen", "rejected"))
+        row |= {names[0]: chosen, names[1]: rejected}
+    return row
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equal_sides_and_empty_sides_are_errors_or_turned_away(form: str) -> None:
+    with pytest.raises(DataError, match=r"^field '\w+' and field '\w+' are equal"):
+        read(form, with_texts(form, "same", "same"))
+    assert read(form, with_texts(form, "same", "same"), on_equal="drop") == Rejected("equal replies")
+    for texts in ((" ", "bad"), ("good", "")):
+        with pytest.raises(DataError, match=r"^field '\w+' is empty; mend the record, or set options.empty"):
+            read(form, with_texts(form, *texts))
+        assert read(form, with_texts(form, *texts), empty="drop") == Rejected("empty reply")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_missing_side_is_an_error_that_names_it(form: str) -> None:
+    for column in FORMS[form]:
+        if column == "source":
+            continue
+        row = {key: value for key, value in FORMS[form].items() if key != column}
+        with pytest.raises(DataError, match=f"field '{column}' is missing"):
+            read(form, row)
+        with pytest.raises(DataError, match=f"'?{column}'? is (null|None)"):
+            read(form, {**row, column: None})
+
+
+@pytest.mark.parametrize("form", SCORED)
+def test_scores_and_margins_are_kept_as_scores(form: str) -> None:
+    row = FORMS[form]
+    assert read(form, {**row, "score_chosen": 9.0, "score_rejected": 7}) == pair(9.0, 7.0)
+    assert read(form, {**row, "margin": 1.5}) == pair(1.5, 0.0)
+    assert read(form, {**row, "score_chosen": 9, "score_rejected": 7, "margin": 2.0}) == pair(9.0, 7.0)
+    assert read(form, {**row, "score_chosen": None, "score_rejected": None, "margin": None}) == pair()
+    names = {"score_chosen": "metadata.better", "score_rejected": "metadata.worse"}
+    assert read(form, {**row, "metadata": {"better": 2, "worse": 1}}, names) == pair(2.0, 1.0)
+
+
+@pytest.mark.parametrize("form", SCORED)
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"score_chosen": 1, "score_rejected": 2}, "field 'chosen' has the score 1, below 2 of field 'rejected'"),
+        ({"score_chosen": 1}, "field 'rejected' has no score, the other reply has one"),
+        ({"score_rejected": 1}, "field 'chosen' has no score"),
+        ({"score_chosen": "9", "score_rejected": 1}, "field 'score_chosen' is text, not a number"),
+        ({"score_chosen": True, "score_rejected": 1}, "field 'score_chosen' is true or false, not a number"),
+        ({"margin": -0.5}, "the margin -0.5 is below 0"),
+        ({"margin": float("inf")}, "field 'margin' is not a finite number"),
+        ({"margin": 1, "score_chosen": 9, "score_rejected": 7}, "the margin 1 is not the difference of the scores, 2"),
+    ],
+)
+def test_scores_that_contradict_the_columns_are_refused(form: str, more: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read(form, {**FORMS[form], **more})
+
+
+@pytest.mark.parametrize("more", [{"score_chosen": 5, "score_rejected": 5.0}, {"margin": 0}])
+def test_equal_scores_keep_the_order_of_the_columns_or_are_turned_away(more: dict[str, Any]) -> None:
+    row = {**FORMS["preference-text"], **more}
+    assert [message.rank for message in tree_of(read("preference-text", row)).messages] == [None, 0, 1]
+    assert read("preference-text", row, ties="drop") == Rejected("equal scores")
+    with pytest.raises(DataError, match="both replies have the score"):
+        read("preference-text", row, ties="error")
+
+
+def test_a_system_prompt_comes_first() -> None:
+    system, user = Message("system", "S"), Message("user", "Q")
+    assert read("preference-text", {**FORMS["preference-text"], "system": "S"}) == pair(None, None, system, user)
+    assert read("preference-text", {**FORMS["preference-text"], "system": ""}) == pair()
+    row = {"chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}
+    assert read("preference", row) == pair(None, None, system, user)
+
+
+@pytest.mark.parametrize("context", ["A passage.", "", None])
+def test_a_passage_stays_with_the_question_that_refers_to_it(context: str | None) -> None:
+    row = {**FORMS["preference-text"], "context": context}
+    assert read("preference-text", row) == pair(None, None, Message("user", "Q", context=context or ""))
+
+
+def test_other_column_names_are_for_fields() -> None:
+    row = {"question": "Q", "response_j": "good", "response_k": "bad"}
+    fields = {"prompt": "question", "chosen": "response_j", "rejected": "response_k"}
+    assert read("preference-text", row, fields) == pair()
+
+
+def test_a_prompt_of_its_own_comes_before_both_lists_and_a_text_is_passed_over() -> None:
+    assert read("preference", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}) == pair()
+    assert read("preference", {**FORMS["preference"], "prompt": "Q"}) == pair()
+
+
+def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> None:
+    blank = {"role": "system", "content": " "}
+    row = {
+        "chosen": [blank, {**USER, "content": " Q\n"}, {**GOOD, "content": "good "}],
+        "rejected": [{**USER, "content": "Q"}, {**BAD, "content": "\nbad"}],
+    }
+    assert read("preference", row, clean=True) == pair()
+    with pytest.raises(DataError, match="'chosen' has 2 messages before its reply, 'rejected' 1"):
+        read("preference", row)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"chosen": [USER, GOOD], "rejected": [USER]}, "field 'rejected' does not end with the assistant"),
+        ({"chosen": [GOOD], "rejected": [BAD]}, "the prompt does not end with the user"),
+        (
+            {"chosen": [USER, GOOD], "rejected": [{**USER, "content": "R"}, BAD]},
+            r"chosen\[0\] and rejected\[0\] differ before the reply",
+        ),
+        (
+            {"chosen": [{**SYSTEM, "role": "user"}, USER, GOOD], "rejected": [SYSTEM, USER, BAD]},
+            r"chosen\[0\] and rejected\[0\] differ",
+        ),
+        ({"chosen": [USER, GOOD], "rejected": [SYSTEM, BAD]}, r"chosen\[0\] and rejected\[0\] differ"),
+        ({"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "'chosen' has 1 messages before"),
+        ({"chosen": "good", "rejected": [USER, BAD]}, "field 'chosen' is text, not a list"),
+        ({"chosen": [], "rejected": [USER, BAD]}, "field 'chosen' is empty"),
+        ({"chosen": [{**USER, "content": ""}, GOOD], "rejected": [{**USER, "content": ""}, BAD]}, "prompt is empty"),
+        ({"chosen": [USER, {"role": "tool", "content": "x"}], "rejected": [USER, BAD]}, r"chosen\[1\]: role 'tool'"),
+    ],
+)
+def test_sides_that_do_not_answer_the_same_prompt_are_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read("preference", row)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"chosen": {"from": "human", "value": "x"}}, "field 'chosen' is a turn of the user, not of the assistant"),
+        ({"chosen": "x"}, "chosen is text, not an object with from and value"),
+        ({"chosen": {"from": "gpt"}}, "chosen.value is null, not text"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "field 'conversations' does not end with the user"),
+        ({"conversations": []}, "field 'conversations' is empty"),
+    ],
+)
+def test_a_wrong_pair_in_sharegpts_form_is_named(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read("preference-sharegpt", {**FORMS["preference-sharegpt"], **more})
+
+
+def transcript(*texts: str) -> str:
+    return "".join(f"\n\n{('Human', 'Assistant')[index % 2]}: {text}" for index, text in enumerate(texts))
+
+
+def hh(chosen: tuple[str, ...], rejected: tuple[str, ...], **options: Any) -> Any:
+    return read("hh", {"chosen": transcript(*chosen), "rejected": transcript(*rejected)}, **options)
+
+
+def test_transcripts_are_compared_where_they_part() -> None:
+    assert says(hh(("q", "a", "r", "b"), ("q", "a", "r", "c"))) == [["q", "a", "r", "b"], ["q", "a", "r", "c"]]
+    early = hh(("q", "a", "r", "b"), ("q", "x", "y", "z", "w", "v"))
+    assert says(early) == [["q", "a"], ["q", "x"]]
+    assert early.dropped == {"after the compared reply": 6}
+    assert hh(("q", "a", "r", "b"), ("q", "x"), replies="best").dropped == {
+        "not the best reply": 1,
+        "after the compared reply": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        (("q", "a", "r", "b"), ("q", "a"), "one transcript begins the other"),
+        (("q", "a"), ("r", "a"), "transcripts part before a reply"),
+        (("q", "a", "r", "b"), ("q", "a", "s", "b"), "transcripts part before a reply"),
+    ],
+)
+def test_transcripts_that_compare_no_replies_are_turned_away(
+    chosen: tuple[str, ...], rejected: tuple[str, ...], reason: str
+) -> None:
+    assert hh(chosen, rejected) == Rejected(reason)
+
+
+def test_a_transcript_without_a_question_or_with_two_is_turned_away() -> None:
+    row = {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"}
+    assert read("hh", row) == Rejected("reply without a question")
+    row = {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nHuman: b"}
+    assert read("hh", row) == Rejected("transcripts part before a reply")
+    with pytest.raises(DataError, match="field 'chosen' is empty"):
+        read("hh", {"chosen": "\n\nHuman: ", "rejected": "\n\nHuman: "}, clean=True)
+
+
+def test_an_empty_turn_before_the_reply_is_an_error_or_turned_away_or_cleaned() -> None:
+    sides = ("q", "", "r", "b"), ("q", "", "r", "c")
+    with pytest.raises(DataError, match=r"turn 1 \(assistant\) of the prompt is empty"):
+        hh(*sides)
+    assert hh(*sides, empty="drop") == Rejected("empty turn")
+    assert says(hh(*sides, clean=True)) == [["q", "r", "b"], ["q", "r", "c"]]
+
+
+@pytest.mark.parametrize("text", ["", "Hello", "Human Q\n\nAssistant: a", "x\n\nHuman: Q\n\nAssistant: a"])
+def test_a_text_that_is_no_transcript_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="field 'chosen' is not a transcript"):
+        read("hh", {**FORMS["hh"], "chosen": text})
+
+
+def test_a_mark_counts_only_at_the_beginning_of_a_paragraph() -> None:
+    chosen = "\n\nHuman: Say Human: or\nAssistant: x\n\nAssistant: good\n\nWell."
+    assert says(read("hh", {"chosen": chosen, "rejected": chosen + "!"}))[0] == [
+        "Say Human: or\nAssistant: x",
+        "good\n\nWell.",
+    ]
+
+
+def test_the_space_behind_a_mark_may_be_missing() -> None:
+    row = {"chosen": "\n\nHuman:Q\n\nAssistant:good", "rejected": "\n\nHuman:Q\n\nAssistant:  bad "}
+    assert says(read("hh", row)) == [["Q", "good"], ["Q", " bad "]]
+
+
+def test_upvotes_are_scores() -> None:
+    row = {**FORMS["shp"], "score_A": 3, "score_B": 12}
+    assert read("shp", row) == pair(12.0, 3.0)
+    swapped = {"history": "Q", "human_ref_A": "good", "human_ref_B": "bad", "labels": 1}
+    assert read("shp", {**swapped, "score_A": 12, "score_B": 3}) == pair(12.0, 3.0)
+    with pytest.raises(DataError, match="field 'human_ref_B' has the score 3, below 12 of field 'human_ref_A'"):
+        read("shp", {**row, "score_A": 12, "score_B": 3})
+    for label in (2, "1", True, [1], None):
+        with pytest.raises(DataError, match="field 'labels' is"):
+            read("shp", {**row, "labels": label})
+
+
+def test_an_arena_row_of_ties_or_several_turns_is_turned_away() -> None:
+    row = FORMS["arena"]
+    assert (
+        read("arena", {**row, "winner": "tie"}) == read("arena", {**row, "winner": "tie (bothbad)"}) == Rejected("tie")
+    )
+    more = {side: [*row[side], USER, GOOD] for side in ("conversation_a", "conversation_b")}
+    assert read("arena", {**row, **more}) == Rejected("several turns")
+    steered = {side: [SYSTEM, *row[side]] for side in more}
+    assert says(read("arena", {**row, **steered})) == [["S", "Q", "good"], ["S", "Q", "bad"]]
+
+
+def test_the_input_of_alpacafarm_is_the_passage_of_its_instruction() -> None:
+    tree = tree_of(read("alpacafarm", {**FORMS["alpacafarm"], "input": "A passage.", "preference": 2}))
+    assert [message.context for message in tree.messages] == ["A passage.", "", ""]
+    assert [message.text for message in tree.messages] == ["Q", "bad", "good"]

@@ -1,0 +1,233 @@
+"""A run directory has one owner and one recipe, and says so."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.errors import LockedError, MissingInputError, RecipeError, StorageError
+from tunesmith.train.run.directory import RunDirectory
+
+FORK = multiprocessing.get_context("fork")
+RECIPE = (
+    "name: x\ntrain:\n  epochs: 3\n  learning_rate: 1.0e-05\n  log_every: 10\ndata:\n  sources:\n  - path: a.jsonl\n"
+)
+MANIFEST: dict[str, Any] = {"data": {"key": "abc"}, "seed": 0, "betas": (0.9, 0.95), "hardware": {"cores": 2}}
+
+
+def open_run(path: Path, recipe: str = RECIPE, **settings: Any) -> RunDirectory:
+    return RunDirectory.open(path, recipe, notice=settings.pop("notice", pytest.fail), **settings)
+
+
+def begin_run(path: Path, recipe: str = RECIPE, **settings: Any) -> None:
+    """Open a run, record it, and close it."""
+    notice = settings.get("notice", pytest.fail)
+    with open_run(path, recipe, **settings) as run:
+        run.record(MANIFEST, notice)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(item.relative_to(path)): item.read_bytes() for item in sorted(path.rglob("*")) if item.is_file()}
+
+
+def test_a_new_run_has_its_recipe_and_its_manifest(tmp_path: Path) -> None:
+    with open_run(tmp_path / "runs" / "a run") as run:
+        assert not run.continued
+        run.record(MANIFEST, pytest.fail)
+        assert (run.path / "recipe.yaml").read_text() == RECIPE
+        assert json.loads((run.path / "manifest.json").read_text()) == {**MANIFEST, "betas": [0.9, 0.95]}
+        assert run.checkpoints == run.path / "checkpoints"
+
+
+def test_the_same_recipe_continues_and_changes_nothing(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run") as run:
+        run.record(MANIFEST, pytest.fail)
+    before = files(tmp_path)
+    with open_run(tmp_path / "run", RECIPE.replace("name: x\n", "# a comment\nname:   x\n")) as run:
+        assert run.continued
+        run.record(MANIFEST, pytest.fail)
+    assert files(tmp_path) == before
+
+
+def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
+    before = files(tmp_path)
+    other = RECIPE.replace("epochs: 3", "epochs: 5").replace("a.jsonl", "b.jsonl").replace("name: x", "title: x")
+    with pytest.raises(RecipeError) as caught:
+        open_run(tmp_path / "run", other)
+    text = str(caught.value)
+    assert caught.value.exit_code == 78
+    for line in ("train.epochs: 3 -> 5", 'data.sources.0.path: "a.jsonl" -> "b.jsonl"', 'name: "x" -> (absent)'):
+        assert line in text
+    assert 'title: (absent) -> "x"' in text
+    assert "log_every" not in text
+    assert "choose another run.directory" in text
+    assert files(tmp_path) == before
+    begin_run(tmp_path / "run")  # the refused one has given the lock back
+
+
+def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
+    other, said = RECIPE.replace("log_every: 10", "log_every: 1"), list[str]()
+    with pytest.raises(RecipeError):
+        open_run(tmp_path / "run", other, may_differ=["train.log", "log_every"])
+    begin_run(tmp_path / "run", other, may_differ=["train.log_every"], notice=said.append)
+    assert said == ["changed since the run was begun: train.log_every: 10 -> 1"]
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == other
+    open_run(
+        tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"), may_differ=["train"], notice=said.append
+    ).close()
+
+
+def test_other_data_are_refused_and_other_hardware_is_announced(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run") as run:
+        run.record(MANIFEST, pytest.fail)
+        with pytest.raises(RecipeError, match=r'data\.key: "abc" -> "def"'):
+            run.record({**MANIFEST, "data": {"key": "def"}}, pytest.fail)
+        said: list[str] = []
+        run.record({**MANIFEST, "hardware": {"cores": 4}}, said.append)
+        assert said == ["changed since the run was begun: hardware.cores: 2 -> 4"]
+        run.record({**MANIFEST, "hardware": {"cores": 4}}, pytest.fail)
+
+
+def test_a_recipe_or_manifest_that_was_spoiled_is_an_error_with_its_place(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run") as run:
+        run.record(MANIFEST, pytest.fail)
+        for content in ("{", "[1]", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")):
+            (run.path / "manifest.json").write_text(content)
+            with pytest.raises(RecipeError, match=r"manifest.json: not readable"):
+                run.record(MANIFEST, pytest.fail)
+    (tmp_path / "run" / "recipe.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match=r"recipe.yaml: not readable"):
+        open_run(tmp_path / "run")
+
+
+def test_a_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RecipeError, match=r"holds no run \(it has 'thesis.tex'\)"):
+        open_run(tmp_path)
+    assert files(tmp_path) == {"thesis.tex": b"precious", "lock": b""}
+
+
+def test_what_a_kill_before_the_recipe_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / ".unfinished-recipe").write_text("na")
+    with open_run(tmp_path) as run:
+        assert not run.continued
+        assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_leftovers_of_a_killed_save_go_when_the_run_is_opened(tmp_path: Path) -> None:
+    begin_run(tmp_path)
+    (tmp_path / "checkpoints" / ".unfinished-x").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000001").mkdir()
+    begin_run(tmp_path)
+    assert [item.name for item in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+
+
+def test_resume_can_be_demanded_or_forbidden(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no run to continue"):
+        open_run(tmp_path / "run", resume="always")
+    assert not (tmp_path / "run").exists()
+    begin_run(tmp_path / "run", resume="never")
+    with pytest.raises(RecipeError, match="a run is here already"):
+        open_run(tmp_path / "run", resume="never")
+    with open_run(tmp_path / "run", resume="always") as run:
+        assert run.continued
+
+
+def test_a_relative_path_survives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_run(Path("run")) as run:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        run.record(MANIFEST, pytest.fail)
+    assert (tmp_path / "run" / "manifest.json").is_file()
+
+
+def test_a_path_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300)):
+        with pytest.raises(StorageError, match="cannot write"):
+            open_run(path)
+
+
+def test_the_second_process_is_told_who_holds_the_run_and_changes_nothing(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run"):
+        before = files(tmp_path)
+        (tmp_path / "run" / ".unfinished-saving").touch()
+
+        def second() -> None:
+            with pytest.raises(LockedError, match=rf"process {os.getppid()} on \S+ since 20") as caught:
+                open_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))
+            os._exit(caught.value.exit_code)
+
+        process = FORK.Process(target=second)
+        process.start()
+        process.join()
+        assert process.exitcode == 76
+        assert (tmp_path / "run" / ".unfinished-saving").exists(), "tidying up is for the owner"
+        (tmp_path / "run" / ".unfinished-saving").unlink()
+        assert files(tmp_path) == before
+    open_run(tmp_path / "run").close()
+
+
+def test_of_eight_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    for trial in range(5):
+        path, begin, end = tmp_path / str(trial), FORK.Barrier(8), FORK.Barrier(8)
+
+        def work(path: Path = path, begin: Any = begin, end: Any = end) -> None:
+            begin.wait()
+            try:
+                open_run(path)
+            except LockedError as error:
+                end.wait()
+                os._exit(error.exit_code)
+            end.wait()  # nobody leaves before everybody has tried
+            os._exit(0)
+
+        processes = [FORK.Process(target=work) for _ in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert sorted(process.exitcode or 0 for process in processes) == [0] + [76] * 7
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path) -> None:
+    def work() -> None:
+        open_run(tmp_path / "run")
+        time.sleep(60)
+
+    process = FORK.Process(target=work)
+    process.start()
+    lock, deadline = tmp_path / "run" / "lock", time.monotonic() + 30
+    while not (lock.is_file() and lock.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    said: list[str] = []
+    open_run(tmp_path / "run", notice=said.append).close()
+    assert len(said) == 1
+    assert f"took over the lock of process {process.pid} on " in said[0]
+    open_run(tmp_path / "run").close()  # given back in order: nothing to say
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe", b'{"pid": 1}'])
+def test_a_lock_file_with_nonsense_in_it_is_no_hindrance(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    open_run(tmp_path).close()
+
+
+def test_a_start_that_fails_before_the_record_leaves_room_for_another_recipe(tmp_path: Path) -> None:
+    open_run(tmp_path / "run").close()
+    assert [item.name for item in (tmp_path / "run").iterdir()] == ["lock"]
+    begin_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))

@@ -1,0 +1,67 @@
+"""The self-test finds families whose attention does not follow the layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.model.trees import SIZES, small_model
+from tunesmith.errors import RecipeError
+from tunesmith.model import backbone as trunk_module
+from tunesmith.model.load import new_model
+from tunesmith.model.policy import Policy
+from tunesmith.verify.self_test import self_test
+
+LLAMA = SIZES["llama"]
+
+
+@pytest.mark.parametrize(
+    ("init", "layout"),
+    [
+        ({"architecture": "gpt_neox", **SIZES["gpt_neox"]}, "tree"),
+        ({"architecture": "llama", **LLAMA}, "tree"),
+        ({"architecture": "qwen2", **LLAMA}, "tree"),
+        ({"architecture": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4}, "tree"),
+        ({"architecture": "mistral", **LLAMA, "sliding_window": None}, "tree"),
+        ({"architecture": "mistral", **LLAMA, "sliding_window": 30}, "threads"),
+        ({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, "threads"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_family_gets_the_layout_that_is_exact_for_it(init: dict[str, Any], layout: str) -> None:
+    verdict = self_test(Policy(new_model(init, 100, 0)), 100, longest=40)
+    assert verdict.layout == layout
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_window_longer_than_any_thread_does_not_matter() -> None:
+    model = new_model({"architecture": "mistral", **LLAMA, "sliding_window": 30}, 100, 0)
+    assert self_test(Policy(model), 100, longest=30).layout == "tree"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_family_with_capped_logits_is_refused_with_a_reason() -> None:
+    model = new_model({"architecture": "gemma2", **LLAMA, "head_dim": 8}, 100, 0)
+    with pytest.raises(RecipeError, match=r"model\.layout: Gemma2ForCausalLM does not give the same"):
+        self_test(Policy(model), 100, longest=20)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
+    model = new_model({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, 100, 0)
+    with pytest.raises(RecipeError, match=r"set model\.layout to auto"):
+        self_test(Policy(model), 100, longest=20, wanted="tree")
+
+
+def test_an_attention_that_leaks_between_segments_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trunk_module, "prepare", lambda layout, device, dtype: _Leaky())
+    assert self_test(Policy(small_model("gpt_neox")), 100, longest=20).layout == "threads"
+
+
+class _Leaky:
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+    ) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)

@@ -1,0 +1,100 @@
+"""Sampling reports: what a model answered to a list of prompts, with one or more settings of sampling.
+
+One JSON object {model_name, date, args, prompts: [{prompt, results: [{sampling_config, sampling_params, outputs}]}]}, as
+Open-Assistant's ``sampling_report.py`` writes it and others have since.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tunesmith.data.readers.reader import as_text
+from tunesmith.data.sources.files import reading, unpacking
+from tunesmith.data.sources.strict_json import RECORD_LIMIT, RecordFault, decode_at, syntax_fault
+from tunesmith.errors import DataError
+
+MOST = 2**30  # bytes of a report, unpacked
+ENDS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
+"""How models write the end of a reply; older reports keep it in the outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """prompt: as the user wrote it. outputs: setting of sampling -> the replies that were drawn with it."""
+
+    prompt: str
+    outputs: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingReport:
+    """name: of the file. model: who answered. prompts: in the order of the report."""
+
+    name: str
+    model: str
+    prompts: tuple[Answers, ...]
+
+
+def read_report(path: Path) -> SamplingReport | None:
+    """The report in a file, whatever its suffix; None where the file holds something else, such as lines of records.
+
+    Raises MissingInputError if it cannot be read, DataError for a report that is not as it should be.
+    """
+    content = _object(path)
+    if content is None or not isinstance(content.get("prompts"), list):
+        return None
+    model = as_text(content.get("model_name"), f"{path}: model_name")
+    prompts = tuple(_answers(item, f"prompts[{index}]", path) for index, item in enumerate(content["prompts"]))
+    if not any(outputs for answers in prompts for outputs in answers.outputs.values()):
+        raise DataError("the report holds no outputs", where=path, advice="sample some replies first")
+    return SamplingReport(path.name, model, prompts)
+
+
+def without_end(text: str) -> str:
+    """A reply without the tokens that end it, where they were written out."""
+    while end := next((mark for mark in ENDS if text.endswith(mark)), None):
+        text = text.removesuffix(end)
+    return text
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object that fills a file, if it is one: written on many lines, or on the only one."""
+    with reading(path), unpacking(path), _opened(path) as file:
+        first = file.readline(RECORD_LIMIT)
+        if first.strip() != b"{" and b'"prompts"' not in first:
+            return None
+        content = first + file.read(MOST)
+    try:
+        text = content.decode()
+        value, end = decode_at(text, text.index("{"))
+    except UnicodeDecodeError:
+        return None  # which the reader of records says better
+    except json.JSONDecodeError as error:
+        fault = syntax_fault(error, f"line {error.lineno}")
+        raise DataError(fault.what, where=path, advice="fetch or write the report again") from error
+    except RecordFault as fault:
+        raise DataError(fault.what, where=path, advice=fault.advice) from fault
+    return value if isinstance(value, dict) and not text[end:].strip() else None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _answers(item: Any, place: str, path: Path) -> Answers:
+    if not isinstance(item, dict) or not isinstance(item.get("results"), list):
+        raise DataError(f"{place} is no object with prompt and results", where=path, advice="is it a sampling report?")
+    found: dict[str, tuple[str, ...]] = {}
+    for index, result in enumerate(item["results"]):
+        here = f"{place}.results[{index}]"
+        if not isinstance(result, dict) or not isinstance(result.get("outputs"), list):
+            raise DataError(f"{here} has no list of outputs", where=path, advice="is it a sampling report?")
+        name = as_text(result.get("sampling_config"), f"{path}: {here}.sampling_config")
+        outputs = [as_text(text, f"{path}: {here}.outputs[{n}]") for n, text in enumerate(result["outputs"])]
+        found[name] = (*found.get(name, ()), *map(without_end, outputs))
+    return Answers(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found)

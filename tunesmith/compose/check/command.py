@@ -1,0 +1,35 @@
+"""The outer side of `tunesmith check`: progress, the table, the two files, the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import transformers
+from rich.console import Console
+
+from tunesmith.compose.check.checks import check_recipe
+from tunesmith.compose.progress import shown
+from tunesmith.files import write_file, write_json
+from tunesmith.recipe.load import Loaded
+from tunesmith.report.check import plain_lines, show_checks
+from tunesmith.report.check_page import check_page
+
+FAILED = 70
+
+
+def run_check(loaded: Loaded, output: Path | None, *, strict: bool, with_model: bool) -> int:
+    """Check a recipe, show and keep the result. Returns the exit code; raises StorageError."""
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with shown("checking") as progress:
+        checked = check_recipe(loaded, progress, with_model=with_model)
+    directory = output or loaded.recipe.directory.with_name(loaded.recipe.directory.name + "-check")
+    write_json(directory / "check.json", checked.report.as_json())
+    write_file(directory / "check.html", check_page(checked.report, checked.examples))
+    console = Console(highlight=False)
+    if console.is_terminal:
+        show_checks(console, checked.report)
+    else:
+        print("\n".join(plain_lines(checked.report)))
+    print(f"token by token: {directory / 'check.html'}")
+    return checked.exit_code or (FAILED if strict and checked.report.having("warn") else 0)

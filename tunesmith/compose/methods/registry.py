@@ -1,0 +1,13 @@
+"""The methods of training by the kind of their objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunesmith.compose.methods.dpo import DPO
+from tunesmith.compose.methods.method import Method
+from tunesmith.compose.methods.ppo import PPO
+from tunesmith.compose.methods.reward import REWARD
+from tunesmith.compose.methods.sft import SFT
+
+METHODS: Mapping[str, Method] = {"sft": SFT, "dpo": DPO, "reward": REWARD, "ppo": PPO}

@@ -1,0 +1,41 @@
+"""Progress of the work before the first step: a bar in a terminal, a line now and then where output is piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tunesmith.data.dataset.prepare import Progress as Callback
+
+PAUSE = 5.0
+"""Seconds between two lines where there is no terminal."""
+
+
+@contextmanager
+def shown(title: str) -> Iterator[Callback]:
+    """A callback (done, total, label) whose calls are shown while the block lasts."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines(console, title)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[label]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None, label="")
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
+
+
+def _lines(console: Console, title: str) -> Callback:
+    told = time.monotonic()
+
+    def tell(done: int, total: int | None, label: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PAUSE:
+            told = time.monotonic()
+            share = f"{done / total:.0%} " if total else ""
+            console.print(f"{title}: {share}{label}", markup=False, soft_wrap=True)
+
+    return tell

@@ -1,0 +1,197 @@
+"""Adafactor with the semantics of t5x: second moments of a matrix kept as one row and one column.
+
+N. Shazeer and M. Stern 2018, "Adafactor: adaptive learning rates with sublinear memory cost", in the form in which t5x
+fine-tunes T5: the update is relative to the size of the parameter, and the decay of the second moment depends on the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tunesmith.errors import RecipeError
+from tunesmith.train.optim.optimizers import drop_gradients, load_into, trainable
+
+Dimensions = tuple[int, ...]
+Part = Literal["row", "column", "batch", "none"]
+
+AXIS_PARTS: Mapping[str, Part] = {
+    "vocab": "column",
+    "embed": "row",
+    "mlp": "column",
+    "heads": "column",
+    "kv": "column",
+    "joined_kv": "column",
+    "relpos_buckets": "none",
+    "layers": "batch",
+    "stack": "batch",
+}
+"""Name of an axis -> its part in factoring (t5x, ``standard_logical_factor_rules``)."""
+
+STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Factoring:
+    """How the second moment of one parameter is kept.
+
+    rows, columns: dimensions of the parameter; both empty: the moment is kept whole. averaged: dimensions over which
+    the size of parameter and update is taken: all but those along which separate layers are stacked.
+    """
+
+    rows: Dimensions
+    columns: Dimensions
+    averaged: Dimensions
+
+
+def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, smallest: int = 128) -> Factoring:
+    """What t5x does with a parameter of this shape.
+
+    axes: the names of its dimensions, where they are known. They decide for stacked layers and for tensors of three and
+    more dimensions, however small; a matrix (all that T5 has in transformers), or a tensor without names, is factored
+    along its two largest dimensions if both have at least ``smallest`` entries. Raises KeyError for an unknown axis.
+    """
+    every = tuple(range(len(shape)))
+    parts = [AXIS_PARTS[axis] for axis in axes or ()]
+    if parts and (len(shape) > 2 or "batch" in parts):
+        rows, columns, batch = (
+            tuple(index for index, part in enumerate(parts) if part == wanted) for wanted in ("row", "column", "batch")
+        )
+        averaged = tuple(index for index in every if index not in batch)
+        return Factoring(rows, columns, averaged) if rows and columns else Factoring((), (), averaged)
+    by_size = sorted(every, key=lambda index: shape[index])
+    if len(shape) < 2 or shape[by_size[-2]] < smallest:
+        return Factoring((), (), every)
+    return Factoring((by_size[-2],), (by_size[-1],), every)
+
+
+def _size(tensor: Tensor, dimensions: Dimensions) -> Tensor:
+    """Root mean square over ``dimensions``, which are kept with one entry."""
+    square = tensor.square()
+    return (square.mean(dimensions, keepdim=True) if dimensions else square).sqrt()
+
+
+class Adafactor:
+    """The optimizer of t5x, for step t counted from 0 and ``b = 1 - (t + 1) ** -decay_rate``.
+
+    v <- b v + (1 - b) (g^2 + epsilon1), whole or as means over columns (v_row) and rows (v_column);
+    y = g / sqrt(v), or g / sqrt(v_row / mean(v_row)) / sqrt(v_column); y <- y / max(1, RMS(y) / clipping_threshold);
+    d = learning_rate max(RMS(w), epsilon2) y; with ``beta1``: m <- beta1 m + (1 - beta1) d, and d = m;
+    w <- (1 - weight_decay learning_rate ** weight_decay_exponent) w - d.
+
+    Everything is computed in float32. The state is whole tensors: ``.v_row`` and ``.v_column`` with the means kept as
+    dimensions of one entry, or ``.v``; ``.m`` with ``beta1``; and one ``step``.
+
+    factored: False keeps every second moment whole. axes: parameter -> names of its dimensions, see ``factoring``.
+    multiply_by_parameter_scale: the factor max(RMS(w), epsilon2), at most ``largest_parameter_scale`` if given.
+    initial_step, step_offset: t begins at ``initial_step - step_offset``. t5x goes on counting the steps of pretraining,
+        so that at t = 1.1 million new gradients hardly move v (b = 0.99998...); the same offset starts it afresh.
+    Raises RecipeError if ``step_offset`` is above ``initial_step``: t5x then computes with numbers that are none.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        *,
+        factored: bool = True,
+        min_dim_size_to_factor: int = 128,
+        axes: Mapping[str, Sequence[str]] | None = None,
+        multiply_by_parameter_scale: bool = True,
+        largest_parameter_scale: float | None = None,
+        clipping_threshold: float | None = 1.0,
+        decay_rate: float = 0.8,
+        initial_step: int = 0,
+        step_offset: int = 0,
+        beta1: float | None = None,
+        weight_decay: float = 0.0,
+        weight_decay_exponent: float = 0.0,
+        epsilon1: float = 1e-30,
+        epsilon2: float = 1e-3,
+    ) -> None:
+        if step_offset > initial_step:
+            raise RecipeError(
+                f"step_offset {step_offset:,} is above initial_step {initial_step:,}: the first step would have a "
+                "negative number",
+                where="train.optimizer.step_offset",
+                advice="set it to initial_step to begin afresh, or to 0 to go on counting",
+            )
+        self.parameters = trainable(parameters)
+        self.min_dim_size_to_factor, self.decay_rate, self.beta1 = min_dim_size_to_factor, decay_rate, beta1
+        self.scaled, self.largest_scale = multiply_by_parameter_scale, largest_parameter_scale
+        self.clipping_threshold, self.epsilon1, self.epsilon2 = clipping_threshold, epsilon1, epsilon2
+        self.weight_decay, self.weight_decay_exponent = weight_decay, weight_decay_exponent
+        smallest = min_dim_size_to_factor if factored else 2**63
+        known = axes if axes is not None and factored else {}
+        self.factorings = {
+            name: factoring(parameter.shape, known.get(name), smallest) for name, parameter in self.parameters.items()
+        }
+        self.count = torch.tensor(initial_step - step_offset, dtype=torch.int64)
+        self.state = {name: self._fresh(parameter, name) for name, parameter in self.parameters.items()}
+
+    def _fresh(self, parameter: Parameter, name: str) -> dict[str, Tensor]:
+        how, shape = self.factorings[name], parameter.shape
+
+        def zeros(without: Dimensions) -> Tensor:
+            kept = [1 if index in without else size for index, size in enumerate(shape)]
+            return torch.zeros(kept, dtype=torch.float32, device=parameter.device)
+
+        moments = {"v_row": zeros(how.columns), "v_column": zeros(how.rows)} if how.rows else {"v": zeros(())}
+        return moments | ({"m": zeros(())} if self.beta1 is not None else {})
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """See ``Optimizer.step``."""
+        fresh = float(self.count + 1) ** -self.decay_rate
+        kept = 1.0 - self.weight_decay * learning_rate**self.weight_decay_exponent
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            moments = self.state[name]
+            gradient = parameter.grad.float()
+            update = self._update(name, gradient * scale if scale != 1.0 else gradient, fresh)
+            update *= self._scale(name, parameter.float()) * learning_rate
+            if self.beta1 is not None:
+                update = moments["m"].lerp_(update, 1.0 - self.beta1)
+            if kept != 1.0:
+                parameter.mul_(kept)
+            parameter.sub_(update)
+        self.count += 1
+
+    def _update(self, name: str, gradient: Tensor, fresh: float) -> Tensor:
+        """The gradient divided by the root of its second moment, which takes up ``fresh`` of it first; clipped."""
+        how, moments = self.factorings[name], self.state[name]
+        square = gradient.square().add_(self.epsilon1)
+        if how.rows:
+            row, column = moments["v_row"], moments["v_column"]
+            row.lerp_(square.mean(how.columns, keepdim=True), fresh)
+            column.lerp_(square.mean(how.rows, keepdim=True), fresh)
+            share = row / row.mean(how.rows, keepdim=True)
+            update = gradient * share.rsqrt() * column.rsqrt()
+        else:
+            update = gradient * moments["v"].lerp_(square, fresh).rsqrt()
+        if self.clipping_threshold is not None:
+            update /= (_size(update, how.averaged) / self.clipping_threshold).clamp_min(1.0)
+        return update
+
+    def _scale(self, name: str, parameter: Tensor) -> Tensor | float:
+        if not self.scaled:
+            return 1.0
+        return _size(parameter, self.factorings[name].averaged).clamp(self.epsilon2, self.largest_scale)
+
+    def zero(self) -> None:
+        """See ``Optimizer.zero``."""
+        drop_gradients(self.parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Optimizer.tensors``."""
+        moments = {f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.items()}
+        return moments | {STEP: self.count}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """See ``Optimizer.load``."""
+        load_into(self.tensors(), tensors)

@@ -1,0 +1,110 @@
+"""Proof of the replies in a batch of either kind: rank, group, tokens and columns of each, compared with the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from tunesmith.batch.example import Example, Replies
+from tunesmith.batch.protocols import MicroBatch
+from tunesmith.batch.threads import linear_threads
+
+Beginning = tuple[int, ...]
+
+
+def prove_replies(examples: Sequence[Example], batch: MicroBatch) -> str | None:
+    """What is wrong with the replies of ``batch`` as those that ``examples`` compare, in their order, or None.
+
+    The targets that belong to a reply must be its tokens in the threads of its example; replies are of one group exactly
+    when they answer one message, and groups are numbered without gaps.
+    """
+    replies, owner = batch.replies, batch.owner
+    expected = [(place, *row) for place, example in enumerate(examples) for row in _rows(example)]
+    if not expected:
+        return "the batch has replies, its examples have none" if len(replies) else None
+    if len(expected) != len(replies):
+        return f"{len(replies)} replies in the batch, {len(expected)} in its examples"
+    if bool(((owner < 0) | (owner >= len(replies))).any()):
+        return "there are targets that belong to no reply"
+    target = batch.target
+    for row, (place, _, rank, score, tokens) in enumerate(expected):
+        name = f"example {examples[place].number}"
+        if int(replies.rank[row]) != rank:
+            return f"{name}: a reply of rank {rank} has rank {int(replies.rank[row])} in the batch"
+        if not np.array_equal(float(replies.score[row]), score, equal_nan=True):
+            return f"{name}: a reply of score {score:g} has score {float(replies.score[row]):g} in the batch"
+        if target[owner == row].tolist() != tokens:
+            return f"{name}: the targets of a reply of rank {rank} are not its tokens"
+    if fault := _groups([row[:2] for row in expected], replies.group):
+        return fault
+    return _columns(examples, batch)
+
+
+def _rows(example: Example) -> Iterator[tuple[int, int, float, list[int]]]:
+    """(group, rank, score, tokens) of every reply, read from the first thread that it stands in."""
+    tree = example.tree
+    if not len(tree.replies):
+        return
+    contents = reply_beginnings(example)
+    for (message, group, rank), score in zip(tree.replies.tolist(), tree.scores.tolist(), strict=True):
+        yield group, rank, score, list(contents[message][1]) if message in contents else []
+
+
+def reply_beginnings(example: Example) -> dict[int, tuple[Beginning, Beginning]]:
+    """Message -> (its whole thread up to its last token, its own tokens)."""
+    found: dict[int, tuple[Beginning, Beginning]] = {}
+    for thread in linear_threads(example.tree):
+        ids = tuple(thread.tree.ids.tolist())
+        own: dict[int, list[tuple[int, int]]] = {}
+        for start, end, _, message, _ in thread.tree.spans.tolist():
+            own.setdefault(message, []).append((start, end))
+        for message, parts in own.items():
+            tokens = tuple(token for start, end in parts for token in ids[start:end])
+            found.setdefault(message, (ids[: parts[-1][1]], tokens))
+    return found
+
+
+def _groups(expected: Sequence[tuple[int, int]], found: Tensor) -> str | None:
+    """Whether the replies are parted as expected, into groups that are numbered 0, 1, 2, ..."""
+    numbers: dict[tuple[int, int], int] = {}
+    for key, number in zip(expected, found.tolist(), strict=True):
+        if numbers.setdefault(key, number) != number:
+            return "replies to one message are in different groups"
+    if sorted(numbers.values()) != list(range(len(numbers))):
+        return "replies to different messages are in one group, or the groups are not numbered 0, 1, 2, ..."
+    return None
+
+
+def _columns(examples: Sequence[Example], batch: MicroBatch) -> str | None:
+    """What is known of every reply or target must stand beside it."""
+    for name, values in batch.columns.items():
+        expected = np.concatenate([example.columns[name] for example in examples])
+        if len(values) not in (len(batch.replies), batch.targets):
+            return (
+                f"column {name!r} has {len(values)} values for {len(batch.replies)} replies and {batch.targets} targets"
+            )
+        if not np.array_equal(values.numpy(), expected, equal_nan=True):
+            return f"column {name!r} is not in the order of the replies"
+    return None
+
+
+def prove_ends(examples: Sequence[Example], replies: Replies, ids: Tensor, until: Tensor) -> str | None:
+    """What is wrong with where the replies of a flat row end, or None: what the last token of a reply sees must be its
+    whole thread up to there, and nothing else."""
+    everything, bounds = ids.numpy(), until.numpy()
+    place = np.arange(len(everything))
+    row = start = 0
+    for example in examples:
+        beginnings = reply_beginnings(example) if len(example.tree.replies) else {}
+        for message in example.tree.replies[:, 0].tolist():
+            end = int(replies.end[row])
+            row += 1
+            if not start <= end < start + len(example.tree.ids):
+                return f"example {example.number}: the end of reply {message} lies in another example"
+            seen = np.flatnonzero((place <= end) & (bounds > end))
+            if tuple(everything[seen].tolist()) != beginnings[message][0]:
+                return f"example {example.number}: reply {message} does not end where its thread does"
+        start += len(example.tree.ids)
+    return None
