@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from benchmarks.sft_trl import read_pairs
+from benchmarks.sft_trl import read_input_replies
 
 FEW = 8
 
@@ -35,10 +35,10 @@ def seconds_to_make(world: Path, rows: Dataset) -> float:
 
 def main() -> None:
     world, result = Path(sys.argv[1]), Path(sys.argv[2])
-    seconds_to_make(world, read_pairs(world).select(range(FEW)))  # whatever happens only once
-    base = seconds_to_make(world, read_pairs(world).select(range(FEW)))
+    seconds_to_make(world, read_input_replies(world).select(range(FEW)))  # whatever happens only once
+    base = seconds_to_make(world, read_input_replies(world).select(range(FEW)))
     began = time.perf_counter()
-    rows = read_pairs(world)
+    rows = read_input_replies(world)
     reading = time.perf_counter() - began
     found = {"seconds": reading + seconds_to_make(world, rows) - base, "records": len(rows)}
     result.write_text(json.dumps(found), encoding="utf-8")

@@ -38,7 +38,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.recipe.objectives import Dpo
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.train.loop import StepResult
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import DatasetSteps
 
 MAX_LENGTH = 1024
 LEARNING_RATE = 1e-6
@@ -87,7 +87,7 @@ def run(policy: Policy, store: Store) -> Measured:
     before = references(policy, store, len(store))
     preparation = time.perf_counter() - began
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, columns=before.columns)
+    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, columns=before.columns)
     objective, details = objective_of(KEYS), {"max_length": MAX_LENGTH, "beta": KEYS.beta}
     return epoch(policy, objective, steps, LEARNING_RATE, pairs, details, preparation=preparation)
 

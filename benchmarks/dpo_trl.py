@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from benchmarks.sft_trl import read_pairs
+from benchmarks.sft_trl import read_input_replies
 from benchmarks.trainer import LOSS_EXAMPLES, PLAIN, Peer, loss_of, main
 from benchmarks.world import END
 
@@ -46,7 +46,7 @@ def build_trainer(world: Path, mode: str, callbacks: list[TrainerCallback]) -> A
         model=load(world, "model"),
         ref_model=load(world, "reference") if mode == "loss" else None,
         args=settings,
-        train_dataset=read_pairs(world),
+        train_dataset=read_input_replies(world),
         processing_class=AutoTokenizer.from_pretrained(world / "tokenizer", eos_token=END),
         callbacks=callbacks,
     )

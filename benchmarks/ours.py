@@ -18,7 +18,7 @@ from tunesmith.recipe.training import Train
 from tunesmith.train.loop import StepResult, Steps, Trainable, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.optim.schedules import linear
-from tunesmith.train.world import Alone
+from tunesmith.train.world import SingleProcess
 
 BATCH_SIZE = 8
 CLIP = 1.0
@@ -57,13 +57,13 @@ def epoch(
     def measure(result: StepResult) -> None:
         clock.step_ended()
         counted.append(count(result))
-        losses.append(result.measures["loss"])
+        losses.append(result.metrics["loss"])
         also(result)
         clock.pause = time.perf_counter() - clock.ends[-1]
 
     loaded = peak_memory()
     schedule = linear(learning_rate, 0, len(steps))
-    train(policy, objective, steps, AdamW(policy.parameters()), schedule, Alone(), [measure], clip_norm=CLIP)
+    train(policy, objective, steps, AdamW(policy.parameters()), schedule, SingleProcess(), [measure], clip_norm=CLIP)
     told = {"batch_size": BATCH_SIZE, "micro_batch_tokens": MICRO_BATCH_TOKENS, "steps": len(steps), **details}
     seconds = with_preparation(clock.seconds(), counted[WARM_UP:], preparation, sum(counted))
     return Measured(counted[WARM_UP:], seconds, peak_memory(), loaded, losses, told | {"preparation": preparation})

@@ -22,7 +22,7 @@ from benchmarks.contender import Measured
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import assemble_padded, read_pairs
+from tunesmith.batch.padded import assemble_padded, read_input_replies
 from tunesmith.compose.models.families import padded
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
@@ -30,9 +30,9 @@ from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.store import Store
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.model.load import load_model
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.objectives.sft import SupervisedFineTuning
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import DatasetSteps
 
 LEARNING_RATE = 5e-5
 START = PADDING = 0
@@ -45,23 +45,21 @@ def build_store(world: Path, cache: Path) -> Store:
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
 
 
-def one_loss(policy: PairPolicy, store: Store) -> dict[str, object]:
+def one_loss(policy: Seq2SeqPolicy, store: Store) -> dict[str, object]:
     """Loss of the first examples, and their tokens."""
     examples = [Example(number, store.tree(number)) for number in range(LOSS_EXAMPLES)]
     batch = assemble_padded(examples, "messages", start=START, padding=PADDING)
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
-    found = [read_pairs(example) for example in examples]
+    found = [read_input_replies(example) for example in examples]
     return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0][1].tolist()] for each in found]}
 
 
-def run(policy: PairPolicy, store: Store) -> Measured:
+def run(policy: Seq2SeqPolicy, store: Store) -> Measured:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DemonstrationSteps(
-        plan, store, "messages", MICRO_BATCH_TOKENS, SEED, collate=padded(START, PADDING).collate
-    )
+    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, collate=padded(START, PADDING).collate)
     return epoch(policy, SupervisedFineTuning(), steps, LEARNING_RATE, lambda result: result.targets, {})
 
 
@@ -69,7 +67,7 @@ def main() -> None:
     world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     settle()
     store = build_store(world, world / "store")
-    policy = PairPolicy(load_model(str(world / "model")))
+    policy = Seq2SeqPolicy(load_model(str(world / "model")))
     if mode == "loss":
         result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
     else:

@@ -26,7 +26,7 @@ from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET
 from benchmarks.trainer import LOSS_EXAMPLES, PLAIN, Peer, loss_of, main
 
 
-def read_pairs(world: Path, tokenizer: Any) -> Dataset:
+def read_input_replies(world: Path, tokenizer: Any) -> Dataset:
     """Token ids of inputs and labels, each cut at its limit and closed by the end token."""
 
     def ids(text: str, limit: int) -> list[int]:
@@ -47,7 +47,7 @@ def build_trainer(world: Path, mode: str, callbacks: list[TrainerCallback]) -> S
     return Seq2SeqTrainer(
         model=model,
         args=settings,
-        train_dataset=read_pairs(world, tokenizer),
+        train_dataset=read_input_replies(world, tokenizer),
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         processing_class=tokenizer,
         callbacks=callbacks,

@@ -35,7 +35,7 @@ from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import DatasetSteps
 
 MAX_LENGTH = 1024
 LEARNING_RATE = 2e-5
@@ -62,7 +62,7 @@ def one_loss(policy: Policy, store: Store) -> dict[str, object]:
 def run(model: PreTrainedModel, policy: Policy, store: Store) -> Measured:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DemonstrationSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
+    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
     shape, rate = shape_of(model), MultiplicationRate()
     operations: list[int] = []
 

@@ -20,7 +20,7 @@ from benchmarks.trainer import LOSS_EXAMPLES, PLAIN, Peer, loss_of, main
 from benchmarks.world import END
 
 
-def read_pairs(world: Path) -> Dataset:
+def read_input_replies(world: Path) -> Dataset:
     lines = (world / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     return Dataset.from_list([json.loads(line) for line in lines])
 
@@ -29,7 +29,7 @@ def build_trainer(world: Path, mode: str, callbacks: list[TrainerCallback]) -> A
     return SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(world / "model", dtype=torch.float32),
         args=SFTConfig(output_dir=str(world / "trl"), packing=mode == "packing", eos_token=END, **PLAIN),
-        train_dataset=read_pairs(world),
+        train_dataset=read_input_replies(world),
         processing_class=AutoTokenizer.from_pretrained(world / "tokenizer"),
         callbacks=callbacks,
     )

@@ -20,8 +20,8 @@ from tunesmith.apps.sampling_reports import read_report, without_end
 from tunesmith.apps.score import Reading, run
 from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
-from tunesmith.evaluate import judge as judge_module
-from tunesmith.evaluate.judge import open_judge
+from tunesmith.evaluate import reward_scorer as reward_scorer_module
+from tunesmith.evaluate.reward_scorer import open_reward_scorer
 from tunesmith.text.tree import Message, Tree
 
 
@@ -83,7 +83,7 @@ def test_ranked_replies_get_a_line_each_and_their_order_is_measured(world: Path)
 
 def test_a_ranking_inside_a_conversation_is_measured_where_its_replies_end(world: Path) -> None:
     """An OpenAssistant tree in which the better reply is answered: it is compared without what follows."""
-    judge = open_judge(world / "run")
+    judge = open_reward_scorer(world / "run")
     tree = Tree(
         (
             Message("user", "Say red."),
@@ -104,7 +104,7 @@ def test_a_ranking_inside_a_conversation_is_measured_where_its_replies_end(world
 def test_batches_of_records_change_no_score(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = Reading("preference-text")
     whole, _ = score(world, world / "pairs.jsonl", reading=reading)
-    monkeypatch.setattr(judge_module, "TOKENS", 1)
+    monkeypatch.setattr(reward_scorer_module, "TOKENS", 1)
     alone, _ = score(world, world / "pairs.jsonl", reading=reading)
     first, second = ([json.loads(line)["score"] for line in text.splitlines()] for text in (whole, alone))
     assert first == pytest.approx(second, abs=1e-5)

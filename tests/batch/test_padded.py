@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.model.padded import pair_tree
 from tests.model.trees import random_tree
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import PASS, PairBatch, _groups, assemble_padded, read_pairs
+from tunesmith.batch.padded import PASS, PaddedBatch, _groups, assemble_padded, read_input_replies
 from tunesmith.compose.models import families
 from tunesmith.errors import InternalError
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -63,7 +63,7 @@ def test_micro_batches_hold_every_example_once_within_the_budget_and_prove_right
     batches = families.padded(START, PADDING)
     waiting = {example.seed: example for example in made(shapes)}
     for batch in batches.collate(list(waiting.values()), weighting, tokens):  # type: ignore[arg-type]
-        assert isinstance(batch, PairBatch)
+        assert isinstance(batch, PaddedBatch)
         mine = [waiting.pop(seed) for seed in batch.seeds]
         assert batch.inputs.numel() + batch.starts.numel() <= tokens or len(mine) == 1
         assert batches.find_fault(mine, batch, weighting) is None  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def test_micro_batches_hold_every_example_once_within_the_budget_and_prove_right
 @given(examples)
 @settings(max_examples=40, deadline=None)
 def test_the_cut_costs_least(shapes: list[tuple[int, list[int]]]) -> None:
-    listed = sorted(read_pairs(example).shape for example in made(shapes[:7]))
+    listed = sorted(read_input_replies(example).shape for example in made(shapes[:7]))
 
     def cost(run: list[tuple[int, int, int, int]]) -> int:
         columns = list(zip(*run, strict=True))
@@ -101,10 +101,10 @@ def test_a_reply_without_an_input_is_refused() -> None:
     spans = tree.spans.copy()
     spans[0, [0, 2]] = 0, -1
     with pytest.raises(InternalError, match="example 4 has a reply without an input"):
-        read_pairs(Example(4, replace(tree, spans=spans)))
+        read_input_replies(Example(4, replace(tree, spans=spans)))
 
 
-FAULTS: dict[str, tuple[str, Callable[[PairBatch], PairBatch]]] = {
+FAULTS: dict[str, tuple[str, Callable[[PaddedBatch], PaddedBatch]]] = {
     "not shifted": ("one place late", lambda b: replace(b, starts=b.starts.roll(-1, 1))),
     "another start": ("one place late", lambda b: replace(b, starts=torch.where(b.starts == START, 9, b.starts))),
     "sources early": ("not predicted from", lambda b: replace(b, source=b.source - 1)),

@@ -13,18 +13,18 @@ from benchmarks.seq2seq import compare
 from benchmarks.seq2seq_ours import build_store
 from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, WORLD, as_pair
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import read_pairs
+from tunesmith.batch.padded import read_input_replies
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
     trainer = pytest.importorskip("benchmarks.seq2seq_trainer", reason="the extra `bench` is not installed")
     WORLD.build(tmp_path, None, None, 60, model=False)
-    theirs = trainer.read_pairs(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
+    theirs = trainer.read_input_replies(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
     store = build_store(tmp_path, tmp_path / "store")
     assert len(store) == len(theirs) == 60
     longest = 0
     for number in range(60):
-        ours = read_pairs(Example(number, store.tree(number)))
+        ours = read_input_replies(Example(number, store.tree(number)))
         assert ours.inputs[0].tolist() == theirs[number]["input_ids"]
         assert ours.replies[0][1].tolist() == theirs[number]["labels"]
         longest = max(longest, len(ours.replies[0][1]))

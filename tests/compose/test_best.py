@@ -18,7 +18,7 @@ from tunesmith.compose import train_recipe
 from tunesmith.compose.best import best_of_run
 from tunesmith.errors import MissingInputError, StoppedError, StorageError
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
-from tunesmith.train.run.selection import Rule, Selection
+from tunesmith.train.run.selection import Selection, SelectionRule
 
 SETTINGS = [
     "train.steps=8",
@@ -130,7 +130,7 @@ def test_the_best_can_be_exported_afterwards_and_the_last_by_default(world: Path
 
 
 def test_a_best_checkpoint_that_is_gone_is_one_clear_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "best_of_run", lambda directory: Selection(Rule(), kept=(3,)))
+    monkeypatch.setattr(module, "best_of_run", lambda directory: Selection(SelectionRule(), kept=(3,)))
     with pytest.raises(StorageError, match=r"the best checkpoint \(step 3\) is not there any more.*run\.export=last"):
         train_recipe(small_recipe(world, [*SETTINGS, "run.export=best"]))
 

@@ -251,7 +251,7 @@ def test_references_in_another_order_than_the_replies_are_found(
     )
     refused(tmp_path, InternalError, NOT_THEIRS)
     # and where the cache itself is not asked, by the gate
-    monkeypatch.setattr(reference_module, "prove_references", lambda *arguments: None)
+    monkeypatch.setattr(reference_module, "check_references", lambda *arguments: None)
     refused(tmp_path, InternalError, "policy and reference are the same before the first step")
 
 

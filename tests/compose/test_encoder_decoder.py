@@ -21,7 +21,7 @@ from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
 from tunesmith.generate.exported import read_export
 from tunesmith.model.load import load_model
-from tunesmith.recipe.families import PAIR_FORMATS
+from tunesmith.recipe.families import ENCODER_DECODER_FORMATS
 from tunesmith.report.check import CheckReport
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.train.run import checkpoint
@@ -200,4 +200,4 @@ def _directory(root: Path, architecture: str) -> list[str]:
 
 
 def test_recipe_and_text_name_the_same_formats() -> None:
-    assert set(PAIR_FORMATS) == ENCODER_DECODER
+    assert set(ENCODER_DECODER_FORMATS) == ENCODER_DECODER

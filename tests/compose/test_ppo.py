@@ -24,7 +24,7 @@ from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.errors import DataError, InternalError, RecipeError, StoppedError, StorageError
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.model.policy import Policy
-from tunesmith.train.rollout.maker import Maker
+from tunesmith.train.rollout.generator import RolloutGenerator
 from tunesmith.train.rollout.rollouts import OLD, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
 
@@ -101,7 +101,7 @@ def test_old_log_probabilities_that_a_resumed_run_computes_anew_are_seen(
     def anew(self: RolloutSteps, place: Any) -> Rollouts:
         found = load(self, place)
         make = self.make
-        assert isinstance(make, Maker)
+        assert isinstance(make, RolloutGenerator)
         return make.judge(place.iteration, found.answered, found.coefficient) if place.position else found
 
     with pytest.raises(StoppedError):
@@ -148,9 +148,9 @@ def test_the_export_is_the_policy_alone(never_stopped: Callable[[str], Path]) ->
 
 
 def _made(change: Callable[[Rollouts], Rollouts]) -> Callable[..., Rollouts]:
-    judge = Maker.judge
+    judge = RolloutGenerator.judge
 
-    def changed(self: Maker, *given: Any) -> Rollouts:
+    def changed(self: RolloutGenerator, *given: Any) -> Rollouts:
         return change(judge(self, *given))
 
     return changed
@@ -161,9 +161,14 @@ def _columns(rollouts: Rollouts, name: str, change: Callable[[Any], Any]) -> Rol
 
 
 FAULTS: dict[str, tuple[Any, str, Any, str]] = {
-    "off by one": (Maker, "judge", _made(lambda made: _columns(made, OLD, lambda old: np.roll(old, 1))), "the ratio"),
+    "off by one": (
+        RolloutGenerator,
+        "judge",
+        _made(lambda made: _columns(made, OLD, lambda old: np.roll(old, 1))),
+        "the ratio",
+    ),
     "another reference": (
-        Maker,
+        RolloutGenerator,
         "judge",
         _made(lambda made: _columns(made, "reference", lambda old: old - np.float32(0.01))),
         "the KL to the reference is 0",

@@ -11,7 +11,7 @@ import torch
 
 from tests.reward_worlds import judge_recipe
 from tunesmith.compose import train_recipe
-from tunesmith.evaluate.judge import open_judge
+from tunesmith.evaluate.reward_scorer import open_reward_scorer
 from tunesmith.train.rollout.files import load_rollouts
 
 LOWEST = "train.best.metrics=[{name: validation/loss, mode: min}]"
@@ -62,7 +62,7 @@ def test_replies_get_better_by_the_judgement_of_the_reward_model(chain: Path) ->
 
 def test_rewards_of_rollouts_are_the_scores_that_the_reward_model_gives_elsewhere(chain: Path) -> None:
     found = load_rollouts(chain / "ppo" / "rollouts", 8)
-    judge = open_judge(chain / "run")
+    judge = open_reward_scorer(chain / "run")
     scores = [score for scored in judge.scores([each.tree() for each in found.answered]) for score in scored.replies]
     replies = [reply for each in found.answered for reply in each.replies]
     assert len(scores) == len(found.rewards) == 64

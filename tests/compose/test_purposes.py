@@ -10,7 +10,7 @@ import pytest
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.compose.check.checks import check_recipe
-from tunesmith.compose.purposes import refuse_unfit_sources
+from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, purpose
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import Loaded, load
@@ -88,10 +88,10 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
 def test_an_unfit_reader_is_refused_with_key_and_advice(name: str) -> None:
     objective, reader, options, says = REFUSED[name]
     with pytest.raises(RecipeError) as caught:
-        refuse_unfit_sources(recipe(objective, reader, options).recipe)
+        check_sources(recipe(objective, reader, options).recipe)
     assert str(caught.value).startswith(says)
     with pytest.raises(RecipeError) as caught:
-        refuse_unfit_sources(recipe(objective, reader, options, "validation_sources").recipe)
+        check_sources(recipe(objective, reader, options, "validation_sources").recipe)
     assert str(caught.value).startswith(says.replace("data.sources", "data.validation_sources"))
 
 
@@ -109,7 +109,7 @@ def test_an_unfit_reader_is_refused_with_key_and_advice(name: str) -> None:
     ],
 )
 def test_a_fit_reader_is_not(objective: str, reader: str, options: dict[str, Any]) -> None:
-    refuse_unfit_sources(recipe(objective, reader, options).recipe)
+    check_sources(recipe(objective, reader, options).recipe)
 
 
 def test_every_reader_has_a_purpose() -> None:

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
 from tunesmith.evaluate import generation
-from tunesmith.evaluate.generation import Question, answer, choose_questions, measures, predictions
+from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import Sampling
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.crop import Shortening
+from tunesmith.text.tokens.crop import CropSettings
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
@@ -33,7 +33,7 @@ BRANCHED = Tree(
 
 @pytest.fixture
 def renderer(tmp_path: Path) -> Callable[..., Renderer]:
-    """renderer("oasst", foretell_next_role=True)"""
+    """renderer("oasst", predict_next_role=True)"""
     end = "<|endoftext|>"
     write_tokenizer(tmp_path / "byte_level", byte_level(), bos=end, eos=end, unk=end)
     write_tokenizer(tmp_path / "t5_like", t5_like(), eos="</s>", unk="<unk>", pad="<pad>")
@@ -84,7 +84,7 @@ def test_the_prompt_is_the_generation_prompt_and_the_reference_the_reply(
 def test_every_turn_of_a_chat_is_asked_for(
     foretell: bool, renderer: Callable[..., Renderer], stored: Callable[..., Store]
 ) -> None:
-    made = renderer("oasst", foretell_next_role=foretell)
+    made = renderer("oasst", predict_next_role=foretell)
     found = choose_questions(stored(made, [CHAT]), ["mine"], made, 10, 0)
     assert [question.references for question in found] == [("Hello.",), ("Bye.",)]
     assert [list(question.prompt) for question in found] == [made.prompt(CHAT.messages[:n]) for n in (1, 3)]
@@ -119,7 +119,7 @@ def test_the_choice_depends_on_the_seed_and_on_what_records_say_but_not_on_their
 def test_what_training_cuts_is_cut_here(renderer: Callable[..., Renderer], stored: Callable[..., Store]) -> None:
     made = renderer("oasst")
     limit = len(made.prompt(CHAT.messages[:3])) - 2
-    rule = Shortening("left", limit, made.opening)
+    rule = CropSettings("left", limit, made.opening)
     found = choose_questions(stored(made, [CHAT]), ["mine"], made, 10, 0, rule)
     assert found
     assert all(len(question.prompt) < limit for question in found)
@@ -141,7 +141,7 @@ def test_replies_are_the_greedy_ones_whatever_shares_a_batch(
     lines = list(predictions(questions, expected, made))
     assert [line["reply"] for line in lines] == [reply.text for reply in expected]
     assert all("Question" in line["prompt"] for line in lines)
-    found = measures(questions, expected)
+    found = metrics(questions, expected)
     assert found["prompts"] == 7
     assert found["stopped"] == sum(reply.stopped for reply in expected) / 7
 
@@ -153,5 +153,5 @@ def test_right_replies_have_full_marks() -> None:
 
     questions = [Question(n, "mine", (1,), (f"This is the answer number {n}.",)) for n in range(3)]
     replies = [Said(question.references[0]) for question in questions]
-    found = measures(questions, replies)  # type: ignore[arg-type]
+    found = metrics(questions, replies)  # type: ignore[arg-type]
     assert found == pytest.approx({"bleu": 100.0, "rouge_l": 1.0, "stopped": 1.0, "prompts": 3})

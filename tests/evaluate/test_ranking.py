@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunesmith.evaluate.ranking import calibration_error, kendall_tau, ranking_measures, spearman
+from tunesmith.evaluate.ranking import calibration_error, kendall_tau, ranking_metrics, spearman
 
 Golden = Callable[[str], dict[str, Any]]
 
@@ -47,14 +47,14 @@ def test_measures_are_those_of_openassistant_where_no_scores_tie(golden: Golden)
     untied = [case for case in cases if "original_defect" not in case]
     assert len(untied) == 4
     for case in untied:
-        found = ranking_measures(*flat(case))
+        found = ranking_metrics(*flat(case))
         theirs = {NAMES[name]: value for name, value in case["expected"].items()}
         assert {name: found[name] for name in theirs} == pytest.approx(theirs, rel=1e-9), case["id"]
 
 
 def test_tied_scores_are_ties_and_not_what_a_sort_makes_of_them(golden: Golden) -> None:
     (case,) = [case for case in golden("oasst_rm")["cases"] if case.get("original_defect") == "N11"]
-    found, theirs = ranking_measures(*flat(case)), case["expected"]
+    found, theirs = ranking_metrics(*flat(case)), case["expected"]
     for name in ("accuracy", "pos_score", "neg_score", "score_diff"):
         assert found[NAMES[name]] == pytest.approx(theirs[name])
     assert found["kendall_tau"] == pytest.approx(stats.kendalltau([1.0, 1.0, 0.5], [3, 2, 1]).statistic)
@@ -69,7 +69,7 @@ def test_measures_of_pairs_are_those_of_easylm(golden: Golden) -> None:
     for case in cases:
         chosen, rejected = case["input"]["scores_chosen"], case["input"]["scores_rejected"]
         number = len(chosen)
-        found = ranking_measures(chosen + rejected, [*range(number)] * 2, [0] * number + [1] * number)
+        found = ranking_metrics(chosen + rejected, [*range(number)] * 2, [0] * number + [1] * number)
         theirs = {
             "accuracy": case["expected"]["accuracy"],
             "accuracy/pairs": case["expected"]["accuracy"],
@@ -106,7 +106,7 @@ def test_the_order_of_replies_and_the_names_of_groups_do_not_matter(
 ) -> None:
     def measured(replies: list[tuple[int, int, int]], factor: int) -> dict[str, float]:
         groups, ranks, scores = zip(*replies, strict=True) if replies else ((), (), ())
-        return ranking_measures(scores, [factor * group for group in groups], ranks)
+        return ranking_metrics(scores, [factor * group for group in groups], ranks)
 
     shuffled = list(rows)
     random.shuffle(shuffled)
@@ -123,7 +123,7 @@ def test_the_order_of_replies_and_the_names_of_groups_do_not_matter(
 
 
 def test_groups_count_alike_in_the_means_over_groups() -> None:
-    found = ranking_measures([1.0, 2.0, 3.0, 2.0, 1.0, 0.0], [0, 0, 1, 1, 1, 2], [0, 1, 0, 1, 2, 0])
+    found = ranking_metrics([1.0, 2.0, 3.0, 2.0, 1.0, 0.0], [0, 0, 1, 1, 1, 2], [0, 1, 0, 1, 2, 0])
     assert (found["groups"], found["pairs"]) == (2.0, 4.0), "one reply alone is no group to compare"
     assert found["accuracy"] == 0.5
     assert found["accuracy/pairs"] == 0.75
@@ -134,7 +134,7 @@ def test_groups_count_alike_in_the_means_over_groups() -> None:
 
 
 def test_where_ranks_tie_at_an_end_all_of_them_are_the_best_or_the_worst() -> None:
-    found = ranking_measures([1.0, 3.0, 2.0, 0.0], [0] * 4, [0, 0, 1, 1])
+    found = ranking_metrics([1.0, 3.0, 2.0, 0.0], [0] * 4, [0, 0, 1, 1])
     assert found["score/best"] == 2.0
     assert found["score/worst"] == 1.0
     assert found["accuracy/best_worst"] == 0.75

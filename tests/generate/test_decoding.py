@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, PreTrainedModel
 
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import CausalRows, Ends, Rows, decode
+from tunesmith.generate.decoding import CausalRows, Rows, StoppingCriteria, decode
 from tunesmith.generate.sampling import Sampling
 
 VOCABULARY = 61  # of 64 rows
@@ -36,7 +36,7 @@ def _replies(
 ) -> list[list[int]]:
     rows = CausalRows(model)
     replies: list[list[int]] = [[] for _ in prompts]
-    ends = Ends(stops, VOCABULARY, CONTEXT)
+    ends = StoppingCriteria(stops, VOCABULARY, CONTEXT)
     for step in decode(rows, rows.start(prompts), prompts, sampling, ends, 1, samples or range(len(prompts))):
         for prompt, token in step:
             replies[prompt].append(token)
@@ -114,7 +114,9 @@ def test_logits_that_are_not_finite_stop_the_program(random_model: Callable[...,
 def _dialogue(rows: Rows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     replies = []
     for prompt in prompts:
-        steps = decode(rows, rows.resume(prompt), [prompt], GREEDY, Ends(STOPS, VOCABULARY, CONTEXT), 0, [0])
+        steps = decode(
+            rows, rows.resume(prompt), [prompt], GREEDY, StoppingCriteria(STOPS, VOCABULARY, CONTEXT), 0, [0]
+        )
         replies.append([token for step in steps for _, token in step])
     return replies
 

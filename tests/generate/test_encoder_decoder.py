@@ -20,7 +20,7 @@ from transformers import (
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import Ends, decode
+from tunesmith.generate.decoding import StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.engine import Delta, Engine
 from tunesmith.generate.sampling import Sampling
@@ -73,7 +73,7 @@ def _replies(
     rows = EncoderDecoderRows(model)
     replies: list[list[int]] = [[] for _ in prompts]
     histories = [rows.history(prompt) for prompt in prompts]
-    ends = Ends(STOPS, VOCABULARY, 2**31)
+    ends = StoppingCriteria(STOPS, VOCABULARY, 2**31)
     for step in decode(rows, rows.start(prompts), histories, sampling, ends, 1, samples or range(len(prompts))):
         for prompt, token in step:
             replies[prompt].append(token)
@@ -165,7 +165,9 @@ def test_an_interrupted_reply_leaves_a_usable_cache(part: str, at: int) -> None:
     blocks[1] = _Interrupting(blocks[1], at)
 
     def reply(prompt: Sequence[int]) -> list[int]:
-        steps = decode(rows, rows.resume(prompt), [rows.history(prompt)], longer, Ends(STOPS, VOCABULARY, 99), 0, [0])
+        steps = decode(
+            rows, rows.resume(prompt), [rows.history(prompt)], longer, StoppingCriteria(STOPS, VOCABULARY, 99), 0, [0]
+        )
         return [token for step in steps for _, token in step]
 
     with pytest.raises(KeyboardInterrupt):

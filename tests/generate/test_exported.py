@@ -27,10 +27,10 @@ SAMPLING = {"do_sample": True, "temperature": 0.7, "top_k": 20, "max_new_tokens"
 def exported(tmp_path: Path, random_model: Callable[..., PreTrainedModel]) -> Path:
     """A run directory with an export, and nothing else."""
     source = write_tokenizer(tmp_path / "tokenizer", byte_level(), bos="<|endoftext|>", eos="<|endoftext|>")
-    format = build_format("oasst", {"foretell_next_role": False})
+    format = build_format("oasst", {"predict_next_role": False})
     tokenizer = Tokenizer.load(str(source), format.controls)
     run = tmp_path / "runs" / "one"
-    info = ExportInfo("oasst", {"foretell_next_role": False}, 64, SAMPLING, "base", "recipe", 3)
+    info = ExportInfo("oasst", {"predict_next_role": False}, 64, SAMPLING, "base", "recipe", 3)
     export(run / "export", random_model("llama", rows=448), tokenizer, format, info)
     return run
 
@@ -42,7 +42,7 @@ def test_a_run_and_its_export_open_as_they_were_saved(
     first, sampling = open_engine(exported)
     second, _ = open_engine(str(exported / "export"))
     assert sampling == Sampling(temperature=0.7, top_k=20, max_new_tokens=12)
-    assert first.renderer.format == build_format("oasst", {"foretell_next_role": False})
+    assert first.renderer.format == build_format("oasst", {"predict_next_role": False})
     assert first.complete(question, sampling, 5) == second.complete(question, sampling, 5)
     if not torch.cuda.is_available():
         weights = random_model("llama", rows=448).state_dict()
@@ -51,7 +51,7 @@ def test_a_run_and_its_export_open_as_they_were_saved(
 
 def test_the_description_is_read_back(exported: Path) -> None:
     info = read_export(exported / "export")
-    assert info == ExportInfo("oasst", {"foretell_next_role": False}, 64, SAMPLING, "base", "recipe", 3)
+    assert info == ExportInfo("oasst", {"predict_next_role": False}, 64, SAMPLING, "base", "recipe", 3)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tunesmith.generate.decoding import CausalRows, Ends, decode
+from tunesmith.generate.decoding import CausalRows, StoppingCriteria, decode
 from tunesmith.generate.samples import Sample, sample_replies
 from tunesmith.generate.sampling import Sampling
 
-ENDS = Ends((3, 7, 11), 61, 96)
+ENDS = StoppingCriteria((3, 7, 11), 61, 96)
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_new_tokens=20)
 
 

@@ -101,8 +101,8 @@ def test_the_gradient_that_is_foretold_is_the_one_that_arrives(
 def test_threads_give_what_trees_give(value: Literal["shared", "separate"]) -> None:
     tree, threads = actor_critic(value=value), actor_critic(value=value)
     threads = ActorCritic(threads.policy.with_layout("threads"), threads.value)
-    if threads.value.trunk is not None:
-        threads.value.trunk.layout = "threads"
+    if threads.value.backbone is not None:
+        threads.value.backbone.layout = "threads"
     batch = assemble([Example(0, each.tree()) for each in written(tree).answered], "messages")
     (ours, our_values), (theirs, their_values) = tree.actor_critic(batch), threads.actor_critic(batch)
     assert torch.allclose(ours.log_probability, theirs.log_probability, atol=1e-5)

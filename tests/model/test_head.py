@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.batch.protocols import Foretelling
+from tunesmith.batch.protocols import BlockwiseGradient
 from tunesmith.model import head
 from tunesmith.model.head import target_log_probabilities
 
@@ -85,13 +85,13 @@ def loss_of_blocks(log_probability: torch.Tensor, block: torch.Tensor) -> torch.
     return torch.nn.functional.softplus(-0.01 * sums - 0.3).sum() / 7
 
 
-def foretelling(block: torch.Tensor, factor: float = 1.0) -> Foretelling:
+def foretelling(block: torch.Tensor, factor: float = 1.0) -> BlockwiseGradient:
     def gradient(log_probability: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             leaf = log_probability.clone().requires_grad_()
             return factor * torch.autograd.grad(loss_of_blocks(leaf, block), leaf)[0]
 
-    return Foretelling(block, gradient)
+    return BlockwiseGradient(block, gradient)
 
 
 def computed_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -160,13 +160,15 @@ def test_nothing_is_foretold_where_no_gradient_is_wanted() -> None:
         raise AssertionError("asked for a gradient")
 
     with torch.no_grad():
-        target_log_probabilities(hidden, weight, None, target, Foretelling(torch.zeros(53, dtype=torch.int64), refuse))
+        target_log_probabilities(
+            hidden, weight, None, target, BlockwiseGradient(torch.zeros(53, dtype=torch.int64), refuse)
+        )
 
 
 def test_a_batch_without_targets_has_gradients_of_zero() -> None:
     hidden, weight = torch.zeros(0, 4, requires_grad=True), torch.ones(5, 4, requires_grad=True)
     none = torch.zeros(0, dtype=torch.int64)
-    hint = Foretelling(none, torch.zeros_like)
+    hint = BlockwiseGradient(none, torch.zeros_like)
     for expected in (None, torch.zeros(0), hint):
         found, _ = target_log_probabilities(hidden, weight, None, none, expected)
         assert torch.equal(torch.autograd.grad(found.sum(), weight)[0], torch.zeros(5, 4))

@@ -13,9 +13,9 @@ from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration
 from tests.model.padded import START, T5, V11, VOCABULARY, small_t5
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.load import architecture_of, load_model, new_model
-from tunesmith.model.seq2seq import PairPolicy, output_scale
+from tunesmith.model.seq2seq import Seq2SeqPolicy, output_scale
 from tunesmith.model.vocabulary import resize_vocabulary
-from tunesmith.verify.self_test_padded import self_test_pairs
+from tunesmith.verify.self_test_padded import self_test_padded
 
 IDS = torch.arange(2, 20)[None]
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_version_1_1_as_others_write_it_is_not_tied(tmp_path: Pa
 @pytest.mark.parametrize("tied", [False, True])
 def test_mt5_gives_the_same_in_our_batches_and_in_stock_transformers(tmp_path: Path, tied: bool) -> None:
     model = new_model({**T5, "architecture": "mt5", "tie_word_embeddings": tied}, VOCABULARY, 0)
-    assert self_test_pairs(PairPolicy(model), VOCABULARY, 30, 20, START) < 1e-4
+    assert self_test_padded(Seq2SeqPolicy(model), VOCABULARY, 30, 20, START) < 1e-4
     model.save_pretrained(tmp_path)
     stock = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
     starts = torch.tensor([[0, 4, 5]])

@@ -30,27 +30,27 @@ def test_values_and_gradients_are_torchs_own_whatever_the_hint(
     hidden, weight, shift, target, coefficients = inputs(bias)
     off = 1.0 if hint == "wrong" else 0.0
 
-    def slopes(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    def statistics_gradient(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
         own, of_normalizer, total = (each[part] for each in coefficients)
         return own + off, of_normalizer, total
 
     leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
-    found = target_statistics(hidden, weight, shift, target, None if hint == "none" else slopes)
-    assert found.spread is not None
+    found = target_statistics(hidden, weight, shift, target, None if hint == "none" else statistics_gradient)
+    assert found.statistics is not None
     logits = hidden @ weight.t() + (0.0 if shift is None else shift)
     expected = (
         torch.log_softmax(logits, dim=-1).gather(1, target[:, None])[:, 0],
         torch.logsumexp(logits, dim=-1),
         logits.sum(dim=-1),
     )
-    ours = (found.log_probability, found.spread.normalizer, found.spread.total)
+    ours = (found.log_probability, found.statistics.normalizer, found.statistics.total)
     losses = [sum((c * value).sum() for c, value in zip(coefficients, each, strict=True)) for each in (ours, expected)]
     for our, their in zip(ours, expected, strict=True):
         assert torch.allclose(our, their, atol=1e-4)
     gradients = [torch.autograd.grad(loss, leaves) for loss in losses]  # type: ignore[arg-type]
     for our, their in zip(*gradients, strict=True):
         assert torch.allclose(our, their, atol=1e-4)
-    assert found.spread.vocabulary == 97
+    assert found.statistics.vocabulary == 97
 
 
 def test_log_probabilities_and_hits_are_those_of_the_plain_head() -> None:
@@ -66,8 +66,8 @@ def test_16_bit_products_keep_gradients_of_the_parameter_in_float32() -> None:
 
     def gradient(states: Tensor) -> Tensor:
         found = target_statistics(states, weight, None, target)
-        assert found.spread is not None
-        loss = (first * found.log_probability + second * found.spread.normalizer).sum()
+        assert found.statistics is not None
+        loss = (first * found.log_probability + second * found.statistics.normalizer).sum()
         return torch.autograd.grad(loss, weight)[0]
 
     rough, exact = gradient(hidden.bfloat16()), gradient(hidden)

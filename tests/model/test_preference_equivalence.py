@@ -21,7 +21,7 @@ from tunesmith.compose.models.reference_cache import COLUMN, ReferenceModel
 from tunesmith.model import head
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.objectives.preference import PreferenceOptimization
 
 ARCHITECTURES = ("gpt_neox", "llama", "t5")
@@ -52,7 +52,7 @@ def made(architecture: str, seed: int = 0, *, checkpointing: bool = False) -> Pr
 def read_by(model: PreTrainedModel) -> tuple[Any, BatchKind]:
     """The policy of a model, and the batches that it reads."""
     if model.config.is_encoder_decoder:
-        return PairPolicy(model), padded(START, START)
+        return Seq2SeqPolicy(model), padded(START, START)
     return Policy(model), PACKED
 
 

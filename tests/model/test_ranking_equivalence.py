@@ -12,11 +12,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.rankings import Dialogue, dialogues
-from tests.model.test_scalar import small_reward_model
+from tests.model.test_scalar_policy import small_reward_model
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import Batch
 from tunesmith.compose.models.families import PACKED
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 
 ARCHITECTURES = ("gpt_neox", "llama")

@@ -49,12 +49,12 @@ def test_the_trunk_of_a_causal_model_is_kept_to_the_bit(tmp_path: Path, architec
     before = small_model(architecture, tied=tied)
     model, new = start_reward_model(saved(tmp_path, before), seed=3)
     assert new
-    trunk, kept = before.base_model.state_dict(), model.base_model.state_dict()
-    assert trunk.keys() == kept.keys()
-    assert all(torch.equal(trunk[name], kept[name]) for name in trunk)
-    assert {name for name, _ in model.named_parameters()} - {f"{model.base_model_prefix}.{name}" for name in trunk} == {
-        "score.weight"
-    }
+    backbone, kept = before.base_model.state_dict(), model.base_model.state_dict()
+    assert backbone.keys() == kept.keys()
+    assert all(torch.equal(backbone[name], kept[name]) for name in backbone)
+    assert {name for name, _ in model.named_parameters()} - {
+        f"{model.base_model_prefix}.{name}" for name in backbone
+    } == {"score.weight"}
 
 
 def test_the_head_is_a_function_of_its_seed_with_the_spread_that_was_asked_for(causal: str) -> None:

@@ -13,11 +13,11 @@ from tests.model.gradients import assert_same
 from tests.model.padded import START, pair_examples, pair_tree, small_t5
 from tests.model.test_equivalence import learned
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import PairBatch, assemble_padded, collate_padded, read_pairs
+from tunesmith.batch.padded import PaddedBatch, assemble_padded, collate_padded, read_input_replies
 from tunesmith.errors import RecipeError
-from tunesmith.model.dropout import PairDropout
-from tunesmith.model.seq2seq import PairPolicy
-from tunesmith.verify.self_test_padded import self_test_pairs
+from tunesmith.model.dropout import Seq2SeqDropout
+from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.verify.self_test_padded import self_test_padded
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +25,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def together(examples: Sequence[Example]) -> PairBatch:
+def together(examples: Sequence[Example]) -> PaddedBatch:
     return assemble_padded(examples, "messages", start=START, padding=0)
 
 
 def stock(model: PreTrainedModel, examples: Sequence[Example]) -> tuple[float, dict[str, torch.Tensor]]:
     """Every reply alone with its own input through the unmodified model, with labels that it shifts itself."""
-    pairs = [(each.inputs[own], reply) for each in map(read_pairs, examples) for own, reply, _ in each.replies]
+    pairs = [(each.inputs[own], reply) for each in map(read_input_replies, examples) for own, reply, _ in each.replies]
     model.zero_grad()
     model.train()
     units = sum(len(reply) for _, reply in pairs)
@@ -50,15 +50,15 @@ def stock(model: PreTrainedModel, examples: Sequence[Example]) -> tuple[float, d
 def test_pairs_in_padded_rows_equal_each_alone_through_the_stock_model(tied: bool, checkpointing: bool) -> None:
     model = small_t5(tied=tied, checkpointing=checkpointing)
     examples = pair_examples()
-    assert_same(learned(PairPolicy(model), [together(examples)]), stock(model, examples))
+    assert_same(learned(Seq2SeqPolicy(model), [together(examples)]), stock(model, examples))
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 100, 100_000])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dropout: float, tokens: int) -> None:
     model = small_t5()
-    noise = PairDropout((model.encoder, model.decoder), dropout, "rising") if dropout else None
-    policy = PairPolicy(model, dropout=noise)
+    noise = Seq2SeqDropout((model.encoder, model.decoder), dropout, "rising") if dropout else None
+    policy = Seq2SeqPolicy(model, dropout=noise)
     examples = pair_examples()
     whole = learned(policy, [together(examples)])
     cut = list(collate_padded(examples, "messages", tokens, start=START, padding=0))
@@ -67,9 +67,9 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dr
 
 
 def test_replies_that_share_an_input_equal_replies_with_rows_of_their_own() -> None:
-    policy = PairPolicy(small_t5())
+    policy = Seq2SeqPolicy(small_t5())
     shared = [Example(0, pair_tree(3, (4, 9, 2), 11))]
-    pairs = read_pairs(shared[0])
+    pairs = read_input_replies(shared[0])
     assert (len(pairs.inputs), len(pairs.replies)) == (1, 3)
     batch = together(shared)
     rows = replace(
@@ -89,7 +89,7 @@ def test_losses_that_need_all_logits_have_those_of_the_stock_model(tied: bool) -
     def flat(normalizer: torch.Tensor, part: slice, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return normalizer * 0, normalizer * 0, normalizer * 0
 
-    found = PairPolicy(model).log_probabilities(together([example]), spread=flat).spread
+    found = Seq2SeqPolicy(model).log_probabilities(together([example]), statistics=flat).statistics
     assert found is not None
     ids = torch.from_numpy(example.tree.ids.astype("int64"))[None]
     logits = model(input_ids=ids[:, :11], labels=ids[:, 11:]).logits[0]
@@ -99,15 +99,15 @@ def test_losses_that_need_all_logits_have_those_of_the_stock_model(tied: bool) -
 
 def test_dropout_is_noise_in_training_only_and_the_same_for_the_same_seeds() -> None:
     model = small_t5()
-    policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))
+    policy = Seq2SeqPolicy(model, dropout=Seq2SeqDropout((model.encoder, model.decoder), 0.4, "uniform"))
     batch = together(pair_examples())
-    silent = PairPolicy(small_t5())
+    silent = Seq2SeqPolicy(small_t5())
     policy.train()
     first, again = (policy.log_probabilities(batch).log_probability for _ in range(2))
     other = policy.log_probabilities(replace(batch, seeds=tuple(seed + 9 for seed in batch.seeds))).log_probability
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
-    policy.evaluate()
+    policy.eval()
     assert torch.equal(policy.log_probabilities(batch).log_probability, silent.log_probabilities(batch).log_probability)
     assert not torch.allclose(first, silent.log_probabilities(batch).log_probability)
 
@@ -117,14 +117,14 @@ def test_computing_activations_twice_meets_the_same_noise() -> None:
     found = []
     for checkpointing in (False, True):
         model = small_t5(checkpointing=checkpointing)
-        policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.3, "uniform"))
+        policy = Seq2SeqPolicy(model, dropout=Seq2SeqDropout((model.encoder, model.decoder), 0.3, "uniform"))
         found.append(learned(policy, [together(pair_examples())]))
     assert_same(found[1], found[0])
 
 
 def test_three_replies_to_one_input_have_noise_of_their_own() -> None:
     model = small_t5()
-    policy = PairPolicy(model, dropout=PairDropout((model.encoder, model.decoder), 0.4, "uniform"))
+    policy = Seq2SeqPolicy(model, dropout=Seq2SeqDropout((model.encoder, model.decoder), 0.4, "uniform"))
     tree = pair_tree(3, (4, 4), 11)
     tree.ids[15:] = tree.ids[11:15]  # the same reply twice
     policy.train()
@@ -155,13 +155,13 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     if fault == "padding is read":  # said without padding, the mask is not looked at
         broken = replace(broken, input_sizes=(1, *broken.input_sizes[1:]))
     with pytest.raises(AssertionError):
-        assert_same(learned(PairPolicy(model), [broken]), stock(model, examples))
+        assert_same(learned(Seq2SeqPolicy(model), [broken]), stock(model, examples))
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_self_test_passes_and_sees_a_wrong_scale(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_t5(tied=tied)
-    assert self_test_pairs(PairPolicy(model), 211, 40, 20, START) < 1e-4
+    assert self_test_padded(Seq2SeqPolicy(model), 211, 40, 20, START) < 1e-4
     monkeypatch.setattr("tunesmith.model.seq2seq.output_scale", lambda model: 0.5)
     with pytest.raises(RecipeError, match="T5ForConditionalGeneration does not give the same"):
-        self_test_pairs(PairPolicy(model), 211, 40, 20, START)
+        self_test_padded(Seq2SeqPolicy(model), 211, 40, 20, START)

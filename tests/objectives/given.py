@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.example import Replies
-from tunesmith.batch.protocols import Hint, LogProbabilities, Loss
+from tunesmith.batch.protocols import GradientHint, LogProbabilities, Loss
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.objectives.proximal import ProximalPolicy
 
@@ -85,9 +85,11 @@ class GivenLogProbabilities:
 
     def __init__(self, log_probability: Tensor) -> None:
         self.log_probability = log_probability
-        self.hint: Hint = None
+        self.hint: GradientHint = None
 
-    def log_probabilities(self, batch: Any, expected_gradient: Hint = None, *, spread: Any = None) -> LogProbabilities:
+    def log_probabilities(
+        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: Any = None
+    ) -> LogProbabilities:
         self.hint = expected_gradient
         own = self.log_probability[batch.numbers]
         return LogProbabilities(own, torch.ones_like(own, dtype=torch.bool))
@@ -99,7 +101,9 @@ class GivenLogits:
     def __init__(self, logits: Tensor, *, exact: bool = True) -> None:
         self.logits, self.exact = logits.requires_grad_(), exact
 
-    def log_probabilities(self, batch: Any, expected_gradient: Hint = None, *, spread: Any = None) -> LogProbabilities:
+    def log_probabilities(
+        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: Any = None
+    ) -> LogProbabilities:
         logits = self.logits[batch.numbers]
         if self.exact:
             own = torch.log_softmax(logits, -1).gather(1, batch.target[:, None])[:, 0]

@@ -109,7 +109,7 @@ def test_loss_gradient_and_measures_do_not_depend_on_what_a_tree_is_laid_out_wit
         found, again, same = run(objective, split)
         assert same == units
         torch.testing.assert_close(again, gradient, rtol=1e-5, atol=1e-7)
-        for name in objective.measures:
+        for name in objective.metrics:
             assert sum(float(loss.sums[name]) for loss in found) == pytest.approx(float(whole.sums[name]), rel=1e-9)
 
 

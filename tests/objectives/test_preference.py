@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.objectives.given import GivenBatch, GivenLogits, GivenLogProbabilities, batch_of, part_of
-from tunesmith.batch.protocols import Foretelling, Loss
+from tunesmith.batch.protocols import BlockwiseGradient, Loss
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.replies import ordered_pairs
@@ -209,7 +209,7 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_groups_changes_anyt
         for part in found:
             part.loss.backward()  # type: ignore[no-untyped-call]
         torch.testing.assert_close(values.grad, whole_values.grad)
-        for name in objective.measures:
+        for name in objective.metrics:
             added = sum(float(part.sums[name]) for part in found)
             assert added == pytest.approx(float(whole.sums[name]), rel=1e-12), name
 
@@ -226,14 +226,14 @@ def test_a_micro_batch_without_a_pair_adds_nothing_and_can_be_differentiated(set
         assert found.loss.item() == 0.0
         assert values.grad is not None
         assert not values.grad.any()
-        assert {name: float(value) for name, value in found.sums.items()} == dict.fromkeys(objective.measures, 0.0)
+        assert {name: float(value) for name, value in found.sums.items()} == dict.fromkeys(objective.metrics, 0.0)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_what_is_measured_is_known_beforehand(settings: dict[str, Any]) -> None:
     batch, log_probability = example()
     objective = PreferenceOptimization(**settings)
-    assert tuple(run(objective, log_probability, batch).sums) == objective.measures
+    assert tuple(run(objective, log_probability, batch).sums) == objective.metrics
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_the_gradient_of_a_group_is_foretold_bit_for_bit_from_its_own_log_probab
     gradient, hint = policy.log_probability.grad, policy.hint
     assert gradient is not None
     assert gradient.any()
-    assert isinstance(hint, Foretelling)
+    assert isinstance(hint, BlockwiseGradient)
     assert torch.equal(hint.block, batch.replies.group[batch.owner])
     for group in range(len(GROUPS)):
         own = hint.block == group

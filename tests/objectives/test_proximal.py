@@ -25,7 +25,7 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_replies_changes_any
     objective = ProximalPolicy(value_clip=value_clip)
     given = own.clone().requires_grad_(), value.clone().requires_grad_()
     whole = proximal_loss(objective, *given, batch)
-    assert tuple(whole.sums) == objective.measures
+    assert tuple(whole.sums) == objective.metrics
     whole.loss.backward()  # type: ignore[no-untyped-call]
     assert torch.autograd.gradcheck(
         lambda a, b: proximal_loss(objective, a, b, batch).loss,
@@ -39,7 +39,7 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_replies_changes_any
             part.loss.backward()  # type: ignore[no-untyped-call]
         for one, other in zip(again, given, strict=True):
             torch.testing.assert_close(one.grad, other.grad)
-        for name in objective.measures:
+        for name in objective.metrics:
             assert sum(float(part.sums[name]) for part in found) == pytest.approx(float(whole.sums[name]), rel=1e-12)
 
 

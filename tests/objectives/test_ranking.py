@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.objectives.given import GivenBatch, GivenScores, batch_of, part_of
 from tunesmith.batch.protocols import Loss
 from tunesmith.errors import DataError
-from tunesmith.evaluate.ranking import ranking_measures
+from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.objectives.ranking import RewardRanking, ranking_losses
 from tunesmith.objectives.replies import ordered_pairs
 
@@ -132,7 +132,7 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_groups_changes_anyt
     objective = RewardRanking(**settings)
     values = scores.clone().requires_grad_()
     whole = run(objective, values, batch)
-    assert tuple(whole.sums) == objective.measures
+    assert tuple(whole.sums) == objective.metrics
     whole.loss.backward()  # type: ignore[no-untyped-call]
     assert torch.autograd.gradcheck(lambda given: run(objective, given, batch).loss, scores.clone().requires_grad_())
     for split in ([[0], [1, 2], [3, 4]], [[4, 2, 0, 3, 1]], [[3], [], [1, 0, 4, 2]]):
@@ -143,7 +143,7 @@ def test_neither_the_cut_into_micro_batches_nor_the_order_of_groups_changes_anyt
         for part in found:
             part.loss.backward()  # type: ignore[no-untyped-call]
         torch.testing.assert_close(again.grad, values.grad)
-        for name in objective.measures:
+        for name in objective.metrics:
             assert sum(float(part.sums[name]) for part in found) == pytest.approx(float(whole.sums[name]), rel=1e-12)
 
 
@@ -168,6 +168,6 @@ def test_what_training_measures_evaluation_calls_by_the_same_names() -> None:
     scores = torch.randn(14, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     batch = batch_of(GROUPS, [1] * 14)
     found = run(RewardRanking(), scores, batch)
-    evaluated = ranking_measures(scores.numpy(), batch.replies.group.numpy(), batch.replies.rank.numpy())
+    evaluated = ranking_metrics(scores.numpy(), batch.replies.group.numpy(), batch.replies.rank.numpy())
     for name in set(found.sums) - {"loss"}:
         assert float(found.sums[name]) / evaluated["groups"] == pytest.approx(evaluated[name], rel=1e-12), name

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogProbabilities, Loss, Slopes
+from tunesmith.batch.protocols import LogProbabilities, Loss, StatisticsGradient
 from tunesmith.model import logit_statistics as normalizer
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
@@ -34,11 +34,11 @@ class GivenLogits:
         self.logits, self.hints = logits.requires_grad_(), hints
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Tensor | None = None, *, spread: Slopes | None = None
+        self, batch: Any, expected_gradient: Tensor | None = None, *, statistics: StatisticsGradient | None = None
     ) -> LogProbabilities:
         identity = torch.eye(self.logits.shape[1])
-        if spread is not None:
-            return target_statistics(self.logits, identity, None, batch.target, spread if self.hints else None)
+        if statistics is not None:
+            return target_statistics(self.logits, identity, None, batch.target, statistics if self.hints else None)
         return LogProbabilities(*target_log_probabilities(self.logits, identity, None, batch.target, expected_gradient))
 
 
@@ -121,7 +121,7 @@ def test_what_is_measured_is_a_mean_whatever_the_loss_is_divided_by(
     found, _ = run(objective, logits, target, weight)
     reference = SupervisedFineTuning(z_loss=z_loss, label_smoothing=label_smoothing)
     same, _ = run(reference, logits.detach(), target, weight)
-    assert set(found.sums) == set(objective.measures)
+    assert set(found.sums) == set(objective.metrics)
     units = float(weight.double().sum())
     assert {name: float(value) for name, value in found.sums.items()} == pytest.approx(
         {name: float(value) for name, value in same.sums.items()}

@@ -100,7 +100,7 @@ PPO: dict[str, Any] = {
 OASST: dict[str, Any] = {
     "seed": 0xA1221F97,
     "text.format": "oasst",
-    "text.options": {"foretell_next_role": True, "train_system": False, "system_tags": False, "prefix": ""},
+    "text.options": {"predict_next_role": True, "train_system": False, "system_tags": False, "prefix": ""},
     "text.truncation": "drop",
     "train.optimizer.betas": (0.9, 0.95),
 }

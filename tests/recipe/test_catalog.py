@@ -9,7 +9,7 @@ import pytest
 
 from tests.recipe.published_preferences import MIXTURE, PREFERENCES, SPLITS
 from tunesmith.cli.recipes import HEADINGS
-from tunesmith.compose.purposes import refuse_unfit_sources
+from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import Sampling
@@ -59,7 +59,7 @@ OASST: dict[str, Any] = {
     "model.resize": 16,
     "model.gradient_checkpointing": True,
     "text.format": "oasst",
-    "text.options": {"foretell_next_role": True, "train_system": False, "system_tags": False, "prefix": ""},
+    "text.options": {"predict_next_role": True, "train_system": False, "system_tags": False, "prefix": ""},
     "text.max_length": 2048,
     "text.truncation": "window",
     "text.window_probability": 0.8,
@@ -225,7 +225,7 @@ def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
     build_format(recipe.text.format, recipe.text.options)
     for source in recipe.data.sources:
         open_reader(source.reader, source.fields, source.options)
-    refuse_unfit_sources(recipe)
+    check_sources(recipe)
 
 
 def test_the_schema_names_exactly_the_readers_and_formats_that_there_are() -> None:

@@ -42,7 +42,7 @@ def load(tokenizer_directories: dict[str, Path]) -> Callable[..., Tokenizer]:
 
 @pytest.fixture(scope="session")
 def renderer(load: Callable[..., Tokenizer]) -> Callable[..., Renderer]:
-    """renderer("oasst", "byte_level", foretell_next_role=False) -> a renderer with one of the small tokenizers."""
+    """renderer("oasst", "byte_level", predict_next_role=False) -> a renderer with one of the small tokenizers."""
 
     def build(format_name: str, tokenizer: str = "byte_level", **options: Any) -> Renderer:
         chosen = build_format(format_name, options)

@@ -21,7 +21,7 @@ from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.masks import prove_tree
+from tunesmith.verify.masks import find_mask_faults
 
 KINDS = ("bytes", "prefixed")
 SUBJECTS = (*NAMES, *(f"tokenizer/{shape}" for shape in TEMPLATES))
@@ -170,7 +170,7 @@ def check(subject: Subject, messages: list[Message], harmless: bool) -> None:
     ids = tree.ids.tolist()
     check_controls(subject, messages, ids)
     check_targets(subject, messages, tree)
-    assert prove_tree(renderer, Tree.path(messages), tree) == []
+    assert find_mask_faults(renderer, Tree.path(messages), tree) == []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 
 from tunesmith.batch.packed import Batch
-from tunesmith.generate.decoding import CausalRows, Ends
+from tunesmith.generate.decoding import CausalRows, StoppingCriteria
 from tunesmith.generate.sampling import Sampling
-from tunesmith.model.actor_critic import ActorCritic, ValueFunction, trunk_like, value_head
+from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
-from tunesmith.train.rollout.maker import Drawing, Maker, RewardSource, Worth
-from tunesmith.train.rollout.rollouts import Answered
+from tunesmith.train.rollout.generator import AdvantageSettings, RewardSource, RolloutGenerator, RolloutSampling
+from tunesmith.train.rollout.rollouts import PromptReplies
 
 VOCABULARY, STOPS = 24, (1, 2)
 SIZES: dict[str, Any] = {
@@ -37,7 +37,7 @@ def actor_critic(
     head = value_head(policy.model)
     with torch.no_grad():
         head.weight.copy_(torch.linspace(-0.1, 0.1, head.weight.numel())[None])
-    return ActorCritic(policy, ValueFunction(head, trunk_like(policy) if value == "separate" else None))
+    return ActorCritic(policy, ValueFunction(head, backbone_like(policy) if value == "separate" else None))
 
 
 def frozen(actor: ActorCritic) -> Policy:
@@ -45,7 +45,7 @@ def frozen(actor: ActorCritic) -> Policy:
     return Policy(copy.deepcopy(actor.model), temperature=actor.policy.temperature)
 
 
-def low_tokens(batch: Batch, answered: Sequence[Answered]) -> torch.Tensor:
+def low_tokens(batch: Batch, answered: Sequence[PromptReplies]) -> torch.Tensor:
     """The share of a reply's tokens below 12."""
     replies = [reply.ids for each in answered for reply in each.replies]
     return torch.tensor([sum(token < 12 for token in ids) / len(ids) for ids in replies])
@@ -58,20 +58,22 @@ def maker(
     actor: ActorCritic,
     *,
     samples: int = 3,
-    worth: Worth | None = None,
+    worth: AdvantageSettings | None = None,
     tokens: int = 200,
     rewards: Sequence[RewardSource] = (LOW,),
     reference: Any = None,
     at_once: int = 8,
     length: int = 10,
-) -> Maker:
-    drawing = Drawing(
+) -> RolloutGenerator:
+    drawing = RolloutSampling(
         lambda: CausalRows(actor.model),
         Sampling(temperature=actor.policy.temperature, max_new_tokens=length),
-        Ends(STOPS, VOCABULARY, SIZES["max_position_embeddings"]),
+        StoppingCriteria(STOPS, VOCABULARY, SIZES["max_position_embeddings"]),
         samples,
         7,
         at_once,
     )
     reference = frozen(actor) if reference is None else reference
-    return Maker(actor, reference, rewards, lambda number: PROMPTS[number], drawing, worth or Worth(), tokens)
+    return RolloutGenerator(
+        actor, reference, rewards, lambda number: PROMPTS[number], drawing, worth or AdvantageSettings(), tokens
+    )

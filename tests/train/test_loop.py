@@ -17,7 +17,7 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step, noise_seed
-from tunesmith.train.world import Alone
+from tunesmith.train.world import SingleProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def run(policy: Policy, steps: Few, objective: object = None, epsilon: float = 1
         steps,
         AdamW(policy.parameters(), epsilon=epsilon),
         lambda step: 1e-2,
-        Alone(),
+        SingleProcess(),
         [results.append],
         clip_norm=1.0,
     )
@@ -53,7 +53,7 @@ def run(policy: Policy, steps: Few, objective: object = None, epsilon: float = 1
 def test_the_loss_falls_and_every_step_is_reported_once() -> None:
     results = run(Policy(small_model("llama")), Few(20))
     assert [result.done for result in results] == list(range(1, 21))
-    assert results[-1].measures["loss"] < results[0].measures["loss"] - 1.0
+    assert results[-1].metrics["loss"] < results[0].metrics["loss"] - 1.0
     assert results[0].targets == sum(batch.targets for batch in Few(1)[0].batches)
 
 
@@ -62,7 +62,7 @@ def test_measures_and_update_do_not_depend_on_micro_batches(tokens: int) -> None
     whole, split = Policy(small_model("gpt_neox")), Policy(small_model("gpt_neox"))
     # A large epsilon: Adam divides a gradient of pure rounding (key biases) by its own size otherwise.
     one, many = run(whole, Few(3), epsilon=1e-3)[-1], run(split, Few(3, tokens), epsilon=1e-3)[-1]
-    assert many.measures["loss"] == pytest.approx(one.measures["loss"], rel=1e-5)
+    assert many.metrics["loss"] == pytest.approx(one.metrics["loss"], rel=1e-5)
     assert many.units == one.units
     for name, parameter in whole.parameters().items():
         assert torch.allclose(parameter, split.parameters()[name], atol=2e-5), name

@@ -15,10 +15,10 @@ from tunesmith.data.dataset.store import Store, open_store, pack, read_index, wr
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
-from tunesmith.text.tokens.crop import Shortening, shorten, thread_lengths
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.text.tokens.crop import CropSettings, crop_threads, thread_lengths
+from tunesmith.train.steps import DatasetSteps
 
-WINDOWS = Shortening("window", limit=16, opening=2, probability=0.8)
+WINDOWS = CropSettings("window", limit=16, opening=2, probability=0.8)
 TREES = [random_tree(seed, messages=3 + seed % 6) for seed in range(20)]
 
 
@@ -34,9 +34,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(directory, index)
 
 
-def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DemonstrationSteps:
+def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DatasetSteps:
     plan = Plan(store.threads, 8, epochs=3, steps=None, seed=1)
-    return DemonstrationSteps(plan, store, weighting, 60, 7, **{"shortening": WINDOWS, **given})  # type: ignore[arg-type]
+    return DatasetSteps(plan, store, weighting, 60, 7, **{"shortening": WINDOWS, **given})  # type: ignore[arg-type]
 
 
 def content(batch: Batch) -> tuple[list[int], list[int], list[float]]:
@@ -99,13 +99,13 @@ def test_a_target_counts_once_where_messages_are_weighed(store: Store) -> None:
 
 @pytest.mark.parametrize("policy", ["left", "window"])
 def test_evaluation_takes_the_same_part_in_every_layout_and_every_time(policy: str, store: Store) -> None:
-    rule = Shortening(policy, 16, 2)  # type: ignore[arg-type]
+    rule = CropSettings(policy, 16, 2)  # type: ignore[arg-type]
     model = Policy(small_model("llama"), compute=torch.float32)
     scores = [
-        validation_loss(each, store, ["data"], 70, shortening=rule)["data"]
+        validation_loss(each, store, ["data"], 70, crop=rule)["data"]
         for each in (model, model, model.with_layout("threads"))
     ]
     assert scores[0] == scores[1]
     assert scores[2].loss == pytest.approx(scores[0].loss, rel=1e-5)
-    expected = sum(len(part.targets()) for tree in TREES for part in shorten(tree, rule, once=True))
+    expected = sum(len(part.targets()) for tree in TREES for part in crop_threads(tree, rule, once=True))
     assert scores[2].targets == scores[0].targets == expected

@@ -18,13 +18,13 @@ from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
-from tunesmith.train.world import Alone, Processes, World
+from tunesmith.train.world import Processes, SingleProcess, World
 
 
 class Shared:
@@ -58,7 +58,9 @@ def ranked(number: int) -> Example:
 def run(world: World, directory: Path, kind: str) -> None:
     """Train, and leave weights and measures in ``directory``."""
     torch.set_num_threads(1)
-    policy = PairPolicy(new_model({**T5, **V11}, VOCABULARY, 0)) if kind == "pairs" else Policy(small_model("gpt_neox"))
+    policy = (
+        Seq2SeqPolicy(new_model({**T5, **V11}, VOCABULARY, 0)) if kind == "pairs" else Policy(small_model("gpt_neox"))
+    )
     results: list[StepResult] = []
     # A large epsilon: Adam divides a gradient of pure rounding (key biases) by its own size otherwise.
     optimizer = AdamW(policy.parameters(), epsilon=1e-3)
@@ -72,9 +74,9 @@ def run(world: World, directory: Path, kind: str) -> None:
         [results.append],
         clip_norm=1.0,
     )
-    measures = [[*r.measures.values(), r.units, r.tokens, r.gradient_norm] for r in results]
+    metrics = [[*r.metrics.values(), r.units, r.tokens, r.gradient_norm] for r in results]
     tensors = {name: value.detach().clone() for name, value in policy.parameters().items()}
-    save_file({**tensors, "measures": torch.tensor(measures)}, directory / f"{world.size}-{world.rank}.safetensors")
+    save_file({**tensors, "measures": torch.tensor(metrics)}, directory / f"{world.size}-{world.rank}.safetensors")
 
 
 def one_of_two(rank: int, directory: str, kind: str) -> None:
@@ -86,7 +88,7 @@ def one_of_two(rank: int, directory: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["threads", "pairs", "preferences"])
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_give_the_update_of_one(tmp_path: Path, kind: str) -> None:
-    run(Alone(), tmp_path, kind)
+    run(SingleProcess(), tmp_path, kind)
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=one_of_two, args=(rank, str(tmp_path), kind)) for rank in range(2)]
     for process in processes:

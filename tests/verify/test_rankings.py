@@ -14,8 +14,8 @@ from tests.text.ranked_trees import ranked_trees
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.masks import prove_tree
-from tunesmith.verify.rankings import compared_messages, prove_ranking
+from tunesmith.verify.masks import find_mask_faults
+from tunesmith.verify.rankings import compared_messages, find_ranking_faults
 
 Build = Callable[..., Renderer]
 PAIR = Tree(
@@ -40,8 +40,8 @@ def test_every_rendering_of_ranked_replies_passes(renderer: Build, data: st.Data
     built = ranked(renderer, name)
     tree = data.draw(ranked_trees(single=not built.format.multi_turn))
     tokens = built.render(tree)
-    assert prove_ranking(built, tree, tokens) is None
-    assert prove_tree(built, tree, tokens) == []
+    assert find_ranking_faults(built, tree, tokens) is None
+    assert find_mask_faults(built, tree, tokens) == []
     assert tokens.replies[:, 0].tolist() == sorted(compared_messages(tree))
     assert set(tokens.spans[:, 3].tolist()) == set(tokens.replies[:, 0].tolist())
 
@@ -107,18 +107,18 @@ FAULTS: dict[Callable[[TokenTree], TokenTree], str] = {
 def test_a_planted_fault_is_found(renderer: Build, name: str, fault: Callable[[TokenTree], TokenTree]) -> None:
     built = ranked(renderer, name)
     tokens = built.render(PAIR)
-    assert prove_ranking(built, PAIR, tokens) is None
-    found = prove_ranking(built, PAIR, fault(tokens))
+    assert find_ranking_faults(built, PAIR, tokens) is None
+    found = find_ranking_faults(built, PAIR, fault(tokens))
     assert found is not None
     assert FAULTS[fault] in found
-    assert "ranking" in {each.property for each in prove_tree(built, PAIR, fault(tokens))}
+    assert "ranking" in {each.property for each in find_mask_faults(built, PAIR, fault(tokens))}
 
 
 def test_a_message_that_is_compared_without_a_rank_is_found(renderer: Build) -> None:
     built = ranked(renderer, "oasst")
     tokens = built.render(PAIR)
     tie = replace(PAIR, messages=tuple(replace(each, rank=0) if each.rank else each for each in PAIR.messages))
-    found = prove_ranking(built, tie, tokens)
+    found = find_ranking_faults(built, tie, tokens)
     assert found == "message 1 is compared, and has no rank beside another one"
 
 
@@ -127,4 +127,4 @@ def test_records_of_ties_are_no_fault_since_preparation_rejects_them(renderer: B
     tie = Tree((Message("user", "?"), *(Message("assistant", text, rank=0) for text in "ab")), (-1, 0, 0))
     tokens = built.render(tie)
     assert not len(tokens.replies)
-    assert prove_tree(built, tie, tokens) == []
+    assert find_mask_faults(built, tie, tokens) == []

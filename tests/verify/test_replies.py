@@ -25,7 +25,7 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.ranking import still_ranked
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate, truncate_pairs
+from tunesmith.text.tokens.truncate import Rejected, truncate, truncate_input_and_replies
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +114,7 @@ def test_replies_of_an_encoder_decoder_at_every_limit(
     batches, found = padded(0, 0), []
     for told in data.draw(st.lists(ranked_trees(single=True, most=6), min_size=1, max_size=4)):
         whole = renderers["t5-dolly"].render(told)
-        cut = truncate_pairs(whole, *limits, policy)
+        cut = truncate_input_and_replies(whole, *limits, policy)
         left = None if isinstance(cut, Rejected) else still_ranked(cut)
         if left is not None:
             assert_comparable(left)

@@ -9,7 +9,7 @@ import torch
 
 from tests.model.trees import SIZES, small_model
 from tunesmith.errors import RecipeError
-from tunesmith.model import backbone as trunk_module
+from tunesmith.model import backbone as backbone_module
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
 from tunesmith.verify.self_test import self_test
@@ -56,7 +56,7 @@ def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
 
 
 def test_an_attention_that_leaks_between_segments_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trunk_module, "prepare", lambda layout, device, dtype: _Leaky())
+    monkeypatch.setattr(backbone_module, "prepare", lambda layout, device, dtype: _Leaky())
     assert self_test(Policy(small_model("gpt_neox")), 100, longest=20).layout == "threads"
 
 

@@ -27,7 +27,7 @@ from tunesmith.data.readers.ranked import stripped
 from tunesmith.data.readers.reader import Outcome, Pruned, Rejected, look
 from tunesmith.data.readers.registry import READERS, group_column, open_reader, purpose
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import Opened, Row, entries, find_source
+from tunesmith.data.sources.source import OpenedSource, Row, entries, find_source
 from tunesmith.errors import DataError, InternalError, MissingInputError, UsageError
 from tunesmith.files import new_file
 from tunesmith.text.formats.format import with_context
@@ -146,7 +146,9 @@ def _forgiving(spec: SourceConfig, wanted: Selection) -> SourceConfig:
     return replace(spec, options=options)
 
 
-def _lines(spec: SourceConfig, source: Opened, wanted: Selection, counts: Counts, faults: Faults) -> Iterator[bytes]:
+def _lines(
+    spec: SourceConfig, source: OpenedSource, wanted: Selection, counts: Counts, faults: Faults
+) -> Iterator[bytes]:
     """The pairs of one source as lines of JSON."""
     read = open_reader(spec.reader, spec.fields, spec.options, where=spec.path)
     column = group_column(spec.reader, spec.fields)

@@ -18,8 +18,8 @@ from tunesmith.data.readers.pipeline import outcomes
 from tunesmith.data.readers.reader import Rejected
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, UsageError
-from tunesmith.evaluate.judge import Judge, Scored, open_judge
-from tunesmith.evaluate.ranking import ranking_measures
+from tunesmith.evaluate.ranking import ranking_metrics
+from tunesmith.evaluate.reward_scorer import RewardScorer, Scored, open_reward_scorer
 from tunesmith.files import write_file
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -63,7 +63,7 @@ def run(
     reports = [] if reading else [report for report in map(_report, inputs) if report is not None]
     if reports and len(reports) < len(inputs):
         raise UsageError("some inputs are sampling reports, others are not", advice="score them one kind at a time")
-    judge = open_judge(model, format)
+    judge = open_reward_scorer(model, format)
     if reports:
         found = [_of_report(judge, report, skip, told) for report in reports]
         text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
@@ -79,7 +79,7 @@ def _report(path: str) -> SamplingReport | None:
     return read_report(Path(path).expanduser()) if Path(path).expanduser().is_file() else None
 
 
-def _of_report(judge: Judge, report: SamplingReport, skip: bool, told: TextIO) -> dict[str, Any]:
+def _of_report(judge: RewardScorer, report: SamplingReport, skip: bool, told: TextIO) -> dict[str, Any]:
     with shown(f"scoring {report.name}") as progress:
         found = report_scores(judge, report, skip, lambda done, total: progress(done, total, "prompts"))
     print(visible(f"{report.name}, replies of {report.model}:"), file=told)
@@ -92,7 +92,7 @@ def _of_report(judge: Judge, report: SamplingReport, skip: bool, told: TextIO) -
     return found
 
 
-def _of_records(judge: Judge, inputs: Sequence[str], reading: Reading, skip: bool, told: TextIO) -> str:
+def _of_records(judge: RewardScorer, inputs: Sequence[str], reading: Reading, skip: bool, told: TextIO) -> str:
     trees: list[Tree] = []
     faults: list[DataError] = []
     for outcome in _outcomes(inputs, reading):
@@ -155,6 +155,6 @@ def _tell(trees: Sequence[TokenTree], scored: Sequence[Scored], told: TextIO) ->
         for number, tree in enumerate(trees)
         for parent in tree.replies[:, 1].tolist()
     ]
-    measures = ranking_measures(replies, group, [rank for tree in trees for rank in tree.replies[:, 2].tolist()])
-    words = ", ".join(f"{name} {measures[name]:.4f}" for name in TOLD)
-    print(f"{int(measures['groups']):,} rankings, {int(measures['pairs']):,} pairs: {words}", file=told)
+    metrics = ranking_metrics(replies, group, [rank for tree in trees for rank in tree.replies[:, 2].tolist()])
+    words = ", ".join(f"{name} {metrics[name]:.4f}" for name in TOLD)
+    print(f"{int(metrics['groups']):,} rankings, {int(metrics['pairs']):,} pairs: {words}", file=told)

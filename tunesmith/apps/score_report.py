@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from tunesmith.apps.sampling_reports import Answers, SamplingReport
 from tunesmith.errors import DataError
-from tunesmith.evaluate.judge import Judge
+from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
@@ -16,7 +16,7 @@ Table: TypeAlias = list[dict[str, list[float | None]]]
 
 
 def report_scores(
-    judge: Judge, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
+    judge: RewardScorer, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """What is written for a report. All numbers are numbers.
 
@@ -42,7 +42,7 @@ def report_scores(
     return _summary(judge, report, table, found)
 
 
-def _kept(judge: Judge, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
+def _kept(judge: RewardScorer, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
     """(setting, number of the reply) of all replies that can be scored."""
     every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
     alone = judge.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
@@ -60,7 +60,7 @@ def _tree(answers: Answers, replies: list[tuple[str, int]], place: str = "") -> 
     return Tree(messages, (-1, *[0] * len(texts)), place)
 
 
-def _summary(judge: Judge, report: SamplingReport, table: Table, found: Sequence[float]) -> dict[str, Any]:
+def _summary(judge: RewardScorer, report: SamplingReport, table: Table, found: Sequence[float]) -> dict[str, Any]:
     by_setting: dict[str, list[float]] = {}
     best = []
     for scores in table:

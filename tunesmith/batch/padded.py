@@ -25,7 +25,7 @@ PASS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class PairBatch:
+class PaddedBatch:
     """One micro-batch of I inputs and R replies with N targets, all tensors on one device.
 
     inputs: int64 [I, L]. read: bool [I, L], false where a row is padded. starts: int64 [R, M], what the decoder reads: the
@@ -61,7 +61,7 @@ class PairBatch:
     def targets(self) -> int:
         return int(self.target.numel())
 
-    def to(self, device: torch.device) -> PairBatch:
+    def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
         return replace(
             self,
@@ -79,7 +79,7 @@ class PairBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class InputReplies:
     """The pairs of one example. inputs: token ids. replies: for each (its input, token ids, threads through it)."""
 
     example: Example
@@ -93,7 +93,7 @@ class Pairs:
         return len(self.inputs), max(map(len, self.inputs), default=0), len(self.replies), longest
 
 
-def read_pairs(example: Example) -> Pairs:
+def read_input_replies(example: Example) -> InputReplies:
     """Inputs and replies of a token tree. Raises InternalError if a target has nothing before it: no encoder could read it."""
     tree = example.tree
     inputs: dict[int, int] = {}
@@ -106,7 +106,7 @@ def read_pairs(example: Example) -> Pairs:
             inputs[source] = len(inputs)
             found.append(tree.ids[_before(tree, source)])
         replies.append((inputs[source], tree.ids[start:end], threads))
-    return Pairs(example, tuple(found), tuple(replies))
+    return InputReplies(example, tuple(found), tuple(replies))
 
 
 def _before(tree: TokenTree, source: int) -> Integers:
@@ -116,12 +116,12 @@ def _before(tree: TokenTree, source: int) -> Integers:
     return thread[: len(thread) - (int(tree.segments[segment, 1]) - 1 - source)]
 
 
-def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start: int, padding: int) -> PairBatch:
+def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start: int, padding: int) -> PaddedBatch:
     """Lay examples out in padded rows.
 
     weighting: as in ``assemble``. start: the id that every reply begins after. padding: the id in the empty places.
     """
-    pairs = [read_pairs(example) for example in examples]
+    pairs = [read_input_replies(example) for example in examples]
     inputs = [ids for each in pairs for ids in each.inputs]
     before = np.cumsum([0, *(len(each.inputs) for each in pairs)])
     replies = [
@@ -137,7 +137,7 @@ def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start:
     rows = _rows(inputs, padding)
     read = np.arange(rows.shape[1])[None] < np.array([len(ids) for ids in inputs], np.int64)[:, None]
     target = np.concatenate([np.zeros(0, np.int64), *(ids for _, ids, _ in replies)]).astype(np.int64)
-    return PairBatch(
+    return PaddedBatch(
         inputs=torch.from_numpy(rows),
         read=torch.from_numpy(read),
         starts=torch.from_numpy(starts),
@@ -176,12 +176,12 @@ def _decoder_rows(replies: Sequence[Integers], start: int, padding: int) -> NDAr
 
 def collate_padded(
     examples: Iterable[Example], weighting: Weighting, tokens: int, *, start: int, padding: int
-) -> Iterator[PairBatch]:
+) -> Iterator[PaddedBatch]:
     """Cut a step's examples into batches of like lengths, of at most ``tokens`` places, padding included; a longer example
     stands alone. Which examples go together and in which order follows from their lengths and places alone.
     """
     waiting = list(examples)
-    shapes = [read_pairs(example).shape for example in waiting]
+    shapes = [read_input_replies(example).shape for example in waiting]
     order = sorted(range(len(waiting)), key=lambda index: (shapes[index][1] + shapes[index][3], index))
     for group in _groups([shapes[index] for index in order], tokens):
         yield assemble_padded([waiting[order[place]] for place in group], weighting, start=start, padding=padding)

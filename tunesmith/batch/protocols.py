@@ -51,7 +51,7 @@ Collator: TypeAlias = Callable[[Iterable[Example], Weighting, int], Iterator[Mic
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class LogitStatistics:
     """What the logits of each target were like. normalizer: float32 [N], their log-sum-exp. total: float32 [N], their sum
     over the ``vocabulary`` (its size)."""
 
@@ -60,7 +60,7 @@ class Spread:
     vocabulary: int
 
 
-class Slopes(Protocol):
+class StatisticsGradient(Protocol):
     """What a loss foretells of its gradient where it depends on the spread too."""
 
     def __call__(self, normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,11 +76,11 @@ class LogProbabilities:
 
     log_probability: Tensor
     correct: Tensor
-    spread: Spread | None = None
+    statistics: LogitStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Foretelling:
+class BlockwiseGradient:
     """The gradient of a loss that falls into blocks of targets, as soon as the log-probabilities of a block are known.
 
     block: int64 [N], the block of each target, 0 or more. gradient(log_probability): from float32 [N] that of the loss,
@@ -91,7 +91,7 @@ class Foretelling:
     gradient: Callable[[Tensor], Tensor]
 
 
-Hint: TypeAlias = Tensor | Foretelling | None
+GradientHint: TypeAlias = Tensor | BlockwiseGradient | None
 """What is known beforehand of the gradient of a loss with respect to the log-probabilities: float32 [N], or how to find it."""
 
 
@@ -99,7 +99,7 @@ class Scorer(Protocol):
     """A policy as an objective sees it. It reads one kind of batch; policy and ``Collator`` are chosen together."""
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Hint = None, *, spread: Slopes | None = None
+        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
     ) -> LogProbabilities:
         """See ``model.policy.Policy.log_probabilities``."""
         ...
@@ -123,7 +123,7 @@ class Objective(Protocol):
     """
 
     @property
-    def measures(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[str, ...]: ...
 
     def units(self, batch: MicroBatch) -> float:
         """What one micro-batch adds to the denominator of the step's loss."""

@@ -13,13 +13,13 @@ from tunesmith.recipe.schema import Best
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.directory import RECIPE
 from tunesmith.train.run.metrics import read_records
-from tunesmith.train.run.selection import Metric, Rule, Selection, replay
+from tunesmith.train.run.selection import Metric, Selection, SelectionRule, replay
 
 METRICS = "metrics.jsonl"
 
 
-def selection_rule(keys: Best) -> Rule:
-    return Rule(tuple(Metric(metric.name, metric.mode, metric.weight) for metric in keys.metrics), keys.keep)
+def selection_rule(keys: Best) -> SelectionRule:
+    return SelectionRule(tuple(Metric(metric.name, metric.mode, metric.weight) for metric in keys.metrics), keys.keep)
 
 
 def best_of_run(directory: Path) -> Selection:

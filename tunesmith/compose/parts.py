@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from tunesmith.batch.example import Weighting
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator
-from tunesmith.compose.purposes import refuse_unfit_sources
+from tunesmith.compose.purposes import check_sources
 from tunesmith.compose.scores import with_scores
 from tunesmith.data.dataset.duplicates import DuplicateSettings
 from tunesmith.data.dataset.faults import BadRows
@@ -36,7 +36,7 @@ from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import ENCODER_DECODER, build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.crop import Shortening
+from tunesmith.text.tokens.crop import CropSettings
 from tunesmith.text.tokens.prompts import Prompts
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Trainable
@@ -52,7 +52,7 @@ from tunesmith.train.optim.schedules import (
     product_of_factors,
     warmup_steps,
 )
-from tunesmith.train.steps import Columns, DemonstrationSteps, no_columns
+from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -117,11 +117,11 @@ def target_limit(recipe: Recipe) -> int | None:
     return text.max_target_length or text.max_length if text.format in ENCODER_DECODER else None
 
 
-def shortening(recipe: Recipe, renderer: Renderer) -> Shortening | None:
+def crop(recipe: Recipe, renderer: Renderer) -> CropSettings | None:
     """What becomes of long threads when they are laid out; None where the store has none."""
     text = recipe.text
     if text.truncation == "left" or text.truncation == "window":
-        return Shortening(text.truncation, text.max_length, renderer.opening, text.window_probability)
+        return CropSettings(text.truncation, text.max_length, renderer.opening, text.window_probability)
     return None
 
 
@@ -158,7 +158,7 @@ def filters(keys: schema.Filters) -> Filters:
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
     data, seed = recipe.data, derived_seed(recipe.seed, "validation")
-    refuse_unfit_sources(recipe)
+    check_sources(recipe)
 
     def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceConfig] = ()) -> Prepared:
         return prepare(
@@ -185,7 +185,7 @@ def load_tokenizer(recipe: Recipe, format: Format) -> Tokenizer:
     return Tokenizer.load(tokenizer_name(recipe), format.controls, tokenizer_revision(recipe))
 
 
-def refuse_other_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: str) -> None:
+def check_same_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: str) -> None:
     """Raises RecipeError if a local model directory brings a tokenizer that reads the format otherwise. key: of the recipe."""
     if not (Path(path) / "tokenizer.json").is_file():
         return
@@ -233,15 +233,15 @@ def build_steps(
     renderer: Renderer,
     collate: Collator = collate_packed,
     columns: Columns = no_columns,
-) -> DemonstrationSteps:
+) -> DatasetSteps:
     """The steps of the whole run. collate: makes its micro-batches. columns: what is known of every example."""
-    return DemonstrationSteps(
+    return DatasetSteps(
         build_plan(recipe, store),
         store,
         weighting(recipe),
         recipe.train.micro_batch_tokens,
         derived_seed(recipe.seed, "noise"),
-        shortening=shortening(recipe, renderer),
+        crop=crop(recipe, renderer),
         collate=collate,
         columns=columns,
     )

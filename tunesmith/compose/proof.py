@@ -19,8 +19,8 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check, Status
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Tree
-from tunesmith.train.steps import DemonstrationSteps
-from tunesmith.verify.masks import PROPERTIES, Fault, Property, prove_tree
+from tunesmith.train.steps import DatasetSteps
+from tunesmith.verify.masks import PROPERTIES, Fault, Property, find_mask_faults
 
 KEPT = 20  # places for every property
 PROVEN = 256  # records of every source that are proven before a run; `tunesmith check` takes all
@@ -67,7 +67,7 @@ class MaskProof:
                 self.records += 1
                 self.targets[tree.place] = count_targets(tokens)
                 self.turns += sum(message.role == "assistant" for message in tree.messages)
-                for fault in prove_tree(renderer, tree, tokens):
+                for fault in find_mask_faults(renderer, tree, tokens):
                     self.counts[fault.property] += 1
                     if len(self.faults[fault.property]) < KEPT:
                         self.faults[fault.property].append(fault)
@@ -104,7 +104,7 @@ def stored_checks(store: Store, rows: int | None) -> list[Check]:
     return found
 
 
-def batch_check(steps: DemonstrationSteps, find_fault: BatchProof) -> Check:
+def batch_check(steps: DatasetSteps, find_fault: BatchProof) -> Check:
     """Take the batches of some steps apart: the first ones, the last, and one in the middle."""
     name = "batches hold every thread as if it were alone"
     last = len(steps) - 1
@@ -138,7 +138,7 @@ def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[E
 
 
 def proof_of_run(
-    recipe: Recipe, renderer: Renderer, steps: DemonstrationSteps, rows: int, find_fault: BatchProof
+    recipe: Recipe, renderer: Renderer, steps: DatasetSteps, rows: int, find_fault: BatchProof
 ) -> list[Check]:
     """What every run has to prove before its first step, on the first records of each source. rows: of the embedding."""
     proof = MaskProof()
@@ -147,7 +147,7 @@ def proof_of_run(
     return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps, find_fault)]
 
 
-def refuse_failures(checks: Sequence[Check]) -> None:
+def check_no_failures(checks: Sequence[Check]) -> None:
     """Raises InternalError for the first check that failed, with the number of the others."""
     failed = [check for check in checks if check.status == "fail"]
     if failed:

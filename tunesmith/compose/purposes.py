@@ -21,7 +21,7 @@ SWITCHES: Mapping[str, Mapping[Purpose, str]] = {
 """Option of a reader -> its value for what is wanted."""
 
 
-def refuse_unfit_sources(recipe: Recipe) -> None:
+def check_sources(recipe: Recipe) -> None:
     """Of ranked replies only the best are to be imitated, and one reply alone is not compared. Raises RecipeError."""
     kind = recipe.objective.kind
     if kind not in WANTED:

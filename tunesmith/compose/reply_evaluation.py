@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tunesmith.compose import parts
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.generation import Question, answer, choose_questions, measures, predictions
+from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
 from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.recipe.schema import Evaluate, Recipe
 from tunesmith.text.tokens.render import Renderer
 
@@ -23,7 +23,7 @@ Told = Callable[[int, Mapping[str, float]], None]
 
 def reply_evaluation(
     recipe: Recipe,
-    policy: Policy | PairPolicy,
+    policy: Policy | Seq2SeqPolicy,
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
@@ -37,8 +37,8 @@ def reply_evaluation(
     if not keys.replies:
         return None
     seed = parts.derived_seed(recipe.seed, "replies")
-    shortening = parts.shortening(recipe, renderer)
-    questions = choose_questions(*validation, renderer, keys.replies, seed, shortening)
+    crop = parts.crop(recipe, renderer)
+    questions = choose_questions(*validation, renderer, keys.replies, seed, crop)
     engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
@@ -50,11 +50,11 @@ def reply_evaluation(
 
 
 def _evaluate(
-    policy: Policy | PairPolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
+    policy: Policy | Seq2SeqPolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
 ) -> Mapping[str, float]:
-    policy.evaluate()
+    policy.eval()
     with policy.autocast():
         replies = answer(engine, questions, keys.max_new_tokens, keys.batch_size)
     lines = [json.dumps(each, ensure_ascii=False) for each in predictions(questions, replies, engine.renderer)]
     write_file(path, "\n".join(lines) + "\n")
-    return measures(questions, replies)
+    return metrics(questions, replies)

@@ -13,11 +13,11 @@ import transformers
 from tunesmith.compose import parts
 from tunesmith.compose.best import selection_rule, take_best
 from tunesmith.compose.manifest import manifest
-from tunesmith.compose.methods.method import Course, Setting
+from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.progress import shown
-from tunesmith.compose.proof import refuse_failures
+from tunesmith.compose.proof import check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.files import write_file
@@ -25,17 +25,17 @@ from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import Action, train
+from tunesmith.train.loop import Callback, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.callbacks import Evaluation, Record, Saving, Scores, Stopping
+from tunesmith.train.run.callbacks import Checkpointer, EvaluationCallback, Record, Scores, StopCallback
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.metrics import JsonLines, read_records
-from tunesmith.train.run.selection import Rule, Selection, replay
+from tunesmith.train.run.selection import Selection, SelectionRule, replay
 from tunesmith.train.run.signals import Signals
 from tunesmith.train.run.trackers import Tracker, open_trackers
 from tunesmith.train.run.view import View, open_view
-from tunesmith.train.world import Alone
+from tunesmith.train.world import SingleProcess
 
 MAY_DIFFER = (
     "about",
@@ -68,7 +68,7 @@ def train_recipe(loaded: Loaded) -> Trained:
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         setting = _setting(recipe, run, view)
         course = METHODS[recipe.objective.kind].course(setting)
-        refuse_failures(course.proof)
+        check_no_failures(course.proof)
         view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
         run.record(
             manifest(recipe, setting.prepared, setting.evaluated, setting.tokenizer),
@@ -98,7 +98,7 @@ def _settle_torch(recipe: Recipe) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _setting(recipe: Recipe, run: RunDirectory, view: View) -> Setting:
+def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
     """Everything that was made from the recipe before the method has its turn."""
     with shown("preparing data") as progress:
         prepared, evaluated = parts.prepare_data(recipe, progress)
@@ -119,10 +119,10 @@ def _setting(recipe: Recipe, run: RunDirectory, view: View) -> Setting:
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     view.note(f"self-test: layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}")
-    return Setting(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
+    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
-def _train(setting: Setting, course: Course, view: View) -> None:
+def _train(setting: RunContext, course: TrainingSetup, view: View) -> None:
     recipe, run, total = setting.recipe, setting.run, len(course.steps)
     keys = recipe.train
     optimizer = parts.build_optimizer(keys, course.policy, setting.model)
@@ -142,11 +142,11 @@ def _train(setting: Setting, course: Course, view: View) -> None:
         evaluation = _evaluation(setting, course, record, selection, view, trackers)
         if evaluation is not None and start == 0:
             evaluation.run(0)
-        saving = Saving(_writer(setting, course, optimizer, view), keys.save_every, record, selection, start)
+        saving = Checkpointer(_writer(setting, course, optimizer, view), keys.save_every, record, selection, start)
         with Signals() as signals:
-            actions: list[Action] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
+            actions: list[Callback] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
             actions += [*course.actions, *([evaluation] if evaluation is not None else [])]
-            actions += [saving, Stopping(signals.requested, keys.stop_after, saving)]
+            actions += [saving, StopCallback(signals.requested, keys.stop_after, saving)]
             schedule = parts.build_schedule(keys, total)
             try:
                 train(
@@ -155,7 +155,7 @@ def _train(setting: Setting, course: Course, view: View) -> None:
                     course.steps,
                     optimizer,
                     schedule,
-                    Alone(),
+                    SingleProcess(),
                     actions,
                     start=start,
                     clip_norm=keys.clip,
@@ -165,10 +165,10 @@ def _train(setting: Setting, course: Course, view: View) -> None:
                     tracker.close()
 
 
-def _pass_gates(course: Course, view: View) -> None:
+def _pass_gates(course: TrainingSetup, view: View) -> None:
     """What must hold before the first step, told. Raises InternalError if it does not."""
     gates = course.gates()
-    refuse_failures(gates)
+    check_no_failures(gates)
     for gate in gates:
         if gate.status == "warn":
             view.note(f"WARNING {gate.name}: {gate.summary}; {gate.advice}")
@@ -177,7 +177,11 @@ def _pass_gates(course: Course, view: View) -> None:
 
 
 def _restore(
-    found: checkpoint.Checkpoint | None, course: Course, optimizer: Optimizer, record: Record, rule: Rule
+    found: checkpoint.Checkpoint | None,
+    course: TrainingSetup,
+    optimizer: Optimizer,
+    record: Record,
+    rule: SelectionRule,
 ) -> Selection:
     """Put weights, optimizer, record and choice where the checkpoint left them, or the record to its beginning."""
     if found is None:
@@ -191,13 +195,13 @@ def _restore(
 
 
 def _evaluation(
-    setting: Setting,
-    course: Course,
+    setting: RunContext,
+    course: TrainingSetup,
     record: Record,
     selection: Selection,
     view: View,
     trackers: Sequence[Tracker],
-) -> Evaluation | None:
+) -> EvaluationCallback | None:
     if course.scores is None:
         return None
     recipe, run = setting.recipe, setting.run
@@ -209,8 +213,8 @@ def _evaluation(
                 step,
                 {
                     f"validation/{name}/{measure}": value
-                    for name, measures in found.items()
-                    for measure, value in measures.items()
+                    for name, metrics in found.items()
+                    for measure, value in metrics.items()
                 },
             )
 
@@ -223,10 +227,12 @@ def _evaluation(
     replies = None
     if validation is not None:
         replies = reply_evaluation(recipe, setting.learner.policy, setting.renderer, validation, run.path, told)
-    return Evaluation(course.scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies)
+    return EvaluationCallback(
+        course.scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies
+    )
 
 
-def _writer(setting: Setting, course: Course, optimizer: Optimizer, view: View) -> Any:
+def _writer(setting: RunContext, course: TrainingSetup, optimizer: Optimizer, view: View) -> Any:
     run, recipe = setting.run, setting.recipe
 
     def write(step: int, state: Mapping[str, Any], pinned: Collection[int]) -> None:
@@ -240,17 +246,17 @@ def _writer(setting: Setting, course: Course, optimizer: Optimizer, view: View) 
     return write
 
 
-def _tracked(tracker: Tracker) -> Action:
+def _tracked(tracker: Tracker) -> Callback:
     def track(result: Any) -> None:
         tracker(
             result.done,
-            {**result.measures, "learning_rate": result.learning_rate, "gradient_norm": result.gradient_norm},
+            {**result.metrics, "learning_rate": result.learning_rate, "gradient_norm": result.gradient_norm},
         )
 
     return track
 
 
-def _facts(setting: Setting, total: int) -> dict[str, str]:
+def _facts(setting: RunContext, total: int) -> dict[str, str]:
     recipe, store = setting.recipe, setting.prepared.train
     keys = recipe.train
     tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
@@ -263,7 +269,7 @@ def _facts(setting: Setting, total: int) -> dict[str, str]:
     }
 
 
-def _export(setting: Setting, steps: int, view: View) -> None:
+def _export(setting: RunContext, steps: int, view: View) -> None:
     recipe, run = setting.recipe, setting.run
     if recipe.run.export == "best":
         steps = take_best(run.path, run.checkpoints, setting.model, view.note)

@@ -15,7 +15,7 @@ from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
 from tunesmith.generate.engine import Engine, Reply
 from tunesmith.generate.sampling import Sampling
-from tunesmith.text.tokens.crop import Shortening, shorten
+from tunesmith.text.tokens.crop import CropSettings, crop_threads
 from tunesmith.text.tokens.prompts import prompt_ids
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -38,7 +38,7 @@ def choose_questions(
     renderer: Renderer,
     count: int,
     seed: int,
-    shortening: Shortening | None = None,
+    crop: CropSettings | None = None,
 ) -> list[Question]:
     """At most ``count`` prompts, in the order of the store.
 
@@ -51,8 +51,8 @@ def choose_questions(
         if len(found) >= count:
             break
         trees = [store.tree(number)]
-        if shortening is not None:
-            trees = shorten(trees[0], shortening, once=True)
+        if crop is not None:
+            trees = crop_threads(trees[0], crop, once=True)
         source = sources[int(store.source[number])]
         for prompt, references in _replies(trees, renderer).items():
             found.append(Question(number, source, prompt, tuple(references)))
@@ -91,7 +91,7 @@ def answer(engine: Engine, questions: Sequence[Question], max_new_tokens: int, b
     return engine.continuations([question.prompt for question in questions], sampling, 0, batch_size)
 
 
-def measures(questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, float]:
+def metrics(questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, float]:
     """bleu (0 to 100), rouge_l (0 to 1), stopped: the share of replies that ended by themselves, prompts: how many."""
     texts, references = [reply.text for reply in replies], [question.references for question in questions]
     return {

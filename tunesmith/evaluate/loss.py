@@ -13,7 +13,7 @@ from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, Scorer
 from tunesmith.data.dataset.store import Store
-from tunesmith.text.tokens.crop import Shortening, shorten
+from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Evaluated(Scorer, Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def evaluate(self) -> None: ...
+    def eval(self) -> None: ...
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def validation_loss(
     sources: Sequence[str],
     tokens: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    shortening: Shortening | None = None,
+    crop: CropSettings | None = None,
     *,
     collate: Collator = collate_packed,
 ) -> dict[str, Score]:
@@ -53,14 +53,14 @@ def validation_loss(
 
     tokens: largest micro-batch. progress: called with (examples done, examples in all). shortening: what
     becomes of long threads that the store has whole; the same part of them at every evaluation. collate: as in
-    ``DemonstrationSteps``.
+    ``DatasetSteps``.
     """
-    policy.evaluate()
+    policy.eval()
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in sources}
     seen: set[int] = set()
     for index, name in enumerate(sources):
         numbers = [number for number in range(len(store)) if store.source[number] == index]
-        examples = _examples(store, numbers, shortening)
+        examples = _examples(store, numbers, crop)
         for batch in collate(examples, "messages", tokens):
             found = policy.log_probabilities(batch.to(policy.device))
             sums[name] += torch.stack(
@@ -77,11 +77,11 @@ def validation_loss(
     return scores
 
 
-def _examples(store: Store, numbers: Sequence[int], shortening: Shortening | None) -> Iterator[Example]:
+def _examples(store: Store, numbers: Sequence[int], crop: CropSettings | None) -> Iterator[Example]:
     for number in numbers:
         trees = [store.tree(number)]
-        if shortening is not None:
-            trees = shorten(trees[0], shortening, once=True)
+        if crop is not None:
+            trees = crop_threads(trees[0], crop, once=True)
         yield from (Example(number, tree) for tree in trees)
 
 

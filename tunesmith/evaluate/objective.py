@@ -23,11 +23,11 @@ class Evaluated(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def evaluate(self) -> None: ...
+    def eval(self) -> None: ...
 
 
 @torch.no_grad()
-def objective_measures(
+def objective_metrics(
     policy: Evaluated,
     objective: Objective,
     store: Store,
@@ -42,19 +42,19 @@ def objective_measures(
     tokens: largest micro-batch. columns: what is known of an example beforehand. progress: called with (examples done,
     examples in all).
     """
-    policy.evaluate()
-    sums = {name: torch.zeros(1 + len(objective.measures), dtype=torch.float64) for name in sources}
+    policy.eval()
+    sums = {name: torch.zeros(1 + len(objective.metrics), dtype=torch.float64) for name in sources}
     done = 0
     for index, name in enumerate(sources):
         for batch in collate(source_examples(store, index, columns), "messages", tokens):
             units = objective.units(batch)
             found = objective(policy, batch.to(policy.device), 1.0).sums
-            values = [float(found[measure]) for measure in objective.measures]
+            values = [float(found[measure]) for measure in objective.metrics]
             sums[name] += torch.tensor([units, *values], dtype=torch.float64)
             done += len(batch.examples)
             progress(done, len(store))
-    measured = {name: _means(values, objective.measures) for name, values in sums.items() if values[0] > 0}
-    measured["all"] = _means(torch.stack(list(sums.values())).sum(0), objective.measures)
+    measured = {name: _means(values, objective.metrics) for name, values in sums.items() if values[0] > 0}
+    measured["all"] = _means(torch.stack(list(sums.values())).sum(0), objective.metrics)
     return measured
 
 

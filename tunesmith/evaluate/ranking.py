@@ -11,7 +11,7 @@ Integers = NDArray[np.int64]
 BINS = 10
 
 
-def ranking_measures(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> dict[str, float]:
+def ranking_metrics(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> dict[str, float]:
     """Measures of the scores [R] of replies whose groups [R] and ranks [R] (0 best, equal for ties) are known.
 
     Pairs are all pairs of one group whose ranks differ; groups without one are left out.
@@ -35,7 +35,7 @@ def ranking_measures(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> di
     chosen = np.concatenate([values[found[better]] for found, (better, _) in zip(members, pairs, strict=True)])
     rejected = np.concatenate([values[found[worse]] for found, (_, worse) in zip(members, pairs, strict=True)])
     return {
-        **{name: float(np.mean([measures[name] for measures in each])) for name in each[0]},
+        **{name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]},
         "accuracy/pairs": float(np.mean(chosen > rejected)),
         "score/chosen_std": float(chosen.std()),
         "score/rejected_std": float(rejected.std()),

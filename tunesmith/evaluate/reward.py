@@ -13,7 +13,7 @@ from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Objective
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.objective import source_examples
-from tunesmith.evaluate.ranking import ranking_measures
+from tunesmith.evaluate.ranking import ranking_metrics
 
 
 class Evaluated(Protocol):
@@ -22,7 +22,7 @@ class Evaluated(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def evaluate(self) -> None: ...
+    def eval(self) -> None: ...
 
     def scalars(self, batch: Any, where: Tensor) -> Tensor: ...
 
@@ -42,15 +42,15 @@ def validation_ranking(
     policy: Evaluated, objective: Objective, store: Store, sources: Sequence[str], tokens: int
 ) -> dict[str, dict[str, float]]:
     """The measures of every source by name, and of all under "all": ``loss`` as the objective has it in training, and
-    those of ``ranking_measures``.
+    those of ``ranking_metrics``.
 
     tokens: largest micro-batch. A source without anything to compare is left out.
     """
-    policy.evaluate()
+    policy.eval()
     collected = {name: _source(policy, objective, store, index, tokens) for index, name in enumerate(sources)}
-    found = {name: own.measures() for name, own in collected.items() if own.units}
+    found = {name: own.metrics() for name, own in collected.items() if own.units}
     everything = _Collected.joined(list(collected.values()))
-    return {**found, "all": everything.measures()}
+    return {**found, "all": everything.metrics()}
 
 
 class _Collected:
@@ -73,9 +73,9 @@ class _Collected:
             whole.groups += part.groups
         return whole
 
-    def measures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         scores, group, rank = (torch.cat(parts).numpy() for parts in (self.scores, self.group, self.rank))
-        return {"loss": self.loss / self.units, **ranking_measures(scores.astype(np.float64), group, rank)}
+        return {"loss": self.loss / self.units, **ranking_metrics(scores.astype(np.float64), group, rank)}
 
 
 def _source(policy: Evaluated, objective: Objective, store: Store, index: int, tokens: int) -> _Collected:

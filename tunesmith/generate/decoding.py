@@ -121,7 +121,7 @@ class CausalRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class StoppingCriteria:
     """When a reply ends. stops: ids that end it. vocabulary: ids from here on are padding rows of the model's matrix and
     are never chosen. context: the number of tokens that history and reply may have together."""
 
@@ -135,7 +135,7 @@ def decode(
     logits: Tensor,
     histories: Sequence[Sequence[int]],
     sampling: Sampling,
-    ends: Ends,
+    ends: StoppingCriteria,
     seed: int,
     samples: Sequence[int],
 ) -> Iterator[list[tuple[int, int]]]:

@@ -9,7 +9,7 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import CausalRows, Ends, Rows, decode
+from tunesmith.generate.decoding import CausalRows, Rows, StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.sampling import Sampling
 from tunesmith.text.formats.registry import ENCODER_DECODER
@@ -179,9 +179,9 @@ class Engine:
             for text, reply, prompt in zip(parsed, generated, prompts, strict=True)
         ]
 
-    def _ends(self) -> Ends:
+    def _ends(self) -> StoppingCriteria:
         context = NO_LIMIT if self._encodes else self.context
-        return Ends(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, context)
+        return StoppingCriteria(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, context)
 
 
 class _Shown:

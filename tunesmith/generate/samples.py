@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tunesmith.generate.decoding import Ends, Rows, decode
+from tunesmith.generate.decoding import Rows, StoppingCriteria, decode
 from tunesmith.generate.sampling import Sampling
 
 
@@ -22,7 +22,7 @@ def sample_replies(
     prompts: Sequence[Sequence[int]],
     draws: Sequence[Sequence[int]],
     sampling: Sampling,
-    ends: Ends,
+    ends: StoppingCriteria,
     seed: int,
     at_once: int,
 ) -> list[list[Sample]]:

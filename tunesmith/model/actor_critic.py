@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Batch
-from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
-from tunesmith.model.backbone import LayoutKind, Trunk
+from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
+from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.policy import Policy
 
 VALUE = "value."
@@ -24,12 +24,12 @@ class ValueFunction:
     policy. module: all that it has of its own, for a checkpoint.
     """
 
-    def __init__(self, head: nn.Linear, trunk: Trunk | None = None) -> None:
+    def __init__(self, head: nn.Linear, backbone: Backbone | None = None) -> None:
         assert head.weight.shape[0] == 1, head
-        self.head, self.trunk = head, trunk
+        self.head, self.backbone = head, backbone
         self.module = nn.ModuleDict({"head": head})
-        if trunk is not None:
-            self.module["trunk"] = trunk.model.base_model
+        if backbone is not None:
+            self.module["trunk"] = backbone.model.base_model
 
     def of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
         """float32 [K], the values at the tokens ``where`` (int64 [K]) of last hidden states [T, D]."""
@@ -49,11 +49,11 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
     return head
 
 
-def trunk_like(policy: Policy) -> Trunk:
+def backbone_like(policy: Policy) -> Backbone:
     """A copy of a policy's trunk with the present weights, read in the same way, without noise."""
     body = copy.deepcopy(policy.model.base_model)
     assert isinstance(body, PreTrainedModel), type(body)
-    return Trunk(body, compute=policy.compute, layout=policy.layout)
+    return Backbone(body, compute=policy.compute, layout=policy.layout)
 
 
 class ActorCritic:
@@ -71,8 +71,8 @@ class ActorCritic:
         return self.policy.model
 
     @property
-    def trunk(self) -> Trunk:
-        return self.policy.trunk
+    def backbone(self) -> Backbone:
+        return self.policy.backbone
 
     @property
     def device(self) -> torch.device:
@@ -92,31 +92,31 @@ class ActorCritic:
 
     def train(self) -> None:
         self.policy.train()
-        if self.value.trunk is not None:
-            self.value.trunk.train()
+        if self.value.backbone is not None:
+            self.value.backbone.train()
 
-    def evaluate(self) -> None:
+    def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""
-        self.policy.evaluate()
-        if self.value.trunk is not None:
-            self.value.trunk.evaluate()
+        self.policy.eval()
+        if self.value.backbone is not None:
+            self.value.backbone.eval()
 
     def autocast(self) -> AbstractContextManager[None]:
         """The number format of the policy's forward pass."""
         return self.policy.autocast()
 
     def log_probabilities(
-        self, batch: Batch, expected_gradient: Hint = None, *, spread: Slopes | None = None
+        self, batch: Batch, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
     ) -> LogProbabilities:
         """Of the policy alone; see ``Policy.log_probabilities``."""
-        return self.policy.log_probabilities(batch, expected_gradient, spread=spread)
+        return self.policy.log_probabilities(batch, expected_gradient, statistics=statistics)
 
-    def actor_critic(self, batch: Batch, expected_gradient: Hint = None) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: Batch, expected_gradient: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
         """Log-probabilities of the targets, and float32 [N] the values of the tokens that they are predicted from.
 
         expected_gradient: see ``Policy.log_probabilities``.
         """
-        hidden = self.policy.trunk.hidden(batch)
+        hidden = self.policy.backbone.hidden(batch)
         found = self.policy.of_hidden(hidden, batch, expected_gradient)
-        states = hidden if self.value.trunk is None else self.value.trunk.hidden(batch)
+        states = hidden if self.value.backbone is None else self.value.backbone.hidden(batch)
         return found, self.value.of_hidden(states, batch.source)

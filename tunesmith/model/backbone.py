@@ -16,7 +16,7 @@ from tunesmith.model.dropout import ResidualDropout
 LayoutKind = Literal["tree", "threads"]
 
 
-class Trunk:
+class Backbone:
     """The body of a model with any head, and its optional residual dropout.
 
     model: loaded with the attention of ``model.attention``. compute: number format of the forward pass; the parameters keep
@@ -35,9 +35,9 @@ class Trunk:
         self.model, self.layout, self.compute, self.dropout = model, layout, compute, dropout
         self._body: nn.Module = model.base_model
 
-    def with_layout(self, layout: LayoutKind) -> Trunk:
+    def with_layout(self, layout: LayoutKind) -> Backbone:
         """The same model read in another way."""
-        return Trunk(self.model, compute=self.compute, layout=layout, dropout=self.dropout)
+        return Backbone(self.model, compute=self.compute, layout=layout, dropout=self.dropout)
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +50,7 @@ class Trunk:
     def train(self) -> None:
         self.model.train()
 
-    def evaluate(self) -> None:
+    def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()  # type: ignore[no-untyped-call]
         if self.dropout is not None:

@@ -51,7 +51,7 @@ class ResidualDropout:
         return (torch.cat(parts).unsqueeze(0) / (1.0 - probability)).to(like.dtype)
 
 
-class PairDropout:
+class Seq2SeqDropout:
     """The same for an encoder-decoder: on the output of every attention, also across, and every MLP of both stacks.
 
     The noise of a row is a function of its own seed; what stands in the padding does not matter.
@@ -86,9 +86,9 @@ class PairDropout:
 
 
 class _Stack:
-    """One stack of a ``PairDropout``, as its hooks see it."""
+    """One stack of a ``Seq2SeqDropout``, as its hooks see it."""
 
-    def __init__(self, owner: PairDropout, stack: int) -> None:
+    def __init__(self, owner: Seq2SeqDropout, stack: int) -> None:
         self._owner, self._stack = owner, stack
 
     def mask(self, place: int, probability: float, like: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import Foretelling, Hint
+from tunesmith.batch.protocols import BlockwiseGradient, GradientHint
 
 SMALLEST = 1e-30  # the logarithm of a smaller float32 probability has lost digits, or is infinite
 
@@ -93,7 +93,7 @@ class _Sweep:
             if gradient is not None:
                 self.accumulate(part, softmax, gradient[part])
 
-    def foretold(self, foretelling: Foretelling) -> Tensor:
+    def predicted_by_previous(self, foretelling: BlockwiseGradient) -> Tensor:
         """The whole sweep, with the gradient [N] that comes to light on the way. Only of a block that does not fit into the
         table, what does not is computed twice."""
         gradient = torch.zeros_like(self.outputs.log_probability)
@@ -137,20 +137,20 @@ class _TargetLogProbability(torch.autograd.Function):
     """Gradients are made in the forward sweep when the caller foretells the gradient that it will send back.
 
     A loss that is linear in the log-probabilities with known weights (supervised fine-tuning) does so before the sweep, one
-    that falls into blocks (pairs of replies) on the way; both save a second product with the vocabulary. Foretelling is only
+    that falls into blocks (pairs of replies) on the way; both save a second product with the vocabulary. BlockwiseGradient is only
     a hint: if another gradient arrives, the sweep is repeated with it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, expected: Hint
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, expected: GradientHint
     ) -> tuple[Tensor, Tensor]:
         if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
             expected = None
         outputs = _Outputs(hidden, weight, bias, expected is not None)
         sweep = _Sweep(hidden, weight, bias, target, outputs)
-        if isinstance(expected, Foretelling):
-            expected = sweep.foretold(expected)
+        if isinstance(expected, BlockwiseGradient):
+            expected = sweep.predicted_by_previous(expected)
         else:
             sweep.known(expected)
         ctx.expected, ctx.outputs = expected, None if expected is None else outputs
@@ -171,7 +171,7 @@ class _TargetLogProbability(torch.autograd.Function):
 
 
 def target_log_probabilities(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, expected_gradient: Hint = None
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, expected_gradient: GradientHint = None
 ) -> tuple[Tensor, Tensor]:
     """log softmax(hidden @ weight.T + bias)[target], float32 [N], and whether target has the highest logit, bool [N].
 

@@ -91,7 +91,7 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
             advice="name the model that it was made from, or score replies with `tunesmith score`",
         )
     found = read_model(path, revision, kind)
-    refuse_missing(found.missing, path)
+    check_no_missing_weights(found.missing, path)
     return found.model
 
 
@@ -121,7 +121,7 @@ def read_model(path: str, revision: str | None, kind: Kind) -> Read:
     return Read(settled(model), frozenset(report["missing_keys"]), frozenset(report["unexpected_keys"]))
 
 
-def refuse_missing(missing: Collection[str], path: str) -> None:
+def check_no_missing_weights(missing: Collection[str], path: str) -> None:
     """Weights that the files do not hold would be noise. Raises DataError."""
     if missing:
         some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")

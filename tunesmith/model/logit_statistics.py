@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogProbabilities, Slopes, Spread
+from tunesmith.batch.protocols import LogitStatistics, LogProbabilities, StatisticsGradient
 
 CHUNK = 16_000_000
 """Logits computed at once: large enough for efficient products, small beside tokens x vocabulary."""
@@ -64,23 +64,30 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, slopes: Slopes | None
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        statistics_gradient: StatisticsGradient | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         own, normalizer, total = (torch.empty(len(target), device=hidden.device) for _ in range(3))
         correct = torch.empty(len(target), dtype=torch.bool, device=hidden.device)
         matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
-        wanted = slopes is not None and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
+        wanted = statistics_gradient is not None and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
         made = _Gradients(hidden, weight, bias) if wanted else None
         for part in _chunks(len(target), len(weight)):
             logits = _logits(hidden[part], matrix, shift)
             own[part] = logits.gather(1, target[part, None])[:, 0]
             correct[part] = own[part] >= logits.amax(dim=-1)
             normalizer[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
-            if made is not None and slopes is not None:
-                foretold = slopes(normalizer[part], part, len(weight))
-                made.add(part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *foretold))
+            if made is not None and statistics_gradient is not None:
+                predicted_by_previous = statistics_gradient(normalizer[part], part, len(weight))
+                made.add(
+                    part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *predicted_by_previous)
+                )
         ctx.save_for_backward(hidden, weight, bias, target, normalizer)
-        ctx.made, ctx.slopes = made, slopes
+        ctx.made, ctx.statistics_gradient = made, statistics_gradient
         ctx.mark_non_differentiable(correct)
         return own - normalizer, correct, normalizer, total
 
@@ -89,7 +96,7 @@ class _Statistics(torch.autograd.Function):
         hidden, weight, bias, target, normalizer = ctx.saved_tensors
         arrived = (gradients[0], gradients[2], gradients[3])
         made: _Gradients | None = ctx.made
-        if made is None or not _alike(arrived, ctx.slopes(normalizer, slice(None), len(weight))):
+        if made is None or not _alike(arrived, ctx.statistics_gradient(normalizer, slice(None), len(weight))):
             made = _Gradients(hidden, weight, bias)
             matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
             for part in _chunks(len(target), len(weight)):
@@ -100,18 +107,25 @@ class _Statistics(torch.autograd.Function):
         return made.hidden, made.weight, made.bias, None, None
 
 
-def _alike(arrived: Sequence[Tensor], foretold: Sequence[Tensor]) -> bool:
+def _alike(arrived: Sequence[Tensor], predicted_by_previous: Sequence[Tensor]) -> bool:
     """Up to rounding: a loss sums what depends on the normalizer in an order of its own."""
-    return all(torch.allclose(one, other, rtol=1e-5, atol=0.0) for one, other in zip(arrived, foretold, strict=True))
+    return all(
+        torch.allclose(one, other, rtol=1e-5, atol=0.0)
+        for one, other in zip(arrived, predicted_by_previous, strict=True)
+    )
 
 
 def target_statistics(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, slopes: Slopes | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    statistics_gradient: StatisticsGradient | None = None,
 ) -> LogProbabilities:
     """As ``model.head.target_log_probabilities``, with ``spread``; everything but ``correct`` can be differentiated.
 
     slopes: what is known of the gradient beforehand; a hint that saves a product with the vocabulary.
     """
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Statistics.apply(hidden, weight, bias, target, slopes)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Statistics.apply(hidden, weight, bias, target, statistics_gradient)  # type: ignore[no-untyped-call]
     log_probability, correct, normalizer, total = found
-    return LogProbabilities(log_probability, correct, Spread(normalizer, total, len(weight)))
+    return LogProbabilities(log_probability, correct, LogitStatistics(normalizer, total, len(weight)))

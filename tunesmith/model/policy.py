@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Batch
-from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
-from tunesmith.model.backbone import LayoutKind, Trunk
+from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
+from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
@@ -22,7 +22,7 @@ __all__ = ["LayoutKind", "Policy"]
 class Policy:
     """A trunk with a head over the vocabulary. temperature: logits are divided by it, as sampling does.
 
-    model, compute, layout, dropout: see ``model.trunk.Trunk``.
+    model, compute, layout, dropout: see ``model.trunk.Backbone``.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Policy:
         temperature: float = 1.0,
     ) -> None:
         self.model, self.temperature = model, temperature
-        self.trunk = Trunk(model, compute=compute, layout=layout, dropout=dropout)
+        self.backbone = Backbone(model, compute=compute, layout=layout, dropout=dropout)
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
     @property
@@ -44,25 +44,25 @@ class Policy:
 
     @property
     def compute(self) -> torch.dtype:
-        return self.trunk.compute
+        return self.backbone.compute
 
     @property
     def layout(self) -> LayoutKind:
-        return self.trunk.layout
+        return self.backbone.layout
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name; tied ones once."""
-        return self.trunk.parameters()
+        return self.backbone.parameters()
 
     def train(self) -> None:
-        self.trunk.train()
+        self.backbone.train()
 
-    def evaluate(self) -> None:
+    def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""
-        self.trunk.evaluate()
+        self.backbone.eval()
 
     def log_probabilities(
-        self, batch: Batch, expected_gradient: Hint = None, *, spread: Slopes | None = None
+        self, batch: Batch, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only.
 
@@ -70,28 +70,28 @@ class Policy:
         to it, beforehand; a hint that saves time and never changes the result (see ``model.head``).
         spread: give ``LogProbabilities.spread`` too; what it says of the gradient is such a hint as well.
         """
-        return self.of_hidden(self.trunk.hidden(batch), batch, expected_gradient, spread=spread)
+        return self.of_hidden(self.backbone.hidden(batch), batch, expected_gradient, statistics=statistics)
 
     def of_hidden(
         self,
         hidden: Tensor,
         batch: Batch,
-        expected_gradient: Hint = None,
+        expected_gradient: GradientHint = None,
         *,
-        spread: Slopes | None = None,
+        statistics: StatisticsGradient | None = None,
     ) -> LogProbabilities:
         """The same where the last hidden states [T, D] are known already."""
         states, bias = hidden.index_select(0, batch.source).to(self.compute), cast(Tensor | None, self._head.bias)
         if self.temperature != 1.0:
             states, bias = states / self.temperature, None if bias is None else bias / self.temperature
-        if spread is not None:
-            return target_statistics(states, self._head.weight, bias, batch.target, spread)
+        if statistics is not None:
+            return target_statistics(states, self._head.weight, bias, batch.target, statistics)
         found = target_log_probabilities(states, self._head.weight, bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The number format of the forward pass."""
-        return self.trunk.autocast()
+        return self.backbone.autocast()
 
     def with_layout(self, layout: LayoutKind) -> Policy:
         """The same model read in another way."""
@@ -99,6 +99,6 @@ class Policy:
             self.model,
             compute=self.compute,
             layout=layout,
-            dropout=self.trunk.dropout,
+            dropout=self.backbone.dropout,
             temperature=self.temperature,
         )

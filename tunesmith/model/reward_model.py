@@ -18,7 +18,15 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.model.load import Kind, architecture_of, attention_of, classifies, new_model, read_model, refuse_missing
+from tunesmith.model.load import (
+    Kind,
+    architecture_of,
+    attention_of,
+    check_no_missing_weights,
+    classifies,
+    new_model,
+    read_model,
+)
 from tunesmith.text.formats.format import Control
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -48,7 +56,7 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
     outputs = found.model.config.num_labels
     if outputs != 1:
         raise DataError(f"gives {outputs} numbers for a text", where=path, advice="a reward model gives one")
-    refuse_missing(found.missing, path)
+    check_no_missing_weights(found.missing, path)
     if found.unexpected:
         raise DataError(
             f"holds weights that the model has no place for ({', '.join(sorted(found.unexpected)[:3])})",
@@ -70,7 +78,7 @@ def start_reward_model(
         return load_reward_model(path, revision), False
     architecture = _scoring_architecture(path, revision)
     found = read_model(path, revision, _kind(architecture, ONE))
-    refuse_missing({name for name in found.missing if not name.startswith(f"{HEAD}.")}, path)
+    check_no_missing_weights({name for name in found.missing if not name.startswith(f"{HEAD}.")}, path)
     lost = sorted(
         name for name in found.unexpected if not name.startswith(VOCABULARY_HEADS) and not name.endswith(TABLES)
     )

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.padded import PairBatch
-from tunesmith.batch.protocols import Hint, LogProbabilities, Slopes
-from tunesmith.model.dropout import PRIME, PairDropout
+from tunesmith.batch.padded import PaddedBatch
+from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
+from tunesmith.model.dropout import PRIME, Seq2SeqDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 
 
-class PairPolicy:
+class Seq2SeqPolicy:
     """An encoder-decoder and its optional residual dropout; for objectives and loop the same as ``model.policy.Policy``.
 
     compute: number format of the forward pass; the parameters keep theirs.
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, compute: torch.dtype = torch.float32, dropout: PairDropout | None = None
+        self, model: PreTrainedModel, *, compute: torch.dtype = torch.float32, dropout: Seq2SeqDropout | None = None
     ) -> None:
         self.model, self.compute, self._dropout = model, compute, dropout
         self._embedding: nn.Module = model.get_input_embeddings()
@@ -43,25 +43,29 @@ class PairPolicy:
     def train(self) -> None:
         self.model.train()
 
-    def evaluate(self) -> None:
+    def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""
         self.model.eval()  # type: ignore[no-untyped-call]
         if self._dropout is not None:
             self._dropout.end()
 
     def log_probabilities(
-        self, batch: PairBatch, expected_gradient: Hint = None, *, spread: Slopes | None = None
+        self,
+        batch: PaddedBatch,
+        expected_gradient: GradientHint = None,
+        *,
+        statistics: StatisticsGradient | None = None,
     ) -> LogProbabilities:
         """The vocabulary is projected at the batch's sources only; ``expected_gradient`` and ``spread`` as in ``Policy``."""
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.flatten(0, 1).index_select(0, batch.source).to(self.compute) * self._scale
-        if spread is not None:
-            return target_statistics(states, self._head.weight, self._head.bias, batch.target, spread)
+        if statistics is not None:
+            return target_statistics(states, self._head.weight, self._head.bias, batch.target, statistics)
         found = target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, expected_gradient)
         return LogProbabilities(*found)
 
-    def hidden(self, batch: PairBatch) -> Tensor:
+    def hidden(self, batch: PaddedBatch) -> Tensor:
         """Last hidden states of the decoder [R, M, D]. What stands in the padding of a reply is never read: it comes after
         the reply, and a decoder looks back only."""
         if self._dropout is not None:
@@ -78,14 +82,14 @@ class PairPolicy:
         found: Tensor = output.last_hidden_state
         return found
 
-    def _embedded(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    def _embedded(self, batch: PaddedBatch) -> tuple[Tensor, Tensor]:
         """[I, L, D] and [R, M, D], looked up together: every look-up makes a gradient as large as the whole table."""
         inputs, starts = batch.inputs, batch.starts
         found: Tensor = self._embedding(torch.cat([inputs.flatten(), starts.flatten()]))
         first, second = torch.split(found, [inputs.numel(), starts.numel()])
         return first.view(*inputs.shape, -1), second.view(*starts.shape, -1)
 
-    def _begin_noise(self, dropout: PairDropout, batch: PairBatch) -> None:
+    def _begin_noise(self, dropout: Seq2SeqDropout, batch: PaddedBatch) -> None:
         if not self.model.training:
             dropout.end()
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import Foretelling, Loss, MicroBatch, Scorer
+from tunesmith.batch.protocols import BlockwiseGradient, Loss, MicroBatch, Scorer
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference_losses import (
     PreferenceLoss,
@@ -43,7 +43,7 @@ class PreferenceOptimization:
     reference_free: bool = False
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """Means over pairs. ``rewards`` are beta (log pi - log rho); a tie of them counts as wrong. ``logps`` are what the
         loss reads: means over targets where it is normalised by length. ``logps/improved``: share of pairs whose better
         reply the policy finds more probable than the reference does. ``weight``: of WPO. ``sft_loss``: without its factor."""
@@ -66,7 +66,7 @@ class PreferenceOptimization:
         """The number of pairs. Raises DataError if ``margin_scale`` needs a score that a reply of a pair does not have."""
         better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
         if self.margin_scale:
-            demand_scores(batch, better, worse)
+            check_scores(batch, better, worse)
         return float(len(better))
 
     def __call__(self, policy: Scorer, batch: MicroBatch, units: float) -> Loss:
@@ -76,7 +76,7 @@ class PreferenceOptimization:
                 return torch.autograd.grad(self._measured(leaf, batch)["loss"].sum() / units, leaf)[0]
 
         # What a group has to do with the loss is known as soon as its own log-probabilities are.
-        hint = Foretelling(batch.replies.group[batch.owner], gradient)
+        hint = BlockwiseGradient(batch.replies.group[batch.owner], gradient)
         found = policy.log_probabilities(batch, expected_gradient=hint)
         measured = self._measured(found.log_probability, batch)
         sums = {name: value.detach().double().sum() for name, value in measured.items()}
@@ -128,7 +128,7 @@ def _best_of_groups(means: Tensor, group: Tensor, better: Tensor, worse: Tensor)
     return each[group[better]]
 
 
-def demand_scores(batch: MicroBatch, better: Tensor, worse: Tensor) -> None:
+def check_scores(batch: MicroBatch, better: Tensor, worse: Tensor) -> None:
     """Raises DataError if a reply of these pairs has no score in the data."""
     scores = batch.replies.score
     if bool((scores[better] + scores[worse]).isnan().any()):

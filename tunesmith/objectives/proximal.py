@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import Foretelling, Hint, LogProbabilities, Loss, MicroBatch
+from tunesmith.batch.protocols import BlockwiseGradient, GradientHint, LogProbabilities, Loss, MicroBatch
 from tunesmith.objectives.advantages import kl_quadratic
 
 
 class ActorCritic(Protocol):
     """A policy with a value function, as this objective sees it."""
 
-    def actor_critic(self, batch: Any, expected_gradient: Hint = None) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: Any, expected_gradient: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
         """The log-probabilities of the targets, and the values float32 [N] of the tokens that they are predicted from.
 
         expected_gradient: as of ``Scorer.log_probabilities``.
@@ -56,7 +56,7 @@ class ProximalPolicy:
     value_weight: float = 0.1
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """Means over tokens. ``clipped``, ``value_clipped``: shares where the clip binds. ``kl``: KL(old policy || policy),
         ``reference_kl``: KL(policy || reference), both estimated by k3. ``value_error``: (value - return)^2."""
         return (
@@ -101,7 +101,7 @@ class ProximalPolicy:
         }
         return Loss(loss.sum() / units, {name: values.detach().double().sum() for name, values in measured.items()})
 
-    def _foretold(self, batch: MicroBatch, columns: Mapping[str, Tensor], units: float) -> Foretelling:
+    def _foretold(self, batch: MicroBatch, columns: Mapping[str, Tensor], units: float) -> BlockwiseGradient:
         """The gradient of a token depends on its own log-probability alone. It is found by the same arithmetic that the
         loss goes through, so that it is the same to the bit."""
 
@@ -113,4 +113,4 @@ class ProximalPolicy:
                 (found,) = torch.autograd.grad(losses.sum() / units, own)
             return found
 
-        return Foretelling(torch.arange(batch.targets, device=batch.target.device), gradient)
+        return BlockwiseGradient(torch.arange(batch.targets, device=batch.target.device), gradient)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunesmith.batch.protocols import Loss, MicroBatch
-from tunesmith.objectives.preference import demand_scores
+from tunesmith.objectives.preference import check_scores
 from tunesmith.objectives.replies import ordered_pairs, score_margins
 
 
@@ -44,7 +44,7 @@ class RewardRanking:
     l2: float = 0.0
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """Means over the pairs of a group, then over groups. ``accuracy``: share of pairs in order; a tie counts as wrong."""
         return ("loss", "accuracy", "margin", "score/chosen", "score/rejected")
 
@@ -52,7 +52,7 @@ class RewardRanking:
         """The number of groups. Raises DataError if ``margin_scale`` needs a score that a reply of a pair does not have."""
         better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
         if self.margin_scale:
-            demand_scores(batch, better, worse)
+            check_scores(batch, better, worse)
         return float(len(set(batch.replies.group[better].tolist())))
 
     def __call__(self, policy: ScalarScorer, batch: MicroBatch, units: float) -> Loss:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from tunesmith.batch.protocols import Loss, MicroBatch, Scorer, Slopes, Spread
+from tunesmith.batch.protocols import LogitStatistics, Loss, MicroBatch, Scorer, StatisticsGradient
 
 
 class SupervisedFineTuning:
@@ -31,7 +31,7 @@ class SupervisedFineTuning:
         self.regularised = bool(z_loss or label_smoothing)
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """``cross_entropy`` is - log p(target), ``z_loss`` its part of the loss; both are told where they are not all of it."""
         return ("loss", "accuracy", "cross_entropy", "z_loss") if self.regularised else ("loss", "accuracy")
 
@@ -56,31 +56,31 @@ class SupervisedFineTuning:
 
     def _regularised(self, policy: Scorer, batch: MicroBatch, divisor: float) -> Loss:
         coefficients = batch.weight / divisor
-        found = policy.log_probabilities(batch, spread=self._slopes(coefficients))
-        assert found.spread is not None, "it was asked for"
-        z_loss = self.z_loss * found.spread.normalizer.square()
-        each = self._smoothed(found.log_probability, found.spread) + z_loss
+        found = policy.log_probabilities(batch, statistics=self._slopes(coefficients))
+        assert found.statistics is not None, "it was asked for"
+        z_loss = self.z_loss * found.statistics.normalizer.square()
+        each = self._smoothed(found.log_probability, found.statistics) + z_loss
         weight = batch.weight.double()
         measured = {"loss": each, "accuracy": found.correct, "cross_entropy": -found.log_probability, "z_loss": z_loss}
         sums = {name: (weight * values.detach().double()).sum() for name, values in measured.items()}
         return Loss((coefficients * each).sum(), sums)
 
-    def _slopes(self, coefficients: Tensor) -> Slopes:
+    def _slopes(self, coefficients: Tensor) -> StatisticsGradient:
         """The gradient of ``_regularised``, known as soon as the normalizers are."""
 
-        def slopes(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        def statistics_gradient(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
             own, low = coefficients[part], self.label_smoothing / (vocabulary - 1)
             of_normalizer = own * (low * vocabulary + 2.0 * self.z_loss * normalizer)
             return own * -(1.0 - self.label_smoothing - low), of_normalizer, own * -low
 
-        return slopes
+        return statistics_gradient
 
-    def _smoothed(self, log_probability: Tensor, spread: Spread) -> Tensor:
+    def _smoothed(self, log_probability: Tensor, statistics: LogitStatistics) -> Tensor:
         """[N] cross-entropy with the smoothed target, less the entropy of that target."""
         if not self.label_smoothing:
             return -log_probability
-        others = spread.vocabulary - 1
+        others = statistics.vocabulary - 1
         high, low = 1.0 - self.label_smoothing, self.label_smoothing / others
         entropy = -(high * math.log(high) + others * low * math.log(low + 1e-20))
-        every = spread.total - spread.vocabulary * spread.normalizer
+        every = statistics.total - statistics.vocabulary * statistics.normalizer
         return -(high - low) * log_probability - low * every - entropy

@@ -12,7 +12,7 @@ from tunesmith.recipe.section import Problem
 ENCODER_DECODERS = ("mt5", "t5")
 """Architectures (transformers' ``model_type``) that read with an encoder and write with a decoder."""
 
-PAIR_FORMATS = ("t5-dolly",)
+ENCODER_DECODER_FORMATS = ("t5-dolly",)
 """Prompt formats that have an input and a reply instead of one row of text."""
 
 # Key, values that an encoder-decoder cannot use, why not and what instead.
@@ -31,7 +31,7 @@ def family_problems(architecture: str, values: Mapping[str, object]) -> Iterator
     """
     format = values.get("text.format")
     if architecture not in ENCODER_DECODERS:
-        if format in PAIR_FORMATS:
+        if format in ENCODER_DECODER_FORMATS:
             what = (
                 f"{format!r} is for encoder-decoders ({', '.join(ENCODER_DECODERS)}), {architecture} is a causal model"
             )
@@ -40,9 +40,9 @@ def family_problems(architecture: str, values: Mapping[str, object]) -> Iterator
             what = f"belongs to encoder-decoders; {architecture} has one limit for the whole thread, max_length"
             yield Problem("text.max_target_length", f"{what}; set it to null")
         return
-    if format is not None and format not in PAIR_FORMATS:
+    if format is not None and format not in ENCODER_DECODER_FORMATS:
         what = f"{format!r} is for causal models, {architecture} is an encoder-decoder"
-        yield Problem("text.format", f"{what}; use {' or '.join(PAIR_FORMATS)}")
+        yield Problem("text.format", f"{what}; use {' or '.join(ENCODER_DECODER_FORMATS)}")
     for key, wrong, why in CAUSAL_ONLY:
         if values.get(key) in wrong:
             yield Problem(key, f"{values[key]!r} {why.format(architecture=architecture)}")

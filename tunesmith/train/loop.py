@@ -39,7 +39,7 @@ class Evaluated(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def evaluate(self) -> None: ...
+    def eval(self) -> None: ...
 
 
 class Steps(Protocol):
@@ -62,7 +62,7 @@ class StepResult:
     total: int
     epoch: int
     examples: tuple[int, ...]
-    measures: dict[str, float]
+    metrics: dict[str, float]
     learning_rate: float
     gradient_norm: float
     units: float
@@ -71,7 +71,7 @@ class StepResult:
     seconds: float
 
 
-Action = Callable[[StepResult], None]
+Callback = Callable[[StepResult], None]
 
 
 def train(
@@ -81,7 +81,7 @@ def train(
     optimizer: Optimizer,
     schedule: Schedule,
     world: World,
-    actions: Sequence[Action],
+    actions: Sequence[Callback],
     *,
     start: int = 0,
     clip_norm: float | None = None,
@@ -109,7 +109,7 @@ def train(
             total=len(steps),
             epoch=step.epoch,
             examples=step.examples,
-            measures={**({name: value / units for name, value in sums.items()} if sizes[0] else {}), **step.measures},
+            metrics={**({name: value / units for name, value in sums.items()} if sizes[0] else {}), **step.metrics},
             learning_rate=rate,
             gradient_norm=norm,
             units=units,
@@ -131,7 +131,7 @@ def accumulate(
         float(sum(batch.targets for batch in step.batches)),
     ]
     units, tokens, targets = world.total(torch.tensor(counts, dtype=torch.float64)).tolist()
-    added = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.measures}
+    added = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.metrics}
     for batch in step.batches:
         found = objective(policy, batch.to(policy.device), units)
         found.loss.backward()  # type: ignore[no-untyped-call]
@@ -143,12 +143,12 @@ def accumulate(
 
 
 @torch.no_grad()
-def accumulate_measures(policy: Evaluated, objective: Objective, step: Step) -> dict[str, float]:
+def accumulate_metrics(policy: Evaluated, objective: Objective, step: Step) -> dict[str, float]:
     """What the objective measures on one process's share of a step, without noise; nothing is changed."""
-    policy.evaluate()
+    policy.eval()
     units = sum(objective.units(batch) for batch in step.batches)
     found = [objective(policy, batch.to(policy.device), units).sums for batch in step.batches]
-    return {name: float(sum(sums[name] for sums in found)) / units for name in objective.measures}
+    return {name: float(sum(sums[name] for sums in found)) / units for name in objective.metrics}
 
 
 def _some(examples: tuple[int, ...]) -> str:

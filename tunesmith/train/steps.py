@@ -14,7 +14,7 @@ from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, MicroBatch
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.store import Store
-from tunesmith.text.tokens.crop import Shortening, shorten
+from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Step:
     epoch: int
     examples: tuple[int, ...]
     batches: tuple[MicroBatch, ...]
-    measures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
@@ -59,7 +59,7 @@ def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
 
 
 @dataclass(frozen=True, slots=True)
-class DemonstrationSteps:
+class DatasetSteps:
     """``steps[s]`` for every s in range(len(steps)), in any order, without state.
 
     tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
@@ -72,7 +72,7 @@ class DemonstrationSteps:
     weighting: Weighting
     tokens: int
     seed: int
-    shortening: Shortening | None = None
+    crop: CropSettings | None = None
     rank: int = 0
     processes: int = 1
     collate: Collator = collate_packed
@@ -99,7 +99,7 @@ class DemonstrationSteps:
     def _examples(self, epoch: int, number: int, copy: int) -> Iterator[Example]:
         trees = [self.store.tree(number)]
         seed, once = noise_seed(self.seed, epoch, number, copy), self.weighting == "messages"
-        if self.shortening is not None:
-            trees = shorten(trees[0], self.shortening, window_seed(self.seed, epoch, number, copy), once=once)
+        if self.crop is not None:
+            trees = crop_threads(trees[0], self.crop, window_seed(self.seed, epoch, number, copy), once=once)
         columns = self.columns(number)
         yield from (Example(number, tree, seed, columns) for tree in trees)

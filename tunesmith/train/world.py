@@ -25,7 +25,7 @@ class World(Protocol):
         ...
 
 
-class Alone:
+class SingleProcess:
     """One process: every sum is the value itself."""
 
     rank = 0

@@ -17,7 +17,7 @@ from tunesmith.text.targets import chosen_messages
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.rankings import as_read, prove_ranking
+from tunesmith.verify.rankings import as_read, find_ranking_faults
 
 Property = Literal["targets", "end", "reply", "prompt", "context", "beginning", "control", "source", "ranking"]
 SHOWN = 24  # characters on either side of a difference
@@ -44,11 +44,11 @@ class Fault:
     what: str
 
 
-def prove_tree(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[Fault]:
+def find_mask_faults(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[Fault]:
     """What is wrong with ``tokens`` as the rendering of ``tree``; at most one fault of each property."""
     found: dict[Property, str] = {}
     if renderer.targets == "ranked":
-        if (what := prove_ranking(renderer, tree, tokens)) is not None:
+        if (what := find_ranking_faults(renderer, tree, tokens)) is not None:
             found["ranking"] = what
         elif not len(tokens.replies):  # nothing to compare: preparation rejects it and says so
             return []
@@ -161,8 +161,8 @@ class _Thread:
         run = self.ids[before + 1 : index + 1]
         for number in range(1, len(self.messages)):
             split = self.renderer.format.split(self.messages[number], self.messages[:number])
-            foretold = self._ids(split.given[: split.foretold])
-            if split.foretold and foretold[: len(run)] == run:
+            predicted_by_previous = self._ids(split.given[: split.predicted_by_previous])
+            if split.predicted_by_previous and predicted_by_previous[: len(run)] == run:
                 return True
         return False
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.packed import Batch
 from tunesmith.batch.threads import linear_threads
-from tunesmith.verify.replies import prove_ends, prove_replies
+from tunesmith.verify.replies import find_reply_end_fault, find_reply_fault
 
 Array = NDArray[Any]
 
@@ -51,7 +51,9 @@ def find_packed_fault(examples: Sequence[Example], batch: Batch, weighting: Weig
             known = any(_predicts(ids_of_thread, ids[seen], target[chosen]) for ids_of_thread, _ in prefixes)
             if not known:
                 return f"example {example.number}: what target {chosen} is predicted from is no beginning of a thread"
-    return prove_replies(examples, batch) or prove_ends(examples, batch.replies, batch.ids, batch.layout.until)
+    return find_reply_fault(examples, batch) or find_reply_end_fault(
+        examples, batch.replies, batch.ids, batch.layout.until
+    )
 
 
 def _predicts(thread: Array, seen: Array, target: int) -> bool:

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.padded import PairBatch
+from tunesmith.batch.padded import PaddedBatch
 from tunesmith.batch.threads import linear_threads
-from tunesmith.verify.replies import prove_replies
+from tunesmith.verify.replies import find_reply_fault
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # an input and a reply to it
 
 
-def find_padded_fault(examples: Sequence[Example], batch: PairBatch, weighting: Weighting, *, start: int) -> str | None:
+def find_padded_fault(
+    examples: Sequence[Example], batch: PaddedBatch, weighting: Weighting, *, start: int
+) -> str | None:
     """What is wrong with ``batch`` as the layout of ``examples``, or None.
 
     The replies of an example, each with the input that the batch gives it, must be what its threads hold alone: the
@@ -47,7 +49,7 @@ def find_padded_fault(examples: Sequence[Example], batch: PairBatch, weighting: 
     for example, pairs in zip(examples, found, strict=True):
         if fault := _difference(_expected(example, weighting), pairs):
             return f"example {example.number}: {fault}"
-    return prove_replies(examples, batch)
+    return find_reply_fault(examples, batch)
 
 
 def _expected(example: Example, weighting: Weighting) -> Counter[Pair]:

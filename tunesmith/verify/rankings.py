@@ -27,7 +27,7 @@ def compared_messages(tree: Tree) -> dict[int, tuple[int, int]]:
     return found
 
 
-def prove_ranking(renderer: Renderer, tree: Tree, tokens: TokenTree) -> str | None:
+def find_ranking_faults(renderer: Renderer, tree: Tree, tokens: TokenTree) -> str | None:
     """What is wrong with the replies of ``tokens`` as those that ``tree`` compares, or None.
 
     Every reply must have the rank, the group and the score of its message, and the tokens that are said to be its own must

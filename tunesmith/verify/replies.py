@@ -14,7 +14,7 @@ from tunesmith.batch.threads import linear_threads
 Beginning = tuple[int, ...]
 
 
-def prove_replies(examples: Sequence[Example], batch: MicroBatch) -> str | None:
+def find_reply_fault(examples: Sequence[Example], batch: MicroBatch) -> str | None:
     """What is wrong with the replies of ``batch`` as those that ``examples`` compare, in their order, or None.
 
     The targets that belong to a reply must be its tokens in the threads of its example; replies are of one group exactly
@@ -90,7 +90,7 @@ def _columns(examples: Sequence[Example], batch: MicroBatch) -> str | None:
     return None
 
 
-def prove_ends(examples: Sequence[Example], replies: Replies, ids: Tensor, until: Tensor) -> str | None:
+def find_reply_end_fault(examples: Sequence[Example], replies: Replies, ids: Tensor, until: Tensor) -> str | None:
     """What is wrong with where the replies of a flat row end, or None: what the last token of a reply sees must be its
     whole thread up to there, and nothing else."""
     everything, bounds = ids.numpy(), until.numpy()

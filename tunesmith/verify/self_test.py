@@ -19,7 +19,7 @@ from tunesmith.batch.packed import assemble, thread_ends
 from tunesmith.batch.threads import linear_threads
 from tunesmith.errors import RecipeError
 from tunesmith.model.policy import LayoutKind, Policy
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.text.tokens.render import TokenTree
 
 LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
@@ -104,12 +104,12 @@ def self_test_scalars(policy: ScalarPolicy, tokens: int, longest: int, wanted: L
     ends = thread_ends(trees)
 
     def alone() -> list[torch.Tensor]:
-        with policy.trunk.autocast():
+        with policy.backbone.autocast():
             rows = [ids.to(policy.device)[None] for ids in threads]
             return [policy.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
 
     def together(layout: LayoutKind, expected: list[torch.Tensor]) -> float:
-        states = policy.with_layout(layout).trunk.hidden(batch)[ends.to(policy.device)].float()
+        states = policy.with_layout(layout).backbone.hidden(batch)[ends.to(policy.device)].float()
         wanted_states = torch.stack(expected).float()
         return float((states - wanted_states).abs().max() / wanted_states.abs().max())
 
@@ -129,7 +129,7 @@ class _Comparison:
 def _verdict(
     policy: Policy | ScalarPolicy, comparison: _Comparison, longest: int, wanted: LayoutKind | None
 ) -> Verdict:
-    policy.evaluate()
+    policy.eval()
     found: dict[str, str] = {}
     try:
         expected = comparison.alone()

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import assemble_padded, read_pairs
+from tunesmith.batch.padded import assemble_padded, read_input_replies
 from tunesmith.errors import RecipeError
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.self_test import TOLERANCE
 
@@ -33,9 +33,9 @@ def _pairs(draw: np.random.Generator, tokens: int, size: int, replies: tuple[int
     return TokenTree(ids, np.array(segments, np.int32), np.array(spans, np.int32), len(replies))
 
 
-def reference_log_probabilities(policy: PairPolicy, example: Example, start: int) -> list[torch.Tensor]:
+def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: int) -> list[torch.Tensor]:
     """The stock model on every reply alone, without our padding and without our head: float32 [targets] each."""
-    pairs = read_pairs(example)
+    pairs = read_input_replies(example)
     found = []
     for own, reply, _ in pairs.replies:
         wanted = torch.from_numpy(reply.astype(np.int64)).to(policy.device)
@@ -48,12 +48,12 @@ def reference_log_probabilities(policy: PairPolicy, example: Example, start: int
 
 
 @torch.no_grad()
-def self_test_pairs(policy: PairPolicy, tokens: int, longest_input: int, longest_reply: int, start: int) -> float:
+def self_test_padded(policy: Seq2SeqPolicy, tokens: int, longest_input: int, longest_reply: int, start: int) -> float:
     """The largest difference of a log-probability, in one padded batch against alone. Raises RecipeError if it is too large.
 
     tokens: ids to draw from. start: the id that a reply begins after.
     """
-    policy.evaluate()
+    policy.eval()
     examples = [Example(number, tree) for number, tree in enumerate(probe_pairs(tokens, longest_input, longest_reply))]
     measured = "it fails to run"
     try:

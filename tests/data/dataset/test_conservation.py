@@ -20,7 +20,7 @@ from tunesmith.data.dataset.faults import BadRows
 from tunesmith.data.dataset.plan import Draw, Plan
 from tunesmith.data.dataset.prepare import Prepared, prepare
 from tunesmith.data.dataset.rendering import RenderSettings
-from tunesmith.data.dataset.report import Tally
+from tunesmith.data.dataset.report import SourceCounts
 from tunesmith.data.readers.filters import Filters
 from tunesmith.data.readers.source_config import Holdout, SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError
@@ -208,7 +208,9 @@ LOSSES: dict[str, dict[str, int]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_is_noticed(loss: str) -> None:
-    tally = Tally(records=20, used=10, duplicates=3, bad=7, tokens=100, trained=20, context=50, cut=10, repeated=20)
+    tally = SourceCounts(
+        records=20, used=10, duplicates=3, bad=7, tokens=100, trained=20, context=50, cut=10, repeated=20
+    )
     tally.check()
     for name, amount in LOSSES[loss].items():
         setattr(tally, name, getattr(tally, name) + amount)

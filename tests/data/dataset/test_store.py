@@ -153,7 +153,7 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-def shorten(file: Path) -> None:
+def crop_threads(file: Path) -> None:
     os.truncate(file, file.stat().st_size - 1)
 
 
@@ -166,12 +166,12 @@ FILES = [*(f"{name}.bin" for name in LAYOUT), "index.json"]
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", [flip, shorten, lengthen, Path.unlink])
+@pytest.mark.parametrize("damage", [flip, crop_threads, lengthen, Path.unlink])
 def test_a_damaged_store_is_not_opened(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     directory = write(tmp_path / "s", TREES)
     assert read_index(directory, "made from") is not None
     damage(directory / name)
-    whole = name == "index.json" and damage in (lengthen, shorten) and _is_json(directory / name)
+    whole = name == "index.json" and damage in (lengthen, crop_threads) and _is_json(directory / name)
     assert (read_index(directory, "made from") is None) != whole
 
 
@@ -208,5 +208,5 @@ def test_a_large_store_is_measured_but_not_hashed(tmp_path: Path, monkeypatch: p
     directory = write(tmp_path / "s", TREES)
     flip(directory / "ids.bin")
     assert read_index(directory, "made from") is not None
-    shorten(directory / "ids.bin")
+    crop_threads(directory / "ids.bin")
     assert read_index(directory, "made from") is None

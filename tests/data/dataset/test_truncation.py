@@ -12,7 +12,7 @@ from tests.data.small_runs import RECORDS, run, write
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.text.tokens.crop import Shortening, shorten
+from tunesmith.text.tokens.crop import CropSettings, crop_threads
 from tunesmith.text.tokens.truncate import Policy
 
 TAGS: dict[str, Any] = {"system_tags": True, "add_length": True, "prefix": "You are Joi.", "seed": 3}
@@ -47,10 +47,10 @@ def test_every_token_of_real_trees_is_accounted_for(
         assert tally.trained + tally.context == store.tokens.sum()
         return
     assert tally.used == 90
-    rule = Shortening(policy, 256, load_renderer(settings).opening)  # type: ignore[arg-type]
+    rule = CropSettings(policy, 256, load_renderer(settings).opening)  # type: ignore[arg-type]
     for number in range(len(store)):
-        parts = shorten(store.tree(number), rule)
+        parts = crop_threads(store.tree(number), rule)
         assert store.tokens[number] == sum(len(part.ids) for part in parts)
         assert store.threads[number] == sum(part.threads for part in parts)
-        once = shorten(store.tree(number), rule, once=True)
+        once = crop_threads(store.tree(number), rule, once=True)
         assert store.targets[number] == sum(len(part.targets()) for part in once)

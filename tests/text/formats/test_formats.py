@@ -128,7 +128,7 @@ def test_a_format_says_what_it_is(name: str) -> None:
 def test_pieces_are_what_the_contract_says() -> None:
     split = build_format("oasst").split(LONGER[2], LONGER[:2])
     assert split.given == (Control("<|prompter|>"), Text("And the dog?\n\nby the door\n"), Control("eos"))
-    assert (split.produced, split.foretold) == ((), 1)
+    assert (split.produced, split.predicted_by_previous) == ((), 1)
 
 
 def test_options_are_checked_and_the_nearest_name_is_given() -> None:

@@ -14,7 +14,7 @@ from tunesmith.text.formats.format import UNWRITTEN, Piece
 from tunesmith.text.formats.oasst import Oasst
 from tunesmith.text.formats.registry import Control, Format, build_format
 from tunesmith.text.targets import Targets
-from tunesmith.text.tokens.crop import Shortening, window
+from tunesmith.text.tokens.crop import CropSettings, window
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
@@ -185,7 +185,7 @@ def compare_row(
         assert len(controls) == 2 * len(messages)
         return "inert"
     if offsets and len(ids) > limit:
-        tree = window(tree, 0, offsets.pop(0), Shortening("window", limit, renderer.opening))
+        tree = window(tree, 0, offsets.pop(0), CropSettings("window", limit, renderer.opening))
     assert tree.ids[:limit].tolist() == expected["input_ids"][:size], case["id"]
     assert size == min(len(tree.ids), limit)
     mask = active(tree, size)

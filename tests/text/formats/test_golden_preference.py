@@ -33,7 +33,7 @@ TRANSCRIPT = """\
 """
 Golden = Callable[[str], dict[str, Any]]
 Case = dict[str, Any]
-Side = tuple[list[int], list[int]]
+SplitCounts = tuple[list[int], list[int]]
 
 # How many cases come out how. The originals take pairs that a reader refuses here: they say nothing, or compare other things.
 OUTCOMES: dict[str, dict[str, int]] = {
@@ -69,7 +69,7 @@ def read(record: dict[str, Any]) -> Tree | str:
     return found if isinstance(found, Tree) else str(found)
 
 
-def sides(tree: TokenTree) -> list[Side]:
+def sides(tree: TokenTree) -> list[SplitCounts]:
     """(ids, labels) of the thread of every reply up to its end, the best first."""
     found = []
     for message, _, _ in sorted(tree.replies.tolist(), key=lambda row: row[2]):
@@ -83,7 +83,7 @@ def sides(tree: TokenTree) -> list[Side]:
     return found
 
 
-def expected_sides(case: Case) -> list[Side]:
+def expected_sides(case: Case) -> list[SplitCounts]:
     found = []
     for name in ("chosen", "rejected"):
         expected = case["expected"]
@@ -148,7 +148,7 @@ def transcripts(real_data: Callable[[str], Path]) -> Renderer:
     return Renderer(format, Tokenizer.load(where, format.controls), "ranked")
 
 
-def reference_dpo(pair: dict[str, str], renderer: Renderer) -> list[Side]:
+def reference_dpo(pair: dict[str, str], renderer: Renderer) -> list[SplitCounts]:
     """One question, as the transcripts of HH give it, through reader and renderer."""
     row = {side: pair["prompt"] + pair[side] for side in ("chosen", "rejected")}
     tree = open_reader("hh", {}, {}, where="test")(row)

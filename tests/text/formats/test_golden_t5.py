@@ -11,7 +11,7 @@ import pytest
 from tunesmith.text.tokenizer.codec import WhiteSpaceMarks, undo_marks
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import truncate_pairs
+from tunesmith.text.tokens.truncate import truncate_input_and_replies
 from tunesmith.text.tree import Message, Tree
 
 Golden = Callable[[str], dict[str, Any]]
@@ -72,7 +72,7 @@ def compare_truncate(renderer: Renderer, case: dict[str, Any]) -> None:
     text, limit, expected = case["input"]["encoded"], case["settings"]["max_length"], case["expected"]
     tree = renderer.render(Tree.path([Message("user", text), Message("assistant", text)]))
     assert len(tree.ids) == 2 * expected["full_length"]
-    shorter = truncate_pairs(tree, limit, limit, "right")
+    shorter = truncate_input_and_replies(tree, limit, limit, "right")
     assert isinstance(shorter, TokenTree)
     assert shorter.ids.tolist() == expected["ids"] * 2
     assert shorter.ids[shorter.targets()].tolist() == expected["ids"]

@@ -17,7 +17,7 @@ from tunesmith.text.formats.oasst import Oasst
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.masks import prove_tree
+from tunesmith.verify.masks import find_mask_faults
 
 Build = Callable[..., Renderer]
 LABELS = {"quality": 0.75, "humor": 0.0, "creativity": 0.25, "toxicity": 0.1}
@@ -204,7 +204,7 @@ def test_the_proof_of_masks_holds(options: dict[str, Any], renderer: Build) -> N
     built = renderer("oasst", **options)
     messages = [ASKED, JUDGED, Message("user", "Why?"), Message("assistant", "So.", labels={"quality": 0.2})]
     tree = Tree.path(messages)
-    assert prove_tree(built, tree, built.render(tree)) == []
+    assert find_mask_faults(built, tree, built.render(tree)) == []
 
 
 def test_where_all_is_trained_the_prefix_is_not(renderer: Build) -> None:

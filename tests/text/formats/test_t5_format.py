@@ -20,7 +20,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.show import shown_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.masks import prove_tree
+from tunesmith.verify.masks import find_mask_faults
 
 Build = Callable[..., Renderer]
 RECORDS = 500
@@ -82,7 +82,7 @@ def replies_alike(renderer: Renderer, text: str) -> None:
     """A conversation with this reply proves itself, and streams as it is read."""
     tree = Tree.path([Message("user", f"A {text}", context=text), Message("assistant", text)])
     rendered = renderer.render(tree)
-    assert prove_tree(renderer, tree, rendered) == []
+    assert find_mask_faults(renderer, tree, rendered) == []
     ids = rendered.ids[rendered.targets()].tolist()
     decoder = renderer.stream()
     pieces = [*map(decoder.push, ids), decoder.finish()]
@@ -118,10 +118,10 @@ def test_the_proof_sees_a_reply_that_lost_its_line_breaks(renderer: Build, monke
     built = renderer("t5-dolly", "byte_level")
     tree = Tree.path([Message("user", "a"), Message("assistant", "b\nc")])
     lost = built.render(Tree.path([Message("user", "a"), Message("assistant", "b c")]))
-    assert [fault.property for fault in prove_tree(built, tree, lost)] == ["reply"]
+    assert [fault.property for fault in find_mask_faults(built, tree, lost)] == ["reply"]
     monkeypatch.setattr(Tokenizer, "may_come_from_text", lambda self, token: not self.is_control(token))
     unknown = renderer("t5-dolly", "t5_like")
-    assert [fault.property for fault in prove_tree(unknown, tree, unknown.render(tree))] == ["control"]
+    assert [fault.property for fault in find_mask_faults(unknown, tree, unknown.render(tree))] == ["control"]
 
 
 def test_a_vocabulary_that_cannot_spell_the_marks_is_refused(renderer: Build) -> None:
@@ -148,7 +148,7 @@ def test_real_records_prove_themselves(real: Build, real_data: Callable[[str], P
     trees = [dolly_tree(json.loads(line)) for line in lines]
     for tree, rendered in zip(trees, built.render_many(trees), strict=True):
         assert isinstance(rendered, TokenTree)
-        assert prove_tree(built, tree, rendered) == []
+        assert find_mask_faults(built, tree, rendered) == []
         wanted, read = tree.messages[1].text, built.parse(rendered.ids[rendered.targets()].tolist()).text
         assert [c for c in read if c in "\n\t"] == [c for c in wanted if c in "\n\t"]
         lost += spaced(read) != spaced(wanted)

@@ -15,7 +15,7 @@ from tests.text.conversations import HELLO, LONGER, NAMES, trees
 from tests.text.tokens.test_render import trained
 from tests.text.tokens.test_truncate import assert_well_formed
 from tunesmith.text.tokens import crop as long_threads
-from tunesmith.text.tokens.crop import Shortening, extent, shorten, thread_lengths, window
+from tunesmith.text.tokens.crop import CropSettings, crop_threads, extent, thread_lengths, window
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import Rejected, truncate
@@ -42,13 +42,13 @@ def stretch(line: Line, opening: int, offset: int, limit: int) -> Line:
     return tuple(ids[old] for old in kept), tuple((place[t], place[s]) for t, s in pairs)
 
 
-def stretches(line: Line, rule: Shortening) -> list[Line]:
+def stretches(line: Line, rule: CropSettings) -> list[Line]:
     """All stretches of a thread that hold a target, in order of their offset."""
     found = [stretch(line, rule.opening, offset, rule.limit) for offset in range(len(line[0]) - rule.limit + 1)]
     return [each for each in found if each[1]]
 
 
-def by_hand(line: Line, rule: Shortening) -> Line | None:
+def by_hand(line: Line, rule: CropSettings) -> Line | None:
     """What evaluation makes of one thread."""
     if len(line[0]) <= rule.limit:
         return line
@@ -58,7 +58,7 @@ def by_hand(line: Line, rule: Shortening) -> Line | None:
     return next(iter(stretches(line, rule)), None)
 
 
-def drawn(data: st.DataObject, renderer: Build) -> tuple[TokenTree, Shortening]:
+def drawn(data: st.DataObject, renderer: Build) -> tuple[TokenTree, CropSettings]:
     name = data.draw(st.sampled_from(NAMES))
     options = {"prefix": data.draw(st.sampled_from(["", "Be kind."]))} if name == "oasst" else {}
     built = renderer(name, **options)
@@ -66,14 +66,14 @@ def drawn(data: st.DataObject, renderer: Build) -> tuple[TokenTree, Shortening]:
     assume(len(tree.spans))
     limit = data.draw(st.integers(built.opening + 1, max(built.opening + 2, int(thread_lengths(tree).max()) + 2)))
     policy = data.draw(st.sampled_from(["left", "window"]))
-    return tree, Shortening(policy, limit, built.opening, data.draw(st.sampled_from([0.0, 0.5, 1.0])))
+    return tree, CropSettings(policy, limit, built.opening, data.draw(st.sampled_from([0.0, 0.5, 1.0])))
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_evaluation_sees_what_cutting_every_thread_alone_gives(data: st.DataObject, renderer: Build) -> None:
     tree, rule = drawn(data, renderer)
-    parts = shorten(tree, rule)
+    parts = crop_threads(tree, rule)
     expected = [by_hand(line, rule) for line in lines(tree)]
     found = Counter(line for part in parts for line in lines(part))
     wanted = Counter(line for line in expected if line is not None)
@@ -92,14 +92,16 @@ def test_a_window_is_a_stretch_that_holds_a_target(data: st.DataObject, seed: in
     tree, rule = drawn(data, renderer)
     long = [line for line in lines(tree) if len(line[0]) > rule.limit]
     whole = [line for line in lines(tree) if len(line[0]) <= rule.limit]
-    parts = [line for part in shorten(tree, rule, seed) for line in lines(part) if line not in whole]
+    parts = [line for part in crop_threads(tree, rule, seed) for line in lines(part) if line not in whole]
     allowed = [stretches(line, rule) for line in long]
     if rule.policy == "left":
         allowed = [[cut] if (cut := by_hand(line, rule)) else [] for line in long]
     allowed = [each for each in allowed if each]
     assert len(parts) == len(allowed)
     assert all(part in each for part, each in zip(parts, allowed, strict=True))
-    assert [lines(part) for part in shorten(tree, rule, seed)] == [lines(part) for part in shorten(tree, rule, seed)]
+    assert [lines(part) for part in crop_threads(tree, rule, seed)] == [
+        lines(part) for part in crop_threads(tree, rule, seed)
+    ]
 
 
 @settings(max_examples=150, deadline=None)
@@ -111,14 +113,14 @@ def test_weights_are_those_of_the_threads_or_one_for_every_token(
     tree, rule = drawn(data, renderer)
     numbered = TokenTree(np.arange(len(tree.ids), dtype=np.int32), tree.segments, tree.spans, tree.threads)
     by_thread: Counter[int] = Counter()
-    for part in shorten(numbered, rule, seed):
+    for part in crop_threads(numbered, rule, seed):
         for start, end, _, _, threads in part.spans.tolist():
             by_thread.update({int(part.ids[token]): threads for token in range(start, end)})
         for line, (ids, targets) in zip(part.ends(), lines(part), strict=True):
             assert len(part.thread(line)) == len(ids) <= rule.limit
             assert all(source < target for target, source in targets)
     once = Counter(
-        int(token) for part in shorten(numbered, rule, seed, once=True) for token in part.ids[part.targets()]
+        int(token) for part in crop_threads(numbered, rule, seed, once=True) for token in part.ids[part.targets()]
     )
     assert set(once.values()) <= {1}
     if seed is None:
@@ -127,10 +129,12 @@ def test_weights_are_those_of_the_threads_or_one_for_every_token(
     assert by_thread == single
 
 
-def alone(tree: TokenTree, rule: Shortening, seed: int | None) -> list[list[int]]:
+def alone(tree: TokenTree, rule: CropSettings, seed: int | None) -> list[list[int]]:
     """The trained tokens of every thread after cutting, counted thread by thread."""
     return [
-        [ids[target] for target, _ in targets] for part in shorten(tree, rule, seed) for ids, targets in lines(part)
+        [ids[target] for target, _ in targets]
+        for part in crop_threads(tree, rule, seed)
+        for ids, targets in lines(part)
     ]
 
 
@@ -139,7 +143,7 @@ def alone(tree: TokenTree, rule: Shortening, seed: int | None) -> list[list[int]
 def test_every_token_is_kept_or_counted_as_cut(data: st.DataObject, renderer: Build) -> None:
     tree, rule = drawn(data, renderer)
     found = truncate(tree, rule.limit, rule.policy, opening=rule.opening)
-    parts = shorten(tree, rule)
+    parts = crop_threads(tree, rule)
     if isinstance(found, Rejected):
         assert not any(len(part.spans) for part in parts)
         return
@@ -149,7 +153,7 @@ def test_every_token_is_kept_or_counted_as_cut(data: st.DataObject, renderer: Bu
     beginnings = [stretch(line, rule.opening, 0, rule.limit)[1] for line in lines(tree) if len(line[0]) > rule.limit]
     if rule.policy == "window" and all(beginnings) and sum(part.threads for part in parts) == tree.threads:
         assert found.cut == int((tree.positions() >= rule.limit).sum())
-    assert size.targets == sum(len(part.targets()) for part in shorten(tree, rule, once=True))
+    assert size.targets == sum(len(part.targets()) for part in crop_threads(tree, rule, once=True))
 
 
 FAULTS: dict[str, tuple[str, Any]] = {
@@ -164,9 +168,9 @@ FAULTS: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_in_windows_is_seen(fault: str, renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = renderer("oasst").render(Tree.path([Message("user", "word " * 60), Message("assistant", "the end")]))
-    rule = Shortening("window", 30, probability=1.0)
+    rule = CropSettings("window", 30, probability=1.0)
     monkeypatch.setattr(long_threads, *FAULTS[fault])
-    found = [[part.ids.tolist() for part in shorten(tree, rule, 1)] for _ in range(20)]
+    found = [[part.ids.tolist() for part in crop_threads(tree, rule, 1)] for _ in range(20)]
     assert any(each != found[0] for each in found) or not found[0]
 
 
@@ -179,8 +183,8 @@ def test_windows_are_drawn_uniformly_where_targets_are(renderer: Build) -> None:
     built = renderer("oasst")
     tree = built.render(Tree.path([Message("user", "word " * 60), Message("assistant", "the end")]))
     limit = len(tree.ids) // 2
-    rule = Shortening("window", limit, probability=0.8)
-    places = Counter(tuple(shorten(tree, rule, seed)[0].ids.tolist()) for seed in range(2000))
+    rule = CropSettings("window", limit, probability=0.8)
+    places = Counter(tuple(crop_threads(tree, rule, seed)[0].ids.tolist()) for seed in range(2000))
     fitting = stretches(lines(tree)[0], rule)
     assert set(places) == {ids for ids, _ in fitting}
     counts = [places[ids] for ids, _ in fitting]
@@ -192,8 +196,8 @@ def test_windows_are_drawn_uniformly_where_targets_are(renderer: Build) -> None:
 
 def test_the_same_seed_gives_the_same_windows_and_another_seed_others(renderer: Build) -> None:
     tree = renderer("oasst").render(long_conversation())
-    rule = Shortening("window", 40, probability=1.0)
-    found = [shorten(tree, rule, seed)[0].ids.tolist() for seed in (1, 1, 2, 3, 4)]
+    rule = CropSettings("window", 40, probability=1.0)
+    found = [crop_threads(tree, rule, seed)[0].ids.tolist() for seed in (1, 1, 2, 3, 4)]
     assert found[0] == found[1]
     assert len({tuple(ids) for ids in found}) > 2
 
@@ -204,18 +208,18 @@ def test_the_prefix_stays_in_front_and_shrinks_the_window(renderer: Build) -> No
     front = tree.ids[: built.opening].tolist()
     assert built.tokenizer.decode(front, skip_controls=False) == "<|system|>Be kind to everyone.<|endoftext|>"
     for policy in ("left", "window"):
-        rule = Shortening(policy, 60, built.opening, 1.0)  # type: ignore[arg-type]
-        (part,) = shorten(tree, rule, 3)
+        rule = CropSettings(policy, 60, built.opening, 1.0)  # type: ignore[arg-type]
+        (part,) = crop_threads(tree, rule, 3)
         assert len(part.ids) == 60
         assert part.ids[: built.opening].tolist() == front
         assert part.targets().min() > built.opening
-    last = shorten(tree, Shortening("left", 60, built.opening))[0]
+    last = crop_threads(tree, CropSettings("left", 60, built.opening))[0]
     assert last.ids[built.opening :].tolist() == tree.ids[built.opening - 60 :].tolist()
 
 
 def test_a_stretch_at_a_given_offset_is_cut_as_asked(renderer: Build) -> None:
     tree = renderer("oasst").render(Tree.path(LONGER))
-    cut = window(tree, 0, 7, Shortening("window", 9))
+    cut = window(tree, 0, 7, CropSettings("window", 9))
     assert lines(cut) == [stretch(lines(tree)[0], 0, 7, 9)]
 
 
@@ -232,9 +236,9 @@ def test_the_first_token_after_the_opening_is_a_target_only_of_the_beginning(ren
     built = renderer("plain")
     tree = built.render(Tree.path([Message("assistant", "the cat sat")]))
     assert (built.opening, tree.targets()[0]) == (1, 1)
-    (shortest,) = shorten(tree, Shortening("window", 2, 1, probability=1.0), 1)
+    (shortest,) = crop_threads(tree, CropSettings("window", 2, 1, probability=1.0), 1)
     assert lines(shortest) == [(tuple(tree.ids[:2].tolist()), ((1, 0),))]
-    assert len(shorten(tree, Shortening("left", 2, 1))) == 0
+    assert len(crop_threads(tree, CropSettings("left", 2, 1))) == 0
 
 
 def test_a_window_never_has_its_only_target_where_it_begins(renderer: Build) -> None:
@@ -242,5 +246,5 @@ def test_a_window_never_has_its_only_target_where_it_begins(renderer: Build) -> 
     long = Message("user", "And now for a long question that nobody answered. " * 3)
     tree = renderer("oasst").render(Tree.path([*HELLO, long]))
     for seed in range(300):
-        (part,) = shorten(tree, Shortening("window", 12, probability=1.0), seed)
+        (part,) = crop_threads(tree, CropSettings("window", 12, probability=1.0), seed)
         assert len(part.targets())

@@ -13,7 +13,7 @@ from tests.text.tokens.test_truncate import assert_well_formed, threads
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate_pairs
+from tunesmith.text.tokens.truncate import Rejected, truncate_input_and_replies
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
@@ -50,7 +50,7 @@ def test_cutting_keeps_beginnings_and_ends(
 ) -> None:
     built, tree = renderer("t5-dolly", "prefixed"), branches(question, answers)
     rendered = built.render(tree)
-    shorter = truncate_pairs(rendered, input_limit, target_limit, "right")
+    shorter = truncate_input_and_replies(rendered, input_limit, target_limit, "right")
     if all(trained is False for _, trained in answers):
         assert shorter == Rejected("no_target")
         return
@@ -71,7 +71,7 @@ def test_dropping_keeps_the_replies_that_fit(
 ) -> None:
     built, tree = renderer("t5-dolly", "prefixed"), branches("Why?", answers)
     rendered = built.render(tree)
-    shorter = truncate_pairs(rendered, 100, limit, "drop")
+    shorter = truncate_input_and_replies(rendered, 100, limit, "drop")
     prompt, said = tokens(built, tree)
     fit = [prompt + ids for ids in said if len(ids) <= limit]
     trained = [len(ids) <= limit and flag is not False for ids, (_, flag) in zip(said, answers, strict=True)]
@@ -88,13 +88,13 @@ def test_what_fits_comes_back_as_it_is(renderer: Build) -> None:
     tree = renderer("t5-dolly").render(branches(LONG, [("Tom.", None)]))
     start = int(tree.spans[0, 0])
     for policy in ("drop", "right", "error"):
-        assert truncate_pairs(tree, start, len(tree.ids) - start, policy) is tree
-    assert truncate_pairs(tree, start - 1, 99, "drop") == Rejected("too_long")
-    assert truncate_pairs(tree, start, 1, "drop") == Rejected("too_long")
+        assert truncate_input_and_replies(tree, start, len(tree.ids) - start, policy) is tree
+    assert truncate_input_and_replies(tree, start - 1, 99, "drop") == Rejected("too_long")
+    assert truncate_input_and_replies(tree, start, 1, "drop") == Rejected("too_long")
 
 
 @pytest.mark.parametrize(("limits", "said"), [((4, 99), "an input of "), ((99, 2), "a reply of ")])
 def test_too_long_is_an_error_with_its_place_if_asked_for(limits: tuple[int, int], said: str, renderer: Build) -> None:
     tree = renderer("t5-dolly").render(branches(LONG, [("Tom is its name.", None)]))
     with pytest.raises(DataError, match=rf"data\.jsonl:7: {said}\d+ tokens; the limit is {min(limits)}"):
-        truncate_pairs(tree, *limits, "error", "data.jsonl:7")
+        truncate_input_and_replies(tree, *limits, "error", "data.jsonl:7")

@@ -16,7 +16,7 @@ from tunesmith.text.tokens.prompts import as_prompts, prompt_ids, prompt_lengths
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.truncate import Rejected
 from tunesmith.text.tree import Message, Tree
-from tunesmith.verify.masks import prove_tree
+from tunesmith.verify.masks import find_mask_faults
 
 Build = Callable[..., Renderer]
 Which = Literal["last", "every"]
@@ -86,7 +86,7 @@ def test_the_proof_of_the_masks_holds_for_prompts(name: str, which: Which, rende
     tree = Tree((QUESTION, BAD), (-1, 0)) if name == "dolly" else BRANCHES
     asked = as_prompts(tree, which)
     assert asked is not None
-    assert prove_tree(ours, asked, ours.render(asked)) == []
+    assert find_mask_faults(ours, asked, ours.render(asked)) == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -176,7 +176,7 @@ def test_the_next_role_is_foretold_where_the_format_wants_it(renderer: Build) ->
     built = renderer("oasst")
     assert decoded_targets(built, built.render(tree)) == [first, "<|prompter|>", second]
     assert built.render(tree).spans[:, 3].tolist() == [1, 1, 3]  # the foretold role belongs to the turn before
-    built = renderer("oasst", foretell_next_role=False)
+    built = renderer("oasst", predict_next_role=False)
     assert decoded_targets(built, built.render(tree)) == [first, second]
     built = renderer("tulu", foretell_line_break=True)
     assert decoded_targets(built, built.render(tree)) == [first, "\n", "Rex,\n\n  I think<|endoftext|>"]

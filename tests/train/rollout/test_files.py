@@ -27,11 +27,11 @@ def test_what_was_saved_is_loaded_to_the_bit(rollouts: Rollouts, tmp_path: Path)
     save_rollouts(tmp_path, rollouts, str)
     found = load_rollouts(tmp_path, 12)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-000012"]
-    assert (found.answered, found.coefficient, found.following, found.measures) == (
+    assert (found.answered, found.coefficient, found.following, found.metrics) == (
         rollouts.answered,
         rollouts.coefficient,
         rollouts.following,
-        rollouts.measures,
+        rollouts.metrics,
     )
     assert found.columns.keys() == rollouts.columns.keys()
     assert all(np.array_equal(found.columns[name], rollouts.columns[name]) for name in found.columns)

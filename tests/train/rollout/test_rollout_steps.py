@@ -20,11 +20,11 @@ from tunesmith.objectives.advantages import whiten
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
-from tunesmith.train.rollout.maker import Maker, Worth
+from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerator
 from tunesmith.train.rollout.plan import Place, RolloutPlan
 from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, Floats, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
-from tunesmith.train.world import Alone
+from tunesmith.train.world import SingleProcess
 
 
 def plan(prompts: int = 12, iteration: int = 5, batch: int = 2, passes: int = 2, **length: Any) -> RolloutPlan:
@@ -68,7 +68,7 @@ def test_a_run_of_so_many_steps_has_so_many(steps: int) -> None:
 class Counting:
     """A maker that counts."""
 
-    make: Maker
+    make: RolloutGenerator
     calls: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts:
@@ -86,8 +86,8 @@ def steps_of(directory: Path, make: Any = None, kept: Callable[[], list[int]] = 
     return RolloutSteps(given.pop("plan", plan()), make, directory, 0.1, 200, kept, words, **given)
 
 
-def result(number: int, measures: Mapping[str, float], units: float = 3.0) -> StepResult:
-    return StepResult(number + 1, 28, 0, (), dict(measures), 0.1, 1.0, units, 1, 1, 0.1)
+def result(number: int, metrics: Mapping[str, float], units: float = 3.0) -> StepResult:
+    return StepResult(number + 1, 28, 0, (), dict(metrics), 0.1, 1.0, units, 1, 1, 0.1)
 
 
 def test_replies_are_written_once_an_iteration_and_read_back_in_its_middle(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_replies_are_written_once_an_iteration_and_read_back_in_its_middle(tmp_p
 
 def test_the_measures_of_an_iteration_are_told_with_its_first_step(tmp_path: Path) -> None:
     ours = steps_of(tmp_path)
-    told = [ours[number].measures for number in range(7)]
+    told = [ours[number].metrics for number in range(7)]
     assert [bool(each) for each in told] == [True, *[False] * 5, True]
     assert {"rewards/mean", "rewards/finished", "replies/length", "kl_coefficient"} <= told[0].keys()
 
@@ -169,7 +169,7 @@ def test_a_step_with_too_much_kl_ends_its_iteration_and_no_other(tmp_path: Path)
 
 
 def test_the_coefficient_goes_from_iteration_to_iteration_also_over_a_stop(tmp_path: Path) -> None:
-    make = maker(actor_critic(), samples=2, worth=Worth(kl_target=1.0, kl_horizon=20))
+    make = maker(actor_critic(), samples=2, worth=AdvantageSettings(kl_target=1.0, kl_horizon=20))
     expected = steps_of(tmp_path, Counting(make), adaptive=True)
     for number in (0, 6, 12):
         expected[number]
@@ -206,7 +206,7 @@ def train_some(directory: Path, actor: Any, make: Any = None, **given: Any) -> l
         steps,
         optimizer,
         lambda step: 1e-2,
-        Alone(),
+        SingleProcess(),
         [results.append, steps.observe],
         clip_norm=1.0,
     )
@@ -216,18 +216,18 @@ def train_some(directory: Path, actor: Any, make: Any = None, **given: Any) -> l
 def test_the_first_step_of_an_iteration_has_ratio_one_and_the_second_has_not(tmp_path: Path) -> None:
     results = train_some(tmp_path, actor_critic(), plan=plan(steps=8), whitened=whitened)
     for number in (0, 6):
-        assert results[number].measures["ratio"] == pytest.approx(1.0, abs=1e-5)
-        assert results[number].measures["kl"] == pytest.approx(0.0, abs=1e-6)
-    assert results[1].measures["kl"] > 1e-5
-    assert results[0].measures["reference_kl"] == pytest.approx(0.0, abs=1e-6)
-    assert results[7].measures["reference_kl"] > 1e-4
+        assert results[number].metrics["ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert results[number].metrics["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert results[1].metrics["kl"] > 1e-5
+    assert results[0].metrics["reference_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert results[7].metrics["reference_kl"] > 1e-4
 
 
 def test_an_empty_step_moves_nothing_and_is_recorded(tmp_path: Path) -> None:
     actor = actor_critic()
     results = train_some(tmp_path, actor, plan=plan(steps=6), whitened=whitened, stop=1e-9)
     assert [bool(each.units) for each in results] == [True, True, False, False, False, False]
-    assert all(not each.measures and each.gradient_norm == 0.0 for each in results[2:])
+    assert all(not each.metrics and each.gradient_norm == 0.0 for each in results[2:])
     short = actor_critic()
     train_some(tmp_path / "short", short, plan=plan(steps=2), whitened=whitened)
     for name, parameter in short.parameters().items():
@@ -277,7 +277,7 @@ def test_old_log_probabilities_that_are_off_by_one_show_in_the_ratio(tmp_path: P
     actor = actor_critic()
     make = maker(actor, samples=2)
     results = train_some(tmp_path, actor, lambda *given: shifted(make(*given)), plan=plan(steps=1))
-    assert abs(results[0].measures["ratio"] - 1.0) > 0.05
+    assert abs(results[0].metrics["ratio"] - 1.0) > 0.05
 
 
 def test_old_log_probabilities_of_another_temperature_show_in_the_ratio(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_old_log_probabilities_of_another_temperature_show_in_the_ratio(tmp_path
         return found
 
     results = train_some(tmp_path, actor, at_one, plan=plan(steps=1))
-    assert abs(results[0].measures["ratio"] - 1.0) > 0.05
+    assert abs(results[0].metrics["ratio"] - 1.0) > 0.05
 
 
 def test_prompts_of_these_tests_are_enough() -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tunesmith.errors import RecipeError
 from tunesmith.train.loop import StepResult
 from tunesmith.train.run import checkpoint, selection
-from tunesmith.train.run.callbacks import Evaluation, Record, Saving
+from tunesmith.train.run.callbacks import Checkpointer, EvaluationCallback, Record
 from tunesmith.train.run.metrics import JsonLines, read_records
-from tunesmith.train.run.selection import Metric, Rule, Selection, ranks, replay
+from tunesmith.train.run.selection import Metric, Selection, SelectionRule, ranks, replay
 
-BALANCE = Rule((Metric("validation/loss", "min"), Metric("validation/bleu", "max")), keep=3)
+BALANCE = SelectionRule((Metric("validation/loss", "min"), Metric("validation/bleu", "max")), keep=3)
 TOTAL = 12
 
 
@@ -38,7 +38,9 @@ def result(done: int) -> StepResult:
     return StepResult(done, TOTAL, 0, (done,), {"loss": 1.0}, 1e-3, 1.0, 1.0, 1, 1, 0.1)
 
 
-def train_with_planted_curves(directory: Path, rule: Rule, *, start: int = 0, end: int = TOTAL) -> Saving:
+def train_with_planted_curves(
+    directory: Path, rule: SelectionRule, *, start: int = 0, end: int = TOTAL
+) -> Checkpointer:
     """A run without a model: planted evaluations, real records, real checkpoints and their rotation (``keep`` 1)."""
     lines = [JsonLines(directory / f"{name}.jsonl") for name in ("metrics", "consumed", "timing")]
     record = Record(*lines)
@@ -51,11 +53,11 @@ def train_with_planted_curves(directory: Path, rule: Rule, *, start: int = 0, en
         checkpoint.save(directory / "checkpoints", step, {"model": {"w": torch.tensor([float(step)])}}, state)
         checkpoint.rotate(directory / "checkpoints", 1, pinned, pytest.fail)
 
-    evaluation = Evaluation(
+    evaluation = EvaluationCallback(
         lambda: {"all": {"loss": loss(now[0]), "accuracy": 0.5, "targets": 10}}, 1, 2, lines[0], lambda step, scores: None, chosen,
         lambda step: {"bleu": bleu(step)},
     )  # fmt: skip
-    saving = Saving(write, 2, record, chosen, start)
+    saving = Checkpointer(write, 2, record, chosen, start)
     if start == 0:
         evaluation.run(0)
     for step in range(start + 1, end + 1):
@@ -73,8 +75,8 @@ def there(directory: Path) -> list[int]:
 
 def test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen(tmp_path: Path) -> None:
     alone = {
-        "validation/loss": Rule((Metric("validation/loss", "min"),)),
-        "validation/bleu": Rule((Metric("validation/bleu", "max"),)),
+        "validation/loss": SelectionRule((Metric("validation/loss", "min"),)),
+        "validation/bleu": SelectionRule((Metric("validation/bleu", "max"),)),
         "both": BALANCE,
     }
     best = {name: train_with_planted_curves(tmp_path / name, rule).selection.best for name, rule in alone.items()}
@@ -120,7 +122,7 @@ def test_a_planted_fault_in_the_rule_is_seen(
 def test_a_step_that_becomes_the_best_later_is_still_there() -> None:
     """Ranks are relative: step 2 is behind step 1 until steps come between them."""
     curve = {1: (1.0, 10.0), 2: (1.5, 30.0), 3: (1.6, 12.0), 4: (1.7, 11.0)}
-    chosen = Selection(Rule((Metric("validation/loss", "min", 1.5), BALANCE.metrics[1]), keep=2))
+    chosen = Selection(SelectionRule((Metric("validation/loss", "min", 1.5), BALANCE.metrics[1]), keep=2))
     seen = []
     for step, (loss, bleu) in curve.items():
         chosen.add(step, {"all": {"loss": loss, "bleu": bleu}}, saved=True)
@@ -136,7 +138,7 @@ values = st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan, math.inf])
 curves = st.lists(st.tuples(values, values, st.booleans()), min_size=1, max_size=25)
 
 
-def feed(rule: Rule, curve: list[tuple[float, float, bool]]) -> Iterator[Selection]:
+def feed(rule: SelectionRule, curve: list[tuple[float, float, bool]]) -> Iterator[Selection]:
     chosen = Selection(rule)
     for step, (loss, bleu, saved) in enumerate(curve, 1):
         chosen.add(step, {"all": {"loss": loss, "bleu": bleu}}, saved=saved)
@@ -149,7 +151,7 @@ def test_without_a_limit_the_choice_is_the_lowest_score_of_all_saved_steps(
     curve: list[tuple[float, float, bool]], weight: float
 ) -> None:
     """What is let go could indeed never win: the choice among what is kept is the choice among everything."""
-    rule = Rule((Metric("validation/loss", "min", weight), Metric("validation/bleu", "max")), keep=1000)
+    rule = SelectionRule((Metric("validation/loss", "min", weight), Metric("validation/bleu", "max")), keep=1000)
     for done, chosen in enumerate(feed(rule, curve), 1):
         saved = [step for step, (_, _, each) in enumerate(curve[:done], 1) if each]
         scores = {standing.step: standing.score for standing in chosen.standings()}
@@ -176,7 +178,7 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
 
 
 def test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_equals() -> None:
-    chosen = Selection(Rule())
+    chosen = Selection(SelectionRule())
     for step, loss in ((1, 2.0), (2, 1.0), (3, 1.0), (4, 1.5)):
         chosen.add(step, {"all": {"loss": loss}}, saved=True)
         assert len(chosen.kept) == 1
@@ -184,7 +186,7 @@ def test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_eq
 
 
 def test_a_metric_of_one_source_can_be_named() -> None:
-    chosen = Selection(Rule((Metric("validation/dolly/loss"),)))
+    chosen = Selection(SelectionRule((Metric("validation/dolly/loss"),)))
     chosen.add(1, {"all": {"loss": 1.0}, "dolly": {"loss": 3.0}}, saved=True)
     chosen.add(2, {"all": {"loss": 2.0}, "dolly": {"loss": 2.0}}, saved=True)
     assert chosen.best == 2
@@ -192,7 +194,9 @@ def test_a_metric_of_one_source_can_be_named() -> None:
 
 def test_a_metric_that_is_not_evaluated_is_named_with_those_that_are() -> None:
     with pytest.raises(RecipeError, match="no metric 'validation/blue'; there are validation/loss, validation/x/loss"):
-        Selection(Rule((Metric("validation/blue"),))).add(0, {"all": {"loss": 1.0}, "x": {"loss": 1.0}}, saved=False)
+        Selection(SelectionRule((Metric("validation/blue"),))).add(
+            0, {"all": {"loss": 1.0}, "x": {"loss": 1.0}}, saved=False
+        )
 
 
 def test_numbers_that_are_not_finite_come_back_from_the_record_as_the_worst() -> None:
@@ -200,4 +204,4 @@ def test_numbers_that_are_not_finite_come_back_from_the_record_as_the_worst() ->
         {"step": step, "checkpoint": True, "validation": {"all": {"loss": loss}}}
         for step, loss in ((1, "NaN"), (2, 5.0))
     ]
-    assert replay([*lines, {"step": 3, "loss": 1.0}], Rule()).best == 2
+    assert replay([*lines, {"step": 3, "loss": 1.0}], SelectionRule()).best == 2

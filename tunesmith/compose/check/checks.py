@@ -10,9 +10,9 @@ from tunesmith.compose import parts
 from tunesmith.compose.check.texts import TextSurvey
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.compose.models.families import Learner
-from tunesmith.compose.models.reference import refuse_unfit_reference
-from tunesmith.compose.models.rewards import refuse_unfit_rewards
+from tunesmith.compose.models.families import PreparedPolicy
+from tunesmith.compose.models.reference import check_reference
+from tunesmith.compose.models.rewards import check_rewards
 from tunesmith.compose.proof import MaskProof, batch_check, stored_checks
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.readers.pipeline import read_trees
@@ -96,8 +96,8 @@ def _renderer(run: _Run) -> Renderer:
     summary = f"{tokenizer.size:,} tokens; {format.name} stops at {stops}"
     run.checks.append(Check("prompt format and tokenizer fit", "pass", summary))
     run.key = "objective"
-    refuse_unfit_reference(run.recipe, tokenizer)
-    refuse_unfit_rewards(run.recipe, tokenizer)
+    check_reference(run.recipe, tokenizer)
+    check_rewards(run.recipe, tokenizer)
     return renderer
 
 
@@ -158,7 +158,7 @@ def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
     return examples
 
 
-def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
+def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> PreparedPolicy | None:
     run.key = "model"
     run.progress(0, None, "making the model")
     method = METHODS[run.recipe.objective.kind]
@@ -177,7 +177,7 @@ def _model(run: _Run, renderer: Renderer, prepared: Prepared) -> Learner | None:
     return learner
 
 
-def _batches(run: _Run, renderer: Renderer, prepared: Prepared, learner: Learner | None) -> None:
+def _batches(run: _Run, renderer: Renderer, prepared: Prepared, learner: PreparedPolicy | None) -> None:
     kind = families.check_model(run.recipe).batches if learner is None else learner.batches
     steps = parts.build_steps(run.recipe, prepared.train, renderer, kind.collate)
     run.checks.append(batch_check(steps, kind.find_fault))

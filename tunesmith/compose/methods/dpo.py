@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from tunesmith.compose import parts
-from tunesmith.compose.methods.method import Course, Method, Setting
+from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.models import families
-from tunesmith.compose.models.families import Learner
+from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.compose.models.reference import load_reference
 from tunesmith.compose.models.reference_cache import ReferenceModel, references, weights_digest
 from tunesmith.compose.progress import shown
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.objective import objective_measures
+from tunesmith.evaluate.objective import objective_metrics
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.recipe.schema import Dpo
 from tunesmith.report.check import Check
-from tunesmith.train.loop import accumulate_measures
+from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.callbacks import Scores
-from tunesmith.train.steps import Columns, DemonstrationSteps, no_columns
+from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
 START = "policy and reference are the same before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
@@ -34,7 +34,7 @@ def objective_of(keys: Dpo) -> PreferenceOptimization:
     return PreferenceOptimization(**values, reference_free=keys.reference == "none")
 
 
-def course(setting: Setting) -> Course:
+def course(setting: RunContext) -> TrainingSetup:
     """Raises InternalError if kept references do not fit, DataError, RecipeError, MissingInputError."""
     recipe, keys, learner = setting.recipe, setting.recipe.objective, setting.learner
     assert isinstance(keys, Dpo)
@@ -42,7 +42,7 @@ def course(setting: Setting) -> Course:
     stores = [setting.prepared.train, *([setting.validation[0]] if setting.validation else [])]
     columns = _columns(setting, keys, stores)
     steps = parts.build_steps(recipe, stores[0], setting.renderer, learner.batches.collate, columns[0])
-    return Course(
+    return TrainingSetup(
         policy=learner.policy,
         objective=objective,
         steps=steps,
@@ -53,7 +53,7 @@ def course(setting: Setting) -> Course:
     )
 
 
-def _columns(setting: Setting, keys: Dpo, stores: Sequence[Store]) -> list[Columns]:
+def _columns(setting: RunContext, keys: Dpo, stores: Sequence[Store]) -> list[Columns]:
     """What is known of the examples of every store."""
     if keys.reference == "none":
         return [no_columns for _ in stores]
@@ -74,11 +74,11 @@ def _columns(setting: Setting, keys: Dpo, stores: Sequence[Store]) -> list[Colum
 
 
 def starts_at_the_reference(
-    learner: Learner, objective: PreferenceOptimization, steps: DemonstrationSteps
+    learner: PreparedPolicy, objective: PreferenceOptimization, steps: DatasetSteps
 ) -> Sequence[Check]:
     """The gate: with the weights of the beginning, no pair of the first step has a margin, and the loss is the one without."""
     policy = learner.policy
-    measured = accumulate_measures(policy, objective, steps[0])
+    measured = accumulate_metrics(policy, objective, steps[0])
     margin, loss = measured["rewards/margins"] / objective.beta, measured["loss"]
     allowed = LARGEST_MARGIN[policy.compute]
     expected = objective.initial_loss
@@ -92,14 +92,14 @@ def starts_at_the_reference(
     return [Check(START, "fail" if wrong else "pass", summary, "objective.reference", advice)]
 
 
-def _scores(setting: Setting, objective: PreferenceOptimization, columns: Columns) -> Callable[[], Scores] | None:
+def _scores(setting: RunContext, objective: PreferenceOptimization, columns: Columns) -> Callable[[], Scores] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation
     learner, size = setting.learner, setting.recipe.train.micro_batch_tokens
 
     def scores() -> Mapping[str, Mapping[str, float]]:
-        return objective_measures(learner.policy, objective, store, sources, size, learner.batches.collate, columns)
+        return objective_metrics(learner.policy, objective, store, sources, size, learner.batches.collate, columns)
 
     return scores
 

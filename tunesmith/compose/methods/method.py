@@ -9,14 +9,14 @@ from typing import Any, Literal
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.compose.models.families import Learner
+from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
 from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import Action, Steps, Trainable
+from tunesmith.train.loop import Callback, Steps, Trainable
 from tunesmith.train.run.callbacks import Scores
 from tunesmith.train.run.directory import RunDirectory
 
@@ -24,7 +24,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class RunContext:
     """What every method begins with. learner: the model as it is before the first step, tested. rows: of its embedding."""
 
     recipe: Recipe
@@ -35,7 +35,7 @@ class Setting:
     renderer: Renderer
     model: PreTrainedModel
     rows: int
-    learner: Learner
+    learner: PreparedPolicy
     note: Note
 
     @property
@@ -49,7 +49,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingSetup:
     """What is trained, and how.
 
     policy, objective, steps: the arguments of the loop. modules: what a checkpoint holds, by the name of its file.
@@ -65,7 +65,7 @@ class Course:
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]
     scores: Callable[[], Scores] | None
-    actions: Sequence[Action] = ()
+    actions: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
 
 
@@ -76,7 +76,7 @@ class Method:
     """
 
     build_model: Callable[[Recipe, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
-    build_learner: Callable[[Recipe, PreTrainedModel, Tokenizer], Learner]
-    course: Callable[[Setting], Course]
+    build_learner: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy]
+    course: Callable[[RunContext], TrainingSetup]
     kind: Literal["assistant", "reward"] = "assistant"
     use: str = "talk to it: tunesmith chat {run}"

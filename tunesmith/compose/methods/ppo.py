@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tunesmith.compose import parts
-from tunesmith.compose.methods.method import Course, Method, Setting
+from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.ppo_evaluation import scores_of
 from tunesmith.compose.methods.ppo_gates import gates_of
 from tunesmith.compose.models import families
@@ -21,16 +21,16 @@ from tunesmith.compose.proof import proof_of_run
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prompt_list import PromptList, list_prompts
 from tunesmith.errors import RecipeError
-from tunesmith.generate.decoding import CausalRows, Ends
+from tunesmith.generate.decoding import CausalRows, StoppingCriteria
 from tunesmith.generate.sampling import Sampling
-from tunesmith.model.actor_critic import ActorCritic, ValueFunction, trunk_like, value_head
+from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
 from tunesmith.objectives.advantages import whiten
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.recipe.objectives import Ppo
 from tunesmith.recipe.schema import Recipe
-from tunesmith.train.rollout.maker import Drawing, Maker, Worth
+from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerator, RolloutSampling
 from tunesmith.train.rollout.plan import RolloutPlan
 from tunesmith.train.rollout.rollouts import Floats
 from tunesmith.train.rollout.steps import RolloutSteps
@@ -40,7 +40,7 @@ ROLLOUTS = "rollouts"
 CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
 
 
-def course(setting: Setting) -> Course:
+def course(setting: RunContext) -> TrainingSetup:
     """Raises RecipeError, MissingInputError, DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
     assert isinstance(keys, Ppo)
@@ -58,7 +58,7 @@ def course(setting: Setting) -> Course:
     maker = maker_of(setting, actor, prompts)
     steps = steps_of(setting, maker, prompts)
     stored = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
-    return Course(
+    return TrainingSetup(
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
         steps=steps,
@@ -71,18 +71,18 @@ def course(setting: Setting) -> Course:
     )
 
 
-def maker_of(setting: Setting, actor: ActorCritic, prompts: PromptList) -> Maker:
+def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> RolloutGenerator:
     """What writes and scores replies. Raises as ``course``."""
     recipe, keys, policy = setting.recipe, setting.recipe.objective, actor.policy
     assert isinstance(keys, Ppo)
     asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
-    return Maker(
+    return RolloutGenerator(
         policy=actor,
         reference=reference_policy(recipe, policy, setting.renderer),
         rewards=reward_sources(recipe, setting.renderer, policy, asked),
         prompts=prompts.ids,
         drawing=drawing_of(setting, policy),
-        worth=Worth(
+        worth=AdvantageSettings(
             unfinished=keys.unfinished_reward,
             discount=keys.discount,
             gae_lambda=keys.gae_lambda,
@@ -95,7 +95,7 @@ def maker_of(setting: Setting, actor: ActorCritic, prompts: PromptList) -> Maker
     )
 
 
-def steps_of(setting: Setting, maker: Maker, prompts: PromptList) -> RolloutSteps:
+def steps_of(setting: RunContext, maker: RolloutGenerator, prompts: PromptList) -> RolloutSteps:
     """The steps of the whole run."""
     recipe, keys = setting.recipe, setting.recipe.objective
     assert isinstance(keys, Ppo)
@@ -130,28 +130,28 @@ def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
     return RolloutPlan(plan, keys.batch_size, objective.epochs_per_iteration, keys.steps)
 
 
-def drawing_of(setting: Setting, policy: Policy) -> Drawing:
+def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
     """How the recipe wants replies to be drawn."""
     recipe, keys, renderer = setting.recipe, setting.recipe.objective, setting.renderer
     assert isinstance(keys, Ppo)
-    return Drawing(
+    return RolloutSampling(
         rows=lambda: CausalRows(policy.model),
         sampling=Sampling(
             temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
         ),
-        ends=Ends(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
+        ends=StoppingCriteria(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
         samples=keys.samples,
         seed=parts.derived_seed(recipe.seed, "rollouts"),
         at_once=recipe.evaluate.batch_size,
     )
 
 
-def greedy(drawing: Drawing) -> Drawing:
+def greedy(drawing: RolloutSampling) -> RolloutSampling:
     """The most probable reply, one to each prompt."""
     return replace(drawing, sampling=replace(drawing.sampling, do_sample=False), samples=1)
 
 
-def value_function(setting: Setting, policy: Policy, named: str) -> ValueFunction:
+def value_function(setting: RunContext, policy: Policy, named: str) -> ValueFunction:
     """shared, separate (both with a new head of zeros), or the reward model of a directory.
 
     Raises RecipeError (another tokenizer or prompt format), MissingInputError, DataError.
@@ -159,9 +159,9 @@ def value_function(setting: Setting, policy: Policy, named: str) -> ValueFunctio
     if named == "shared":
         return ValueFunction(value_head(policy.model))
     if named == "separate":
-        return ValueFunction(value_head(policy.model), trunk_like(policy))
+        return ValueFunction(value_head(policy.model), backbone_like(policy))
     found = reward_model("objective.value", named, setting.recipe, policy, setting.renderer)
-    return ValueFunction(head_of(found.model), found.trunk)
+    return ValueFunction(head_of(found.model), found.backbone)
 
 
 def whitened(advantages: Floats) -> Floats:

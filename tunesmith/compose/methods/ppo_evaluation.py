@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from tunesmith.compose.methods.method import Setting
+from tunesmith.compose.methods.method import RunContext
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.data.dataset.prompt_list import list_prompts
-from tunesmith.train.rollout.maker import Maker
+from tunesmith.train.rollout.generator import RolloutGenerator
 from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.run.callbacks import Scores
 
 
-def scores_of(setting: Setting, maker: Maker) -> Callable[[], Scores] | None:
+def scores_of(setting: RunContext, maker: RolloutGenerator) -> Callable[[], Scores] | None:
     """maker: of the replies, one to each prompt. ``loss`` is the mean reward with the other sign, so that the best checkpoint is the
     one with the highest reward unless the recipe says otherwise."""
     if setting.validation is None:

@@ -25,7 +25,7 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: Ppo) -> Callable[[],
     def gates() -> Sequence[Check]:
         first = steps[0]
         rollouts = steps.rollouts(Place(0, 0))
-        actor.evaluate()
+        actor.eval()
         batches = [batch.to(actor.device) for batch in first.batches]
         checks = [_ratio(actor, batches), _stock(actor, rollouts, keys.temperature)]
         return [*checks, _reference(actor, rollouts)] if keys.reference == "start" else checks

@@ -10,24 +10,24 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Batch
 from tunesmith.compose import parts
-from tunesmith.compose.methods.method import Course, Method, Setting
+from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.models import families
-from tunesmith.compose.models.families import PACKED, Learner
+from tunesmith.compose.models.families import PACKED, PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.reward import validation_ranking
 from tunesmith.generate.exported import read_export
 from tunesmith.model.load import classifies
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.recipe.schema import Recipe, Reward
 from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import accumulate_measures
+from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.callbacks import Scores
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.self_test import TOLERANCE, self_test_scalars
 
 GATE = "a reply scores what it scores alone, through the stock model"
@@ -47,7 +47,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     if keys.path is not None:
         model, new = start_reward_model(keys.path, keys.revision, head_std=objective.head_std, seed=seed)
         if not new:
-            refuse_other_reading(recipe, tokenizer)
+            check_same_reading(recipe, tokenizer)
     else:
         assert keys.init is not None
         init = parts.derived_seed(recipe.seed, "init")
@@ -57,7 +57,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     return model, rows
 
 
-def refuse_other_reading(recipe: Recipe, tokenizer: Tokenizer) -> None:
+def check_same_reading(recipe: Recipe, tokenizer: Tokenizer) -> None:
     """A head that is kept has learned what stands at the end of a reply. Raises RecipeError if the recipe reads otherwise than
     the reward model that it goes on with; a directory that says nothing of itself is taken as it is."""
     directory = Path(recipe.model.path or "")
@@ -71,26 +71,26 @@ def refuse_other_reading(recipe: Recipe, tokenizer: Tokenizer) -> None:
             where="text.format",
             advice="use the same format and options, or begin with the model that it was made from",
         )
-    parts.refuse_other_tokenizer(str(directory), tokenizer, recipe, "model.tokenizer")
+    parts.check_same_tokenizer(str(directory), tokenizer, recipe, "model.tokenizer")
 
 
-def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
+def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     keys = recipe.model
     families.to_device(model)
     policy = ScalarPolicy(model, compute=parts.DTYPES[keys.dtype], dropout=families.residual_dropout(recipe, model))
     wanted = None if keys.layout == "auto" else keys.layout
     verdict = self_test_scalars(policy, tokenizer.size, recipe.text.max_length, wanted)
-    return Learner(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
+    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
 
 
-def course(setting: Setting) -> Course:
+def course(setting: RunContext) -> TrainingSetup:
     """Raises DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
     assert isinstance(keys, Reward)
     steps = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
     objective = RewardRanking(margin_scale=keys.margin_scale, l2=keys.l2)
-    return Course(
+    return TrainingSetup(
         policy=learner.policy,
         objective=objective,
         steps=steps,
@@ -101,7 +101,7 @@ def course(setting: Setting) -> Course:
     )
 
 
-def _scores(setting: Setting, objective: RewardRanking) -> Callable[[], Scores] | None:
+def _scores(setting: RunContext, objective: RewardRanking) -> Callable[[], Scores] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation
@@ -110,12 +110,12 @@ def _scores(setting: Setting, objective: RewardRanking) -> Callable[[], Scores] 
 
 
 @torch.no_grad()
-def scored_alone(policy: ScalarPolicy, steps: DemonstrationSteps) -> Check:
+def scored_alone(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
     """Replies of the first step: as they stand in their batch, and each by itself as stock transformers reads an export.
 
     A layout that is not followed, a reply that ends elsewhere, a padding token that stock transformers would look past.
     """
-    policy.evaluate()
+    policy.eval()
     batches = [batch for batch in steps[0].batches if isinstance(batch, Batch)]
     pairs = [pair for batch in batches for pair in _pairs(policy, batch)][:COMPARED]
     worst = max((abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in pairs), default=0.0)
@@ -126,12 +126,12 @@ def scored_alone(policy: ScalarPolicy, steps: DemonstrationSteps) -> Check:
     return Check(GATE, "fail", summary, "model", advice)
 
 
-def _knows_nothing(setting: Setting, objective: RewardRanking, steps: DemonstrationSteps) -> Sequence[Check]:
+def _knows_nothing(setting: RunContext, objective: RewardRanking, steps: DatasetSteps) -> Sequence[Check]:
     """With a new head the accuracy before the first step is near one half, or something plain tells the sides apart."""
     keys = setting.recipe.model
     if keys.path is not None and classifies(keys.path, keys.revision):
         return ()
-    accuracy = accumulate_measures(setting.learner.policy, objective, steps[0])["accuracy"]
+    accuracy = accumulate_metrics(setting.learner.policy, objective, steps[0])["accuracy"]
     groups = sum(objective.units(batch) for batch in steps[0].batches)
     return [near_one_half(accuracy, groups)]
 
@@ -150,7 +150,7 @@ def _pairs(policy: ScalarPolicy, batch: Batch) -> Iterator[tuple[float, float]]:
     ends = batch.replies.end[:COMPARED]
     ours = policy.scalars(batch.to(policy.device), ends.to(policy.device)).tolist()
     for score, ids in zip(ours, alone(batch, ends.tolist()), strict=True):
-        with policy.trunk.autocast():
+        with policy.backbone.autocast():
             stock = policy.model(input_ids=ids[None].to(policy.device)).logits
         yield score, float(stock[0, 0])
 

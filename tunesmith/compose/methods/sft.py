@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.compose import parts
-from tunesmith.compose.methods.method import Course, Method, Setting
+from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.models import families
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.schema import Sft
 from tunesmith.train.run.callbacks import Scores
-from tunesmith.train.steps import DemonstrationSteps
+from tunesmith.train.steps import DatasetSteps
 
 
-def course(setting: Setting) -> Course:
+def course(setting: RunContext) -> TrainingSetup:
     """Raises DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
     assert isinstance(keys, Sft)
     steps = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
-    return Course(
+    return TrainingSetup(
         policy=learner.policy,
         objective=SupervisedFineTuning(
             z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize
@@ -33,16 +33,14 @@ def course(setting: Setting) -> Course:
     )
 
 
-def _scores(setting: Setting, steps: DemonstrationSteps) -> Callable[[], Scores] | None:
+def _scores(setting: RunContext, steps: DatasetSteps) -> Callable[[], Scores] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation
     size = setting.recipe.train.micro_batch_tokens
 
     def scores() -> Scores:
-        found = validation_loss(
-            setting.learner.policy, store, sources, size, shortening=steps.shortening, collate=steps.collate
-        )
+        found = validation_loss(setting.learner.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
             for name, score in found.items()

@@ -13,12 +13,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.compose.models.reference import load_reference
-from tunesmith.compose.parts import format_options, refuse_other_tokenizer
+from tunesmith.compose.parts import check_same_tokenizer, format_options
 from tunesmith.errors import RecipeError
 from tunesmith.generate.exported import find_export, read_export
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Ppo, Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -67,12 +67,12 @@ def fitting_directory(where: str, path: str, recipe: Recipe, tokenizer: Tokenize
     where: the recipe's key. Raises RecipeError (another tokenizer or prompt format), MissingInputError.
     """
     directory = find_export(path)
-    refuse_other_tokenizer(str(directory), tokenizer, recipe, where)
-    refuse_other_format(where, directory, recipe)
+    check_same_tokenizer(str(directory), tokenizer, recipe, where)
+    check_same_format(where, directory, recipe)
     return directory
 
 
-def refuse_other_format(where: str, directory: Path, recipe: Recipe) -> None:
+def check_same_format(where: str, directory: Path, recipe: Recipe) -> None:
     """Raises RecipeError if an export says that its model was trained with another prompt format than the recipe's."""
     info = read_export(directory)
     if info is None:

@@ -17,20 +17,20 @@ from tunesmith.batch.padded import collate_padded
 from tunesmith.batch.protocols import Collator
 from tunesmith.compose.parts import DTYPES, derived_seed, target_limit
 from tunesmith.errors import MissingInputError, RecipeError
-from tunesmith.model.dropout import PairDropout, ResidualDropout
+from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import check_weights, load_model, new_model
 from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import PairPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
-from tunesmith.recipe.families import ENCODER_DECODERS, PAIR_FORMATS
+from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
 from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.verify.packed_batches import find_packed_fault
 from tunesmith.verify.padded_batches import find_padded_fault
 from tunesmith.verify.self_test import self_test
-from tunesmith.verify.self_test_padded import self_test_pairs
+from tunesmith.verify.self_test_padded import self_test_padded
 
 Sizes = dict[str, Any]
 BatchProof = Callable[[Sequence[Example], Any, Weighting], str | None]
@@ -57,7 +57,7 @@ def padded(start: int, padding: int) -> BatchKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
+class PreparedPolicy:
     """A model made ready for training. policy: of the kind that its method trains. batches: the kind that it reads.
     layout: what they are called. difference: the largest difference from the stock model, of a log-probability or a state."""
 
@@ -74,7 +74,7 @@ class Family:
 
     batches: BatchKind
     sizes: Callable[[Tokenizer], Sizes]
-    learner: Callable[[Recipe, PreTrainedModel, Tokenizer], Learner]
+    learner: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy]
 
 
 def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout | None:
@@ -88,25 +88,25 @@ def to_device(model: PreTrainedModel) -> None:
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
 
 
-def _causal_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
+def _causal_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
     keys = recipe.model
     policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
-    return Learner(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
+    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
 
 
-def _pair_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
+def _pair_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
     keys = recipe.model
     dropout = None
     if keys.residual_dropout:
         stacks = (model.get_encoder(), model.get_decoder())  # type: ignore[no-untyped-call]
-        dropout = PairDropout(stacks, keys.residual_dropout, keys.residual_dropout_shape)
-    policy = PairPolicy(model, compute=DTYPES[keys.dtype], dropout=dropout)
+        dropout = Seq2SeqDropout(stacks, keys.residual_dropout, keys.residual_dropout_shape)
+    policy = Seq2SeqPolicy(model, compute=DTYPES[keys.dtype], dropout=dropout)
     start = int(model.config.decoder_start_token_id)
     padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
     longest = recipe.text.max_length
-    difference = self_test_pairs(policy, tokenizer.size, longest, target_limit(recipe) or longest, start)
-    return Learner(policy, padded(start, padding), "pairs", difference)
+    difference = self_test_padded(policy, tokenizer.size, longest, target_limit(recipe) or longest, start)
+    return PreparedPolicy(policy, padded(start, padding), "pairs", difference)
 
 
 def _pair_sizes(tokenizer: Tokenizer) -> Sizes:
@@ -136,16 +136,16 @@ def check_model(recipe: Recipe) -> Family:
     assert keys.path is not None
     if Path(keys.path).is_dir():
         architecture = check_weights(Path(keys.path))
-        refuse_other_family(recipe, architecture)
+        check_family(recipe, architecture)
         return family_of(architecture)
     if keys.path.startswith((".", "/", "~")):
         raise MissingInputError(
             "there is no such directory", where=f"model.path {keys.path}", advice="check the path, or give a hub name"
         )
-    return ENCODER_DECODER if recipe.text.format in PAIR_FORMATS else CAUSAL
+    return ENCODER_DECODER if recipe.text.format in ENCODER_DECODER_FORMATS else CAUSAL
 
 
-def refuse_other_family(recipe: Recipe, architecture: str) -> None:
+def check_family(recipe: Recipe, architecture: str) -> None:
     """Raises RecipeFaults for values that belong to the other family of models."""
     problems = list(
         schema.of_family(
@@ -162,7 +162,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     keys = recipe.model
     if keys.path is not None:
         model = load_model(keys.path, keys.revision)
-        refuse_other_family(recipe, str(model.config.model_type))
+        check_family(recipe, str(model.config.model_type))
     else:
         assert keys.init is not None
         sizes = family_of(str(keys.init["architecture"])).sizes(tokenizer)
@@ -182,7 +182,7 @@ def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> t
     return rows
 
 
-def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> Learner:
+def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     to_device(model)
     return family_of(str(model.config.model_type)).learner(recipe, model, tokenizer)

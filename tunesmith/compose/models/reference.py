@@ -27,7 +27,7 @@ def own_reference(recipe: Recipe) -> str | None:
     return str(find_export(keys.reference)) if Path(keys.reference).is_dir() else keys.reference
 
 
-def refuse_unfit_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
+def check_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
     """What can be said against the reference before it is loaded. Raises MissingInputError, RecipeError, DataError."""
     path = own_reference(recipe)
     if path is None:
@@ -40,14 +40,14 @@ def refuse_unfit_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
     if families.family_of(check_weights(Path(path))) is not families.check_model(recipe):
         what = f"{path} is a model of another family than the one that is trained"
         raise RecipeError(what, where=KEY, advice="both must read threads, or both be encoder-decoders")
-    parts.refuse_other_tokenizer(path, tokenizer, recipe, KEY)
+    parts.check_same_tokenizer(path, tokenizer, recipe, KEY)
 
 
 def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, Any]:
     """The model with the rows that the data need, and its policy. Raises RecipeError, MissingInputError, DataError."""
     path = own_reference(recipe)
     assert path is not None
-    refuse_unfit_reference(recipe, tokenizer)
+    check_reference(recipe, tokenizer)
     model = load_model(path)
     families.check_positions(recipe, model)
     rows = int(model.config.vocab_size)

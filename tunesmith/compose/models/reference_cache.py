@@ -56,7 +56,7 @@ class ReferenceModel:
     @torch.no_grad()
     def values(self, examples: list[Example], progress: Callable[[int], None] = lambda done: None) -> Values:
         """float32 [R], the log-probability of every ranked reply of the examples, in their order."""
-        self.policy.evaluate()
+        self.policy.eval()
         assert not self.policy.model.training, "noise in the reference pass"
         found: dict[int, list[Values]] = {}
         done = 0
@@ -104,11 +104,11 @@ def references(model: ReferenceModel, store: Store, cache: Path, progress: Progr
         values = model.values(examples, lambda done: progress(done, len(store), f"{done:,} of {len(store):,} records"))
         _write(directory, key, values)
     found = References(values, ends)
-    prove_references(model, store, found, directory)
+    check_references(model, store, found, directory)
     return found
 
 
-def prove_references(model: ReferenceModel, store: Store, found: References, where: Path) -> None:
+def check_references(model: ReferenceModel, store: Store, found: References, where: Path) -> None:
     """Compute the values of some examples anew. Raises InternalError if the model does not give the same for these data."""
     numbers = sorted(set(np.linspace(0, len(store) - 1, PROBES).astype(int).tolist()))
     examples = [Example(place, store.tree(number)) for place, number in enumerate(numbers)]

@@ -18,14 +18,14 @@ from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError
 from tunesmith.evaluate.text_match import Check, check_from_json, passes
 from tunesmith.model.policy import Policy
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.prompts import as_prompts
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.rollout.maker import RewardSource
-from tunesmith.train.rollout.rollouts import Answered
+from tunesmith.train.rollout.generator import RewardSource
+from tunesmith.train.rollout.rollouts import PromptReplies
 
 CHECK = "check"
 SHOWN = 120  # characters of a prompt in an error
@@ -53,14 +53,14 @@ def reward_sources(
                 found.append(RewardSource(name, _Scored(model), reward.scale, reward.offset))
             case CheckReward():
                 checks = read_checks(reward.path, renderer)
-                refuse_unchecked(checks, prompts, reward.path, renderer)
+                check_prompts_covered(checks, prompts, reward.path, renderer)
                 found.append(RewardSource(name, _Checked(checks, renderer), reward.scale, reward.offset))
             case _:
                 assert_never(reward)
     return tuple(found)
 
 
-def refuse_unfit_rewards(recipe: Recipe, tokenizer: Tokenizer) -> None:
+def check_rewards(recipe: Recipe, tokenizer: Tokenizer) -> None:
     """What can be said against the models of rewards and values before they are loaded. Raises as ``reward_sources``."""
     keys = recipe.objective
     if not isinstance(keys, Ppo):
@@ -78,7 +78,7 @@ class _Scored:
     def __init__(self, model: ScalarPolicy) -> None:
         self.model = model
 
-    def __call__(self, batch: Batch, answered: Sequence[Answered]) -> Tensor:
+    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
         return self.model.scalars(batch, batch.replies.end)
 
 
@@ -88,7 +88,7 @@ class _Checked:
     def __init__(self, checks: Checks, renderer: Renderer) -> None:
         self.checks, self.renderer = checks, renderer
 
-    def __call__(self, batch: Batch, answered: Sequence[Answered]) -> Tensor:
+    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
         return torch.tensor(
             [
                 float(passes(self.checks[each.prompt], self.renderer.parse(reply.ids).text))
@@ -129,7 +129,7 @@ def _check(value: Any, place: str) -> Check:
         raise DataError(f"field {CHECK!r} is no check: {error}", where=place, advice=advice) from error
 
 
-def refuse_unchecked(checks: Checks, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:
+def check_prompts_covered(checks: Checks, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:
     """Raises DataError naming the first prompt that has no check."""
     for asked in prompts:
         for number in range(len(asked)):

@@ -26,14 +26,14 @@ from tunesmith.data.dataset.rendering import (
     open_readers,
     render_all,
 )
-from tunesmith.data.dataset.report import REPORT_IT, DataReport, Side, Tally, reasons
+from tunesmith.data.dataset.report import REPORT_IT, DataReport, SourceCounts, SplitCounts, reasons
 from tunesmith.data.dataset.split import content_key, divide, limited
 from tunesmith.data.dataset.store import Chunk, Store, StoreWriter, exclusive, open_store, read_index, writing
 from tunesmith.data.readers.groups import GroupedRows, grouped
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.data.readers.registry import group_column
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import Opened, Row, entries, open_source
+from tunesmith.data.sources.source import OpenedSource, Row, entries, open_source
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256
 
@@ -127,8 +127,8 @@ def prepare(
     return Prepared(train, held, report, directory, key, fingerprint(index["files"]), data, quarantine)
 
 
-def _tallies(index: Mapping[str, Any]) -> dict[str, Tally]:
-    return {name: Tally.of(content) for name, content in index["report"]["sources"].items()}
+def _tallies(index: Mapping[str, Any]) -> dict[str, SourceCounts]:
+    return {name: SourceCounts.of(content) for name, content in index["report"]["sources"].items()}
 
 
 def _tolerable(index: Mapping[str, Any], directory: Path, bad_rows: BadRows) -> bool:
@@ -177,8 +177,8 @@ def _reader_settings(spec: SourceConfig) -> ReaderSettings:
     return ReaderSettings(spec.name, spec.reader, fields, tuple(sorted(options.items())), spec.filters, spec.prompts)
 
 
-def _side(store: Store) -> Side:
-    return Side(len(store), int(store.threads.sum()), int(store.tokens.sum()), int(store.targets.sum()))
+def _side(store: Store) -> SplitCounts:
+    return SplitCounts(len(store), int(store.threads.sum()), int(store.tokens.sum()), int(store.targets.sum()))
 
 
 def _processes(workers: int | None) -> int:
@@ -194,7 +194,7 @@ def _make(
 ) -> None:
     """Fill the store. known: the records before these. Raises DataError or MissingInputError; nothing is left behind then."""
     names = [reader.source for reader in work.readers]
-    counts = {name: Tally() for name in names}
+    counts = {name: SourceCounts() for name in names}
     faults, copies = Faults(bad_rows), 0
     with new_directory(directory) as temporary, writing(temporary) as writer:
         with (temporary / QUARANTINE).open("wb") as quarantine:
@@ -224,7 +224,9 @@ def _without(part: Rendered, repeated: Sequence[bool]) -> Chunk:
     return part.chunk.part(~np.asarray(repeated, dtype=np.bool_))
 
 
-def _chunks(opened: Sequence[tuple[SourceConfig, Opened]], progress: Progress) -> Iterator[list[SourceRow | Fault]]:
+def _chunks(
+    opened: Sequence[tuple[SourceConfig, OpenedSource]], progress: Progress
+) -> Iterator[list[SourceRow | Fault]]:
     """The rows of all sources in order, some at a time; what is not even a row is a fault in its place."""
     number = 0
     for index, (spec, source) in enumerate(opened):
@@ -250,7 +252,7 @@ def _chunks(opened: Sequence[tuple[SourceConfig, Opened]], progress: Progress) -
         progress(PARTS, PARTS, f"{spec.name}: {number - first:,} records")
 
 
-def _entries(spec: SourceConfig, source: Opened) -> Iterator[Row | GroupedRows | tuple[DataError, bool]]:
+def _entries(spec: SourceConfig, source: OpenedSource) -> Iterator[Row | GroupedRows | tuple[DataError, bool]]:
     """The rows of a source, put together if its reader wants that, or what is wrong with one and whether that ends the
     reading."""
     column = group_column(spec.reader, spec.fields)
@@ -261,7 +263,7 @@ def _entries(spec: SourceConfig, source: Opened) -> Iterator[Row | GroupedRows |
         yield error, True
 
 
-def _check_counts(counts: Mapping[str, Tally], written: StoreWriter, render: RenderSettings) -> None:
+def _check_counts(counts: Mapping[str, SourceCounts], written: StoreWriter, render: RenderSettings) -> None:
     """Nothing was lost on the way, and something is left. Raises InternalError or MissingInputError."""
     for tally in counts.values():
         tally.check()

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunesmith.data.dataset.duplicates import signatures
 from tunesmith.data.dataset.faults import Fault, one_line
-from tunesmith.data.dataset.report import Tally
+from tunesmith.data.dataset.report import SourceCounts
 from tunesmith.data.dataset.similarity import Signature
 from tunesmith.data.dataset.split import content_key
 from tunesmith.data.dataset.store import Chunk, count_targets, pack
@@ -26,12 +26,12 @@ from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.crop import Shortening, extent
+from tunesmith.text.tokens.crop import CropSettings, extent
 from tunesmith.text.tokens.prompts import NO_USER, Prompts, as_prompts, with_room
 from tunesmith.text.tokens.ranking import still_ranked
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Policy, truncate, truncate_pairs
+from tunesmith.text.tokens.truncate import Policy, truncate, truncate_input_and_replies
 from tunesmith.text.tokens.truncate import Rejected as Unusable
 from tunesmith.text.tree import Tree
 
@@ -132,7 +132,7 @@ class Rendered:
 
     chunk: Chunk
     records: tuple[Record, ...]
-    tallies: Mapping[int, Tally]
+    tallies: Mapping[int, SourceCounts]
     faults: tuple[Fault, ...]
 
 
@@ -169,7 +169,7 @@ def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Any], O
 
 def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault]) -> Rendered:
     """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
-    tallies = {source: Tally() for source in sorted({row.source for row in rows})}
+    tallies = {source: SourceCounts() for source in sorted({row.source for row in rows})}
     faults: list[Fault] = []
     read: list[tuple[SourceRow, Tree]] = []
     for row in rows:
@@ -209,7 +209,7 @@ def _fault(row: SourceRow, error: DataError) -> Fault:
     return Fault(row.number, row.source, one_line(error.what), error.where or row.place, advice, value)
 
 
-def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
+def _read(work: Work, tally: SourceCounts, row: SourceRow) -> Tree | None:
     """The tree of a row, or None if a filter turned it away. Raises DataError."""
     reader = work.readers[row.source]
     outcome = filtered(open_readers(work.readers)[row.source](row.value), reader.filters)
@@ -229,7 +229,7 @@ def _read(work: Work, tally: Tally, row: SourceRow) -> Tree | None:
 
 
 def _fit(
-    settings: RenderSettings, tally: Tally, tree: Tree, rendered: TokenTree | DataError, opening: int
+    settings: RenderSettings, tally: SourceCounts, tree: Tree, rendered: TokenTree | DataError, opening: int
 ) -> Fitted | None:
     """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
@@ -267,13 +267,13 @@ def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) ->
     policy = settings.truncation
     assert policy != "left", "refused with the recipe"
     assert policy != "window", "refused with the recipe"
-    return truncate_pairs(tree, settings.max_length, settings.max_target_length, policy, place)
+    return truncate_input_and_replies(tree, settings.max_length, settings.max_target_length, policy, place)
 
 
 def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:
     """Tokens and targets that are laid out for a tree that was truncated."""
     if settings.truncation == "left" or settings.truncation == "window":
-        found = extent(tree, Shortening(settings.truncation, settings.max_length, opening))
+        found = extent(tree, CropSettings(settings.truncation, settings.max_length, opening))
         return found.tokens, found.targets
     return len(tree.ids), count_targets(tree)
 

@@ -17,7 +17,7 @@ REPORT_IT = "this is a fault of Tunesmith; please report it with the recipe"
 
 
 @dataclass(slots=True)
-class Tally:
+class SourceCounts:
     """Counts of one source.
 
     records: rows read. used: records in the store. rejected: records by reason. dropped: messages that a filter took out of
@@ -38,7 +38,7 @@ class Tally:
     repeated: int = 0
     bad: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: SourceCounts) -> None:
         """Add the counts of another part of the same source."""
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
@@ -50,7 +50,7 @@ class Tally:
         self.repeated += trained + context
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as plain values, without those of what did not happen; ``Tally.of`` reads them back."""
+        """The counts as plain values, without those of what did not happen; ``SourceCounts.of`` reads them back."""
         amounts = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("duplicates", "repeated", "bad"):
             if not amounts[name]:
@@ -58,7 +58,7 @@ class Tally:
         return amounts | {"rejected": dict(self.rejected), "dropped": dict(self.dropped)}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Tally:
+    def of(cls, content: Mapping[str, Any]) -> SourceCounts:
         """The counts that ``as_json`` wrote."""
         return cls(**{**content, "rejected": Counter(content["rejected"]), "dropped": Counter(content["dropped"])})
 
@@ -72,7 +72,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SplitCounts:
     """What training or validation got."""
 
     records: int
@@ -86,10 +86,10 @@ class DataReport:
     """sources: the counts of every source by its name. duplicates: records that repeat an earlier one, all of them used.
     aside: records that are neither trained nor evaluated, as what is held back beyond a limit."""
 
-    sources: Mapping[str, Tally]
+    sources: Mapping[str, SourceCounts]
     duplicates: int
-    train: Side
-    validation: Side | None
+    train: SplitCounts
+    validation: SplitCounts | None
     aside: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class DataReport:
         return lines
 
 
-def _source_lines(name: str, tally: Tally, draw: tuple[int, int] | None) -> list[str]:
+def _source_lines(name: str, tally: SourceCounts, draw: tuple[int, int] | None) -> list[str]:
     parts = [f"{tally.used:,} used"]
     parts += [f"{tally.rejected.total():,} rejected ({reasons(tally.rejected)})"] if tally.rejected else []
     parts += [_number(tally.duplicates, "duplicate")] if tally.duplicates else []

@@ -31,7 +31,7 @@ def content_key(tree: Tree) -> bytes:
     return digest.digest()
 
 
-class Sides(NamedTuple):
+class SplitMasks(NamedTuple):
     """Which records are for training and which for evaluation, bool [n] each; some are for neither."""
 
     train: Flags
@@ -40,7 +40,7 @@ class Sides(NamedTuple):
 
 def divide(
     keys: Keys, source: Integers, holdings: Sequence[Holdout], validation: int | float, seed: int, names: Sequence[str]
-) -> Sides:
+) -> SplitMasks:
     """Divide the records of several sources into those for training and those for evaluation.
 
     keys: uint8 [n, 16]. source: int [n], the number of each record's source in ``holdings`` and ``names``. validation: of
@@ -57,7 +57,7 @@ def divide(
             chosen[own] = held_back(keys[own], holding.amount, seed, f"validation {{}} of source {names[index]}")
     train = ~np.isin(records(keys), records(keys[chosen]))
     assert train.any() or not len(keys)  # the record with the largest hash of all is held back nowhere
-    return Sides(train, chosen & limited(keys, source, chosen, [holding.most for holding in holdings], seed))
+    return SplitMasks(train, chosen & limited(keys, source, chosen, [holding.most for holding in holdings], seed))
 
 
 def records(keys: Keys) -> npt.NDArray[np.void]:

@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedSource:
     """A source that was found. path: a file, a directory or a hub name. split: of a hub data set. files: as they were; empty for a hub name. hub: the rows of a hub name. digest: of all content."""
 
     path: str
@@ -40,7 +40,7 @@ class Opened:
     digest: str
 
 
-def open_source(path: str, split: str | None = None) -> Opened:
+def open_source(path: str, split: str | None = None) -> OpenedSource:
     """Find a source and read it once for its digest. Raises MissingInputError, DataError or RecipeError."""
     found = find_source(path, split)
     if not found.files:
@@ -52,7 +52,7 @@ def open_source(path: str, split: str | None = None) -> Opened:
     return replace(found, digest=digest)
 
 
-def find_source(path: str, split: str | None = None) -> Opened:
+def find_source(path: str, split: str | None = None) -> OpenedSource:
     """Find a source without reading it; its digest is empty. Raises MissingInputError, DataError or RecipeError."""
     local = _expanded(path)
     if not _exists(local):
@@ -60,10 +60,10 @@ def find_source(path: str, split: str | None = None) -> Opened:
             raise MissingInputError(
                 "does not exist", where=path, advice="check the path; it is relative to the current directory"
             )
-        return Opened(path, split, (), load(path, split), "")
+        return OpenedSource(path, split, (), load(path, split), "")
     if split is not None:
         raise RecipeError(f"data has a split, but {path} is on this machine", advice="remove split")
-    return Opened(path, split, _directory(local) if local.is_dir() else (find(local),), None, "")
+    return OpenedSource(path, split, _directory(local) if local.is_dir() else (find(local),), None, "")
 
 
 def _expanded(path: str) -> Path:
@@ -93,7 +93,7 @@ def _directory(path: Path) -> tuple[InputFile, ...]:
     return tuple(find(name) for name in names)
 
 
-def entries(source: Opened) -> Iterator[Row | DataError]:
+def entries(source: OpenedSource) -> Iterator[Row | DataError]:
     """Every row, or what is wrong with it, in order. Raises what makes going on pointless: the fault of a whole file.
 
     At the end the files are compared with what they were when they were opened.

@@ -71,10 +71,10 @@ class Tulu:
         said = said.strip() if self.strip else said
         after_reply = bool(before) and before[-1].role == "assistant"
         start: tuple[Piece, ...] = self.opening if not before else (Text("\n"),) if after_reply else ()
-        foretold = int(after_reply and self.foretell_line_break)
+        predicted_by_previous = int(after_reply and self.foretell_line_break)
         if message.role == "assistant":
-            return Split((*start, Text("<|assistant|>\n")), (Text(said), Control("eos")), foretold)
-        return Split((*start, Text(f"<|{message.role}|>\n{said}\n")), (), foretold)
+            return Split((*start, Text("<|assistant|>\n")), (Text(said), Control("eos")), predicted_by_previous)
+        return Split((*start, Text(f"<|{message.role}|>\n{said}\n")), (), predicted_by_previous)
 
     def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
         return read_reply(ids, tokenizer, self.stops, self.continues)

@@ -43,7 +43,7 @@ class Split:
 
     given: tuple[Piece, ...]
     produced: tuple[Piece, ...] = ()
-    foretold: int = 0
+    predicted_by_previous: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Oasst:
     version: ``v2.5`` writes ``<|prompter|>text<eos><|assistant|>text<eos>``; ``v2`` is the one before it,
     ``<human>text<bot>text<eos>`` with a system message between ``<prefix>`` and ``</prefix>``. (The first scripts wrote no
     eos after a reply either, so nothing taught the model to stop; here it is always there.)
-    foretell_next_role: after a reply and its eos the model also learns to write the user's role token, as the original did.
+    predict_next_role: after a reply and its eos the model also learns to write the user's role token, as the original did.
     train_system: a system message at the beginning is a target too; the original did so by accident of its mask.
     context: what becomes of a passage that a turn refers to: ``keep`` puts it after the text, behind an empty line;
     ``drop`` is what the original did without tags; ``tag`` puts it into the tag of the reply.
@@ -75,7 +75,7 @@ class Oasst:
     """
 
     version: Version = "v2.5"
-    foretell_next_role: bool = True
+    predict_next_role: bool = True
     train_system: bool = False
     context: Literal["keep", "drop", "tag"] = "keep"
     system_tags: bool = False
@@ -125,8 +125,8 @@ class Oasst:
         if message.role == "system" and self.train_system:
             return Split((*opening, role), said)
         if message.role == "user" and before:
-            foretold = self.train_system if before[-1].role == "system" else self.foretell_next_role
-            return Split((role, *said), foretold=int(foretold))
+            predicted_by_previous = self.train_system if before[-1].role == "system" else self.predict_next_role
+            return Split((role, *said), predicted_by_previous=int(predicted_by_previous))
         return Split((*opening, role, *said))
 
     def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:

@@ -17,7 +17,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Shortening:
+class CropSettings:
     """How threads of more than ``limit`` tokens are cut when their tree is laid out. Each is then an example of its own.
 
     opening: tokens at the beginning of every thread that stay in front (begin token, prefix); the rest gets what they leave.
@@ -52,7 +52,9 @@ class Extent:
     targets: int
 
 
-def shorten(tree: TokenTree, rule: Shortening, seed: int | None = None, *, once: bool = False) -> list[TokenTree]:
+def crop_threads(
+    tree: TokenTree, rule: CropSettings, seed: int | None = None, *, once: bool = False
+) -> list[TokenTree]:
     """The examples that a tree of the store is laid out as: what is left of the tree, then its long threads.
 
     seed: of the windows; None for evaluation. Nothing else decides them, so a resumed run draws the same.
@@ -64,7 +66,7 @@ def shorten(tree: TokenTree, rule: Shortening, seed: int | None = None, *, once:
     return [part.tree for part in _parts(tree, rule, seed, once)]
 
 
-def extent(tree: TokenTree, rule: Shortening) -> Extent:
+def extent(tree: TokenTree, rule: CropSettings) -> Extent:
     """How much of a tree evaluation lays out; training does not lay out more tokens, but may choose others."""
     parts = _parts(tree, rule, None, False)
     kept, targets = np.zeros(len(tree.ids), bool), np.zeros(len(tree.ids), bool)
@@ -79,7 +81,7 @@ def thread_lengths(tree: TokenTree) -> Numbers:
     return np.asarray(tree.offsets(), np.int64) + tree.segments[:, 1] - tree.segments[:, 0]
 
 
-def _parts(tree: TokenTree, rule: Shortening, seed: int | None, once: bool) -> list[Part]:
+def _parts(tree: TokenTree, rule: CropSettings, seed: int | None, once: bool) -> list[Part]:
     too_long = thread_lengths(tree) > rule.limit
     if not too_long.any():
         return [Part(tree, np.arange(len(tree.ids)))]
@@ -106,7 +108,7 @@ def _parts(tree: TokenTree, rule: Shortening, seed: int | None, once: bool) -> l
     return parts
 
 
-def window(tree: TokenTree, end: int, offset: int, rule: Shortening) -> TokenTree:
+def window(tree: TokenTree, end: int, offset: int, rule: CropSettings) -> TokenTree:
     """The thread that ends in segment ``end``: its opening, then as much as the limit allows from ``offset`` after it on."""
     path = tree.thread(end).astype(np.int64)
     return _cut(tree, path, _owners(tree)[path], offset, rule).tree
@@ -126,7 +128,7 @@ def _draws(seed: int, end: int) -> tuple[float, int]:
     return int.from_bytes(digest[:8], "little") / 2**64, int.from_bytes(digest[8:], "little")
 
 
-def _offset(targets: Flags, free: Flags, rule: Shortening, draws: tuple[float, int] | None) -> int | None:
+def _offset(targets: Flags, free: Flags, rule: CropSettings, draws: tuple[float, int] | None) -> int | None:
     """Where after the opening a long thread is cut from, or None if nothing there can be trained. Both flags are [L]."""
     if rule.limit <= rule.opening:
         return None
@@ -139,7 +141,7 @@ def _offset(targets: Flags, free: Flags, rule: Shortening, draws: tuple[float, i
     return int(fitting[0]) if len(fitting) else None
 
 
-def _holds_target(targets: Flags, rule: Shortening) -> Flags:
+def _holds_target(targets: Flags, rule: CropSettings) -> Flags:
     """Whether the stretch at every offset holds a target. Its first token is none: what predicts it was cut off."""
     body = targets[rule.opening :]
     room = rule.limit - rule.opening
@@ -150,7 +152,7 @@ def _holds_target(targets: Flags, rule: Shortening) -> Flags:
     return np.asarray(held, np.bool_)
 
 
-def _cut(tree: TokenTree, path: Numbers, owner: Numbers, offset: int, rule: Shortening) -> Part:
+def _cut(tree: TokenTree, path: Numbers, owner: Numbers, offset: int, rule: CropSettings) -> Part:
     """A stretch of the thread ``path`` as a tree of one segment. owner: [L] the message of every target, or -1."""
     start = rule.opening + offset
     places = np.concatenate([np.arange(rule.opening), np.arange(start, start + rule.limit - rule.opening)])

@@ -31,7 +31,7 @@ class _Units:
 
     given: list[int]
     produced: list[int]
-    foretold: int
+    predicted_by_previous: int
 
 
 @dataclass(slots=True)
@@ -119,11 +119,13 @@ class Renderer:
 
     def _tokens(self, units: _Units, trained: bool, ids: Sequence[Sequence[int]], *, first: bool) -> MessageTokens:
         # A ranked reply is compared by what it says; what comes after it is no part of that.
-        foretells = units.foretold and self.targets != "ranked"
-        foretold = len(_join(units.given[: units.foretold], ids)) if foretells else 0
+        foretells = units.predicted_by_previous and self.targets != "ranked"
+        predicted_by_previous = len(_join(units.given[: units.predicted_by_previous], ids)) if foretells else 0
         given, produced = _join(units.given, ids), _join(units.produced, ids)
         whole = self.targets == "all"
-        return MessageTokens(given, produced, foretold, trained, whole, opening=self.opening if first else 0)
+        return MessageTokens(
+            given, produced, predicted_by_previous, trained, whole, opening=self.opening if first else 0
+        )
 
     def prompt(self, messages: Sequence[Message], reply: Message = UNWRITTEN) -> list[int]:
         """The tokens after which the model writes the assistant's answer to ``messages``. Raises DataError.
@@ -212,17 +214,17 @@ class Renderer:
         """
         given: list[int] = []
         produced: list[int] = []
-        self._add(split.given[: split.foretold], run, given)
-        if split.foretold:
+        self._add(split.given[: split.predicted_by_previous], run, given)
+        if split.predicted_by_previous:
             run.cut(given)
-        foretold = len(given)
-        self._add(split.given[split.foretold :], run, given)
+        predicted_by_previous = len(given)
+        self._add(split.given[split.predicted_by_previous :], run, given)
         if split.produced or last:
             run.cut(given)
         self._add(split.produced, run, produced)
         if split.produced:
             run.cut(produced)
-        return _Units(given, produced, foretold)
+        return _Units(given, produced, predicted_by_previous)
 
     def _add(self, pieces: Sequence[Piece], run: _Run, units: list[int]) -> None:
         for piece in pieces:

@@ -49,7 +49,7 @@ class MessageTokens:
 
     given: Sequence[int]
     produced: Sequence[int]
-    foretold: int
+    predicted_by_previous: int
     trained: bool
     whole: bool = False
     opening: int = 0
@@ -104,8 +104,8 @@ def _append(
     segment.ids.extend(tokens.produced)
     if tokens.whole and middle > start + tokens.opening and tokens.trained:
         segment.targets.append(_Target(start + tokens.opening, middle, message, threads))
-    elif tokens.foretold and not tokens.whole and before is not None and before.trained:
-        segment.targets.append(_Target(start, start + tokens.foretold, parent, threads))
+    elif tokens.predicted_by_previous and not tokens.whole and before is not None and before.trained:
+        segment.targets.append(_Target(start, start + tokens.predicted_by_previous, parent, threads))
     if tokens.produced and tokens.trained:
         segment.targets.append(_Target(middle, len(segment.ids), message, threads))
 

@@ -1,7 +1,7 @@
 """Keeping token trees within a length: long threads dropped, cut, or an error. What is cut is counted.
 
 A causal model has one limit for a whole thread (``truncate``), an encoder-decoder one for what its encoder reads and one
-for every reply (``truncate_pairs``).
+for every reply (``truncate_input_and_replies``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from tunesmith.errors import DataError
-from tunesmith.text.tokens.crop import Shortening, extent, thread_lengths, without_threads
+from tunesmith.text.tokens.crop import CropSettings, extent, thread_lengths, without_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Policy: TypeAlias = Literal["drop", "right", "left", "window", "error"]
-PairPolicy: TypeAlias = Literal["drop", "right", "error"]
+Seq2SeqPolicy: TypeAlias = Literal["drop", "right", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def truncate(tree: TokenTree, limit: int, policy: Policy, place: str = "", openi
 
     drop: longer threads go, and with them the tokens that are on no other thread. right: tokens from position ``limit``
     on go, a target may lose its end. left, window: the tree stays whole, for its long threads are cut as examples of their
-    own when it is laid out (``long_threads.shorten``, with the same ``opening``). error: DataError that names ``place``.
+    own when it is laid out (``long_threads.crop_threads``, with the same ``opening``). error: DataError that names ``place``.
     The result's ``cut`` counts tokens lost; for left and window, those that evaluation does not lay out.
     """
     assert limit > 0, limit
@@ -46,7 +46,7 @@ def truncate(tree: TokenTree, limit: int, policy: Policy, place: str = "", openi
         advice = "raise the limit, or let long threads be dropped or cut"
         raise DataError(f"a thread of {longest} tokens; the limit is {limit}", where=place, advice=advice)
     if policy == "left" or policy == "window":
-        found = extent(tree, Shortening(policy, limit, opening))
+        found = extent(tree, CropSettings(policy, limit, opening))
         shorter: TokenTree | None = replace(tree, cut=tree.cut + len(tree.ids) - found.kept) if found.targets else None
     elif policy == "drop":
         rest = without_threads(tree, lengths > limit)
@@ -81,8 +81,8 @@ def _cut_right(tree: TokenTree, room: np.ndarray[tuple[int], np.dtype[np.int64]]
     return replace(tree, ids=ids, segments=segments, spans=spans, cut=tree.cut + len(tree.ids) - len(ids))
 
 
-def truncate_pairs(
-    tree: TokenTree, input_limit: int, target_limit: int, policy: PairPolicy, place: str = ""
+def truncate_input_and_replies(
+    tree: TokenTree, input_limit: int, target_limit: int, policy: Seq2SeqPolicy, place: str = ""
 ) -> TokenTree | Rejected:
     """At most ``input_limit`` given tokens before the replies, and ``target_limit`` tokens in every reply.
 

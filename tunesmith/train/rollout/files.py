@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tunesmith.errors import StorageError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256, write_json
-from tunesmith.train.rollout.rollouts import COLUMNS, Answered, Reply, Rollouts, reply_lengths
+from tunesmith.train.rollout.rollouts import COLUMNS, PromptReplies, Reply, Rollouts, reply_lengths
 from tunesmith.train.tensors import write_tensors
 
 TENSORS, INDEX, REPLIES = "rollouts.safetensors", "iteration.json", "replies.jsonl"
@@ -50,7 +50,7 @@ def save_rollouts(directory: Path, rollouts: Rollouts, words: Words) -> None:
             "iteration": rollouts.iteration,
             "coefficient": rollouts.coefficient,
             "following": rollouts.following,
-            "measures": dict(rollouts.measures),
+            "measures": dict(rollouts.metrics),
             "sha256": digest,
         }
         write_json(temporary / INDEX, {**index, "seal": fingerprint(index)})
@@ -145,7 +145,7 @@ def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:
     }
 
 
-def _answered(tensors: dict[str, Tensor]) -> Iterator[Answered]:
+def _answered(tensors: dict[str, Tensor]) -> Iterator[PromptReplies]:
     prompts = torch.split(tensors["prompt_ids"], tensors["prompt_length"].tolist())
     replies = [
         Reply(tuple(ids.tolist()), stopped)
@@ -157,5 +157,5 @@ def _answered(tensors: dict[str, Tensor]) -> Iterator[Answered]:
     for number, copy, prompt, count in zip(
         tensors["prompt"].tolist(), tensors["copy"].tolist(), prompts, tensors["samples"].tolist(), strict=True
     ):
-        yield Answered(number, copy, tuple(prompt.tolist()), tuple(replies[start : start + count]))
+        yield PromptReplies(number, copy, tuple(prompt.tolist()), tuple(replies[start : start + count]))
         start += count

@@ -27,7 +27,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PromptReplies:
     """number: of the prompt in the list of all prompts. copy: which of its copies in the epoch it is. prompt: token ids."""
 
     number: int
@@ -40,7 +40,7 @@ class Answered:
         """Tokens of all replies."""
         return sum(len(reply.ids) for reply in self.replies)
 
-    def split(self, tokens: int) -> list[Answered]:
+    def split(self, tokens: int) -> list[PromptReplies]:
         """The same in pieces, in order, whose trees have at most ``tokens`` tokens each, or a single reply."""
         pieces: list[list[Reply]] = []
         filled = 0
@@ -50,7 +50,7 @@ class Answered:
                 filled = len(self.prompt)
             pieces[-1].append(reply)
             filled += len(reply.ids)
-        return [Answered(self.number, self.copy, self.prompt, tuple(piece)) for piece in pieces]
+        return [PromptReplies(self.number, self.copy, self.prompt, tuple(piece)) for piece in pieces]
 
     def tree(self) -> TokenTree:
         """The prompt with its replies as branches; every token of a reply is a target. Reply k is message k."""
@@ -82,12 +82,12 @@ class Rollouts:
     """
 
     iteration: int
-    answered: tuple[Answered, ...]
+    answered: tuple[PromptReplies, ...]
     columns: Mapping[str, Floats]
     rewards: Floats
     coefficient: float
     following: float
-    measures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
     def parts(self) -> list[slice]:
         """Where the tokens of every prompt are in the columns."""
@@ -95,6 +95,6 @@ class Rollouts:
         return [slice(end - each.targets, end) for each, end in zip(self.answered, ends, strict=True)]
 
 
-def reply_lengths(answered: Sequence[Answered]) -> npt.NDArray[np.int64]:
+def reply_lengths(answered: Sequence[PromptReplies]) -> npt.NDArray[np.int64]:
     """[R] the tokens of every reply."""
     return np.array([len(reply.ids) for each in answered for reply in each.replies], np.int64)

@@ -24,7 +24,7 @@ KL = "kl"  # the measure of a step that may stop its iteration
 NOTHING: Mapping[str, float] = {}
 
 
-class Making(Protocol):
+class GenerateRollouts(Protocol):
     """Writes and scores the replies of an iteration with the present weights."""
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts: ...
@@ -44,7 +44,7 @@ class RolloutSteps:
     """
 
     plan: RolloutPlan
-    make: Making
+    make: GenerateRollouts
     directory: Path
     coefficient: float
     tokens: int
@@ -65,7 +65,7 @@ class RolloutSteps:
         place = self.plan.place(number)
         planned = self.plan.iteration(place.iteration)
         rollouts = self.rollouts(place)
-        told = rollouts.measures if place.position == 0 else NOTHING
+        told = rollouts.metrics if place.position == 0 else NOTHING
         if self._stopped(number, place):
             return Step(number, planned.epoch, (), (), told)
         chosen = self.plan.batch(place)
@@ -79,7 +79,7 @@ class RolloutSteps:
     def observe(self, result: StepResult) -> None:
         """An action of the loop: what a step did decides whether its iteration goes on."""
         if result.units:
-            self.seen[result.done - 1] = result.measures[KL]
+            self.seen[result.done - 1] = result.metrics[KL]
 
     def recall(self, records: Iterable[Mapping[str, Any]]) -> None:
         """What was seen before the run was stopped, from its record."""

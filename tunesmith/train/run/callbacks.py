@@ -40,7 +40,7 @@ class Record:
             {
                 "step": result.done,
                 "epoch": result.epoch,
-                **result.measures,
+                **result.metrics,
                 "learning_rate": result.learning_rate,
                 "gradient_norm": result.gradient_norm,
                 "units": result.units,
@@ -63,7 +63,7 @@ class Record:
 
 
 @dataclass(slots=True)
-class Evaluation:
+class EvaluationCallback:
     """Runs an evaluation where it is due, records it, and tells the selection of checkpoints.
 
     scores: evaluates the present weights. every: steps between evaluations. save_every: a
@@ -87,7 +87,7 @@ class Evaluation:
     def run(self, step: int, *, saved: bool = False) -> None:
         """Evaluate now, after ``step`` steps. saved: whether the plan has a checkpoint of this step."""
         scores = self.scores()
-        validation = {name: dict(measures) for name, measures in scores.items()}
+        validation = {name: dict(metrics) for name, metrics in scores.items()}
         self.shown(step, scores)
         if self.replies is not None:
             validation[ALL].update(self.replies(step))
@@ -96,7 +96,7 @@ class Evaluation:
 
 
 @dataclass(slots=True)
-class Saving:
+class Checkpointer:
     """Checkpoints where they are due.
 
     write: makes the checkpoint of a step with a JSON state, and keeps those of the given steps whatever their age.
@@ -122,12 +122,12 @@ class Saving:
 
 
 @dataclass(slots=True)
-class Stopping:
+class StopCallback:
     """Save and leave where a signal asked for it, or at a step named beforehand."""
 
     requested: Callable[[], str | None]
     stop_after: int | None
-    saving: Saving
+    saving: Checkpointer
 
     def __call__(self, result: StepResult) -> None:
         reason = self.requested()

@@ -86,7 +86,7 @@ def save(
         group: {name: tensor for name, tensor in tensors.items() if name not in tied.get(group, {})}
         for group, tensors in groups.items()
     }
-    require_space(directory, sum(size_in_bytes(each) for each in once.values()) + len(text), f"step {step}")
+    check_free_space(directory, sum(size_in_bytes(each) for each in once.values()) + len(text), f"step {step}")
     path, attempt = _free_name(directory, step)
     with new_directory(path) as temporary:
         files = {
@@ -103,7 +103,7 @@ def save(
     return path
 
 
-def require_space(directory: Path, size: int, what: str) -> None:
+def check_free_space(directory: Path, size: int, what: str) -> None:
     """Refuse early when ``size`` bytes (and a little for headers and directories) do not fit. Raises StorageError."""
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)

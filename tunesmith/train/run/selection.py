@@ -38,7 +38,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SelectionRule:
     """metrics: at least one. keep: how many checkpoints that could still be chosen are kept."""
 
     metrics: tuple[Metric, ...] = (Metric("validation/loss"),)
@@ -46,7 +46,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RankedStep:
     """One evaluated step: its values and ranks in the order of the rule's metrics, and the weighted mean of the ranks."""
 
     step: int
@@ -63,7 +63,7 @@ class Selection:
     evaluated: step -> values. kept: the steps that could be chosen, best first.
     """
 
-    rule: Rule
+    rule: SelectionRule
     evaluated: dict[int, tuple[float, ...]] = field(default_factory=dict)
     kept: tuple[int, ...] = ()
 
@@ -86,7 +86,7 @@ class Selection:
         alive = [each for each in candidates if not any(self._beats(other, each) for other in candidates)]
         self.kept = tuple(sorted(alive, key=lambda each: (scores[each], each))[: self.rule.keep])
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[RankedStep]:
         """Every evaluated step with its ranks of now, in order of the steps."""
         steps = list(self.evaluated)
         columns = [
@@ -98,7 +98,7 @@ class Selection:
         for index, step in enumerate(steps):
             row = tuple(column[index] for column in columns)
             score = math.fsum(weight * rank for weight, rank in zip(weights, row, strict=True)) / math.fsum(weights)
-            found.append(Standing(step, self.evaluated[step], row, score, step in self.kept))
+            found.append(RankedStep(step, self.evaluated[step], row, score, step in self.kept))
         return found
 
     def _beats(self, one: int, other: int) -> bool:
@@ -142,7 +142,7 @@ def _value(metric: Metric, validation: Mapping[str, Mapping[str, Any]]) -> float
     return float(found[name])
 
 
-def replay(records: Iterable[Mapping[str, Any]], rule: Rule) -> Selection:
+def replay(records: Iterable[Mapping[str, Any]], rule: SelectionRule) -> Selection:
     """The choice after the last of ``records``, the lines of metrics.jsonl. Raises RecipeError."""
     selection = Selection(rule)
     for record in records:

@@ -135,7 +135,7 @@ class LiveView:
 
     def step(self, result: StepResult) -> None:
         self.last = result
-        self.losses.append(result.measures.get("loss", math.nan))
+        self.losses.append(result.metrics.get("loss", math.nan))
         if result.done == result.total or time.monotonic() - self.drawn >= PAUSE:
             self.draw()
 
@@ -185,12 +185,12 @@ def heading(result: StepResult) -> str:
 
 def figures(result: StepResult) -> list[str]:
     """The measures of a step, the loss first, then rate, gradient, speed and the share of tokens that are trained."""
-    chosen = telling(result.measures) if len(result.measures) > MOST else result.measures
-    measures = [f"{name} {value:.4f}" for name, value in chosen.items()]
+    chosen = telling(result.metrics) if len(result.metrics) > MOST else result.metrics
+    metrics = [f"{name} {value:.4f}" for name, value in chosen.items()]
     speed = result.tokens / result.seconds if result.seconds > 0 else 0.0
     share = result.targets / result.tokens if result.tokens else 0.0
     return [
-        *(measures or ["loss -"]),
+        *(metrics or ["loss -"]),
         f"learning rate {result.learning_rate:.3g}",
         f"gradient {result.gradient_norm:.3g}",
         f"{speed:,.0f} tokens/s",
@@ -198,9 +198,9 @@ def figures(result: StepResult) -> list[str]:
     ]
 
 
-def telling(measures: Mapping[str, float]) -> Mapping[str, float]:
+def telling(metrics: Mapping[str, float]) -> Mapping[str, float]:
     """The measures that say most, in a fixed order."""
-    return {name: measures[name] for name in TELLING if name in measures}
+    return {name: metrics[name] for name in TELLING if name in metrics}
 
 
 def judgement(scores: Scores) -> str:
@@ -226,8 +226,8 @@ def spark(values: list[float]) -> str:
     """A line of bars between the lowest and the highest value; "!" where one is not finite."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0) / 2, max(finite, default=0.0) / 2  # halves: no difference can overflow
-    spread = high - low or 1.0
+    statistics = high - low or 1.0
     heights = (
-        round((value / 2 - low) / spread * (len(BARS) - 1)) if math.isfinite(value) else None for value in values
+        round((value / 2 - low) / statistics * (len(BARS) - 1)) if math.isfinite(value) else None for value in values
     )
     return "".join("!" if height is None else BARS[height] for height in heights)

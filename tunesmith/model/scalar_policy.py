@@ -8,13 +8,13 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Batch
-from tunesmith.model.backbone import LayoutKind, Trunk
+from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of
 
 
 class ScalarPolicy:
-    """A trunk with a head of one number, as ``model.reward_model`` makes and loads them; arguments as of ``Trunk``.
+    """A trunk with a head of one number, as ``model.reward_model`` makes and loads them; arguments as of ``Backbone``.
 
     The number is computed in float32 whatever the trunk computes in: in bfloat16 two replies of a group often tie.
     """
@@ -28,7 +28,7 @@ class ScalarPolicy:
         dropout: ResidualDropout | None = None,
     ) -> None:
         self.model = model
-        self.trunk = Trunk(model, compute=compute, layout=layout, dropout=dropout)
+        self.backbone = Backbone(model, compute=compute, layout=layout, dropout=dropout)
         self._head = head_of(model)
 
     @property
@@ -37,32 +37,32 @@ class ScalarPolicy:
 
     @property
     def compute(self) -> torch.dtype:
-        return self.trunk.compute
+        return self.backbone.compute
 
     @property
     def layout(self) -> LayoutKind:
-        return self.trunk.layout
+        return self.backbone.layout
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name."""
-        return self.trunk.parameters()
+        return self.backbone.parameters()
 
     def train(self) -> None:
-        self.trunk.train()
+        self.backbone.train()
 
-    def evaluate(self) -> None:
+    def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""
-        self.trunk.evaluate()
+        self.backbone.eval()
 
     def scalars(self, batch: Batch, where: Tensor) -> Tensor:
         """float32 [K]: the numbers at the tokens ``where`` of the flat row, int64 [K].
 
         At ``batch.replies.end`` they are the rewards of the replies, at ``batch.source`` values of the states before each target.
         """
-        states = self.trunk.hidden(batch).index_select(0, where).float()
+        states = self.backbone.hidden(batch).index_select(0, where).float()
         bias: Tensor | None = self._head.bias
         return linear(states, self._head.weight.float(), None if bias is None else bias.float())[:, 0]
 
     def with_layout(self, layout: LayoutKind) -> ScalarPolicy:
         """The same model read in another way."""
-        return ScalarPolicy(self.model, compute=self.compute, layout=layout, dropout=self.trunk.dropout)
+        return ScalarPolicy(self.model, compute=self.compute, layout=layout, dropout=self.backbone.dropout)

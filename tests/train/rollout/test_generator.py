@@ -16,14 +16,14 @@ from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import InternalError
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.train.rollout.maker import RewardSource, Worth
-from tunesmith.train.rollout.rollouts import Answered, Reply, Rollouts
+from tunesmith.train.rollout.generator import AdvantageSettings, RewardSource
+from tunesmith.train.rollout.rollouts import PromptReplies, Reply, Rollouts
 
 PLANNED = PlannedStep(0, 0, (4, 1, 3, 8, 0))
 
 
 def alone(prompt: Sequence[int], reply: Reply) -> TokenTree:
-    return Answered(0, 0, tuple(prompt), (reply,)).tree()
+    return PromptReplies(0, 0, tuple(prompt), (reply,)).tree()
 
 
 def every_reply(rollouts: Rollouts) -> list[tuple[tuple[int, ...], Reply]]:
@@ -53,7 +53,7 @@ def test_rewards_advantages_and_returns_follow_their_formulas() -> None:
     with torch.no_grad():
         for parameter in reference.model.parameters():
             parameter.mul_(0.9)
-    worth = Worth(unfinished=-3.0, discount=0.98, gae_lambda=0.9)
+    worth = AdvantageSettings(unfinished=-3.0, discount=0.98, gae_lambda=0.9)
     rollouts = maker(actor, worth=worth, reference=reference)(0, PLANNED, 0.2)
     replies = every_reply(rollouts)
     assert {reply.stopped for _, reply in replies} == {True, False}
@@ -73,17 +73,17 @@ def test_rewards_advantages_and_returns_follow_their_formulas() -> None:
             expected[time] = later
         assert advantage == pytest.approx(expected, abs=1e-5)
         assert returns == pytest.approx(expected + value, abs=1e-5)
-    measures = rollouts.measures
+    metrics = rollouts.metrics
     total = sum(float((old - base).sum()) for old, base in zip(columns[0], columns[1], strict=True))
-    assert measures["reference_kl/reply"] == pytest.approx(total / len(replies), abs=1e-5)
-    assert measures["rewards/mean"] == pytest.approx(float(rollouts.rewards.mean()), abs=1e-6)
-    assert measures["rewards/finished"] == sum(reply.stopped for _, reply in replies) / len(replies)
-    assert measures["kl_coefficient"] == 0.2
+    assert metrics["reference_kl/reply"] == pytest.approx(total / len(replies), abs=1e-5)
+    assert metrics["rewards/mean"] == pytest.approx(float(rollouts.rewards.mean()), abs=1e-6)
+    assert metrics["rewards/finished"] == sum(reply.stopped for _, reply in replies) / len(replies)
+    assert metrics["kl_coefficient"] == 0.2
 
 
 def test_the_kl_to_a_reference_that_is_the_policy_is_zero() -> None:
-    measures = maker(actor_critic())(0, PLANNED, 0.1).measures
-    assert abs(measures["reference_kl/token"]) < 1e-6
+    metrics = maker(actor_critic())(0, PLANNED, 0.1).metrics
+    assert abs(metrics["reference_kl/token"]) < 1e-6
 
 
 def test_samples_of_one_prompt_are_what_the_prompt_gets_as_a_prompt_of_its_own() -> None:
@@ -122,10 +122,12 @@ def test_the_same_weights_write_the_same_rollouts_to_the_bit() -> None:
 def test_an_adaptive_coefficient_moves_towards_its_target() -> None:
     actor = actor_critic()
     reference = _other(actor)
-    kl = maker(actor, reference=reference)(0, PLANNED, 0.1).measures["reference_kl/reply"]
+    kl = maker(actor, reference=reference)(0, PLANNED, 0.1).metrics["reference_kl/reply"]
     assert kl > 0.01
     for target, error in ((kl / 10, 0.2), (kl * 10, -0.2), (kl / 1.1, 0.1)):
-        found = maker(actor, reference=reference, worth=Worth(kl_target=target, kl_horizon=300))(0, PLANNED, 0.1)
+        found = maker(actor, reference=reference, worth=AdvantageSettings(kl_target=target, kl_horizon=300))(
+            0, PLANNED, 0.1
+        )
         assert found.following == pytest.approx(0.1 * (1 + error * 15 / 300))
     assert maker(actor, reference=reference)(0, PLANNED, 0.1).following == 0.1
 
@@ -140,7 +142,7 @@ def _other(actor: ActorCritic) -> Any:
 
 def test_whitened_rewards_have_a_deviation_of_one() -> None:
     actor = actor_critic()
-    worth = Worth(whiten_rewards=True, gae_lambda=0.0, discount=0.0)
+    worth = AdvantageSettings(whiten_rewards=True, gae_lambda=0.0, discount=0.0)
     with torch.no_grad():
         actor.value.head.weight.zero_()
     advantages = maker(actor, worth=worth, reference=_other(actor))(0, PLANNED, 0.3).columns["advantage"]
@@ -152,13 +154,13 @@ def test_rewards_are_added_up() -> None:
     one = RewardSource("one", lambda batch, mine: torch.ones(sum(len(each.replies) for each in mine)), scale=4.0)
     both, low = maker(actor, rewards=(LOW, one))(0, PLANNED, 0.1), maker(actor)(0, PLANNED, 0.1)
     assert both.rewards == pytest.approx(low.rewards + 4.0, abs=1e-6)
-    assert both.measures["rewards/one"] == 1.0
-    assert both.measures["rewards/low"] == low.measures["rewards/low"]
+    assert both.metrics["rewards/one"] == 1.0
+    assert both.metrics["rewards/low"] == low.metrics["rewards/low"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
-    def score(batch: Any, mine: Sequence[Answered]) -> torch.Tensor:
+    def score(batch: Any, mine: Sequence[PromptReplies]) -> torch.Tensor:
         return torch.tensor([bad if each.number == 3 else 1.0 for each in mine for _ in each.replies])
 
     with pytest.raises(InternalError, match=r"a reply to prompt 3 is (nan|inf)"):
@@ -168,7 +170,7 @@ def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
 def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
     replies = (Reply((5, 6, 1), True), Reply((7,), False), Reply((8, 2), True))
     for chosen in (replies, replies[:1]):
-        batch = assemble([Example(0, Answered(0, 0, (3, 4), chosen).tree())] * 2, "messages")
+        batch = assemble([Example(0, PromptReplies(0, 0, (3, 4), chosen).tree())] * 2, "messages")
         tokens = [token for reply in chosen for token in reply.ids] * 2
         assert batch.target.tolist() == tokens
         assert batch.ids[batch.replies.end].tolist() == [reply.ids[-1] for reply in chosen] * 2
@@ -181,7 +183,7 @@ def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
 @pytest.mark.parametrize("tokens", [1, 6, 9, 100])
 def test_many_replies_to_a_prompt_are_laid_out_in_pieces(tokens: int) -> None:
     replies = (Reply((5, 6, 1), True), Reply((7,), False), Reply((8, 2), True), Reply((9,) * 8, False))
-    pieces = Answered(4, 1, (3, 4), replies).split(tokens)
+    pieces = PromptReplies(4, 1, (3, 4), replies).split(tokens)
     assert tuple(reply for piece in pieces for reply in piece.replies) == replies
     assert all((piece.number, piece.copy, piece.prompt) == (4, 1, (3, 4)) for piece in pieces)
     assert all(len(piece.replies) == 1 or len(piece.tree().ids) <= tokens for piece in pieces)

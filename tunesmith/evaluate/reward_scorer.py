@@ -15,7 +15,7 @@ from tunesmith.errors import DataError
 from tunesmith.generate.exported import described, find_export
 from tunesmith.model.load import check_weights
 from tunesmith.model.reward_model import load_reward_model
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -37,7 +37,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class RewardScorer:
     """policy: the reward model. renderer: its prompt format and tokenizer. limit: most tokens of a thread. name: where it is."""
 
     policy: ScalarPolicy
@@ -56,7 +56,7 @@ class Judge:
         self, trees: Sequence[TokenTree], progress: Callable[[int, int], None] = lambda done, total: None
     ) -> list[Scored]:
         """The scores of every tree. progress: called with (trees done, trees in all)."""
-        self.policy.evaluate()
+        self.policy.eval()
         found: list[Scored] = []
         for batch in collate_packed((Example(number, tree) for number, tree in enumerate(trees)), "messages", TOKENS):
             found += self._together(batch, [trees[number] for number in batch.examples])
@@ -86,7 +86,7 @@ class Judge:
         return None
 
 
-def open_judge(path: str | Path, format_name: str | None = None) -> Judge:
+def open_reward_scorer(path: str | Path, format_name: str | None = None) -> RewardScorer:
     """Load the reward model that ``path`` means: a run, its export, or another directory.
 
     format_name: prompt format of a directory that does not carry one; one that does must agree. On a CUDA device the model
@@ -111,4 +111,4 @@ def open_judge(path: str | Path, format_name: str | None = None) -> Judge:
     limit = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
     verdict = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(limit, PROBE))
     policy = ScalarPolicy(model, compute=compute, layout=verdict.layout)
-    return Judge(policy, Renderer(format, tokenizer, "ranked"), limit, str(path))
+    return RewardScorer(policy, Renderer(format, tokenizer, "ranked"), limit, str(path))

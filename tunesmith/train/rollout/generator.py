@@ -17,11 +17,11 @@ from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import Ends, Rows
+from tunesmith.generate.decoding import Rows, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import Sampling
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
-from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, REFERENCE, RETURN, VALUE, Answered, Reply, Rollouts
+from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, REFERENCE, RETURN, VALUE, PromptReplies, Reply, Rollouts
 
 
 class Actor(Protocol):
@@ -30,7 +30,7 @@ class Actor(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def evaluate(self) -> None: ...
+    def eval(self) -> None: ...
 
     def autocast(self) -> AbstractContextManager[None]: ...
 
@@ -49,13 +49,13 @@ class RewardSource:
     ``answered``, and its replies are theirs in order. scale, offset: applied to the score."""
 
     name: str
-    score: Callable[[Any, Sequence[Answered]], Tensor]
+    score: Callable[[Any, Sequence[PromptReplies]], Tensor]
     scale: float = 1.0
     offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class AdvantageSettings:
     """How rewards become advantages.
 
     unfinished: the reward of a reply that did not end by itself, whatever the sources say; None: theirs. kl_target: mean KL
@@ -72,20 +72,20 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class RolloutSampling:
     """How replies are drawn. rows: makes empty rows of the policy's model. samples: replies to every prompt. seed: with
     iteration, prompt, copy and sample it decides the random numbers of a reply. at_once: replies that grow together."""
 
     rows: Callable[[], Rows]
     sampling: Sampling
-    ends: Ends
+    ends: StoppingCriteria
     samples: int
     seed: int
     at_once: int
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class RolloutGenerator:
     """Makes the rollouts of an iteration with the present weights of ``policy``.
 
     prompts: the token ids of a prompt, by its number. tokens: largest micro-batch.
@@ -95,19 +95,19 @@ class Maker:
     reference: Reference
     rewards: Sequence[RewardSource]
     prompts: Callable[[int], tuple[int, ...]]
-    drawing: Drawing
-    worth: Worth
+    drawing: RolloutSampling
+    worth: AdvantageSettings
     tokens: int
     collate: Collator = collate_packed
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts:
         """Raises InternalError for logits or rewards that are not finite."""
-        self.policy.evaluate()
+        self.policy.eval()
         answered = self.write(iteration, planned)
         return self.judge(iteration, answered, coefficient)
 
     @torch.no_grad()
-    def write(self, iteration: int, planned: PlannedStep) -> list[Answered]:
+    def write(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
         """Replies to the prompts of an iteration."""
         copies = planned.copies or (0,) * len(planned.examples)
         asked = list(zip(planned.examples, copies, strict=True))
@@ -119,12 +119,12 @@ class Maker:
                 drawing.rows, prompts, draws, drawing.sampling, drawing.ends, drawing.seed, drawing.at_once
             )
         return [
-            Answered(number, copy, prompt, tuple(Reply(reply.ids, reply.stopped) for reply in replies))
+            PromptReplies(number, copy, prompt, tuple(Reply(reply.ids, reply.stopped) for reply in replies))
             for (number, copy), prompt, replies in zip(asked, prompts, found, strict=True)
         ]
 
     @torch.no_grad()
-    def judge(self, iteration: int, answered: Sequence[Answered], coefficient: float) -> Rollouts:
+    def judge(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
         """Log-probabilities, values, rewards and advantages of replies, by the present weights."""
         old, values, reference, owner = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         scores: dict[str, list[Tensor]] = {source.name: [] for source in self.rewards}
@@ -142,7 +142,7 @@ class Maker:
         each = {name: torch.cat(parts) for name, parts in scores.items()}
         return self._valued(iteration, answered, columns, torch.cat(owner), each, coefficient)
 
-    def _batches(self, answered: Sequence[Answered]) -> Iterator[tuple[MicroBatch, list[Answered]]]:
+    def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[MicroBatch, list[PromptReplies]]]:
         """Trees in order, with what each batch holds."""
         pieces = [piece for each in answered for piece in each.split(self.tokens)]
         examples = [Example(index, piece.tree()) for index, piece in enumerate(pieces)]
@@ -152,7 +152,7 @@ class Maker:
     def _valued(
         self,
         iteration: int,
-        answered: Sequence[Answered],
+        answered: Sequence[PromptReplies],
         columns: dict[str, Tensor],
         owner: Tensor,
         scores: dict[str, Tensor],
@@ -178,7 +178,7 @@ class Maker:
             following = adaptive_kl(
                 coefficient, kl, target=worth.kl_target, steps=len(replies), horizon=worth.kl_horizon
             )
-        measures = {
+        metrics = {
             "rewards/mean": float(total.double().mean()),
             "rewards/std": float(total.double().std(unbiased=False)),
             **{f"rewards/{name}": float(values.double().mean()) for name, values in scores.items()},
@@ -189,9 +189,9 @@ class Maker:
             "kl_coefficient": coefficient,
         }
         kept = {name: values.numpy() for name, values in {**columns, ADVANTAGE: advantages, RETURN: returns}.items()}
-        return Rollouts(iteration, tuple(answered), kept, total.numpy(), coefficient, following, measures)
+        return Rollouts(iteration, tuple(answered), kept, total.numpy(), coefficient, following, metrics)
 
-    def _refuse_not_finite(self, rewards: Tensor, answered: Sequence[Answered]) -> None:
+    def _refuse_not_finite(self, rewards: Tensor, answered: Sequence[PromptReplies]) -> None:
         if bool(torch.isfinite(rewards).all()):
             return
         owners = np.repeat([each.number for each in answered], [len(each.replies) for each in answered])

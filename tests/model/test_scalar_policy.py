@@ -15,10 +15,10 @@ from tests.model.trees import SIZES, VOCABULARY
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import Batch, assemble, collate_packed
 from tunesmith.errors import RecipeError
-from tunesmith.model import backbone as trunk_module
+from tunesmith.model import backbone as backbone_module
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of, new_reward_model, set_padding
-from tunesmith.model.scalar import ScalarPolicy
+from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.self_test import self_test_scalars
@@ -189,7 +189,7 @@ def test_the_self_test_finds_the_layout_also_with_a_head_of_zeros(monkeypatch: p
     torch.nn.init.zeros_(head_of(model).weight)
     policy = ScalarPolicy(model)
     assert self_test_scalars(policy, VOCABULARY, longest=30).layout == "tree"
-    monkeypatch.setattr(trunk_module, "prepare", lambda layout, device, dtype: _Leaky())
+    monkeypatch.setattr(backbone_module, "prepare", lambda layout, device, dtype: _Leaky())
     verdict = self_test_scalars(policy, VOCABULARY, longest=30)
     assert (verdict.layout, verdict.difference > 0.01) == ("threads", True)
     with pytest.raises(
