@@ -18,6 +18,7 @@ LAYERS = (
     ("errors",),
     ("files",),
     ("memory",),
+    ("draws",),
     ("recipe",),
     ("text",),
     ("batch",),
@@ -53,7 +54,7 @@ INNER_LEVEL = {
 }
 
 # Rooms that load without torch and transformers, so that help and validation are instant.
-LIGHT_ROOMS = ("errors", "files", "memory", "recipe", "text", "data")
+LIGHT_ROOMS = ("errors", "files", "memory", "draws", "recipe", "text", "data")
 LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
 HEAVY = ("torch", "transformers")
 

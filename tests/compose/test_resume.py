@@ -137,7 +137,7 @@ def test_a_run_with_windows_resumes_to_the_bit(tmp_path: Path, monkeypatch: pyte
     write_world(tmp_path)
     expected = digests(train_recipe(small_recipe(tmp_path, [*WINDOWS, f"run.directory={tmp_path}/one"])).directory)
     assert _stopped_once(tmp_path, "two") == expected
-    monkeypatch.setattr(steps_module, "window_seed", _other_noise)
+    monkeypatch.setattr(steps_module, "crop_seed", _other_noise)
     assert _stopped_once(tmp_path, "three") != expected
 
 

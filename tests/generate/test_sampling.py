@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.draws import token_uniform
 from tunesmith.errors import UsageError
 from tunesmith.generate.sampling import (
     Sampling,
@@ -22,7 +23,6 @@ from tunesmith.generate.sampling import (
     keep_typical,
     probabilities,
     seen_tokens,
-    uniform,
 )
 
 NAMES = {field.name for field in fields(Sampling)}
@@ -125,7 +125,7 @@ def test_a_row_is_treated_alike_alone_and_in_a_batch(rows: list[list[float]], se
         Sampling(top_k=top_k, top_p=0.9, typical_p=0.9, repetition_penalty=1.3, temperature=0.8),
     )
     seen = seen_tokens([[i % 7, (i + 3) % 7] for i in range(len(rows))], 7)
-    numbers = [uniform(seed, i, 0) for i in range(len(rows))]
+    numbers = [token_uniform(seed, i, 0) for i in range(len(rows))]
     together = choose(logits, seen, 5, sampling, [0], numbers)
     alone = [
         choose(logits[i : i + 1], seen[i : i + 1], 5, sampling, [0], numbers[i : i + 1]).item()
@@ -142,7 +142,7 @@ def test_the_smallest_nucleus_is_one_token() -> None:
 
 def test_draws_follow_the_distribution_and_never_hit_a_removed_token() -> None:
     probability = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    numbers = [uniform(7, sample, 0) for sample in range(20_000)]
+    numbers = [token_uniform(7, sample, 0) for sample in range(20_000)]
     ids = draw(probability.expand(20_000, 6), numbers)
     frequency = torch.bincount(ids, minlength=6) / 20_000
     assert frequency[[0, 2, 5]].tolist() == [0, 0, 0]
@@ -156,9 +156,21 @@ def test_the_ends_of_the_unit_interval_draw_a_possible_token(number: float) -> N
 
 
 def test_the_random_numbers_depend_on_all_three_arguments_and_nothing_else() -> None:
-    base = uniform(1, 2, 3)
-    assert base == uniform(1, 2, 3)
-    assert len({base, uniform(2, 2, 3), uniform(1, 3, 3), uniform(1, 2, 4), uniform(12, 3, 0), uniform(1, 23, 0)}) == 6
+    base = token_uniform(1, 2, 3)
+    assert base == token_uniform(1, 2, 3)
+    assert (
+        len(
+            {
+                base,
+                token_uniform(2, 2, 3),
+                token_uniform(1, 3, 3),
+                token_uniform(1, 2, 4),
+                token_uniform(12, 3, 0),
+                token_uniform(1, 23, 0),
+            }
+        )
+        == 6
+    )
     assert 0 <= base < 1
 
 

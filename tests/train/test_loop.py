@@ -11,12 +11,13 @@ from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import Batch, collate_packed
 from tunesmith.batch.protocols import Loss, Scorer
+from tunesmith.draws import noise_seed
 from tunesmith.errors import InternalError
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
-from tunesmith.train.steps import Step, noise_seed
+from tunesmith.train.steps import Step
 from tunesmith.train.world import SingleProcess
 
 

@@ -7,7 +7,6 @@ message that has a worse rank. What is drawn, and the order of a shuffle, follow
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from array import array
@@ -28,6 +27,7 @@ from tunesmith.data.readers.reader import Outcome, Pruned, Rejected, look
 from tunesmith.data.readers.registry import READERS, group_column, open_reader, purpose
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.sources.source import OpenedSource, Row, entries, find_source
+from tunesmith.draws import shuffle_key
 from tunesmith.errors import DataError, InternalError, MissingInputError, UsageError
 from tunesmith.files import new_file
 from tunesmith.text.formats.format import with_context
@@ -274,8 +274,7 @@ def _shuffled(lines: Iterable[bytes], seed: int, directory: Path) -> Iterator[by
         for line in lines:
             heap.write(line)
             ends.append(ends[-1] + len(line))
-            digest = hashlib.blake2b(line, digest_size=8, key=str(seed).encode())
-            keys.append(int.from_bytes(digest.digest(), "little"))
+            keys.append(shuffle_key(seed, line))
         for index in np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable").tolist():
             heap.seek(ends[index])
             yield heap.read(ends[index + 1] - ends[index])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.store import Store
 from tunesmith.data.readers.filters import Filters, LabelRange
 from tunesmith.data.readers.source_config import Holdout, SourceConfig
+from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
 from tunesmith.recipe import schema
@@ -55,11 +55,6 @@ from tunesmith.train.optim.schedules import (
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def derived_seed(seed: int, stream: str) -> int:
-    """A seed for one kind of draw, so that no two kinds share their randomness."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest(), "little") >> 1
 
 
 def cache_directory(recipe: Recipe) -> Path:
@@ -157,7 +152,7 @@ def filters(keys: schema.Filters) -> Filters:
 
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, evaluation data of its own or None); raises what ``data.prepare`` raises."""
-    data, seed = recipe.data, derived_seed(recipe.seed, "validation")
+    data, seed = recipe.data, stream_seed(recipe.seed, "validation")
     check_sources(recipe)
 
     def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceConfig] = ()) -> Prepared:
@@ -200,7 +195,7 @@ def check_same_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: s
 def build_plan(recipe: Recipe, store: Store) -> Plan:
     keys = recipe.train
     costs = {"examples": store.tokens * 0 + 1, "threads": store.threads, "tokens": store.tokens}[keys.batch_unit]
-    seed = derived_seed(recipe.seed, "order")
+    seed = stream_seed(recipe.seed, "order")
     return Plan(costs, keys.batch_size, epochs=keys.epochs, steps=keys.steps, seed=seed, draws=draws(recipe, store))
 
 
@@ -240,7 +235,7 @@ def build_steps(
         store,
         weighting(recipe),
         recipe.train.micro_batch_tokens,
-        derived_seed(recipe.seed, "noise"),
+        stream_seed(recipe.seed, "noise"),
         crop=crop(recipe, renderer),
         collate=collate,
         columns=columns,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.compose import parts
 from tunesmith.data.dataset.store import Store
+from tunesmith.draws import stream_seed
 from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
@@ -36,7 +37,7 @@ def reply_evaluation(
     keys = recipe.evaluate
     if not keys.replies:
         return None
-    seed = parts.derived_seed(recipe.seed, "replies")
+    seed = stream_seed(recipe.seed, "replies")
     crop = parts.crop(recipe, renderer)
     questions = choose_questions(*validation, renderer, keys.replies, seed, crop)
     engine = Engine(policy.model, renderer)

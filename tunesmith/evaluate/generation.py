@@ -6,12 +6,12 @@ So both are cut where training cuts them, and what a tokenizer cannot write is m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.dataset.store import Store
+from tunesmith.draws import question_order
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
 from tunesmith.generate.engine import Engine, Reply
 from tunesmith.generate.sampling import Sampling
@@ -45,7 +45,7 @@ def choose_questions(
     Records are taken in the order of a digest of (seed, what they say) until there are enough prompts; so the choice does
     not depend on the order of the data. shortening: as in ``validation_loss``.
     """
-    order = sorted(range(len(store)), key=lambda number: _place(seed, store.key(number)))
+    order = sorted(range(len(store)), key=lambda number: question_order(seed, store.key(number)))
     found: list[Question] = []
     for number in order:
         if len(found) >= count:
@@ -57,10 +57,6 @@ def choose_questions(
         for prompt, references in _replies(trees, renderer).items():
             found.append(Question(number, source, prompt, tuple(references)))
     return sorted(found[:count], key=lambda question: question.example)
-
-
-def _place(seed: int, key: str) -> bytes:
-    return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
 
 
 def _replies(trees: Sequence[TokenTree], renderer: Renderer) -> dict[tuple[int, ...], dict[str, None]]:

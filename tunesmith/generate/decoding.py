@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
-from tunesmith.generate.sampling import Sampling, choose, seen_tokens, uniform
+from tunesmith.generate.sampling import Sampling, choose, seen_tokens
 
 
 class Rows(Protocol):
@@ -154,7 +155,7 @@ def decode(
             raise InternalError(
                 "the model's logits are not finite", advice="its weights are damaged or training diverged"
             )
-        uniforms = [uniform(seed, samples[prompt], token) for prompt in unfinished]
+        uniforms = [token_uniform(seed, samples[prompt], token) for prompt in unfinished]
         chosen = choose(logits, seen, token, sampling, ends.stops, uniforms)
         ids = chosen.tolist()
         yield list(zip(unfinished, ids, strict=True))

@@ -7,9 +7,7 @@ else happens to be in its batch.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -155,17 +153,10 @@ def probabilities(logits: Tensor, seen: Tensor, generated: int, sampling: Sampli
     return filtered(logits, seen, generated, sampling, stops).softmax(dim=-1)
 
 
-def uniform(seed: int, sample: int, token: int) -> float:
-    """A number in [0, 1) with 53 random bits that depends on nothing but its arguments (BLAKE2b as counter-based generator)."""
-    message = f"{seed} {sample} {token}".encode()
-    (bits,) = struct.unpack("<Q", hashlib.blake2b(message, digest_size=8, person=b"tunesmith-draw").digest())
-    return float(bits >> 11) * 2.0**-53
-
-
 def draw(probability: Tensor, uniforms: Sequence[float]) -> Tensor:
     """One id per row by inverting the cumulative distribution: int64 [rows]. An id of probability 0 is never drawn.
 
-    probability: float [rows, vocabulary]. uniforms: one number in [0, 1) per row (``uniform``).
+    probability: float [rows, vocabulary]. uniforms: one number in [0, 1) per row (``draws.token_uniform``).
     """
     cumulative = probability.double().cumsum(dim=-1)
     threshold = torch.tensor(uniforms, dtype=torch.float64, device=probability.device).unsqueeze(1) * cumulative[:, -1:]

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tunesmith.draws import module_seed
 from tunesmith.errors import RecipeError
 
 ATTENTION_NAMES = ("attention", "self_attn", "attn")
 MLP_NAMES = ("mlp", "feed_forward", "ffn")
 T5_BRANCHES = ("SelfAttention", "EncDecAttention", "DenseReluDense")
-PRIME = 0x9E3779B97F4A7C15
 
 
 class ResidualDropout:
@@ -99,7 +99,7 @@ def _kept(sizes: Sequence[int], seeds: Sequence[int], place: int, probability: f
     """For every row 1 where its states [size, D] are kept, 0 where not."""
     parts = []
     for size, seed in zip(sizes, seeds, strict=True):
-        generator = torch.Generator(like.device).manual_seed((seed ^ ((place + 1) * PRIME)) & (2**63 - 1))
+        generator = torch.Generator(like.device).manual_seed(module_seed(seed, place))
         kept = torch.empty(size, like.shape[-1], device=like.device).bernoulli_(1.0 - probability, generator=generator)
         parts.append(kept)
     return parts

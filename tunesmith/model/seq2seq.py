@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.padded import PaddedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
-from tunesmith.model.dropout import PRIME, Seq2SeqDropout
+from tunesmith.draws import row_seed
+from tunesmith.model.dropout import Seq2SeqDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 
@@ -116,6 +117,6 @@ def _row_seeds(owners: tuple[int, ...], seeds: tuple[int, ...]) -> tuple[int, ..
     before = Counter[int]()
     found: list[int] = []
     for owner in owners:
-        found.append((seeds[owner] + before[owner] * PRIME) & (2**63 - 1))
+        found.append(row_seed(seeds[owner], before[owner]))
         before[owner] += 1
     return tuple(found)

@@ -38,9 +38,7 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def begins(self, title: str) -> None:
-        self.console.print(
-            Rule(title, align="left", style="dim") if self.console.is_terminal else f"== {title}"
-        )
+        self.console.print(Rule(title, align="left", style="dim") if self.console.is_terminal else f"== {title}")
 
     def ended(self, name: str) -> None:
         self.seconds[name] = round(self.total() - sum(self.seconds.values()), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, MicroBatch
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.store import Store
+from tunesmith.draws import crop_seed, noise_seed
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
 
@@ -29,24 +29,6 @@ class Step:
     examples: tuple[int, ...]
     batches: tuple[MicroBatch, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
-    """The seed of an example's noise in an epoch: a formula, so it is the same after a resume and in any process.
-
-    copy: which of its copies in the epoch it is.
-    """
-    return _seed(f"{seed}/noise/{epoch}/{example}", copy)
-
-
-def window_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
-    """The seed of the windows into an example's long threads, a formula like ``noise_seed``."""
-    return _seed(f"{seed}/window/{epoch}/{example}", copy)
-
-
-def _seed(text: str, copy: int) -> int:
-    digest = hashlib.blake2b((f"{text}/{copy}" if copy else text).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
@@ -100,6 +82,6 @@ class DatasetSteps:
         trees = [self.store.tree(number)]
         seed, once = noise_seed(self.seed, epoch, number, copy), self.weighting == "messages"
         if self.crop is not None:
-            trees = crop_threads(trees[0], self.crop, window_seed(self.seed, epoch, number, copy), once=once)
+            trees = crop_threads(trees[0], self.crop, crop_seed(self.seed, epoch, number, copy), once=once)
         columns = self.columns(number)
         yield from (Example(number, tree, seed, columns) for tree in trees)

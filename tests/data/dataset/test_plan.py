@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data.dataset import plan as plan_module
-from tunesmith.data.dataset.plan import Draw, Plan, PlannedStep, cut, permutation, share_of
+from tunesmith.data.dataset.plan import Draw, Plan, PlannedStep, cut, share_of
+from tunesmith.draws import permutation
 
 costs_lists = st.lists(st.integers(1, 50), min_size=1, max_size=40) | st.integers(1, 40).map(lambda count: [1] * count)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunesmith.data.dataset.split import KEY_BYTES, held_back
+from tunesmith.data.dataset.split import held_back
+from tunesmith.draws import KEY_BYTES
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree

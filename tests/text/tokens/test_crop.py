@@ -158,7 +158,7 @@ def test_every_token_is_kept_or_counted_as_cut(data: st.DataObject, renderer: Bu
 
 FAULTS: dict[str, tuple[str, Any]] = {
     "offsets from a global generator": (
-        "_draws",
+        "crop_draws",
         lambda seed, end: (0.0, int(np.random.default_rng().integers(2**63))),
     ),
     "any offset will do": ("_holds_target", lambda targets, rule: np.ones(len(targets) - rule.limit + 1, bool)),

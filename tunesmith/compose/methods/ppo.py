@@ -20,6 +20,7 @@ from tunesmith.compose.models.rewards import reward_sources
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prompt_list import PromptList, list_prompts
+from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
 from tunesmith.generate.decoding import CausalRows, StoppingCriteria
 from tunesmith.generate.sampling import Sampling
@@ -124,7 +125,7 @@ def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
         objective.prompts_per_iteration,
         epochs=keys.epochs,
         steps=keys.steps,  # an iteration has a step at least, so there are never too few
-        seed=parts.derived_seed(recipe.seed, "order"),
+        seed=stream_seed(recipe.seed, "order"),
         draws=parts.draws(recipe, prompts),
     )
     return RolloutPlan(plan, keys.batch_size, objective.epochs_per_iteration, keys.steps)
@@ -141,7 +142,7 @@ def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
         ),
         ends=StoppingCriteria(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
         samples=keys.samples,
-        seed=parts.derived_seed(recipe.seed, "rollouts"),
+        seed=stream_seed(recipe.seed, "rollouts"),
         at_once=recipe.evaluate.batch_size,
     )
 

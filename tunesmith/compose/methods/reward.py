@@ -14,6 +14,7 @@ from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.models import families
 from tunesmith.compose.models.families import PACKED, PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
+from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.reward import validation_ranking
 from tunesmith.generate.exported import read_export
@@ -43,14 +44,14 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     """
     keys, objective = recipe.model, recipe.objective
     assert isinstance(objective, Reward)
-    seed = parts.derived_seed(recipe.seed, "head")
+    seed = stream_seed(recipe.seed, "head")
     if keys.path is not None:
         model, new = start_reward_model(keys.path, keys.revision, head_std=objective.head_std, seed=seed)
         if not new:
             check_same_reading(recipe, tokenizer)
     else:
         assert keys.init is not None
-        init = parts.derived_seed(recipe.seed, "init")
+        init = stream_seed(recipe.seed, "init")
         model = new_reward_model(keys.init, tokenizer.size, init, head_std=objective.head_std, head_seed=seed)
     rows = families.fit_model(recipe, model, tokenizer)
     set_padding(model, padding_id(Renderer(parts.prompt_format(recipe), tokenizer)))

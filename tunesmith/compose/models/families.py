@@ -15,7 +15,8 @@ from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.padded import collate_padded
 from tunesmith.batch.protocols import Collator
-from tunesmith.compose.parts import DTYPES, derived_seed, target_limit
+from tunesmith.compose.parts import DTYPES, target_limit
+from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import check_weights, load_model, new_model
@@ -166,14 +167,14 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     else:
         assert keys.init is not None
         sizes = family_of(str(keys.init["architecture"])).sizes(tokenizer)
-        model = new_model({**sizes, **keys.init}, tokenizer.size, derived_seed(recipe.seed, "init"))
+        model = new_model({**sizes, **keys.init}, tokenizer.size, stream_seed(recipe.seed, "init"))
     return model, fit_model(recipe, model, tokenizer)
 
 
 def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[int, int]:
     """Resize the embedding and set what the recipe says about memory; (rows before, rows after). Raises RecipeError."""
     keys = recipe.model
-    rows = resize_vocabulary(model, tokenizer.size, keys.resize, derived_seed(recipe.seed, "resize"))
+    rows = resize_vocabulary(model, tokenizer.size, keys.resize, stream_seed(recipe.seed, "resize"))
     if keys.gradient_checkpointing:
         # transformers renamed the switch during version 5; both names do the same.
         name = "activation_checkpointing_enable"

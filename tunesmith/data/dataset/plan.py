@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.draws import permutation
 
 Integers = npt.NDArray[np.int64]
 KEPT_EPOCHS = 2  # permutations in memory: the one in use, and the one before at the turn of an epoch
@@ -146,19 +147,6 @@ def share_of(count: int, amount: float) -> int:
     The amount is taken as it is written in decimals: 0.29 of 100 are 29, not the 28 of binary arithmetic.
     """
     return max(min(count, 1), math.floor(count * Fraction(repr(amount))))
-
-
-def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> Integers:
-    """A random order of ``count`` examples in one epoch, int64 [count]. stream: what it is for.
-
-    Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output is fixed for
-    good, unlike that of ``Generator.permutation``, which may change between releases of numpy.
-    """
-    key = np.frombuffer(hashlib.sha256(f"{seed}\n{stream}\n{epoch}".encode()).digest()[:16], dtype="<u8").astype(
-        np.uint64
-    )
-    numbers = np.random.Philox(key=key).random_raw(count)
-    return np.argsort(numbers, kind="stable").astype(np.int64)
 
 
 def cut(costs: Integers, batch_size: int) -> Integers:

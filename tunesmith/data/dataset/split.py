@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.readers.source_config import Holdout
+from tunesmith.draws import KEY_BYTES, holdout_order
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
-
-KEY_BYTES = 16
 
 Keys = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -71,7 +70,7 @@ def limited(keys: Keys, source: Integers, chosen: Flags, most: Sequence[int | No
     for index, limit in enumerate(most):
         own = np.flatnonzero(chosen & (source == index))
         if limit is not None and len(own) > limit:
-            kept[own[np.argsort(_seeded(keys[own], seed), kind="stable")[limit:]]] = False
+            kept[own[np.argsort(holdout_order(keys[own], seed), kind="stable")[limit:]]] = False
     return kept
 
 
@@ -86,7 +85,7 @@ def held_back(keys: Keys, validation: int | float, seed: int, what: str = "data.
     count = len(keys)
     if not validation or not count:
         return np.zeros(count, dtype=np.bool_)
-    order = _seeded(keys, seed)
+    order = holdout_order(keys, seed)
     if isinstance(validation, int):
         taken = order <= np.partition(order, min(validation, count) - 1)[min(validation, count) - 1]
     else:
@@ -97,17 +96,3 @@ def held_back(keys: Keys, validation: int | float, seed: int, what: str = "data.
         fault = f"{what.format(validation)} holds back all {count:,} records; none is left to train on"
         raise DataError(fault, advice="hold back fewer, or add data")
     return np.asarray(taken, dtype=np.bool_)
-
-
-def _seeded(keys: Keys, seed: int) -> npt.NDArray[np.uint64]:
-    """A hash of every key that differs from seed to seed. keys: uint8 [n, 16]; returns uint64 [n]."""
-    halves = np.ascontiguousarray(keys).view("<u8").astype(np.uint64)
-    salt = np.frombuffer(hashlib.sha256(f"{seed}\nvalidation".encode()).digest()[:KEY_BYTES], dtype="<u8")
-    return _mixed(_mixed(halves[:, 0] ^ salt[0]) ^ halves[:, 1] ^ salt[1])
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves half the bits of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.dataset.split import KEY_BYTES
+from tunesmith.draws import KEY_BYTES
 from tunesmith.files import fingerprint, sha256, storage_errors, write_json
 from tunesmith.text.tokens.token_tree import TokenTree
 

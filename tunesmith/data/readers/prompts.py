@@ -12,12 +12,12 @@ from tunesmith.data.readers.reader import Outcome, Reader, Settings, look
 from tunesmith.data.readers.turns import PLAIN_ROLES, Speech, turns_of
 from tunesmith.data.sources.files import reading
 from tunesmith.data.sources.source import rows
+from tunesmith.draws import KEY_BYTES
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
 # Where a row may hold its prompt; the first that is there counts. All but `prompt` as the trainer of Tulu 2.5 looks for them.
 PLACES = ("prompt", "instruction", "history_messages", "messages", "conversation", "chosen")
-KEY_BYTES = 16
 
 
 def prompts(settings: Settings, row: Mapping[str, Any]) -> Outcome:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from tunesmith.data.readers.reader import EMPTY, Option, Outcome, Pruned, Rejected, Settings, choice, natural
+from tunesmith.draws import reply_choice
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -114,7 +114,9 @@ def ranking(settings: Settings, prompt: Sequence[Message], replies: Sequence[Rep
         return Rejected("all replies tie")
     if settings.options["replies"] == "pair":
         worse = [reply for reply in kept if reply.order > kept[0].order]
-        drawn = worse[_draw(settings.options["seed"], prompt, kept[0], len(worse))]
+        drawn = worse[
+            reply_choice(settings.options["seed"], [*(message.text for message in prompt), kept[0].text], len(worse))
+        ]
         if len(kept) > 2:
             dropped["not of the pair"] = len(kept) - 2
         kept = [kept[0], drawn]
@@ -126,13 +128,6 @@ def _forgive(settings: Settings, option: str, what: str, dropped: Counter[str], 
     if settings.options[option] != "drop":
         raise DataError(what, advice=f"mend the record, or set options.{option} to drop")
     dropped[reason] += 1
-
-
-def _draw(seed: int, prompt: Sequence[Message], best: Reply, count: int) -> int:
-    """A number below ``count`` that follows from the seed and the row alone."""
-    parts = (str(seed), *(message.text for message in prompt), best.text)
-    digest = hashlib.sha256("\0".join(parts).encode())
-    return int.from_bytes(digest.digest()[:8], "little") % count
 
 
 def _tree(settings: Settings, prompt: Sequence[Message], replies: Sequence[Reply], dropped: Counter[str]) -> Outcome:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tunesmith.draws import label_draws
 from tunesmith.errors import RecipeError
 from tunesmith.text.formats.format import (
     ALTERNATING,
@@ -158,7 +157,7 @@ class Oasst:
         passage = reply.context or (before[-1].context if before else "")
         if self.context == "tag" and passage.strip():
             known["context"] = passage
-        draws = _draws(self.seed, [message.text for message in (*before, reply)], list(known))
+        draws = label_draws(self.seed, [message.text for message in (*before, reply)], list(known))
         kept = [name for name in known if draws[name][0] >= self.property_dropout]
         if self.property_order == "drawn":
             kept.sort(key=lambda name: (name == "context", draws[name][1]))
@@ -175,16 +174,6 @@ def _known(reply: Message, add_length: bool) -> dict[str, str]:
     if add_length:
         known["length"] = str(len(_WORD.findall(reply.text)) // 5 + 1)
     return known
-
-
-def _draws(seed: int, texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """For every property two numbers in [0, 1): one for dropout, one for the order."""
-    path = hashlib.blake2b(json.dumps([seed, *texts]).encode(), digest_size=16).hexdigest()
-    found = {}
-    for name in names:
-        digest = hashlib.blake2b(f"{path}/{name}".encode(), digest_size=8).digest()
-        found[name] = (int.from_bytes(digest[:4], "little") / 2**32, int.from_bytes(digest[4:], "little") / 2**32)
-    return found
 
 
 def _template_end(end: str) -> str:

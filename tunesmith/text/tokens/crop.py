@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.draws import crop_draws
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Flags = NDArray[np.bool_]
@@ -98,7 +98,7 @@ def _parts(tree: TokenTree, rule: CropSettings, seed: int | None, once: bool) ->
         path = tree.thread(end).astype(np.int64)
         targets = owner[path] >= 0
         free = targets & ~taken[path] if once else targets
-        offset = _offset(targets, free, rule, None if seed is None else _draws(seed, end))
+        offset = _offset(targets, free, rule, None if seed is None else crop_draws(seed, end))
         if offset is None:
             continue
         part = _cut(tree, path, np.where(free, owner[path], -1), offset, rule)
@@ -120,12 +120,6 @@ def _owners(tree: TokenTree) -> Numbers:
     for start, end, _, message, _ in tree.spans.tolist():
         found[start:end] = message
     return found
-
-
-def _draws(seed: int, end: int) -> tuple[float, int]:
-    """A number in [0, 1) and one of 64 bits for the thread that ends in segment ``end``."""
-    digest = hashlib.blake2b(f"{seed}/window/{end}".encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little") / 2**64, int.from_bytes(digest[8:], "little")
 
 
 def _offset(targets: Flags, free: Flags, rule: CropSettings, draws: tuple[float, int] | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
 from tunesmith.data.dataset.plan import PlannedStep
+from tunesmith.draws import sample_number
 from tunesmith.errors import InternalError
 from tunesmith.generate.decoding import Rows, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
@@ -113,7 +113,7 @@ class RolloutGenerator:
         asked = list(zip(planned.examples, copies, strict=True))
         prompts = [self.prompts(number) for number in planned.examples]
         drawing = self.drawing
-        draws = [[draw_number(iteration, *each, sample) for sample in range(drawing.samples)] for each in asked]
+        draws = [[sample_number(iteration, *each, sample) for sample in range(drawing.samples)] for each in asked]
         with self.policy.autocast():
             found = sample_replies(
                 drawing.rows, prompts, draws, drawing.sampling, drawing.ends, drawing.seed, drawing.at_once
@@ -200,9 +200,3 @@ class RolloutGenerator:
             f"the reward of a reply to prompt {owners[first]} is {float(rewards[first])}",
             advice="look at the reward model and at the scale of the rewards; the last checkpoint is good",
         )
-
-
-def draw_number(iteration: int, prompt: int, copy: int, sample: int) -> int:
-    """The index of a reply's random numbers: a formula, so that no reply depends on what else is written."""
-    text = f"{iteration}/{prompt}/{copy}/{sample}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from tunesmith.data.dataset.plan import Plan, PlannedStep, permutation
+from tunesmith.data.dataset.plan import Plan, PlannedStep
+from tunesmith.draws import permutation
 
 
 @dataclass(frozen=True, slots=True)

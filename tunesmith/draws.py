@@ -1,0 +1,143 @@
+"""Every seeded draw of a run: each is a function of its arguments alone.
+
+No generator is shared and none has a state, so a draw does not depend on the number of workers or processes, on what else
+is drawn, or on where a run was stopped. The key strings are part of the results: another string gives other numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+KEY_BYTES = 16
+"""Length of a content key."""
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""2**64 divided by the golden ratio: the increment of SplitMix64 (Steele, Lea and Flood 2014)."""
+
+POSITIVE = 2**63 - 1
+"""The largest seed that torch's generators take."""
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """The seed of one kind of draw, so that no two kinds share their numbers.
+
+    seed: of the recipe.
+    stream: what is drawn, such as ``order`` or ``noise``.
+    """
+    return _integer(f"{seed}/{stream}") >> 1
+
+
+def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> npt.NDArray[np.int64]:
+    """A random order of ``count`` examples in one epoch, int64 [count].
+
+    Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output is fixed for
+    good, unlike that of ``Generator.permutation``, which may change between releases of numpy.
+    """
+    digest = hashlib.sha256(f"{seed}\n{stream}\n{epoch}".encode()).digest()
+    key = np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)
+    numbers = np.random.Philox(key=key).random_raw(count)
+    return np.argsort(numbers, kind="stable").astype(np.int64)
+
+
+def holdout_order(keys: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
+    """A hash of every content key that differs from seed to seed; the smallest are held out.
+
+    keys: uint8 [n, 16].
+    Returns uint64 [n].
+    """
+    halves = np.ascontiguousarray(keys).view("<u8").astype(np.uint64)
+    digest = hashlib.sha256(f"{seed}\nvalidation".encode()).digest()
+    salt = np.frombuffer(digest[:KEY_BYTES], dtype="<u8")
+    return _mixed(_mixed(halves[:, 0] ^ salt[0]) ^ halves[:, 1] ^ salt[1])
+
+
+def noise_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
+    """The seed of an example's dropout in one epoch.
+
+    copy: which of its copies in the epoch it is.
+    """
+    return _integer(_with_copy(f"{seed}/noise/{epoch}/{example}", copy)) >> 1
+
+
+def crop_seed(seed: int, epoch: int, example: int, copy: int = 0) -> int:
+    """The seed of the windows into an example's long threads in one epoch; ``copy`` as in ``noise_seed``."""
+    return _integer(_with_copy(f"{seed}/window/{epoch}/{example}", copy)) >> 1
+
+
+def crop_draws(seed: int, end: int) -> tuple[float, int]:
+    """A number in [0, 1) and one of 64 bits for the thread that ends in segment ``end``."""
+    digest = hashlib.blake2b(f"{seed}/window/{end}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little") / 2**64, int.from_bytes(digest[8:], "little")
+
+
+def label_draws(seed: int, texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """For every label of a reply two numbers in [0, 1): one for its dropout, one for its place in the order.
+
+    texts: the messages up to and with the reply.
+    """
+    path = hashlib.blake2b(json.dumps([seed, *texts]).encode(), digest_size=16).hexdigest()
+    found = {}
+    for name in names:
+        digest = hashlib.blake2b(f"{path}/{name}".encode(), digest_size=8).digest()
+        found[name] = (int.from_bytes(digest[:4], "little") / 2**32, int.from_bytes(digest[4:], "little") / 2**32)
+    return found
+
+
+def reply_choice(seed: int, texts: Sequence[str], count: int) -> int:
+    """Which of ``count`` rejected replies is kept, from the texts of the prompt and of the best reply."""
+    digest = hashlib.sha256("\0".join((str(seed), *texts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") % count
+
+
+def shuffle_key(seed: int, line: bytes) -> int:
+    """The position of a line in a shuffle, as a number of 64 bits."""
+    return int.from_bytes(hashlib.blake2b(line, digest_size=8, key=str(seed).encode()).digest(), "little")
+
+
+def question_order(seed: int, key: str) -> bytes:
+    """The position of a validation prompt in the order of choice."""
+    return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
+
+
+def sample_number(iteration: int, prompt: int, copy: int, sample: int) -> int:
+    """The ``sample`` argument of ``token_uniform`` for one reply of a rollout."""
+    return _integer(f"{iteration}/{prompt}/{copy}/{sample}")
+
+
+def token_uniform(seed: int, sample: int, token: int) -> float:
+    """The number in [0, 1), of 53 random bits, that draws one token (BLAKE2b as a counter-based generator)."""
+    message = f"{seed} {sample} {token}".encode()
+    (bits,) = struct.unpack("<Q", hashlib.blake2b(message, digest_size=8, person=b"tunesmith-draw").digest())
+    return float(bits >> 11) * 2.0**-53
+
+
+def module_seed(seed: int, index: int) -> int:
+    """The seed of the dropout in one module, from that of the example and the index of the module."""
+    return (seed ^ ((index + 1) * GOLDEN)) & POSITIVE
+
+
+def row_seed(seed: int, row: int) -> int:
+    """The seed of one padded row, from that of its example and the index of the row among the example's rows."""
+    return (seed + row * GOLDEN) & POSITIVE
+
+
+def _integer(text: str) -> int:
+    """A number of 64 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _with_copy(text: str, copy: int) -> str:
+    return f"{text}/{copy}" if copy else text
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finalizer of SplitMix64: every bit of the input moves half the bits of the output."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
