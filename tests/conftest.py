@@ -1,4 +1,4 @@
-"""Shared fixtures. Real data and golden vectors are optional: tests that want them skip with a line that says so."""
+"""Shared fixtures. Real data and golden vectors are optional: without them the tests that need them are skipped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """real_data("dolly/dolly-6000.jsonl") -> its path, or a skip."""
+    """real_data("dolly/dolly-6000.jsonl") -> its path; the test is skipped if it does not exist."""
 
     def find(name: str) -> Path:
         path = _data_root() / name
         if not path.exists():
-            pytest.skip(f"real data {name!r} is not here (set TUNESMITH_REAL_DATA)")
+            pytest.skip(f"real data {name!r} is missing (set TUNESMITH_REAL_DATA)")
         return path
 
     return find
@@ -33,12 +33,12 @@ def real_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, Any]]:
-    """golden("dolly") -> the vectors of one topic, or a skip."""
+    """golden("dolly") -> the vectors of one topic; the test is skipped if they do not exist."""
 
     def find(topic: str) -> dict[str, Any]:
         path = _data_root().parent / "golden" / "open" / f"{topic}.json"
         if not path.exists():
-            pytest.skip(f"golden vectors {topic!r} are not here (set TUNESMITH_REAL_DATA)")
+            pytest.skip(f"golden vectors {topic!r} are missing (set TUNESMITH_REAL_DATA)")
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
 
@@ -47,7 +47,7 @@ def golden() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _denormals() -> Iterator[None]:
-    """A run switches denormal numbers off for its process; tests that draw floats need them back."""
+    """A run flushes denormal numbers to zero in its process; other tests need them, so this is undone after each test."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)

@@ -1,4 +1,4 @@
-"""A very small world of ranked replies: a prompt asks for something red, and the more red a reply has the better it is."""
+"""Generated ranked replies: the prompt asks for something red, and a reply with more red words is better."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reply(draw: random.Random, red: int, size: int = 4) -> str:
 
 
 def write_rankings(root: Path, *, architecture: str = "llama", records: int = 60) -> Path:
-    """Make the files; returns the recipe's path. Replies of the pairs have scores, too."""
+    """Write the files and return the path of the recipe. The replies of the pairs have scores, too."""
     root.mkdir(parents=True, exist_ok=True)
     write_tokenizer(root / "tokenizer", byte_level(), bos=END, eos=END, unk=END)
     draw = random.Random(3)
@@ -73,6 +73,6 @@ def write_rankings(root: Path, *, architecture: str = "llama", records: int = 60
 
 
 def judge_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
-    """The world's recipe with single values laid over."""
+    """The recipe of ``write_rankings`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
     return load([str(recipe if recipe.exists() else write_rankings(root, architecture=architecture))], overrides)

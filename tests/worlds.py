@@ -1,4 +1,4 @@
-"""A very small world for tests of whole runs: a tokenizer, a file of demonstrations, and recipes over them."""
+"""Generated data for tests of whole runs: a tokenizer, a file of demonstrations, and recipes that train on them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 ARCHITECTURES = {
-    "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64}",
-    "llama": "{architecture: llama, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, "
+    "gpt_neox": "{architecture: gpt_neox, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, "
     "intermediate_size: 64}",
-    "t5": "{architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4, feed_forward_proj: gated-gelu, "
-    "tie_word_embeddings: false}",
+    "llama": "{architecture: llama, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, "
+    "num_key_value_heads: 2, intermediate_size: 64}",
+    "t5": "{architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4, "
+    "feed_forward_proj: gated-gelu, tie_word_embeddings: false}",
 }
 
 RECIPE = """\
@@ -54,7 +55,7 @@ run: {{directory: {root}/run}}
 
 
 def write_world(root: Path, *, architecture: str = "llama", format: str | None = None, records: int = 60) -> Path:
-    """Make the files; returns the recipe's path. format: else the family's dolly."""
+    """Write the files and return the path of the recipe. format: by default dolly or t5-dolly, by architecture."""
     root.mkdir(parents=True, exist_ok=True)
     format = format or ("t5-dolly" if architecture == "t5" else "dolly")
     end = "<|endoftext|>"
@@ -76,7 +77,7 @@ def write_world(root: Path, *, architecture: str = "llama", format: str | None =
 
 
 def write_preferences(root: Path, *, architecture: str = "llama", format: str = "oasst", records: int = 60) -> Path:
-    """The world with pairs and rankings of three beside its demonstrations; returns a recipe that runs DPO on them."""
+    """Write the files, and pairs and rankings of three in addition; return the path of a recipe of DPO on them."""
     recipe = write_world(root, architecture=architecture, format=None if architecture == "t5" else format)
     draw = random.Random(4)
     lines = []
@@ -92,16 +93,16 @@ def write_preferences(root: Path, *, architecture: str = "llama", format: str = 
     return recipe
 
 
-def small_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loaded:
-    """The world's recipe with single values laid over."""
+def small_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
+    """The recipe of ``write_world`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
-    return load([str(recipe if recipe.exists() else write_world(root, **world))], overrides)  # type: ignore[arg-type]
+    return load([str(recipe if recipe.exists() else write_world(root, architecture=architecture))], overrides)
 
 
-def preference_recipe(root: Path, overrides: Sequence[str] = (), **world: str) -> Loaded:
-    """The recipe of the world of preferences, which is made if it is not there."""
+def preference_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
+    """The recipe of ``write_preferences`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
-    return load([str(recipe if recipe.exists() else write_preferences(root, **world))], overrides)  # type: ignore[arg-type]
+    return load([str(recipe if recipe.exists() else write_preferences(root, architecture=architecture))], overrides)
 
 
 PPO = """\
@@ -120,19 +121,21 @@ value: {value}
 """
 
 
-def ppo_recipe(root: Path, overrides: Sequence[str] = (), *, value: str = "separate", **world: str) -> Loaded:
-    """The world's prompts, rewarded by a random reward model and by checks; early stops and an adaptive coefficient."""
+def ppo_recipe(
+    root: Path, overrides: Sequence[str] = (), *, value: str = "separate", architecture: str = "llama"
+) -> Loaded:
+    """A recipe of PPO: a random reward model and checks as rewards, early stops, an adaptive KL coefficient."""
     recipe = root / "recipe.yaml"
     if not recipe.exists():
-        write_world(root, **world)  # type: ignore[arg-type]
-        write_rewards(root, world.get("architecture", "llama"))
+        write_world(root, architecture=architecture)
+        write_rewards(root, architecture)
     objective = json.dumps(yaml.safe_load(PPO.format(root=root, value=value)))
     mine = [f"objective={objective}", "model.residual_dropout=0", "train.batch_size=3", "train.learning_rate=3e-3"]
     return load([str(recipe)], [*mine, *overrides])
 
 
 def write_rewards(root: Path, architecture: str) -> None:
-    """A random reward model with the tokenizer of the world, and checks of all prompts."""
+    """Write a random reward model with the same tokenizer, and a check for every prompt."""
     controls = build_format("dolly").controls
     size = Tokenizer.load(str(root / "tokenizer"), controls).size
     model = new_reward_model(yaml.safe_load(ARCHITECTURES[architecture]), size, 11)
