@@ -47,7 +47,7 @@ def golden() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _denormals() -> Iterator[None]:
-    """A run flushes denormal numbers to zero in its process; other tests need them, so this is undone after each test."""
+    """A run flushes denormal numbers to zero in its process; this is undone after each test, since others need them."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)

@@ -93,16 +93,22 @@ def write_preferences(root: Path, *, architecture: str = "llama", format: str = 
     return recipe
 
 
-def small_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
+def small_recipe(
+    root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama", format: str | None = None
+) -> Loaded:
     """The recipe of ``write_world`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
-    return load([str(recipe if recipe.exists() else write_world(root, architecture=architecture))], overrides)
+    if not recipe.exists():
+        write_world(root, architecture=architecture, format=format)
+    return load([str(recipe)], overrides)
 
 
 def preference_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
     """The recipe of ``write_preferences`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
-    return load([str(recipe if recipe.exists() else write_preferences(root, architecture=architecture))], overrides)
+    if not recipe.exists():
+        write_preferences(root, architecture=architecture)
+    return load([str(recipe)], overrides)
 
 
 PPO = """\
