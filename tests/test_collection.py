@@ -1,8 +1,8 @@
 """Pytest collects every test file of the repository.
 
 Its default ``norecursedirs`` contains ``build``: the sixteen test files of a folder ``tests/build`` were never run, and
-nothing reported it. The folder is named ``compose`` now, pyproject.toml sets ``norecursedirs``, and these tests compare what
-pytest collects with the files that exist.
+nothing reported it. The folder is named ``compose`` now, pyproject.toml sets ``norecursedirs``, and these tests compare
+what pytest collects with the files that exist.
 """
 
 from __future__ import annotations
