@@ -1,4 +1,4 @@
-"""The rules of the house, checked on the source itself. Every rule is also seen to fail on a planted breach."""
+"""Rules of the architecture, checked on the source code. Every rule is also tested on planted code that breaks it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-# From the bottom up; packages on one line are siblings and do not import each other.
+# From the bottom up. Packages on one line are siblings and do not import each other.
 LAYERS = (
     ("errors",),
     ("files",),
@@ -30,7 +30,7 @@ LAYERS = (
     ("apps", "playground"),
     ("cli",),
 )
-# The same inside the large packages: sub-packages and top-level modules, from the bottom up.
+# The same inside the large packages: their sub-packages and top-level modules, from the bottom up.
 INNER_LAYERS = {
     "text": (("tree", "visible"), ("targets",), ("tokenizer",), ("formats",), ("tokens",)),
     "data": (("sources",), ("readers",), ("dataset",)),
@@ -53,15 +53,15 @@ INNER_LEVEL = {
     for name in names
 }
 
-# Rooms that load without torch and transformers, so that help and validation are instant.
-LIGHT_ROOMS = ("errors", "files", "memory", "draws", "recipe", "text", "data")
+# Packages that do not import torch and transformers, so that help and validation start at once.
+LIGHT_PACKAGES = ("errors", "files", "memory", "draws", "recipe", "text", "data")
 LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
 HEAVY = ("torch", "transformers")
 
-# Packages of the optional extras: the only ones imported where they are used.
+# Packages of the optional extras. Only these are imported inside functions.
 OPTIONAL_PACKAGES = ("datasets", "tensorboard", "torch.utils.tensorboard", "wandb")
 
-EMPTY_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
+VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
 PICKLING = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 CALLS = ("eval", "exec", "compile", "__import__")
 ATTRIBUTES = (
@@ -81,8 +81,8 @@ Sources = Mapping[str, str]
 Check = Callable[[Sources], Iterator[str]]
 
 
-def house() -> dict[str, str]:
-    """Module name -> source of the whole package."""
+def read_sources() -> dict[str, str]:
+    """Module name -> source code, for the whole package."""
     found = {}
     for path in sorted((REPOSITORY / "tunesmith").rglob("*.py")):
         parts = path.relative_to(REPOSITORY).with_suffix("").parts
@@ -90,8 +90,8 @@ def house() -> dict[str, str]:
     return found
 
 
-def room(module: str) -> str:
-    """``tunesmith.text.tree`` -> ``text``; the package itself is the room of nobody."""
+def package_of(module: str) -> str:
+    """``tunesmith.text.tree`` -> ``text``; the empty string for ``tunesmith`` itself."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -111,31 +111,31 @@ def imports_go_down(sources: Sources) -> Iterator[str]:
         for target, line in imported(ast.parse(text), sources):
             if target.startswith("."):
                 yield f"{module}:{line} relative import {target}"
-            if not target.startswith("tunesmith.") or not room(module):
+            if not target.startswith("tunesmith.") or not package_of(module):
                 continue
-            if room(target) == room(module):
+            if package_of(target) == package_of(module):
                 yield from (f"{module}:{line} {fault}" for fault in _inner_fault(module, target))
                 continue
-            if room(module) not in LEVEL or room(target) not in LEVEL:
-                yield f"{module}:{line} {target}: this room has no layer; give it one"
-            elif LEVEL[room(target)] >= LEVEL[room(module)]:
+            if package_of(module) not in LEVEL or package_of(target) not in LEVEL:
+                yield f"{module}:{line} {target}: this package has no layer; add it to LAYERS"
+            elif LEVEL[package_of(target)] >= LEVEL[package_of(module)]:
                 yield f"{module}:{line} imports {target}, which is not below it"
 
 
 def _inner_fault(module: str, target: str) -> Iterator[str]:
-    """What is wrong with an import inside one package that has inner layers."""
-    package = room(module)
+    """The fault of an import inside a package with inner layers, if there is one."""
+    package = package_of(module)
     if package not in INNER_LAYERS or module == f"tunesmith.{package}" or target == f"tunesmith.{package}":
         return
     own, other = module.split(".")[2], target.split(".")[2]
     levels = [INNER_LEVEL.get((package, name)) for name in (own, other)]
     if None in levels:
-        yield f"{target}: {own} or {other} has no layer in {package}; give it one"
+        yield f"{target}: {own} or {other} has no layer in {package}; add it to INNER_LAYERS"
     elif own != other and levels[1] >= levels[0]:  # type: ignore[operator]
         yield f"imports {target}, which is not below it"
 
 
-def imports_make_no_circle(sources: Sources) -> Iterator[str]:
+def imports_have_no_cycle(sources: Sources) -> Iterator[str]:
     graph = {module: {target for target, _ in imported(ast.parse(text), sources)} for module, text in sources.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -143,7 +143,7 @@ def imports_make_no_circle(sources: Sources) -> Iterator[str]:
         yield " -> ".join(error.args[1])
 
 
-def imports_stand_at_the_top(sources: Sources) -> Iterator[str]:
+def imports_are_at_the_top(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         for function in ast.walk(ast.parse(text)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
@@ -152,17 +152,17 @@ def imports_stand_at_the_top(sources: Sources) -> Iterator[str]:
                         yield f"{module}:{line} imports {target} inside {getattr(function, 'name', 'lambda')}"
 
 
-def names_say_something(sources: Sources) -> Iterator[str]:
+def names_are_specific(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        yield from (f"{module}: {part}" for part in module.split(".") if EMPTY_NAMES.search(part))
+        yield from (f"{module}: {part}" for part in module.split(".") if VAGUE_NAMES.search(part))
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.name).lower()
-                if EMPTY_NAMES.search(words):
+                if VAGUE_NAMES.search(words):
                     yield f"{module}:{node.lineno} {node.name}"
 
 
-def nothing_runs_what_was_read(sources: Sources) -> Iterator[str]:
+def input_is_never_executed(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         tree = ast.parse(text)
         for target, line in imported(tree, sources):
@@ -179,7 +179,7 @@ def nothing_runs_what_was_read(sources: Sources) -> Iterator[str]:
                 yield f"{module}:{node.lineno} names {node.value}"
 
 
-def nothing_is_global_or_imported_by_name(sources: Sources) -> Iterator[str]:
+def no_globals_and_no_imports_by_name(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Global):
@@ -190,7 +190,7 @@ def nothing_is_global_or_imported_by_name(sources: Sources) -> Iterator[str]:
                 yield f"{module}:{node.lineno} imports *"
 
 
-def files_and_functions_can_be_read(sources: Sources) -> Iterator[str]:
+def files_and_functions_are_short(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         lines = text.count("\n")
         if lines > LONGEST_FILE:
@@ -200,15 +200,23 @@ def files_and_functions_can_be_read(sources: Sources) -> Iterator[str]:
                 yield f"{module}:{node.lineno} {node.name} has {(node.end_lineno or 0) - node.lineno + 1} lines"
 
 
-def modules_say_what_they_are_for(sources: Sources) -> Iterator[str]:
+def modules_have_docstrings(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        if text.strip() and not ast.get_docstring(ast.parse(text)):
+        if not ast.get_docstring(ast.parse(text)):
             yield f"{module}: no docstring"
 
 
-def light_rooms_import_nothing_heavy(sources: Sources) -> Iterator[str]:
+def packages_state_their_purpose_in_one_line(sources: Sources) -> Iterator[str]:
+    packages = {module.rpartition(".")[0] for module in sources} & set(sources)
+    for module in sorted(packages):
+        purpose = ast.get_docstring(ast.parse(sources[module])) or ""
+        if "\n" in purpose or not purpose.endswith("."):
+            yield f"{module}: the docstring of __init__.py is not one sentence on one line"
+
+
+def light_packages_import_nothing_heavy(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        if room(module) in LIGHT_ROOMS or module in LIGHT_MODULES:
+        if package_of(module) in LIGHT_PACKAGES or module in LIGHT_MODULES:
             for target, line in imported(ast.parse(text), sources):
                 if target.split(".")[0] in HEAVY:
                     yield f"{module}:{line} imports {target}"
@@ -223,23 +231,23 @@ CHECKS: dict[Check, tuple[dict[str, str], ...]] = {
         {"tunesmith.data.x": "from tunesmith.model import y"},
         {"tunesmith.recipe.x": "def f():\n    from tunesmith.cli.main import main"},
         {"tunesmith.text.x": "from . import tree"},
-        {"tunesmith.attic.x": "from tunesmith.text import tree"},
+        {"tunesmith.unknown.x": "from tunesmith.text import tree"},
     ),
-    imports_make_no_circle: (
+    imports_have_no_cycle: (
         {"tunesmith.text.x": "import tunesmith.text.y", "tunesmith.text.y": "from tunesmith.text import x"},
         {f"tunesmith.text.{a}": f"from tunesmith.text.{b} import f" for a, b in ("xy", "yz", "zx")},
     ),
-    imports_stand_at_the_top: (
+    imports_are_at_the_top: (
         {"tunesmith.text.x": "def f():\n    import json"},
         {"tunesmith.text.x": "class C:\n    def f(self):\n        from torch.utils import data"},
     ),
-    names_say_something: (
+    names_are_specific: (
         {"tunesmith.text.utils": ""},
         {"tunesmith.text.data_helpers": ""},
         {"tunesmith.text.x": "class CheckpointManager:\n    pass"},
         {"tunesmith.text.x": "def common_things():\n    pass"},
     ),
-    nothing_runs_what_was_read: (
+    input_is_never_executed: (
         {"tunesmith.text.x": "import pickle"},
         {"tunesmith.text.x": "from joblib import load"},
         {"tunesmith.text.x": "eval('1')"},
@@ -250,38 +258,45 @@ CHECKS: dict[Check, tuple[dict[str, str], ...]] = {
         {"tunesmith.text.x": "settings = {'trust_remote_code': True}"},
         {"tunesmith.text.x": "load('x', allow_pickle=True)"},
     ),
-    nothing_is_global_or_imported_by_name: (
+    no_globals_and_no_imports_by_name: (
         {"tunesmith.text.x": "n = 0\ndef f():\n    global n"},
         {"tunesmith.text.x": "import importlib\nimportlib.import_module('y')"},
         {"tunesmith.text.x": "from json import *"},
     ),
-    files_and_functions_can_be_read: (
+    files_and_functions_are_short: (
         {"tunesmith.text.x": "x = 1\n" * (LONGEST_FILE + 1)},
         {"tunesmith.text.x": "def f():\n" + "    x = 1\n" * LONGEST_FUNCTION},
     ),
-    modules_say_what_they_are_for: ({"tunesmith.text.x": "x = 1"},),
-    light_rooms_import_nothing_heavy: (
+    modules_have_docstrings: ({"tunesmith.text.x": "x = 1"}, {"tunesmith.text": ""}),
+    packages_state_their_purpose_in_one_line: (
+        {"tunesmith.text": "", "tunesmith.text.x": ""},
+        {"tunesmith.text": '"""Text"""', "tunesmith.text.x": ""},
+        {"tunesmith.text": '"""Text.\n\nAnd more."""', "tunesmith.text.x": ""},
+    ),
+    light_packages_import_nothing_heavy: (
         {"tunesmith.text.x": "import torch"},
         {"tunesmith.recipe.x": "from transformers import AutoTokenizer"},
         {"tunesmith.cli.main": "import torch.nn.functional as F"},
     ),
 }
-PLANTED = [(check, planted) for check, breaches in CHECKS.items() for planted in breaches]
+PLANTED = [(check, planted) for check, broken in CHECKS.items() for planted in broken]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_house_keeps_the_rule(check: Check) -> None:
-    assert list(check(house())) == []
+def test_the_package_follows_the_rule(check: Check) -> None:
+    faults = list(check(read_sources()))
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(("check", "planted"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_breach_of_the_rule_is_seen(check: Check, planted: dict[str, str]) -> None:
+def test_code_that_breaks_the_rule_is_found(check: Check, planted: dict[str, str]) -> None:
     assert list(check(planted))
 
 
-def test_what_the_rules_allow_is_not_reported() -> None:
+def test_code_that_the_rules_allow_is_not_reported() -> None:
     allowed = {
-        "tunesmith.model.x": '"""Doc."""\nimport torch\n\n\ndef f(model, pattern):\n    model.eval()\n    pattern.compile()\n',
+        "tunesmith.model": '"""Models."""\n',
+        "tunesmith.model.x": '"""Doc."""\nimport torch\n\n\ndef f(m, pattern):\n    m.eval()\n    pattern.compile()\n',
         "tunesmith.data.sources.x": '"""Doc."""\nfrom tunesmith.text import tree\n\n\ndef f():\n    import datasets\n',
         "tunesmith.cli.lazy": '"""Doc."""\nimport importlib\n\nimportlib.import_module("x")\n',
     }
@@ -302,10 +317,10 @@ def loaded(modules: list[str], heavy: tuple[str, ...]) -> list[str]:
 
 
 def test_importing_every_light_module_loads_nothing_heavy() -> None:
-    light = [module for module in house() if room(module) in LIGHT_ROOMS or module in LIGHT_MODULES]
+    light = [module for module in read_sources() if package_of(module) in LIGHT_PACKAGES or module in LIGHT_MODULES]
     assert len(light) > 20
     assert loaded(light, HEAVY) == []
 
 
-def test_something_heavy_would_be_seen() -> None:
+def test_a_heavy_import_would_be_found() -> None:
     assert loaded(["tunesmith.errors"], ("pathlib", "torch")) == ["pathlib"]
