@@ -54,7 +54,8 @@ clean: ## remove the virtual environment and caches, but no runs
 
 # A stamp file is written after a successful installation; without it the next call installs again.
 $(RUNTIME): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Tunesmith needs Python 3.11 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Tunesmith needs Python 3.11 or newer. Try: make PYTHON=python3.11' >&2; exit 1; }
 	@echo 'Installing into $(VENV); the first installation takes some minutes.'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) '$(TORCH)'

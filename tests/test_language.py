@@ -13,13 +13,22 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.test_architecture import LONGEST_FILE
 
-BANNED = (
-    *("told", "tell", "tells", "telling", "mend", "mends", "mended", "mending", "beside", "besides"),
-    *("stand", "stands", "stood", "foretell", "foretells", "foretold", "house", "room", "rooms", "anew", "lodger"),
-    *("trunk", "of its own", "of their own", "turned away", "found out"),
-)
-"""Private metaphors and fragments, each with an ordinary technical word in its place (CONTRIBUTING.md, "Language")."""
+BANNED: Mapping[str, str] = {
+    **dict.fromkeys(("tell", "tells", "told", "telling"), "report, print, log, inform, message"),
+    **dict.fromkeys(("mend", "mends", "mended", "mending"), "fix, correct"),
+    **dict.fromkeys(("beside", "besides"), "next to, in addition to, auxiliary"),
+    **dict.fromkeys(("stand", "stands", "stood"), "be, lie, belong, occur"),
+    **dict.fromkeys(("foretell", "foretells", "foretold"), "predict, hint, known before"),
+    **dict.fromkeys(("house", "room", "rooms", "lodger"), "repository, package, module, space"),
+    **dict.fromkeys(("of its own", "of their own"), "separate"),
+    "anew": "again, recomputed, for each epoch",
+    "trunk": "backbone",
+    "turned away": "filtered, rejected",
+    "found out": "detected, reward hacking",
+}
+"""Private metaphors and fragments -> the ordinary words to use instead."""
 
 TRAINING_TEXTS = (
     "tunesmith/playground/facts.yaml",
@@ -38,7 +47,6 @@ ALLOWED_TWICE: Mapping[str, str] = {}
 """Class name -> why two classes have it."""
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
-LONGEST_FILE = 400
 LONGEST_LINE = 120
 
 Texts = Mapping[str, str]
@@ -66,7 +74,8 @@ def find_banned_words(texts: Texts) -> Iterator[str]:
         text = re.sub(r"\\[nrt]", "  ", text)
         text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", " ", text)
         for match in BANNED_PATTERN.finditer(text):
-            yield f"{path}:{text.count(chr(10), 0, match.start()) + 1} {match.group()!r}"
+            word = " ".join(re.sub(r"[#\"']", " ", match.group()).split()).lower()
+            yield f"{path}:{text.count(chr(10), 0, match.start()) + 1} {word!r} (use: {BANNED[word]})"
 
 
 def find_repeated_classes(texts: Texts) -> Iterator[str]:
@@ -155,7 +164,9 @@ def test_every_banned_word_is_found(phrase: str) -> None:
 
 
 def test_the_line_of_a_banned_word_is_reported() -> None:
-    assert list(find_banned_words({"x.py": "one\ntwo\nclassRoom"})) == ["x.py:3 'Room'"]
+    assert list(find_banned_words({"x.py": "one\ntwo\nclassRoom"})) == [
+        "x.py:3 'room' (use: repository, package, module, space)"
+    ]
 
 
 @pytest.mark.parametrize(
