@@ -212,7 +212,7 @@ def check_targets(subject: Subject, messages: list[Message], tree: Any) -> None:
     for start, end, source, message, threads in tree.spans.tolist():
         assert (source, threads) == (start - 1, 1)
         text = renderer.tokenizer.decode(
-            tree.ids[start:end].tolist(), skip_controls=False, continuing=renderer.format.continues
+            tree.ids[start:end].tolist(), skip_controls=False, continuing=renderer.format.reply_continues_text
         )
         found.append((message, text))
     wanted = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM, trees
 from tests.text.tokens.test_render import decoded_targets, trained
 from tunesmith.recipe.schema import Text
-from tunesmith.text.targets import Targets, chosen_messages
+from tunesmith.text.targets import Targets, target_mask
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import Policy, truncate
@@ -113,7 +113,7 @@ def test_the_last_reply_is_the_only_target(renderer: Build) -> None:
 
 def test_a_reply_that_is_answered_in_one_thread_is_not_the_last_of_another() -> None:
     tree = Tree((*LONGER, Message("user", "Hm.")), (-1, 0, 1, 2, 1))
-    assert chosen_messages(tree, "last") == [False, False, False, True, False]
+    assert target_mask(tree, "last") == [False, False, False, True, False]
 
 
 def test_only_marked_messages_are_targets(renderer: Build) -> None:

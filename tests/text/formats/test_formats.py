@@ -8,7 +8,8 @@ import pytest
 
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM
 from tunesmith.errors import RecipeError
-from tunesmith.text.formats.registry import FORMATS, Control, Text, build_format
+from tunesmith.text.formats.format import Control, TextPiece
+from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
@@ -115,7 +116,7 @@ def test_a_passage_is_kept_unless_it_is_to_be_dropped(name: str, renderer: Build
 def test_a_format_says_what_it_is(name: str) -> None:
     built = build_format(name)
     assert built.name == name
-    assert built.multi_turn == ("user" in built.orders["assistant"])
+    assert built.multi_turn == ("user" in built.next_roles["assistant"])
     first = built.split(HELLO[0], ())
     assert first.given[: len(built.opening)] == built.opening
     assert first.produced == ()
@@ -127,7 +128,7 @@ def test_a_format_says_what_it_is(name: str) -> None:
 
 def test_pieces_are_what_the_contract_says() -> None:
     split = build_format("oasst").split(LONGER[2], LONGER[:2])
-    assert split.given == (Control("<|prompter|>"), Text("And the dog?\n\nby the door\n"), Control("eos"))
+    assert split.given == (Control("<|prompter|>"), TextPiece("And the dog?\n\nby the door\n"), Control("eos"))
     assert (split.produced, split.predicted_by_previous) == ((), 1)
 
 

@@ -13,7 +13,7 @@ from tunesmith.draws import KEY_BYTES
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Golden = Callable[[str], dict[str, Any]]
@@ -122,7 +122,7 @@ def test_dolly_refuses_what_the_original_refuses(golden: Golden, real: RealRende
         record = case["input"]
         if record["instruction"] and record["response"]:
             tree = renderer.render(dolly_tree(record))
-            assert truncate(tree, case["settings"]["max_length"], "right") == Rejected("too_long")
+            assert truncate(tree, case["settings"]["max_length"], "right") == DroppedTree("too_long")
         else:
             with pytest.raises(DataError, match="an empty"):
                 renderer.render(dolly_tree(record))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.text.formats.format import UNWRITTEN, Piece
+from tunesmith.text.formats.format import UNWRITTEN_REPLY, Control, Format, Piece
 from tunesmith.text.formats.oasst import Oasst
-from tunesmith.text.formats.registry import Control, Format, build_format
+from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
-from tunesmith.text.tokens.crop import CropSettings, window
+from tunesmith.text.tokens.crop import CropSettings, crop_window
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
@@ -43,7 +43,7 @@ def spelled(format: Format, messages: Sequence[Message], eos: str) -> str:
     text = ""
     for index, message in enumerate(messages):
         split = format.split(message, messages[:index])
-        text += written(split.given if message is UNWRITTEN else (*split.given, *split.produced), eos)
+        text += written(split.given if message is UNWRITTEN_REPLY else (*split.given, *split.produced), eos)
     return text
 
 
@@ -81,7 +81,7 @@ def test_turns_are_written_as_recorded(golden: Golden) -> None:
     for case in cases(golden, "format"):
         messages, config = alternating(case["input"]["turns"]), case["settings"]
         if config["add_initial_reply_token"]:
-            messages.append(UNWRITTEN)
+            messages.append(UNWRITTEN_REPLY)
         assert spelled(Oasst(), messages, config["eos"]) == "".join(case["expected"]["strings"]), case["id"]
 
 
@@ -100,7 +100,7 @@ def test_helpers(golden: Golden) -> None:
         elif function == "format_system_prefix":
             assert written(Oasst(prefix=given["text"]).opening, case["settings"]["eos"]) == expected["string"]
         elif function == "format_rl_text":  # differs: it forgets the eos that its own training data have
-            prompt = [Message("user", given["turns"][0]), UNWRITTEN]
+            prompt = [Message("user", given["turns"][0]), UNWRITTEN_REPLY]
             assert spelled(Oasst(), prompt, "") == expected["string"]
     assert compared == {"compute_length", "format_reply", "format_system_prefix", "format_rl_text"}
 
@@ -110,7 +110,7 @@ def test_entries_with_tags(golden: Golden) -> None:
         given, expected = case["input"], case["expected"]
         if expected.get("raises"):
             messages = conversation(given)
-            assert "quality of 1.2" in str(Oasst(system_tags=True).objection(messages[0], []))
+            assert "quality of 1.2" in str(Oasst(system_tags=True).find_fault(messages[0], []))
             continue
         if "qa" in given:
             given = {"conversation": turns_of(given["qa"])}
@@ -185,7 +185,7 @@ def compare_row(
         assert len(controls) == 2 * len(messages)
         return "inert"
     if offsets and len(ids) > limit:
-        tree = window(tree, 0, offsets.pop(0), CropSettings("window", limit, renderer.opening))
+        tree = crop_window(tree, 0, offsets.pop(0), CropSettings("window", limit, renderer.opening))
     assert tree.ids[:limit].tolist() == expected["input_ids"][:size], case["id"]
     assert size == min(len(tree.ids), limit)
     mask = active(tree, size)

@@ -17,7 +17,7 @@ from tunesmith.errors import DataError
 from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import truncate
@@ -106,7 +106,7 @@ def outcome(case: Case, tokenizer: Tokenizer) -> str:
         return tree
     whole = renderer.render(tree)
     cut = truncate(whole, settings["seq_length" if easylm else "max_seq_length"], "right")
-    left = still_ranked(cut) if isinstance(cut, TokenTree) else None
+    left = drop_incomparable_replies(cut) if isinstance(cut, TokenTree) else None
     if left is None:
         assert not case["expected"]["kept"]
         return "nothing left"

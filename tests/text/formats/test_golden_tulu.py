@@ -17,7 +17,7 @@ from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Golden = Callable[[str], dict[str, Any]]
@@ -239,7 +239,7 @@ def easylm_dataset(case: Case, build: Build) -> str:
         if settings["dataset"] == "sft":
             tree = build(foretell_line_break=True).render(Tree.path(chat(record["messages"])))
             found = [(tree.ids.tolist()[:length], labels(tree)[:length])]
-            usable = not isinstance(truncate(tree, length, "right"), Rejected)
+            usable = not isinstance(truncate(tree, length, "right"), DroppedTree)
             assert usable == is_trained(found[0][1])
         else:
             found = sides(build("last"), record, length)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.text.properties import KINDS, SUBJECTS, Subject, check, conversations, open_subject
-from tunesmith.text.formats.format import Split, Text
+from tunesmith.text.formats.format import Split, TextPiece
 from tunesmith.text.formats.registry import FORMATS
 from tunesmith.text.tree import Message
 
@@ -49,8 +49,8 @@ def test_the_check_sees_a_format_that_breaks_them(
         if fault == "targets":  # the reply is given instead of produced
             return Split((*found.given, *found.produced[:1]), found.produced[1:])
         if fault == "reply":
-            return Split(found.given, (Text("?"), *found.produced))
-        return Split((*found.given, Text(" ")), found.produced)
+            return Split(found.given, (TextPiece("?"), *found.produced))
+        return Split((*found.given, TextPiece(" ")), found.produced)
 
     conversation = [Message("user", "a"), Message("assistant", "b")]
     check(subject, conversation, harmless=True)

@@ -14,10 +14,10 @@ from tests.text.conversations import texts
 from tests.text.formats.test_golden import dolly_tree
 from tests.text.properties import contents
 from tunesmith.errors import DataError
-from tunesmith.text.tokenizer.codec import spaced
+from tunesmith.text.tokenizer.codec import normalize_spaces
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.text.tokens.show import shown_threads
+from tunesmith.text.tokens.show import show_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 from tunesmith.verify.masks import find_mask_faults
@@ -110,8 +110,8 @@ def test_replies_of_known_characters_lose_nothing_but_spaces(text: str, real: Bu
         built = real("t5-dolly", "t5", stray_spaces=option)
         ids = built.render(Tree.path([Message("user", "?"), Message("assistant", text)])).ids.tolist()
         read = built.parse(ids[len(built.prompt([Message("user", "?")])) :]).text
-        assert spaced(read) == spaced(text)
-    assert read == spaced(text)
+        assert normalize_spaces(read) == normalize_spaces(text)
+    assert read == normalize_spaces(text)
 
 
 def test_the_proof_sees_a_reply_that_lost_its_line_breaks(renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_vocabulary_that_cannot_spell_the_marks_is_refused(renderer: Build) ->
 def test_what_the_check_shows_as_entered_by_id_are_the_ends_alone(renderer: Build) -> None:
     built = renderer("t5-dolly", "t5_like")
     tree = Tree.path([Message("user", "the <cat>"), Message("assistant", "sat\nat")])
-    (thread,) = shown_threads(built, tree, built.render(tree))
+    (thread,) = show_threads(built, tree, built.render(tree))
     assert [(token.text, token.role, token.target) for token in thread if token.control] == [
         ("</s>", "user", False),
         ("</s>", "assistant", True),
@@ -151,5 +151,5 @@ def test_real_records_prove_themselves(real: Build, real_data: Callable[[str], P
         assert find_mask_faults(built, tree, rendered) == []
         wanted, read = tree.messages[1].text, built.parse(rendered.ids[rendered.targets()].tolist()).text
         assert [c for c in read if c in "\n\t"] == [c for c in wanted if c in "\n\t"]
-        lost += spaced(read) != spaced(wanted)
+        lost += normalize_spaces(read) != normalize_spaces(wanted)
     assert 0 < lost < RECORDS // 4

@@ -17,7 +17,7 @@ from tests.text.formats.test_chat_template import assert_equal, stock_ids
 from tests.text.properties import conversations
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats.chat_template import template_options
-from tunesmith.text.formats.format import Control, Text
+from tunesmith.text.formats.format import Control, TextPiece
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -125,14 +125,14 @@ def test_what_the_template_writes_is_split_into_given_and_produced(brought: Brou
     built = brought("marks").format
     first = built.split(LONGER[0], ())
     start, end = Control("<|im_start|>"), Control("<|im_end|>")
-    assert first.given[:4] == (start, Text("system\nYou are a model."), end, Text("\n"))
-    assert first.given[-1] == Text("\n")
+    assert first.given[:4] == (start, TextPiece("system\nYou are a model."), end, TextPiece("\n"))
+    assert first.given[-1] == TextPiece("\n")
     reply = built.split(LONGER[1], LONGER[:1])
-    assert (reply.given, reply.produced) == ((start, Text("assistant\n")), (Text("The cat is Tom."), end))
+    assert (reply.given, reply.produced) == ((start, TextPiece("assistant\n")), (TextPiece("The cat is Tom."), end))
     second = built.split(LONGER[2], LONGER[:2])
-    assert second.given[:2] == (Text("\n"), start)  # the line break after the end of the reply
-    assert (built.stops, built.multi_turn, built.continues) == (("<|im_end|>",), True, True)
-    assert built.orders[None] == ("system", "user")
+    assert second.given[:2] == (TextPiece("\n"), start)  # the line break after the end of the reply
+    assert (built.stops, built.multi_turn, built.reply_continues_text) == (("<|im_end|>",), True, True)
+    assert built.next_roles[None] == ("system", "user")
 
 
 def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> None:
@@ -141,11 +141,11 @@ def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> Non
     asked = built.format.split(WITH_SYSTEM[1], WITH_SYSTEM[:1]).given
     assert asked == (
         Control("<|endoftext|>"),
-        Text("[Q] <<"),
-        Text("Be brief."),
-        Text(">>\n"),
-        Text(WITH_SYSTEM[1].text),
-        Text(" [/Q]"),
+        TextPiece("[Q] <<"),
+        TextPiece("Be brief."),
+        TextPiece(">>\n"),
+        TextPiece(WITH_SYSTEM[1].text),
+        TextPiece(" [/Q]"),
     )
     ids = built.render(Tree.path(WITH_SYSTEM)).ids.tolist()
     prompt = built.prompt(WITH_SYSTEM[:4])
@@ -155,11 +155,11 @@ def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> Non
 
 
 def test_what_the_template_says_against_an_order_is_the_objection(brought: Brought) -> None:
-    with pytest.raises(DataError, match=r"x:1: the chat template says: Roles must alternate\."):
+    with pytest.raises(DataError, match=r"x:1: the chat template raises: Roles must alternate\."):
         brought("brackets").render(Tree.path([HELLO[0], HELLO[0]], place="x:1"))
     built = brought("turns")
-    assert built.format.orders[None] == ("user", "assistant")
-    assert "system" not in built.format.orders
+    assert built.format.next_roles[None] == ("user", "assistant")
+    assert "system" not in built.format.next_roles
     with pytest.raises(DataError, match="System role not supported"):
         built.render(Tree.path(WITH_SYSTEM))
 
@@ -220,10 +220,10 @@ def test_a_template_that_writes_earlier_turns_anew_is_found(renderer: Callable[.
     format = build(template)
     assert not format.multi_turn
     reply = format.split(HELLO[1], HELLO[:1])
-    assert reply.produced == (Control("<think>"), Control("</think>"), Text(HELLO[1].text), Control("</s>"))
-    objection = format.objection(LONGER[2], LONGER[:2])
-    assert objection.startswith("the chat template's earlier turns change when one is added (turn 3): ")
-    assert "<think></think>«turn 2»" in objection
+    assert reply.produced == (Control("<think>"), Control("</think>"), TextPiece(HELLO[1].text), Control("</s>"))
+    fault = format.find_fault(LONGER[2], LONGER[:2])
+    assert fault.startswith("the chat template's earlier turns change when one is added (turn 3): ")
+    assert "<think></think>«turn 2»" in fault
 
 
 def test_a_template_that_changes_contents_is_found_in_the_message_that_it_changes() -> None:
@@ -231,11 +231,11 @@ def test_a_template_that_changes_contents_is_found_in_the_message_that_it_change
     format = build_format(
         "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
     )
-    assert format.objection(HELLO[0], ()) is None
-    objection = format.objection(Message("user", "a</think>b"), ())
-    assert objection is not None
-    assert objection.startswith("the chat template changes contents: ")
-    assert "a</think>b" in objection.split(" against ")[1]
+    assert format.find_fault(HELLO[0], ()) is None
+    fault = format.find_fault(Message("user", "a</think>b"), ())
+    assert fault is not None
+    assert fault.startswith("the chat template changes contents: ")
+    assert "a</think>b" in fault.split(" against ")[1]
 
 
 def test_a_prompt_that_depends_on_contents_is_found() -> None:
@@ -246,10 +246,10 @@ def test_a_prompt_that_depends_on_contents_is_found() -> None:
     format = build_format(
         "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
     )
-    assert format.objection(HELLO[1], HELLO[:1]) is None
-    objection = format.objection(HELLO[1], [Message("user", "loud")])
-    assert objection is not None
-    assert objection.startswith("the chat template's prompt depends on contents: ")
+    assert format.find_fault(HELLO[1], HELLO[:1]) is None
+    fault = format.find_fault(HELLO[1], [Message("user", "loud")])
+    assert fault is not None
+    assert fault.startswith("the chat template's prompt depends on contents: ")
 
 
 def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
@@ -263,7 +263,7 @@ def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
 
 def test_the_template_is_found_beside_the_tokenizer(tokenizer_directories: dict[str, Path], tmp_path: Path) -> None:
     base = tokenizer_directories["byte_level"]
-    with pytest.raises(RecipeError, match="brings no chat template"):
+    with pytest.raises(RecipeError, match="has no chat template"):
         template_options(str(base))
     assert template_options(str(base), given={"template": BRACKETS, "context": "drop"})["context"] == "drop"
     directory = bring(base, tmp_path, MARKS, TOKENS["marks"])
@@ -290,7 +290,7 @@ def test_a_token_that_takes_white_space_before_it_is_refused(
     content = json.loads(path.read_text())
     content["added_tokens"][-1]["lstrip"] = True
     path.write_text(json.dumps(content))
-    with pytest.raises(RecipeError, match="takes the white space before it"):
+    with pytest.raises(RecipeError, match="strips the white space before it"):
         template_options(str(directory))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.text.tokenizer.codec import AS_IT_IS, WhiteSpaceMarks, spaced, undo_marks
+from tunesmith.text.tokenizer.codec import IDENTITY, WhiteSpaceMarks, normalize_spaces, undo_marks
 
 MARKS = ("_LB_>", "_T_>")
 PARTS = [
@@ -30,7 +30,7 @@ PARTS = [
 ]
 texts = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12).map("".join)
 written = st.lists(st.sampled_from([*PARTS, *MARKS, " _LB_> ", " _T_> ", "<_LB_>", "LB_>", "_T_", ">"]), max_size=12)
-codecs = st.sampled_from([WhiteSpaceMarks("keep"), WhiteSpaceMarks("drop"), AS_IT_IS])
+codecs = st.sampled_from([WhiteSpaceMarks("keep"), WhiteSpaceMarks("drop"), IDENTITY])
 
 
 def without_marks(text: str) -> str:
@@ -53,8 +53,8 @@ def test_words_line_breaks_and_tabs_come_back(text: str) -> None:
         assert "  " not in encoded
         without = encoded.replace("<_LB_>", "_LB_>").replace("<_T_>", "_T_>")
         for read in (encoded, without):  # from a vocabulary that has ``<``, and from T5's
-            assert spaced(codec.decode(read)) == spaced(text)
-    assert codec.decode(encoded) == spaced(text)
+            assert normalize_spaces(codec.decode(read)) == normalize_spaces(text)
+    assert codec.decode(encoded) == normalize_spaces(text)
 
 
 @settings(max_examples=300, deadline=None)
@@ -65,7 +65,7 @@ def test_what_is_settled_reads_the_same_whatever_follows(text: str, codec: White
     found, waiting, start = "", "", 0
     for end in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
         waiting, start = waiting + text[start:end], end
-        count = codec.settled(waiting)
+        count = codec.count_decodable(waiting)
         found, waiting = found + codec.decode(waiting[:count]), waiting[count:]
     assert found + codec.decode(waiting) == codec.decode(text)
 
@@ -75,7 +75,7 @@ def test_what_is_settled_reads_the_same_whatever_follows(text: str, codec: White
     [("word", 4), ("word ", 4), ("word _", 4), ("word _LB", 4), ("word _LB_> ", 4), ("word _LB_> x", 12), ("a_b", 3)],
 )
 def test_text_is_settled_as_soon_as_no_mark_can_reach_it(text: str, settled: int) -> None:
-    assert WhiteSpaceMarks().settled(text) == settled
+    assert WhiteSpaceMarks().count_decodable(text) == settled
 
 
 def test_a_codec_that_settles_too_early_would_be_seen() -> None:

@@ -47,7 +47,7 @@ def hostile_texts(draw: st.DrawFn) -> str:
 def controls_in(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     """The control ids among ``ids``, but for the token that stands for characters outside the vocabulary."""
     return [
-        token for token in ids if tokenizer.is_control(token) and token not in tokenizer.known_ids(["<unk>", "[UNK]"])
+        token for token in ids if tokenizer.is_control(token) and token not in tokenizer.find_ids(["<unk>", "[UNK]"])
     ]
 
 

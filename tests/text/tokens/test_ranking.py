@@ -12,7 +12,7 @@ from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import ranked_replies
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import truncate
@@ -88,18 +88,18 @@ def test_two_rankings_in_one_tree_are_two_groups(renderer: Renderer) -> None:
 def test_what_is_cut_to_the_same_beginning_is_not_compared(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("same same one", 0), reply("same same two", 1), reply("other", 2)))
     prompt = int(tree.segments[0, 1])
-    whole = still_ranked(tree)
+    whole = drop_incomparable_replies(tree)
     assert whole is tree
     cut = truncate(tree, prompt + 3, "right")
     assert isinstance(cut, TokenTree)
-    left = still_ranked(cut)
+    left = drop_incomparable_replies(cut)
     assert left is None  # one reply is left of the three, and nothing to compare it with
 
 
 def test_a_reply_that_lost_all_its_tokens_is_not_compared(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("c", 2)))
     gone = TokenTree(tree.ids, tree.segments, tree.spans[tree.spans[:, 3] != 3], 3, 0, tree.replies, tree.scores)
-    left = still_ranked(gone)
+    left = drop_incomparable_replies(gone)
     assert left is not None
     assert left.replies[:, 0].tolist() == [1, 2]
     assert np.isin(left.spans[:, 3], [1, 2]).all()
@@ -107,5 +107,5 @@ def test_a_reply_that_lost_all_its_tokens_is_not_compared(renderer: Renderer) ->
 
 def test_replies_of_one_rank_that_read_the_same_stay(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("b", 1)))
-    assert still_ranked(tree) is tree
-    assert still_ranked(renderer.render(question(reply("a", 0), reply("a", 1)))) is None
+    assert drop_incomparable_replies(tree) is tree
+    assert drop_incomparable_replies(renderer.render(question(reply("a", 0), reply("a", 1)))) is None

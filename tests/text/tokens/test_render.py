@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, MARKS, MULTI_TURN, NAMES, WITH_SYSTEM, texts, trees
 from tunesmith.errors import DataError
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.render import Renderer, TokenTree
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
