@@ -220,11 +220,11 @@ def test_references_that_a_batch_of_pairs_puts_in_the_order_of_the_step_are_foun
     """Such batches put examples into another order; what is known of them has to follow."""
     told = examples(single=True)
     batches = padded(0, 0)
-    batches = list(batches.collate(told[::-1], "messages", 10**6))
-    order = [number for batch in batches for number in batch.examples]
+    collated = list(batches.collate(told[::-1], "messages", 10**6))
+    order = [number for batch in collated for number in batch.examples]
     assert order != [example.number for example in told[::-1]]
     joined = torch.from_numpy(np.concatenate([example.columns["reference"] for example in told[::-1]]))
-    (batch,) = batches
+    (batch,) = collated
     mine = [told[number] for number in batch.examples]
     assert batches.find_fault(mine, batch, "messages") is None
     wrong = batches.find_fault(mine, replace(batch, columns={"reference": joined}), "messages")
