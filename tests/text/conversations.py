@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tree import Message, Role, Tree
 
-NAMES = tuple(name for name in FORMATS if name != "tokenizer")  # which is nothing without a tokenizer
+NAMES = tuple(name for name in FORMATS if name != "tokenizer")  # which needs a tokenizer
 MULTI_TURN = tuple(name for name in NAMES if build_format(name).multi_turn)
 MARKS = ("<|assistant|>", "<|prompter|>", "### End", "### Response:\n", "<|im_end|>", "<|im_start|>", "</s>", "<|endo")
 HELLO = (Message("user", "What is the name of the cat?"), Message("assistant", "The cat is Tom."))

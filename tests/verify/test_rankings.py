@@ -1,4 +1,4 @@
-"""The proof of what is compared: sound renderings pass in every format, every planted fault is found."""
+"""Verification of rankings: correct renderings pass in every format, every planted fault is found."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exchanged_ranks(tokens: TokenTree) -> TokenTree:
 
 
 def exchanged_contents(tokens: TokenTree) -> TokenTree:
-    """Chosen and rejected the wrong way round: the tokens of each are said to be the other's."""
+    """Chosen and rejected exchanged: the tokens of each are labelled as the other's."""
     spans = tokens.spans.copy()
     spans[:2, 3] = spans[1::-1, 3]
     return replace(tokens, spans=spans)
@@ -122,7 +122,7 @@ def test_a_message_that_is_compared_without_a_rank_is_found(renderer: Build) -> 
     assert found == "message 1 is compared, but no sibling has another rank"
 
 
-def test_records_of_ties_are_no_fault_since_preparation_rejects_them(renderer: Build) -> None:
+def test_ties_are_no_fault_because_preparation_drops_them(renderer: Build) -> None:
     built = ranked(renderer, "oasst")
     tie = Tree((Message("user", "?"), *(Message("assistant", text, rank=0) for text in "ab")), (-1, 0, 0))
     tokens = built.render(tie)

@@ -15,7 +15,8 @@ class Message:
 
     role: who writes it.
     text: its content.
-    context: a passage that the turn refers to (dolly's ``context``, alpaca's ``input``); each format has a place for it.
+    context: a passage that the turn refers to (dolly's ``context``, alpaca's ``input``);
+        each format has a place for it.
     trained: whether an assistant turn is a target; None leaves it to the recipe.
     rank: its rank among its siblings, lower is better; None if it has none.
     score: its score on any scale, higher is better; None if it has none.

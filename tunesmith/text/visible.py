@@ -1,9 +1,9 @@
 """Escapes text from models and data for display, so that it cannot move a cursor, colour a line or be invisible.
 
 Control characters (with them every terminal escape sequence, an operating-system command as well as a lone carriage
-return), direction overrides, zero-width characters, variation selectors and tag characters are written as
-``\\x1b``, ``\\u202e``, ``\\U000e0041``. Each character is escaped independently, so the pieces of a stream can be escaped
-one by one.
+return), direction overrides, zero-width characters, variation selectors and tag characters are written as ``\\x1b``,
+``\\u202e``, ``\\U000e0041``. Each character is escaped independently, so a stream can be escaped piece by
+piece.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Verification of loss masks: what must be trained is computed a second time, from the messages, and compared with a tree.
+"""Verification of loss masks: what must be trained is computed again, from the messages, and compared with a tree.
 
-Nothing here shares code with the layout of token trees. A thread is compared with the prompt that chat would use and with the
-reply that chat would decode, so a mistake in either is found as a difference.
+Nothing here shares code with the layout of token trees. A thread is compared with the prompt that chat would use and
+with the reply that chat would decode, so a mistake in either is found as a difference.
 """
 
 from __future__ import annotations

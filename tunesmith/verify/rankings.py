@@ -30,8 +30,8 @@ def expected_rankings(tree: Tree) -> dict[int, tuple[int, int]]:
 def find_ranking_faults(renderer: Renderer, tree: Tree, tokens: TokenTree) -> str | None:
     """Return how the replies of ``tokens`` differ from those that ``tree`` ranks, or None.
 
-    Every reply must have the rank, the group and the score of its message. The target tokens of its message must end with
-    an end token and decode to the text of the message.
+    Every reply must have the rank, the group and the score of its message. The target tokens of its message must end
+    with an end token and decode to the text of the message.
     """
     expected = expected_rankings(tree)
     listed = [tuple(row) for row in tokens.replies.tolist()]

@@ -35,7 +35,7 @@ def open_directory(directory: Path) -> Renderer:
 
 @pytest.fixture(scope="module")
 def brought(tokenizer_directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Brought:
-    """brought("marks", "prefixed") -> a renderer with the template that the tokenizer brings."""
+    """brought("marks", "prefixed") -> a renderer with the template of the tokenizer."""
 
     def build(name: str, kind: str = "byte_level", taking: tuple[str, ...] = ()) -> Renderer:
         root = tmp_path_factory.mktemp(name)
@@ -61,7 +61,7 @@ def test_stock_transformers_renders_the_same_ids(
         ids = renderer.render(Tree.path(plain)).ids.tolist()
         written = stock_ids(stock, plain)
         assert written[: len(ids)] == ids
-        assert stock.decode(written[len(ids) :]).strip() in ("", stock.eos_token)  # what stands after the end token
+        assert stock.decode(written[len(ids) :]).strip() in ("", stock.eos_token)  # what follows the end token
         assert stock_ids(stock, plain[:-1], generation=True) == renderer.prompt(plain[:-1])
 
 
@@ -75,7 +75,7 @@ def test_the_export_renders_the_same_ids(name: str, brought: Brought, tmp_path: 
     assert stock_ids(stock, HELLO[:1], generation=True) == built.prompt(HELLO[:1])
 
 
-def test_tokens_that_take_white_space_behind_them_take_it_here_too(
+def test_tokens_that_strip_the_white_space_after_them_strip_it_here_too(
     tokenizer_directories: dict[str, Path], tmp_path: Path
 ) -> None:
     template = TURNS.replace("'\\n' + message['content']", "'<sep>\\n' + message['content']").replace(
@@ -102,7 +102,7 @@ def test_tokens_that_take_white_space_behind_them_take_it_here_too(
 
 @settings(max_examples=60, deadline=None)
 @given(drawn=conversations("tokenizer/turns"))
-def test_whatever_white_space_a_token_takes_is_taken_here_too(
+def test_any_white_space_that_a_token_strips_is_stripped_here_too(
     drawn: tuple[list[Message], bool], taking: tuple[Renderer, Any]
 ) -> None:
     renderer, stock = taking
@@ -115,7 +115,7 @@ def test_whatever_white_space_a_token_takes_is_taken_here_too(
 
 @pytest.fixture(scope="module")
 def taking(tokenizer_directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Renderer, Any]:
-    """The template "turns" with tokens that take the white space behind them, and stock transformers with the same."""
+    """The template "turns" with tokens that strip the white space after them, and stock transformers with the same."""
     base, root = tokenizer_directories["byte_level"], tmp_path_factory.mktemp("taking")
     directory = bring(base, root, TURNS, TOKENS["turns"], TOKENS["turns"])
     return open_directory(directory), AutoTokenizer.from_pretrained(directory)
@@ -135,7 +135,7 @@ def test_what_the_template_writes_is_split_into_given_and_produced(brought: Brou
     assert built.next_roles[None] == ("system", "user")
 
 
-def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> None:
+def test_a_system_message_may_be_inside_the_question(brought: Brought) -> None:
     built = brought("brackets")
     assert built.format.split(WITH_SYSTEM[0], ()).given == ()
     asked = built.format.split(WITH_SYSTEM[1], WITH_SYSTEM[:1]).given
@@ -154,7 +154,7 @@ def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> Non
     assert (parsed.text, parsed.stopped) == ("Rex,\n\n  I think", True)
 
 
-def test_what_the_template_says_against_an_order_is_the_objection(brought: Brought) -> None:
+def test_the_exception_that_a_template_raises_for_an_order_is_the_fault(brought: Brought) -> None:
     with pytest.raises(DataError, match=r"x:1: the chat template raises: Roles must alternate\."):
         brought("brackets").render(Tree.path([HELLO[0], HELLO[0]], place="x:1"))
     built = brought("turns")
@@ -181,7 +181,8 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         (
             "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}{{ 'assistant>' }}{% endif %}",
-            r"the chat template's prompt is not how its reply begins \(turn 2\): 'user: «turn 1»</s>assistant>' against 'user: ",
+            r"the chat template's prompt is not how its reply begins \(turn 2\): "
+            r"'user: «turn 1»</s>assistant>' against 'user: ",
         ),
         (
             "{% for m in messages %}{{ m.role + ': ' + m.content }}{{ eos_token if loop.last else '' }}{% endfor %}"
@@ -195,12 +196,12 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         ("{{ strftime_now('%d') }}" + BARE, "writes today's date, so training would depend on the day"),
         ("{% for m in messages %}", "cannot be read: Unexpected end of template"),
         ("{{ range(10) | random }}", "cannot be read: No filter named 'random'"),
-        ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "takes more than 500,000 steps"),
+        ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "more than 500,000 steps"),
         ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}", "500,000 steps"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
         ("{{ 'x' * 10 ** 9 }}", "a value of more than"),
-        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "a value of more"),
-        ("{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' }}{% endfor %}", "it writes more"),
+        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "a value of"),
+        ("{% for i in range(99999) %}{{ 'x' * 54 }}{% endfor %}", "it writes more"),
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
         ("{% set n = namespace() %}{% set n.__class__ = 1 %}", "cannot be called '__class__'"),
     ],
@@ -210,8 +211,8 @@ def test_a_template_that_cannot_be_trained_on_is_refused(template: str, reason: 
         build(template)
 
 
-def test_a_template_that_writes_earlier_turns_anew_is_found(renderer: Callable[..., Renderer]) -> None:
-    """Many templates drop the thoughts of earlier turns; one turn can be trained with them, several cannot."""
+def test_a_template_that_rewrites_earlier_turns_is_found(renderer: Callable[..., Renderer]) -> None:
+    """Many templates drop the reasoning of earlier turns; one turn can be trained with them, several cannot."""
     template = (
         "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' and loop.last %}"
         "<think></think>{% endif %}{{ m.content + eos_token }}{% endfor %}"
@@ -252,7 +253,7 @@ def test_a_prompt_that_depends_on_contents_is_found() -> None:
     assert fault.startswith("the chat template's prompt depends on contents: ")
 
 
-def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
+def test_the_beginning_of_the_prompt_does_not_depend_on_the_date() -> None:
     template = "{{ strftime_now('%d') if strftime_now is defined else '26 Jul' }}" + BARE + "{{ eos_token }}"
     with pytest.raises(RecipeError, match="prompt is not how its reply begins"):
         build(template)  # eos_token once at the end only
@@ -261,7 +262,9 @@ def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
     assert build(dated, tokens).split(HELLO[0], ()).given[0].text.startswith("26 Jul")
 
 
-def test_the_template_is_found_beside_the_tokenizer(tokenizer_directories: dict[str, Path], tmp_path: Path) -> None:
+def test_the_template_is_read_from_the_directory_of_the_tokenizer(
+    tokenizer_directories: dict[str, Path], tmp_path: Path
+) -> None:
     base = tokenizer_directories["byte_level"]
     with pytest.raises(RecipeError, match="has no chat template"):
         template_options(str(base))
@@ -282,7 +285,7 @@ def test_the_template_is_found_beside_the_tokenizer(tokenizer_directories: dict[
         template_options(str(directory))
 
 
-def test_a_token_that_takes_white_space_before_it_is_refused(
+def test_a_token_that_strips_the_white_space_before_it_is_refused(
     tokenizer_directories: dict[str, Path], tmp_path: Path
 ) -> None:
     directory = bring(tokenizer_directories["byte_level"], tmp_path, MARKS, TOKENS["marks"])

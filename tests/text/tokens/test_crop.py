@@ -109,7 +109,7 @@ def test_every_window_has_a_target(data: st.DataObject, seed: int, renderer: Bui
 def test_weights_are_those_of_the_threads_or_one_for_every_token(
     data: st.DataObject, seed: int | None, renderer: Build
 ) -> None:
-    """Weighting "threads": every thread gives its share. Weighting "messages": no token of the tree is trained twice."""
+    """Weighting "threads": every thread counts. Weighting "messages": no token of the tree is trained twice."""
     tree, crop = drawn(data, renderer)
     numbered = TokenTree(np.arange(len(tree.ids), dtype=np.int32), tree.segments, tree.spans, tree.threads)
     by_thread: Counter[int] = Counter()
@@ -188,7 +188,7 @@ def test_windows_are_drawn_uniformly_where_targets_are(renderer: Build) -> None:
     fitting = windows(lines(tree)[0], crop)
     assert set(places) == {ids for ids, _ in fitting}
     counts = [places[ids] for ids, _ in fitting]
-    first, *others = counts  # the beginning holds no target here, so the first window with one is used instead
+    first, *others = counts  # the beginning has no target here, so the first window with one is used instead
     share = 2000 * 0.8 / len(fitting)
     assert abs(first - 400 - share) < 5 * np.sqrt(2000 * 0.16) + 5 * np.sqrt(share)
     assert all(abs(count - share) < 5 * np.sqrt(share) for count in others)

@@ -1,4 +1,4 @@
-"""Inputs and replies with limits of their own: what is cut is counted, ends stay, and replies never lose their input."""
+"""Separate limits for inputs and replies: what is cut is counted, ends stay, and replies never lose their input."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def said(tree: Tree | None) -> list[tuple[str, ...]]:
     return [tuple(tree.messages[index].text for index in path) for path in tree.threads()]
 
 
-def test_the_last_messages_of_users_are_asked() -> None:
+def test_last_asks_for_replies_to_the_last_messages_of_users() -> None:
     found = make_prompt_tree(BRANCHES, "last")
     start = (QUESTION.text, GOOD.text)
     assert said(found) == [(*start, AGAIN.text, "?"), (*start, "Why?", "?")]
@@ -42,7 +42,7 @@ def test_the_last_messages_of_users_are_asked() -> None:
     assert found.place == "here:1"
 
 
-def test_every_message_of_a_user_is_asked() -> None:
+def test_every_asks_for_a_reply_to_every_message_of_a_user() -> None:
     found = make_prompt_tree(BRANCHES, "every")
     start = (QUESTION.text, GOOD.text)
     assert said(found) == [(QUESTION.text, "?"), (*start, AGAIN.text, "?"), (*start, "Why?", "?")]
@@ -56,14 +56,14 @@ def test_only_unwritten_replies_are_marked() -> None:
     ]
 
 
-def test_a_tree_without_a_user_asks_nothing() -> None:
+def test_a_tree_without_a_user_is_no_prompt() -> None:
     assert make_prompt_tree(Tree.path([Message("assistant", "A text.")]), "last") is None
     assert make_prompt_tree(Tree.path([Message("system", "Be brief.")]), "every") is None
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), name=st.sampled_from(NAMES), which=st.sampled_from(["last", "every"]))
-def test_what_stands_before_a_reply_is_what_chat_reads(
+def test_the_tokens_before_a_reply_are_the_prompt_of_chat(
     data: st.DataObject, name: str, which: Which, renderer: Build
 ) -> None:
     tree = make_prompt_tree(data.draw(trees(name)), which)
@@ -81,7 +81,7 @@ def test_what_stands_before_a_reply_is_what_chat_reads(
 
 @pytest.mark.parametrize("name", ["oasst", "chatml", "tulu", "llama-2", "dolly"])
 @pytest.mark.parametrize("which", ["last", "every"])
-def test_the_proof_of_the_masks_holds_for_prompts(name: str, which: Which, renderer: Build) -> None:
+def test_masks_of_prompts_have_no_faults(name: str, which: Which, renderer: Build) -> None:
     ours = marking(renderer(name))
     tree = Tree((QUESTION, BAD), (-1, 0)) if name == "dolly" else BRANCHES
     asked = make_prompt_tree(tree, which)

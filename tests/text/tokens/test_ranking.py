@@ -1,4 +1,4 @@
-"""Ranked replies: which are compared, which tokens are trained for that, and what truncation leaves of it."""
+"""Ranked replies: which are compared, which of their tokens are targets, and which can be compared after truncation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_tokens_of_ranked_replies_are_trained_and_no_others(renderer: Render
         assert renderer.parse(contents(tree, number)).stopped
 
 
-def test_a_ranked_reply_that_is_answered_is_compared_by_what_it_says_alone(tmp_path: Path) -> None:
+def test_a_ranked_reply_that_is_answered_is_compared_by_its_own_tokens(tmp_path: Path) -> None:
     end = "<|endoftext|>"
     write_tokenizer(tmp_path, byte_level(), bos=end, eos=end, unk=end)
     format = build_format("oasst", {})
@@ -105,7 +105,7 @@ def test_a_reply_that_lost_all_its_tokens_is_not_compared(renderer: Renderer) ->
     assert np.isin(left.spans[:, 3], [1, 2]).all()
 
 
-def test_replies_of_one_rank_that_read_the_same_stay(renderer: Renderer) -> None:
+def test_equal_replies_of_one_rank_stay(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("b", 1)))
     assert drop_incomparable_replies(tree) is tree
     assert drop_incomparable_replies(renderer.render(question(reply("a", 0), reply("a", 1)))) is None

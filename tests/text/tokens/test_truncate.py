@@ -87,7 +87,7 @@ def test_too_long_is_an_error_with_its_place_if_asked_for(renderer: Build) -> No
         truncate(tree, 5, "error", "data.jsonl:2")
 
 
-def test_nothing_to_train_is_said(renderer: Build) -> None:
+def test_a_tree_without_targets_is_dropped_with_the_reason(renderer: Build) -> None:
     question = renderer("oasst").render(Tree.path(HELLO[:1]))
     assert truncate(question, 100, "drop") == DroppedTree("no_target")
     prompt = len(renderer("oasst").prompt(HELLO[:1]))

@@ -1,7 +1,7 @@
 """Formats for conversations with many turns: Tulu, ChatML, Vicuna, Llama 2 and Zephyr.
 
-In all of them the option ``context`` is "keep" if the context passage of a message follows its text after a blank line, and
-"drop" if it is left out; ``bos`` is whether a conversation begins with the bos token, if the tokenizer has one.
+In all of them the option ``context`` is "keep" if the context passage of a message follows its text after a blank line,
+and "drop" if it is left out; ``bos`` is whether a conversation begins with the bos token, if the tokenizer has one.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Vicuna(Format):
 
     def chat_template(self) -> str:
         body = (
-            f"{{%- if not state.previous and message['role'] == 'user' -%}}{{{{ {_VICUNA_SYSTEM + ' '!r} }}}}{{%- endif -%}}"
+            "{%- if not state.previous and message['role'] == 'user' -%}"
+            f"{{{{ {_VICUNA_SYSTEM + ' '!r} }}}}{{%- endif -%}}"
             "{%- if message['role'] == 'system' -%}{{ text + ' ' }}"
             "{%- elif message['role'] == 'user' -%}{{ 'USER: ' + text + ' ' }}"
             "{%- else -%}{{ 'ASSISTANT: ' + text + eos_token }}{%- endif -%}"

@@ -32,7 +32,7 @@ _SHORTEST: Mapping[Role | None, tuple[Role, ...]] = {
     "user": ("user",),
     "assistant": ("user", "assistant"),
 }
-"""The shortest conversation that ends with a role; the key None stands for the beginning."""
+"""The shortest conversation that ends with a role; the key None means the beginning."""
 _ONE_TURN: tuple[Role, ...] = ("user", "assistant")
 _ADVICE = "choose another prompt format; with this template the prompt of generation would differ from that of training"
 
@@ -41,12 +41,14 @@ _ADVICE = "choose another prompt format; with this template the prompt of genera
 class TokenizerTemplate(Format):
     """The Jinja chat template of a tokenizer. Contents stay text, whatever they contain.
 
-    A template is accepted if its prompt is the beginning of its training text and if it writes earlier turns unchanged when
-    turns are added. A reply ends with the first control token after it; what follows that is given with the next turn.
+    A template is accepted if its prompt is the beginning of its training text and if it writes earlier turns unchanged
+    when turns are added. A reply ends with the first control token after it; what follows that is given with the next
+    turn.
 
     template: the text of the template.
-    tokens: JSON with the texts of ``bos_token``, ``eos_token``, ..., with the names of all control tokens (``controls``)
-        and of those that strip the white space after them (``swallowing``). ``template_options`` reads it from a directory.
+    tokens: JSON with the texts of ``bos_token``, ``eos_token``, ..., with the names of all control tokens
+        (``controls``) and of those that strip the white space after them (``swallowing``). ``template_options`` reads
+        it from a directory.
     context: "keep" if the context passage of a message follows its text after a blank line, "drop" if it is left out.
 
     Raises RecipeError for a template that is not accepted.

@@ -64,7 +64,7 @@ class ParsedReply:
 
 
 NextRoles: TypeAlias = Mapping[Role | None, tuple[Role, ...]]
-"""The roles that may follow a role; the key None stands for the beginning of a conversation."""
+"""The roles that may follow a role; the key None means the beginning of a conversation."""
 
 SINGLE_TURN: NextRoles = {None: ("user",), "user": ("assistant",), "assistant": ()}
 ALTERNATING: NextRoles = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}

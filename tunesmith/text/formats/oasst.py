@@ -48,18 +48,20 @@ class Oasst(Format):
         ``<human>text<bot>text<eos>`` with a system message between ``<prefix>`` and ``</prefix>``. (The first scripts
         wrote no eos after a reply, so the model never learned to stop; here it is always written.)
     predict_next_role: whether, after a reply and its eos, the user's role token is a target too, as in the original.
-    train_system: whether a system message at the beginning is a target too, as in the original by an accident of its mask.
-    context: "keep" if the context passage of a message follows its text after a blank line; "drop" if it is left out, as
-        in the original without tags; "tag" if it is a line of the tag of the reply.
-    system_tags: whether ``<|system|>``, the known properties of the reply, and eos are written before ``<|assistant|>``.
-        Each property is a line ``name: value``: language, quality, humor and creativity (one decimal), with
-        ``add_length`` the length (words // 5 + 1), and the passage, always last. Tags are given, never targets. A
-        prompt has no tag, because the properties of its reply are not known yet; nor has the exported chat template.
+    train_system: whether a system message at the beginning is a target too, as in the original by an accident of its
+        mask.
+    context: "keep" if the context passage of a message follows its text after a blank line; "drop" if it is left out,
+        as in the original without tags; "tag" if it is a line of the tag of the reply.
+    system_tags: whether ``<|system|>``, the known properties of the reply, and eos are written before
+        ``<|assistant|>``. Each property is a line ``name: value``: language, quality, humor and creativity (one
+        decimal), with ``add_length`` the length (words // 5 + 1), and the passage, always last. Tags are given, never
+        targets. A prompt has no tag, because the properties of its reply are not known yet; nor has the exported chat
+        template.
     add_length: see ``system_tags``.
     property_dropout: the probability that a line is left out; without lines there is no tag.
-    property_order: ``drawn`` shuffles the lines as the original did, ``fixed`` leaves them in the order above. Both draws
-        are a function of ``seed``, the texts up to the reply and the name of the property, so they are the same in every
-        process and every epoch (the original drew again in each epoch).
+    property_order: ``drawn`` shuffles the lines as the original did, ``fixed`` leaves them in the order above. Both
+        draws are a function of ``seed``, the texts up to the reply and the name of the property, so they are the same
+        in every process and every epoch (the original drew again in each epoch).
     seed: of these draws.
     prefix: the text of a system message before everything else; never a target, and kept by truncation.
 

@@ -24,15 +24,15 @@ from tunesmith.text.tree import Message
 class T5Dolly(Format):
     """The encoder reads an instruction and an end token, the decoder writes the response and an end token.
 
-    The codec (``WhiteSpaceMarks``) and the end tokens are those of flant5-dolly-xxl. It is not documented how the original
-    joins instruction and context; here the encoder reads, before the codec,
+    The codec (``WhiteSpaceMarks``) and the end tokens are those of flant5-dolly-xxl. It is not documented how the
+    original joins instruction and context; here the encoder reads, before the codec,
 
         INSTRUCTION                                            without a context
         INSTRUCTION, an empty line, CONTEXT                    with one
         INSTRUCTION, an empty line, LABEL, line break, CONTEXT with one and the option ``label``
 
-    so two ``<_LB_>`` separate instruction and passage. The token that the decoder starts with is not part of the format.
-    An instruction without a word is refused; a reply may be empty.
+    so two ``<_LB_>`` separate instruction and passage. The token that the decoder starts with is not part of the
+    format. An instruction without a word is refused; a reply may be empty.
 
     context: "keep" if the encoder reads the context passage, "drop" if it is left out.
     label: a line before the passage, such as ``Context:``.

@@ -1,8 +1,8 @@
 """Renders chat templates with Jinja, set up as in transformers, in a sandbox with limits on work and output.
 
-Templates of tokenizers come from anywhere, so they are not trusted: they get plain values only, every round of a loop and
-every call of a macro counts as a step, the number of steps is limited, and so is the size of a value and of the output.
-There is no clock: a template that asks for the date gets its own default, if it has one.
+Templates of tokenizers come from anywhere, so they are not trusted: they get plain values only, every round of a loop
+and every call of a macro counts as a step, the number of steps is limited, and so is the size of a value and of the
+output. There is no clock: a template that asks for the date gets its own default, if it has one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds what a chat template writes around the contents of messages, by rendering it with markers as contents.
 
 The text around the contents is assumed to depend only on the roles of the messages, so it is found once for every
-sequence of roles and kept in a tree of roles. ``TemplateSplitter.find_difference`` renders the true contents to detect a
-template for which that is not so.
+sequence of roles and kept in a tree of roles. ``TemplateSplitter.find_difference`` renders the true contents to detect
+a template for which that is not so.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class TemplateSplitter:
         self._root = RoleNode(None, (), TurnTemplate())
 
     def node(self, roles: Sequence[Role]) -> RoleNode:
-        """Return the node of a sequence of roles, or of its longest prefix if the template refuses an earlier message."""
+        """Return the node of a sequence of roles, or of the first prefix of it that the template refuses."""
         node = self._root
         for role in roles:
             if isinstance(node.turn, str):

@@ -14,7 +14,7 @@ _TEXT_WITH_CONTEXT = (
 def write_template(
     format: Format, body: str, *, context: str | None = None, opening: str | None = None, generation_prompt: str = ""
 ) -> str:
-    """Write a Jinja chat template: a loop over the messages that raises an exception where ``find_order_fault`` finds one.
+    """Write a Jinja chat template: a loop over the messages, which raises where ``find_order_fault`` finds a fault.
 
     body: the statements for one message; ``state.previous`` is the role before it, '' at the beginning.
     context: sets the variable ``text`` before the body, to the same text as ``with_context`` returns; None sets none.

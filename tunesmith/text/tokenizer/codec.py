@@ -71,9 +71,10 @@ class WhiteSpaceMarks:
     vocabulary of T5 has no ``<``; it encodes the unknown token there, which is decoded to nothing, so the model writes
     ``_LB_>``. Where a vocabulary has ``<``, the whole mark is decoded as well.
 
-    For every text without the marks, ``normalize_spaces(decode(encode(text))) == normalize_spaces(text)``: the same words,
-    line breaks and tabs in the same order; only spaces differ. With ``stray`` "drop" it is exact:
-    ``decode(encode(text)) == normalize_spaces(text)``. A mark that a content spells out is decoded as a line break or tab.
+    For every text without the marks, ``normalize_spaces(decode(encode(text))) == normalize_spaces(text)``: the same
+    words, line breaks and tabs in the same order; only spaces differ. With ``stray`` "drop" it is exact:
+    ``decode(encode(text)) == normalize_spaces(text)``. A mark that a content spells out is decoded as a line break or
+    tab.
 
     stray: "keep" leaves the spaces that the original's replacements leave next to line breaks and tabs; "drop" removes
         them.
@@ -89,7 +90,7 @@ class WhiteSpaceMarks:
         return found if self.stray == "keep" else _STRAY.sub(r"\1", found)
 
     def count_decodable(self, text: str) -> int:
-        """Return the length without marks and spaces at the end, because the text that follows decides about the spaces."""
+        """Return the length without marks and spaces at the end, because their decoding depends on what follows."""
         found = _OPEN_END.search(text)
         assert found is not None, "the pattern matches the empty end"
         return found.start()

@@ -12,10 +12,10 @@ _MAX_PENDING = 8  # pending tokens before a place to split them is searched for;
 class StreamDecoder:
     """Decodes token by token: ``push`` every token, then ``finish``.
 
-    The returned pieces joined equal ``codec.decode(tokenizer.decode(...))`` of all tokens. The tokens of the last piece are
-    kept as context, because the text of a token may depend on the token before it. Tokens for single bytes are pending
-    until another token ends their run, because only then it is known whether they are valid UTF-8. Text that the codec
-    cannot decode yet is pending too.
+    The returned pieces joined equal ``codec.decode(tokenizer.decode(...))`` of all tokens. The tokens of the last piece
+    are kept as context, because the text of a token may depend on the token before it. Tokens for single bytes are
+    pending until another token ends their run, because only then it is known whether they are valid UTF-8. Text that
+    the codec cannot decode yet is pending too.
 
     tokenizer, codec: decode the tokens.
     continuing: see ``Tokenizer.encode_many``.

@@ -1,4 +1,4 @@
-"""Crops of threads that are longer than the limit. Each crop is a token tree of one thread, and an example by itself."""
+"""Crops of threads that are longer than the limit. Each crop is a token tree of one thread, a separate example."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class CropSettings:
     opening: tokens at the beginning of every thread that every crop keeps (bos, prefix).
     probability: of a drawn window.
 
-    The original (Open-Assistant, ``dialogue_collator.py``) draws a window with probability 0.8 among all offsets, so some
-    windows have no target, and draws in evaluation too. Dolly (``trainer.py``) cuts on the right and then drops what
-    reached the limit, which is the truncation ``drop``.
+    The original (Open-Assistant, ``dialogue_collator.py``) draws a window with probability 0.8 among all offsets, so
+    some windows have no target, and draws in evaluation too. Dolly (``trainer.py``) cuts on the right and then drops
+    what reached the limit, which is the truncation ``drop``.
     """
 
     policy: Literal["left", "window"]
@@ -73,8 +73,8 @@ def crop_threads(
     settings: how long threads are cropped.
     seed: of the windows, which depend on nothing else, so a resumed run draws the same; None for evaluation.
     once: whether a token is a target only in the first example that has it as one (the weighting "messages"); then
-        windows are drawn among those with a target that no earlier example has. If False, every crop has all its targets
-        (the weighting "threads"), and the spans of the remaining tree count one thread less.
+        windows are drawn among those with a target that no earlier example has. If False, every crop has all its
+        targets (the weighting "threads"), and the spans of the remaining tree count one thread less.
 
     Examples without a target are left out.
     """

@@ -1,7 +1,8 @@
 """Prompts for generation, stored as token trees.
 
-In a tree of prompts an unwritten reply follows the messages of users that are to be answered. It is a message like any other,
-and the ``source`` of its span is the last token of the prompt. The tokens of an unwritten reply are never trained.
+In a tree of prompts an unwritten reply follows the messages of users that are to be answered. It is a message like any
+other, and the ``source`` of its span is the last token of the prompt. The tokens of an unwritten reply are never
+trained.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ def reply_table(replies: Sequence[RankedReply]) -> tuple[Integers, Scores]:
 def drop_incomparable_replies(tree: TokenTree) -> TokenTree | None:
     """Remove the replies that cannot be compared any more from the rankings of a truncated tree.
 
-    Removed are replies that lost all their tokens; replies of one group that have the same tokens but different ranks (cut
-    to the same beginning, or different in white space only), because their order contains no information; and groups in
-    which all ranks are equal. The tokens of removed replies stay in the tree as context.
+    Removed are replies that lost all their tokens; replies of one group that have the same tokens but different ranks
+    (cut to the same beginning, or different in white space only), because their order contains no information; and
+    groups in which all ranks are equal. The tokens of removed replies stay in the tree as context.
 
     Returns None if no reply can be compared.
     """

@@ -37,9 +37,9 @@ class _MessageUnits:
 class Renderer:
     """A prompt format with the tokenizer that it is used with.
 
-    Text between control tokens is encoded as one string, except that it is split between what a message is given and what
-    it produces, and both parts are encoded separately. So a generation prompt is a prefix of the training tokens, and the
-    threads of a tree have the ids that they have when they are rendered alone.
+    Text between control tokens is encoded as one string, except that it is split between what a message is given and
+    what it produces, and both parts are encoded separately. So a generation prompt is a prefix of the training tokens,
+    and the threads of a tree have the ids that they have when they are rendered alone.
 
     format, tokenizer: what splits messages and encodes text.
     targets: which messages are trained; see ``target_mask``.
@@ -213,7 +213,7 @@ class Renderer:
             raise DataError(what, advice="choose a format that uses this token, or another tokenizer")
 
     def _check_white_space(self) -> None:
-        """Raise DataError if the codec's marks for line breaks and tabs are lost because the vocabulary cannot spell them."""
+        """Raise DataError if the vocabulary cannot spell the codec's marks, so that line breaks and tabs are lost."""
         codec, tokenizer = self.format.codec, self.tokenizer
         if codec is IDENTITY:
             return

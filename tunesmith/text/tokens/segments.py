@@ -20,7 +20,7 @@ class MessageTokens:
     predicted_by_previous: how many tokens at the beginning of ``given`` are targets of the message before.
     trained: whether ``produced`` is a target, and so are the tokens of the next message that this one predicts.
     train_given: whether ``given`` is a target too, if ``trained``.
-    opening: how many tokens at the beginning of ``given`` never are targets, because every conversation begins with them.
+    opening: how many tokens at the beginning of ``given`` are no targets, because every conversation begins with them.
     """
 
     given: Sequence[int]
@@ -132,7 +132,7 @@ def _message_targets(
 def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
     """Move the longest common beginning of what the children are given to the end of their parent.
 
-    Every child keeps at least one token. A token that is a target in one child only is not shared, nor is what follows it.
+    Every child keeps at least one token. The shared part ends before a token that is a target in one child only.
     """
     limit = min(min(child.leading, len(child.ids) - 1) for child in children)
     if limit <= 0:

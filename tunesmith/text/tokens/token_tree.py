@@ -26,9 +26,9 @@ class TokenTree:
         from its predecessor. ``threads`` root-to-leaf threads contain them.
     threads: the number of root-to-leaf threads.
     cut: the number of tokens that truncation removed.
-    replies: int32 [R, 3], message, group, rank, in order of message. A group is the set of replies to one message and is
-        numbered by it; a lower rank is better. Empty unless the targets are ``ranked``; then every reply has spans, and
-        no other message has.
+    replies: int32 [R, 3], message, group, rank, in order of message. A group is the set of replies to one message and
+        is numbered by it; a lower rank is better. Empty unless the targets are ``ranked``; then every reply has spans,
+        and no other message has.
     scores: float32 [R], as in the data; NaN where they have none. Empty like ``replies``.
     """
 

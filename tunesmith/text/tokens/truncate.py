@@ -1,7 +1,7 @@
 """Truncation of token trees to a length limit. Every token that is removed is counted.
 
-A causal model has one limit for a whole thread (``truncate``), an encoder-decoder has one for the input of its encoder and one
-for every reply (``truncate_input_and_replies``).
+A causal model has one limit for a whole thread (``truncate``), an encoder-decoder has one for the input of its encoder
+and one for every reply (``truncate_input_and_replies``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Seq2SeqPolicy: TypeAlias = Literal["drop", "right", "error"]
 class DroppedTree:
     """The result for a tree that cannot be trained on.
 
-    reason: ``too_long``, truncation left no target; ``no_target``, there was none before; ``not_ranked``, no two replies
-        can be compared.
+    reason: ``too_long``, truncation left no target; ``no_target``, there was none before; ``not_ranked``, no two
+        replies can be compared.
     """
 
     reason: Literal["too_long", "no_target", "not_ranked"]
@@ -37,12 +37,13 @@ def truncate(tree: TokenTree, limit: int, policy: Policy, place: str = "", openi
     tree: as it was rendered.
     limit: tokens of a thread.
     policy: ``drop`` removes longer threads, and with them the tokens that are in no other thread. ``right`` removes the
-        tokens from position ``limit`` on. ``left`` and ``window`` leave the tree whole, because ``crop_threads`` crops its
-        long threads when the examples are made. ``error`` refuses a tree with a longer thread.
+        tokens from position ``limit`` on. ``left`` and ``window`` leave the tree whole, because ``crop_threads`` crops
+        its long threads when the examples are made. ``error`` refuses a tree with a longer thread.
     place: of the record, for the error.
     opening: as in ``CropSettings``.
 
-    Returns a tree whose ``cut`` counts the removed tokens; for ``left`` and ``window`` those that evaluation does not use.
+    Returns a tree whose ``cut`` counts the removed tokens; for ``left`` and ``window`` those that evaluation does not
+    use.
 
     Raises DataError if ``policy`` is "error" and a thread is too long.
     """
@@ -75,8 +76,8 @@ def truncate_input_and_replies(
     input_limit: tokens of the input.
     target_limit: tokens of a reply.
     policy: ``right`` keeps the beginning of what is too long and its last token, the end token, as the tokenizer of the
-        original does (Hugging Face T5, the same as t5x's ``append_eos_after_trim``). ``drop`` removes replies that are too
-        long, or the whole tree if its input is. ``error`` refuses both.
+        original does (Hugging Face T5, the same as t5x's ``append_eos_after_trim``). ``drop`` removes replies that are
+        too long, or the whole tree if its input is. ``error`` refuses both.
     place: of the record, for the error.
 
     Returns a tree whose ``cut`` counts the removed tokens.
@@ -141,7 +142,7 @@ def _input_and_replies(tree: TokenTree) -> NDArray[np.int64]:
 
 
 def _drop_tokens(tree: TokenTree, stays: NDArray[np.bool_]) -> TokenTree:
-    """Return the tree with the tokens where ``stays`` (bool [T]) is True; they include both ends of segments and spans."""
+    """Return the tree without tokens that are not at an end of a segment or span. stays: bool [T]."""
     new = np.cumsum(stays) - 1
     ends = np.concatenate([[0], np.cumsum(stays)])
     segments, spans = tree.segments.copy(), tree.spans.copy()
