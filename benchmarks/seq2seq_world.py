@@ -6,7 +6,8 @@ from __future__ import annotations
 from benchmarks.dolly_like import Record, generate_records
 from benchmarks.world import read_records
 from benchmarks.worlds import World, main
-from tunesmith.text.formats.registry import Piece, Text, build_format
+from tunesmith.text.formats.format import Piece, TextPiece
+from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tree import Message
 
 FORMAT = build_format("t5-dolly")
@@ -32,7 +33,7 @@ SHAPE = {
 
 def _text(pieces: tuple[Piece, ...]) -> str:
     """Pieces without the end token, which every contender adds itself."""
-    return "".join(piece.text for piece in pieces if isinstance(piece, Text))
+    return "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))
 
 
 def as_pair(record: Record) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.dolly_like import END_OF_TEXT, Record, generate_records
 from benchmarks.worlds import World, main
-from tunesmith.text.formats.registry import Control, Piece, build_format
+from tunesmith.text.formats.format import Control, Piece
+from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tree import Message
 
 FORMAT = build_format("dolly")

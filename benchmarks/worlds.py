@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.dolly_like import train_tokenizer
 from tunesmith.model.load import new_model
-from tunesmith.text.formats.registry import Format
+from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 SEED = 1

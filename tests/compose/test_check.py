@@ -24,14 +24,13 @@ from tunesmith.model import attention
 from tunesmith.report.check import CheckReport
 from tunesmith.text.formats.format import Control
 from tunesmith.text.formats.instruction import Dolly
-from tunesmith.text.tokens import crop as long_threads
-from tunesmith.text.tokens import render
+from tunesmith.text.tokens import crop, render
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message
 
-END = "the end of every trained turn is a target"
-REPLY = "what is trained reads back as the reply"
-CONTEXT = "nothing but replies is trained"
+END = "every trained turn ends with an end token that is a target"
+REPLY = "the trained tokens decode to the reply"
+CONTEXT = "only replies are trained"
 ATTENTION = "attention sees its own thread and nothing else"
 BATCHES = "batches hold every thread as if it were alone"
 
@@ -120,8 +119,8 @@ def test_a_second_begin_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Dolly, "split", wrong)
     found = failures(checked(tmp_path))
-    assert list(found) == ["no begin token is doubled"]
-    assert "once more than it should" in found["no begin token is doubled"]
+    assert list(found) == ["the bos token is not doubled"]
+    assert "once more than it should" in found["the bos token is not doubled"]
 
 
 def test_a_wrong_stop_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +152,7 @@ def test_a_window_without_targets_fails(tmp_path: Path, monkeypatch: pytest.Monk
     cut = ("text.max_length=40", "text.truncation=window", "text.window_probability=1.0")
     assert BATCHES not in failures(checked(tmp_path, *cut))
     monkeypatch.setattr(
-        long_threads, "_holds_target", lambda targets, rule: np.ones(len(targets) - rule.limit + 1, bool)
+        crop, "_holds_target", lambda targets, settings: np.ones(len(targets) - settings.limit + 1, bool)
     )
     assert "has no target left" in failures(checked(tmp_path, *cut))[BATCHES]
     with pytest.raises(InternalError, match="has no target left"):
@@ -313,7 +312,7 @@ def test_a_template_that_rewrites_earlier_turns_fails_with_the_first_difference(
 
 def test_a_template_with_two_begin_tokens_fails(tmp_path: Path) -> None:
     found = failures(with_template(tmp_path, "{{ bos_token }}{{ bos_token }}" + PLAIN_TEMPLATE))
-    assert "no begin token is doubled" in found
+    assert "the bos token is not doubled" in found
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import truncate
@@ -46,7 +46,7 @@ def test_real_preferences_are_compared_as_they_are_ranked(source: str, real_data
         examples: list[Example] = []
         for tree in rendered:
             cut = truncate(tree, limit, "right")
-            left = still_ranked(cut) if isinstance(cut, TokenTree) else None
+            left = drop_incomparable_replies(cut) if isinstance(cut, TokenTree) else None
             if left is not None:
                 known = {"reference": np.arange(len(left.replies), dtype=np.float32) + len(examples)}
                 examples.append(Example(len(examples), left, columns=known))

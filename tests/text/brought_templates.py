@@ -1,4 +1,4 @@
-"""Chat templates of the common shapes, and tokenizers that bring them."""
+"""Chat templates of the common shapes, and tokenizers that have them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
-# Turns between marks, a system message of its own where there is none, blocks over many lines.
+# Turns between marks, a default system message, blocks over many lines.
 MARKS = """\
 {%- if messages[0]['role'] != 'system' -%}
     {{- '<|im_start|>system\\nYou are a model.<|im_end|>\\n' }}
@@ -54,7 +54,7 @@ HEADERS = """\
 {%- if add_generation_prompt -%}{{- '<|head|>assistant<|/head|>\\n' -}}{%- endif -%}
 """
 
-# Other names for the roles, no system message, tokens that take the white space behind them.
+# Other names for the roles, no system message, tokens that strip the white space after them.
 TURNS = """\
 {{ bos_token }}{% for message in messages %}
 {% if message['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
@@ -62,9 +62,10 @@ TURNS = """\
 {%- endfor %}
 {% if add_generation_prompt %}{{ '<turn>model\\n' }}{% endif %}"""
 
-# No line breaks at all, the system message in front of the loop, and an end token after a conversation that is complete.
+# No line breaks at all, the system message before the loop, and an end token after a complete conversation.
 ENDED = """\
-{{- bos_token }}{%- if messages[0]['role'] == 'system' %}{{- '<|system|>' + messages[0]['content'] + '<|end|>' -}}{%- endif -%}
+{{- bos_token }}{%- if messages[0]['role'] == 'system' %}
+{{- '<|system|>' + messages[0]['content'] + '<|end|>' -}}{%- endif -%}
 {%- for message in messages if message['role'] != 'system' -%}
     {{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
 {%- endfor -%}
@@ -79,13 +80,13 @@ TOKENS = {
     "turns": ("<turn>", "</turn>"),
     "ended": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
 }
-STRIPS = ("brackets", "headers")  # templates that take white space off both ends of a reply
+STRIPS = ("brackets", "headers")  # templates that strip white space at both ends of a reply
 
 
 def bring(
     base: Path, directory: Path, template: str, tokens: tuple[str, ...] = (), taking: tuple[str, ...] = ()
 ) -> Path:
-    """A copy of the tokenizer ``base`` with a chat template; the tokens ``taking`` take the white space behind them."""
+    """A copy of the tokenizer ``base`` with a chat template; the tokens ``taking`` strip the white space after them."""
     Tokenizer.load(str(base), tokens).save(directory, template)
     if taking:
         path = directory / "tokenizer.json"

@@ -1,11 +1,11 @@
-"""What must hold for every prompt format and every conversation, whatever its contents say.
+"""Properties of every prompt format and every conversation, whatever its contents are.
 
 ``check`` recomputes it without the renderer: from what a format promises to write, and with stock transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ SPACES = [
     "\x85",
 ]
 UNUSUAL = [
-    "\ufeff", "\u200b", "\u200d", "\u202e", "e\u0301", "\u0301", "é", "\u1112\u1161\u11ab", "한", "ﬁ", "İ", "ß", "🤖", "👩‍👩‍👧",
+    "\ufeff", "\u200b", "\u200d", "\u202e", "e\u0301", "\u0301", "é", "\u1112\u1161\u11ab", "한", "ﬁ", "İ", "ß", "🤖",
+    "👩‍👩‍👧",
     "\U000e0041", "\x00", "\x1b[2J", "\x7f", "\uffff", "\U0010ffff", "▁", "Ġ", "你好", "नमस्ते", "مرحبا", "\ufffd",
 ]  # fmt: skip
 WORDS = ["the cat", " sat", "Hi", "x = 1", "...", "What is", "A", "1", "<", "|", ">", "#", "[", "]"]
@@ -89,11 +90,11 @@ class Subject:
         return END.get(self.name, "<|endoftext|>" if self.kind == "bytes" else "</s>")
 
     def read(self, text: str) -> str:
-        """A text as this tokenizer gives it back: one of the two knows spaces only as lower blocks."""
+        """Return a text after encoding and decoding: one of the two tokenizers writes spaces as lower blocks."""
         return text.replace("▁", " ") if self.kind == "prefixed" else text
 
     def said(self, message: Message) -> str:
-        """What the assistant has to write for ``message``, before the end token."""
+        """Return what the assistant must produce for ``message``, without the end token."""
         if self.name == "t5-dolly":
             return self.renderer.format.codec.encode(message.text)
         before, after = AROUND.get(self.name, ("", ""))
@@ -111,7 +112,7 @@ class Subject:
         return text.strip() if self.name in STRIPPED else text
 
     def chat(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """The conversation for stock transformers; the template of a tokenizer knows nothing of passages."""
+        """The conversation for stock transformers; the template of a tokenizer has no context passages."""
         if self.name.startswith("tokenizer/"):
             joined = [f"{m.text}\n\n{m.context}" if m.context else m.text for m in messages]
             return [{"role": m.role, "content": text} for m, text in zip(messages, joined, strict=True)]
@@ -150,7 +151,7 @@ def conversations(draw: st.DrawFn, name: str) -> tuple[list[Message], bool]:
     if not single and name != "tokenizer/turns" and draw(st.booleans()):
         messages.append(Message("system", draw(texts)))
     for _ in range(1 if single else draw(st.integers(1, 3))):
-        # what begins with a letter reads the same whether or not it is cut off what stands before it
+        # a text that begins with a letter has the same ids whether or not it is split from the text before it
         asked = Message("user", ("A" if plain else "") + draw(texts), context=draw(st.one_of(st.just(""), texts)))
         replied = Message("assistant", ("A" if plain else "") + draw(texts))
         messages += [asked, replied]
@@ -201,18 +202,18 @@ def check_controls(subject: Subject, messages: list[Message], ids: list[int]) ->
     renderer = subject.renderer
     nothing = [Message(message.role, "x") for message in messages]
     plain = renderer.render(Tree.path(nothing)).ids.tolist()
-    of: Callable[[list[int]], list[int]] = lambda tokens: [t for t in tokens if renderer.tokenizer.is_control(t)]  # noqa: E731
-    assert of(ids) == of(plain), "a content has become a control token"
+    found, expected = ([token for token in each if renderer.tokenizer.is_control(token)] for each in (ids, plain))
+    assert found == expected, "a content has become a control token"
 
 
 def check_targets(subject: Subject, messages: list[Message], tree: Any) -> None:
-    """What is trained is what the assistant has to write, its end token included, and what the format foretells."""
+    """The targets are what the assistant must produce, its end token, and what the format predicts of the next turn."""
     renderer = subject.renderer
     found = []
     for start, end, source, message, threads in tree.spans.tolist():
         assert (source, threads) == (start - 1, 1)
         text = renderer.tokenizer.decode(
-            tree.ids[start:end].tolist(), skip_controls=False, continuing=renderer.format.continues
+            tree.ids[start:end].tolist(), skip_controls=False, continuing=renderer.format.reply_continues_text
         )
         found.append((message, text))
     wanted = []

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer as Library
 CORPUS = [
     "The cat sat on the mat and the dog sat by the door. What is the name of the river?",
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
-    "### Instruction:\nName three rivers.\n\n### Response:\nThe Douro, the Tejo and the Mondego.\n\n### End\n\nInput:\n",
+    "### Instruction:\nName three rivers.\n\n"
+    "### Response:\nThe Douro, the Tejo and the Mondego.\n\n### End\n\nInput:\n",
     "<|user|>\nHello!\n<|assistant|>\nHi, how can I help you?\n<|system|>\nBe brief. system user assistant\n",
     "def f(x):\n    return x + 1\n\n\nfor i in range(10):\n        print(i)\n\tdone\r\n",
     "Über den Wolken, où est-il ? ¿Qué hora es? Привет, мир. 你好世界。 12345 67890",
@@ -30,7 +31,7 @@ def write_tokenizer(directory: Path, content: dict[str, Any], **names: str) -> P
 
 
 def byte_level() -> dict[str, Any]:
-    """As the Pythia vocabulary: byte-level BPE, NFC, two special tokens in front, runs of spaces as added tokens at the end."""
+    """As the Pythia vocabulary: byte-level BPE, NFC, two special tokens first, runs of spaces as added tokens last."""
     library = Library(models.BPE())
     library.normalizer = normalizers.NFC()
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,7 +49,7 @@ def byte_level() -> dict[str, Any]:
 
 
 def prefixed() -> dict[str, Any]:
-    """As the Llama vocabulary: a space in front of every run, no pre-tokenizer, single bytes for what is unknown."""
+    """As the Llama vocabulary: a space before every run, no pre-tokenizer, single bytes for what is unknown."""
     library = Library(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     library.decoder = decoders.Sequence(
@@ -66,7 +67,7 @@ def prefixed() -> dict[str, Any]:
 
 
 def unigram() -> dict[str, Any]:
-    """As the T5 vocabulary: the end token is a piece of the model, which finds it in text all by itself."""
+    """As the T5 vocabulary: the end token is a piece of the model, which therefore finds it in text."""
     letters = sorted(set("".join(CORPUS)) - set(" \n\t\r<"))
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), ("▁the", -4.0), ("at", -4.0)]
     library = Library(models.Unigram(pieces + [(letter, -6.0) for letter in letters if letter != "▁"], unk_id=2))
@@ -87,7 +88,7 @@ def t5_like() -> dict[str, Any]:
 
 
 def words() -> dict[str, Any]:
-    """Whole words; the vocabulary holds the end token as a word, and nothing says that it is special."""
+    """Whole words; the vocabulary holds the end token as a word, and it is not marked as special."""
     vocabulary = {"[UNK]": 0, "<eos>": 1, "hello": 2, "world": 3, "<": 4}
     library = Library(models.WordLevel(vocabulary, unk_token="[UNK]"))
     library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

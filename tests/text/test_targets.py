@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM, trees
 from tests.text.tokens.test_render import decoded_targets, trained
 from tunesmith.recipe.schema import Text
-from tunesmith.text.targets import Targets, chosen_messages
+from tunesmith.text.targets import Targets, target_mask
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import Policy, truncate
@@ -69,7 +69,7 @@ def test_all_trains_every_token_but_the_first_of_a_thread(data: st.DataObject, n
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), name=st.sampled_from(NAMES), limit=st.integers(2, 60), policy=st.sampled_from(["drop", "right"]))
-def test_what_is_left_of_everything_is_still_everything(
+def test_after_truncation_every_token_is_still_a_target(
     data: st.DataObject, name: str, limit: int, policy: Policy, renderer: Build
 ) -> None:
     tree = data.draw(trees(name))
@@ -83,7 +83,7 @@ def test_what_is_left_of_everything_is_still_everything(
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), name=st.sampled_from(NAMES))
-def test_last_is_what_has_no_reply_below_it(data: st.DataObject, name: str, renderer: Build) -> None:
+def test_last_selects_replies_without_a_reply_below_them(data: st.DataObject, name: str, renderer: Build) -> None:
     tree = data.draw(trees(name))
     below: list[set[int]] = [set() for _ in tree.messages]
     for path in tree.threads():
@@ -108,12 +108,15 @@ def test_the_last_reply_is_the_only_target(renderer: Build) -> None:
     assert decoded_targets(built, built.render(Tree.path(LONGER))) == [SECOND]
     assert decoded_targets(built, built.render(marked(Tree.path(LONGER), 1))) == [FIRST, "<|prompter|>", SECOND]
     assert decoded_targets(built, built.render(marked(Tree.path(LONGER), 3, value=False))) == []
-    assert decoded_targets(built, built.render(Tree.path(LONGER[:3]))) == [FIRST, "<|prompter|>"]  # what it foretells
+    assert decoded_targets(built, built.render(Tree.path(LONGER[:3]))) == [
+        FIRST,
+        "<|prompter|>",
+    ]  # which is a target of the reply before
 
 
 def test_a_reply_that_is_answered_in_one_thread_is_not_the_last_of_another() -> None:
     tree = Tree((*LONGER, Message("user", "Hm.")), (-1, 0, 1, 2, 1))
-    assert chosen_messages(tree, "last") == [False, False, False, True, False]
+    assert target_mask(tree, "last") == [False, False, False, True, False]
 
 
 def test_only_marked_messages_are_targets(renderer: Build) -> None:
@@ -124,7 +127,7 @@ def test_only_marked_messages_are_targets(renderer: Build) -> None:
     assert decoded_targets(system, system.render(Tree.path(WITH_SYSTEM))) == []
 
 
-def test_everything_is_a_target(renderer: Build) -> None:
+def test_all_makes_every_token_a_target(renderer: Build) -> None:
     built = training(renderer("chatml"), "all")
     assert decoded_targets(built, built.render(Tree.path(HELLO))) == [
         "user\nWhat is the name of the cat?<|im_end|>",
@@ -144,7 +147,7 @@ def test_what_siblings_share_is_a_target_once(renderer: Build) -> None:
     assert one_silent.segments.tolist() == [[0, 3, -1], [3, 6, 0], [6, 9, 0]]  # a target in one thread only
 
 
-def test_the_recipe_knows_the_same_targets() -> None:
+def test_the_recipe_has_the_same_targets() -> None:
     named, _ = get_args(Text.model_fields["targets"].annotation)  # the other one is null
     assert get_args(named) == get_args(Targets)
 

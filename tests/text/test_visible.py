@@ -1,4 +1,4 @@
-"""What a terminal or a reader could be tricked with is written out, wherever the text is cut."""
+"""Control characters and invisible characters are escaped, wherever a text is split."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_every_hostile_sequence_is_changed(text: str) -> None:
     ("text", "shown"),
     [("\x1b", "\\x1b"), ("\r", "\\x0d"), ("\x9b", "\\x9b"), ("\u202e", "\\u202e"), ("\U000e0041", "\\U000e0041")],
 )
-def test_what_was_there_can_be_read(text: str, shown: str) -> None:
+def test_the_escaped_characters_can_be_read(text: str, shown: str) -> None:
     assert visible(f"a{text}b") == f"a{shown}b"
 
 
 @pytest.mark.parametrize(
     "text", ["", "plain\n\ttext", "Grüße, 你好, مرحبا, नमस्ते", "👍🏽 ❤\ufe0f", "a\u00a0b", "e\u0301", "😀 ℵ", "\\x1b"]
 )
-def test_ordinary_text_passes(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
@@ -54,7 +54,7 @@ def test_any_text_comes_out_harmless_and_only_once_escaped(text: str, cut: int) 
     assert visible(text[:cut]) + visible(text[cut:]) == shown
 
 
-def test_every_format_character_but_visible_number_signs_is_written_out() -> None:
+def test_every_format_character_but_visible_number_signs_is_escaped() -> None:
     passing = {
         chr(code)
         for code in range(0x110000)

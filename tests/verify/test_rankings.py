@@ -1,4 +1,4 @@
-"""The proof of what is compared: sound renderings pass in every format, every planted fault is found."""
+"""Verification of rankings: correct renderings pass in every format, every planted fault is found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 from tunesmith.verify.masks import find_mask_faults
-from tunesmith.verify.rankings import compared_messages, find_ranking_faults
+from tunesmith.verify.rankings import expected_rankings, find_ranking_faults
 
 Build = Callable[..., Renderer]
 PAIR = Tree(
@@ -42,7 +42,7 @@ def test_every_rendering_of_ranked_replies_passes(renderer: Build, data: st.Data
     tokens = built.render(tree)
     assert find_ranking_faults(built, tree, tokens) is None
     assert find_mask_faults(built, tree, tokens) == []
-    assert tokens.replies[:, 0].tolist() == sorted(compared_messages(tree))
+    assert tokens.replies[:, 0].tolist() == sorted(expected_rankings(tree))
     assert set(tokens.spans[:, 3].tolist()) == set(tokens.replies[:, 0].tolist())
 
 
@@ -53,7 +53,7 @@ def exchanged_ranks(tokens: TokenTree) -> TokenTree:
 
 
 def exchanged_contents(tokens: TokenTree) -> TokenTree:
-    """Chosen and rejected the wrong way round: the tokens of each are said to be the other's."""
+    """Chosen and rejected exchanged: the tokens of each are labelled as the other's."""
     spans = tokens.spans.copy()
     spans[:2, 3] = spans[1::-1, 3]
     return replace(tokens, spans=spans)
@@ -91,14 +91,14 @@ def scores_in_another_order(tokens: TokenTree) -> TokenTree:
 
 
 FAULTS: dict[Callable[[TokenTree], TokenTree], str] = {
-    exchanged_ranks: "is compared as rank 0 among those to 0; it has rank 1",
-    exchanged_contents: "what is compared as reply 1 reads 'the dog', not 'the cat'",
+    exchanged_ranks: "is compared as rank 0 among the replies to 0; it has rank 1",
+    exchanged_contents: "the tokens of reply 1 decode to 'the dog', not to 'the cat'",
     without_the_end: "does not end with an end token",
     one_early: "does not end with an end token",
-    another_group: "reply 3 is compared as rank 1 among those to 1",
-    one_is_missing: "reply 1 has a rank beside another one and is not compared",
-    all_are_missing: "reply 1 has a rank beside another one and is not compared",
-    scores_in_another_order: "reply 1 has the score nan, in the data -1.5",
+    another_group: "reply 3 is compared as rank 1 among the replies to 1",
+    one_is_missing: "reply 1 and a sibling have different ranks, but the reply is not compared",
+    all_are_missing: "reply 1 and a sibling have different ranks, but the reply is not compared",
+    scores_in_another_order: "reply 1 has the score nan, but -1.5 in the data",
 }
 
 
@@ -119,10 +119,10 @@ def test_a_message_that_is_compared_without_a_rank_is_found(renderer: Build) -> 
     tokens = built.render(PAIR)
     tie = replace(PAIR, messages=tuple(replace(each, rank=0) if each.rank else each for each in PAIR.messages))
     found = find_ranking_faults(built, tie, tokens)
-    assert found == "message 1 is compared, and has no rank beside another one"
+    assert found == "message 1 is compared, but no sibling has another rank"
 
 
-def test_records_of_ties_are_no_fault_since_preparation_rejects_them(renderer: Build) -> None:
+def test_ties_are_no_fault_because_preparation_drops_them(renderer: Build) -> None:
     built = ranked(renderer, "oasst")
     tie = Tree((Message("user", "?"), *(Message("assistant", text, rank=0) for text in "ab")), (-1, 0, 0))
     tokens = built.render(tie)

@@ -22,10 +22,10 @@ from tunesmith.batch.padded import assemble_padded
 from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate, truncate_input_and_replies
+from tunesmith.text.tokens.truncate import DroppedTree, truncate, truncate_input_and_replies
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def test_at_every_limit_what_is_left_can_be_compared(
     found: list[Example] = []
     for limit in range(1, len(whole.ids) + 2):
         cut = truncate(whole, limit, policy)
-        left = None if isinstance(cut, Rejected) else still_ranked(cut)
+        left = None if isinstance(cut, DroppedTree) else drop_incomparable_replies(cut)
         if left is None:
             continue
         assert_comparable(left)
@@ -98,7 +98,7 @@ def test_at_every_limit_what_is_left_can_be_compared(
         if policy == "drop":
             assert all(before[message] == ids for message, ids in after.items())
         found.append(Example(len(found), left, columns={"place": np.arange(len(left.replies), dtype=np.float32)}))
-        assert still_ranked(left) is left
+        assert drop_incomparable_replies(left) is left
     if found:
         assert_sound_batch(found, assemble(found, "messages"))
         assert_sound_batch(found[-1:], assemble(found[-1:], "messages"))
@@ -115,7 +115,7 @@ def test_replies_of_an_encoder_decoder_at_every_limit(
     for told in data.draw(st.lists(ranked_trees(single=True, most=6), min_size=1, max_size=4)):
         whole = renderers["t5-dolly"].render(told)
         cut = truncate_input_and_replies(whole, *limits, policy)
-        left = None if isinstance(cut, Rejected) else still_ranked(cut)
+        left = None if isinstance(cut, DroppedTree) else drop_incomparable_replies(cut)
         if left is not None:
             assert_comparable(left)
             place = np.arange(len(left.replies), dtype=np.float32) + 10 * len(found)
@@ -220,11 +220,11 @@ def test_references_that_a_batch_of_pairs_puts_in_the_order_of_the_step_are_foun
     """Such batches put examples into another order; what is known of them has to follow."""
     told = examples(single=True)
     batches = padded(0, 0)
-    batches = list(batches.collate(told[::-1], "messages", 10**6))
-    order = [number for batch in batches for number in batch.examples]
+    collated = list(batches.collate(told[::-1], "messages", 10**6))
+    order = [number for batch in collated for number in batch.examples]
     assert order != [example.number for example in told[::-1]]
     joined = torch.from_numpy(np.concatenate([example.columns["reference"] for example in told[::-1]]))
-    (batch,) = batches
+    (batch,) = collated
     mine = [told[number] for number in batch.examples]
     assert batches.find_fault(mine, batch, "messages") is None
     wrong = batches.find_fault(mine, replace(batch, columns={"reference": joined}), "messages")

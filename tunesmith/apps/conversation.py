@@ -42,8 +42,8 @@ class Conversation:
         Raises UsageError if the prompt format has no place for one.
         """
         head = [] if text is None else [Message("system", text)]
-        if head and (objection := self.engine.renderer.format.objection(head[0], ())):
-            raise UsageError(objection, advice="leave the system message out")
+        if head and (fault := self.engine.renderer.format.find_fault(head[0], ())):
+            raise UsageError(fault, advice="leave the system message out")
         self.messages = head + self.turns
 
     @property

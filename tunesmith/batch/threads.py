@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.text.tokens.render import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 
 
 @dataclass(frozen=True, slots=True)

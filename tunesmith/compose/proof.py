@@ -20,7 +20,7 @@ from tunesmith.report.check import Check, Status
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Tree
 from tunesmith.train.steps import DatasetSteps
-from tunesmith.verify.masks import PROPERTIES, Fault, Property, find_mask_faults
+from tunesmith.verify.masks import PROPERTIES, MaskFault, Property, find_mask_faults
 
 KEPT = 20  # places for every property
 PROVEN = 256  # records of every source that are proven before a run; `tunesmith check` takes all
@@ -53,7 +53,7 @@ class MaskProof:
     turns: int = 0
     ranked: bool = False  # whether replies are compared
     targets: dict[str, int] = field(default_factory=dict)  # of every record, by its place, before anything is cut
-    faults: dict[Property, list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    faults: dict[Property, list[MaskFault]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[Property, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, renderer: Renderer, trees: Iterable[Tree]) -> None:

@@ -134,8 +134,8 @@ def padding_id(renderer: Renderer) -> int | None:
     tokenizer, format = renderer.tokenizer, renderer.format
     reply = format.split(Message("assistant", "!"), [Message("user", "?")])
     names = [piece.name for piece in reply.produced if isinstance(piece, Control)]
-    written = {tokenizer.eos_id, *renderer.stop_ids, *tokenizer.known_ids(names)}
-    wanted = (tokenizer.pad_id, tokenizer.bos_id, *tokenizer.known_ids(format.controls), *sorted(tokenizer.control_ids))
+    written = {tokenizer.eos_id, *renderer.stop_ids, *tokenizer.find_ids(names)}
+    wanted = (tokenizer.pad_id, tokenizer.bos_id, *tokenizer.find_ids(format.controls), *sorted(tokenizer.control_ids))
     for token in wanted:
         if token is not None and token not in written and not tokenizer.may_come_from_text(token):
             return token

@@ -10,13 +10,16 @@ from tunesmith.text.tree import Tree
 Targets: TypeAlias = Literal["assistant", "last", "all", "marked", "ranked"]
 
 
-def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
-    """For every message whether its tokens are targets. ``Message.trained = False`` always keeps a message out.
+def target_mask(tree: Tree, targets: Targets) -> list[bool]:
+    """Return for every message whether its tokens are targets. A message with ``trained = False`` never is.
 
-    assistant: every message that the format trains (what the assistant says). last: only assistant messages with no
-    assistant message anywhere below them, and those with ``trained = True``; a turn that is the last of one thread but
-    is answered in another is not the last. all: every message, whoever says it. marked: only ``trained = True``.
-    ranked: only replies with a rank beside one with another rank.
+    targets: which messages are trained.
+        assistant: all messages; of each the tokens that its format produces, usually those of the assistant.
+        last: assistant messages without an assistant message anywhere below them, and those with ``trained = True``; a
+        turn that is the last of one thread but is answered in another is not the last.
+        all: all messages, including the tokens that are given.
+        marked: messages with ``trained = True``.
+        ranked: replies that have a rank different from that of a sibling.
     """
     messages = tree.messages
     if targets == "ranked":
@@ -26,7 +29,7 @@ def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
         return [message.trained is True for message in messages]
     if targets != "last":
         return [message.trained is not False for message in messages]
-    answered = [False] * len(messages)  # whether an assistant message is somewhere below
+    answered = [False] * len(messages)  # whether there is an assistant message below
     for index in range(len(messages) - 1, 0, -1):
         if answered[index] or messages[index].role == "assistant":
             answered[tree.parents[index]] = True
@@ -37,7 +40,13 @@ def chosen_messages(tree: Tree, targets: Targets) -> list[bool]:
 
 
 class RankedReply(NamedTuple):
-    """message: its number. group: the number of the message that it answers. score: NaN where the data give none."""
+    """A reply that is compared with others.
+
+    message: its index in the tree.
+    group: the index of the message that it answers; the replies of a group are compared.
+    rank: lower is better.
+    score: as in the data; NaN if they have none.
+    """
 
     message: int
     group: int
@@ -46,9 +55,9 @@ class RankedReply(NamedTuple):
 
 
 def ranked_replies(tree: Tree) -> list[RankedReply]:
-    """The assistant messages of a tree that have a rank, each beside one with another rank, in order.
+    """Return the replies of a tree that have a rank different from that of a sibling, in the order of the messages.
 
-    ``Message.trained = False`` keeps a reply out.
+    Replies with ``trained = False`` are left out, and are no siblings here.
     """
     groups: dict[int, list[RankedReply]] = defaultdict(list)
     for index, (message, parent) in enumerate(zip(tree.messages, tree.parents, strict=True)):

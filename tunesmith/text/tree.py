@@ -1,4 +1,4 @@
-"""The one data type for dialogue: a tree of messages, stored flat in depth-first order."""
+"""The one data type for conversations: a tree of messages, stored flat in depth-first order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn.
+    """One turn of a conversation.
 
-    context: a passage that the turn refers to (dolly's ``context``, alpaca's ``input``); each format has its own place for it.
-    trained: whether an assistant turn is a target; ``None`` leaves it to the recipe.
-    rank: 0 is the best among its siblings. score: a judgement on any scale, higher is better.
-    labels: further named values in [0, 1] (quality, humor, ...) as the source gives them.
+    role: who writes it.
+    text: its content.
+    context: a passage that the turn refers to (dolly's ``context``, alpaca's ``input``);
+        each format has a place for it.
+    trained: whether an assistant turn is a target; None leaves it to the recipe.
+    rank: its rank among its siblings, lower is better; None if it has none.
+    score: its score on any scale, higher is better; None if it has none.
+    lang: its language, as the source names it.
+    labels: further named values in [0, 1] (quality, humor, ...) of the source.
     """
 
     role: Role
@@ -31,10 +36,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Messages in depth-first order; ``parents[i] < i`` is the index of the message that i answers, -1 for the root.
+    """A tree of messages. A conversation is a tree without branches, a preference pair is a prompt with two replies.
 
-    A conversation is a tree without branches, a preference pair a prompt with two replies.
-    place: where it was read (``file.jsonl:12``), for error messages. source: the name of its data source.
+    messages: in depth-first order.
+    parents: for every message the index of the message that it answers, which is lower than its own; -1 for the root.
+    place: where the tree was read (``file.jsonl:12``), for error messages.
+    source: the name of its data source.
+
     Raises ValueError if the order is not depth-first or there is not exactly one root.
     """
 
@@ -56,11 +64,11 @@ class Tree:
 
     @classmethod
     def path(cls, messages: Sequence[Message], *, place: str = "", source: str = "") -> Tree:
-        """A conversation without branches."""
+        """Return a conversation without branches."""
         return cls(tuple(messages), tuple(range(-1, len(messages) - 1)), place, source)
 
     def children(self) -> tuple[tuple[int, ...], ...]:
-        """For every message the indices of its direct replies, in order."""
+        """Return for every message the indices of its direct replies, in order."""
         found: list[list[int]] = [[] for _ in self.messages]
         for index, parent in enumerate(self.parents):
             if parent >= 0:
@@ -68,14 +76,14 @@ class Tree:
         return tuple(tuple(replies) for replies in found)
 
     def ancestors(self, index: int) -> tuple[int, ...]:
-        """The indices from the root to ``index``, both included."""
+        """Return the indices from the root to ``index``, both included."""
         path = [index]
         while (parent := self.parents[path[-1]]) >= 0:
             path.append(parent)
         return tuple(reversed(path))
 
     def threads(self) -> Iterator[tuple[int, ...]]:
-        """Every root-to-leaf path as indices, in depth-first order."""
+        """Yield every root-to-leaf path as indices, in depth-first order."""
         has_reply = set(self.parents)
         for index in range(len(self.messages)):
             if index not in has_reply:

@@ -1,8 +1,9 @@
-"""Text from models and data as it may be shown: nothing in it can move a cursor, colour a line or hide.
+"""Escapes text from models and data for display, so that it cannot move a cursor, colour a line or be invisible.
 
 Control characters (with them every terminal escape sequence, an operating-system command as well as a lone carriage
-return), direction overrides, zero-width characters, variation selectors and tag characters are written out as
-``\\x1b``, ``\\u202e``, ``\\U000e0041``. Each character is judged alone, so text may be cut anywhere, as a stream cuts it.
+return), direction overrides, zero-width characters, variation selectors and tag characters are written as ``\\x1b``,
+``\\u202e``, ``\\U000e0041``. Each character is escaped independently, so a stream can be escaped piece by
+piece.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import re
 
 _RANGES = (
-    (0x00, 0x08),  # C0 controls but tab and newline
-    (0x0B, 0x1F),  # the others, among them CR and ESC
+    (0x00, 0x08),  # C0 controls except tab and newline
+    (0x0B, 0x1F),  # the other C0 controls, among them CR and ESC
     (0x7F, 0x9F),  # DEL and C1 controls: 0x9B and 0x9D begin sequences like ESC [ and ESC ]
     (0xAD, 0xAD),  # soft hyphen
     (0x034F, 0x034F),  # combining grapheme joiner
@@ -24,7 +25,7 @@ _RANGES = (
     (0x2060, 0x206F),  # word joiner, invisible operators, direction isolates
     (0x3164, 0x3164),  # Hangul filler
     (0xD800, 0xDFFF),  # lone surrogates: no stream can encode them
-    (0xFE00, 0xFE0D),  # variation selectors but the two that choose text or emoji style
+    (0xFE00, 0xFE0D),  # variation selectors except the two for text and emoji style
     (0xFEFF, 0xFEFF),  # byte order mark
     (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
     (0xFFF0, 0xFFFB),  # interlinear annotation
@@ -36,7 +37,7 @@ _RANGES = (
 _HIDDEN = re.compile("[" + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RANGES) + "]")
 
 
-def _written_out(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code <= 0xFF:
         return f"\\x{code:02x}"
@@ -44,5 +45,5 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` with every character that acts or hides written out; newline and tab pass."""
-    return _HIDDEN.sub(_written_out, text)
+    """Return ``text`` with every control character and invisible character escaped, except newline and tab."""
+    return _HIDDEN.sub(_escape, text)

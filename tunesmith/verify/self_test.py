@@ -20,7 +20,7 @@ from tunesmith.batch.threads import linear_threads
 from tunesmith.errors import RecipeError
 from tunesmith.model.policy import LayoutKind, Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
-from tunesmith.text.tokens.render import TokenTree
+from tunesmith.text.tokens.token_tree import TokenTree
 
 LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
 # Largest difference of a log-probability that number formats explain; a broken layout is off by 0.01 to 10.

@@ -56,7 +56,7 @@ def test_a_document_is_no_prompt(tokenizer: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in [{"text": "A story."}] * 2))
     given = {**PROMPTS, "reader": "text", "format": "plain"}
-    with pytest.raises(MissingInputError, match="nothing that a user says"):
+    with pytest.raises(MissingInputError, match="no message of a user"):
         run(path, tokenizer, tmp_path / "cache", **given)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM
 from tunesmith.errors import RecipeError
-from tunesmith.text.formats.registry import FORMATS, Control, Text, build_format
+from tunesmith.text.formats.format import Control, TextPiece
+from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
 
@@ -112,10 +113,10 @@ def test_a_passage_is_kept_unless_it_is_to_be_dropped(name: str, renderer: Build
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_format_says_what_it_is(name: str) -> None:
+def test_the_properties_of_a_format_agree_with_its_split(name: str) -> None:
     built = build_format(name)
     assert built.name == name
-    assert built.multi_turn == ("user" in built.orders["assistant"])
+    assert built.multi_turn == ("user" in built.next_roles["assistant"])
     first = built.split(HELLO[0], ())
     assert first.given[: len(built.opening)] == built.opening
     assert first.produced == ()
@@ -125,13 +126,13 @@ def test_a_format_says_what_it_is(name: str) -> None:
     assert hash(build_format(name)) == hash(built)
 
 
-def test_pieces_are_what_the_contract_says() -> None:
+def test_a_split_consists_of_control_and_text_pieces() -> None:
     split = build_format("oasst").split(LONGER[2], LONGER[:2])
-    assert split.given == (Control("<|prompter|>"), Text("And the dog?\n\nby the door\n"), Control("eos"))
+    assert split.given == (Control("<|prompter|>"), TextPiece("And the dog?\n\nby the door\n"), Control("eos"))
     assert (split.produced, split.predicted_by_previous) == ((), 1)
 
 
-def test_options_are_checked_and_the_nearest_name_is_given() -> None:
+def test_options_are_checked_and_the_most_similar_name_is_suggested() -> None:
     assert build_format("oasst", {"context": "drop"}) == FORMATS["oasst"](context="drop")  # type: ignore[call-arg]
     with pytest.raises(RecipeError, match=r"unknown prompt format 'oast'; did you mean 'oasst'\?"):
         build_format("oast")
@@ -148,7 +149,7 @@ def test_options_are_checked_and_the_nearest_name_is_given() -> None:
 
 
 @pytest.mark.parametrize(("name", "raw", "text"), [("dolly", " one \n", "one"), ("oasst", " one \n", " one \n")])
-def test_a_reply_that_ran_out_is_not_stopped(name: str, raw: str, text: str, renderer: Build) -> None:
+def test_a_reply_without_an_end_token_is_not_stopped(name: str, raw: str, text: str, renderer: Build) -> None:
     built = renderer(name)
     ids = built.tokenizer.encode(raw)
     assert (built.parse(ids).text, built.parse(ids).stopped) == (text, False)

@@ -1,4 +1,4 @@
-"""Against recorded outputs of the systems whose formats these are. Where ours differs, the test says how."""
+"""Dolly against recorded outputs of the original. Where ours differs, the test describes how."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunesmith.draws import KEY_BYTES
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Golden = Callable[[str], dict[str, Any]]
@@ -57,7 +57,7 @@ def assert_inert(renderer: Renderer, record: Mapping[str, Any], text: str) -> No
     assert tree.ids[tree.targets()].tolist() == [*reply, renderer.tokenizer.control("### End")]
 
 
-def test_dolly_training_records(golden: Golden, real: RealRenderer) -> None:
+def test_dolly_training_records_are_as_recorded(golden: Golden, real: RealRenderer) -> None:
     renderer = real("dolly", "pythia")
     exact = 0
     for case in cases(golden("dolly"), "train_record"):
@@ -75,7 +75,7 @@ def test_dolly_training_records(golden: Golden, real: RealRenderer) -> None:
     assert exact >= 25
 
 
-def test_dolly_batches_and_datasets(golden: Golden, real: RealRenderer) -> None:
+def test_dolly_batches_and_datasets_are_as_recorded(golden: Golden, real: RealRenderer) -> None:
     renderer = real("dolly", "pythia")
     for case in cases(golden("dolly"), "train_batch"):
         found = renderer.render_many([dolly_tree(record) for record in case["input"]["records"]])
@@ -106,8 +106,8 @@ def test_dolly_cases_are_all_compared(golden: Golden) -> None:
     assert {case["kind"] for case in golden("dolly")["cases"]} == {*kinds, "split_order"}
 
 
-def test_dolly_holds_back_as_many_rows(golden: Golden) -> None:
-    """The same number, every row once. Which rows depends on the original's shuffle, here on what the rows say."""
+def test_dolly_holds_out_as_many_rows(golden: Golden) -> None:
+    """The same number, every row once. The choice depends on a shuffle there, and on the contents of the rows here."""
     for case in cases(golden("dolly"), "split_order"):
         count, size, expected = case["input"]["n"], case["settings"]["test_size"], case["expected"]
         assert sorted(expected["shuffled"]) == sorted(expected["train"] + expected["test"]) == list(range(count))
@@ -122,13 +122,13 @@ def test_dolly_refuses_what_the_original_refuses(golden: Golden, real: RealRende
         record = case["input"]
         if record["instruction"] and record["response"]:
             tree = renderer.render(dolly_tree(record))
-            assert truncate(tree, case["settings"]["max_length"], "right") == Rejected("too_long")
+            assert truncate(tree, case["settings"]["max_length"], "right") == DroppedTree("too_long")
         else:
             with pytest.raises(DataError, match="an empty"):
                 renderer.render(dolly_tree(record))
 
 
-def test_dolly_prompts(golden: Golden, real: RealRenderer) -> None:
+def test_dolly_prompts_are_as_recorded(golden: Golden, real: RealRenderer) -> None:
     renderer = real("dolly", "pythia")
     for case in cases(golden("dolly"), "generation_prompt"):
         assert renderer.prompt([Message("user", case["input"]["instruction"])]) == case["expected"]["input_ids"]
@@ -142,8 +142,8 @@ def test_dolly_prompts(golden: Golden, real: RealRenderer) -> None:
             assert renderer.stop_ids == {case["expected"]["generate_args"]["eos_token_id"]}
 
 
-def test_dolly_replies(golden: Golden, real: RealRenderer) -> None:
-    """Our replies are parsed without their prompt, so cases about keys missing from or planted in it say nothing here."""
+def test_dolly_replies_are_parsed_as_recorded(golden: Golden, real: RealRenderer) -> None:
+    """Our replies are parsed without their prompt, so cases with keys missing from it or planted in it are left out."""
     renderer = real("dolly", "pythia")
     for case in cases(golden("dolly"), "postprocess"):
         key = case["settings"]["response_key_token_id"]

@@ -1,4 +1,4 @@
-"""Every recorded output of Open-Assistant's formatting and collator: reproduced, or different in the way that is said here."""
+"""Every recorded output of Open-Assistant's formatting and collator is reproduced, or differs as described here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.text.formats.format import UNWRITTEN, Piece
+from tunesmith.text.formats.format import UNWRITTEN_REPLY, Control, Format, Piece
 from tunesmith.text.formats.oasst import Oasst
-from tunesmith.text.formats.registry import Control, Format, build_format
+from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
-from tunesmith.text.tokens.crop import CropSettings, window
+from tunesmith.text.tokens.crop import CropSettings, crop_window
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
@@ -39,11 +39,11 @@ def written(pieces: Sequence[Piece], eos: str) -> str:
 
 
 def spelled(format: Format, messages: Sequence[Message], eos: str) -> str:
-    """A conversation as the format writes it; of a reply that is still to come only what stands before it."""
+    """A conversation as the format writes it; of an unwritten reply only what is given."""
     text = ""
     for index, message in enumerate(messages):
         split = format.split(message, messages[:index])
-        text += written(split.given if message is UNWRITTEN else (*split.given, *split.produced), eos)
+        text += written(split.given if message is UNWRITTEN_REPLY else (*split.given, *split.produced), eos)
     return text
 
 
@@ -63,7 +63,7 @@ def alternating(texts: Sequence[str]) -> list[Message]:
 
 
 def options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that stand for settings of the original; it trains system messages."""
+    """The options that correspond to settings of the original, which trains system messages."""
     found: dict[str, Any] = {"train_system": True, "context": "drop"}
     if config["use_system_tag"]:
         found |= {"context": "tag", "system_tags": True, "property_order": "fixed"}
@@ -81,11 +81,11 @@ def test_turns_are_written_as_recorded(golden: Golden) -> None:
     for case in cases(golden, "format"):
         messages, config = alternating(case["input"]["turns"]), case["settings"]
         if config["add_initial_reply_token"]:
-            messages.append(UNWRITTEN)
+            messages.append(UNWRITTEN_REPLY)
         assert spelled(Oasst(), messages, config["eos"]) == "".join(case["expected"]["strings"]), case["id"]
 
 
-def test_helpers(golden: Golden) -> None:
+def test_helper_functions_give_the_recorded_texts(golden: Golden) -> None:
     compared = set()
     for case in cases(golden, "helper"):
         given, expected, function = case["input"], case["expected"], case["settings"]["function"]
@@ -100,17 +100,17 @@ def test_helpers(golden: Golden) -> None:
         elif function == "format_system_prefix":
             assert written(Oasst(prefix=given["text"]).opening, case["settings"]["eos"]) == expected["string"]
         elif function == "format_rl_text":  # differs: it forgets the eos that its own training data have
-            prompt = [Message("user", given["turns"][0]), UNWRITTEN]
+            prompt = [Message("user", given["turns"][0]), UNWRITTEN_REPLY]
             assert spelled(Oasst(), prompt, "") == expected["string"]
     assert compared == {"compute_length", "format_reply", "format_system_prefix", "format_rl_text"}
 
 
-def test_entries_with_tags(golden: Golden) -> None:
+def test_entries_with_tags_are_written_as_recorded(golden: Golden) -> None:
     for case in cases(golden, "entry_format"):
         given, expected = case["input"], case["expected"]
         if expected.get("raises"):
             messages = conversation(given)
-            assert "quality of 1.2" in str(Oasst(system_tags=True).objection(messages[0], []))
+            assert "quality of 1.2" in str(Oasst(system_tags=True).find_fault(messages[0], []))
             continue
         if "qa" in given:
             given = {"conversation": turns_of(given["qa"])}
@@ -140,7 +140,7 @@ def quoted(renderer: Renderer, texts: Sequence[str]) -> bool:
     return any(name in text for name in (*renderer.format.controls, "<|endoftext|>") for text in texts)
 
 
-def test_collated_rows(golden: Golden, real: RealRenderer) -> None:
+def test_collated_rows_are_equal_or_differ_as_described(golden: Golden, real: RealRenderer) -> None:
     outcomes: Counter[str] = Counter()
     for case in cases(golden, "collate"):
         config = case["settings"]
@@ -185,7 +185,7 @@ def compare_row(
         assert len(controls) == 2 * len(messages)
         return "inert"
     if offsets and len(ids) > limit:
-        tree = window(tree, 0, offsets.pop(0), CropSettings("window", limit, renderer.opening))
+        tree = crop_window(tree, 0, offsets.pop(0), CropSettings("window", limit, renderer.opening))
     assert tree.ids[:limit].tolist() == expected["input_ids"][:size], case["id"]
     assert size == min(len(tree.ids), limit)
     mask = active(tree, size)
@@ -196,7 +196,7 @@ def compare_row(
 
 
 def compare_text(renderer: Renderer, text: str, expected: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """A document is trained whole, as there; at its end stands eos, where the original trains padding or its beginning."""
+    """A document is trained whole, as there; it ends with eos, where the original trains padding or its beginning."""
     tree = renderer.render(Tree.path([Message("assistant", text)]))
     ids, size = tree.ids[: config["max_length"]].tolist(), sum(expected["attention_mask"])
     assert expected["label_masks"][:size] == [True] * size

@@ -1,4 +1,4 @@
-"""Every recorded batch of Open-Assistant's collator for rankings: the threads of our trees, or different as is said here."""
+"""Every recorded batch of Open-Assistant's collator for rankings equals our threads, or differs as described here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RealRenderer = Callable[..., Renderer]
 
 
 def turns(entry: Any) -> tuple[list[Message] | None, list[Message]]:
-    """The prompt (None where the replies stand alone) and the replies, best first."""
+    """The prompt (None if the replies have none) and the replies, best first."""
     if isinstance(entry, Mapping):
         prompt = entry["messages"]
         replies = [described(reply, 1) for reply in entry["replies"]]
@@ -35,8 +35,11 @@ def threads(renderer: Renderer, prompt: Sequence[Message], replies: Sequence[Mes
 
 
 def cut(whole: list[int], prefix: int, limit: int | None, least: int) -> list[int]:
-    """What the original keeps of a row whose prefix has ``prefix`` tokens: the prefix loses its beginning for the sake of the
-    reply, down to ``least`` tokens, the reply its end (with it the eos); with a negative room (N10) counted from its end."""
+    """Return what the original keeps of a row whose prefix has ``prefix`` tokens.
+
+    The prefix loses its beginning to leave tokens for the reply, but not more than down to ``least`` tokens; the reply
+    loses its end, and with it the eos. A negative number of tokens (N10) is counted from the end of the reply.
+    """
     if limit is None:
         return whole
     reply = whole[prefix:]
@@ -44,7 +47,7 @@ def cut(whole: list[int], prefix: int, limit: int | None, least: int) -> list[in
     return kept + (reply[: limit - least] if len(reply) > limit - least else reply)
 
 
-def test_collated_rankings(golden: Golden, real: RealRenderer) -> None:
+def test_collated_rankings_are_equal_or_differ_as_described(golden: Golden, real: RealRenderer) -> None:
     cases = [case for case in golden("oasst_rm")["cases"] if case["kind"] == "collate"]
     assert len(cases) == 18
     outcomes: Counter[str] = Counter()
@@ -97,8 +100,8 @@ def compare(
         if ids == row:
             found.append("equal")
             continue
-        # differs: a reply that is too long is dropped here, so replies that are compared have one prompt; there each keeps as
-        # much of its prompt as it leaves room for
+        # differs: a reply that is too long is dropped here, so replies that are compared have one prompt; there each
+        # keeps as much of its prompt as fits
         limit = config["max_length"]
         assert len(ids) > limit or case["original_defect"] == "N10", case["id"]
         assert row == cut(ids, asked, limit, config["min_prefix_length"]), case["id"]

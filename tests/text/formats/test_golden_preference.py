@@ -17,7 +17,7 @@ from tunesmith.errors import DataError
 from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import truncate
@@ -35,7 +35,8 @@ Golden = Callable[[str], dict[str, Any]]
 Case = dict[str, Any]
 SplitCounts = tuple[list[int], list[int]]
 
-# How many cases come out how. The originals take pairs that a reader refuses here: they say nothing, or compare other things.
+# The number of cases with every outcome. The originals accept pairs that a reader refuses here, because they contain no
+# preference or do not compare replies.
 OUTCOMES: dict[str, dict[str, int]] = {
     "easylm_preference": {
         "exact": 6,
@@ -106,7 +107,7 @@ def outcome(case: Case, tokenizer: Tokenizer) -> str:
         return tree
     whole = renderer.render(tree)
     cut = truncate(whole, settings["seq_length" if easylm else "max_seq_length"], "right")
-    left = still_ranked(cut) if isinstance(cut, TokenTree) else None
+    left = drop_incomparable_replies(cut) if isinstance(cut, TokenTree) else None
     if left is None:
         assert not case["expected"]["kept"]
         return "nothing left"
@@ -159,9 +160,10 @@ def reference_dpo(pair: dict[str, str], renderer: Renderer) -> list[SplitCounts]
 def test_both_sides_are_those_of_the_reference_implementation_of_dpo(
     golden: Golden, real_data: Callable[[str], Path]
 ) -> None:
-    """Not the same are its two limits: it cuts a long prompt at the beginning or the end, and leaves
-    max_length - max_prompt_length tokens of every reply, without the end token. Here long pairs go, or their replies are cut at
-    one limit for all. Nor has it an end token after an earlier reply, where here every reply ends with one."""
+    """Two things differ. Its limits: it cuts a long prompt at the beginning or the end, and leaves
+    max_length - max_prompt_length tokens of every reply, without the end token; here long pairs are dropped, or their
+    replies are cut at one limit. Its end tokens: there is none after an earlier reply, here every reply ends with one.
+    """
     renderer, cases = transcripts(real_data), golden("extras")["cases"]
     outcomes: Counter[str] = Counter()
     for case in cases:
@@ -192,11 +194,11 @@ def of_reference_dpo(
     wanted = [(expected[f"{side}_input_ids"], expected[f"{side}_labels"]) for side in ("chosen", "rejected")]
     if found == wanted:
         return "exact"
-    room = settings["max_length"] - settings["max_prompt_length"]
+    reply_limit = settings["max_length"] - settings["max_prompt_length"]
     for (ids, labels), (theirs, trained) in zip(found, wanted, strict=True):
         own, other = ([token for token in each if token != -100] for each in (labels, trained))
         assert other == own[: len(other)]  # the same reply, or its first tokens
-        assert len(other) in (len(own), room)
+        assert len(other) in (len(own), reply_limit)
         prompt = theirs[: len(theirs) - len(other)]
         if len(prompt) == settings["max_prompt_length"]:
             continue

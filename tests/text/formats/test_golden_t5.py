@@ -96,7 +96,7 @@ def test_two_cases_quote_control_tokens(golden: Golden, renderer: Renderer) -> N
     assert sum(renderer.tokenizer.control_in(text) is not None for text in texts) == 2
 
 
-def test_a_case_with_one_wrong_id_is_seen(golden: Golden, renderer: Renderer) -> None:
+def test_a_case_with_one_wrong_id_is_found(golden: Golden, renderer: Renderer) -> None:
     case = next(
         case for case in golden("t5")["cases"] if case["kind"] == "codec" and "ids_slow" not in case["expected"]
     )

@@ -17,7 +17,7 @@ from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Golden = Callable[[str], dict[str, Any]]
@@ -27,7 +27,7 @@ Chat = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
 HEADER = "<|assistant|>\n"
 
-# How many cases of every kind come out how. Whoever adds cases to the vectors has to say here what becomes of them.
+# The number of cases of every kind with every outcome. Whoever adds cases to the vectors adds their outcomes here.
 OUTCOMES = {
     "template": {"exact": 58, "quoted": 2, "line break": 1, "unknown role": 1},
     "oi_sft": {"exact": 20, "quoted": 1, "family class": 3, "header": 1, "two replies": 1, "refused": 1},
@@ -148,7 +148,7 @@ def oi_sft(case: Case, build: Build) -> str:
             assert ours.split() == theirs.split()
             return "family class"
         if ("assistant", "assistant") in pairwise(roles):
-            assert (ids, expected["kept"]) == (expected["input_ids"], False)  # the original gives such a row up
+            assert (ids, expected["kept"]) == (expected["input_ids"], False)  # the original drops such a row
             assert set(expected["labels"]) == {-100}
             return "two replies"
         return header_is_trained(renderer, case, ids, wanted)
@@ -239,7 +239,7 @@ def easylm_dataset(case: Case, build: Build) -> str:
         if settings["dataset"] == "sft":
             tree = build(foretell_line_break=True).render(Tree.path(chat(record["messages"])))
             found = [(tree.ids.tolist()[:length], labels(tree)[:length])]
-            usable = not isinstance(truncate(tree, length, "right"), Rejected)
+            usable = not isinstance(truncate(tree, length, "right"), DroppedTree)
             assert usable == is_trained(found[0][1])
         else:
             found = sides(build("last"), record, length)
@@ -288,7 +288,7 @@ CHECKS: dict[str, Callable[[Case, Build], str]] = {
 
 
 @pytest.mark.parametrize("kind", CHECKS)
-def test_every_case_is_the_same_or_differs_as_it_says(kind: str, golden: Golden, build: Build) -> None:
+def test_every_case_is_the_same_or_differs_as_described(kind: str, golden: Golden, build: Build) -> None:
     outcomes: Counter[str] = Counter()
     for case in golden("tulu")["cases"]:
         if case["kind"] == kind:
@@ -304,7 +304,7 @@ def test_no_case_is_left_out(golden: Golden) -> None:
     assert kinds == {kind: sum(outcomes.values()) for kind, outcomes in OUTCOMES.items()}
 
 
-def test_a_case_with_one_wrong_label_is_seen(golden: Golden, build: Build) -> None:
+def test_a_case_with_one_wrong_label_is_found(golden: Golden, build: Build) -> None:
     case = next(case for case in golden("tulu")["cases"] if case["kind"] == "easylm_sft")
     expected = case["expected"]
     spoiled = [*expected["labels"][:-1], -100]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, WITH_SYSTEM, texts, trees
 from tests.text.formats.test_chat_template import assert_equal, export
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.text.formats.format import TextPiece
 from tunesmith.text.formats.oasst import Oasst
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokens.render import Renderer
@@ -35,7 +36,7 @@ def trained_text(renderer: Renderer, *messages: Message) -> str:
     return renderer.tokenizer.decode(tree.ids[tree.targets()].tolist(), skip_controls=False)
 
 
-def test_a_tag_stands_before_the_reply_that_it_describes_and_is_no_target(renderer: Build) -> None:
+def test_a_tag_is_before_the_reply_that_it_describes_and_is_no_target(renderer: Build) -> None:
     built = renderer("oasst", **TAGS, add_length=True, context="tag")
     assert text(built, ASKED, JUDGED) == (
         "<|prompter|>Who is Tom?<|endoftext|><|system|>lang: en\nquality: 0.8\nhumor: 0.0\ncreativity: 0.2\nlength: 2\n"
@@ -44,7 +45,7 @@ def test_a_tag_stands_before_the_reply_that_it_describes_and_is_no_target(render
     assert trained_text(built, ASKED, JUDGED) == "A cat, I think, or a dog.<|endoftext|>"
 
 
-def test_of_a_reply_that_is_not_written_nothing_is_said(renderer: Build) -> None:
+def test_an_unwritten_reply_has_no_tag(renderer: Build) -> None:
     built = renderer("oasst", **TAGS, add_length=True)
     found = built.tokenizer.decode(built.prompt([ASKED]), skip_controls=False)
     assert found == "<|prompter|>Who is Tom?\n\nTom is a cat.<|endoftext|><|assistant|>"
@@ -64,7 +65,8 @@ def lines(seed: int, reply: str, **options: Any) -> list[str]:
     """The names in the tag of a reply."""
     format = Oasst(system_tags=True, add_length=True, context="tag", seed=seed, **options)
     given = format.split(Message("assistant", reply, lang="en", labels=LABELS), [ASKED]).given
-    return [line.split(":")[0] for line in given[1].text.splitlines()] if len(given) > 1 else []  # type: ignore[union-attr]
+    tag = "".join(piece.text for piece in given if isinstance(piece, TextPiece))
+    return [line.split(":")[0] for line in tag.splitlines()]
 
 
 def test_properties_are_dropped_and_ordered_by_a_formula(renderer: Build) -> None:
@@ -137,7 +139,7 @@ def test_a_label_out_of_range_is_refused(value: float, renderer: Build) -> None:
 
 
 @pytest.mark.parametrize("train_system", [False, True])
-def test_a_prefix_stands_in_front_of_everything_and_is_no_target(train_system: bool, renderer: Build) -> None:
+def test_a_prefix_is_before_everything_and_is_no_target(train_system: bool, renderer: Build) -> None:
     plain = renderer("oasst", train_system=train_system)
     built = renderer("oasst", prefix="You are Joi.", train_system=train_system)
     front = "<|system|>You are Joi.<|endoftext|>"
@@ -149,7 +151,7 @@ def test_a_prefix_stands_in_front_of_everything_and_is_no_target(train_system: b
     assert (renderer("tulu", "prefixed").opening, renderer("dolly").opening) == (1, 0)
 
 
-def test_version_v2(renderer: Build) -> None:
+def test_version_v2_writes_its_own_tokens(renderer: Build) -> None:
     built = renderer("oasst", version="v2", prefix="Be kind.")
     front = "<prefix>Be kind.</prefix>"
     turns = "<human>What is the name of the cat?<bot>The cat is Tom.<|endoftext|>"
@@ -168,7 +170,7 @@ HOSTILE = 'It\'s "so" {{ 1 + 1 }} {% raw %} }} %} \\n \\\n\té 🤖'
     "options", [{"prefix": HOSTILE}, {"version": "v2"}, {"version": "v2", "prefix": HOSTILE}, TAGS]
 )
 def test_the_template_gives_the_same_ids(options: dict[str, Any], renderer: Build, tmp_path: Any) -> None:
-    """Where nothing is known of replies; a template cannot write tags."""
+    """For replies without properties; a template cannot write tags."""
     built = renderer("oasst", **options)
     stock = export(built, tmp_path)
     for messages in (HELLO, LONGER, WITH_SYSTEM, WITH_SYSTEM[:3]):
@@ -200,7 +202,7 @@ def test_a_value_of_the_wrong_kind_is_refused(option: str, value: Any, advice: s
 
 
 @pytest.mark.parametrize("options", [TAGS, {**TAGS, "add_length": True, "context": "tag"}, {"prefix": "Be kind."}])
-def test_the_proof_of_masks_holds(options: dict[str, Any], renderer: Build) -> None:
+def test_masks_of_formats_with_tags_have_no_faults(options: dict[str, Any], renderer: Build) -> None:
     built = renderer("oasst", **options)
     messages = [ASKED, JUDGED, Message("user", "Why?"), Message("assistant", "So.", labels={"quality": 0.2})]
     tree = Tree.path(messages)

@@ -1,4 +1,4 @@
-"""Every prompt format with contents that try to be something else; ``make properties`` draws many more of them."""
+"""Every prompt format with contents that look like control tokens; ``make properties`` draws many more of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.text.properties import KINDS, SUBJECTS, Subject, check, conversations, open_subject
-from tunesmith.text.formats.format import Split, Text
+from tunesmith.text.formats.format import Split, TextPiece
 from tunesmith.text.formats.registry import FORMATS
 from tunesmith.text.tree import Message
 
@@ -23,22 +23,20 @@ def open_cached(tmp_path_factory: pytest.TempPathFactory) -> Open:
     return cache(lambda name, kind: open_subject(name, kind, root))
 
 
-def test_every_format_is_drawn() -> None:
+def test_every_format_is_a_subject() -> None:
     assert {name.partition("/")[0] for name in SUBJECTS} == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
-def test_every_conversation_keeps_the_promises(data: st.DataObject, kind: str, name: str, open_cached: Open) -> None:
+def test_every_conversation_has_the_properties(data: st.DataObject, kind: str, name: str, open_cached: Open) -> None:
     messages, harmless = data.draw(conversations(name))
     check(open_cached(name, kind), messages, harmless)
 
 
 @pytest.mark.parametrize("fault", ["targets", "reply", "template"])
-def test_the_check_sees_a_format_that_breaks_them(
-    fault: str, open_cached: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_format_without_a_property_is_found(fault: str, open_cached: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = open_cached("chatml", "bytes")
     kind, split = type(subject.renderer.format), type(subject.renderer.format).split
 
@@ -49,8 +47,8 @@ def test_the_check_sees_a_format_that_breaks_them(
         if fault == "targets":  # the reply is given instead of produced
             return Split((*found.given, *found.produced[:1]), found.produced[1:])
         if fault == "reply":
-            return Split(found.given, (Text("?"), *found.produced))
-        return Split((*found.given, Text(" ")), found.produced)
+            return Split(found.given, (TextPiece("?"), *found.produced))
+        return Split((*found.given, TextPiece(" ")), found.produced)
 
     conversation = [Message("user", "a"), Message("assistant", "b")]
     check(subject, conversation, harmless=True)

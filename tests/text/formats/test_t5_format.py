@@ -14,10 +14,10 @@ from tests.text.conversations import texts
 from tests.text.formats.test_golden import dolly_tree
 from tests.text.properties import contents
 from tunesmith.errors import DataError
-from tunesmith.text.tokenizer.codec import spaced
+from tunesmith.text.tokenizer.codec import normalize_spaces
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.text.tokens.show import shown_threads
+from tunesmith.text.tokens.show import show_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 from tunesmith.verify.masks import find_mask_faults
@@ -46,7 +46,7 @@ def written(renderer: Renderer, *messages: Message) -> str:
         ({"context": "drop", "label": "Context:"}, "Sum up: <_LB_> <_T_> all"),
     ],
 )
-def test_instruction_and_passage_are_joined_as_the_class_says(
+def test_instruction_and_passage_are_joined_as_documented(
     options: dict[str, str], expected: str, renderer: Build
 ) -> None:
     built, end = renderer("t5-dolly", **options), "<|endoftext|>"
@@ -73,13 +73,15 @@ def test_only_the_reply_and_its_end_are_trained(renderer: Build) -> None:
         ([Message("user", "a"), Message("assistant", "b"), Message("user", "c")], "a second instruction"),
     ],
 )
-def test_what_has_no_place_is_refused(messages: list[Message], objection: str, renderer: Build) -> None:
+def test_messages_without_a_place_in_the_format_are_refused(
+    messages: list[Message], objection: str, renderer: Build
+) -> None:
     with pytest.raises(DataError, match=objection):
         renderer("t5-dolly").render(Tree.path(messages))
 
 
-def replies_alike(renderer: Renderer, text: str) -> None:
-    """A conversation with this reply proves itself, and streams as it is read."""
+def check_reply(renderer: Renderer, text: str) -> None:
+    """A conversation with this reply has no faults in its mask, and streams to the text that it is parsed to."""
     tree = Tree.path([Message("user", f"A {text}", context=text), Message("assistant", text)])
     rendered = renderer.render(tree)
     assert find_mask_faults(renderer, tree, rendered) == []
@@ -93,14 +95,14 @@ def replies_alike(renderer: Renderer, text: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(text=texts | contents, kind=st.sampled_from(["t5_like", "byte_level", "prefixed"]))
-def test_any_text_passes_rendering_proof_and_stream(text: str, kind: str, renderer: Build) -> None:
-    replies_alike(renderer("t5-dolly", kind), text)
+def test_any_text_is_rendered_verified_and_streamed(text: str, kind: str, renderer: Build) -> None:
+    check_reply(renderer("t5-dolly", kind), text)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=texts | contents)
 def test_any_text_passes_with_the_real_vocabulary(text: str, real: Build) -> None:
-    replies_alike(real("t5-dolly", "t5"), text)
+    check_reply(real("t5-dolly", "t5"), text)
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,11 +112,11 @@ def test_replies_of_known_characters_lose_nothing_but_spaces(text: str, real: Bu
         built = real("t5-dolly", "t5", stray_spaces=option)
         ids = built.render(Tree.path([Message("user", "?"), Message("assistant", text)])).ids.tolist()
         read = built.parse(ids[len(built.prompt([Message("user", "?")])) :]).text
-        assert spaced(read) == spaced(text)
-    assert read == spaced(text)
+        assert normalize_spaces(read) == normalize_spaces(text)
+    assert read == normalize_spaces(text)
 
 
-def test_the_proof_sees_a_reply_that_lost_its_line_breaks(renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_lost_its_line_breaks_is_found(renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     built = renderer("t5-dolly", "byte_level")
     tree = Tree.path([Message("user", "a"), Message("assistant", "b\nc")])
     lost = built.render(Tree.path([Message("user", "a"), Message("assistant", "b c")]))
@@ -129,10 +131,10 @@ def test_a_vocabulary_that_cannot_spell_the_marks_is_refused(renderer: Build) ->
         renderer("t5-dolly", "unigram")
 
 
-def test_what_the_check_shows_as_entered_by_id_are_the_ends_alone(renderer: Build) -> None:
+def test_only_the_end_tokens_are_shown_as_control_tokens(renderer: Build) -> None:
     built = renderer("t5-dolly", "t5_like")
     tree = Tree.path([Message("user", "the <cat>"), Message("assistant", "sat\nat")])
-    (thread,) = shown_threads(built, tree, built.render(tree))
+    (thread,) = show_threads(built, tree, built.render(tree))
     assert [(token.text, token.role, token.target) for token in thread if token.control] == [
         ("</s>", "user", False),
         ("</s>", "assistant", True),
@@ -141,7 +143,7 @@ def test_what_the_check_shows_as_entered_by_id_are_the_ends_alone(renderer: Buil
     assert {token.role for token in thread if token.target} == {"assistant"}
 
 
-def test_real_records_prove_themselves(real: Build, real_data: Callable[[str], Path]) -> None:
+def test_real_records_have_no_faults(real: Build, real_data: Callable[[str], Path]) -> None:
     """Some hold characters that the vocabulary lacks; line breaks and tabs all come back."""
     built, lost = real("t5-dolly", "t5"), 0
     lines = real_data("dolly/dolly-6000.jsonl").read_text(encoding="utf-8").splitlines()[:RECORDS]
@@ -151,5 +153,5 @@ def test_real_records_prove_themselves(real: Build, real_data: Callable[[str], P
         assert find_mask_faults(built, tree, rendered) == []
         wanted, read = tree.messages[1].text, built.parse(rendered.ids[rendered.targets()].tolist()).text
         assert [c for c in read if c in "\n\t"] == [c for c in wanted if c in "\n\t"]
-        lost += spaced(read) != spaced(wanted)
+        lost += normalize_spaces(read) != normalize_spaces(wanted)
     assert 0 < lost < RECORDS // 4

@@ -17,7 +17,7 @@ from tests.text.formats.test_chat_template import assert_equal, stock_ids
 from tests.text.properties import conversations
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats.chat_template import template_options
-from tunesmith.text.formats.format import Control, Text
+from tunesmith.text.formats.format import Control, TextPiece
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -35,7 +35,7 @@ def open_directory(directory: Path) -> Renderer:
 
 @pytest.fixture(scope="module")
 def brought(tokenizer_directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Brought:
-    """brought("marks", "prefixed") -> a renderer with the template that the tokenizer brings."""
+    """brought("marks", "prefixed") -> a renderer with the template of the tokenizer."""
 
     def build(name: str, kind: str = "byte_level", taking: tuple[str, ...] = ()) -> Renderer:
         root = tmp_path_factory.mktemp(name)
@@ -61,7 +61,7 @@ def test_stock_transformers_renders_the_same_ids(
         ids = renderer.render(Tree.path(plain)).ids.tolist()
         written = stock_ids(stock, plain)
         assert written[: len(ids)] == ids
-        assert stock.decode(written[len(ids) :]).strip() in ("", stock.eos_token)  # what stands after the end token
+        assert stock.decode(written[len(ids) :]).strip() in ("", stock.eos_token)  # what follows the end token
         assert stock_ids(stock, plain[:-1], generation=True) == renderer.prompt(plain[:-1])
 
 
@@ -75,7 +75,7 @@ def test_the_export_renders_the_same_ids(name: str, brought: Brought, tmp_path: 
     assert stock_ids(stock, HELLO[:1], generation=True) == built.prompt(HELLO[:1])
 
 
-def test_tokens_that_take_white_space_behind_them_take_it_here_too(
+def test_tokens_that_strip_the_white_space_after_them_strip_it_here_too(
     tokenizer_directories: dict[str, Path], tmp_path: Path
 ) -> None:
     template = TURNS.replace("'\\n' + message['content']", "'<sep>\\n' + message['content']").replace(
@@ -102,7 +102,7 @@ def test_tokens_that_take_white_space_behind_them_take_it_here_too(
 
 @settings(max_examples=60, deadline=None)
 @given(drawn=conversations("tokenizer/turns"))
-def test_whatever_white_space_a_token_takes_is_taken_here_too(
+def test_any_white_space_that_a_token_strips_is_stripped_here_too(
     drawn: tuple[list[Message], bool], taking: tuple[Renderer, Any]
 ) -> None:
     renderer, stock = taking
@@ -115,7 +115,7 @@ def test_whatever_white_space_a_token_takes_is_taken_here_too(
 
 @pytest.fixture(scope="module")
 def taking(tokenizer_directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Renderer, Any]:
-    """The template "turns" with tokens that take the white space behind them, and stock transformers with the same."""
+    """The template "turns" with tokens that strip the white space after them, and stock transformers with the same."""
     base, root = tokenizer_directories["byte_level"], tmp_path_factory.mktemp("taking")
     directory = bring(base, root, TURNS, TOKENS["turns"], TOKENS["turns"])
     return open_directory(directory), AutoTokenizer.from_pretrained(directory)
@@ -125,27 +125,27 @@ def test_what_the_template_writes_is_split_into_given_and_produced(brought: Brou
     built = brought("marks").format
     first = built.split(LONGER[0], ())
     start, end = Control("<|im_start|>"), Control("<|im_end|>")
-    assert first.given[:4] == (start, Text("system\nYou are a model."), end, Text("\n"))
-    assert first.given[-1] == Text("\n")
+    assert first.given[:4] == (start, TextPiece("system\nYou are a model."), end, TextPiece("\n"))
+    assert first.given[-1] == TextPiece("\n")
     reply = built.split(LONGER[1], LONGER[:1])
-    assert (reply.given, reply.produced) == ((start, Text("assistant\n")), (Text("The cat is Tom."), end))
+    assert (reply.given, reply.produced) == ((start, TextPiece("assistant\n")), (TextPiece("The cat is Tom."), end))
     second = built.split(LONGER[2], LONGER[:2])
-    assert second.given[:2] == (Text("\n"), start)  # the line break after the end of the reply
-    assert (built.stops, built.multi_turn, built.continues) == (("<|im_end|>",), True, True)
-    assert built.orders[None] == ("system", "user")
+    assert second.given[:2] == (TextPiece("\n"), start)  # the line break after the end of the reply
+    assert (built.stops, built.multi_turn, built.reply_continues_text) == (("<|im_end|>",), True, True)
+    assert built.next_roles[None] == ("system", "user")
 
 
-def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> None:
+def test_a_system_message_may_be_inside_the_question(brought: Brought) -> None:
     built = brought("brackets")
     assert built.format.split(WITH_SYSTEM[0], ()).given == ()
     asked = built.format.split(WITH_SYSTEM[1], WITH_SYSTEM[:1]).given
     assert asked == (
         Control("<|endoftext|>"),
-        Text("[Q] <<"),
-        Text("Be brief."),
-        Text(">>\n"),
-        Text(WITH_SYSTEM[1].text),
-        Text(" [/Q]"),
+        TextPiece("[Q] <<"),
+        TextPiece("Be brief."),
+        TextPiece(">>\n"),
+        TextPiece(WITH_SYSTEM[1].text),
+        TextPiece(" [/Q]"),
     )
     ids = built.render(Tree.path(WITH_SYSTEM)).ids.tolist()
     prompt = built.prompt(WITH_SYSTEM[:4])
@@ -154,12 +154,12 @@ def test_a_system_message_may_stand_inside_the_question(brought: Brought) -> Non
     assert (parsed.text, parsed.stopped) == ("Rex,\n\n  I think", True)
 
 
-def test_what_the_template_says_against_an_order_is_the_objection(brought: Brought) -> None:
-    with pytest.raises(DataError, match=r"x:1: the chat template says: Roles must alternate\."):
+def test_the_exception_that_a_template_raises_for_an_order_is_the_fault(brought: Brought) -> None:
+    with pytest.raises(DataError, match=r"x:1: the chat template raises: Roles must alternate\."):
         brought("brackets").render(Tree.path([HELLO[0], HELLO[0]], place="x:1"))
     built = brought("turns")
-    assert built.format.orders[None] == ("user", "assistant")
-    assert "system" not in built.format.orders
+    assert built.format.next_roles[None] == ("user", "assistant")
+    assert "system" not in built.format.next_roles
     with pytest.raises(DataError, match="System role not supported"):
         built.render(Tree.path(WITH_SYSTEM))
 
@@ -181,7 +181,8 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         (
             "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}{{ 'assistant>' }}{% endif %}",
-            r"the chat template's prompt is not how its reply begins \(turn 2\): 'user: «turn 1»</s>assistant>' against 'user: ",
+            r"the chat template's prompt is not how its reply begins \(turn 2\): "
+            r"'user: «turn 1»</s>assistant>' against 'user: ",
         ),
         (
             "{% for m in messages %}{{ m.role + ': ' + m.content }}{{ eos_token if loop.last else '' }}{% endfor %}"
@@ -195,12 +196,12 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         ("{{ strftime_now('%d') }}" + BARE, "writes today's date, so training would depend on the day"),
         ("{% for m in messages %}", "cannot be read: Unexpected end of template"),
         ("{{ range(10) | random }}", "cannot be read: No filter named 'random'"),
-        ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "takes more than 500,000 steps"),
+        ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "more than 500,000 steps"),
         ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}", "500,000 steps"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
         ("{{ 'x' * 10 ** 9 }}", "a value of more than"),
-        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "a value of more"),
-        ("{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' }}{% endfor %}", "it writes more"),
+        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "a value of"),
+        ("{% for i in range(99999) %}{{ 'x' * 54 }}{% endfor %}", "it writes more"),
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
         ("{% set n = namespace() %}{% set n.__class__ = 1 %}", "cannot be called '__class__'"),
     ],
@@ -210,8 +211,8 @@ def test_a_template_that_cannot_be_trained_on_is_refused(template: str, reason: 
         build(template)
 
 
-def test_a_template_that_writes_earlier_turns_anew_is_found(renderer: Callable[..., Renderer]) -> None:
-    """Many templates drop the thoughts of earlier turns; one turn can be trained with them, several cannot."""
+def test_a_template_that_rewrites_earlier_turns_is_found(renderer: Callable[..., Renderer]) -> None:
+    """Many templates drop the reasoning of earlier turns; one turn can be trained with them, several cannot."""
     template = (
         "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' and loop.last %}"
         "<think></think>{% endif %}{{ m.content + eos_token }}{% endfor %}"
@@ -220,10 +221,10 @@ def test_a_template_that_writes_earlier_turns_anew_is_found(renderer: Callable[.
     format = build(template)
     assert not format.multi_turn
     reply = format.split(HELLO[1], HELLO[:1])
-    assert reply.produced == (Control("<think>"), Control("</think>"), Text(HELLO[1].text), Control("</s>"))
-    objection = format.objection(LONGER[2], LONGER[:2])
-    assert objection.startswith("the chat template's earlier turns change when one is added (turn 3): ")
-    assert "<think></think>«turn 2»" in objection
+    assert reply.produced == (Control("<think>"), Control("</think>"), TextPiece(HELLO[1].text), Control("</s>"))
+    fault = format.find_fault(LONGER[2], LONGER[:2])
+    assert fault.startswith("the chat template's earlier turns change when one is added (turn 3): ")
+    assert "<think></think>«turn 2»" in fault
 
 
 def test_a_template_that_changes_contents_is_found_in_the_message_that_it_changes() -> None:
@@ -231,11 +232,11 @@ def test_a_template_that_changes_contents_is_found_in_the_message_that_it_change
     format = build_format(
         "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
     )
-    assert format.objection(HELLO[0], ()) is None
-    objection = format.objection(Message("user", "a</think>b"), ())
-    assert objection is not None
-    assert objection.startswith("the chat template changes contents: ")
-    assert "a</think>b" in objection.split(" against ")[1]
+    assert format.find_fault(HELLO[0], ()) is None
+    fault = format.find_fault(Message("user", "a</think>b"), ())
+    assert fault is not None
+    assert fault.startswith("the chat template changes contents: ")
+    assert "a</think>b" in fault.split(" against ")[1]
 
 
 def test_a_prompt_that_depends_on_contents_is_found() -> None:
@@ -246,13 +247,13 @@ def test_a_prompt_that_depends_on_contents_is_found() -> None:
     format = build_format(
         "tokenizer", {"template": template, "tokens": '{"bos_token": "<s>", "controls": ["<|eot|>"]}'}
     )
-    assert format.objection(HELLO[1], HELLO[:1]) is None
-    objection = format.objection(HELLO[1], [Message("user", "loud")])
-    assert objection is not None
-    assert objection.startswith("the chat template's prompt depends on contents: ")
+    assert format.find_fault(HELLO[1], HELLO[:1]) is None
+    fault = format.find_fault(HELLO[1], [Message("user", "loud")])
+    assert fault is not None
+    assert fault.startswith("the chat template's prompt depends on contents: ")
 
 
-def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
+def test_the_beginning_of_the_prompt_does_not_depend_on_the_date() -> None:
     template = "{{ strftime_now('%d') if strftime_now is defined else '26 Jul' }}" + BARE + "{{ eos_token }}"
     with pytest.raises(RecipeError, match="prompt is not how its reply begins"):
         build(template)  # eos_token once at the end only
@@ -261,9 +262,11 @@ def test_the_beginning_of_the_prompt_follows_no_clock() -> None:
     assert build(dated, tokens).split(HELLO[0], ()).given[0].text.startswith("26 Jul")
 
 
-def test_the_template_is_found_beside_the_tokenizer(tokenizer_directories: dict[str, Path], tmp_path: Path) -> None:
+def test_the_template_is_read_from_the_directory_of_the_tokenizer(
+    tokenizer_directories: dict[str, Path], tmp_path: Path
+) -> None:
     base = tokenizer_directories["byte_level"]
-    with pytest.raises(RecipeError, match="brings no chat template"):
+    with pytest.raises(RecipeError, match="has no chat template"):
         template_options(str(base))
     assert template_options(str(base), given={"template": BRACKETS, "context": "drop"})["context"] == "drop"
     directory = bring(base, tmp_path, MARKS, TOKENS["marks"])
@@ -282,7 +285,7 @@ def test_the_template_is_found_beside_the_tokenizer(tokenizer_directories: dict[
         template_options(str(directory))
 
 
-def test_a_token_that_takes_white_space_before_it_is_refused(
+def test_a_token_that_strips_the_white_space_before_it_is_refused(
     tokenizer_directories: dict[str, Path], tmp_path: Path
 ) -> None:
     directory = bring(tokenizer_directories["byte_level"], tmp_path, MARKS, TOKENS["marks"])
@@ -290,7 +293,7 @@ def test_a_token_that_takes_white_space_before_it_is_refused(
     content = json.loads(path.read_text())
     content["added_tokens"][-1]["lstrip"] = True
     path.write_text(json.dumps(content))
-    with pytest.raises(RecipeError, match="takes the white space before it"):
+    with pytest.raises(RecipeError, match="strips the white space before it"):
         template_options(str(directory))
 
 

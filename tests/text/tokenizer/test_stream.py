@@ -51,7 +51,7 @@ def test_decoding_token_by_token_would_break_characters(load: Callable[..., Toke
     assert "".join(pieces(tokenizer, ids)) == "a 🤖 b"
 
 
-def test_text_appears_as_soon_as_it_is_certain(load: Callable[..., Tokenizer]) -> None:
+def test_text_is_returned_as_soon_as_it_is_final(load: Callable[..., Tokenizer]) -> None:
     tokenizer = load("byte_level")
     ids = tokenizer.encode("The cat sat on the mat")
     assert [bool(part) for part in pieces(tokenizer, ids)] == [True] * len(ids) + [False]

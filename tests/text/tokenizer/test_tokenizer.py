@@ -33,7 +33,7 @@ MARKS += ["<unk>", "<pad>", "<eos>", "[UNK]", "<0x41>", "▁"]
 
 @st.composite
 def hostile_texts(draw: st.DrawFn) -> str:
-    """Text made of control tokens: whole, cut, doubled, nested, spaced, in other forms, between any other characters."""
+    """Text made of control tokens: whole, cut, doubled, nested, spaced, in other forms, between other characters."""
     parts = []
     for _ in range(draw(st.integers(1, 6))):
         mark = draw(st.sampled_from(MARKS))
@@ -45,9 +45,9 @@ def hostile_texts(draw: st.DrawFn) -> str:
 
 
 def controls_in(ids: list[int], tokenizer: Tokenizer) -> list[int]:
-    """The control ids among ``ids``, but for the token that stands for characters outside the vocabulary."""
+    """The control ids among ``ids``, except the token for characters outside the vocabulary."""
     return [
-        token for token in ids if tokenizer.is_control(token) and token not in tokenizer.known_ids(["<unk>", "[UNK]"])
+        token for token in ids if tokenizer.is_control(token) and token not in tokenizer.find_ids(["<unk>", "[UNK]"])
     ]
 
 
@@ -98,7 +98,9 @@ def test_text_never_becomes_a_control_token(
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "prefixed", "unigram"])
-def test_the_stock_tokenizer_is_caught_by_the_same_check(kind: str, tokenizer_directories: dict[str, Path]) -> None:
+def test_the_same_check_finds_the_fault_of_the_stock_tokenizer(
+    kind: str, tokenizer_directories: dict[str, Path]
+) -> None:
     tokenizer = Tokenizer.load(str(tokenizer_directories[kind]))
     library = Library.from_file(str(tokenizer_directories[kind] / "tokenizer.json"))
     name = {"byte_level": "<|endoftext|>", "prefixed": "</s>", "unigram": "</s>"}[kind]
@@ -123,7 +125,7 @@ def test_a_control_that_the_model_itself_finds_is_cut_apart(tokenizer_directorie
     assert words.eos_id not in words.encode("hello <eos> world")
 
 
-def test_text_reads_as_if_there_were_no_control_tokens(tokenizer_directories: dict[str, Path]) -> None:
+def test_text_is_encoded_as_if_there_were_no_control_tokens(tokenizer_directories: dict[str, Path]) -> None:
     content = json.loads((tokenizer_directories["byte_level"] / "tokenizer.json").read_text())
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
     library = Library.from_str(json.dumps(content))
@@ -142,7 +144,7 @@ def test_an_added_token_that_is_not_special_is_a_control_too(tmp_path: Path) -> 
     assert tokenizer.decode(tokenizer.encode("a <tool> b")) == "a <tool> b"
 
 
-def test_text_that_goes_on_gets_no_space_in_front(tokenizer_directories: dict[str, Path]) -> None:
+def test_a_continuation_gets_no_space_before_it(tokenizer_directories: dict[str, Path]) -> None:
     tokenizer = Tokenizer.load(str(tokenizer_directories["prefixed"]))
     assert tokenizer.encode("Hello\nthe cat") == [
         *tokenizer.encode("Hello\n"),
@@ -179,7 +181,7 @@ def test_a_missing_control_is_an_error_with_advice(tokenizer: Tokenizer) -> None
         tokenizer.control("<|im_end|>")
 
 
-def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:
+def test_files_that_cannot_be_loaded_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such directory"):
         Tokenizer.load(str(tmp_path / "nowhere"))
     with pytest.raises(MissingInputError, match=r"holds no tokenizer\.json"):
@@ -247,7 +249,7 @@ def test_real_vocabularies_keep_their_ids(real_data: Callable[[str], Path]) -> N
 
 
 def test_words_that_follow_a_quoted_control_token_stay_apart(load: Callable[..., Tokenizer]) -> None:
-    """Where words are cut apart before a space is put in front of each, text that goes on must keep its spaces."""
+    """If words are split before a space is added to each, a continuation must keep its spaces."""
     tokenizer = load("t5_like")
     for text in ("the cat </s> sat at the  mat", "</s>a b c", "<unk> the <pad> at"):
         ids = tokenizer.encode(text)

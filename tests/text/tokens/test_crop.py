@@ -1,4 +1,4 @@
-"""Long threads cut as examples of their own: equal to cutting every thread alone, whatever the tree."""
+"""Crops of long threads: equal to cropping every thread alone, whatever the tree."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, NAMES, trees
 from tests.text.tokens.test_render import trained
 from tests.text.tokens.test_truncate import assert_well_formed
-from tunesmith.text.tokens import crop as long_threads
-from tunesmith.text.tokens.crop import CropSettings, crop_threads, extent, thread_lengths, window
+from tunesmith.text.tokens import crop as crop_module
+from tunesmith.text.tokens.crop import CropSettings, count_crops, crop_threads, crop_window, thread_lengths
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
@@ -31,8 +31,8 @@ def lines(tree: TokenTree) -> list[Line]:
     return [(tuple(tree.ids[path].tolist()), tuple(trained(tree, path))) for path in paths]
 
 
-def stretch(line: Line, opening: int, offset: int, limit: int) -> Line:
-    """The opening of a thread and ``limit - opening`` tokens from ``offset`` after it on, by hand."""
+def window(line: Line, opening: int, offset: int, limit: int) -> Line:
+    """Return the opening of a thread and the ``limit - opening`` tokens from ``offset`` after it, by hand."""
     ids, targets = line
     kept = [*range(opening), *range(opening + offset, offset + limit)]
     place = {old: new for new, old in enumerate(kept)}
@@ -42,20 +42,20 @@ def stretch(line: Line, opening: int, offset: int, limit: int) -> Line:
     return tuple(ids[old] for old in kept), tuple((place[t], place[s]) for t, s in pairs)
 
 
-def stretches(line: Line, rule: CropSettings) -> list[Line]:
-    """All stretches of a thread that hold a target, in order of their offset."""
-    found = [stretch(line, rule.opening, offset, rule.limit) for offset in range(len(line[0]) - rule.limit + 1)]
+def windows(line: Line, crop: CropSettings) -> list[Line]:
+    """Return all windows of a thread that have a target, in order of their offset."""
+    found = [window(line, crop.opening, offset, crop.limit) for offset in range(len(line[0]) - crop.limit + 1)]
     return [each for each in found if each[1]]
 
 
-def by_hand(line: Line, rule: CropSettings) -> Line | None:
-    """What evaluation makes of one thread."""
-    if len(line[0]) <= rule.limit:
+def by_hand(line: Line, crop: CropSettings) -> Line | None:
+    """Return the example that evaluation uses for one thread."""
+    if len(line[0]) <= crop.limit:
         return line
-    if rule.policy == "left":
-        cut = stretch(line, rule.opening, len(line[0]) - rule.limit, rule.limit)
+    if crop.policy == "left":
+        cut = window(line, crop.opening, len(line[0]) - crop.limit, crop.limit)
         return cut if cut[1] else None
-    return next(iter(stretches(line, rule)), None)
+    return next(iter(windows(line, crop)), None)
 
 
 def drawn(data: st.DataObject, renderer: Build) -> tuple[TokenTree, CropSettings]:
@@ -71,14 +71,14 @@ def drawn(data: st.DataObject, renderer: Build) -> tuple[TokenTree, CropSettings
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_evaluation_sees_what_cutting_every_thread_alone_gives(data: st.DataObject, renderer: Build) -> None:
-    tree, rule = drawn(data, renderer)
-    parts = crop_threads(tree, rule)
-    expected = [by_hand(line, rule) for line in lines(tree)]
+def test_evaluation_uses_the_crops_of_every_thread_alone(data: st.DataObject, renderer: Build) -> None:
+    tree, crop = drawn(data, renderer)
+    parts = crop_threads(tree, crop)
+    expected = [by_hand(line, crop) for line in lines(tree)]
     found = Counter(line for part in parts for line in lines(part))
     wanted = Counter(line for line in expected if line is not None)
     short_without_targets = {line for line in wanted if not line[1]}
-    for line in short_without_targets:  # alone they train nothing; in a tree that stays they are kept as context
+    for line in short_without_targets:  # alone they have no targets; in a tree that stays they are kept as context
         found.pop(line, None), wanted.pop(line, None)
     assert found == wanted
     for part in parts:
@@ -88,19 +88,19 @@ def test_evaluation_sees_what_cutting_every_thread_alone_gives(data: st.DataObje
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**63 - 1))
-def test_a_window_is_a_stretch_that_holds_a_target(data: st.DataObject, seed: int, renderer: Build) -> None:
-    tree, rule = drawn(data, renderer)
-    long = [line for line in lines(tree) if len(line[0]) > rule.limit]
-    whole = [line for line in lines(tree) if len(line[0]) <= rule.limit]
-    parts = [line for part in crop_threads(tree, rule, seed) for line in lines(part) if line not in whole]
-    allowed = [stretches(line, rule) for line in long]
-    if rule.policy == "left":
-        allowed = [[cut] if (cut := by_hand(line, rule)) else [] for line in long]
+def test_every_window_has_a_target(data: st.DataObject, seed: int, renderer: Build) -> None:
+    tree, crop = drawn(data, renderer)
+    long = [line for line in lines(tree) if len(line[0]) > crop.limit]
+    whole = [line for line in lines(tree) if len(line[0]) <= crop.limit]
+    parts = [line for part in crop_threads(tree, crop, seed) for line in lines(part) if line not in whole]
+    allowed = [windows(line, crop) for line in long]
+    if crop.policy == "left":
+        allowed = [[cut] if (cut := by_hand(line, crop)) else [] for line in long]
     allowed = [each for each in allowed if each]
     assert len(parts) == len(allowed)
     assert all(part in each for part, each in zip(parts, allowed, strict=True))
-    assert [lines(part) for part in crop_threads(tree, rule, seed)] == [
-        lines(part) for part in crop_threads(tree, rule, seed)
+    assert [lines(part) for part in crop_threads(tree, crop, seed)] == [
+        lines(part) for part in crop_threads(tree, crop, seed)
     ]
 
 
@@ -109,31 +109,31 @@ def test_a_window_is_a_stretch_that_holds_a_target(data: st.DataObject, seed: in
 def test_weights_are_those_of_the_threads_or_one_for_every_token(
     data: st.DataObject, seed: int | None, renderer: Build
 ) -> None:
-    """Weighting "threads": every thread gives its share. Weighting "messages": no token of the tree is trained twice."""
-    tree, rule = drawn(data, renderer)
+    """Weighting "threads": every thread counts. Weighting "messages": no token of the tree is trained twice."""
+    tree, crop = drawn(data, renderer)
     numbered = TokenTree(np.arange(len(tree.ids), dtype=np.int32), tree.segments, tree.spans, tree.threads)
     by_thread: Counter[int] = Counter()
-    for part in crop_threads(numbered, rule, seed):
+    for part in crop_threads(numbered, crop, seed):
         for start, end, _, _, threads in part.spans.tolist():
             by_thread.update({int(part.ids[token]): threads for token in range(start, end)})
         for line, (ids, targets) in zip(part.ends(), lines(part), strict=True):
-            assert len(part.thread(line)) == len(ids) <= rule.limit
+            assert len(part.thread(line)) == len(ids) <= crop.limit
             assert all(source < target for target, source in targets)
     once = Counter(
-        int(token) for part in crop_threads(numbered, rule, seed, once=True) for token in part.ids[part.targets()]
+        int(token) for part in crop_threads(numbered, crop, seed, once=True) for token in part.ids[part.targets()]
     )
     assert set(once.values()) <= {1}
     if seed is None:
         assert set(once) == set(by_thread)
-    single = Counter(token for line in alone(numbered, rule, seed) for token in line)
+    single = Counter(token for line in alone(numbered, crop, seed) for token in line)
     assert by_thread == single
 
 
-def alone(tree: TokenTree, rule: CropSettings, seed: int | None) -> list[list[int]]:
+def alone(tree: TokenTree, crop: CropSettings, seed: int | None) -> list[list[int]]:
     """The trained tokens of every thread after cutting, counted thread by thread."""
     return [
         [ids[target] for target, _ in targets]
-        for part in crop_threads(tree, rule, seed)
+        for part in crop_threads(tree, crop, seed)
         for ids, targets in lines(part)
     ]
 
@@ -141,19 +141,19 @@ def alone(tree: TokenTree, rule: CropSettings, seed: int | None) -> list[list[in
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_every_token_is_kept_or_counted_as_cut(data: st.DataObject, renderer: Build) -> None:
-    tree, rule = drawn(data, renderer)
-    found = truncate(tree, rule.limit, rule.policy, opening=rule.opening)
-    parts = crop_threads(tree, rule)
-    if isinstance(found, Rejected):
+    tree, crop = drawn(data, renderer)
+    found = truncate(tree, crop.limit, crop.policy, opening=crop.opening)
+    parts = crop_threads(tree, crop)
+    if isinstance(found, DroppedTree):
         assert not any(len(part.spans) for part in parts)
         return
-    size = extent(tree, rule)
+    size = count_crops(tree, crop)
     assert found.ids is tree.ids
     assert (found.cut, size.tokens) == (len(tree.ids) - size.kept, sum(len(part.ids) for part in parts))
-    beginnings = [stretch(line, rule.opening, 0, rule.limit)[1] for line in lines(tree) if len(line[0]) > rule.limit]
-    if rule.policy == "window" and all(beginnings) and sum(part.threads for part in parts) == tree.threads:
-        assert found.cut == int((tree.positions() >= rule.limit).sum())
-    assert size.targets == sum(len(part.targets()) for part in crop_threads(tree, rule, once=True))
+    beginnings = [window(line, crop.opening, 0, crop.limit)[1] for line in lines(tree) if len(line[0]) > crop.limit]
+    if crop.policy == "window" and all(beginnings) and sum(part.threads for part in parts) == tree.threads:
+        assert found.cut == int((tree.positions() >= crop.limit).sum())
+    assert size.targets == sum(len(part.targets()) for part in crop_threads(tree, crop, once=True))
 
 
 FAULTS: dict[str, tuple[str, Any]] = {
@@ -161,16 +161,16 @@ FAULTS: dict[str, tuple[str, Any]] = {
         "crop_draws",
         lambda seed, end: (0.0, int(np.random.default_rng().integers(2**63))),
     ),
-    "any offset will do": ("_holds_target", lambda targets, rule: np.ones(len(targets) - rule.limit + 1, bool)),
+    "any offset will do": ("_holds_target", lambda targets, settings: np.ones(len(targets) - settings.limit + 1, bool)),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_in_windows_is_seen(fault: str, renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_in_windows_is_found(fault: str, renderer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = renderer("oasst").render(Tree.path([Message("user", "word " * 60), Message("assistant", "the end")]))
-    rule = CropSettings("window", 30, probability=1.0)
-    monkeypatch.setattr(long_threads, *FAULTS[fault])
-    found = [[part.ids.tolist() for part in crop_threads(tree, rule, 1)] for _ in range(20)]
+    crop = CropSettings("window", 30, probability=1.0)
+    monkeypatch.setattr(crop_module, *FAULTS[fault])
+    found = [[part.ids.tolist() for part in crop_threads(tree, crop, 1)] for _ in range(20)]
     assert any(each != found[0] for each in found) or not found[0]
 
 
@@ -183,12 +183,12 @@ def test_windows_are_drawn_uniformly_where_targets_are(renderer: Build) -> None:
     built = renderer("oasst")
     tree = built.render(Tree.path([Message("user", "word " * 60), Message("assistant", "the end")]))
     limit = len(tree.ids) // 2
-    rule = CropSettings("window", limit, probability=0.8)
-    places = Counter(tuple(crop_threads(tree, rule, seed)[0].ids.tolist()) for seed in range(2000))
-    fitting = stretches(lines(tree)[0], rule)
+    crop = CropSettings("window", limit, probability=0.8)
+    places = Counter(tuple(crop_threads(tree, crop, seed)[0].ids.tolist()) for seed in range(2000))
+    fitting = windows(lines(tree)[0], crop)
     assert set(places) == {ids for ids, _ in fitting}
     counts = [places[ids] for ids, _ in fitting]
-    first, *others = counts  # the beginning holds no target here, so the earliest stretch with one stands for it
+    first, *others = counts  # the beginning has no target here, so the first window with one is used instead
     share = 2000 * 0.8 / len(fitting)
     assert abs(first - 400 - share) < 5 * np.sqrt(2000 * 0.16) + 5 * np.sqrt(share)
     assert all(abs(count - share) < 5 * np.sqrt(share) for count in others)
@@ -196,8 +196,8 @@ def test_windows_are_drawn_uniformly_where_targets_are(renderer: Build) -> None:
 
 def test_the_same_seed_gives_the_same_windows_and_another_seed_others(renderer: Build) -> None:
     tree = renderer("oasst").render(long_conversation())
-    rule = CropSettings("window", 40, probability=1.0)
-    found = [crop_threads(tree, rule, seed)[0].ids.tolist() for seed in (1, 1, 2, 3, 4)]
+    crop = CropSettings("window", 40, probability=1.0)
+    found = [crop_threads(tree, crop, seed)[0].ids.tolist() for seed in (1, 1, 2, 3, 4)]
     assert found[0] == found[1]
     assert len({tuple(ids) for ids in found}) > 2
 
@@ -208,8 +208,8 @@ def test_the_prefix_stays_in_front_and_shrinks_the_window(renderer: Build) -> No
     front = tree.ids[: built.opening].tolist()
     assert built.tokenizer.decode(front, skip_controls=False) == "<|system|>Be kind to everyone.<|endoftext|>"
     for policy in ("left", "window"):
-        rule = CropSettings(policy, 60, built.opening, 1.0)  # type: ignore[arg-type]
-        (part,) = crop_threads(tree, rule, 3)
+        crop = CropSettings(policy, 60, built.opening, 1.0)  # type: ignore[arg-type]
+        (part,) = crop_threads(tree, crop, 3)
         assert len(part.ids) == 60
         assert part.ids[: built.opening].tolist() == front
         assert part.targets().min() > built.opening
@@ -217,19 +217,19 @@ def test_the_prefix_stays_in_front_and_shrinks_the_window(renderer: Build) -> No
     assert last.ids[built.opening :].tolist() == tree.ids[built.opening - 60 :].tolist()
 
 
-def test_a_stretch_at_a_given_offset_is_cut_as_asked(renderer: Build) -> None:
+def test_a_window_at_a_given_offset_is_cut_there(renderer: Build) -> None:
     tree = renderer("oasst").render(Tree.path(LONGER))
-    cut = window(tree, 0, 7, CropSettings("window", 9))
-    assert lines(cut) == [stretch(lines(tree)[0], 0, 7, 9)]
+    cut = crop_window(tree, 0, 7, CropSettings("window", 9))
+    assert lines(cut) == [window(lines(tree)[0], 0, 7, 9)]
 
 
 def test_a_thread_without_a_target_at_its_end_is_rejected_on_the_left(renderer: Build) -> None:
     question = Message("user", "A question that nobody answered, and a long one. " * 3)
     tree = renderer("oasst").render(Tree.path([*HELLO, question]))
-    assert truncate(tree, 30, "left") == Rejected("too_long")
+    assert truncate(tree, 30, "left") == DroppedTree("too_long")
     assert isinstance(truncate(tree, 30, "window"), TokenTree)
-    assert truncate(tree, 1, "window") == Rejected("too_long")
-    assert truncate(tree, 5, "window", opening=5) == Rejected("too_long")
+    assert truncate(tree, 1, "window") == DroppedTree("too_long")
+    assert truncate(tree, 5, "window", opening=5) == DroppedTree("too_long")
 
 
 def test_the_first_token_after_the_opening_is_a_target_only_of_the_beginning(renderer: Build) -> None:
@@ -242,7 +242,7 @@ def test_the_first_token_after_the_opening_is_a_target_only_of_the_beginning(ren
 
 
 def test_a_window_never_has_its_only_target_where_it_begins(renderer: Build) -> None:
-    """There nothing predicts it."""
+    """No token would predict it."""
     long = Message("user", "And now for a long question that nobody answered. " * 3)
     tree = renderer("oasst").render(Tree.path([*HELLO, long]))
     for seed in range(300):

@@ -1,4 +1,4 @@
-"""Inputs and replies with limits of their own: what is cut is counted, ends stay, and replies never lose their input."""
+"""Separate limits for inputs and replies: what is cut is counted, ends stay, and replies never lose their input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.text.tokens.test_truncate import assert_well_formed, threads
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate_input_and_replies
+from tunesmith.text.tokens.truncate import DroppedTree, truncate_input_and_replies
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
@@ -52,7 +52,7 @@ def test_cutting_keeps_beginnings_and_ends(
     rendered = built.render(tree)
     shorter = truncate_input_and_replies(rendered, input_limit, target_limit, "right")
     if all(trained is False for _, trained in answers):
-        assert shorter == Rejected("no_target")
+        assert shorter == DroppedTree("no_target")
         return
     assert isinstance(shorter, TokenTree)
     prompt, said = tokens(built, tree)
@@ -76,7 +76,7 @@ def test_dropping_keeps_the_replies_that_fit(
     fit = [prompt + ids for ids in said if len(ids) <= limit]
     trained = [len(ids) <= limit and flag is not False for ids, (_, flag) in zip(said, answers, strict=True)]
     if not any(trained):
-        assert isinstance(shorter, Rejected)
+        assert isinstance(shorter, DroppedTree)
         return
     assert isinstance(shorter, TokenTree)
     assert [ids for ids, _ in threads(shorter)] == fit
@@ -89,8 +89,8 @@ def test_what_fits_comes_back_as_it_is(renderer: Build) -> None:
     start = int(tree.spans[0, 0])
     for policy in ("drop", "right", "error"):
         assert truncate_input_and_replies(tree, start, len(tree.ids) - start, policy) is tree
-    assert truncate_input_and_replies(tree, start - 1, 99, "drop") == Rejected("too_long")
-    assert truncate_input_and_replies(tree, start, 1, "drop") == Rejected("too_long")
+    assert truncate_input_and_replies(tree, start - 1, 99, "drop") == DroppedTree("too_long")
+    assert truncate_input_and_replies(tree, start, 1, "drop") == DroppedTree("too_long")
 
 
 @pytest.mark.parametrize(("limits", "said"), [((4, 99), "an input of "), ((99, 2), "a reply of ")])

@@ -1,4 +1,4 @@
-"""Ranked replies: which are compared, which tokens are trained for that, and what truncation leaves of it."""
+"""Ranked replies: which are compared, which of their tokens are targets, and which can be compared after truncation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import ranked_replies
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import truncate
@@ -58,7 +58,7 @@ def test_the_tokens_of_ranked_replies_are_trained_and_no_others(renderer: Render
         assert renderer.parse(contents(tree, number)).stopped
 
 
-def test_a_ranked_reply_that_is_answered_is_compared_by_what_it_says_alone(tmp_path: Path) -> None:
+def test_a_ranked_reply_that_is_answered_is_compared_by_its_own_tokens(tmp_path: Path) -> None:
     end = "<|endoftext|>"
     write_tokenizer(tmp_path, byte_level(), bos=end, eos=end, unk=end)
     format = build_format("oasst", {})
@@ -88,24 +88,24 @@ def test_two_rankings_in_one_tree_are_two_groups(renderer: Renderer) -> None:
 def test_what_is_cut_to_the_same_beginning_is_not_compared(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("same same one", 0), reply("same same two", 1), reply("other", 2)))
     prompt = int(tree.segments[0, 1])
-    whole = still_ranked(tree)
+    whole = drop_incomparable_replies(tree)
     assert whole is tree
     cut = truncate(tree, prompt + 3, "right")
     assert isinstance(cut, TokenTree)
-    left = still_ranked(cut)
+    left = drop_incomparable_replies(cut)
     assert left is None  # one reply is left of the three, and nothing to compare it with
 
 
 def test_a_reply_that_lost_all_its_tokens_is_not_compared(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("c", 2)))
     gone = TokenTree(tree.ids, tree.segments, tree.spans[tree.spans[:, 3] != 3], 3, 0, tree.replies, tree.scores)
-    left = still_ranked(gone)
+    left = drop_incomparable_replies(gone)
     assert left is not None
     assert left.replies[:, 0].tolist() == [1, 2]
     assert np.isin(left.spans[:, 3], [1, 2]).all()
 
 
-def test_replies_of_one_rank_that_read_the_same_stay(renderer: Renderer) -> None:
+def test_equal_replies_of_one_rank_stay(renderer: Renderer) -> None:
     tree = renderer.render(question(reply("a", 0), reply("b", 1), reply("b", 1)))
-    assert still_ranked(tree) is tree
-    assert still_ranked(renderer.render(question(reply("a", 0), reply("a", 1)))) is None
+    assert drop_incomparable_replies(tree) is tree
+    assert drop_incomparable_replies(renderer.render(question(reply("a", 0), reply("a", 1)))) is None

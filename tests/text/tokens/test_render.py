@@ -1,4 +1,4 @@
-"""Rendering: prompts are prefixes, trees equal their threads, contents stay inert, targets are what it says."""
+"""Rendering: prompts are prefixes, trees equal their threads, contents stay text, targets are those of the format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.text.conversations import HELLO, LONGER, MARKS, MULTI_TURN, NAMES, WITH_SYSTEM, texts, trees
 from tunesmith.errors import DataError
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.render import Renderer, TokenTree
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
@@ -94,7 +95,7 @@ def test_contents_never_become_control_tokens(data: st.DataObject, name: str, ki
         assert controls == [token for token in plain if built.tokenizer.is_control(token)], path
 
 
-def test_the_same_check_sees_a_tokenizer_that_takes_contents_for_controls(renderer: Build) -> None:
+def test_the_same_check_finds_a_tokenizer_that_encodes_contents_as_controls(renderer: Build) -> None:
     class Naive(Tokenizer):
         """Encodes contents as stock tokenizers do."""
 
@@ -170,12 +171,12 @@ def test_the_reply_and_its_end_are_the_targets(name: str, expected: list[str], r
     assert decoded_targets(built, built.render(Tree.path(HELLO))) == expected
 
 
-def test_the_next_role_is_foretold_where_the_format_wants_it(renderer: Build) -> None:
+def test_the_next_role_is_a_target_if_the_format_predicts_it(renderer: Build) -> None:
     tree = Tree.path(LONGER)
     first, second = "The cat is Tom.<|endoftext|>", " Rex,\n\n  I think <|endoftext|>"
     built = renderer("oasst")
     assert decoded_targets(built, built.render(tree)) == [first, "<|prompter|>", second]
-    assert built.render(tree).spans[:, 3].tolist() == [1, 1, 3]  # the foretold role belongs to the turn before
+    assert built.render(tree).spans[:, 3].tolist() == [1, 1, 3]  # the next role is a target of the turn before
     built = renderer("oasst", predict_next_role=False)
     assert decoded_targets(built, built.render(tree)) == [first, second]
     built = renderer("tulu", foretell_line_break=True)
@@ -188,10 +189,10 @@ def test_a_system_message_is_trained_only_on_request(renderer: Build) -> None:
     built = renderer("oasst", train_system=True)
     rendered = built.render(tree)
     assert decoded_targets(built, rendered)[:2] == ["Be brief.<|endoftext|>", "<|prompter|>"]
-    assert rendered.spans[0].tolist()[:4:2] == [1, 0]  # predicted from the role token in front
+    assert rendered.spans[0].tolist()[:4:2] == [1, 0]  # predicted from the role token before it
 
 
-def test_an_untrained_reply_is_read_but_is_no_target(renderer: Build) -> None:
+def test_an_untrained_reply_is_context_but_no_target(renderer: Build) -> None:
     silent = Message("assistant", HELLO[1].text, trained=False)
     tree = Tree.path([HELLO[0], silent, *LONGER[2:]])
     built = renderer("oasst")
@@ -216,11 +217,11 @@ def test_what_siblings_share_is_stored_once(renderer: Build) -> None:
     assert rendered.spans.tolist() == [
         [4, 6, 3, 1, 2],
         [6, 7, 5, 1, 2],
-    ]  # the foretold role is one target of two threads
+    ]  # the next role is one target of two threads
     assert rendered.segments.tolist() == [[0, 7, -1], [7, 9, 0], [9, 11, 0]]
 
 
-def test_equal_siblings_keep_a_token_of_their_own(renderer: Build) -> None:
+def test_equal_siblings_keep_one_token_each(renderer: Build) -> None:
     twin = Message("user", "And then?")
     rendered = renderer("oasst").render(Tree((*HELLO, twin, twin), (-1, 0, 1, 1)))
     assert rendered.threads == len(rendered.ends()) == 2
@@ -246,7 +247,7 @@ def test_a_vocabulary_without_end_token_loses_no_text(renderer: Build) -> None:
     assert built.prompt(HELLO[:1]) == rendered.ids[: rendered.spans[0, 0]].tolist()
 
 
-def test_the_first_token_of_a_thread_is_no_target_unless_something_stands_before_it(renderer: Build) -> None:
+def test_the_first_token_of_a_thread_is_no_target_unless_a_token_precedes_it(renderer: Build) -> None:
     document = Tree.path([Message("assistant", "The cat sat on the mat")])
     with_begin = renderer("plain").render(document)
     assert with_begin.spans.tolist() == [[1, len(with_begin.ids), 0, 0, 1]]

@@ -14,7 +14,7 @@ from tests.text.tokens.test_render import trained
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected, truncate
+from tunesmith.text.tokens.truncate import DroppedTree, truncate
 from tunesmith.text.tree import Message, Tree
 
 Build = Callable[..., Renderer]
@@ -44,7 +44,7 @@ def test_dropping_keeps_exactly_the_threads_that_fit(data: st.DataObject, name: 
     limit = max(1, data.draw(st.sampled_from(lengths)) + data.draw(st.integers(-2, 2)))
     shorter = truncate(tree, limit, "drop")
     expected = [thread for thread in threads(tree) if len(thread[0]) <= limit]
-    if isinstance(shorter, Rejected):
+    if isinstance(shorter, DroppedTree):
         assert not any(targets for _, targets in expected)
         assert shorter.reason == ("too_long" if len(tree.spans) else "no_target")
         return
@@ -64,7 +64,7 @@ def test_cutting_keeps_exactly_the_tokens_before_the_limit(data: st.DataObject, 
     shorter = truncate(tree, limit, "right")
     kept = np.flatnonzero(tree.positions() < limit)
     targets = [token for token in tree.targets().tolist() if tree.positions()[token] < limit]
-    if isinstance(shorter, Rejected):
+    if isinstance(shorter, DroppedTree):
         assert not targets
         return
     assert shorter.ids.tolist() == tree.ids[kept].tolist()
@@ -87,12 +87,12 @@ def test_too_long_is_an_error_with_its_place_if_asked_for(renderer: Build) -> No
         truncate(tree, 5, "error", "data.jsonl:2")
 
 
-def test_nothing_to_train_is_said(renderer: Build) -> None:
+def test_a_tree_without_targets_is_dropped_with_the_reason(renderer: Build) -> None:
     question = renderer("oasst").render(Tree.path(HELLO[:1]))
-    assert truncate(question, 100, "drop") == Rejected("no_target")
+    assert truncate(question, 100, "drop") == DroppedTree("no_target")
     prompt = len(renderer("oasst").prompt(HELLO[:1]))
     tree = renderer("oasst").render(Tree.path(HELLO))
-    assert truncate(tree, prompt, "right") == Rejected("too_long")
+    assert truncate(tree, prompt, "right") == DroppedTree("too_long")
     one_target = truncate(tree, prompt + 1, "right")
     assert isinstance(one_target, TokenTree)
     assert len(one_target.targets()) == 1

@@ -22,7 +22,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check, CheckReport, Status
 from tunesmith.report.check_page import ShownExample
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.text.tokens.show import shown_threads
+from tunesmith.text.tokens.show import show_threads
 from tunesmith.text.tree import Tree
 
 Progress = Callable[[int, int | None, str], None]
@@ -152,7 +152,7 @@ def _texts(run: _Run, renderer: Renderer, prepared: Prepared, evaluated: Prepare
 def _shown(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
     examples = []
     for tree in samples:
-        threads = shown_threads(renderer, tree, renderer.render(tree))
+        threads = show_threads(renderer, tree, renderer.render(tree))
         first = [thread[:TOKENS_SHOWN] for thread in threads[:THREADS_SHOWN]]
         examples.append(ShownExample(tree.place, tree.source, first, len(threads) - len(first)))
     return examples

@@ -22,7 +22,7 @@ from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.prompts import as_prompts
+from tunesmith.text.tokens.prompts import make_prompt_tree
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.rollout.generator import RewardSource
 from tunesmith.train.rollout.rollouts import PromptReplies
@@ -109,7 +109,7 @@ def read_checks(path: str, renderer: Renderer) -> Checks:
         check = _check(row.value.get(CHECK), row.place)
         outcome = read(row.value)
         assert not isinstance(outcome, Rejected | Pruned), "an empty record is an error unless an option says otherwise"
-        tree = as_prompts(outcome, "last")
+        tree = make_prompt_tree(outcome, "last")
         assert tree is not None, "an instruction is what a user says"
         prompt = tuple(renderer.prompt(tree.messages[:-1]))
         if found.setdefault(prompt, check) != check:

@@ -26,13 +26,12 @@ from tunesmith.errors import DataError, InternalError, RecipeError
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.crop import CropSettings, extent
-from tunesmith.text.tokens.prompts import NO_USER, Prompts, as_prompts, with_room
-from tunesmith.text.tokens.ranking import still_ranked
+from tunesmith.text.tokens.crop import CropSettings, count_crops
+from tunesmith.text.tokens.prompts import NO_USER, Prompts, make_prompt_tree, reserve_reply_tokens
+from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Policy, truncate, truncate_input_and_replies
-from tunesmith.text.tokens.truncate import Rejected as Unusable
+from tunesmith.text.tokens.truncate import DroppedTree, Policy, truncate, truncate_input_and_replies
 from tunesmith.text.tree import Tree
 
 ROWS_IN_CHUNK = 256
@@ -53,8 +52,8 @@ class RenderSettings:
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
     targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread. room: of ``max_length``, in tokens, that every prompt must
-    leave for its reply; 0 where trees are not prompts.
+    as for encoder-decoders. None: one limit for the whole thread. reply_tokens: of ``max_length``,
+    that every prompt must leave for its reply; 0 where trees are not prompts.
     """
 
     tokenizer: str
@@ -65,7 +64,7 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
-    room: int = 0
+    reply_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,7 @@ def _read(work: Work, tally: SourceCounts, row: SourceRow) -> Tree | None:
         tally.dropped.update(outcome.dropped)
         outcome = outcome.tree
     if reader.prompts is not None:
-        asked = as_prompts(outcome, reader.prompts)
+        asked = make_prompt_tree(outcome, reader.prompts)
         if asked is None:
             tally.rejected[NO_USER] += 1
             return None
@@ -236,7 +235,7 @@ def _fit(
         raise rendered
     fitted = _truncated(settings, rendered, tree.place, opening)
     tally.tokens += len(rendered.ids)
-    if isinstance(fitted, Unusable):
+    if isinstance(fitted, DroppedTree):
         tally.rejected[REASONS[fitted.reason]] += 1
         tally.cut += len(rendered.ids)
         return None
@@ -248,20 +247,20 @@ def _fit(
     return found
 
 
-def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
+def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
     if settings.targets == "ranked" and not len(tree.replies):
-        return Unusable("not_ranked")
+        return DroppedTree("not_ranked")
     found = _cut(settings, tree, place, opening)
-    if isinstance(found, Unusable) or settings.targets != "ranked":
+    if isinstance(found, DroppedTree) or settings.targets != "ranked":
         return found
-    return still_ranked(found) or Unusable("not_ranked")
+    return drop_incomparable_replies(found) or DroppedTree("not_ranked")
 
 
-def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | Unusable:
-    if settings.room:
+def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
+    if settings.reply_tokens:
         assert settings.truncation in ("drop", "error"), "refused before"
         long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
-        return with_room(tree, settings.max_length, settings.room, long, place)
+        return reserve_reply_tokens(tree, settings.max_length, settings.reply_tokens, long, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation
@@ -273,7 +272,7 @@ def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) ->
 def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:
     """Tokens and targets that are laid out for a tree that was truncated."""
     if settings.truncation == "left" or settings.truncation == "window":
-        found = extent(tree, CropSettings(settings.truncation, settings.max_length, opening))
+        found = count_crops(tree, CropSettings(settings.truncation, settings.max_length, opening))
         return found.tokens, found.targets
     return len(tree.ids), count_targets(tree)
 

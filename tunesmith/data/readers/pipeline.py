@@ -13,7 +13,7 @@ from tunesmith.data.readers.registry import group_column, open_reader
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.sources.source import entries, find_source
 from tunesmith.errors import DataError
-from tunesmith.text.tokens.prompts import NO_USER, as_prompts
+from tunesmith.text.tokens.prompts import NO_USER, make_prompt_tree
 from tunesmith.text.tree import Tree
 
 
@@ -47,5 +47,5 @@ def outcomes(spec: SourceConfig) -> Iterator[Tree | Rejected | DataError]:
             yield outcome
             continue
         tree = outcome.tree if isinstance(outcome, Pruned) else outcome
-        asked = tree if spec.prompts is None else as_prompts(tree, spec.prompts)
+        asked = tree if spec.prompts is None else make_prompt_tree(tree, spec.prompts)
         yield Rejected(NO_USER) if asked is None else replace(asked, place=entry.place)

@@ -1,4 +1,4 @@
-"""The format ``tokenizer``: the chat template that a tokenizer brings along."""
+"""The format ``tokenizer``: the chat template of a tokenizer as a prompt format."""
 
 from __future__ import annotations
 
@@ -8,137 +8,143 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from tunesmith.errors import RecipeError
-from tunesmith.text.formats.format import Control, Orders, Parsed, Piece, Split, Text, read_reply, with_context
+from tunesmith.text.formats.format import (
+    Control,
+    Format,
+    NextRoles,
+    ParsedReply,
+    Piece,
+    Split,
+    TextPiece,
+    decode_reply,
+    with_context,
+)
 from tunesmith.text.formats.template_engine import ChatTemplate
-from tunesmith.text.formats.template_split import Node, Scaffold, Scaffolds, Slot
-from tunesmith.text.tokenizer.codec import AS_IT_IS, Codec
+from tunesmith.text.formats.template_split import ContentSlot, TemplateSplitter, TurnTemplate
 from tunesmith.text.tokenizer.definition import SYMBOLS, locate, read_chat_template, read_definition
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
-_ADVICE = "choose another prompt format; this one would be answered with another prompt than it was trained with"
+_SHORTEST: Mapping[Role | None, tuple[Role, ...]] = {
+    None: (),
+    "system": ("system",),
+    "user": ("user",),
+    "assistant": ("user", "assistant"),
+}
+"""The shortest conversation that ends with a role; the key None means the beginning."""
+_ONE_TURN: tuple[Role, ...] = ("user", "assistant")
+_ADVICE = "choose another prompt format; with this template the prompt of generation would differ from that of training"
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizerTemplate:
-    """The chat template of a tokenizer, as Jinja. Contents stay text, whatever they say.
+class TokenizerTemplate(Format):
+    """The Jinja chat template of a tokenizer. Contents stay text, whatever they contain.
 
-    template: the text of the template. tokens: JSON with the texts of ``bos_token``, ``eos_token``, ..., the names of all
-    control tokens (``controls``) and of those that take the white space after them (``swallowing``);
-    ``template_options`` reads all of it from a directory. context: as in ``Oasst``.
+    A template is accepted if its prompt is the beginning of its training text and if it writes earlier turns unchanged
+    when turns are added. A reply ends with the first control token after it; what follows that is given with the next
+    turn.
 
-    Accepted is a template whose prompt is how the training text begins, and which writes earlier turns the same when turns
-    are added. A reply ends with the first control token after it; what comes after that is given with the next turn.
-    Raises RecipeError for any other template.
+    template: the text of the template.
+    tokens: JSON with the texts of ``bos_token``, ``eos_token``, ..., with the names of all control tokens
+        (``controls``) and of those that strip the white space after them (``swallowing``). ``template_options`` reads
+        it from a directory.
+    context: "keep" if the context passage of a message follows its text after a blank line, "drop" if it is left out.
+
+    Raises RecipeError for a template that is not accepted.
     """
 
     template: str
     tokens: str = "{}"
     context: Literal["keep", "drop"] = "keep"
-    _scaffolds: Scaffolds = field(init=False, repr=False, compare=False)
     stops: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _splitter: TemplateSplitter = field(init=False, repr=False, compare=False)
 
     name: ClassVar[str] = "tokenizer"
-    controls: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         known = _read_tokens(self.tokens)
-        named = {key: value for key, value in known.items() if isinstance(value, str)}
-        template = ChatTemplate(self.template, named)
-        scaffolds = Scaffolds(template, known.get("controls", ()), known.get("swallowing", ()))
-        object.__setattr__(self, "_scaffolds", scaffolds)
-        found = scaffolds.node(("user", "assistant")).found
-        if isinstance(found, str):
-            raise RecipeError(found, where="text.format", advice=_ADVICE)
-        longer: tuple[tuple[Role, ...], ...] = (("system", "user", "assistant"), ("user", "assistant") * 2)
-        paths = [found, *(scaffolds.node(roles).found for roles in longer)]
-        ends = [path.produced[-1] for path in paths if isinstance(path, Scaffold) and path.produced]
+        special = {key: value for key, value in known.items() if isinstance(value, str)}
+        template = ChatTemplate(self.template, special)
+        splitter = TemplateSplitter(template, known.get("controls", ()), known.get("swallowing", ()))
+        object.__setattr__(self, "_splitter", splitter)
+        turn = splitter.node(_ONE_TURN).turn
+        if isinstance(turn, str):
+            raise RecipeError(turn, where="text.format", advice=_ADVICE)
+        others = (splitter.node(roles).turn for roles in (("system", *_ONE_TURN), (*_ONE_TURN, *_ONE_TURN)))
+        turns = [turn, *(other for other in others if isinstance(other, TurnTemplate))]
+        ends = [each.produced[-1] for each in turns if each.produced]
         object.__setattr__(self, "stops", tuple(dict.fromkeys(end.name for end in ends if isinstance(end, Control))))
 
     @property
-    def orders(self) -> Orders:
-        """Which role may follow which, as far as the template says so for the shortest conversations."""
-        paths: dict[Role | None, tuple[Role, ...]] = {
-            None: (),
-            "system": ("system",),
-            "user": ("user",),
-            "assistant": ("user", "assistant"),
-        }
+    def next_roles(self) -> NextRoles:
+        """Which role may follow which, according to the template for the shortest conversations."""
         return {
-            previous: tuple(role for role in _ROLES if self._accepts((*path, role)))
-            for previous, path in paths.items()
-            if self._accepts(path)
+            previous: tuple(role for role in _ROLES if self._accepts((*roles, role)))
+            for previous, roles in _SHORTEST.items()
+            if self._accepts(roles)
         }
 
     @property
     def multi_turn(self) -> bool:
-        return self._accepts(("user", "assistant", "user", "assistant"))
+        return self._accepts((*_ONE_TURN, *_ONE_TURN))
 
     @property
-    def continues(self) -> bool:
-        split = self._pieces(("user", "assistant"), ("", "?"))
-        before = self._pieces(("user",), ("",)).given
-        last = (*before, *split.given)[-1:]
-        return bool(last) and isinstance(last[0], Text) and isinstance(split.produced[0], Text)
+    def reply_continues_text(self) -> bool:
+        reply = self._split(_ONE_TURN, ("", "?"))
+        prompt = (*self._split(("user",), ("",)).given, *reply.given)
+        return bool(prompt) and isinstance(prompt[-1], TextPiece) and isinstance(reply.produced[0], TextPiece)
 
-    @property
-    def codec(self) -> Codec:
-        return AS_IT_IS
-
-    @property
-    def opening(self) -> tuple[Piece, ...]:
-        return ()
-
-    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
-        node = self._node([*before, message])
-        if isinstance(node.found, str):
-            return node.found
-        contents = [with_context(each, self.context) for each in (*before, message)]
-        return self._scaffolds.difference(node, contents)
+    def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
+        messages = (*before, message)
+        node = self._splitter.node([each.role for each in messages])
+        if isinstance(node.turn, str):
+            return node.turn
+        return self._splitter.find_difference(node, [with_context(each, self.context) for each in messages])
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         messages = (*before, message)
-        return self._pieces([each.role for each in messages], [with_context(each, self.context) for each in messages])
+        return self._split([each.role for each in messages], [with_context(each, self.context) for each in messages])
 
-    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
-        """The reply without what the template writes around it."""
-        found = read_reply(ids, tokenizer, self.stops, self.continues)
-        node = self._scaffolds.node(("user", "assistant"))
-        assert isinstance(node.found, Scaffold)
-        produced = node.found.produced
-        place = next(index for index, part in enumerate(produced) if isinstance(part, Slot))
-        slot, swallowing = produced[place], self._scaffolds.pieces(node.found.given, ("", ""), node.found.swallowing)[1]
-        assert isinstance(slot, Slot)
-        front, swallowing = self._scaffolds.pieces(produced[:place], ("", ""), swallowing)
-        behind, _ = self._scaffolds.pieces(produced[place + 1 :], ("", ""), False)
-        text = found.text.removeprefix("".join(piece.text for piece in front if isinstance(piece, Text)))
-        if found.stopped:
-            text = text.removesuffix("".join(piece.text for piece in behind if isinstance(piece, Text)))
-        text = text.lstrip() if slot.left or swallowing else text
-        return Parsed(text.rstrip() if slot.right else text, found.stopped)
+    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> ParsedReply:
+        """Decode a reply without the text that the template writes before and after it."""
+        raw = decode_reply(self, ids, tokenizer)
+        turn, contents = self._turn(_ONE_TURN), ("", "")
+        place, slot = next((n, part) for n, part in enumerate(turn.produced) if isinstance(part, ContentSlot))
+        _, stripped = self._splitter.fill(turn.given, contents, turn.stripped)
+        before, stripped = self._splitter.fill(turn.produced[:place], contents, stripped)
+        after, _ = self._splitter.fill(turn.produced[place + 1 :], contents, False)
+        text = raw.text.removeprefix(_text(before))
+        if raw.stopped:
+            text = text.removesuffix(_text(after))
+        text = text.lstrip() if slot.lstrip or stripped else text
+        return ParsedReply(text.rstrip() if slot.rstrip else text, raw.stopped)
 
     def chat_template(self) -> str:
         return self.template
 
-    def _node(self, messages: Sequence[Message]) -> Node:
-        return self._scaffolds.node([message.role for message in messages])
-
     def _accepts(self, roles: Sequence[Role]) -> bool:
-        return isinstance(self._scaffolds.node(roles).found, Scaffold)
+        return isinstance(self._splitter.node(roles).turn, TurnTemplate)
 
-    def _pieces(self, roles: Sequence[Role], contents: Sequence[str]) -> Split:
-        found = self._scaffolds.node(roles).found
-        assert isinstance(found, Scaffold), found
-        given, swallowing = self._scaffolds.pieces(found.given, contents, found.swallowing)
-        produced, _ = self._scaffolds.pieces(found.produced, contents, swallowing)
+    def _turn(self, roles: Sequence[Role]) -> TurnTemplate:
+        turn = self._splitter.node(roles).turn
+        assert isinstance(turn, TurnTemplate), turn
+        return turn
+
+    def _split(self, roles: Sequence[Role], contents: Sequence[str]) -> Split:
+        turn = self._turn(roles)
+        given, stripped = self._splitter.fill(turn.given, contents, turn.stripped)
+        produced, _ = self._splitter.fill(turn.produced, contents, stripped)
         return Split(given, produced)
 
 
 def template_options(
     path_or_hub_name: str, revision: str | None = None, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """All options of the format; ``template`` and ``tokens`` are read from the tokenizer unless they are ``given``.
+    """Return all options of the format ``tokenizer`` for a tokenizer.
+
+    path_or_hub_name, revision: of the tokenizer, as for ``Tokenizer.load``.
+    given: options that replace those of the tokenizer.
 
     Raises MissingInputError, DataError, RecipeError.
     """
@@ -146,14 +152,14 @@ def template_options(
     definition = read_definition(directory)
     template = (given or {}).get("template", read_chat_template(directory))
     if template is None:
-        what = "this tokenizer brings no chat template"
-        advice = "choose a prompt format by name, such as chatml, or give one as text.options.template"
+        what = "this tokenizer has no chat template"
+        advice = "choose a prompt format by name, such as chatml, or give a template as text.options.template"
         raise RecipeError(what, where=path_or_hub_name, advice=advice)
     names = Tokenizer(definition).control_names
     flags = {token["content"]: token for token in definition.added}
-    taking = [name for name in names if flags.get(name, {}).get("lstrip") and name in str(template)]
-    if taking:
-        what = f"the token {taking[0]!r} takes the white space before it, which a prompt cannot know"
+    stripping = [name for name in names if flags.get(name, {}).get("lstrip") and name in str(template)]
+    if stripping:
+        what = f"the token {stripping[0]!r} strips the white space before it, which a prompt cannot do in advance"
         raise RecipeError(what, where=path_or_hub_name, advice=_ADVICE)
     symbols = definition.symbols
     known: dict[str, Any] = {f"{symbol}_token": symbols[symbol] for symbol in SYMBOLS if symbol in symbols}
@@ -164,7 +170,7 @@ def template_options(
 
 
 def _read_tokens(text: str) -> dict[str, Any]:
-    """The option ``tokens``. Raises RecipeError."""
+    """Parse the option ``tokens``. Raises RecipeError."""
     advice = "leave it out; it is taken from the tokenizer"
     try:
         found = json.loads(text)
@@ -174,3 +180,7 @@ def _read_tokens(text: str) -> dict[str, Any]:
     if not all(isinstance(names, list) and all(isinstance(name, str) and name for name in names) for names in lists):
         raise RecipeError("not an object with names of tokens", where="text.options.tokens", advice=advice)
     return dict(found)
+
+
+def _text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))

@@ -1,22 +1,23 @@
-"""What a prompt format is made of: pieces, the split of a message into given and produced, and the format's contract."""
+"""The base class of all prompt formats, and the pieces into which a format splits a message."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, TypeAlias
 
-from tunesmith.text.tokenizer.codec import Codec
+from tunesmith.text.tokenizer.codec import IDENTITY, Codec
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A token that enters by its id.
+    """A control token, which enters by its id.
 
-    name: its text in the vocabulary, or ``bos``, ``eos``, ``pad`` for whatever the tokenizer calls so.
-    optional: left out where the tokenizer has no such token, instead of being an error.
+    name: its text in the vocabulary, or ``bos``, ``eos``, ``pad`` for the token that the tokenizer calls so.
+    optional: whether it is left out where the tokenizer has no such token; otherwise its absence is an error.
     """
 
     name: str
@@ -24,21 +25,25 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A stretch of text; neighbouring stretches are encoded as one string."""
+class TextPiece:
+    """A piece of text. Adjacent pieces of text are encoded as one string.
+
+    text: the characters.
+    """
 
     text: str
 
 
-Piece: TypeAlias = Control | Text
+Piece: TypeAlias = Control | TextPiece
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A message as the model meets it.
+    """One message, split into what the model reads and what it writes.
 
-    given: what it reads. produced: what it must write after that, the end token included.
-    foretold: how many leading pieces of ``given`` the message before is trained to predict.
+    given: the pieces that are input of the model.
+    produced: the pieces that the model must write after ``given``, including the end token; empty for most roles.
+    predicted_by_previous: how many leading pieces of ``given`` are targets of the message before.
     """
 
     given: tuple[Piece, ...]
@@ -47,80 +52,117 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """A reply read back from tokens. stopped: whether an end token closed it, or it just ran out."""
+class ParsedReply:
+    """A reply, decoded from generated tokens.
+
+    text: the reply without end token and without what the format writes around it.
+    stopped: whether it ended with an end token; False if generation reached its length limit.
+    """
 
     text: str
     stopped: bool
 
 
-Orders: TypeAlias = Mapping[Role | None, tuple[Role, ...]]  # which role may follow which; None: the beginning
+NextRoles: TypeAlias = Mapping[Role | None, tuple[Role, ...]]
+"""The roles that may follow a role; the key None means the beginning of a conversation."""
 
-SINGLE_TURN: Orders = {None: ("user",), "user": ("assistant",), "assistant": ()}
-ALTERNATING: Orders = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
+SINGLE_TURN: NextRoles = {None: ("user",), "user": ("assistant",), "assistant": ()}
+ALTERNATING: NextRoles = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
+
+UNWRITTEN_REPLY = Message("assistant", "?", trained=True)
+"""The reply that a prompt asks for. Formats recognize it by identity and must not use its text. ``trained`` is True so
+that in a tree of prompts the targets ``marked`` are exactly the unwritten replies."""
 
 
-UNWRITTEN = Message("assistant", "?", trained=True)
-"""The reply that a prompt asks for: a format knows it by identity, and nothing of what it will be. Marked, so that the
-targets ``marked`` are the unwritten replies of a tree of prompts."""
+@dataclass(frozen=True, slots=True)
+class Format(ABC):
+    """A prompt format: a name, the split of a message, and the same prompt as a chat template.
 
+    A subclass is a frozen dataclass. Its fields are the options that a recipe may give. It overrides the properties
+    below, with a property or a class attribute, where the default does not hold.
 
-class Format(Protocol):
-    """A prompt format.
-
-    name: its key in ``FORMATS``. controls: tokens it adds to the vocabulary, in the order of their ids.
-    stops: controls that end a reply. orders: which role may follow which. multi_turn: whether a reply can be answered.
-    continues: whether a reply goes on in the middle of a text run (its header is text, not a control token).
-    codec: how contents are rewritten around the tokenizer; ``split`` encodes, ``parse`` and streams decode.
+    name: its key in ``FORMATS``.
     """
 
     name: ClassVar[str]
 
     @property
-    def orders(self) -> Orders: ...
+    def controls(self) -> tuple[str, ...]:
+        """The tokens that the format adds to the vocabulary, in the order of their ids."""
+        return ()
 
     @property
-    def multi_turn(self) -> bool: ...
+    def stops(self) -> tuple[str, ...]:
+        """The names of the control tokens that end a reply."""
+        return ("eos",)
 
     @property
-    def continues(self) -> bool: ...
+    def next_roles(self) -> NextRoles:
+        """Which roles may follow which."""
+        return ALTERNATING
 
     @property
-    def codec(self) -> Codec: ...
+    def multi_turn(self) -> bool:
+        """Whether a user may answer a reply."""
+        return "user" in self.next_roles.get("assistant", ())
 
     @property
-    def controls(self) -> tuple[str, ...]: ...
+    def codec(self) -> Codec:
+        """How contents are rewritten before encoding: ``split`` encodes with it, ``parse`` and streams decode."""
+        return IDENTITY
 
     @property
-    def stops(self) -> tuple[str, ...]: ...
+    def bos(self) -> bool:
+        """Whether a conversation begins with the bos token, if the tokenizer has one."""
+        return False
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        """What stands before the first message; part of what that message is given."""
-        ...
+        """The pieces before the first message. They are part of what the first message is given."""
+        return (BEGIN,) if self.bos else ()
 
-    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
-        """Why ``message`` cannot follow ``before`` in this format, or None."""
-        ...
+    @property
+    def reply_continues_text(self) -> bool:
+        """Whether a prompt ends with text, so that a reply is the continuation of a text and not its beginning."""
+        question = Message("user", "?")
+        prompt = (*self.split(question, ()).given, *self.split(UNWRITTEN_REPLY, (question,)).given)
+        return bool(prompt) and isinstance(prompt[-1], TextPiece)
 
+    def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
+        """Return why ``message`` cannot follow its ancestors ``before`` in this format, or None."""
+        return find_order_fault(self, message, before)
+
+    @abstractmethod
     def split(self, message: Message, before: Sequence[Message]) -> Split:
-        """The pieces of ``message`` after its ancestors ``before``; asked only where there is no objection."""
-        ...
+        """Split ``message`` after its ancestors ``before``. It is called only where ``find_fault`` returns None."""
 
-    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
-        """Read the tokens that were generated after a prompt."""
-        ...
+    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> ParsedReply:
+        """Decode the tokens that were generated after a prompt."""
+        raw = decode_reply(self, ids, tokenizer)
+        return ParsedReply(self.clean_reply(self.codec.decode(raw.text)), raw.stopped)
 
+    def clean_reply(self, text: str) -> str:
+        """Return the decoded text of a reply without what ``split`` writes around it."""
+        return text
+
+    @abstractmethod
     def chat_template(self) -> str:
-        """The same prompt as a Jinja template for other tools; contents cannot be made inert there."""
-        ...
+        """Return the format as a Jinja chat template for other tools, which cannot keep contents from becoming
+        control tokens."""
 
 
-def order_objection(orders: Orders, message: Message, before: Sequence[Message]) -> str | None:
-    """What is wrong with the place of ``message`` after ``before``, or None."""
+BEGIN = Control("bos", optional=True)
+
+
+def find_order_fault(format: Format, message: Message, before: Sequence[Message]) -> str | None:
+    """Return what is wrong with the role of ``message`` after ``before``, or None."""
     previous = before[-1].role if before else None
-    if message.role in orders.get(previous, ()):
+    if message.role in format.next_roles.get(previous, ()):
         return None
+    if not format.multi_turn and message.role == "system":
+        return f"a system message, but format {format.name!r} has no place for one"
+    if not format.multi_turn and message.role == "user" and previous == "assistant":
+        return f"a second instruction, but format {format.name!r} holds one instruction with its response"
     if previous is None:
         return f"a conversation that begins with a message of the {message.role}"
     if message.role == "system":
@@ -129,46 +171,13 @@ def order_objection(orders: Orders, message: Message, before: Sequence[Message])
 
 
 def with_context(message: Message, context: str) -> str:
-    """The text of a message, its passage after a blank line unless ``context`` is "drop"."""
+    """Return the text of a message, followed by its context passage after a blank line if ``context`` is "keep"."""
     return f"{message.text}\n\n{message.context}" if message.context and context == "keep" else message.text
 
 
-def opening_token(bos: bool) -> tuple[Piece, ...]:
-    """The begin token, where it is wanted and the tokenizer has one."""
-    return (Control("bos", optional=True),) if bos else ()
-
-
-def read_reply(ids: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], continues: bool) -> Parsed:
-    """The text up to the first of the controls ``stops``; control tokens inside it leave no trace."""
-    ends = tokenizer.known_ids(stops)
+def decode_reply(format: Format, ids: Sequence[int], tokenizer: Tokenizer) -> ParsedReply:
+    """Decode ``ids`` up to the first stop token, before codec and cleaning; other control tokens are left out."""
+    ends = tokenizer.find_ids(format.stops)
     end = next((position for position, token in enumerate(ids) if token in ends), len(ids))
-    return Parsed(tokenizer.decode(ids[:end], continuing=continues), stopped=end < len(ids))
-
-
-def template_head(orders: Orders, name: str) -> str:
-    """The beginning of the loop over messages of every chat template: it refuses what ``order_objection`` refuses."""
-    table = ", ".join(f"'{before or ''}': {list(after)}" for before, after in orders.items())
-    return (
-        "{%- set follows = {" + table + "} -%}"
-        "{%- set state = namespace(previous='') -%}"
-        "{%- for message in messages -%}"
-        "{%- if message['role'] not in follows[state.previous] -%}"
-        "{{ raise_exception('prompt format " + name + ": a message of the ' + message['role'] + "
-        "(' after one of the ' + state.previous if state.previous else ' at the beginning')) }}"
-        "{%- endif -%}"
-    )
-
-
-def template_opening(bos: bool) -> str:
-    """What ``opening_token`` gives, in a chat template."""
-    return "{{ bos_token if bos_token else '' }}" if bos else ""
-
-
-def template_text(context: str) -> str:
-    """What ``with_context`` gives, as the variable ``text`` of a chat template."""
-    return TEMPLATE_TEXT if context == "keep" else TEMPLATE_TEXT_WITHOUT_CONTEXT
-
-
-TEMPLATE_TEXT = "{%- set text = message['content'] + ('\\n\\n' + message['context'] if message['context'] else '') -%}"
-TEMPLATE_TEXT_WITHOUT_CONTEXT = "{%- set text = message['content'] -%}"
-TEMPLATE_FOOT = "{%- set state.previous = message['role'] -%}{%- endfor -%}"
+    text = tokenizer.decode(ids[:end], continuing=format.reply_continues_text)
+    return ParsedReply(text, stopped=end < len(ids))

@@ -10,23 +10,16 @@ from typing import ClassVar, Literal
 from tunesmith.draws import label_draws
 from tunesmith.errors import RecipeError
 from tunesmith.text.formats.format import (
-    ALTERNATING,
-    TEMPLATE_FOOT,
-    UNWRITTEN,
+    UNWRITTEN_REPLY,
     Control,
-    Orders,
-    Parsed,
+    Format,
     Piece,
     Split,
-    Text,
-    order_objection,
-    read_reply,
-    template_head,
-    template_text,
+    TextPiece,
+    find_order_fault,
     with_context,
 )
-from tunesmith.text.tokenizer.codec import AS_IT_IS, Codec
-from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.formats.template_text import write_template
 from tunesmith.text.tree import Message
 
 Version = Literal["v2.5", "v2"]
@@ -48,26 +41,29 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class Oasst:
+class Oasst(Format):
     """The formats of Open-Assistant: role token, text, end token, and nothing between the turns.
 
     version: ``v2.5`` writes ``<|prompter|>text<eos><|assistant|>text<eos>``; ``v2`` is the one before it,
-    ``<human>text<bot>text<eos>`` with a system message between ``<prefix>`` and ``</prefix>``. (The first scripts wrote no
-    eos after a reply either, so nothing taught the model to stop; here it is always there.)
-    predict_next_role: after a reply and its eos the model also learns to write the user's role token, as the original did.
-    train_system: a system message at the beginning is a target too; the original did so by accident of its mask.
-    context: what becomes of a passage that a turn refers to: ``keep`` puts it after the text, behind an empty line;
-    ``drop`` is what the original did without tags; ``tag`` puts it into the tag of the reply.
-
-    system_tags: before ``<|assistant|>`` stands ``<|system|>``, one line ``name: value`` for each thing that is known of
-    the reply that follows, and eos: its language, quality, humor and creativity (one decimal), with ``add_length`` a
-    measure of its length (words // 5 + 1), and the passage, always last. Tags are given, never targets. A prompt has none,
-    for nothing is known of its reply yet; the exported chat template writes none.
-    property_dropout: the probability that a line is left out; without lines there is no tag. property_order: ``drawn``
-    shuffles the lines as the original did, ``fixed`` leaves them in the order above. Both draws are a formula of ``seed``,
-    the texts up to the reply and the name of the property, so they are the same in every process and every epoch (the
-    original drew anew in each).
-    prefix: text of a system message in front of everything; never a target, and truncation leaves it where it is.
+        ``<human>text<bot>text<eos>`` with a system message between ``<prefix>`` and ``</prefix>``. (The first scripts
+        wrote no eos after a reply, so the model never learned to stop; here it is always written.)
+    predict_next_role: whether, after a reply and its eos, the user's role token is a target too, as in the original.
+    train_system: whether a system message at the beginning is a target too, as in the original by an accident of its
+        mask.
+    context: "keep" if the context passage of a message follows its text after a blank line; "drop" if it is left out,
+        as in the original without tags; "tag" if it is a line of the tag of the reply.
+    system_tags: whether ``<|system|>``, the known properties of the reply, and eos are written before
+        ``<|assistant|>``. Each property is a line ``name: value``: language, quality, humor and creativity (one
+        decimal), with ``add_length`` the length (words // 5 + 1), and the passage, always last. Tags are given, never
+        targets. A prompt has no tag, because the properties of its reply are not known yet; nor has the exported chat
+        template.
+    add_length: see ``system_tags``.
+    property_dropout: the probability that a line is left out; without lines there is no tag.
+    property_order: ``drawn`` shuffles the lines as the original did, ``fixed`` leaves them in the order above. Both
+        draws are a function of ``seed``, the texts up to the reply and the name of the property, so they are the same
+        in every process and every epoch (the original drew again in each epoch).
+    seed: of these draws.
+    prefix: the text of a system message before everything else; never a target, and kept by truncation.
 
     Source: LAION-AI/Open-Assistant, ``custom_datasets/formatting.py`` and ``dialogue_collator.py``. Raises RecipeError
     for options that exclude each other.
@@ -85,10 +81,6 @@ class Oasst:
     prefix: str = ""
 
     name: ClassVar[str] = "oasst"
-    orders: ClassVar[Orders] = ALTERNATING
-    multi_turn: ClassVar[bool] = True
-    continues: ClassVar[bool] = False
-    codec: ClassVar[Codec] = AS_IT_IS
 
     def __post_init__(self) -> None:
         if self.system_tags and self.version == "v2":
@@ -107,39 +99,37 @@ class Oasst:
 
     @property
     def opening(self) -> tuple[Piece, ...]:
-        return (self._role("system"), Text(self.prefix), *self._end("system")) if self.prefix else ()
+        return (self._role("system"), TextPiece(self.prefix), *self._end("system")) if self.prefix else ()
 
-    def objection(self, message: Message, before: Sequence[Message]) -> str | None:
+    def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
         for name in _LABELS if self.system_tags else ():
             if not 0 <= message.labels.get(name, 0) <= 1:
                 return f"a {name} of {message.labels[name]}, not between 0 and 1"
-        return order_objection(self.orders, message, before)
+        return find_order_fault(self, message, before)
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         role = self._role(message.role)
-        said = (Text(with_context(message, self.context)), *self._end(message.role))
+        content = (TextPiece(with_context(message, self.context)), *self._end(message.role))
         opening = () if before else self.opening
         if message.role == "assistant":
-            return Split((*opening, *self._tag(message, before), role), said)
+            return Split((*opening, *self._tag(message, before), role), content)
         if message.role == "system" and self.train_system:
-            return Split((*opening, role), said)
+            return Split((*opening, role), content)
         if message.role == "user" and before:
-            predicted_by_previous = self.train_system if before[-1].role == "system" else self.predict_next_role
-            return Split((role, *said), predicted_by_previous=int(predicted_by_previous))
-        return Split((*opening, role, *said))
-
-    def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> Parsed:
-        return read_reply(ids, tokenizer, self.stops, self.continues)
+            predicted = self.train_system if before[-1].role == "system" else self.predict_next_role
+            return Split((role, *content), predicted_by_previous=int(predicted))
+        return Split((*opening, role, *content))
 
     def chat_template(self) -> str:
-        ends = "".join(f"'{role}': {_template_end(end)}, " for role, end in _ENDS[self.version].items())
-        roles = dict(_ROLES[self.version])
-        prefix = f"{{{{ {roles['system']!r} + {self.prefix!r} + {_template_end(_ENDS[self.version]['system'])} }}}}"
-        return (
-            f"{prefix if self.prefix else ''}{template_head(self.orders, self.name)}{template_text(self.context)}"
-            f"{{{{ {roles}[message['role']] + text + {{{ends}}}[message['role']] }}}}"
-            f"{TEMPLATE_FOOT}"
-            f"{{%- if add_generation_prompt -%}}{{{{ {roles['assistant']!r} }}}}{{%- endif -%}}"
+        roles, ends = dict(_ROLES[self.version]), _ENDS[self.version]
+        prefix = f"{{{{ {roles['system']!r} + {self.prefix!r} + {_end_expression(ends['system'])} }}}}"
+        table = "".join(f"'{role}': {_end_expression(end)}, " for role, end in ends.items())
+        return write_template(
+            self,
+            f"{{{{ {roles}[message['role']] + text + {{{table}}}[message['role']] }}}}",
+            context=self.context,
+            opening=prefix if self.prefix else "",
+            generation_prompt=repr(roles["assistant"]),
         )
 
     def _role(self, role: str) -> Control:
@@ -150,32 +140,32 @@ class Oasst:
         return (Control(end),) if end else ()
 
     def _tag(self, reply: Message, before: Sequence[Message]) -> tuple[Piece, ...]:
-        """What is said of a reply in front of it."""
-        if not self.system_tags or reply is UNWRITTEN:
+        """Return the pieces of the tag with the properties of a reply."""
+        if not self.system_tags or reply is UNWRITTEN_REPLY:
             return ()
-        known = _known(reply, self.add_length)
+        properties = _properties(reply, self.add_length)
         passage = reply.context or (before[-1].context if before else "")
         if self.context == "tag" and passage.strip():
-            known["context"] = passage
-        draws = label_draws(self.seed, [message.text for message in (*before, reply)], list(known))
-        kept = [name for name in known if draws[name][0] >= self.property_dropout]
+            properties["context"] = passage
+        draws = label_draws(self.seed, [message.text for message in (*before, reply)], list(properties))
+        kept = [name for name in properties if draws[name][0] >= self.property_dropout]
         if self.property_order == "drawn":
             kept.sort(key=lambda name: (name == "context", draws[name][1]))
         if not kept:
             return ()
-        lines = "".join(f"{name}: {known[name]}\n" for name in kept)
-        return (self._role("system"), Text(lines), *self._end("system"))
+        lines = "".join(f"{name}: {properties[name]}\n" for name in kept)
+        return (self._role("system"), TextPiece(lines), *self._end("system"))
 
 
-def _known(reply: Message, add_length: bool) -> dict[str, str]:
-    """The properties of a reply as they are written, in their fixed order."""
-    known = {"lang": reply.lang} if reply.lang else {}
-    known |= {name: f"{reply.labels[name]:0.1f}" for name in _LABELS if name in reply.labels}
+def _properties(reply: Message, add_length: bool) -> dict[str, str]:
+    """Return the known properties of a reply as the tag writes them, in their fixed order."""
+    found = {"lang": reply.lang} if reply.lang else {}
+    found |= {name: f"{reply.labels[name]:0.1f}" for name in _LABELS if name in reply.labels}
     if add_length:
-        known["length"] = str(len(_WORD.findall(reply.text)) // 5 + 1)
-    return known
+        found["length"] = str(len(_WORD.findall(reply.text)) // 5 + 1)
+    return found
 
 
-def _template_end(end: str) -> str:
-    """An end token as an expression of a chat template."""
+def _end_expression(end: str) -> str:
+    """Return an end token as an expression of a chat template."""
     return "eos_token" if end == "eos" else repr(end)

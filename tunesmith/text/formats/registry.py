@@ -5,24 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tunesmith.errors import RecipeError
-from tunesmith.text.formats.chat import Chatml, Tulu
+from tunesmith.text.formats.chat import Chatml, Llama2, Tulu, Vicuna, Zephyr
 from tunesmith.text.formats.chat_template import TokenizerTemplate
-from tunesmith.text.formats.families import Llama2, Vicuna, Zephyr
-from tunesmith.text.formats.format import Control, Format, Parsed, Piece, Split, Text
+from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.instruction import Alpaca, Dolly, Plain
 from tunesmith.text.formats.oasst import Oasst
 from tunesmith.text.formats.t5 import T5Dolly
 
-__all__ = ["ENCODER_DECODER", "FORMATS", "Control", "Format", "Parsed", "Piece", "Split", "Text", "build_format"]
-
-Kind: TypeAlias = type[
-    Dolly | Oasst | Tulu | Alpaca | Vicuna | Chatml | Llama2 | Zephyr | Plain | T5Dolly | TokenizerTemplate
-]
-
-FORMATS: dict[str, Kind] = {
+FORMATS: dict[str, type[Format]] = {
     "dolly": Dolly,
     "oasst": Oasst,
     "tulu": Tulu,
@@ -37,11 +30,37 @@ FORMATS: dict[str, Kind] = {
 }
 
 ENCODER_DECODER = frozenset({"t5-dolly"})
-"""The formats whose user messages an encoder reads and whose replies a decoder writes; all others are for causal models."""
+"""The formats for encoder-decoders, whose encoder reads the user message; all others are for causal models."""
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Advice that names the most similar of the known names, or all of them."""
+def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
+    """Build a format from its name and options.
+
+    name: a key of ``FORMATS``.
+    options: values of the format's dataclass fields.
+
+    Raises RecipeError for an unknown name, option or value.
+    """
+    if name not in FORMATS:
+        raise RecipeError(f"unknown prompt format {name!r}", advice=_suggest(name, list(FORMATS)))
+    kind = FORMATS[name]
+    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind) if field.init}
+    for option, value in (options or {}).items():
+        if option not in types:
+            advice = _suggest(option, list(types))
+            raise RecipeError(f"prompt format {name!r} has no option {option!r}", advice=advice)
+        expected = _expected(types[option], value)
+        if expected:
+            advice = f"use {expected}"
+            raise RecipeError(f"option {option!r} of prompt format {name!r} cannot be {value!r}", advice=advice)
+    if kind is TokenizerTemplate and "template" not in (options or {}):
+        what = f"prompt format {name!r} is the chat template of a tokenizer, but no tokenizer was asked for it"
+        raise RecipeError(what, advice="give the option 'template', or name another prompt format")
+    return kind(**dict(options or {}))
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    """Return advice that names the most similar of the known names, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -49,7 +68,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _expected(kind: Any, value: Any) -> str | None:
-    """What an option of this type has to be, if ``value`` is not; numbers with a point are shares."""
+    """Return what values an option of type ``kind`` may have, or None if ``value`` is one. A float is a probability."""
     if kind is str:
         return None if isinstance(value, str) else "text"
     if kind is int:
@@ -60,23 +79,3 @@ def _expected(kind: Any, value: Any) -> str | None:
     if any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
         return None
     return " or ".join("true" if x is True else "false" if x is False else repr(x) for x in allowed)
-
-
-def build_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
-    """A format from its name and options. Raises RecipeError for an unknown name, option or value."""
-    if name not in FORMATS:
-        raise RecipeError(f"unknown prompt format {name!r}", advice=_nearest(name, list(FORMATS)))
-    kind = FORMATS[name]
-    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind) if field.init}
-    for option, value in (options or {}).items():
-        if option not in types:
-            advice = _nearest(option, list(types))
-            raise RecipeError(f"prompt format {name!r} has no option {option!r}", advice=advice)
-        expected = _expected(types[option], value)
-        if expected:
-            advice = f"use {expected}"
-            raise RecipeError(f"option {option!r} of prompt format {name!r} cannot be {value!r}", advice=advice)
-    if kind is TokenizerTemplate and "template" not in (options or {}):
-        what = f"prompt format {name!r} is the chat template of a tokenizer, but no tokenizer was asked for it"
-        raise RecipeError(what, advice="give the option 'template', or name another prompt format")
-    return kind(**dict(options or {}))

@@ -1,8 +1,8 @@
-"""Running a chat template: Jinja as transformers sets it up, in a sandbox, with limits on work and output.
+"""Renders chat templates with Jinja, set up as in transformers, in a sandbox with limits on work and output.
 
-Templates come with tokenizers from anywhere, so nothing in them is trusted: they see plain values only, a loop or macro
-costs a step and the steps are counted, and neither a value nor the output may become large. There is no clock: a template
-that asks for the date takes its own default, where it has one.
+Templates of tokenizers come from anywhere, so they are not trusted: they get plain values only, every round of a loop
+and every call of a macro counts as a step, the number of steps is limited, and so is the size of a value and of the
+output. There is no clock: a template that asks for the date gets its own default, if it has one.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from jinja2.utils import Namespace
 
 from tunesmith.errors import DataError, RecipeError
 
-LARGEST = 4 * 2**20  # characters of the output, and of a value on the way to it
-LARGEST_TEMPLATE = 2**18
-MOST_STEPS = 500_000
+MAX_SIZE = 4 * 2**20  # characters of the output or of an intermediate value
+MAX_TEMPLATE_SIZE = 2**18  # characters
+MAX_STEPS = 500_000
 _STEP = "tunesmith_counts_this_step"
-# Marks what the assistant says for tools that make masks; here it only groups.
+# Marks the reply for tools that compute masks; here it is only a block.
 _GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
 class ChatTemplate:
-    """A compiled chat template. variables: names of special tokens (``bos_token``, ...) with their texts.
+    """A compiled chat template.
+
+    source: the template.
+    variables: the texts of the special tokens, by the names ``bos_token``, ``eos_token``, ...
 
     Raises RecipeError for a template that is not Jinja.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
         self._variables = {**variables, "tools": None, "documents": None}
-        advice = "use another prompt format, or mend the template of the tokenizer"
-        if len(source) > LARGEST_TEMPLATE or _STEP in source:
-            raise RecipeError(f"a chat template of more than {LARGEST_TEMPLATE:,} characters", advice=advice)
+        advice = "use another prompt format, or correct the template of the tokenizer"
+        if len(source) > MAX_TEMPLATE_SIZE or _STEP in source:
+            raise RecipeError(f"a chat template of more than {MAX_TEMPLATE_SIZE:,} characters", advice=advice)
         environment = _environment()
         try:
             tree = environment.parse(_GENERATION.sub(lambda match: _as_block(*match.groups()), source))
@@ -48,15 +51,18 @@ class ChatTemplate:
             raise RecipeError(f"the chat template cannot be read: {error}", advice=advice) from error
 
     def render(self, messages: Sequence[Mapping[str, str]], *, generation: bool = False) -> str:
-        """What the template writes for ``messages``. generation: and then the beginning of a reply.
+        """Return the text that the template writes.
 
-        Raises DataError with what the template says against the messages.
+        messages: mappings with ``role`` and ``content``.
+        generation: whether the generation prompt follows.
+
+        Raises DataError with the message of an exception that the template raises.
         """
-        steps = iter(range(MOST_STEPS))
+        steps = iter(range(MAX_STEPS))
 
         def step() -> None:
             if next(steps, None) is None:
-                raise SecurityError(f"it takes more than {MOST_STEPS:,} steps")
+                raise SecurityError(f"it takes more than {MAX_STEPS:,} steps")
 
         variables = {
             **self._variables,
@@ -69,18 +75,18 @@ class ChatTemplate:
         try:
             for part in self._compiled.generate(variables):
                 size += len(part)
-                if size > LARGEST:
-                    raise SecurityError(f"it writes more than {LARGEST:,} characters")
+                if size > MAX_SIZE:
+                    raise SecurityError(f"it writes more than {MAX_SIZE:,} characters")
                 parts.append(part)
         except Exception as error:  # a template can raise anything, as its author wrote it
             if "strftime_now" in str(error):
                 raise DataError("the chat template writes today's date, so training would depend on the day") from error
-            raise DataError(f"the chat template says: {error or type(error).__name__}") from error
+            raise DataError(f"the chat template raises: {error or type(error).__name__}") from error
         return "".join(parts)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as transformers sets it up for chat templates, less chance and clock."""
+    """Return Jinja as transformers sets it up for chat templates, without randomness and clock."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -102,7 +108,7 @@ def _as_block(begin: str, end: str | None, finish: str) -> str:
 
 
 def _count_steps(tree: nodes.Template, environment: Environment) -> None:
-    """Let every round of a loop and every call of a macro count as a step. Raises SecurityError."""
+    """Add a call that counts a step to the body of every loop and macro. Raises SecurityError."""
     for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
         assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)
         call = nodes.Call(nodes.Name(_STEP, "load"), [], [], None, None, lineno=node.lineno)
@@ -114,7 +120,7 @@ def _count_steps(tree: nodes.Template, environment: Environment) -> None:
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or name.startswith("_"):
-        raise SecurityError(f"an entry of a namespace cannot be called {name!r}")
+        raise SecurityError(f"an entry of a namespace cannot be named {name!r}")
 
 
 def _namespace(*arguments: Any, **values: Any) -> Namespace:
@@ -154,7 +160,7 @@ def _times(left: Any, right: Any) -> Any:
 
 
 def _power(left: Any, right: Any) -> Any:
-    return _limited(operator.pow, left, right, 0 if abs(right) < 64 and abs(left) < 2**32 else LARGEST + 1)
+    return _limited(operator.pow, left, right, 0 if abs(right) < 64 and abs(left) < 2**32 else MAX_SIZE + 1)
 
 
 def _size(value: Any) -> int:
@@ -162,6 +168,6 @@ def _size(value: Any) -> int:
 
 
 def _limited(operation: Callable[[Any, Any], Any], left: Any, right: Any, size: int) -> Any:
-    if size > LARGEST:
-        raise SecurityError(f"a value of more than {LARGEST:,} characters")
+    if size > MAX_SIZE:
+        raise SecurityError(f"a value of more than {MAX_SIZE:,} characters")
     return operation(left, right)

@@ -1,4 +1,4 @@
-"""A tokenizer as data: the content of tokenizer.json, read from disk or hub, and the changes made to it."""
+"""A tokenizer as data: the content of tokenizer.json, read from disk or hub, and the changes that are made to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ SYMBOLS = ("bos", "eos", "pad", "unk")
 
 @dataclass(frozen=True)
 class Definition:
-    """The content of tokenizer.json, and how the tokens bos, eos, pad and unk are called (those that there are)."""
+    """The content of tokenizer.json with the names of its special tokens.
+
+    content: the parsed JSON.
+    symbols: the texts of the tokens bos, eos, pad and unk, by these keys; a tokenizer may lack some.
+    place: the path of the file, for error messages.
+    """
 
     content: Mapping[str, Any]
     symbols: Mapping[str, str]
@@ -29,11 +34,11 @@ class Definition:
 
     @property
     def added(self) -> list[dict[str, Any]]:
-        """The added tokens, lowest id first."""
+        """Return the added tokens, lowest id first."""
         return sorted(self.content.get("added_tokens") or (), key=lambda token: int(token["id"]))
 
     def vocabulary(self) -> dict[str, int]:
-        """Every token of the model and every added token with its id."""
+        """Return the id of every token of the model and of every added token."""
         pieces = self.content["model"]["vocab"]
         if isinstance(pieces, Mapping):
             found = dict(pieces)
@@ -43,7 +48,13 @@ class Definition:
 
 
 def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
-    """The directory that holds tokenizer.json: a directory on disk, or the local copy of a hub repository."""
+    """Return the directory that holds tokenizer.json: a directory on disk, or the local copy of a hub repository.
+
+    path_or_hub_name: a path, or a hub name like ``owner/model``.
+    revision: of the hub repository; None for its default.
+
+    Raises MissingInputError.
+    """
     directory = Path(path_or_hub_name).expanduser()
     if directory.is_dir():
         return directory
@@ -92,7 +103,7 @@ def read_definition(directory: Path) -> Definition:
 
 
 def read_chat_template(directory: Path) -> str | None:
-    """The chat template that a tokenizer directory brings along, or None. Raises MissingInputError, DataError."""
+    """Read the chat template of a tokenizer directory; None if it has none. Raises MissingInputError, DataError."""
     if (directory / TEMPLATE).is_file():
         try:
             return (directory / TEMPLATE).read_text(encoding="utf-8")
@@ -100,14 +111,17 @@ def read_chat_template(directory: Path) -> str | None:
             raise DataError("cannot be read as UTF-8 text", where=directory / TEMPLATE) from error
     config = directory / "tokenizer_config.json"
     found = _read(config).get("chat_template") if config.is_file() else None
-    if isinstance(found, list):  # several, each with a name
+    if isinstance(found, list):  # several named templates
         named = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
         found = named[0].get("template") if named else None
     return found if isinstance(found, str) else None
 
 
 def with_controls(definition: Definition, controls: Sequence[str]) -> Definition:
-    """Add the missing ``controls`` at the next ids, in the order given; those that are there keep their ids."""
+    """Return the definition with every token of ``controls`` added as a special token.
+
+    Missing tokens get the next ids, in the order given; existing ones keep their ids.
+    """
     known = definition.vocabulary()
     highest = max(known.values())
     added = {token["content"]: token for token in definition.added}
@@ -121,10 +135,11 @@ def with_controls(definition: Definition, controls: Sequence[str]) -> Definition
 
 
 def as_encoder(definition: Definition, controls: frozenset[str], *, continuing: bool) -> dict[str, Any]:
-    """The content of a tokenizer for text: no post-processor, no truncation, no random merges, every control special.
+    """Return the tokenizer.json of an encoder for text: no post-processor, no truncation, no random merges.
 
-    continuing: the text goes on where other text stopped, so no space is put in front of it, and none is taken away
-    from the front when decoding.
+    controls: the tokens that are special in it.
+    continuing: whether its texts are continuations of other text, so that encoding adds no space at the front and
+        decoding removes none there.
     """
     content = dict(definition.content)
     content.update(post_processor=None, truncation=None, padding=None)
@@ -141,38 +156,36 @@ def as_encoder(definition: Definition, controls: frozenset[str], *, continuing: 
 
 
 def _writes_words(pre_tokenizer: Any) -> bool:
-    """Whether text is cut at white space first and a space is put in front of every word after that (T5).
+    """Whether text is split at white space first and then a space is added before every word (T5).
 
-    Without that space words would run together; so the spaces themselves have to become it.
+    Without that space words would be joined, so a continuation has to keep its own spaces instead.
     """
     parts = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
     return isinstance(parts, list) and [part.get("type") for part in parts] == ["WhitespaceSplit", "Metaspace"]
 
 
 def _with_single_spaces(normalizer: Any) -> dict[str, Any]:
-    """The normalizer, after which white space is as cutting at it would leave it: single spaces, none at the end."""
+    """Return the normalizer, extended to reduce white space to single spaces and remove it at the end."""
     spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
     end = {"type": "Strip", "strip_left": False, "strip_right": True}
     return {"type": "Sequence", "normalizers": [*([normalizer] if normalizer else []), spaces, end]}
 
 
 def _without_front(part: Any, *, decoding: bool = False) -> Any:
-    """A normalizer, pre-tokenizer or decoder that neither adds nor removes a space at the front."""
+    """Return a normalizer, pre-tokenizer or decoder that neither adds nor removes a space at the front."""
     if not isinstance(part, dict):
         return part
-    kind, inner = part.get("type"), {"normalizers", "pretokenizers", "decoders"} & part.keys()
-    if kind == "Sequence" and inner:
-        key = inner.pop()
-        return {
-            **part,
-            key: [kept for item in part[key] if (kept := _without_front(item, decoding=decoding)) is not None],
-        }
+    kind = part.get("type")
+    key = next((key for key in ("normalizers", "pretokenizers", "decoders") if key in part), None)
+    if kind == "Sequence" and key is not None:
+        parts = [_without_front(item, decoding=decoding) for item in part[key]]
+        return {**part, key: [item for item in parts if item is not None]}
     if kind == "Prepend":
         return None
-    if kind == "Strip" and decoding:  # a normalizer of that name trims the text itself
+    if kind == "Strip" and decoding:  # a normalizer of that type strips the text itself
         return {**part, "start": 0}
     if kind == "Metaspace":
         return {key: value for key, value in part.items() if key != "add_prefix_space"} | {"prepend_scheme": "never"}
-    if kind == "ByteLevel" and not decoding:  # the decoder of that name has the entry without using it
+    if kind == "ByteLevel" and not decoding:  # a decoder of that type has the entry, but does not use it
         return {**part, "add_prefix_space": False}
     return part

@@ -1,26 +1,30 @@
-"""Decoding while tokens arrive: only whole characters and marks come out, and together they are the full decode."""
+"""Streaming decoder: it returns only complete characters, and all its pieces together are the full decode."""
 
 from __future__ import annotations
 
-from tunesmith.text.tokenizer.codec import AS_IT_IS, Codec
+from tunesmith.text.tokenizer.codec import IDENTITY, Codec
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
-_PATIENCE = 8  # pending tokens before a clean place to cut is looked for; a character has at most 4 bytes
+_MAX_PENDING = 8  # pending tokens before a place to split them is searched for; a character has at most 4 bytes
 
 
 class StreamDecoder:
-    """``push`` every token, then ``finish``; the pieces joined equal ``codec.decode(tokenizer.decode(...))`` of all of them.
+    """Decodes token by token: ``push`` every token, then ``finish``.
 
-    The tokens of the last piece stay as context, because how a token reads may depend on the one before it. Tokens of
-    a run of single bytes are held back until the run ends: whether such a run is valid shows only then. So is text that
-    the codec cannot read before it knows what follows.
+    The returned pieces joined equal ``codec.decode(tokenizer.decode(...))`` of all tokens. The tokens of the last piece
+    are kept as context, because the text of a token may depend on the token before it. Tokens for single bytes are
+    pending until another token ends their run, because only then it is known whether they are valid UTF-8. Text that
+    the codec cannot decode yet is pending too.
+
+    tokenizer, codec: decode the tokens.
+    continuing: see ``Tokenizer.encode_many``.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, continuing: bool = False, codec: Codec = AS_IT_IS) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, continuing: bool = False, codec: Codec = IDENTITY) -> None:
         self._tokenizer = tokenizer
         self._codec = codec
-        self._unread = ""  # what the codec has not decoded yet
+        self._undecoded = ""  # text that the codec has not decoded yet
         self._continuing = continuing
         self._bytes = tokenizer.byte_tokens()
         self._context: list[int] = []
@@ -28,21 +32,21 @@ class StreamDecoder:
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
-        """Take one token; returns the text that has become certain, often empty. Control tokens leave no trace."""
-        self._unread += self._written(token)
-        return self._read(self._codec.settled(self._unread))
+        """Add one token and return the text that is final now, often empty. Control tokens are left out."""
+        self._undecoded += self._decode_next(token)
+        return self._take(self._codec.count_decodable(self._undecoded))
 
     def finish(self) -> str:
-        """The text that was held back."""
-        self._unread += self._emit(len(self._pending), self._decode(self._pending)) if self._pending else ""
-        return self._read(len(self._unread))
+        """Return the pending text."""
+        self._undecoded += self._emit(len(self._pending), self._decode(self._pending)) if self._pending else ""
+        return self._take(len(self._undecoded))
 
-    def _read(self, count: int) -> str:
-        ready, self._unread = self._unread[:count], self._unread[count:]
+    def _take(self, count: int) -> str:
+        ready, self._undecoded = self._undecoded[:count], self._undecoded[count:]
         return self._codec.decode(ready)
 
-    def _written(self, token: int) -> str:
-        """Take one token; returns the text that has become certain before the codec reads it."""
+    def _decode_next(self, token: int) -> str:
+        """Add one token and return the text that is final now, before the codec decodes it."""
         if not self._tokenizer.is_text(token):
             return ""
         self._pending.append(token)
@@ -51,9 +55,10 @@ class StreamDecoder:
         text = self._decode(self._pending)
         if not text.endswith(_BROKEN):
             return self._emit(len(self._pending), text)
-        if len(self._pending) < _PATIENCE:
+        if len(self._pending) < _MAX_PENDING:
             return ""
-        for end in range(len(self._pending) - 4, len(self._pending) - 8, -1):
+        # A character has at most 4 bytes, so some end within the 4 tokens before the last 4 is between two characters.
+        for end in range(len(self._pending) - 4, len(self._pending) - _MAX_PENDING, -1):
             head = self._decode(self._pending[:end])
             tail = self._tokenizer.decode(self._pending[end:], continuing=True)
             if head + tail == text:
@@ -61,11 +66,11 @@ class StreamDecoder:
         return ""
 
     def _decode(self, ids: list[int]) -> str:
-        """The text of ``ids`` after the context."""
+        """Return the text of ``ids`` after the context."""
         return self._tokenizer.decode(self._context + ids, continuing=self._continuing)[self._context_length :]
 
     def _emit(self, count: int, text: str) -> str:
         self._context, self._pending = self._pending[:count], self._pending[count:]
-        # From now on the context is itself what decoding starts with, and its own text is cut off again.
+        # Decoding starts with the new context from now on; its own text is removed from the result.
         self._context_length = len(self._tokenizer.decode(self._context, continuing=self._continuing))
         return text

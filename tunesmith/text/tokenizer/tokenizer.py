@@ -14,17 +14,19 @@ from tunesmith.errors import DataError
 from tunesmith.files import fingerprint, write_file, write_json
 from tunesmith.text.tokenizer.definition import SYMBOLS, Definition, as_encoder, locate, read_definition, with_controls
 
-GENERIC_CLASS = "PreTrainedTokenizerFast"  # reads tokenizer.json as it stands; family classes rebuild it
+GENERIC_CLASS = "PreTrainedTokenizerFast"  # loads tokenizer.json unchanged; the classes of model families rebuild it
 
 
 class Tokenizer:
-    """A vocabulary with control tokens that only enter by id.
+    """A tokenizer whose control tokens enter only by id.
 
-    Control tokens are all special tokens, the ones the prompt format asked for, and any other added token that is not
-    plain white space. ``encode`` sees text as text: ``"</s>"`` becomes the characters ``<``, ``/``, ``s``, ``>``.
+    Control tokens are all special tokens, those of the prompt format, and any other added token that is not plain white
+    space. ``encode`` encodes text as text: ``"</s>"`` becomes the characters ``<``, ``/``, ``s``, ``>``.
 
-    size: rows that an embedding needs, the highest id + 1. control_ids: ids that ``encode`` never returns.
-    fingerprint: digest of all that decides the ids of a text; what pads a batch does not.
+    size: the rows that an embedding needs, which is the highest id + 1.
+    control_ids: the ids of control tokens.
+    continues_alike: whether a text has the same ids at the beginning of a text and as a continuation of one.
+    fingerprint: digest of everything that decides the ids of a text; the pad token does not.
     """
 
     def __init__(self, definition: Definition, controls: Sequence[str] = ()) -> None:
@@ -46,11 +48,9 @@ class Tokenizer:
         self.control_ids = frozenset(self._names)
         self._text_ids = frozenset(self._vocabulary.values()) - self.control_ids
         self._fresh = self._encoder(continuing=False)
-        same = as_encoder(self._definition, frozenset(), continuing=True) == as_encoder(
-            self._definition, frozenset(), continuing=False
-        )
-        self.continues_alike = same
-        self._continuing = self._fresh if same else self._encoder(continuing=True)
+        first, continuing = (as_encoder(self._definition, frozenset(), continuing=value) for value in (False, True))
+        self.continues_alike = first == continuing
+        self._continuing = self._fresh if self.continues_alike else self._encoder(continuing=True)
         self._unknown = self._unknown_token(controls)
         self._forbidden = self.control_ids - self._unknown.keys()
         named_tokens = {symbol: name for symbol, name in self._definition.symbols.items() if symbol != "pad"}
@@ -59,6 +59,10 @@ class Tokenizer:
     @classmethod
     def load(cls, path_or_hub_name: str, controls: Sequence[str] = (), revision: str | None = None) -> Tokenizer:
         """Read a tokenizer and add the missing ``controls`` at the next ids, in that order.
+
+        path_or_hub_name: a directory with tokenizer.json, or a hub name like ``owner/model``.
+        controls: the control tokens of the prompt format.
+        revision: of the hub repository; None for its default.
 
         Raises MissingInputError (no directory, no tokenizer.json), DataError (cannot be understood).
         """
@@ -79,9 +83,9 @@ class Tokenizer:
         return encoder
 
     def _unknown_token(self, controls: Sequence[str]) -> dict[int, str]:
-        """The token (id and name) that the model has for characters outside its vocabulary, which text may become.
+        """Return id and name of the token for characters outside the vocabulary, which ``encode`` may return.
 
-        Empty where it has a second meaning, as in vocabularies that call one token unknown and end of text.
+        The result is empty if the token has a second meaning, as where one token is unknown and end of text.
         """
         model = self._definition.content["model"]
         names = {number: name for name, number in self._vocabulary.items()}
@@ -103,46 +107,49 @@ class Tokenizer:
 
     @property
     def control_names(self) -> tuple[str, ...]:
-        """The texts of all control tokens."""
+        """Return the texts of all control tokens."""
         return tuple(self._controls)
 
     def control(self, name: str) -> int:
-        """The id of a control token, by its text or as ``bos``, ``eos``, ``pad``. Raises DataError."""
-        found = self.known_ids([name])
+        """Return the id of a control token, by its text or as ``bos``, ``eos``, ``pad``. Raises DataError."""
+        found = self.find_ids([name])
         if not found:
             advice = "choose another prompt format, or let the format add its tokens when the tokenizer is loaded"
             raise DataError(f"the tokenizer has no token {name!r}", where=self._definition.place, advice=advice)
         return found[0]
 
     def may_come_from_text(self, token: int) -> bool:
-        """Whether ``encode`` may return an id: text, or the token for characters outside the vocabulary."""
+        """Whether ``encode`` may return ``token``: text, or the token for characters outside the vocabulary."""
         return token in self._text_ids or token in self._unknown
 
-    def known_ids(self, names: Iterable[str]) -> tuple[int, ...]:
-        """The ids of those of the named control tokens that there are."""
+    def find_ids(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the ids of the named control tokens, without those that the tokenizer lacks."""
         found = (self._symbols.get(name, self._controls.get(name)) for name in names)
         return tuple(token for token in found if token is not None)
 
     def control_in(self, text: str) -> str | None:
-        """The name of a control token that is written out in ``text``, if any."""
+        """Return the name of a control token that occurs in ``text`` as characters, or None."""
         return next((name for name in self._controls if name in text), None)
 
     def is_control(self, token: int) -> bool:
         return token in self.control_ids
 
     def is_text(self, token: int) -> bool:
-        """Whether an id stands for text: neither a control token nor out of range."""
+        """Whether ``token`` is text: neither a control token nor out of range."""
         return token in self._text_ids
 
     def encode(self, text: str, *, continuing: bool = False) -> list[int]:
-        """The ids of one text, without anything around them. See ``encode_many``."""
+        """Return the ids of one text, without special tokens. See ``encode_many``."""
         return self.encode_many([text], continuing=continuing)[0]
 
     def encode_many(self, texts: Sequence[str], *, continuing: bool = False) -> list[list[int]]:
-        """The ids of every text, in one call to the library.
+        """Return the ids of every text, in one call to the library.
 
-        continuing: the texts go on in the middle of a run, so a tokenizer that puts a space in front of a text does not.
-        Raises DataError for text that cannot be encoded (half of a surrogate pair).
+        texts: any strings; none of them can become a control token.
+        continuing: whether the texts are continuations of other text, so that a tokenizer that adds a space before a
+            text does not add it here.
+
+        Raises DataError for text that cannot be encoded (a lone surrogate).
         """
         encoder = self._continuing if continuing else self._fresh
         try:
@@ -150,16 +157,15 @@ class Tokenizer:
                 encoding.ids for encoding in encoder.encode_batch_fast(list(texts), add_special_tokens=False)
             ]
         except TypeError as error:
-            raise DataError(
-                "text with half a character (a lone surrogate)", advice="mend or drop the record"
-            ) from error
+            what = "text with half a character (a lone surrogate)"
+            raise DataError(what, advice="correct or drop the record") from error
         for index, (text, ids) in enumerate(zip(texts, found, strict=True)):
             if not self._forbidden.isdisjoint(ids) or any(name in text for name in self._unknown.values()):
                 found[index] = self._encode_in_parts(text, continuing)
         return found
 
     def _encode_in_parts(self, text: str, continuing: bool) -> list[int]:
-        """Cut a text inside every stretch that the model of the tokenizer takes for a control token, until none is left."""
+        """Split a text inside every part that the tokenizer's model encodes as a control token, until none is left."""
         encoding = (self._continuing if continuing else self._fresh).encode(text, add_special_tokens=False)
         spans = [
             (start, end)
@@ -178,10 +184,12 @@ class Tokenizer:
         return [token for run in runs for token in run]
 
     def decode(self, ids: Sequence[int], *, skip_controls: bool = True, continuing: bool = False) -> str:
-        """The text of ids, every space as it stands.
+        """Return the text of ids, spaces unchanged.
 
-        skip_controls: control tokens leave no trace; otherwise their names appear, and the runs between them are decoded
-        one by one, which undoes what rendering does. continuing: see ``encode_many``. Ids out of range leave no trace.
+        ids: ids out of range are left out.
+        skip_controls: whether control tokens are left out; otherwise their names are written, and the runs of text
+            between them are decoded one by one, which is the inverse of rendering.
+        continuing: see ``encode_many``.
         """
         decoder = self._continuing if continuing else self._fresh
         if skip_controls:
@@ -199,16 +207,20 @@ class Tokenizer:
         return "".join(texts)
 
     def byte_tokens(self) -> frozenset[int]:
-        """The ids that stand for one byte where the tokenizer falls back to bytes; empty for all others."""
+        """Return the ids of single bytes, if the tokenizer falls back to bytes; otherwise an empty set."""
         if not self._definition.content["model"].get("byte_fallback"):
             return frozenset()
         names = (f"<0x{byte:02X}>" for byte in range(256))
         return frozenset(self._vocabulary[name] for name in names if name in self._vocabulary)
 
     def save(self, directory: Path, chat_template: str | None = None, extra: Mapping[str, Any] | None = None) -> None:
-        """Write tokenizer.json and tokenizer_config.json, which stock transformers loads to the same ids.
+        """Write tokenizer.json and tokenizer_config.json, with which transformers encodes the same ids.
 
-        extra: further entries of tokenizer_config.json (``model_max_length``, ...). Raises StorageError.
+        directory: the folder that gets both files.
+        chat_template: an entry of tokenizer_config.json; None for none.
+        extra: further entries of tokenizer_config.json (``model_max_length``, ...).
+
+        Raises StorageError.
         """
         config: dict[str, Any] = {"tokenizer_class": GENERIC_CLASS, "clean_up_tokenization_spaces": False}
         config |= {f"{symbol}_token": name for symbol, name in self._definition.symbols.items()}
@@ -218,5 +230,5 @@ class Tokenizer:
 
 
 def _inside(start: int, end: int) -> tuple[int, ...]:
-    """Where to cut a stretch of text: in its middle, or around it if it is a single character."""
+    """Return where to split a part of a text: in its middle, or around it if it is a single character."""
     return ((start + end) // 2,) if end - start > 1 else (start, end)

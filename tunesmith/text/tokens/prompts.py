@@ -1,7 +1,8 @@
-"""Trees of messages as prompts: what the user said is kept, and replies that are not yet written are asked for.
+"""Prompts for generation, stored as token trees.
 
-A prompt is stored like everything else, as a token tree: the reply that is asked for is a message like any other, and the
-``source`` of its span is the last token of the prompt. What stands in the place of the reply is never trained on.
+In a tree of prompts an unwritten reply follows the messages of users that are to be answered. It is a message like any
+other, and the ``source`` of its span is the last token of the prompt. The tokens of an unwritten reply are never
+trained.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from tunesmith.errors import DataError
-from tunesmith.text.formats.format import UNWRITTEN
-from tunesmith.text.tokens.crop import without_threads
+from tunesmith.text.formats.format import UNWRITTEN_REPLY
+from tunesmith.text.tokens.crop import drop_threads
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tokens.truncate import Rejected
+from tunesmith.text.tokens.truncate import DroppedTree
 from tunesmith.text.tree import Message, Tree
 
 Prompts: TypeAlias = Literal["last", "every"]
-NO_USER = "nothing that a user says"  # why a tree is no prompt
+NO_USER = "no message of a user"  # why a tree contains no prompt
 
 
-def as_prompts(tree: Tree, which: Prompts) -> Tree | None:
-    """The tree with unwritten replies, to be rendered with the targets ``marked``; None if no user speaks in it.
+def make_prompt_tree(tree: Tree, which: Prompts) -> Tree | None:
+    """Return the tree with unwritten replies, which is rendered with the targets ``marked``.
 
-    Replies that nothing follows are dropped. last: every message of a user that nothing follows then is given an unwritten
-    reply. every: so is every other message of a user, beside the replies that it has.
+    tree: any conversations. Assistant and system messages that no message of a user follows are removed.
+    which: ``last`` adds an unwritten reply to every message of a user that nothing follows then. ``every`` adds one to
+        every message of a user, next to the replies that it has.
+
+    Returns None if the tree has no message of a user.
     """
     followed = [False] * len(tree.messages)
     kept = [False] * len(tree.messages)
@@ -36,52 +40,57 @@ def as_prompts(tree: Tree, which: Prompts) -> Tree | None:
             followed[tree.parents[index]] = True
     messages: list[Message] = []
     parents: list[int] = []
-    places: dict[int, int] = {-1: -1}
+    new_index: dict[int, int] = {-1: -1}
     for index, message in enumerate(tree.messages):
         if not kept[index]:
             continue
-        places[index] = len(messages)
+        new_index[index] = len(messages)
         messages.append(replace(message, trained=None))
-        parents.append(places[tree.parents[index]])
+        parents.append(new_index[tree.parents[index]])
         if message.role == "user" and (which == "every" or not followed[index]):
-            messages.append(UNWRITTEN)
-            parents.append(places[index])
+            messages.append(UNWRITTEN_REPLY)
+            parents.append(new_index[index])
     return Tree(tuple(messages), tuple(parents), tree.place, tree.source) if messages else None
 
 
 def prompt_lengths(tree: TokenTree) -> list[int]:
-    """For every span the tokens of its thread up to its source."""
+    """Return for every span of a tree of prompts the number of tokens of its prompt."""
     positions = tree.positions()
     return [int(positions[source]) + 1 for source in tree.spans[:, 2].tolist()]
 
 
 def prompt_ids(tree: TokenTree, source: int) -> tuple[int, ...]:
-    """The ids from the root to token ``source``, which is part of them."""
+    """Return the ids from the root to token ``source``, inclusive."""
     segment = int(np.flatnonzero((tree.segments[:, 0] <= source) & (source < tree.segments[:, 1]))[0])
     thread = tree.thread(segment)
     return tuple(tree.ids[thread[thread <= source]].tolist())
 
 
-def with_room(
-    tree: TokenTree, limit: int, room: int, policy: Literal["drop", "error"], place: str = ""
-) -> TokenTree | Rejected:
-    """Without the prompts that leave less than ``room`` of ``limit`` tokens for a reply.
+def reserve_reply_tokens(
+    tree: TokenTree, limit: int, reply_tokens: int, policy: Literal["drop", "error"], place: str = ""
+) -> TokenTree | DroppedTree:
+    """Remove the prompts that leave fewer than ``reply_tokens`` of ``limit`` tokens for the reply.
 
-    error: DataError that names ``place``. The result's ``cut`` counts the tokens that only dropped prompts had.
+    tree: a tree of prompts. ``cut`` of the result counts the tokens that only removed prompts have.
+    limit: tokens of prompt and reply together.
+    reply_tokens: tokens that are reserved for the reply.
+    policy: whether such prompts are dropped or are an error.
+    place: of the record, for the error.
+
+    Raises DataError if ``policy`` is "error".
     """
     if not len(tree.spans):
-        return Rejected("no_target")
+        return DroppedTree("no_target")
     lengths = np.asarray(prompt_lengths(tree))
-    too_long = lengths + room > limit
+    too_long = lengths + reply_tokens > limit
     if not too_long.any():
         return tree
     if policy == "error":
-        what = f"a prompt of {int(lengths.max())} tokens, with room for {room} more, is above the limit of {limit}"
-        raise DataError(
-            what, where=place, advice="raise the limit, ask for shorter replies, or let long prompts be dropped"
-        )
-    ends = np.searchsorted(tree.segments[:, 0], tree.spans[:, 0], side="right") - 1  # the unwritten replies end threads
-    segments = np.zeros(len(tree.segments), np.bool_)
-    segments[ends[too_long]] = True
-    rest = without_threads(tree, segments)
-    return rest.tree if rest is not None and len(rest.tree.spans) else Rejected("too_long")
+        what = f"a prompt of {int(lengths.max())} tokens and a reply of {reply_tokens} exceed the limit of {limit}"
+        advice = "raise the limit, ask for shorter replies, or let long prompts be dropped"
+        raise DataError(what, where=place, advice=advice)
+    ends = np.searchsorted(tree.segments[:, 0], tree.spans[:, 0], side="right") - 1  # unwritten replies end threads
+    dropped = np.zeros(len(tree.segments), np.bool_)
+    dropped[ends[too_long]] = True
+    rest = drop_threads(tree, dropped)
+    return rest.tree if rest is not None and len(rest.tree.spans) else DroppedTree("too_long")

@@ -1,9 +1,9 @@
-"""Ranked replies: which messages of a tree are compared, and what is left of the comparison after truncation."""
+"""Ranked replies of a token tree: their table, and which of them can still be compared after truncation."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,22 +13,24 @@ from tunesmith.text.tokens.token_tree import Integers, Scores, TokenTree
 
 
 def reply_table(replies: Sequence[RankedReply]) -> tuple[Integers, Scores]:
-    """``TokenTree.replies`` and ``TokenTree.scores``."""
+    """Return ``TokenTree.replies``, int32 [R, 3], and ``TokenTree.scores``, float32 [R]."""
     table = np.array([reply[:3] for reply in replies], np.int32).reshape(-1, 3)
     return table, np.array([reply.score for reply in replies], np.float32)
 
 
-def still_ranked(tree: TokenTree) -> TokenTree | None:
-    """The tree with what can still be compared after truncation, or None if nothing can.
+def drop_incomparable_replies(tree: TokenTree) -> TokenTree | None:
+    """Remove the replies that cannot be compared any more from the rankings of a truncated tree.
 
-    A reply that lost all its tokens goes; so do replies of one group that read the same (cut to the same beginning, or different
-    in white space only) though they have different ranks, since they say nothing; and a group in which no two ranks are left.
-    The tokens of what goes are still read.
+    Removed are replies that lost all their tokens; replies of one group that have the same tokens but different ranks
+    (cut to the same beginning, or different in white space only), because their order contains no information; and
+    groups in which all ranks are equal. The tokens of removed replies stay in the tree as context.
+
+    Returns None if no reply can be compared.
     """
     contents: dict[int, list[int]] = defaultdict(list)
     for start, end, _, message, _ in tree.spans.tolist():
         contents[message] += tree.ids[start:end].tolist()
-    kept = sorted(_comparable(tree, contents))
+    kept = sorted(_comparable_rows(tree, contents))
     if len(kept) == len(tree.replies):
         return tree
     if not kept:
@@ -38,16 +40,16 @@ def still_ranked(tree: TokenTree) -> TokenTree | None:
     return replace(tree, spans=spans, replies=tree.replies[kept], scores=tree.scores[kept])
 
 
-def _comparable(tree: TokenTree, contents: dict[int, list[int]]) -> Iterator[int]:
-    """The rows of ``tree.replies`` that stay."""
-    rows: dict[int, list[int]] = defaultdict(list)
-    for row, (message, group, _) in enumerate(tree.replies.tolist()):
+def _comparable_rows(tree: TokenTree, contents: Mapping[int, list[int]]) -> Iterator[int]:
+    """Yield the rows of ``tree.replies`` that can be compared. contents: the target tokens of every message."""
+    groups: dict[int, list[tuple[int, int, tuple[int, ...]]]] = defaultdict(list)  # group -> row, rank, tokens
+    for row, (message, group, rank) in enumerate(tree.replies.tolist()):
         if contents.get(message):
-            rows[group].append(row)
-    for group in rows.values():
+            groups[group].append((row, rank, tuple(contents[message])))
+    for replies in groups.values():
         ranks: dict[tuple[int, ...], set[int]] = defaultdict(set)
-        for row in group:
-            ranks[tuple(contents[int(tree.replies[row, 0])])].add(int(tree.replies[row, 2]))
-        clear = [row for row in group if len(ranks[tuple(contents[int(tree.replies[row, 0])])]) == 1]
-        if len({int(tree.replies[row, 2]) for row in clear}) > 1:
-            yield from clear
+        for _, rank, tokens in replies:
+            ranks[tokens].add(rank)
+        consistent = [(row, rank) for row, rank, tokens in replies if len(ranks[tokens]) == 1]
+        if len({rank for _, rank in consistent}) > 1:
+            yield from (row for row, _ in consistent)

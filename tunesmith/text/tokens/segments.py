@@ -1,4 +1,4 @@
-"""Laying out the tokens of messages so that what branches share is stored once."""
+"""Joins the tokens of messages into a token tree, in which what branches share is stored once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,33 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 
 
+@dataclass(frozen=True, slots=True)
+class MessageTokens:
+    """The tokens of one message.
+
+    given, produced: token ids; see ``Split``.
+    predicted_by_previous: how many tokens at the beginning of ``given`` are targets of the message before.
+    trained: whether ``produced`` is a target, and so are the tokens of the next message that this one predicts.
+    train_given: whether ``given`` is a target too, if ``trained``.
+    opening: how many tokens at the beginning of ``given`` are no targets, because every conversation begins with them.
+    """
+
+    given: Sequence[int]
+    produced: Sequence[int]
+    predicted_by_previous: int
+    trained: bool
+    train_given: bool = False
+    opening: int = 0
+
+
 @dataclass(slots=True)
-class _Target:
-    """Tokens start..end-1 of a segment are targets of ``message``; ``threads`` threads run through them."""
+class _TargetSpan:
+    """Target tokens of a segment.
+
+    start, end: the tokens start..end-1 of the segment.
+    message: the message that is trained by them.
+    threads: how many threads contain them.
+    """
 
     start: int
     end: int
@@ -24,43 +48,35 @@ class _Target:
 
 @dataclass(slots=True)
 class _Segment:
-    """A chain of only children. lead: how many tokens at its beginning are given, before the first that is produced."""
+    """The tokens of a chain of only children.
+
+    parent: the index of the segment before; -1 for the root.
+    ids: token ids.
+    leading: how many tokens at the beginning are given, before the first that is produced.
+    targets: in order of start.
+    children: the indices of the segments after it.
+    """
 
     parent: int
     ids: list[int] = field(default_factory=list)
-    lead: int = 0
-    targets: list[_Target] = field(default_factory=list)
+    leading: int = 0
+    targets: list[_TargetSpan] = field(default_factory=list)
     children: list[int] = field(default_factory=list)
 
-    def give(self, ids: Sequence[int]) -> None:
-        if self.lead == len(self.ids):
-            self.lead += len(ids)
+    def append_given(self, ids: Sequence[int]) -> None:
+        if self.leading == len(self.ids):
+            self.leading += len(ids)
         self.ids.extend(ids)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageTokens:
-    """The tokens of one message.
-
-    foretold: how many tokens at the beginning of ``given`` are targets of the message before.
-    trained: whether ``produced`` (and what this message foretells) are targets. whole: whether all of ``given`` is, too,
-    but for its first ``opening`` tokens, which every conversation begins with.
-    """
-
-    given: Sequence[int]
-    produced: Sequence[int]
-    predicted_by_previous: int
-    trained: bool
-    whole: bool = False
-    opening: int = 0
-
-
 def assemble_tree(tree: Tree, tokens: Sequence[MessageTokens]) -> TokenTree | None:
-    """Join the tokens of every message of ``tree``; None if a thread would end without a token of its own.
+    """Join the tokens of every message of ``tree``.
 
-    A given token that siblings share and that all of them train counts as a target of the first of them.
+    A given token that siblings share and that is a target in all of them counts as a target of the first of them.
+
+    Returns None if a thread would end without a token that is not shared.
     """
-    segments, threads = _chains(tree, tokens)
+    segments, threads = _chain_messages(tree, tokens)
     for segment in reversed(segments):
         if len(segment.children) > 1:
             _share_beginning(segment, [segments[child] for child in segment.children])
@@ -69,8 +85,8 @@ def assemble_tree(tree: Tree, tokens: Sequence[MessageTokens]) -> TokenTree | No
     return _lay_out(segments, threads)
 
 
-def _chains(tree: Tree, tokens: Sequence[MessageTokens]) -> tuple[list[_Segment], int]:
-    """The segments in depth-first order and the number of threads."""
+def _chain_messages(tree: Tree, tokens: Sequence[MessageTokens]) -> tuple[list[_Segment], int]:
+    """Return the segments in depth-first order and the number of threads."""
     count = len(tree.messages)
     replies, threads = [0] * count, [0] * count
     for index in range(count - 1, -1, -1):
@@ -80,42 +96,45 @@ def _chains(tree: Tree, tokens: Sequence[MessageTokens]) -> tuple[list[_Segment]
             replies[parent] += 1
             threads[parent] += threads[index]
     segments: list[_Segment] = []
-    home = [0] * count
+    segment_of = [0] * count  # the segment of every message
     for index, parent in enumerate(tree.parents):
         if parent >= 0 and replies[parent] == 1:
-            home[index] = home[parent]
+            segment_of[index] = segment_of[parent]
         else:
-            home[index] = len(segments)
-            segments.append(_Segment(home[parent] if parent >= 0 else -1))
+            segment_of[index] = len(segments)
+            segments.append(_Segment(segment_of[parent] if parent >= 0 else -1))
             if parent >= 0:
-                segments[home[parent]].children.append(home[index])
-        before = tokens[parent] if parent >= 0 else None
-        _append(segments[home[index]], tokens[index], index, before, parent, threads[index])
+                segments[segment_of[parent]].children.append(segment_of[index])
+        segment = segments[segment_of[index]]
+        start = len(segment.ids)
+        segment.append_given(tokens[index].given)
+        segment.ids.extend(tokens[index].produced)
+        segment.targets += _message_targets(tree, tokens, index, start, threads[index])
     return segments, threads[0]
 
 
-def _append(
-    segment: _Segment, tokens: MessageTokens, message: int, before: MessageTokens | None, parent: int, threads: int
-) -> None:
-    """Add the tokens of a message to its segment, and what of them is trained."""
-    start = len(segment.ids)
-    segment.give(tokens.given)
-    middle = len(segment.ids)
-    segment.ids.extend(tokens.produced)
-    if tokens.whole and middle > start + tokens.opening and tokens.trained:
-        segment.targets.append(_Target(start + tokens.opening, middle, message, threads))
-    elif tokens.predicted_by_previous and not tokens.whole and before is not None and before.trained:
-        segment.targets.append(_Target(start, start + tokens.predicted_by_previous, parent, threads))
-    if tokens.produced and tokens.trained:
-        segment.targets.append(_Target(middle, len(segment.ids), message, threads))
+def _message_targets(
+    tree: Tree, tokens: Sequence[MessageTokens], message: int, start: int, threads: int
+) -> list[_TargetSpan]:
+    """Return the targets among the tokens of a message, which begin at token ``start`` of its segment."""
+    own, parent = tokens[message], tree.parents[message]
+    middle = start + len(own.given)
+    found: list[_TargetSpan] = []
+    if own.train_given and own.trained and len(own.given) > own.opening:
+        found.append(_TargetSpan(start + own.opening, middle, message, threads))
+    elif own.predicted_by_previous and not own.train_given and parent >= 0 and tokens[parent].trained:
+        found.append(_TargetSpan(start, start + own.predicted_by_previous, parent, threads))
+    if own.produced and own.trained:
+        found.append(_TargetSpan(middle, middle + len(own.produced), message, threads))
+    return found
 
 
 def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
     """Move the longest common beginning of what the children are given to the end of their parent.
 
-    Every child keeps a token of its own. A token that is a target in one child only is not shared, nor is what follows.
+    Every child keeps at least one token. The shared part ends before a token that is a target in one child only.
     """
-    limit = min(min(child.lead, len(child.ids) - 1) for child in children)
+    limit = min(min(child.leading, len(child.ids) - 1) for child in children)
     if limit <= 0:
         return
     columns = zip(*(zip(child.ids[:limit], _trained(child, limit), strict=True) for child in children), strict=True)
@@ -123,55 +142,54 @@ def _share_beginning(segment: _Segment, children: Sequence[_Segment]) -> None:
     if not count:
         return
     start = len(segment.ids)
-    threads = [child.targets[0].threads if child.targets else 0 for child in children]
+    threads = sum(child.targets[0].threads if child.targets else 0 for child in children)
     for target in children[0].targets:
         if target.start < count:
             end = start + min(target.end, count)
-            segment.targets.append(_Target(start + target.start, end, target.message, sum(threads)))
-    segment.give(children[0].ids[:count])
+            segment.targets.append(_TargetSpan(start + target.start, end, target.message, threads))
+    segment.append_given(children[0].ids[:count])
     for child in children:
         del child.ids[:count]
-        child.lead -= count
+        child.leading -= count
         for target in child.targets:
             target.start, target.end = max(target.start - count, 0), target.end - count
         child.targets = [target for target in child.targets if target.end > target.start]
 
 
 def _trained(segment: _Segment, limit: int) -> list[bool]:
-    """Whether each of the first ``limit`` tokens of a segment is a target."""
+    """Return for each of the first ``limit`` tokens of a segment whether it is a target."""
     found = [False] * limit
     for target in segment.targets:
-        if target.start >= limit:
-            break
-        found[target.start : target.end] = [True] * (min(target.end, limit) - target.start)
+        for place in range(target.start, min(target.end, limit)):
+            found[place] = True
     return found
 
 
 def _lay_out(segments: Sequence[_Segment], threads: int) -> TokenTree:
-    """Number the tokens of the segments; one without tokens disappears and its children move to its parent."""
+    """Number the tokens of all segments. A segment without tokens is left out; its children move to its parent."""
     ids: list[int] = []
-    table: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int]] = []
     spans: list[tuple[int, int, int, int, int]] = []
-    places: list[int] = []
+    row_of: list[int] = []  # the row of every segment, or that of its parent if it is left out
     for segment in segments:
-        parent = places[segment.parent] if segment.parent >= 0 else -1
+        parent = row_of[segment.parent] if segment.parent >= 0 else -1
         if not segment.ids:
-            places.append(parent)
+            row_of.append(parent)
             continue
         start = len(ids)
         for target in segment.targets:
             first, last = start + target.start, start + target.end
-            source = first - 1 if target.start else table[parent][1] - 1 if parent >= 0 else -1
-            if source < 0:  # nothing stands before the first token of a thread, so it cannot be predicted
+            source = first - 1 if target.start else rows[parent][1] - 1 if parent >= 0 else -1
+            if source < 0:  # the first token of a thread has no predecessor, so it cannot be predicted
                 source, first = first, first + 1
             if last > first:
                 spans.append((first, last, source, target.message, target.threads))
         ids.extend(segment.ids)
-        places.append(len(table))
-        table.append((start, len(ids), parent))
+        row_of.append(len(rows))
+        rows.append((start, len(ids), parent))
     return TokenTree(
         ids=np.array(ids, np.int32),
-        segments=np.array(table, np.int32).reshape(-1, 3),
+        segments=np.array(rows, np.int32).reshape(-1, 3),
         spans=np.array(spans, np.int32).reshape(-1, 5),
         threads=threads,
     )

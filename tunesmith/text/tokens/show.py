@@ -1,4 +1,4 @@
-"""A rendered tree as a person can read it: every token with its text, whose turn it stands in, and whether it is a target."""
+"""A rendered tree for people: every token with its text, the role of its turn, and whether it is a target."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
 
-CHARACTER_LIMIT = 6  # no character is spread over more tokens
+_MAX_TOKENS_PER_CHARACTER = 6
 
 
 @dataclass(frozen=True, slots=True)
 class ShownToken:
-    """text: what it stands for; several ids where one character needs them. control: whether it entered by id."""
+    """A token, or several that are one character.
+
+    text: the decoded text.
+    ids: the token ids; more than one where a character needs several tokens.
+    role: of the turn that it belongs to.
+    target: whether it is trained.
+    control: whether it is a control token.
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -25,8 +32,11 @@ class ShownToken:
     control: bool
 
 
-def shown_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[list[ShownToken]]:
-    """The tokens of every root-to-leaf thread, in order. ``tokens`` is the rendering of ``tree``, not truncated."""
+def show_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[list[ShownToken]]:
+    """Return the tokens of every root-to-leaf thread, in order.
+
+    tokens: the rendering of ``tree`` by ``renderer``, not truncated.
+    """
     trained = np.zeros(len(tokens.ids), np.bool_)
     trained[tokens.targets()] = True
     found = []
@@ -34,12 +44,12 @@ def shown_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[lis
         indices = tokens.thread(end)
         ids = tokens.ids[indices].tolist()
         roles = _roles(renderer, [tree.messages[index] for index in path], ids)
-        found.append(list(_tokens(renderer, ids, roles, trained[indices].tolist())))
+        found.append(list(_group_tokens(renderer, ids, roles, trained[indices].tolist())))
     return found
 
 
 def _roles(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) -> list[Role]:
-    """The role of the turn of every token. A turn ends where the thread up to it, rendered alone, stops being alike."""
+    """Return the role of every token. A turn ends where the thread differs from its rendering up to that turn."""
     roles: list[Role] = []
     for number, message in enumerate(messages):
         if number + 1 < len(messages):
@@ -51,20 +61,21 @@ def _roles(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) 
     return roles
 
 
-def _tokens(
+def _group_tokens(
     renderer: Renderer, ids: Sequence[int], roles: Sequence[Role], trained: Sequence[bool]
 ) -> Iterator[ShownToken]:
+    """Yield the tokens of a thread; tokens that are a character only together are yielded as one."""
     tokenizer = renderer.tokenizer
-    waiting: list[int] = []
+    group: list[int] = []
     for index, token in enumerate(ids):
         control = not tokenizer.may_come_from_text(token)
-        waiting.append(token)
-        text = tokenizer.decode(waiting, skip_controls=False, continuing=True)
-        unfinished = text.endswith("\ufffd") and len(waiting) < CHARACTER_LIMIT
+        group.append(token)
+        text = tokenizer.decode(group, skip_controls=False, continuing=True)
+        incomplete = text.endswith("\N{REPLACEMENT CHARACTER}") and len(group) < _MAX_TOKENS_PER_CHARACTER
         next_is_alike = (
             index + 1 < len(ids) and trained[index + 1] == trained[index] and roles[index + 1] == roles[index]
         )
-        if not control and unfinished and next_is_alike:
+        if not control and incomplete and next_is_alike:
             continue
-        yield ShownToken(text, tuple(waiting), roles[index], trained[index], control)
-        waiting = []
+        yield ShownToken(text, tuple(group), roles[index], trained[index], control)
+        group = []
