@@ -130,7 +130,7 @@ import os, subprocess, sys
 from pathlib import Path
 import torch
 from tunesmith.errors import StorageError
-from tunesmith.train import checkpoint
+from tunesmith.train.run import checkpoint
 
 torch.set_num_threads(1)
 disk, options = Path(sys.argv[1]), sys.argv[2]
