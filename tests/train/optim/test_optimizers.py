@@ -16,8 +16,8 @@ from tunesmith.train.optim.optimizers import (
     Optimizer,
     check_finite,
     clip_coefficient,
-    gradient_norm,
     copy_state,
+    gradient_norm,
     trainable_parameters,
 )
 
