@@ -43,7 +43,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], t
 
 
 def stop_and_resume(root: Path, name: str, stops: list[int]) -> Path:
-    """Run with a stop after each of ``stops``, then to the end; returns the run's directory, which the caller removes."""
+    """Run with a stop after each of ``stops``, then to the end; returns the directory, which the caller removes."""
     directory = root / name
     for stop in stops:
         with pytest.raises(StoppedError, match=f"stopped after step {stop} of 30"):

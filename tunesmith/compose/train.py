@@ -143,9 +143,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
-    view.note(
-        f"model check: same results as stock transformers (difference {learner.difference:.0e}, layout {learner.layout})"
-    )
+    difference = f"largest difference {learner.difference:.0e}, layout {learner.layout}"
+    view.note(f"model check: same results as stock transformers ({difference})")
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
@@ -278,5 +277,5 @@ def _export(context: RunContext, steps: int, view: View) -> None:
 
 
 def _relative(path: Path) -> Path:
-    """The path relative to the working directory if it lies below it."""
+    """The path relative to the working directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path

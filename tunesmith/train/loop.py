@@ -1,8 +1,8 @@
 """The training loop. Policy, objective, source of steps, optimizer and callbacks are arguments.
 
-Two rules make its result independent of micro-batches, processes and interruptions. First, the units of a step are counted
-over all micro-batches and processes before the first forward pass, and every loss is a sum divided by this count. Second,
-a step is a function of its number, so a run resumes by starting at another number.
+Two rules make its result independent of micro-batches, processes and interruptions. First, the units of a step are
+counted over all micro-batches and processes before the first forward pass, and every loss is a sum divided by this
+count. Second, a step is a function of its number, so a run resumes by starting at another number.
 """
 
 from __future__ import annotations

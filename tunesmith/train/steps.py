@@ -36,7 +36,7 @@ class Step:
 
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
-"""Number of an example -> named columns with a value for each of its targets or replies, such as reference log-probabilities."""
+"""Number of an example -> its columns: name -> float32 value of each of its targets or replies."""
 
 
 def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:

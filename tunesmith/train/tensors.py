@@ -1,8 +1,8 @@
 """Writes tensors as a safetensors file and hashes the bytes while it writes them.
 
 The hash is that of the bytes in memory, so reading the file back verifies the disk. A full disk is an ordinary OSError
-with its errno. A view is written with its own elements, without the storage behind it. Files are read with the safetensors
-library.
+with its errno. A view is written with its own elements, without the storage behind it. Files are read with the
+safetensors library.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def size_in_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Further names of a tensor -> its first name. Tensors are tied if they are the same elements in the same memory."""
+    """Further names of a tensor -> its first name. Tied tensors are the same elements in the same memory."""
     first: dict[tuple[object, ...], str] = {}
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():
@@ -53,8 +53,8 @@ def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a new file; returns the SHA-256 of its content.
 
-    Layout (safetensors): length of the header as 8 bytes, the header as JSON, the elements without gaps. Wide types come
-    first, so every tensor begins at a multiple of its element size.
+    Layout (safetensors): length of the header as 8 bytes, the header as JSON, the elements without gaps. Wide types
+    come first, so every tensor begins at a multiple of its element size.
 
     Raises OSError, also if the file exists; KeyError for a type outside ``TYPES``.
     """

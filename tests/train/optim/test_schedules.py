@@ -120,7 +120,7 @@ def test_the_products_of_factors_of_t5x_are_reproduced(golden: Golden) -> None:
     assert len(found) == 9
     for case in found:
         schedule, base = factors_of_t5x(case["settings"]), case["settings"]["base_learning_rate"]
-        # Float32: a difference from 1 has seven digits, a place within a cycle one less for every ten cycles that are over.
+        # Float32: a difference from 1 has seven digits, a position in a cycle one less for every ten cycles before it.
         cycle = case["settings"].get("steps_per_cycle", math.inf)
         for step, rate in zip(case["input"]["steps"], case["expected"]["lr"], strict=True):
             lost = base * (1e-7 + 2e-7 * step / cycle)

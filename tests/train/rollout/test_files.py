@@ -77,7 +77,7 @@ def test_damage_is_found_and_the_error_advises(damage: str, rollouts: Rollouts, 
     save_rollouts(tmp_path, rollouts, str)
     DAMAGE[damage](iteration_directory(tmp_path, 12))
     with pytest.raises(
-        StorageError, match=r"iteration-000012: the rollouts that the next step needs are damaged.*; put it back"
+        StorageError, match=r"iteration-000012: the rollouts that the next step needs are damaged.*; restore it"
     ):
         load_rollouts(tmp_path, 12)
 

@@ -139,7 +139,7 @@ def test_rollouts_of_other_prompts_are_refused(tmp_path: Path) -> None:
 
 
 def test_lost_rollouts_stop_a_run_that_resumes_within_their_iteration(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="put it back"):
+    with pytest.raises(StorageError, match="restore it"):
         steps_of(tmp_path)[1]
 
 

@@ -58,8 +58,8 @@ def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, min_dim_s
     A matrix (every parameter of T5 in transformers), or a tensor without names, is factored along its two largest
     dimensions if both have at least ``min_dim_size`` entries.
 
-    axes: names of the dimensions, where they are known. They decide for stacked layers and for tensors of three and more
-        dimensions, whatever their size.
+    axes: names of the dimensions, where they are known. They decide for stacked layers and for tensors of three and
+        more dimensions, whatever their size.
     Raises KeyError for an unknown axis.
     """
     every = tuple(range(len(shape)))
@@ -90,8 +90,8 @@ class Adafactor:
     d = learning_rate max(RMS(w), epsilon2) y; with ``beta1``: m <- beta1 m + (1 - beta1) d, and d = m;
     w <- (1 - weight_decay learning_rate ** weight_decay_exponent) w - d.
 
-    Everything is computed in float32. The state of a parameter is ``.v_row`` and ``.v_column``, whose averaged dimensions
-    have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts for all parameters.
+    Everything is computed in float32. The state of a parameter is ``.v_row`` and ``.v_column``, whose averaged
+    dimensions have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts for all parameters.
 
     parameters: name -> parameter.
     factored: False stores every second moment whole.
@@ -101,8 +101,8 @@ class Adafactor:
     largest_parameter_scale: upper limit of that factor; None: there is none.
     clipping_threshold: largest RMS of y; None: y is not clipped.
     decay_rate: exponent in b.
-    initial_step, step_offset: t begins at ``initial_step - step_offset``. t5x continues the step count of pretraining, so
-        at t = 1.1 million new gradients hardly change v (b = 0.99998...); an equal offset restarts the count at 0.
+    initial_step, step_offset: t begins at ``initial_step - step_offset``. t5x continues the step count of pretraining,
+        so at t = 1.1 million new gradients hardly change v (b = 0.99998...); an equal offset restarts the count at 0.
     beta1: decay of the first moment; None: there is none.
     weight_decay, weight_decay_exponent: see the last formula.
     epsilon1, epsilon2: of the squared gradient and of the parameter scale.

@@ -113,7 +113,7 @@ class Muon:
         return batches
 
     def _updates(self, names: list[str], scale: float) -> Tensor:
-        """Update the momentum of K matrices of one shape; returns their orthogonalised updates, [K, shorter, longer]."""
+        """Update the momentum of K matrices of one shape; returns their updates, float [K, shorter, longer]."""
         nesterovs: list[Tensor] = []
         for name in names:
             gradient, momentum = self.matrices[name].grad, self.momentum_buffers[name]

@@ -48,7 +48,7 @@ class Optimizer(Protocol):
 
 
 def trainable_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """The parameters with ``requires_grad``. A tied parameter appears once, under its first name, so it is updated once."""
+    """The parameters with ``requires_grad``; a tied parameter once, under its first name, so it is updated once."""
     first: dict[int, str] = {}
     for name, parameter in parameters.items():
         if parameter.requires_grad:

@@ -130,7 +130,7 @@ def inverse_square_root(
 
 
 def lagged(schedule: Schedule, first: float) -> Schedule:
-    """The rates of an optimizer that steps *before* its scheduler does: ``first`` at step 0, then ``schedule(step - 1)``."""
+    """The rates of an optimizer that steps *before* its scheduler: ``first`` at step 0, then ``schedule(step - 1)``."""
 
     def at(step: int) -> float:
         return first if step == 0 else schedule(step - 1)

@@ -1,12 +1,12 @@
-"""The rollouts of a run on disk. They are written before the first step that uses them, and verified when they are read.
+"""The rollouts of a run on disk, written before the first step that uses them, and verified when they are read.
 
     rollouts/iteration-000012/
         rollouts.safetensors     replies, their log-probabilities, values, advantages
         iteration.json           the KL coefficients, the metrics, and the SHA-256 of the file above
         replies.jsonl            prompts, replies and rewards as text, for people; the program does not read it
 
-A step depends on the weights that sampled its replies, and later steps change them. So rollouts are part of the state of a
-run, like a checkpoint.
+A step depends on the weights that sampled its replies, and later steps change them. So rollouts are part of the state
+of a run, like a checkpoint.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def delete_rollouts(directory: Path, needed: Collection[int]) -> None:
 
 def _damaged(path: Path, what: str) -> StorageError:
     advice = (
-        "put it back; or remove the newest checkpoints up to one at the beginning of an iteration, whose replies are then "
-        "sampled again; or start a new run in another run.directory"
+        "restore it; or remove the newest checkpoints up to one at the beginning of an iteration, whose replies are "
+        "then sampled again; or start a new run in another run.directory"
     )
     return StorageError(f"the rollouts that the next step needs are damaged: {what}", where=path, advice=advice)
 

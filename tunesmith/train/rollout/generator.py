@@ -1,7 +1,7 @@
 """Makes rollouts: samples replies, then computes log-probabilities, values, rewards and advantages of them.
 
-Each prompt with its replies is one token tree, and one pass over the trees gives all values. Shapes: R replies with N tokens
-together.
+Each prompt with its replies is one token tree, and one pass over the trees gives all values. Shapes: R replies with N
+tokens together.
 """
 
 from __future__ import annotations

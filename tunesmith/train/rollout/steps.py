@@ -45,8 +45,8 @@ class RolloutSteps:
     kl_stop: KL of a step (policy to old policy, nats) above which the later steps of its iteration are empty; None: no
         iteration ends early.
     value_warmup: so many first steps have advantages of 0, so they train the value function only.
-    whiten: scales the advantages of a step, float32 [N], to mean 0 and variance 1; None: they stay. It sees a whole step,
-        as in EasyLM, so micro-batches do not matter.
+    whiten: scales the advantages of a step, float32 [N], to mean 0 and variance 1; None: they stay. It is applied to a
+        whole step, as in EasyLM, so micro-batches do not matter.
     collate: makes micro-batches of the kind that the policy reads.
     current: rollouts in memory.
     kl_of_steps: number of a step -> its KL.
@@ -131,7 +131,7 @@ class RolloutSteps:
         """Raises StorageError if the replies do not answer the prompts of the plan."""
         planned = self.plan.iteration(rollouts.iteration).examples
         if tuple(each.number for each in rollouts.answered) != planned:
-            advice = "put back the rollouts of this run"
+            advice = "restore the rollouts of this run"
             raise StorageError("these rollouts answer other prompts", where=self.directory, advice=advice)
 
     def _iteration_ended(self, number: int, position: RolloutPosition) -> bool:

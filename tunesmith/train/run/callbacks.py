@@ -224,6 +224,6 @@ class StopCallback:
             return
         self.checkpointer.save(result.done)
         raise StoppedError(
-            f"stopped after step {result.done} of {result.total} ({reason}); a checkpoint is saved, and the same command "
-            "continues the run"
+            f"stopped after step {result.done} of {result.total} ({reason}): a checkpoint is saved, and the same "
+            "command continues the run"
         )

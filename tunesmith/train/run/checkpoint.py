@@ -5,8 +5,8 @@
         state.json                                      lengths of the record files and other values that are no tensors
         MANIFEST.json                                   step, and size and SHA-256 of every file; written last
 
-A directory gets its name only when every byte in it is on the disk. It counts as a checkpoint only if its files agree with
-its manifest. A damaged one is renamed, with a notice, and the next older one is used.
+A directory gets its name only when every byte in it is on the disk. It counts as a checkpoint only if its files agree
+with its manifest. A damaged one is renamed, with a notice, and the next older one is used.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class Checkpoint:
     tied: Mapping[str, Mapping[str, str]]
 
     def load(self, group: str) -> dict[str, Tensor]:
-        """Name -> tensor of one group, on the CPU; tied names share one tensor. Raises StorageError for an unknown group."""
+        """Name -> tensor of one group, on the CPU; tied names share one tensor.
+
+        Raises StorageError for an unknown group.
+        """
         if group not in self.groups:
             raise StorageError(
                 f"no tensors {group!r} in this checkpoint, only {', '.join(self.groups)}",
@@ -85,8 +88,8 @@ def save(
     directory: of all checkpoints.
     groups: file name without suffix -> name -> tensor. A tensor with several names is stored once.
     state, facts: JSON values; every number is finite.
-    Raises StorageError if there is too little space (before anything is written) or writing fails. Older checkpoints are
-    not changed.
+    Raises StorageError if there is too little space (before anything is written) or writing fails. Older checkpoints
+    are not changed.
     """
     assert all(re.fullmatch(r"[a-z0-9_]+", group) for group in groups), "group names become file names"
     text = json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -125,7 +128,7 @@ def check_free_space(directory: Path, size: int, what: str) -> None:
         raise StorageError(
             f"too little disk space for the checkpoint of {what}: {needed:,} bytes needed, {available:,} available",
             where=directory,
-            advice="free space, keep fewer checkpoints or choose another run.directory; older checkpoints are unchanged",
+            advice="free space, keep fewer checkpoints or choose another run.directory; older ones are unchanged",
         )
 
 
@@ -137,7 +140,7 @@ def _free_name(directory: Path, step: int) -> tuple[Path, int]:
 
 
 def _manifest_text(content: Mapping[str, Any]) -> str:
-    """The text of a manifest with its own digest. It is the only valid text: reading compares every character."""
+    """The text of a manifest with its digest; no other text is valid, since reading compares every character."""
     return json.dumps({**content, "sha256": fingerprint(content)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -178,8 +181,8 @@ def of_step(directory: Path, step: int, notice: Notice) -> Checkpoint | None:
 def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) -> list[int]:
     """Delete all but the ``keep`` newest checkpoints and those of the ``pinned`` steps; returns the deleted steps.
 
-    Before any is deleted, the newest two (the newest, if ``keep`` is 1) are read and verified, so at least as many valid
-    ones always exist. The order is that of the steps in the manifests; names and times do not matter.
+    Before any is deleted, the newest two (the newest, if ``keep`` is 1) are read and verified, so at least as many
+    valid ones always exist. The order is that of the steps in the manifests; names and times do not matter.
     """
     assert keep >= 1, "at least the newest checkpoint is kept"
     kept: list[Checkpoint] = []
@@ -221,7 +224,7 @@ def _checkpoint_paths(directory: Path) -> list[Path]:
 
 
 def _verify(path: Path, *, contents: bool) -> Checkpoint | str:
-    """The checkpoint at ``path``, or a description of its damage. contents: hash every file instead of comparing sizes."""
+    """The checkpoint at ``path``, or a description of its damage. contents: hash every file, not only compare sizes."""
     try:
         return _verify_files(path, contents)
     except OSError as error:

@@ -93,9 +93,10 @@ class RunDirectory:
         recipe_text: YAML, compared by content.
         notice: prints a line for the user.
         resume: ``always`` requires an existing run, ``never`` requires that there is none.
-        may_differ: keys (``run``, ``train.log_every``) in which the recipe of a continued run may differ; ``record`` then
-            rewrites ``recipe.yaml``.
-        Raises LockedError, RecipeError (another recipe, or a directory that is no run), MissingInputError, StorageError.
+        may_differ: keys (``run``, ``train.log_every``) in which the recipe of a continued run may differ; ``record``
+            then rewrites ``recipe.yaml``.
+        Raises LockedError, RecipeError (another recipe, or a directory that is no run), MissingInputError,
+        StorageError.
         """
         path = path.absolute()
         if resume == "always" and not (path / RECIPE).is_file():
@@ -118,7 +119,7 @@ class RunDirectory:
         return cls(path, continued, lock, recipe_text)
 
     def record(self, manifest: Mapping[str, Any], notice: Notice, may_differ: Collection[str] = ("hardware",)) -> None:
-        """Write ``recipe.yaml`` and ``manifest.json``; the directory then counts as a run. Compare those of a continued run.
+        """Write ``recipe.yaml`` and ``manifest.json``, which make the directory a run; a continued run compares them.
 
         may_differ: keys of the manifest that may differ, which is printed.
         Raises RecipeError with all other keys that differ, StorageError.

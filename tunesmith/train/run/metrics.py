@@ -55,8 +55,8 @@ class JsonLines:
     """A file to which records are appended, one JSON object in each line, ASCII only.
 
     Every record is passed to the operating system at once, so a killed process loses none. ``sync`` makes the records
-    survive a power cut and is called before each checkpoint. An incomplete last line, left by a crash, is removed when the
-    file is opened. Errors of the disk are raised as StorageError.
+    survive a power cut and is called before each checkpoint. An incomplete last line, left by a crash, is removed when
+    the file is opened. Errors of the disk are raised as StorageError.
     """
 
     def __init__(self, path: Path) -> None:

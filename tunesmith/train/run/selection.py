@@ -1,13 +1,13 @@
 """Which checkpoint of a run is the best: a rule over several metrics, a pure function of metrics.jsonl.
 
 The rule. Among all evaluations so far, every metric ranks the steps. Rank 1 is the best, equal values share the mean of
-their ranks, and a value that is not finite is the worst. The mean rank of a step is the weighted mean of its ranks over the
-metrics. The lowest mean rank wins, and the earlier step where mean ranks are equal.
+their ranks, and a value that is not finite is the worst. The mean rank of a step is the weighted mean of its ranks over
+the metrics. The lowest mean rank wins, and the earlier step where mean ranks are equal.
 
-What is kept. Only a step with a planned checkpoint can be chosen. A step is dominated if another one is at least as good in
-every metric. A dominated step has a higher mean rank whatever follows, so it can never win and its checkpoint is deleted.
-The others (the Pareto front) are kept, at most ``keep`` of them, those of the lowest mean rank so far. One that falls out
-stays out, even if later evaluations would improve its rank. So the choice is among checkpoints that exist, and reading
+What is kept. Only a step with a planned checkpoint can be chosen. A step is dominated if another one is at least as
+good in every metric. A dominated step cannot win, whatever follows, so its checkpoint is deleted. The others (the
+Pareto front) are kept, at most ``keep`` of them, those of the lowest mean rank so far. One that falls out stays out,
+even if later evaluations would improve its rank. So the choice is among checkpoints that exist, and reading
 metrics.jsonl from its first line to its last gives the same choice as the run itself.
 """
 

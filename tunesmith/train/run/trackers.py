@@ -1,4 +1,4 @@
-"""Adapters that send the metrics to TensorBoard or Weights & Biases. They are a copy; ``metrics.jsonl`` has every number.
+"""Adapters that send a copy of the metrics to TensorBoard or Weights & Biases.
 
 Both libraries are optional, so they are imported where they are opened.
 """
@@ -100,5 +100,5 @@ def _not_installed(name: str, error: ImportError) -> RecipeError:
     return RecipeError(
         f"the tracker {name!r} cannot be loaded ({error})",
         where="run.trackers",
-        advice="pip install 'tunesmith[trackers]', or remove it from the recipe; metrics.jsonl has every number in any case",
+        advice="pip install 'tunesmith[trackers]', or remove it from the recipe; metrics.jsonl has all numbers anyway",
     )

@@ -13,7 +13,7 @@ ALL = "all"
 STEP = "step"
 CHECKPOINT = "checkpoint"
 VALIDATION = "validation"
-"""Keys of the line of an evaluation. ``CHECKPOINT`` says whether the step has a planned checkpoint."""
+"""Keys of the line of an evaluation. ``CHECKPOINT``: whether the step has a planned checkpoint."""
 
 
 def validation_record(step: int, metrics: ValidationMetrics, *, saved: bool) -> dict[str, Any]:

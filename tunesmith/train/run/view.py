@@ -210,7 +210,7 @@ def step_title(result: StepResult) -> str:
 
 
 def format_step(result: StepResult) -> list[str]:
-    """The metrics of a step, the loss first, then learning rate, gradient norm, speed and the fraction of target tokens."""
+    """The metrics of a step, the loss first, then learning rate, gradient norm, speed and fraction of target tokens."""
     chosen = select_metrics(result.metrics) if len(result.metrics) > MANY_METRICS else result.metrics
     metrics = [f"{name} {value:.4f}" for name, value in chosen.items()]
     speed = result.tokens / result.seconds if result.seconds > 0 else 0.0
