@@ -1,10 +1,10 @@
-"""Kill training with SIGKILL at random moments, restart it until it ends, and compare every bit with a run never killed.
+"""Kill training with SIGKILL at random moments, restart it until it ends, and compare every bit with a whole run.
 
     python -m tests.campaigns.sigkill [--method sft] [--runs 50] [--seed 0] [--json FILE]
 
-A run is killed anywhere: while data are prepared (its cache is removed first), while the model is made, in steps,
-evaluations, saves, rotations and the export; with the method dpo also while the reference reads its replies, with ppo while
-replies are written. Each attempt is a forked child, so that a trial costs no imports.
+A run is killed anywhere: while data are prepared (the cache is removed first), while the model is made, in steps,
+evaluations, saves, rotations and the export; with dpo also while the reference log-probabilities are computed, with ppo
+while replies are sampled. Each attempt is a forked child, so a trial costs no imports.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from tunesmith.recipe.load import Loaded
 
 ARCHITECTURES = ("gpt_neox", "llama")
 METHODS: Mapping[str, Callable[..., Loaded]] = {"sft": small_recipe, "dpo": preference_recipe, "ppo": ppo_recipe}
-"""Method -> the recipe of its world, from the world's directory and overrides."""
+"""Method -> its recipe, from the directory of its small world and overrides."""
 
 
 def attempt(root: Path, run: Path, method: str, patience: float | None) -> bool:
-    """Train in a child that is killed after ``patience`` seconds (None: never); whether it came to its end."""
+    """Train in a child process that is killed after ``patience`` seconds (None: never); returns whether it ended."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -73,7 +73,7 @@ def _leads_group(child: int) -> bool:
 
 
 def campaign(root: Path, architecture: str, method: str, runs: int, draw: random.Random) -> dict[str, int]:
-    """Returns how many runs there were, how many kills, and how many ended identical."""
+    """Returns the number of runs, of kills, and of runs that ended identical."""
     METHODS[method](root, architecture=architecture)
     began = time.monotonic()
     assert attempt(root, root / "never-killed", method, None)

@@ -132,16 +132,19 @@ def test_what_is_quoted_in_an_error_cannot_act_on_the_terminal(tmp_path: Path) -
     assert "\u202e" not in done.stderr
 
 
-@pytest.mark.parametrize(("error", "code"), [(StoppedError("saved"), 75), (LockedError("taken", where="runs/x"), 76)])
+@pytest.mark.parametrize(
+    ("error", "code", "prefix"),
+    [(StoppedError("stopped"), 75, "tunesmith: "), (LockedError("taken", where="runs/x"), 76, "tunesmith: error: ")],
+)
 def test_an_error_of_a_command_becomes_its_exit_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int, prefix: str
 ) -> None:
     def failing() -> None:
         raise error
 
     monkeypatch.setattr(command_line, "load_part", lambda part: failing)
     assert called(monkeypatch, "recipes") == code
-    assert capsys.readouterr().err == f"tunesmith: error: {error}\n"
+    assert capsys.readouterr().err == f"{prefix}{error}\n"
 
 
 def test_a_defect_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

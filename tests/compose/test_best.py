@@ -18,7 +18,7 @@ from tunesmith.compose import train_recipe
 from tunesmith.compose.best import best_of_run
 from tunesmith.errors import MissingInputError, StoppedError, StorageError
 from tunesmith.evaluate.overlap import corpus_bleu, rouge_l
-from tunesmith.train.run.selection import Selection, SelectionRule
+from tunesmith.train.run.selection import CheckpointSelection, SelectionRule
 
 SETTINGS = [
     "train.steps=8",
@@ -67,7 +67,7 @@ def everything(run: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_evaluation_has_measures_of_the_replies_that_are_kept(world: Path) -> None:
+def test_every_evaluation_has_metrics_of_the_replies_that_are_kept(world: Path) -> None:
     found = evaluations(world / "run")
     assert [line["step"] for line in found] == list(range(9))
     assert [line["checkpoint"] for line in found] == [step in (2, 4, 6, 8) for step in range(9)]
@@ -75,9 +75,9 @@ def test_every_evaluation_has_measures_of_the_replies_that_are_kept(world: Path)
         lines = (world / "run" / "predictions" / f"step-{line['step']:06d}.jsonl").read_text().splitlines()
         kept = [json.loads(each) for each in lines]
         texts, references = [each["reply"] for each in kept], [each["references"] for each in kept]
-        scores = line["validation"]["all"]
-        assert scores["prompts"] == len(kept) == 5
-        assert (scores["bleu"], scores["rouge_l"]) == (corpus_bleu(texts, references), rouge_l(texts, references))
+        metrics = line["validation"]["all"]
+        assert metrics["prompts"] == len(kept) == 5
+        assert (metrics["bleu"], metrics["rouge_l"]) == (corpus_bleu(texts, references), rouge_l(texts, references))
         assert all(each["tokens"] <= 6 for each in kept)
 
 
@@ -129,9 +129,9 @@ def test_the_best_can_be_exported_afterwards_and_the_last_by_default(world: Path
     shutil.rmtree(copy)
 
 
-def test_a_best_checkpoint_that_is_gone_is_one_clear_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "best_of_run", lambda directory: Selection(SelectionRule(), kept=(3,)))
-    with pytest.raises(StorageError, match=r"the best checkpoint \(step 3\) is not there any more.*run\.export=last"):
+def test_a_missing_best_checkpoint_is_one_clear_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "best_of_run", lambda directory: CheckpointSelection(SelectionRule(), kept=(3,)))
+    with pytest.raises(StorageError, match=r"the best checkpoint \(step 3\) is missing.*run\.export=last"):
         train_recipe(small_recipe(world, [*SETTINGS, "run.export=best"]))
 
 
@@ -144,6 +144,6 @@ def test_the_command_prints_every_evaluation_and_the_choice(world: Path, capsys:
     assert sum(line.endswith("best") for line in lines[1:9]) == 1
 
 
-def test_a_directory_that_is_no_run_is_said_so(tmp_path: Path) -> None:
+def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such file; name the directory of a run"):
         best_of_run(tmp_path)

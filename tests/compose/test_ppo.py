@@ -93,21 +93,21 @@ def test_the_run_that_is_compared_has_all_that_can_go_wrong(never_stopped: Calla
     assert found[0]["reference_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_old_log_probabilities_that_a_resumed_run_computes_anew_are_seen(
+def test_old_log_probabilities_that_a_resumed_run_computes_again_are_seen(
     never_stopped: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, load = never_stopped("separate"), RolloutSteps.rollouts
 
-    def anew(self: RolloutSteps, place: Any) -> Rollouts:
-        found = load(self, place)
-        make = self.make
-        assert isinstance(make, RolloutGenerator)
-        return make.judge(place.iteration, found.answered, found.coefficient) if place.position else found
+    def again(self: RolloutSteps, position: Any) -> Rollouts:
+        found = load(self, position)
+        generate = self.generate
+        assert isinstance(generate, RolloutGenerator)
+        return generate.score(position.iteration, found.answered, found.coefficient) if position.offset else found
 
     with pytest.raises(StoppedError):
-        run(root, "anew", "train.stop_after=6")
-    monkeypatch.setattr(RolloutSteps, "rollouts", anew)
-    assert digests(run(root, "anew")) != digests(root / "run")
+        run(root, "again", "train.stop_after=6")
+    monkeypatch.setattr(RolloutSteps, "rollouts", again)
+    assert digests(run(root, "again")) != digests(root / "run")
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed"])
@@ -148,10 +148,10 @@ def test_the_export_is_the_policy_alone(never_stopped: Callable[[str], Path]) ->
 
 
 def _made(change: Callable[[Rollouts], Rollouts]) -> Callable[..., Rollouts]:
-    judge = RolloutGenerator.judge
+    score = RolloutGenerator.score
 
     def changed(self: RolloutGenerator, *given: Any) -> Rollouts:
-        return change(judge(self, *given))
+        return change(score(self, *given))
 
     return changed
 
@@ -163,13 +163,13 @@ def _columns(rollouts: Rollouts, name: str, change: Callable[[Any], Any]) -> Rol
 FAULTS: dict[str, tuple[Any, str, Any, str]] = {
     "off by one": (
         RolloutGenerator,
-        "judge",
+        "score",
         _made(lambda made: _columns(made, OLD, lambda old: np.roll(old, 1))),
         "the ratio",
     ),
     "another reference": (
         RolloutGenerator,
-        "judge",
+        "score",
         _made(lambda made: _columns(made, "reference", lambda old: old - np.float32(0.01))),
         "the KL to the reference is 0",
     ),

@@ -43,7 +43,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], t
 
 
 def stop_and_resume(root: Path, name: str, stops: list[int]) -> Path:
-    """Run with a stop after each of ``stops``, then to the end; returns the run's directory, which the caller removes."""
+    """Run with a stop after each of ``stops``, then to the end; returns the directory, which the caller removes."""
     directory = root / name
     for stop in stops:
         with pytest.raises(StoppedError, match=f"stopped after step {stop} of 30"):
@@ -70,7 +70,7 @@ def test_a_chain_of_stops_ends_as_if_never_stopped(
     assert digests(stop_and_resume(root, "chain", [2, 3, 9, 10, 17, 29])) == expected
 
 
-def _no_state(self: Any, tensors: Any) -> None:
+def _no_state(self: Any, state: Any) -> None:
     return None
 
 
@@ -79,7 +79,7 @@ def _other_noise(*given: int) -> int:
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "optimizer not restored": (AdamW, "load", _no_state),
+    "optimizer not restored": (AdamW, "load_state_dict", _no_state),
     "noise from a global generator": (steps_module, "noise_seed", _other_noise),
 }
 

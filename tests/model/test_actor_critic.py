@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.train.small_rollouts import actor_critic, maker
+from tests.train.small_rollouts import actor_critic, generator
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble
 from tunesmith.batch.threads import linear_threads
@@ -26,7 +26,7 @@ VALUES: tuple[Literal["shared", "separate"], ...] = ("shared", "separate")
 
 
 def written(actor: ActorCritic) -> Rollouts:
-    return maker(actor)(0, PlannedStep(0, 0, (4, 1, 3)), 0.05)
+    return generator(actor)(0, PlannedStep(0, 0, (4, 1, 3)), 0.05)
 
 
 def moved(actor: ActorCritic) -> ActorCritic:
@@ -55,7 +55,7 @@ def test_loss_and_gradients_of_trees_are_those_of_separate_sequences(
     actor = actor_critic(family, value)
     rollouts = written(actor)
     trees, sequences = list[Example](), list[Example]()
-    for each, part in zip(rollouts.answered, rollouts.parts(), strict=True):
+    for each, part in zip(rollouts.answered, rollouts.prompt_slices(), strict=True):
         columns = {name: rollouts.columns[name][part] for name in COLUMNS}
         trees.append(Example(each.number, each.tree(), columns=columns))
         for thread in linear_threads(each.tree()):
@@ -82,7 +82,7 @@ def test_the_gradient_that_is_foretold_is_the_one_that_arrives(
 ) -> None:
     actor = actor_critic("llama", "shared", temperature)
     rollouts = written(actor)
-    columns = [{name: rollouts.columns[name][part] for name in COLUMNS} for part in rollouts.parts()]
+    columns = [{name: rollouts.columns[name][part] for name in COLUMNS} for part in rollouts.prompt_slices()]
     pairs = zip(rollouts.answered, columns, strict=True)
     examples = [Example(each.number, each.tree(), columns=own) for each, own in pairs]
     moved(actor)

@@ -1,4 +1,4 @@
-"""A small policy with a value function, its reference and rewards that are known, for tests of rollouts."""
+"""A small policy with a value function, a reference and a known reward, for tests of rollouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROMPTS = tuple(tuple(3 + (7 * number + k) % 20 for k in range(2 + number % 5)) 
 def actor_critic(
     family: str = "llama", value: Literal["shared", "separate"] = "separate", temperature: float = 1.0
 ) -> ActorCritic:
-    """Always with the same weights; the head of the value function is not zero."""
+    """The same weights at every call; the head of the value function is not zero."""
     policy = Policy(new_model({"architecture": family, **SIZES}, VOCABULARY, 3), temperature=temperature)
     head = value_head(policy.model)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def actor_critic(
 
 
 def frozen(actor: ActorCritic) -> Policy:
-    """A copy of the policy as it is now."""
+    """A copy of the policy with its present weights."""
     return Policy(copy.deepcopy(actor.model), temperature=actor.policy.temperature)
 
 
@@ -54,26 +54,26 @@ def low_tokens(batch: Batch, answered: Sequence[PromptReplies]) -> torch.Tensor:
 LOW = RewardSource("low", low_tokens, scale=2.0, offset=-0.5)
 
 
-def maker(
+def generator(
     actor: ActorCritic,
     *,
     samples: int = 3,
-    worth: AdvantageSettings | None = None,
+    advantages: AdvantageSettings | None = None,
     tokens: int = 200,
     rewards: Sequence[RewardSource] = (LOW,),
     reference: Any = None,
-    at_once: int = 8,
+    batch_size: int = 8,
     length: int = 10,
 ) -> RolloutGenerator:
-    drawing = RolloutSampling(
+    sampling = RolloutSampling(
         lambda: CausalRows(actor.model),
         Sampling(temperature=actor.policy.temperature, max_new_tokens=length),
         StoppingCriteria(STOPS, VOCABULARY, SIZES["max_position_embeddings"]),
         samples,
         7,
-        at_once,
+        batch_size,
     )
     reference = frozen(actor) if reference is None else reference
     return RolloutGenerator(
-        actor, reference, rewards, lambda number: PROMPTS[number], drawing, worth or AdvantageSettings(), tokens
+        actor, reference, rewards, lambda number: PROMPTS[number], sampling, advantages or AdvantageSettings(), tokens
     )

@@ -59,7 +59,7 @@ def test_the_loss_falls_and_every_step_is_reported_once() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 40])
-def test_measures_and_update_do_not_depend_on_micro_batches(tokens: int) -> None:
+def test_metrics_and_update_do_not_depend_on_micro_batches(tokens: int) -> None:
     whole, split = Policy(small_model("gpt_neox")), Policy(small_model("gpt_neox"))
     # A large epsilon: Adam divides a gradient of pure rounding (key biases) by its own size otherwise.
     one, many = run(whole, Few(3), epsilon=1e-3)[-1], run(split, Few(3, tokens), epsilon=1e-3)[-1]
@@ -83,7 +83,7 @@ def test_a_mean_of_means_is_seen() -> None:
 
 
 class Poisoned(SupervisedFineTuning):
-    """Puts a number that is not finite where ``place`` says."""
+    """Makes the value that ``place`` names not finite."""
 
     def __init__(self, place: str, value: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Poisoned(SupervisedFineTuning):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", ["loss", "gradient"])
-def test_a_number_that_is_not_finite_stops_before_the_weights_move(place: str, value: float) -> None:
+def test_a_number_that_is_not_finite_stops_before_the_update(place: str, value: float) -> None:
     policy = Policy(small_model("llama"))
     before = {name: parameter.detach().clone() for name, parameter in policy.parameters().items()}
     with pytest.raises(InternalError, match="step 0"):

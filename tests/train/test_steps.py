@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DatasetSteps:
     plan = Plan(store.threads, 8, epochs=3, steps=None, seed=1)
-    return DatasetSteps(plan, store, weighting, 60, 7, **{"shortening": WINDOWS, **given})  # type: ignore[arg-type]
+    return DatasetSteps(plan, store, weighting, 60, 7, **{"crop": WINDOWS, **given})  # type: ignore[arg-type]
 
 
 def content(batch: Batch) -> tuple[list[int], list[int], list[float]]:

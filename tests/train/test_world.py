@@ -1,4 +1,4 @@
-"""1 process == 2 processes: the same units, the same measures, the same update."""
+"""1 process == 2 processes: the same units, the same metrics, the same update."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
-from tunesmith.train.world import Processes, SingleProcess, World
+from tunesmith.train.world import Communicator, ProcessGroup, SingleProcess
 
 
 class Shared:
     """Three steps over seven examples, of which every process takes its share; the last step has one example only."""
 
-    def __init__(self, world: World, kind: str) -> None:
-        self.world, self.kind = world, kind
+    def __init__(self, communicator: Communicator, kind: str) -> None:
+        self.communicator, self.kind = communicator, kind
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, number: int) -> Step:
         examples = tuple(range(7)) if number < 2 else (3,)
-        share = examples[self.world.rank :: self.world.size]
+        share = examples[self.communicator.rank :: self.communicator.size]
         if self.kind == "pairs":
             several = pair_examples(7)
             return Step(number, 0, examples, tuple(padded(0, 0).collate([several[n] for n in share], "threads", 60)))
@@ -55,8 +55,8 @@ def ranked(number: int) -> Example:
     return Example(number, tree, columns={"reference": reference})
 
 
-def run(world: World, directory: Path, kind: str) -> None:
-    """Train, and leave weights and measures in ``directory``."""
+def run(communicator: Communicator, directory: Path, kind: str) -> None:
+    """Train, and save weights and metrics in ``directory``."""
     torch.set_num_threads(1)
     policy = (
         Seq2SeqPolicy(new_model({**T5, **V11}, VOCABULARY, 0)) if kind == "pairs" else Policy(small_model("gpt_neox"))
@@ -67,21 +67,24 @@ def run(world: World, directory: Path, kind: str) -> None:
     train(
         policy,
         PreferenceOptimization() if kind == "preferences" else SupervisedFineTuning(),
-        Shared(world, kind),
+        Shared(communicator, kind),
         optimizer,
         lambda step: 1e-2,
-        world,
+        communicator,
         [results.append],
         clip_norm=1.0,
     )
     metrics = [[*r.metrics.values(), r.units, r.tokens, r.gradient_norm] for r in results]
     tensors = {name: value.detach().clone() for name, value in policy.parameters().items()}
-    save_file({**tensors, "measures": torch.tensor(metrics)}, directory / f"{world.size}-{world.rank}.safetensors")
+    save_file(
+        {**tensors, "metrics": torch.tensor(metrics)},
+        directory / f"{communicator.size}-{communicator.rank}.safetensors",
+    )
 
 
 def one_of_two(rank: int, directory: str, kind: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2)
-    run(Processes(), Path(directory), kind)
+    run(ProcessGroup(), Path(directory), kind)
     distributed.destroy_process_group()
 
 

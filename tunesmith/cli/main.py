@@ -9,7 +9,7 @@ import typer
 
 from tunesmith import __version__
 from tunesmith.cli.lazy import COMMANDS, load_part
-from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.errors import StoppedError, TunesmithError, UsageError
 from tunesmith.text.visible import visible
 
 NAME = "tunesmith"
@@ -27,6 +27,9 @@ def main() -> None:
     """Run one command and exit. Only a defect of Tunesmith itself ends in a traceback."""
     try:
         build()(prog_name=NAME)
+    except StoppedError as stopped:  # asked for by the user, so it is not printed as an error
+        print(f"{NAME}: {visible(str(stopped))}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except TunesmithError as error:
         for line in str(error).split("\n"):
             print(f"{NAME}: error: {visible(line)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run its recipe chooses, from what the run has recorded so far."""
+"""The checkpoint of a run that its recipe chooses, from the evaluations recorded so far."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Best
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.directory import RECIPE
+from tunesmith.train.run.directory import CHECKPOINTS, METRICS, RECIPE
 from tunesmith.train.run.metrics import read_records
-from tunesmith.train.run.selection import Metric, Selection, SelectionRule, replay
-
-METRICS = "metrics.jsonl"
+from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule, select_checkpoint
 
 
 def selection_rule(keys: Best) -> SelectionRule:
-    return SelectionRule(tuple(Metric(metric.name, metric.mode, metric.weight) for metric in keys.metrics), keys.keep)
+    """The rule of ``train.best``."""
+    metrics = tuple(SelectionMetric(metric.name, metric.mode, metric.weight) for metric in keys.metrics)
+    return SelectionRule(metrics, keys.keep)
 
 
-def best_of_run(directory: Path) -> Selection:
-    """The choice at the end of the record of ``directory``, whether the run goes on or not; nothing is changed.
+def best_of_run(directory: Path) -> CheckpointSelection:
+    """The choice after all evaluations of the run in ``directory``, finished or not. Nothing is changed.
 
     Raises MissingInputError if there is no run, RecipeError, StorageError.
     """
@@ -31,19 +31,23 @@ def best_of_run(directory: Path) -> Selection:
     for path in (recipe, metrics):
         if not path.is_file():
             raise MissingInputError("there is no such file", where=path, advice="name the directory of a run")
-    return replay(read_records(metrics), selection_rule(load([str(recipe)]).recipe.train.best))
+    return select_checkpoint(read_records(metrics), selection_rule(load([str(recipe)]).recipe.train.best))
 
 
-def take_best(directory: Path, checkpoints: Path, model: nn.Module, notice: Callable[[str], None]) -> int:
-    """Put the weights of the best checkpoint of a run into ``model``; returns its step. Raises StorageError."""
-    best = best_of_run(directory).best
-    found = checkpoint.of_step(checkpoints, best, lambda text: notice(f"WARNING {text}"))
+def load_best(directory: Path, model: nn.Module, warn: Callable[[str], None]) -> int:
+    """Load the weights of the best checkpoint of a run into ``model``; returns its step.
+
+    directory: of the run.
+    warn: reports damaged checkpoints.
+    Raises StorageError if the checkpoint is missing.
+    """
+    best, checkpoints = best_of_run(directory).best, directory / CHECKPOINTS
+    found = checkpoint.of_step(checkpoints, best, warn)
     if found is None:
         raise StorageError(
-            f"the best checkpoint (step {best}) is not there any more",
+            f"the best checkpoint (step {best}) is missing",
             where=checkpoints,
-            advice="put it back, or export the last weights with run.export=last",
+            advice="restore it, or export the last weights with run.export=last",
         )
     model.load_state_dict(found.load("model"), strict=True)
-    notice(f"the best checkpoint is that of step {best}")
     return best

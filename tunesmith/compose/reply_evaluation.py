@@ -19,8 +19,6 @@ from tunesmith.text.tokens.render import Renderer
 
 PREDICTIONS = "predictions"
 
-Told = Callable[[int, Mapping[str, float]], None]
-
 
 def reply_evaluation(
     recipe: Recipe,
@@ -28,11 +26,10 @@ def reply_evaluation(
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
-    told: Told,
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """What ``Evaluation.replies`` wants, or None if the recipe asks for no replies or the data have no prompts.
+    """The argument ``replies`` of ``EvaluationCallback``; None if the recipe asks for no replies or the data have no prompts.
 
-    told: hears of the measures of every step. The replies of step 100 are in ``directory``/predictions/step-000100.jsonl.
+    directory: of the run. The replies of step 100 are written to ``predictions/step-000100.jsonl`` in it.
     """
     keys = recipe.evaluate
     if not keys.replies:
@@ -43,9 +40,7 @@ def reply_evaluation(
     engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
-        found = _evaluate(policy, engine, questions, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
-        told(step, found)
-        return found
+        return _evaluate(policy, engine, questions, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
 
     return evaluate if questions else None
 

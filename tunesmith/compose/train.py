@@ -1,39 +1,46 @@
-"""The composition root of training: the only place where a whole recipe meets the parts."""
+"""Training: builds all parts of a run from its recipe, runs the loop, and exports the model."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 
 from tunesmith.compose import parts
-from tunesmith.compose.best import selection_rule, take_best
+from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.progress import shown
-from tunesmith.compose.proof import check_no_failures
+from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
+from tunesmith.text.targets import Targets
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import Callback, train
-from tunesmith.train.optim.optimizers import Optimizer
+from tunesmith.train.loop import train
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.callbacks import Checkpointer, EvaluationCallback, Record, Scores, StopCallback
+from tunesmith.train.run.callbacks import (
+    Checkpointer,
+    EvaluationCallback,
+    MetricsRecorder,
+    ProgressCallback,
+    StopCallback,
+    TrackerCallback,
+)
 from tunesmith.train.run.directory import RunDirectory
-from tunesmith.train.run.metrics import JsonLines, read_records
-from tunesmith.train.run.selection import Selection, SelectionRule, replay
-from tunesmith.train.run.signals import Signals
-from tunesmith.train.run.trackers import Tracker, open_trackers
+from tunesmith.train.run.metrics import JsonLines
+from tunesmith.train.run.selection import CheckpointSelection
+from tunesmith.train.run.signals import StopSignals
+from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.view import View, open_view
 from tunesmith.train.world import SingleProcess
 
@@ -47,59 +54,77 @@ MAY_DIFFER = (
     "train.stop_after",
     "train.keep",
 )
-"""Keys that may change when a run is continued: none of them has a part in the result."""
+"""Keys that may change when a run is continued, since they do not affect its result."""
+
+TRAINED: Mapping[Targets, str] = {
+    "assistant": "only replies are trained",
+    "last": "only the last reply of each record is trained",
+    "all": "all tokens are trained",
+    "marked": "only marked messages are trained",
+    "ranked": "only replies that are compared are trained",
+}
+"""Value of ``text.targets`` -> what the proof of the masks shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """directory: the run. export: its Hugging Face directory. steps: optimizer steps in all."""
+class TrainedRun:
+    """A finished run.
+
+    directory: of the run.
+    export: the directory of the exported model.
+    steps: optimizer steps of the whole run.
+    """
 
     directory: Path
     export: Path
     steps: int
 
 
-def train_recipe(loaded: Loaded) -> Trained:
-    """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
+def train_recipe(loaded: Loaded) -> TrainedRun:
+    """Run a recipe to its end; a run that was stopped continues from its last checkpoint.
+
+    Raises any TunesmithError, among them StoppedError.
+    """
     recipe = loaded.recipe
+    method = METHODS[recipe.objective.kind]
     families.check_model(recipe)
-    _settle_torch(recipe)
+    _configure_libraries(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
-        setting = _setting(recipe, run, view)
-        course = METHODS[recipe.objective.kind].course(setting)
-        check_no_failures(course.proof)
-        view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
+        context = _prepare(recipe, run, view)
+        setup = method.course(context)
+        check_no_failures(setup.proof)
+        view.note(f"masks proven on the first {PROVEN} records of every source: {TRAINED[recipe.targets]}")
         run.record(
-            manifest(recipe, setting.prepared, setting.evaluated, setting.tokenizer),
+            manifest(recipe, context.prepared, context.evaluated, context.tokenizer),
             view.note,
             may_differ=("hardware", "versions"),
         )
-        if setting.prepared.quarantine is not None:
-            write_file(run.path / QUARANTINE, setting.prepared.quarantine.read_bytes())
+        if context.prepared.quarantine is not None:
+            write_file(run.path / QUARANTINE, context.prepared.quarantine.read_bytes())
         try:
-            _train(setting, course, view)
+            _train(context, setup, view)
         finally:
             view.finish()
-        _export(setting, len(course.steps), view)
-        use = METHODS[recipe.objective.kind].use.format(run=_short(run.path))
-        view.note(f"exported to {_short(run.export)}; {use}")
-        return Trained(run.path, run.export, len(course.steps))
+        _export(context, len(setup.steps), view)
+        view.note(f"exported to {_relative(run.export)}")
+        view.note(method.use.format(run=_relative(run.path)))
+        return TrainedRun(run.path, run.export, len(setup.steps))
 
 
-def _settle_torch(recipe: Recipe) -> None:
-    """Settings of the process, the same for every start of a run."""
+def _configure_libraries(recipe: Recipe) -> None:
+    """Settings of the process, the same at every start of a run."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     # Adam's moments of rare tokens decay into denormal numbers, with which a step takes many times as long.
     torch.set_flush_denormal(True)
-    # The terminal belongs to the view; warnings of transformers about its own defaults help nobody here.
+    # The view writes to the terminal, and warnings of transformers are about defaults that are not used here.
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
-    """Everything that was made from the recipe before the method has its turn."""
+def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
+    """Prepare data, tokenizer and model, which every method needs."""
     with shown("preparing data") as progress:
         prepared, evaluated = parts.prepare_data(recipe, progress)
     draws = parts.draws(recipe, prepared.train)
@@ -107,7 +132,7 @@ def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
         view.note(line)
     for found in (prepared, evaluated):
         if found is not None and found.quarantine is not None:
-            view.note(f"bad rows, left out: {found.quarantine}")
+            view.note(f"rows that could not be used are listed in {found.quarantine}")
     format = parts.prompt_format(recipe)
     tokenizer = parts.load_tokenizer(recipe, format)
     renderer = Renderer(format, tokenizer, recipe.targets)
@@ -118,161 +143,126 @@ def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
-    view.note(f"self-test: layout {learner.layout}, largest difference from the stock model {learner.difference:.1e}")
+    difference = f"largest difference {learner.difference:.0e}, layout {learner.layout}"
+    view.note(f"model check: same results as stock transformers ({difference})")
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
-def _train(setting: RunContext, course: TrainingSetup, view: View) -> None:
-    recipe, run, total = setting.recipe, setting.run, len(course.steps)
+def _train(context: RunContext, setup: TrainingSetup, view: View) -> None:
+    """Run the steps that are not done yet."""
+    recipe, run, total = context.recipe, context.run, len(setup.steps)
     keys = recipe.train
-    optimizer = parts.build_optimizer(keys, course.policy, setting.model)
-    found = checkpoint.newest(run.checkpoints, lambda text: view.note(f"WARNING {text}"))
-    start = 0 if found is None else found.step
+    optimizer = parts.build_optimizer(keys, setup.policy, context.model)
+    last = checkpoint.newest(run.checkpoints, view.warn)
+    start = 0 if last is None else last.step
+    selection = CheckpointSelection(selection_rule(keys.best))
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
-        record = Record(metrics, consumed, timing)
-        if start == 0:
-            _pass_gates(course, view)
-        selection = _restore(found, course, optimizer, record, selection_rule(keys.best))
+        recorder = MetricsRecorder(metrics, consumed, timing)
+        checkpointer = Checkpointer(
+            run.checkpoints,
+            setup.modules,
+            optimizer,
+            {"recipe": recipe.name},
+            keys.save_every,
+            keys.keep,
+            recorder,
+            selection,
+            view,
+        )
+        if last is None:
+            _check_gates(setup, view)
+            recorder.clear()
+        else:
+            checkpointer.restore(last)
         if start == total:
-            view.note(f"all {total:,} steps are done already")
+            view.note(f"the run is complete: all {total:,} steps are done")
             return
-        course.resumed(start)
-        trackers = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
-        view.start(total, start, _facts(setting, total))
-        evaluation = _evaluation(setting, course, record, selection, view, trackers)
-        if evaluation is not None and start == 0:
-            evaluation.run(0)
-        saving = Checkpointer(_writer(setting, course, optimizer, view), keys.save_every, record, selection, start)
-        with Signals() as signals:
-            actions: list[Callback] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
-            actions += [*course.actions, *([evaluation] if evaluation is not None else [])]
-            actions += [saving, StopCallback(signals.requested, keys.stop_after, saving)]
-            schedule = parts.build_schedule(keys, total)
-            try:
+        setup.resumed(start)
+        with closing(
+            TrackerCallback(open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start))
+        ) as trackers:
+            view.start(total, start, _facts(context, total))
+            evaluation = _evaluation(context, setup, metrics, selection, view, trackers)
+            if evaluation is not None and start == 0:
+                evaluation.run(0)
+            with StopSignals() as signals:
                 train(
-                    course.policy,
-                    course.objective,
-                    course.steps,
+                    setup.policy,
+                    setup.objective,
+                    setup.steps,
                     optimizer,
-                    schedule,
+                    parts.build_schedule(keys, total),
                     SingleProcess(),
-                    actions,
+                    [
+                        recorder,
+                        ProgressCallback(view),
+                        trackers,
+                        *setup.actions,
+                        *([evaluation] if evaluation is not None else []),
+                        checkpointer,
+                        StopCallback(signals.received, keys.stop_after, checkpointer),
+                    ],
                     start=start,
                     clip_norm=keys.clip,
                 )
-            finally:
-                for tracker in trackers:
-                    tracker.close()
 
 
-def _pass_gates(course: TrainingSetup, view: View) -> None:
-    """What must hold before the first step, told. Raises InternalError if it does not."""
-    gates = course.gates()
+def _check_gates(setup: TrainingSetup, view: View) -> None:
+    """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
+    gates = setup.gates()
     check_no_failures(gates)
     for gate in gates:
         if gate.status == "warn":
-            view.note(f"WARNING {gate.name}: {gate.summary}; {gate.advice}")
+            view.warn(f"{gate.name}: {gate.summary}; {gate.advice}")
         else:
-            view.note(f"gate: {gate.name} ({gate.summary})")
-
-
-def _restore(
-    found: checkpoint.Checkpoint | None,
-    course: TrainingSetup,
-    optimizer: Optimizer,
-    record: Record,
-    rule: SelectionRule,
-) -> Selection:
-    """Put weights, optimizer, record and choice where the checkpoint left them, or the record to its beginning."""
-    if found is None:
-        record.return_to({"metrics": 0, "consumed": 0})
-        return Selection(rule)
-    for name, module in course.modules.items():
-        module.load_state_dict(found.load(name), strict=True)
-    optimizer.load(found.load("optimizer"))
-    record.return_to(found.state)
-    return replay(read_records(record.metrics.path), rule)
+            view.note(f"check before the first step: {gate.name} ({gate.summary})")
 
 
 def _evaluation(
-    setting: RunContext,
-    course: TrainingSetup,
-    record: Record,
-    selection: Selection,
+    context: RunContext,
+    setup: TrainingSetup,
+    metrics: JsonLines,
+    selection: CheckpointSelection,
     view: View,
-    trackers: Sequence[Tracker],
+    trackers: TrackerCallback,
 ) -> EvaluationCallback | None:
-    if course.scores is None:
+    if setup.scores is None:
         return None
-    recipe, run = setting.recipe, setting.run
-
-    def show(step: int, found: Scores) -> None:
-        view.validation(step, found)
-        for tracker in trackers:
-            tracker(
-                step,
-                {
-                    f"validation/{name}/{measure}": value
-                    for name, metrics in found.items()
-                    for measure, value in metrics.items()
-                },
-            )
-
-    def told(step: int, found: Mapping[str, float]) -> None:
-        view.note(f"replies after step {step}: BLEU {found['bleu']:.2f}  ROUGE-L {found['rouge_l']:.3f}")
-        for tracker in trackers:
-            tracker(step, {f"validation/all/{name}": value for name, value in found.items()})
-
-    keys, validation = recipe.train, setting.validation
-    replies = None
-    if validation is not None:
-        replies = reply_evaluation(recipe, setting.learner.policy, setting.renderer, validation, run.path, told)
+    recipe, replies = context.recipe, None
+    if context.validation is not None:
+        policy, directory = context.learner.policy, context.run.path
+        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory)
+    keys = recipe.train
     return EvaluationCallback(
-        course.scores, keys.evaluate_every, keys.save_every, record.metrics, show, selection, replies
+        setup.scores, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies
     )
 
 
-def _writer(setting: RunContext, course: TrainingSetup, optimizer: Optimizer, view: View) -> Any:
-    run, recipe = setting.run, setting.recipe
-
-    def write(step: int, state: Mapping[str, Any], pinned: Collection[int]) -> None:
-        modules = {name: module.state_dict() for name, module in course.modules.items()}
-        checkpoint.save(
-            run.checkpoints, step, {**modules, "optimizer": optimizer.tensors()}, state, {"recipe": recipe.name}
-        )
-        checkpoint.rotate(run.checkpoints, recipe.train.keep, pinned, lambda text: view.note(f"WARNING {text}"))
-        view.saved(step)
-
-    return write
-
-
-def _tracked(tracker: Tracker) -> Callback:
-    def track(result: Any) -> None:
-        tracker(
-            result.done,
-            {**result.metrics, "learning_rate": result.learning_rate, "gradient_norm": result.gradient_norm},
-        )
-
-    return track
-
-
-def _facts(setting: RunContext, total: int) -> dict[str, str]:
-    recipe, store = setting.recipe, setting.prepared.train
+def _facts(context: RunContext, total: int) -> dict[str, str]:
+    """What the view shows when training begins."""
+    recipe, store = context.recipe, context.prepared.train
     keys = recipe.train
     tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
-    epochs = f"{keys.epochs:g} epochs" if keys.epochs is not None else f"{keys.steps:,} steps"
+    epochs = f" = {_count(keys.epochs, 'epochs')}" if keys.epochs is not None else ""
     return {
         "recipe": recipe.name,
         "data": f"{len(store):,} records, {tokens:,} tokens, {targets / tokens:.0%} of them targets",
-        "plan": f"{epochs} = {total:,} steps of {keys.batch_size} {keys.batch_unit}",
-        "run": str(_short(recipe.directory)),
+        "plan": f"{_count(total, 'steps')} of {_count(keys.batch_size, keys.batch_unit)}{epochs}",
+        "run": str(_relative(recipe.directory)),
     }
 
 
-def _export(setting: RunContext, steps: int, view: View) -> None:
-    recipe, run = setting.recipe, setting.run
+def _count(number: float, plural: str) -> str:
+    """``1 epoch``, ``2.5 epochs``, ``1,000 steps``."""
+    return f"{number:,.6g} {plural.removesuffix('s') if number == 1 else plural}"
+
+
+def _export(context: RunContext, steps: int, view: View) -> None:
+    """Write the Hugging Face directory. steps: of the whole run."""
+    recipe, run = context.recipe, context.run
     if recipe.run.export == "best":
-        steps = take_best(run.path, run.checkpoints, setting.model, view.note)
+        steps = load_best(run.path, context.model, view.warn)
+        view.note(f"the best checkpoint is that of step {steps}")
     info = ExportInfo(
         format=recipe.text.format,
         options=parts.format_options(recipe),
@@ -283,9 +273,9 @@ def _export(setting: RunContext, steps: int, view: View) -> None:
         steps=steps,
         kind=METHODS[recipe.objective.kind].kind,
     )
-    export(run.export, setting.model, setting.tokenizer, setting.renderer.format, info)
+    export(run.export, context.model, context.tokenizer, context.renderer.format, info)
 
 
-def _short(path: Path) -> Path:
-    """The path as seen from here, where it lies below."""
+def _relative(path: Path) -> Path:
+    """The path relative to the working directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from tunesmith.evaluate.text_match import Rate
 from tunesmith.playground.stages import Stage
+from tunesmith.train.run.directory import METRICS
 from tunesmith.train.run.metrics import read_records
+from tunesmith.train.run.validation import ALL, VALIDATION
 
 Validation = Mapping[str, Mapping[str, float]]  # source, or "all" -> measure -> value
-ALL = "all"
 KL = "reference_kl/reply"
 
 
 def validations(run: Path) -> list[Validation]:
     """What a run measured on its validation data, in the order of its steps."""
-    return [record["validation"] for record in read_records(run / "metrics.jsonl") if "validation" in record]
+    return [record[VALIDATION] for record in read_records(run / METRICS) if VALIDATION in record]
 
 
 def told_of_runs(
@@ -45,7 +46,7 @@ def _pairs_in_order(measured: Validation) -> str:
 def _rewards(found: Sequence[Validation], run: Path) -> str:
     """The rewards of held-out replies before and after, and how far the model went from where it began."""
     before, after = (validation[ALL]["rewards/mean"] for validation in (found[0], found[-1]))
-    distances = [record[KL] for record in read_records(run / "metrics.jsonl") if KL in record]
+    distances = [record[KL] for record in read_records(run / METRICS) if KL in record]
     return (
         f"mean reward of held-out replies {before:.3f} before, {after:.3f} after ({after - before:+.3f}); "
         f"KL of a reply to the model before {distances[-1]:.2f} at the end, {max(distances):.2f} at most"

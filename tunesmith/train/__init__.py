@@ -1,0 +1,1 @@
+"""Training: the loop over optimizer steps, optimizers, sources of steps, and the directory of a run."""

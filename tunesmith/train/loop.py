@@ -1,14 +1,14 @@
-"""The loop. What varies arrives as an argument.
+"""The training loop. Policy, objective, source of steps, optimizer and callbacks are arguments.
 
-Two rules make it right. Count before you compute: the units of a step are summed over all micro-batches and processes
-before the first forward pass, and every loss is a sum divided by that number. The order is a formula: step s is asked for
-by its number, so resuming is starting at another number.
+Two rules make its result independent of micro-batches, processes and interruptions. First, the units of a step are
+counted over all micro-batches and processes before the first forward pass, and every loss is a sum divided by this
+count. Second, a step is a function of its number, so a run resumes by starting at another number.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from tunesmith.batch.protocols import Objective
-from tunesmith.train.optim.optimizers import Optimizer, check_finite, clipping
+from tunesmith.train.optim.optimizers import Optimizer, check_finite, clip_coefficient
 from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.steps import Step
-from tunesmith.train.world import World
+from tunesmith.train.world import Communicator
 
 
 class Trainable(Protocol):
-    """A policy as the loop sees it; what it answers is between it and its objective."""
+    """What the loop needs of a policy; the forward pass is between the policy and its objective."""
 
     @property
     def device(self) -> torch.device: ...
@@ -32,18 +32,11 @@ class Trainable(Protocol):
 
     def train(self) -> None: ...
 
-
-class Evaluated(Protocol):
-    """A policy as a gate before the first step sees it."""
-
-    @property
-    def device(self) -> torch.device: ...
-
     def eval(self) -> None: ...
 
 
 class Steps(Protocol):
-    """A source of steps: demonstrations, pairs or rollouts."""
+    """A source of steps: demonstrations, preferences or rollouts."""
 
     def __len__(self) -> int: ...
 
@@ -52,10 +45,19 @@ class Steps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimizer step did. ``done`` steps are behind us; measures are means over the step's units, and what the
-    source of steps tells. A step without batches moved nothing and has no means.
+    """The result of one optimizer step, summed over all processes.
 
-    seconds: wall-clock time of the step, kept apart from everything that is reproducible.
+    done: optimizer steps done, this one included.
+    total: optimizer steps of the run.
+    epoch: from 0.
+    examples: numbers of the examples of the step.
+    metrics: means of the objective's metrics over the units, and the metrics that came with the step. A step without
+        batches has no means.
+    learning_rate: of this step.
+    gradient_norm: before clipping; 0 for a step without batches.
+    units: denominator of the loss, as the objective counts it.
+    tokens, targets: tokens that the model read, and those that were trained.
+    seconds: wall-clock time, the only value that a repeated run does not reproduce.
     """
 
     done: int
@@ -72,6 +74,7 @@ class StepResult:
 
 
 Callback = Callable[[StepResult], None]
+"""Called after every optimizer step."""
 
 
 def train(
@@ -80,76 +83,96 @@ def train(
     steps: Steps,
     optimizer: Optimizer,
     schedule: Schedule,
-    world: World,
-    actions: Sequence[Callback],
+    communicator: Communicator,
+    callbacks: Sequence[Callback],
     *,
     start: int = 0,
     clip_norm: float | None = None,
 ) -> None:
-    """Run steps ``start`` to ``len(steps) - 1``; after each, every action in order.
+    """Run the steps ``start`` to ``len(steps) - 1``, and after each of them every callback in order.
 
-    Raises InternalError before the weights move if loss or gradient norm is not finite. An action ends the run by raising.
+    A step without batches updates nothing. A callback ends the run by raising.
+
+    start: steps that are done already.
+    clip_norm: largest gradient norm; None: gradients are not clipped.
+    Raises InternalError before the weights are updated if the loss or the gradient norm is not finite.
     """
     for number in range(start, len(steps)):
         began = time.perf_counter()
         step = steps[number]
+        learning_rate, norm = schedule(number), 0.0
         policy.train()
-        sums, units, sizes = accumulate(policy, objective, step, world)
-        for name, value in sums.items():
-            check_finite(name, value, number, where=f"examples {_some(step.examples)}")
-        norm, rate = 0.0, schedule(number)
-        if sizes[0]:
+        totals = accumulate_gradients(policy, objective, step, communicator)
+        for name, value in totals.sums.items():
+            check_finite(name, value, number, where=f"examples {_first_numbers(step.examples)}")
+        if totals.tokens:
             parameters = policy.parameters()
-            world.sum_gradients(parameters.values())
-            norm, scale = clipping(parameters, clip_norm, number)
-            optimizer.step(rate, scale)
-        optimizer.zero()
+            communicator.sum_gradients(parameters.values())
+            norm, scale = clip_coefficient(parameters, clip_norm, number)
+            optimizer.step(learning_rate, scale)
+        optimizer.zero_grad()
         result = StepResult(
             done=number + 1,
             total=len(steps),
             epoch=step.epoch,
             examples=step.examples,
-            metrics={**({name: value / units for name, value in sums.items()} if sizes[0] else {}), **step.metrics},
-            learning_rate=rate,
+            metrics={**totals.means(), **step.metrics},
+            learning_rate=learning_rate,
             gradient_norm=norm,
-            units=units,
-            tokens=sizes[0],
-            targets=sizes[1],
+            units=totals.units,
+            tokens=totals.tokens,
+            targets=totals.targets,
             seconds=time.perf_counter() - began,
         )
-        for action in actions:
-            action(result)
+        for callback in callbacks:
+            callback(result)
 
 
-def accumulate(
-    policy: Trainable, objective: Objective, step: Step, world: World
-) -> tuple[dict[str, float], float, tuple[int, int]]:
-    """Gradients of one step: (sums of the measures, units, (tokens, targets)), all over every process."""
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """Sums over all micro-batches of a step and all processes.
+
+    sums: metric of the objective -> its sum.
+    units: denominator of the loss.
+    tokens, targets: tokens that the model read, and those that were trained.
+    """
+
+    sums: Mapping[str, float]
+    units: float
+    tokens: int
+    targets: int
+
+    def means(self) -> dict[str, float]:
+        """The sums divided by the units; nothing if the step has no batches."""
+        return {name: value / self.units for name, value in self.sums.items()} if self.tokens else {}
+
+
+def accumulate_gradients(policy: Trainable, objective: Objective, step: Step, communicator: Communicator) -> StepTotals:
+    """Run the backward pass of every micro-batch, which adds to the gradients of this process; returns the totals."""
     counts = [
         sum(objective.units(batch) for batch in step.batches),
         float(sum(batch.tokens for batch in step.batches)),
         float(sum(batch.targets for batch in step.batches)),
     ]
-    units, tokens, targets = world.total(torch.tensor(counts, dtype=torch.float64)).tolist()
-    added = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.metrics}
+    units, tokens, targets = communicator.sum_values(torch.tensor(counts, dtype=torch.float64)).tolist()
+    sums = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.metrics}
     for batch in step.batches:
         found = objective(policy, batch.to(policy.device), units)
         found.loss.backward()  # type: ignore[no-untyped-call]
-        for name in added:
-            added[name] = added[name] + found.sums[name].detach().double()
-    totals = world.total(torch.stack(list(added.values()))).tolist()
-    sums = dict(zip(added, totals, strict=True))
-    return sums, units, (int(tokens), int(targets))
+        for name in sums:
+            sums[name] = sums[name] + found.sums[name].detach().double()
+    totals = communicator.sum_values(torch.stack(list(sums.values()))).tolist()
+    return StepTotals(dict(zip(sums, totals, strict=True)), units, int(tokens), int(targets))
 
 
 @torch.no_grad()
-def accumulate_metrics(policy: Evaluated, objective: Objective, step: Step) -> dict[str, float]:
-    """What the objective measures on one process's share of a step, without noise; nothing is changed."""
+def accumulate_metrics(policy: Trainable, objective: Objective, step: Step) -> dict[str, float]:
+    """Means of the objective's metrics over this process's batches of a step, without dropout and without gradients."""
     policy.eval()
     units = sum(objective.units(batch) for batch in step.batches)
     found = [objective(policy, batch.to(policy.device), units).sums for batch in step.batches]
     return {name: float(sum(sums[name] for sums in found)) / units for name in objective.metrics}
 
 
-def _some(examples: tuple[int, ...]) -> str:
+def _first_numbers(examples: tuple[int, ...]) -> str:
     return ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")

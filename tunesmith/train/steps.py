@@ -1,4 +1,4 @@
-"""Steps from demonstrations: the plan says which examples, the store has their tokens, this makes the micro-batches."""
+"""Steps over a data set: a plan chooses the examples of each step, a store holds their tokens."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """number: 0-based. examples: the numbers of all examples of the step, over all processes. batches: this process's share.
+    """The data of one optimizer step. A step without batches updates nothing.
 
-    measures: what is told with the step besides those of its loss. A step without batches moves nothing.
+    number: from 0.
+    epoch: from 0.
+    examples: numbers of all examples of the step, over all processes.
+    batches: the micro-batches of this process.
+    metrics: metrics that are reported with the step, next to those of the objective.
     """
 
     number: int
@@ -32,21 +36,27 @@ class Step:
 
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
-"""What is known of an example's targets or replies, by its number."""
+"""Number of an example -> its columns: name -> float32 value of each of its targets or replies."""
 
 
 def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
-    """Nothing is known of any example."""
+    """No example has columns."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSteps:
-    """``steps[s]`` for every s in range(len(steps)), in any order, without state.
+    """``steps[s]`` for every s in range(len(steps)). It has no state, so steps may be asked for in any order.
 
-    tokens: largest micro-batch. shortening: what becomes of long threads that the store has whole.
-    rank, processes: which share of each step this process takes. collate: makes batches of the kind that the policy reads.
-    columns: what is known of an example beforehand.
+    plan: which examples each step trains on.
+    store: the token trees of the examples.
+    weighting: how often a shared message counts.
+    tokens: largest micro-batch.
+    seed: of dropout and of crops.
+    crop: how threads that are longer than the limit are cropped; None: the store has none.
+    rank, processes: number of this process and of all processes; a step is divided between them.
+    collate: makes micro-batches of the kind that the policy reads.
+    columns: columns of every example.
     """
 
     plan: Plan
@@ -68,17 +78,18 @@ class DatasetSteps:
         return Step(number, planned.epoch, planned.examples, self.batches(self.examples(number)))
 
     def batches(self, examples: Sequence[Example]) -> tuple[MicroBatch, ...]:
-        """Examples of one step, laid out."""
+        """The micro-batches of the examples of one step."""
         return tuple(self.collate(examples, self.weighting, self.tokens))
 
     def examples(self, number: int) -> list[Example]:
-        """What this process lays out in a step, in order."""
+        """The examples of a step that this process trains on, in order."""
         planned = self.plan.step(number)
         copies = planned.copies or (0,) * len(planned.examples)
-        mine = list(zip(planned.examples, copies, strict=True))[self.rank :: self.processes]
-        return [example for n, copy in mine for example in self._examples(planned.epoch, n, copy)]
+        own = list(zip(planned.examples, copies, strict=True))[self.rank :: self.processes]
+        return [example for index, copy in own for example in self._examples(planned.epoch, index, copy)]
 
     def _examples(self, epoch: int, number: int, copy: int) -> Iterator[Example]:
+        """One example, or several where a tree with long threads is cropped."""
         trees = [self.store.tree(number)]
         seed, once = noise_seed(self.seed, epoch, number, copy), self.weighting == "messages"
         if self.crop is not None:

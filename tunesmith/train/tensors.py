@@ -1,8 +1,8 @@
-"""Writing tensors as a safetensors file, hashed on the way.
+"""Writes tensors as a safetensors file and hashes the bytes while it writes them.
 
-The hash is that of the bytes in memory, so that reading the file back proves the disk right; a full disk is an ordinary
-OSError with its number; a view is written with its own numbers, never with the storage behind it. Files are read with
-the safetensors library.
+The hash is that of the bytes in memory, so reading the file back verifies the disk. A full disk is an ordinary OSError
+with its errno. A view is written with its own elements, without the storage behind it. Files are read with the
+safetensors library.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""Types that can be stored -> their names in the file format."""
+"""Types that can be stored -> their names in the safetensors format."""
 
 CHUNK = 1 << 20
-"""Bytes that are hashed and written together, while they are in the processor's cache."""
+"""Bytes that are hashed and written together, small enough for the processor's cache."""
 
 
 def size_in_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of the numbers themselves, each tensor counted under every name it has."""
+    """Bytes of all elements; a tensor counts under every name that it has."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def ties(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Further names of a tensor -> its first name. The same tensor means the same numbers in the same memory."""
+def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Further names of a tensor -> its first name. Tied tensors are the same elements in the same memory."""
     first: dict[tuple[object, ...], str] = {}
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():
@@ -51,10 +51,12 @@ def ties(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write a new file; returns the SHA-256 of its content. Raises OSError; a type outside ``TYPES`` is a KeyError.
+    """Write a new file; returns the SHA-256 of its content.
 
-    Layout (safetensors): length of the header as 8 bytes, the header as JSON, the numbers without gaps. Wide types come
-    first, so that every tensor begins at a multiple of its element size.
+    Layout (safetensors): length of the header as 8 bytes, the header as JSON, the elements without gaps. Wide types
+    come first, so every tensor begins at a multiple of its element size.
+
+    Raises OSError, also if the file exists; KeyError for a type outside ``TYPES``.
     """
     ordered = dict(sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])))
     header, position = {}, 0
@@ -75,7 +77,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     for tensor in tensors.values():
-        numbers = tensor.detach().to("cpu").contiguous().reshape(-1)
-        whole = numbers.view(torch.uint8).numpy().data
+        elements = tensor.detach().to("cpu").contiguous().reshape(-1)
+        whole = elements.view(torch.uint8).numpy().data
         for start in range(0, len(whole), CHUNK):
             yield whole[start : start + CHUNK]

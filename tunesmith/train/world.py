@@ -1,4 +1,4 @@
-"""The processes of a run, as the loop sees them: who I am, how many we are, and sums over all of us."""
+"""Sums over the processes of a run, as the training loop uses them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import torch.distributed as distributed
 from torch import Tensor
 
 
-class World(Protocol):
-    """One process or many."""
+class Communicator(Protocol):
+    """The processes of a run, one or many.
+
+    rank: number of this process, from 0.
+    size: number of all processes.
+    """
 
     rank: int
     size: int
 
-    def total(self, values: Tensor) -> Tensor:
-        """Element-wise sum over all processes."""
+    def sum_values(self, values: Tensor) -> Tensor:
+        """Element-wise sum over all processes, in the shape and type of ``values``."""
         ...
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
@@ -31,20 +35,20 @@ class SingleProcess:
     rank = 0
     size = 1
 
-    def total(self, values: Tensor) -> Tensor:
+    def sum_values(self, values: Tensor) -> Tensor:
         return values
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         return None
 
 
-class Processes:
-    """All processes of an initialised ``torch.distributed`` group, each with a whole copy of the model."""
+class ProcessGroup:
+    """All processes of the initialised default group of ``torch.distributed``, each with a whole copy of the model."""
 
     def __init__(self) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
-    def total(self, values: Tensor) -> Tensor:
+    def sum_values(self, values: Tensor) -> Tensor:
         summed = values.clone()
         distributed.all_reduce(summed)
         return summed
@@ -52,6 +56,6 @@ class Processes:
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         for parameter in parameters:
             if parameter.grad is None:
-                # A process without work in this step still takes part in every sum.
+                # A process without batches in this step still takes part in every sum.
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)

@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
 from tunesmith.train.optim.adafactor import Adafactor, Factoring, factoring
-from tunesmith.train.optim.optimizers import clipping
+from tunesmith.train.optim.optimizers import clip_coefficient
 
 Golden = Callable[[str], dict[str, Any]]
 
@@ -42,7 +42,7 @@ def run(case: dict[str, Any]) -> tuple[list[dict[str, Tensor]], Adafactor]:
     for step, gradients in enumerate(case["input"]["gradients"]):
         for name, gradient in gradients.items():
             parameters[name].grad = torch.tensor(gradient, dtype=torch.float32)
-        _, scale = clipping(parameters, case["settings"].get("global_norm_clip_threshold"), step)
+        _, scale = clip_coefficient(parameters, case["settings"].get("global_norm_clip_threshold"), step)
         rate = case["settings"]["learning_rate"]
         optimizer.step(rate[step] if isinstance(rate, list) else rate, scale)
         after.append({name: parameter.detach().clone() for name, parameter in parameters.items()})
@@ -78,7 +78,7 @@ def test_every_case_of_t5x_is_reproduced(golden: Golden) -> None:
     assert {case["id"]: found for case in cases if case["id"] not in refused and (found := wrong(case))} == {}
 
 
-def test_an_offset_beyond_the_step_is_refused_where_t5x_computes_with_no_numbers(golden: Golden) -> None:
+def test_an_offset_beyond_the_step_is_refused_where_t5x_computes_nan(golden: Golden) -> None:
     (case,) = [case for case in golden("t5")["cases"] if case.get("original_defect") == "21"]
     with pytest.raises(RecipeError, match="step_offset 1,000,000 is above initial_step 0"):
         run(case)
@@ -166,7 +166,7 @@ def advance(optimizer: Adafactor, steps: range) -> None:
 
 
 @pytest.mark.parametrize("forgotten", [None, "step", "w.v_row", "b.v", "b.m"])
-def test_a_restored_optimizer_goes_on_to_the_bit(forgotten: str | None) -> None:
+def test_a_restored_optimizer_continues_bit_for_bit(forgotten: str | None) -> None:
     one, other = two(), two()
     whole = Adafactor(one, min_dim_size_to_factor=2, beta1=0.9)
     advance(whole, range(5))
@@ -175,10 +175,10 @@ def test_a_restored_optimizer_goes_on_to_the_bit(forgotten: str | None) -> None:
         Adafactor(other, min_dim_size_to_factor=2, beta1=0.9),
     )
     advance(first, range(3))
-    saved = {name: tensor.clone() for name, tensor in first.tensors().items()}
+    saved = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     if forgotten:
         saved[forgotten].zero_()
-    second.load(saved)
+    second.load_state_dict(saved)
     advance(second, range(3, 5))
     same = all(torch.equal(one[name], other[name]) for name in one)
     assert same == (forgotten is None)
@@ -194,7 +194,7 @@ def test_a_parameter_without_a_gradient_stays_with_its_state() -> None:
     assert not optimizer.state["b"]["v"].any()
 
 
-def test_the_size_of_the_loss_has_no_influence() -> None:
+def test_the_scale_of_the_loss_has_no_effect() -> None:
     """Why the sum as a loss is harmless under Adafactor without a limit on the gradient."""
     one, other = two(), two()
     for parameters, factor in ((one, 1.0), (other, 1e4)):
@@ -210,5 +210,5 @@ def test_the_size_of_the_loss_has_no_influence() -> None:
 
 def test_the_state_of_a_large_matrix_is_small() -> None:
     optimizer = Adafactor({"w": Parameter(torch.zeros(256, 512))})
-    assert sum(tensor.numel() for tensor in optimizer.tensors().values()) == 256 + 512 + 1
-    assert math.prod(optimizer.tensors()["w.v_row"].shape) == 256
+    assert sum(tensor.numel() for tensor in optimizer.state_dict().values()) == 256 + 512 + 1
+    assert math.prod(optimizer.state_dict()["w.v_row"].shape) == 256

@@ -49,7 +49,7 @@ def test_the_size_of_the_gradient_does_not_matter(size: float) -> None:
     torch.manual_seed(2)
     matrices = torch.randn(2, 16, 24)
     scaled = orthogonalise(matrices * size)
-    if size < 1e-20:  # its square is below float32: all that is asked is that nothing explodes
+    if size < 1e-20:  # its square underflows in float32; the result only has to stay small
         assert scaled.abs().max() < 1e-3
     else:
         torch.testing.assert_close(scaled, orthogonalise(matrices), rtol=1e-3, atol=1e-3)
@@ -108,11 +108,11 @@ def test_an_update_is_about_as_large_as_one_of_adamw() -> None:
     assert 0.12 < (named["w0"] - before).pow(2).mean().sqrt() < 0.3
 
 
-def test_the_rest_follows_the_same_schedule_at_its_own_height() -> None:
+def test_adamw_follows_the_schedule_scaled_to_its_own_peak() -> None:
     named = parameters((4, 4)) | {"bias": Parameter(torch.zeros(4))}
     optimizer = Muon(named, {"w0"}, learning_rate=0.02, adamw_learning_rate=0.003)
     named["bias"].grad = torch.ones(4)
-    optimizer.step(0.01)  # the schedule stands at half of its peak
+    optimizer.step(0.01)  # half of the peak of the schedule
     torch.testing.assert_close(named["bias"].detach(), torch.full((4,), -0.0015))
 
 

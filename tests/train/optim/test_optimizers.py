@@ -15,10 +15,10 @@ from tunesmith.train.optim.optimizers import (
     AdamW,
     Optimizer,
     check_finite,
-    clipping,
+    clip_coefficient,
+    copy_state,
     gradient_norm,
-    load_into,
-    trainable,
+    trainable_parameters,
 )
 
 
@@ -60,9 +60,9 @@ def muon(model: Network) -> Optimizer:
 def train(model: Network, optimizer: Optimizer, steps: range) -> None:
     for step in steps:
         fill_gradients(model, step)
-        _, scale = clipping(dict(model.named_parameters()), 1.0, step)
+        _, scale = clip_coefficient(dict(model.named_parameters()), 1.0, step)
         optimizer.step(1e-2 / (1 + step), scale)
-        optimizer.zero()
+        optimizer.zero_grad()
 
 
 def same_bits(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
@@ -88,13 +88,13 @@ def test_adamw_equals_torchs_own(weight_decay: float) -> None:
             group["lr"] = 1e-2 / (1 + step)
         optimizer.step(1e-2 / (1 + step))
         reference.step()
-        optimizer.zero()
+        optimizer.zero_grad()
         reference.zero_grad()
     for (name, left), right in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7, msg=name)
 
 
-def test_biases_and_norms_are_spared_from_weight_decay() -> None:
+def test_biases_and_norms_have_no_weight_decay() -> None:
     model = network()
     before = {name: each.detach().clone() for name, each in model.named_parameters()}
     optimizer = AdamW(dict(model.named_parameters()), weight_decay=0.5)
@@ -115,19 +115,19 @@ def test_a_run_that_reloads_its_state_continues_bit_for_bit(build: Callable[[Net
 
     interrupted = build(first)
     train(first, interrupted, range(stop))
-    saved = {name: tensor.clone() for name, tensor in interrupted.tensors().items()}
+    saved = {name: tensor.clone() for name, tensor in interrupted.state_dict().items()}
     second.load_state_dict(first.state_dict())
     resumed = build(second)
-    resumed.load(saved)
-    assert same_bits(resumed.tensors(), saved)
+    resumed.load_state_dict(saved)
+    assert same_bits(resumed.state_dict(), saved)
     train(second, resumed, range(stop, 8))
 
     assert same_bits(second.state_dict(), whole.state_dict())
-    assert same_bits(resumed.tensors(), uninterrupted.tensors())
+    assert same_bits(resumed.state_dict(), uninterrupted.state_dict())
 
 
 @pytest.mark.parametrize("build", [adamw, muon])
-def test_a_step_with_a_forgotten_moment_is_noticed_by_the_resume_test(build: Callable[[Network], Optimizer]) -> None:
+def test_a_step_with_a_lost_moment_fails_the_resume_test(build: Callable[[Network], Optimizer]) -> None:
     whole, other = network(), network()
     optimizer = build(whole)
     train(whole, optimizer, range(3))
@@ -138,14 +138,14 @@ def test_a_step_with_a_forgotten_moment_is_noticed_by_the_resume_test(build: Cal
     assert not same_bits(other.state_dict(), whole.state_dict())
 
 
-def test_tied_parameters_are_moved_and_stored_once() -> None:
+def test_tied_parameters_are_updated_and_stored_once() -> None:
     model = network()
     model.head.weight = model.embedding.weight
     named = dict(model.named_parameters(remove_duplicate=False))
     assert "head.weight" in named
-    assert "head.weight" not in trainable(named)
+    assert "head.weight" not in trainable_parameters(named)
     optimizer = AdamW(named)
-    assert "head.weight.exp_avg" not in optimizer.tensors()
+    assert "head.weight.exp_avg" not in optimizer.state_dict()
     before = model.head.weight.detach().clone()
     model.head.weight.grad = torch.ones_like(model.head.weight)
     optimizer.step(0.1)
@@ -159,7 +159,7 @@ def test_frozen_parameters_have_no_state_and_stay() -> None:
     optimizer = adamw(model)
     train(model, optimizer, range(2))
     assert torch.equal(model.embedding.weight, before)
-    assert not any(name.startswith("embedding") for name in optimizer.tensors())
+    assert not any(name.startswith("embedding") for name in optimizer.state_dict())
 
 
 def test_a_parameter_without_a_gradient_keeps_its_state() -> None:
@@ -170,32 +170,32 @@ def test_a_parameter_without_a_gradient_keeps_its_state() -> None:
     before = model.up.weight.detach().clone()
     optimizer.step(0.1)
     assert torch.equal(model.up.weight.detach(), before)
-    assert optimizer.tensors()["up.weight.step"] == 0
-    assert optimizer.tensors()["up.bias.step"] == 1
+    assert optimizer.state_dict()["up.weight.step"] == 0
+    assert optimizer.state_dict()["up.bias.step"] == 1
 
 
 def test_state_that_does_not_belong_to_the_model_is_refused_whole() -> None:
     target = {"a.step": torch.zeros(()), "a.exp_avg": torch.zeros(2)}
     good = {"a.step": torch.ones(()), "a.exp_avg": torch.ones(2)}
-    with pytest.raises(StorageError, match=r"it lacks a\.exp_avg"):
-        load_into(target, {"a.step": good["a.step"]})
-    with pytest.raises(StorageError, match=r"in excess b\.step"):
-        load_into(target, good | {"b.step": torch.zeros(())})
+    with pytest.raises(StorageError, match=r"missing a\.exp_avg"):
+        copy_state({"a.step": good["a.step"]}, target)
+    with pytest.raises(StorageError, match=r"unexpected b\.step"):
+        copy_state(good | {"b.step": torch.zeros(())}, target)
     with pytest.raises(StorageError, match=r"\[3\] torch\.float32, not \[2\]"):
-        load_into(target, good | {"a.exp_avg": torch.ones(3)})
+        copy_state(good | {"a.exp_avg": torch.ones(3)}, target)
     with pytest.raises(StorageError, match=r"float64"):
-        load_into(target, good | {"a.exp_avg": torch.ones(2, dtype=torch.float64)})
+        copy_state(good | {"a.exp_avg": torch.ones(2, dtype=torch.float64)}, target)
     assert all(not tensor.any() for tensor in target.values()), "a refused state must not be half loaded"
-    load_into(target, good)
+    copy_state(good, target)
     assert all(tensor.all() for tensor in target.values())
 
 
-def test_zero_forgets_every_gradient() -> None:
+def test_zero_grad_drops_every_gradient() -> None:
     for build in (adamw, muon):
         model = network()
         optimizer = build(model)
         fill_gradients(model, 0)
-        optimizer.zero()
+        optimizer.zero_grad()
         assert all(each.grad is None for each in model.parameters())
 
 
@@ -212,7 +212,7 @@ def test_clipping_equals_torchs(limit: float, make: Callable[[Network], Optimize
     ours, theirs = network(), network()
     for model in (ours, theirs):
         fill_gradients(model, 0)
-    norm, scale = clipping(dict(ours.named_parameters()), limit, 0)
+    norm, scale = clip_coefficient(dict(ours.named_parameters()), limit, 0)
     make(ours).step(1e-2, scale)
     expected = nn.utils.clip_grad_norm_(theirs.parameters(), limit)
     make(theirs).step(1e-2)
@@ -225,13 +225,13 @@ def test_below_the_limit_or_without_one_nothing_is_scaled() -> None:
     for limit in (None, 0.0, 1e6):
         model = network()
         fill_gradients(model, 0)
-        assert clipping(dict(model.named_parameters()), limit, 0)[1] == 1.0
+        assert clip_coefficient(dict(model.named_parameters()), limit, 0)[1] == 1.0
 
 
 def test_a_norm_over_all_processes_decides_about_the_scale() -> None:
     parameter = Parameter(torch.zeros(1))
     parameter.grad = torch.tensor([3.0])
-    norm, scale = clipping({"w": parameter}, 1.0, 0, norm=torch.tensor(6.0))
+    norm, scale = clip_coefficient({"w": parameter}, 1.0, 0, norm=torch.tensor(6.0))
     assert norm == 6.0
     assert scale == pytest.approx(1 / 6)
 
@@ -253,12 +253,12 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_names_it(bad: float, p
     assert gradient is not None
     gradient.view(-1)[-1] = bad
     with pytest.raises(InternalError, match=rf"{place}: the gradient norm is (nan|inf) at step 17"):
-        clipping(dict(model.named_parameters()), limit, 17)
+        clip_coefficient(dict(model.named_parameters()), limit, 17)
     finite = [each for name, each in model.named_parameters() if name != place]
     assert all(each.grad is not None and bool(torch.isfinite(each.grad).all()) for each in finite)
 
 
-def test_check_finite_lets_numbers_pass_and_names_what_is_none() -> None:
+def test_check_finite_passes_numbers_and_names_what_is_not_finite() -> None:
     check_finite("the loss", 2.5, 3)
     check_finite("the loss", torch.tensor(2.5), 3)
     with pytest.raises(InternalError, match="the loss is nan at step 3") as caught:

@@ -65,7 +65,7 @@ def test_the_logarithmic_warmup_is_deepspeeds_scheduled_and_used_rate(golden: Go
         assert_rates(used, steps, expected["lr_used_by_optimizer_step"], 1e-12, case["id"])
 
 
-def test_the_rates_of_transformers_are_met(golden: Golden) -> None:
+def test_the_rates_of_transformers_are_reproduced(golden: Golden) -> None:
     build: dict[str, Callable[..., Schedule]] = {
         "linear": linear,
         "cosine": cosine,
@@ -95,7 +95,7 @@ def test_cosine_annealing_of_torch_is_the_cosine_without_warmup(golden: Golden) 
         assert_rates(schedule, case["input"]["steps"], case["expected"]["lr"], 1e-9, case["id"])
 
 
-def test_the_linear_schedule_of_easylm_is_met(golden: Golden) -> None:
+def test_the_linear_schedule_of_easylm_is_reproduced(golden: Golden) -> None:
     for case in cases(golden, "easylm"):
         of = case["settings"]
         schedule = linear(of["lr"], of["lr_warmup_steps"], of["lr_decay_steps"], end=of["end_lr"], start=of["init_lr"])
@@ -115,12 +115,12 @@ def factors_of_t5x(settings: dict[str, Any]) -> Schedule:
     )
 
 
-def test_the_products_of_factors_of_t5x_are_met(golden: Golden) -> None:
+def test_the_products_of_factors_of_t5x_are_reproduced(golden: Golden) -> None:
     found = cases(golden, "t5x")
     assert len(found) == 9
     for case in found:
         schedule, base = factors_of_t5x(case["settings"]), case["settings"]["base_learning_rate"]
-        # Float32: a difference from 1 has seven digits, a place within a cycle one less for every ten cycles that are over.
+        # Float32: a difference from 1 has seven digits, a position in a cycle one less for every ten cycles before it.
         cycle = case["settings"].get("steps_per_cycle", math.inf)
         for step, rate in zip(case["input"]["steps"], case["expected"]["lr"], strict=True):
             lost = base * (1e-7 + 2e-7 * step / cycle)
@@ -147,7 +147,7 @@ def test_a_changed_factor_is_seen(golden: Golden, change: dict[str, Any], number
     assert rates != pytest.approx(case["expected"]["lr"], rel=1e-6)
 
 
-def test_an_initial_step_goes_on_where_pretraining_ended() -> None:
+def test_an_initial_step_continues_the_count_of_pretraining() -> None:
     schedule = product_of_factors(1.0, 10_000, factors=("constant", "rsqrt_decay"), initial_step=1_000_000)
     assert schedule(0) == pytest.approx(1e-3)
 
@@ -175,7 +175,7 @@ def test_a_schedule_equals_torchs_own_scheduler() -> None:
         scheduler.step()
 
 
-def test_the_old_deepspeed_defect_stays_behind_its_switch() -> None:
+def test_the_old_deepspeed_defect_needs_its_switch() -> None:
     assert logarithmic(1e-3, 10, lag=True)(0) == 0.0
     assert logarithmic(1e-3, 10, first_at_peak=True)(0) == 0.0, "without lag the switch has no meaning"
     assert logarithmic(1e-3, 10, lag=True, first_at_peak=True)(0) == 1e-3

@@ -1,4 +1,4 @@
-"""Rollouts come back from disk to the bit, or not at all."""
+"""Rollouts are read from disk bit for bit, or refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.small_rollouts import actor_critic, maker
+from tests.train.small_rollouts import actor_critic, generator
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import StorageError
 from tunesmith.files import fingerprint
-from tunesmith.train.rollout.files import INDEX, TENSORS, forget_rollouts, load_rollouts, path_of, save_rollouts
+from tunesmith.train.rollout.files import (
+    INDEX,
+    TENSORS,
+    delete_rollouts,
+    iteration_directory,
+    load_rollouts,
+    save_rollouts,
+)
 from tunesmith.train.rollout.rollouts import Rollouts
 
 
 @pytest.fixture(scope="module")
 def rollouts() -> Rollouts:
-    return maker(actor_critic())(12, PlannedStep(0, 0, (4, 1, 4), (0, 0, 1)), 0.1)
+    return generator(actor_critic())(12, PlannedStep(0, 0, (4, 1, 4), (0, 0, 1)), 0.1)
 
 
 def test_what_was_saved_is_loaded_to_the_bit(rollouts: Rollouts, tmp_path: Path) -> None:
@@ -27,10 +34,10 @@ def test_what_was_saved_is_loaded_to_the_bit(rollouts: Rollouts, tmp_path: Path)
     save_rollouts(tmp_path, rollouts, str)
     found = load_rollouts(tmp_path, 12)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-000012"]
-    assert (found.answered, found.coefficient, found.following, found.metrics) == (
+    assert (found.answered, found.coefficient, found.next_coefficient, found.metrics) == (
         rollouts.answered,
         rollouts.coefficient,
-        rollouts.following,
+        rollouts.next_coefficient,
         rollouts.metrics,
     )
     assert found.columns.keys() == rollouts.columns.keys()
@@ -66,16 +73,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_found_and_the_error_says_what_to_do(damage: str, rollouts: Rollouts, tmp_path: Path) -> None:
+def test_damage_is_found_and_the_error_advises(damage: str, rollouts: Rollouts, tmp_path: Path) -> None:
     save_rollouts(tmp_path, rollouts, str)
-    DAMAGE[damage](path_of(tmp_path, 12))
-    with pytest.raises(StorageError, match=r"iteration-000012: the rollouts of a step .* damaged.*; put it back"):
+    DAMAGE[damage](iteration_directory(tmp_path, 12))
+    with pytest.raises(
+        StorageError, match=r"iteration-000012: the rollouts that the next step needs are damaged.*; restore it"
+    ):
         load_rollouts(tmp_path, 12)
 
 
 def test_only_what_is_not_needed_goes(rollouts: Rollouts, tmp_path: Path) -> None:
     for number in range(6):
-        path_of(tmp_path, number).mkdir()
+        iteration_directory(tmp_path, number).mkdir()
     (tmp_path / "notes").mkdir()
-    forget_rollouts(tmp_path, {1, 4})
+    delete_rollouts(tmp_path, {1, 4})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration-000001", "iteration-000004", "notes"]

@@ -1,4 +1,4 @@
-"""What is stored of rollouts is what the formulas give for each reply alone."""
+"""The values that rollouts store are those of the formulas for each reply alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.small_rollouts import LOW, PROMPTS, STOPS, actor_critic, frozen, maker
+from tests.train.small_rollouts import LOW, PROMPTS, STOPS, actor_critic, frozen, generator
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble
 from tunesmith.data.dataset.plan import PlannedStep
@@ -17,16 +17,16 @@ from tunesmith.errors import InternalError
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.train.rollout.generator import AdvantageSettings, RewardSource
-from tunesmith.train.rollout.rollouts import PromptReplies, Reply, Rollouts
+from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply
 
 PLANNED = PlannedStep(0, 0, (4, 1, 3, 8, 0))
 
 
-def alone(prompt: Sequence[int], reply: Reply) -> TokenTree:
+def alone(prompt: Sequence[int], reply: SampledReply) -> TokenTree:
     return PromptReplies(0, 0, tuple(prompt), (reply,)).tree()
 
 
-def every_reply(rollouts: Rollouts) -> list[tuple[tuple[int, ...], Reply]]:
+def every_reply(rollouts: Rollouts) -> list[tuple[tuple[int, ...], SampledReply]]:
     return [(each.prompt, reply) for each in rollouts.answered for reply in each.replies]
 
 
@@ -38,7 +38,7 @@ def per_reply(rollouts: Rollouts, name: str) -> list[np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_stored_log_probabilities_are_those_of_the_stock_model_at_the_temperature(temperature: float) -> None:
     actor = actor_critic(temperature=temperature)
-    rollouts = maker(actor)(0, PLANNED, 0.1)
+    rollouts = generator(actor)(0, PLANNED, 0.1)
     for (prompt, reply), old in zip(every_reply(rollouts), per_reply(rollouts, "old_log_probability"), strict=True):
         with torch.no_grad():
             logits = actor.model(input_ids=torch.tensor([[*prompt, *reply.ids]]), use_cache=False).logits[0]
@@ -53,8 +53,8 @@ def test_rewards_advantages_and_returns_follow_their_formulas() -> None:
     with torch.no_grad():
         for parameter in reference.model.parameters():
             parameter.mul_(0.9)
-    worth = AdvantageSettings(unfinished=-3.0, discount=0.98, gae_lambda=0.9)
-    rollouts = maker(actor, worth=worth, reference=reference)(0, PLANNED, 0.2)
+    settings = AdvantageSettings(unfinished=-3.0, discount=0.98, gae_lambda=0.9)
+    rollouts = generator(actor, advantages=settings, reference=reference)(0, PLANNED, 0.2)
     replies = every_reply(rollouts)
     assert {reply.stopped for _, reply in replies} == {True, False}
     columns = [
@@ -82,39 +82,39 @@ def test_rewards_advantages_and_returns_follow_their_formulas() -> None:
 
 
 def test_the_kl_to_a_reference_that_is_the_policy_is_zero() -> None:
-    metrics = maker(actor_critic())(0, PLANNED, 0.1).metrics
+    metrics = generator(actor_critic())(0, PLANNED, 0.1).metrics
     assert abs(metrics["reference_kl/token"]) < 1e-6
 
 
-def test_samples_of_one_prompt_are_what_the_prompt_gets_as_a_prompt_of_its_own() -> None:
+def test_samples_of_a_prompt_do_not_depend_on_the_other_prompts() -> None:
     actor = actor_critic()
-    together = maker(actor, samples=3, at_once=7)(2, PLANNED, 0.1)
+    together = generator(actor, samples=3, batch_size=7)(2, PLANNED, 0.1)
     for number in PLANNED.examples:
-        one = maker(actor, samples=3, at_once=1)(2, PlannedStep(0, 0, (number,)), 0.1)
+        one = generator(actor, samples=3, batch_size=1)(2, PlannedStep(0, 0, (number,)), 0.1)
         index = PLANNED.examples.index(number)
         assert one.answered[0] == together.answered[index]
         for name, values in one.columns.items():
-            assert values == pytest.approx(together.columns[name][together.parts()[index]], abs=1e-5)
+            assert values == pytest.approx(together.columns[name][together.prompt_slices()[index]], abs=1e-5)
 
 
-def test_copies_of_a_prompt_and_iterations_draw_numbers_of_their_own() -> None:
+def test_copies_of_a_prompt_and_iterations_have_different_random_numbers() -> None:
     actor = actor_critic()
-    twice = maker(actor)(0, PlannedStep(0, 0, (4, 4), (0, 1)), 0.1).answered
-    later = maker(actor)(1, PlannedStep(0, 0, (4,), (0,)), 0.1).answered
+    twice = generator(actor)(0, PlannedStep(0, 0, (4, 4), (0, 1)), 0.1).answered
+    later = generator(actor)(1, PlannedStep(0, 0, (4,), (0,)), 0.1).answered
     assert twice[0].replies != twice[1].replies
     assert later[0].replies != twice[0].replies
 
 
 def test_micro_batches_change_only_rounding() -> None:
     actor = actor_critic()
-    small, large = (maker(actor, tokens=tokens)(0, PLANNED, 0.1) for tokens in (1, 10_000))
+    small, large = (generator(actor, tokens=tokens)(0, PLANNED, 0.1) for tokens in (1, 10_000))
     assert small.answered == large.answered
     for name, values in large.columns.items():
         assert small.columns[name] == pytest.approx(values, abs=1e-5)
 
 
 def test_the_same_weights_write_the_same_rollouts_to_the_bit() -> None:
-    one, two = (maker(actor_critic())(3, PLANNED, 0.1) for _ in range(2))
+    one, two = (generator(actor_critic())(3, PLANNED, 0.1) for _ in range(2))
     assert one.answered == two.answered
     assert all(np.array_equal(one.columns[name], two.columns[name]) for name in one.columns)
 
@@ -122,14 +122,14 @@ def test_the_same_weights_write_the_same_rollouts_to_the_bit() -> None:
 def test_an_adaptive_coefficient_moves_towards_its_target() -> None:
     actor = actor_critic()
     reference = _other(actor)
-    kl = maker(actor, reference=reference)(0, PLANNED, 0.1).metrics["reference_kl/reply"]
+    kl = generator(actor, reference=reference)(0, PLANNED, 0.1).metrics["reference_kl/reply"]
     assert kl > 0.01
     for target, error in ((kl / 10, 0.2), (kl * 10, -0.2), (kl / 1.1, 0.1)):
-        found = maker(actor, reference=reference, worth=AdvantageSettings(kl_target=target, kl_horizon=300))(
+        found = generator(actor, reference=reference, advantages=AdvantageSettings(kl_target=target, kl_horizon=300))(
             0, PLANNED, 0.1
         )
-        assert found.following == pytest.approx(0.1 * (1 + error * 15 / 300))
-    assert maker(actor, reference=reference)(0, PLANNED, 0.1).following == 0.1
+        assert found.next_coefficient == pytest.approx(0.1 * (1 + error * 15 / 300))
+    assert generator(actor, reference=reference)(0, PLANNED, 0.1).next_coefficient == 0.1
 
 
 def _other(actor: ActorCritic) -> Any:
@@ -142,17 +142,19 @@ def _other(actor: ActorCritic) -> Any:
 
 def test_whitened_rewards_have_a_deviation_of_one() -> None:
     actor = actor_critic()
-    worth = AdvantageSettings(whiten_rewards=True, gae_lambda=0.0, discount=0.0)
+    settings = AdvantageSettings(whiten_rewards=True, gae_lambda=0.0, discount=0.0)
     with torch.no_grad():
         actor.value.head.weight.zero_()
-    advantages = maker(actor, worth=worth, reference=_other(actor))(0, PLANNED, 0.3).columns["advantage"]
+    advantages = generator(actor, advantages=settings, reference=_other(actor))(0, PLANNED, 0.3).columns["advantage"]
     assert float(advantages.std(ddof=1)) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_rewards_are_added_up() -> None:
     actor = actor_critic()
-    one = RewardSource("one", lambda batch, mine: torch.ones(sum(len(each.replies) for each in mine)), scale=4.0)
-    both, low = maker(actor, rewards=(LOW, one))(0, PLANNED, 0.1), maker(actor)(0, PLANNED, 0.1)
+    one = RewardSource(
+        "one", lambda batch, answered: torch.ones(sum(len(each.replies) for each in answered)), scale=4.0
+    )
+    both, low = generator(actor, rewards=(LOW, one))(0, PLANNED, 0.1), generator(actor)(0, PLANNED, 0.1)
     assert both.rewards == pytest.approx(low.rewards + 4.0, abs=1e-6)
     assert both.metrics["rewards/one"] == 1.0
     assert both.metrics["rewards/low"] == low.metrics["rewards/low"]
@@ -160,15 +162,15 @@ def test_rewards_are_added_up() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
-    def score(batch: Any, mine: Sequence[PromptReplies]) -> torch.Tensor:
-        return torch.tensor([bad if each.number == 3 else 1.0 for each in mine for _ in each.replies])
+    def score(batch: Any, answered: Sequence[PromptReplies]) -> torch.Tensor:
+        return torch.tensor([bad if each.number == 3 else 1.0 for each in answered for _ in each.replies])
 
     with pytest.raises(InternalError, match=r"a reply to prompt 3 is (nan|inf)"):
-        maker(actor_critic(), rewards=(RewardSource("bad", score),))(0, PLANNED, 0.1)
+        generator(actor_critic(), rewards=(RewardSource("bad", score),))(0, PLANNED, 0.1)
 
 
 def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
-    replies = (Reply((5, 6, 1), True), Reply((7,), False), Reply((8, 2), True))
+    replies = (SampledReply((5, 6, 1), True), SampledReply((7,), False), SampledReply((8, 2), True))
     for chosen in (replies, replies[:1]):
         batch = assemble([Example(0, PromptReplies(0, 0, (3, 4), chosen).tree())] * 2, "messages")
         tokens = [token for reply in chosen for token in reply.ids] * 2
@@ -182,7 +184,12 @@ def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
 
 @pytest.mark.parametrize("tokens", [1, 6, 9, 100])
 def test_many_replies_to_a_prompt_are_laid_out_in_pieces(tokens: int) -> None:
-    replies = (Reply((5, 6, 1), True), Reply((7,), False), Reply((8, 2), True), Reply((9,) * 8, False))
+    replies = (
+        SampledReply((5, 6, 1), True),
+        SampledReply((7,), False),
+        SampledReply((8, 2), True),
+        SampledReply((9,) * 8, False),
+    )
     pieces = PromptReplies(4, 1, (3, 4), replies).split(tokens)
     assert tuple(reply for piece in pieces for reply in piece.replies) == replies
     assert all((piece.number, piece.copy, piece.prompt) == (4, 1, (3, 4)) for piece in pieces)

@@ -16,7 +16,7 @@ from tunesmith.errors import StorageError
 from tunesmith.files import remove_unfinished
 from tunesmith.train.run import checkpoint as module
 from tunesmith.train.run.checkpoint import newest, of_step, read, rotate, save
-from tunesmith.train.tensors import TYPES, ties, write_tensors
+from tunesmith.train.tensors import TYPES, tied_names, write_tensors
 
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_view_is_stored_with_its_own_numbers_only(tmp_path: Path) -> None:
         "corner": whole[:2, :2].T,
         "same memory, other shape": whole[3, :50],
     }
-    assert not ties(tensors)
+    assert not tied_names(tensors)
     path = save(tmp_path, 1, {"model": tensors}, {})
     assert (path / "model.safetensors").stat().st_size < 4000
     loaded = read(path).load("model")
@@ -86,7 +86,7 @@ def test_a_view_is_stored_with_its_own_numbers_only(tmp_path: Path) -> None:
 def test_the_newest_is_the_one_with_the_highest_step_in_its_manifest(tmp_path: Path) -> None:
     for step in (2, 10, 9):
         save_step(tmp_path, step)
-    os.rename(tmp_path / "step-000002", tmp_path / "step-999999")  # a name says nothing
+    os.rename(tmp_path / "step-000002", tmp_path / "step-999999")  # a name does not matter
     os.utime(tmp_path / "step-000009", (2**33, 2**33))  # nor does a time
     assert_is_step(newest(tmp_path, pytest.fail), 10)
 
@@ -151,7 +151,7 @@ def test_a_disk_that_cannot_read_a_file_counts_as_damage(tmp_path: Path, monkeyp
     assert "model.safetensors cannot be read (Input/output error)" in said[0]
 
 
-def test_a_missing_permission_is_an_error_and_no_reason_to_set_anything_aside(
+def test_a_missing_permission_is_an_error_and_nothing_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_step(tmp_path, 1)
@@ -176,7 +176,9 @@ def test_a_state_with_a_number_that_is_none_is_refused_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
-def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_step(tmp_path, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000})())
     with pytest.raises(StorageError, match=r"step 2: 131,\d+ bytes needed, 100,000 available") as caught:

@@ -130,7 +130,7 @@ import os, subprocess, sys
 from pathlib import Path
 import torch
 from tunesmith.errors import StorageError
-from tunesmith.train import checkpoint
+from tunesmith.train.run import checkpoint
 
 torch.set_num_threads(1)
 disk, options = Path(sys.argv[1]), sys.argv[2]
@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(tmp_path: Path, exhausted: str
         pytest.skip("mounting a file system is not permitted here")
     assert ran.returncode == 0, ran.stderr
     done = {int(line.split()[1]) for line in ran.stdout.splitlines()}
-    assert 0 in done, "the smallest disk has no room for one"
+    assert 0 in done, "the smallest disk has no space for one"
     assert len(done) > 2, "the sizes tell apart"
 
 
@@ -224,7 +224,7 @@ class Rotation(RuleBasedStateMachine):
         self.whole = {path: step for path, step in before.items() if path.is_dir()}
         gone = sorted(step for path, step in before.items() if not path.is_dir())
         assert set(gone) <= set(deleted)
-        assert set(deleted) - set(gone) <= self.damaged, "only a damaged attempt goes besides"
+        assert set(deleted) - set(gone) <= self.damaged, "apart from these only a damaged attempt is deleted"
         assert not pinned & set(gone), "a pinned checkpoint went"
         assert len(self.whole) >= min(len(before), min(keep, 2)), "too few whole ones are left"
         newest_first = sorted(before.values(), reverse=True)

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is noticed, set aside and never trained from, whatever the damage."""
+"""A damaged checkpoint is found, renamed and never trained from, whatever the damage."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_older_one_used(
+def test_a_damaged_checkpoint_is_renamed_with_a_warning_and_the_older_one_used(
     tmp_path: Path, fault: Callable[[Path], None], reason: str
 ) -> None:
     for step in (1, 2):
@@ -157,8 +157,8 @@ def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_older_one_used(
     assert_is_step(newest(tmp_path, said.append), 1)
     assert len(said) == 1
     assert reason in said[0]
-    assert said[0].endswith(f"it is now {tmp_path / 'damaged-step-000002'}")
-    assert os.path.lexists(tmp_path / "damaged-step-000002"), "it is kept for whoever wants to look"
+    assert said[0].endswith(f"it was renamed to {tmp_path / 'damaged-step-000002'}")
+    assert os.path.lexists(tmp_path / "damaged-step-000002"), "it is kept for inspection"
     assert not os.path.lexists(tmp_path / "step-000002")
     assert_is_step(newest(tmp_path, pytest.fail), 1)
 

@@ -1,4 +1,4 @@
-"""A run directory has one owner and one recipe, and says so."""
+"""A run directory has one writer and one recipe, and refuses others with a clear message."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> 
     assert "log_every" not in text
     assert "choose another run.directory" in text
     assert files(tmp_path) == before
-    begin_run(tmp_path / "run")  # the refused one has given the lock back
+    begin_run(tmp_path / "run")  # the refused process has released the lock
 
 
 def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         open_run(tmp_path / "run", other, may_differ=["train.log", "log_every"])
     begin_run(tmp_path / "run", other, may_differ=["train.log_every"], notice=said.append)
-    assert said == ["changed since the run was begun: train.log_every: 10 -> 1"]
+    assert said == ["changed since the run was started: train.log_every: 10 -> 1"]
     assert (tmp_path / "run" / "recipe.yaml").read_text() == other
     open_run(
         tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"), may_differ=["train"], notice=said.append
@@ -93,11 +93,11 @@ def test_other_data_are_refused_and_other_hardware_is_announced(tmp_path: Path) 
             run.record({**MANIFEST, "data": {"key": "def"}}, pytest.fail)
         said: list[str] = []
         run.record({**MANIFEST, "hardware": {"cores": 4}}, said.append)
-        assert said == ["changed since the run was begun: hardware.cores: 2 -> 4"]
+        assert said == ["changed since the run was started: hardware.cores: 2 -> 4"]
         run.record({**MANIFEST, "hardware": {"cores": 4}}, pytest.fail)
 
 
-def test_a_recipe_or_manifest_that_was_spoiled_is_an_error_with_its_place(tmp_path: Path) -> None:
+def test_a_damaged_recipe_or_manifest_is_an_error_with_its_path(tmp_path: Path) -> None:
     with open_run(tmp_path / "run") as run:
         run.record(MANIFEST, pytest.fail)
         for content in ("{", "[1]", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")):
@@ -109,14 +109,14 @@ def test_a_recipe_or_manifest_that_was_spoiled_is_an_error_with_its_place(tmp_pa
         open_run(tmp_path / "run")
 
 
-def test_a_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_refused_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RecipeError, match=r"holds no run \(it has 'thesis.tex'\)"):
+    with pytest.raises(RecipeError, match=r"is no run \(it contains 'thesis.tex'\)"):
         open_run(tmp_path)
     assert files(tmp_path) == {"thesis.tex": b"precious", "lock": b""}
 
 
-def test_what_a_kill_before_the_recipe_left_is_no_hindrance(tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_before_the_recipe_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / ".unfinished-recipe").write_text("na")
     with open_run(tmp_path) as run:
@@ -132,12 +132,12 @@ def test_leftovers_of_a_killed_save_go_when_the_run_is_opened(tmp_path: Path) ->
     assert [item.name for item in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
 
 
-def test_resume_can_be_demanded_or_forbidden(tmp_path: Path) -> None:
+def test_resume_can_be_required_or_forbidden(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no run to continue"):
         open_run(tmp_path / "run", resume="always")
     assert not (tmp_path / "run").exists()
     begin_run(tmp_path / "run", resume="never")
-    with pytest.raises(RecipeError, match="a run is here already"):
+    with pytest.raises(RecipeError, match="a run exists here already"):
         open_run(tmp_path / "run", resume="never")
     with open_run(tmp_path / "run", resume="always") as run:
         assert run.continued
@@ -159,7 +159,7 @@ def test_a_path_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) ->
             open_run(path)
 
 
-def test_the_second_process_is_told_who_holds_the_run_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_process_gets_the_holder_of_the_lock_and_changes_nothing(tmp_path: Path) -> None:
     with open_run(tmp_path / "run"):
         before = files(tmp_path)
         (tmp_path / "run" / ".unfinished-saving").touch()
@@ -173,7 +173,7 @@ def test_the_second_process_is_told_who_holds_the_run_and_changes_nothing(tmp_pa
         process.start()
         process.join()
         assert process.exitcode == 76
-        assert (tmp_path / "run" / ".unfinished-saving").exists(), "tidying up is for the owner"
+        assert (tmp_path / "run" / ".unfinished-saving").exists(), "only the holder of the lock removes leftovers"
         (tmp_path / "run" / ".unfinished-saving").unlink()
         assert files(tmp_path) == before
     open_run(tmp_path / "run").close()
@@ -218,16 +218,16 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path
     open_run(tmp_path / "run", notice=said.append).close()
     assert len(said) == 1
     assert f"took over the lock of process {process.pid} on " in said[0]
-    open_run(tmp_path / "run").close()  # given back in order: nothing to say
+    open_run(tmp_path / "run").close()  # released in order: no notice
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe", b'{"pid": 1}'])
-def test_a_lock_file_with_nonsense_in_it_is_no_hindrance(tmp_path: Path, content: bytes) -> None:
+def test_a_lock_file_with_invalid_content_does_not_matter(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock").write_bytes(content)
     open_run(tmp_path).close()
 
 
-def test_a_start_that_fails_before_the_record_leaves_room_for_another_recipe(tmp_path: Path) -> None:
+def test_after_a_failure_before_the_record_another_recipe_can_start(tmp_path: Path) -> None:
     open_run(tmp_path / "run").close()
     assert [item.name for item in (tmp_path / "run").iterdir()] == ["lock"]
     begin_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))

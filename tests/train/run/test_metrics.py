@@ -1,4 +1,4 @@
-"""Records are whole lines, survive a kill, and are cut back to what a checkpoint remembers."""
+"""Records are complete lines, survive a kill, and are truncated to the length in a checkpoint."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_position_that_the_file_does_not_have_is_refused(tmp_path: Path, offse
         lines.write({"step": 1})
         lines.write({"step": 2})
         before = path.read_bytes()
-        with pytest.raises(StorageError, match=rf"remembers {offset} bytes of whole lines here, the file has 24"):
+        with pytest.raises(StorageError, match=rf"expects {offset} bytes of complete lines, the file has 24"):
             lines.truncate(offset)
         assert path.read_bytes() == before
         lines.truncate(12)

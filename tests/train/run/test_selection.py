@@ -1,9 +1,10 @@
-"""The choice of the best checkpoint: the rule, what is kept for it, and that it is the same from the record alone."""
+"""The choice of the best checkpoint: the rule, what is kept for it, and that the records alone give the same choice."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tunesmith.errors import RecipeError
 from tunesmith.train.loop import StepResult
+from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.run import checkpoint, selection
-from tunesmith.train.run.callbacks import Checkpointer, EvaluationCallback, Record
+from tunesmith.train.run.callbacks import Checkpointer, EvaluationCallback, MetricsRecorder, TrackerCallback
 from tunesmith.train.run.metrics import JsonLines, read_records
-from tunesmith.train.run.selection import Metric, Selection, SelectionRule, ranks, replay
+from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule, ranks, select_checkpoint
+from tunesmith.train.run.view import PlainView
 
-BALANCE = SelectionRule((Metric("validation/loss", "min"), Metric("validation/bleu", "max")), keep=3)
+BALANCE = SelectionRule((SelectionMetric("validation/loss", "min"), SelectionMetric("validation/bleu", "max")), keep=3)
 TOTAL = 12
 
 
@@ -43,30 +47,35 @@ def train_with_planted_curves(
 ) -> Checkpointer:
     """A run without a model: planted evaluations, real records, real checkpoints and their rotation (``keep`` 1)."""
     lines = [JsonLines(directory / f"{name}.jsonl") for name in ("metrics", "consumed", "timing")]
-    record = Record(*lines)
+    recorder, chosen = MetricsRecorder(*lines), CheckpointSelection(rule)
+    model, view = torch.nn.Linear(1, 1, bias=False), PlainView(Console(file=io.StringIO()), None)
+    optimizer = AdamW(dict(model.named_parameters()))
+    checkpointer = Checkpointer(
+        directory / "checkpoints", {"model": model}, optimizer, {}, 2, 1, recorder, chosen, view
+    )
     found = checkpoint.newest(directory / "checkpoints", pytest.fail)
-    record.return_to(found.state if found else {"metrics": 0, "consumed": 0})
-    chosen = replay(read_records(directory / "metrics.jsonl"), rule)
+    checkpointer.restore(found) if found else recorder.clear()
     now = [start]
-
-    def write(step: int, state: Mapping[str, Any], pinned: Any) -> None:
-        checkpoint.save(directory / "checkpoints", step, {"model": {"w": torch.tensor([float(step)])}}, state)
-        checkpoint.rotate(directory / "checkpoints", 1, pinned, pytest.fail)
-
     evaluation = EvaluationCallback(
-        lambda: {"all": {"loss": loss(now[0]), "accuracy": 0.5, "targets": 10}}, 1, 2, lines[0], lambda step, scores: None, chosen,
-        lambda step: {"bleu": bleu(step)},
-    )  # fmt: skip
-    saving = Checkpointer(write, 2, record, chosen, start)
+        lambda: {"all": {"loss": loss(now[0]), "accuracy": 0.5, "targets": 10}},
+        1,
+        2,
+        lines[0],
+        chosen,
+        view,
+        TrackerCallback([]),
+        lambda step: {"bleu": bleu(step), "rouge_l": 0.5},
+    )
     if start == 0:
         evaluation.run(0)
     for step in range(start + 1, end + 1):
         now[0] = step
-        for action in (record, evaluation, saving):
-            action(result(step))
+        torch.nn.init.constant_(model.weight, step)
+        for callback in (recorder, evaluation, checkpointer):
+            callback(result(step))
     for each in lines:
         each.close()
-    return saving
+    return checkpointer
 
 
 def there(directory: Path) -> list[int]:
@@ -75,8 +84,8 @@ def there(directory: Path) -> list[int]:
 
 def test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen(tmp_path: Path) -> None:
     alone = {
-        "validation/loss": SelectionRule((Metric("validation/loss", "min"),)),
-        "validation/bleu": SelectionRule((Metric("validation/bleu", "max"),)),
+        "validation/loss": SelectionRule((SelectionMetric("validation/loss", "min"),)),
+        "validation/bleu": SelectionRule((SelectionMetric("validation/bleu", "max"),)),
         "both": BALANCE,
     }
     best = {name: train_with_planted_curves(tmp_path / name, rule).selection.best for name, rule in alone.items()}
@@ -85,12 +94,12 @@ def test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen(tmp_pa
 
 def test_the_chosen_checkpoint_equals_a_recomputation_from_the_record(tmp_path: Path) -> None:
     online = train_with_planted_curves(tmp_path, BALANCE).selection
-    offline = replay(read_records(tmp_path / "metrics.jsonl"), BALANCE)
-    assert (offline.best, offline.kept, offline.standings()) == (online.best, online.kept, online.standings())
+    offline = select_checkpoint(read_records(tmp_path / "metrics.jsonl"), BALANCE)
+    assert (offline.best, offline.kept, offline.ranking()) == (online.best, online.kept, online.ranking())
     assert there(tmp_path) == sorted({*online.kept, TOTAL})
     chosen = checkpoint.of_step(tmp_path / "checkpoints", online.best, pytest.fail)
     assert chosen is not None
-    assert chosen.load("model")["w"].tolist() == [6.0]
+    assert chosen.load("model")["weight"].tolist() == [[6.0]]
 
 
 @pytest.mark.parametrize("stop", range(1, TOTAL))
@@ -108,8 +117,8 @@ def test_a_run_stopped_at_any_step_chooses_and_keeps_the_same(tmp_path: Path, st
     ("name", "planted"),
     [
         ("ranks", lambda values, mode: [1.0] * len(values)),
-        ("_badness", lambda value, mode: value),
-        ("_badness", lambda value, mode: -value),
+        ("_cost", lambda value, mode: value),
+        ("_cost", lambda value, mode: -value),
     ],
 )
 def test_a_planted_fault_in_the_rule_is_seen(
@@ -122,13 +131,15 @@ def test_a_planted_fault_in_the_rule_is_seen(
 def test_a_step_that_becomes_the_best_later_is_still_there() -> None:
     """Ranks are relative: step 2 is behind step 1 until steps come between them."""
     curve = {1: (1.0, 10.0), 2: (1.5, 30.0), 3: (1.6, 12.0), 4: (1.7, 11.0)}
-    chosen = Selection(SelectionRule((Metric("validation/loss", "min", 1.5), BALANCE.metrics[1]), keep=2))
+    chosen = CheckpointSelection(
+        SelectionRule((SelectionMetric("validation/loss", "min", 1.5), BALANCE.metrics[1]), keep=2)
+    )
     seen = []
     for step, (loss, bleu) in curve.items():
         chosen.add(step, {"all": {"loss": loss, "bleu": bleu}}, saved=True)
         seen.append(chosen.best)
     assert seen == [1, 1, 2, 2]
-    forgetful = Selection(replace(chosen.rule, keep=1))
+    forgetful = CheckpointSelection(replace(chosen.rule, keep=1))
     for step, (loss, bleu) in curve.items():
         forgetful.add(step, {"all": {"loss": loss, "bleu": bleu}}, saved=True)
     assert forgetful.best == 1, "with keep 1 the choice stays among what is there"
@@ -138,8 +149,8 @@ values = st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan, math.inf])
 curves = st.lists(st.tuples(values, values, st.booleans()), min_size=1, max_size=25)
 
 
-def feed(rule: SelectionRule, curve: list[tuple[float, float, bool]]) -> Iterator[Selection]:
-    chosen = Selection(rule)
+def feed(rule: SelectionRule, curve: list[tuple[float, float, bool]]) -> Iterator[CheckpointSelection]:
+    chosen = CheckpointSelection(rule)
     for step, (loss, bleu, saved) in enumerate(curve, 1):
         chosen.add(step, {"all": {"loss": loss, "bleu": bleu}}, saved=saved)
         yield chosen
@@ -147,15 +158,17 @@ def feed(rule: SelectionRule, curve: list[tuple[float, float, bool]]) -> Iterato
 
 @settings(max_examples=150, deadline=None)
 @given(curve=curves, weight=st.sampled_from([0.5, 1.0, 3.0]))
-def test_without_a_limit_the_choice_is_the_lowest_score_of_all_saved_steps(
+def test_without_a_limit_the_choice_is_the_lowest_mean_rank_of_all_saved_steps(
     curve: list[tuple[float, float, bool]], weight: float
 ) -> None:
-    """What is let go could indeed never win: the choice among what is kept is the choice among everything."""
-    rule = SelectionRule((Metric("validation/loss", "min", weight), Metric("validation/bleu", "max")), keep=1000)
+    """A dominated step never wins: the choice among what is kept is the choice among everything."""
+    rule = SelectionRule(
+        (SelectionMetric("validation/loss", "min", weight), SelectionMetric("validation/bleu", "max")), keep=1000
+    )
     for done, chosen in enumerate(feed(rule, curve), 1):
         saved = [step for step, (_, _, each) in enumerate(curve[:done], 1) if each]
-        scores = {standing.step: standing.score for standing in chosen.standings()}
-        assert chosen.best == min(saved, key=lambda step: (scores[step], step), default=0)
+        mean_ranks = {ranked.step: ranked.mean_rank for ranked in chosen.ranking()}
+        assert chosen.best == min(saved, key=lambda step: (mean_ranks[step], step), default=0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -166,7 +179,7 @@ def test_only_saved_steps_are_kept_and_never_more_than_asked_for(
     before: tuple[int, ...] = ()
     for done, chosen in enumerate(feed(replace(BALANCE, keep=keep), curve), 1):
         assert len(chosen.kept) <= keep
-        assert set(chosen.kept) <= {*before, done}, "what was let go does not come back"
+        assert set(chosen.kept) <= {*before, done}, "a step that was dropped does not come back"
         assert all(curve[step - 1][2] for step in chosen.kept)
         before = chosen.kept
 
@@ -178,7 +191,7 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
 
 
 def test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_equals() -> None:
-    chosen = Selection(SelectionRule())
+    chosen = CheckpointSelection(SelectionRule())
     for step, loss in ((1, 2.0), (2, 1.0), (3, 1.0), (4, 1.5)):
         chosen.add(step, {"all": {"loss": loss}}, saved=True)
         assert len(chosen.kept) == 1
@@ -186,7 +199,7 @@ def test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_eq
 
 
 def test_a_metric_of_one_source_can_be_named() -> None:
-    chosen = Selection(SelectionRule((Metric("validation/dolly/loss"),)))
+    chosen = CheckpointSelection(SelectionRule((SelectionMetric("validation/dolly/loss"),)))
     chosen.add(1, {"all": {"loss": 1.0}, "dolly": {"loss": 3.0}}, saved=True)
     chosen.add(2, {"all": {"loss": 2.0}, "dolly": {"loss": 2.0}}, saved=True)
     assert chosen.best == 2
@@ -194,7 +207,7 @@ def test_a_metric_of_one_source_can_be_named() -> None:
 
 def test_a_metric_that_is_not_evaluated_is_named_with_those_that_are() -> None:
     with pytest.raises(RecipeError, match="no metric 'validation/blue'; there are validation/loss, validation/x/loss"):
-        Selection(SelectionRule((Metric("validation/blue"),))).add(
+        CheckpointSelection(SelectionRule((SelectionMetric("validation/blue"),))).add(
             0, {"all": {"loss": 1.0}, "x": {"loss": 1.0}}, saved=False
         )
 
@@ -204,4 +217,4 @@ def test_numbers_that_are_not_finite_come_back_from_the_record_as_the_worst() ->
         {"step": step, "checkpoint": True, "validation": {"all": {"loss": loss}}}
         for step, loss in ((1, "NaN"), (2, 5.0))
     ]
-    assert replay([*lines, {"step": 3, "loss": 1.0}], SelectionRule()).best == 2
+    assert select_checkpoint([*lines, {"step": 3, "loss": 1.0}], SelectionRule()).best == 2

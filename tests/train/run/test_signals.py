@@ -1,4 +1,4 @@
-"""The first signal asks, the second does not wait, and the old handlers come back."""
+"""The first signal is remembered, the second interrupts, and the earlier handlers are restored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tunesmith.train.run.signals import STOPPING, Signals
+from tunesmith.train.run.signals import STOP_SIGNALS, StopSignals
 
 
 def send(number: int) -> None:
@@ -19,32 +19,32 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_remembered_and_nothing_is_interrupted(number: signal.Signals) -> None:
-    with Signals() as signals:
-        assert signals.requested() is None
+    with StopSignals() as signals:
+        assert signals.received() is None
         send(number)
-        assert signals.requested() == number.name
+        assert signals.received() == number.name
 
 
-@pytest.mark.parametrize("second", STOPPING)
+@pytest.mark.parametrize("second", STOP_SIGNALS)
 def test_a_second_signal_interrupts_at_once(second: signal.Signals) -> None:
-    with Signals() as signals:
+    with StopSignals() as signals:
         send(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt, match=f"{second.name} after SIGTERM"):
             send(second)
-        assert signals.requested() == "SIGTERM"
+        assert signals.received() == "SIGTERM"
 
 
-def test_the_handlers_of_before_come_back_even_after_an_error() -> None:
-    before = [signal.getsignal(number) for number in STOPPING]
+def test_the_earlier_handlers_are_restored_even_after_an_error() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
 
     def fail_while_listening() -> None:
-        with Signals():
-            assert [signal.getsignal(number) for number in STOPPING] != before
+        with StopSignals():
+            assert [signal.getsignal(number) for number in STOP_SIGNALS] != before
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail_while_listening()
-    assert [signal.getsignal(number) for number in STOPPING] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
 
 
 def test_it_is_for_the_main_thread_only() -> None:
@@ -52,7 +52,7 @@ def test_it_is_for_the_main_thread_only() -> None:
 
     def work() -> None:
         try:
-            Signals().__enter__()
+            StopSignals().__enter__()
         except AssertionError as error:
             failures.append(error)
 

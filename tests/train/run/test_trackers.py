@@ -1,4 +1,4 @@
-"""Trackers are a copy of the metrics, and their absence is explained."""
+"""Trackers get a copy of the metrics, and a missing library is explained."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_tensorboard_gets_every_number_once_over_a_resume(tmp_path: Path) -> Non
     reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     first = open_trackers(("tensorboard",), tmp_path, {"name": "x"})[0]
     for step in range(1, 6):
-        first(step, {"loss": 1.0 / step})
+        first.log(step, {"loss": 1.0 / step})
     first.close()
     second = open_trackers(("tensorboard",), tmp_path, {"name": "x"}, start=3)[0]
     for step in range(4, 8):
-        second(step, {"loss": 2.0 / step})
+        second.log(step, {"loss": 2.0 / step})
     second.close()
     found = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4, 5, 6, 7]

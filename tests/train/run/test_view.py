@@ -1,4 +1,4 @@
-"""What a person sees: lines for a pipe, a panel for a terminal, and no escape from foreign text in either."""
+"""The display: lines for a pipe, a panel for a terminal, and no escape sequence from foreign text in either."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tunesmith.train.loop import StepResult
-from tunesmith.train.run.view import LiveView, PlainView, View, duration, figures, open_view, spark
+from tunesmith.train.run.view import LiveView, PlainView, View, format_duration, format_step, open_view, sparkline
 
 
-def judged(loss: float, accuracy: float) -> dict[str, float]:
+def metrics(loss: float, accuracy: float) -> dict[str, float]:
     return {"loss": loss, "accuracy": accuracy, "targets": 10}
 
 
@@ -42,7 +42,8 @@ def play(view: View) -> None:
     for done in range(1, 31):
         view.step(result(done))
         if done % 10 == 0:
-            view.validation(done, {"dolly": judged(1.25, 0.5), "oasst": judged(2.0, 0.25), "all": judged(1.75, 0.3)})
+            view.validation(done, {"dolly": metrics(1.25, 0.5), "oasst": metrics(2.0, 0.25), "all": metrics(1.75, 0.3)})
+            view.replies(done, {"bleu": 12.5, "rouge_l": 0.25})
             view.saved(done)
     view.finish()
     view.finish()
@@ -57,17 +58,23 @@ def test_a_pipe_gets_lines_without_any_escape_and_a_terminal_gets_the_panel() ->
     assert "\r" not in written(console)
 
 
-def test_the_lines_are_one_an_event_at_the_steps_asked_for() -> None:
+def test_every_event_is_one_line_at_the_steps_asked_for() -> None:
     console = pipe()
     play(open_view(10, console))
     lines = written(console).splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert [line.split()[1] for line in steps] == ["10/30", "20/30", "30/30"]
-    assert "loss 1.5000  accuracy 0.5000  learning rate 1e-05  gradient 0.75  4,000 tokens/s  25% targets" in steps[0]
+    assert (
+        "loss 1.5000  accuracy 0.5000  learning rate 1e-05  gradient norm 0.75  4,000 tokens/s  25% targets" in steps[0]
+    )
     assert "took" in steps[-1]
     assert lines[0] == "model: llama"
-    assert "validation after step 10: all loss 1.7500 accuracy 30.0%  dolly loss 1.2500 accuracy 50.0%" in lines[2]
-    assert "checkpoint of step 10 saved" in lines
+    assert lines[2] == (
+        "validation at step 10: loss 1.7500, accuracy 30.0% "
+        "(dolly: loss 1.2500, accuracy 50.0%; oasst: loss 2.0000, accuracy 25.0%)"
+    )
+    assert "checkpoint saved at step 10" in lines
+    assert "generated replies at step 10: BLEU 12.50, ROUGE-L 0.250" in lines
     console = pipe()
     play(open_view(None, console))
     assert [line.split()[1] for line in written(console).splitlines() if line.startswith("step ")] == ["30/30"]
@@ -79,7 +86,7 @@ def test_the_panel_shows_the_last_of_everything() -> None:
     text = written(console)
     for part in ("step 30/30", "loss 1.5000", "learning rate 1e-05", "checkpoint: step 30", "validation: loss 1.7500"):
         assert part in text
-    assert text.rstrip().endswith("\x1b[?25h"), "the cursor is given back"
+    assert text.rstrip().endswith("\x1b[?25h"), "the cursor is restored"
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
@@ -98,7 +105,8 @@ def test_foreign_text_moves_no_cursor_and_is_no_markup() -> None:
         view = open_view(1, console)
         view.start(30, 0, {"data": hostile, hostile: "x"})
         view.note(hostile)
-        view.validation(1, {hostile: judged(1, 1), "b": judged(1, 1), "all": judged(1, 1)})
+        view.warn(hostile)
+        view.validation(1, {hostile: metrics(1, 1), "b": metrics(1, 1), "all": metrics(1, 1)})
         view.finish()
         text = written(console)
         assert "[bold]data" in text
@@ -106,29 +114,29 @@ def test_foreign_text_moves_no_cursor_and_is_no_markup() -> None:
             assert forbidden not in text
 
 
-def test_a_continued_run_says_so_and_counts_only_its_own_steps() -> None:
+def test_a_resumed_run_is_announced() -> None:
     for console in (pipe(), terminal()):
         view = open_view(1, console)
         view.start(30, 12, {})
         view.step(result(13))
         view.finish()
-        assert "continuing after step 12 of 30" in written(console)
+        assert "resuming after step 12 of 30" in written(console)
 
 
 @given(st.lists(st.floats(), max_size=50))
 @example([1e308, -1e308, 0.0])
 @example([5e-324, 0.0, math.nan])
-def test_a_spark_line_has_one_sign_a_value(values: list[float]) -> None:
-    line = spark(values)
+def test_a_sparkline_has_one_character_for_each_value(values: list[float]) -> None:
+    line = sparkline(values)
     assert len(line) == len(values)
     assert all((sign == "!") == (not math.isfinite(value)) for sign, value in zip(line, values, strict=True))
 
 
-def test_figures_bear_a_step_without_measures_tokens_or_time() -> None:
+def test_a_step_without_metrics_tokens_or_time_is_shown() -> None:
     bare = StepResult(1, 1, 0, (), {}, 0.0, 0.0, 0.0, 0, 0, 0.0)
-    assert figures(bare)[0] == "loss -"
-    assert "0 tokens/s" in figures(bare)
+    assert format_step(bare)[0] == "loss -"
+    assert "0 tokens/s" in format_step(bare)
 
 
 def test_durations_are_readable() -> None:
-    assert [duration(seconds) for seconds in (0, 65, 3725, -3)] == ["0:00", "1:05", "1:02:05", "0:00"]
+    assert [format_duration(seconds) for seconds in (0, 65, 3725, -3)] == ["0:00", "1:05", "1:02:05", "0:00"]

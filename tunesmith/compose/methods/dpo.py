@@ -20,7 +20,7 @@ from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.recipe.schema import Dpo
 from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
-from tunesmith.train.run.callbacks import Scores
+from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
 START = "policy and reference are the same before the first step"
@@ -92,7 +92,9 @@ def starts_at_the_reference(
     return [Check(START, "fail" if wrong else "pass", summary, "objective.reference", advice)]
 
 
-def _scores(setting: RunContext, objective: PreferenceOptimization, columns: Columns) -> Callable[[], Scores] | None:
+def _scores(
+    setting: RunContext, objective: PreferenceOptimization, columns: Columns
+) -> Callable[[], ValidationMetrics] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation

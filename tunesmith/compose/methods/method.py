@@ -17,8 +17,8 @@ from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Callback, Steps, Trainable
-from tunesmith.train.run.callbacks import Scores
 from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.validation import ValidationMetrics
 
 Note = Callable[[str], None]
 
@@ -64,7 +64,7 @@ class TrainingSetup:
     modules: Mapping[str, nn.Module]
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]
-    scores: Callable[[], Scores] | None
+    scores: Callable[[], ValidationMetrics] | None
     actions: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
 

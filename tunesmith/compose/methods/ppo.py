@@ -66,9 +66,9 @@ def course(setting: RunContext) -> TrainingSetup:
         modules={"model": setting.model, "value": actor.value.module},
         proof=proof_of_run(recipe, setting.renderer, stored, setting.rows, learner.batches.find_fault),
         gates=gates_of(actor, steps, keys),
-        scores=scores_of(setting, replace(maker, drawing=greedy(maker.drawing))),
-        actions=(steps.observe,),
-        resumed=lambda done: steps.recall(read_records(setting.run.metrics)),
+        scores=scores_of(setting, replace(maker, sampling=greedy(maker.sampling))),
+        actions=(steps.record_kl,),
+        resumed=lambda done: steps.restore_kl(read_records(setting.run.metrics)),
     )
 
 
@@ -82,8 +82,8 @@ def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> Ro
         reference=reference_policy(recipe, policy, setting.renderer),
         rewards=reward_sources(recipe, setting.renderer, policy, asked),
         prompts=prompts.ids,
-        drawing=drawing_of(setting, policy),
-        worth=AdvantageSettings(
+        sampling=drawing_of(setting, policy),
+        advantages=AdvantageSettings(
             unfinished=keys.unfinished_reward,
             discount=keys.discount,
             gae_lambda=keys.gae_lambda,
@@ -102,16 +102,16 @@ def steps_of(setting: RunContext, maker: RolloutGenerator, prompts: PromptList) 
     assert isinstance(keys, Ppo)
     return RolloutSteps(
         plan=rollout_plan(recipe, prompts),
-        make=maker,
+        generate=maker,
         directory=setting.run.path / ROLLOUTS,
         coefficient=keys.kl_coefficient,
         tokens=recipe.train.micro_batch_tokens,
-        kept=partial(saved_steps, setting.run.checkpoints),
-        words=partial(setting.tokenizer.decode, skip_controls=False),
+        saved_steps=partial(saved_steps, setting.run.checkpoints),
+        decode=partial(setting.tokenizer.decode, skip_controls=False),
         adaptive=keys.kl_target is not None,
-        stop=keys.kl_stop,
-        warmup=keys.value_warmup_steps,
-        whitened=whitened if keys.whiten_advantages else None,
+        kl_stop=keys.kl_stop,
+        value_warmup=keys.value_warmup_steps,
+        whiten=whitened if keys.whiten_advantages else None,
         collate=setting.learner.batches.collate,
     )
 
@@ -137,19 +137,19 @@ def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
     assert isinstance(keys, Ppo)
     return RolloutSampling(
         rows=lambda: CausalRows(policy.model),
-        sampling=Sampling(
+        decoding=Sampling(
             temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
         ),
-        ends=StoppingCriteria(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
+        stopping=StoppingCriteria(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),
         samples=keys.samples,
         seed=stream_seed(recipe.seed, "rollouts"),
-        at_once=recipe.evaluate.batch_size,
+        batch_size=recipe.evaluate.batch_size,
     )
 
 
 def greedy(drawing: RolloutSampling) -> RolloutSampling:
     """The most probable reply, one to each prompt."""
-    return replace(drawing, sampling=replace(drawing.sampling, do_sample=False), samples=1)
+    return replace(drawing, decoding=replace(drawing.decoding, do_sample=False), samples=1)
 
 
 def value_function(setting: RunContext, policy: Policy, named: str) -> ValueFunction:

@@ -12,10 +12,10 @@ from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.data.dataset.prompt_list import list_prompts
 from tunesmith.train.rollout.generator import RolloutGenerator
 from tunesmith.train.rollout.rollouts import Rollouts
-from tunesmith.train.run.callbacks import Scores
+from tunesmith.train.run.validation import ValidationMetrics
 
 
-def scores_of(setting: RunContext, maker: RolloutGenerator) -> Callable[[], Scores] | None:
+def scores_of(setting: RunContext, maker: RolloutGenerator) -> Callable[[], ValidationMetrics] | None:
     """maker: of the replies, one to each prompt. ``loss`` is the mean reward with the other sign, so that the best checkpoint is the
     one with the highest reward unless the recipe says otherwise."""
     if setting.validation is None:
@@ -25,7 +25,7 @@ def scores_of(setting: RunContext, maker: RolloutGenerator) -> Callable[[], Scor
     asking = replace(maker, prompts=prompts.ids)
     planned = PlannedStep(0, 0, tuple(range(len(prompts))))
 
-    def scores() -> Scores:
+    def scores() -> ValidationMetrics:
         rollouts = asking(0, planned, 0.0)
         found = {"all": _measures(rollouts, np.ones(len(prompts), np.bool_))}
         for index, name in enumerate(sources):

@@ -10,7 +10,7 @@ from tunesmith.batch.packed import Batch
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.recipe.objectives import Ppo
 from tunesmith.report.check import Check
-from tunesmith.train.rollout.plan import Place
+from tunesmith.train.rollout.plan import RolloutPosition
 from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
 from tunesmith.verify.self_test import TOLERANCE
@@ -24,7 +24,7 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: Ppo) -> Callable[[],
 
     def gates() -> Sequence[Check]:
         first = steps[0]
-        rollouts = steps.rollouts(Place(0, 0))
+        rollouts = steps.rollouts(RolloutPosition(0, 0))
         actor.eval()
         batches = [batch.to(actor.device) for batch in first.batches]
         checks = [_ratio(actor, batches), _stock(actor, rollouts, keys.temperature)]

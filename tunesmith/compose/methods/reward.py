@@ -27,7 +27,7 @@ from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import accumulate_metrics
-from tunesmith.train.run.callbacks import Scores
+from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.self_test import TOLERANCE, self_test_scalars
 
@@ -102,7 +102,7 @@ def course(setting: RunContext) -> TrainingSetup:
     )
 
 
-def _scores(setting: RunContext, objective: RewardRanking) -> Callable[[], Scores] | None:
+def _scores(setting: RunContext, objective: RewardRanking) -> Callable[[], ValidationMetrics] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation

@@ -11,7 +11,7 @@ from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.schema import Sft
-from tunesmith.train.run.callbacks import Scores
+from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import DatasetSteps
 
 
@@ -33,13 +33,13 @@ def course(setting: RunContext) -> TrainingSetup:
     )
 
 
-def _scores(setting: RunContext, steps: DatasetSteps) -> Callable[[], Scores] | None:
+def _scores(setting: RunContext, steps: DatasetSteps) -> Callable[[], ValidationMetrics] | None:
     if setting.validation is None:
         return None
     store, sources = setting.validation
     size = setting.recipe.train.micro_batch_tokens
 
-    def scores() -> Scores:
+    def scores() -> ValidationMetrics:
         found = validation_loss(setting.learner.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}

@@ -1,7 +1,8 @@
-"""Adafactor with the semantics of t5x: second moments of a matrix kept as one row and one column.
+"""Adafactor with the semantics of t5x: the second moment of a matrix is stored as one row and one column.
 
 N. Shazeer and M. Stern 2018, "Adafactor: adaptive learning rates with sublinear memory cost", in the form in which t5x
-fine-tunes T5: the update is relative to the size of the parameter, and the decay of the second moment depends on the step.
+fine-tunes T5: the update is relative to the scale of the parameter, and the decay of the second moment depends on the
+step.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
-from tunesmith.train.optim.optimizers import drop_gradients, load_into, trainable
+from tunesmith.train.optim.optimizers import copy_state, drop_gradients, trainable_parameters
 
 Dimensions = tuple[int, ...]
 Part = Literal["row", "column", "batch", "none"]
@@ -34,14 +35,16 @@ AXIS_PARTS: Mapping[str, Part] = {
 """Name of an axis -> its part in factoring (t5x, ``standard_logical_factor_rules``)."""
 
 STEP = "step"
+"""Name of the step counter in the state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factoring:
-    """How the second moment of one parameter is kept.
+    """How the second moment of one parameter is stored.
 
-    rows, columns: dimensions of the parameter; both empty: the moment is kept whole. averaged: dimensions over which
-    the size of parameter and update is taken: all but those along which separate layers are stacked.
+    rows, columns: dimensions of the parameter that are factored; both empty: the moment is stored whole.
+    averaged: dimensions over which the root mean square of parameter and update is taken: all but those along which
+        separate layers are stacked.
     """
 
     rows: Dimensions
@@ -49,12 +52,15 @@ class Factoring:
     averaged: Dimensions
 
 
-def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, smallest: int = 128) -> Factoring:
-    """What t5x does with a parameter of this shape.
+def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, min_dim_size: int = 128) -> Factoring:
+    """How t5x factors a parameter of this shape.
 
-    axes: the names of its dimensions, where they are known. They decide for stacked layers and for tensors of three and
-    more dimensions, however small; a matrix (all that T5 has in transformers), or a tensor without names, is factored
-    along its two largest dimensions if both have at least ``smallest`` entries. Raises KeyError for an unknown axis.
+    A matrix (every parameter of T5 in transformers), or a tensor without names, is factored along its two largest
+    dimensions if both have at least ``min_dim_size`` entries.
+
+    axes: names of the dimensions, where they are known. They decide for stacked layers and for tensors of three and
+        more dimensions, whatever their size.
+    Raises KeyError for an unknown axis.
     """
     every = tuple(range(len(shape)))
     parts = [AXIS_PARTS[axis] for axis in axes or ()]
@@ -65,33 +71,42 @@ def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, smallest:
         averaged = tuple(index for index in every if index not in batch)
         return Factoring(rows, columns, averaged) if rows and columns else Factoring((), (), averaged)
     by_size = sorted(every, key=lambda index: shape[index])
-    if len(shape) < 2 or shape[by_size[-2]] < smallest:
+    if len(shape) < 2 or shape[by_size[-2]] < min_dim_size:
         return Factoring((), (), every)
     return Factoring((by_size[-2],), (by_size[-1],), every)
 
 
-def _size(tensor: Tensor, dimensions: Dimensions) -> Tensor:
-    """Root mean square over ``dimensions``, which are kept with one entry."""
+def _rms(tensor: Tensor, dimensions: Dimensions) -> Tensor:
+    """Root mean square over ``dimensions``, which stay as dimensions of one entry."""
     square = tensor.square()
     return (square.mean(dimensions, keepdim=True) if dimensions else square).sqrt()
 
 
 class Adafactor:
-    """The optimizer of t5x, for step t counted from 0 and ``b = 1 - (t + 1) ** -decay_rate``.
+    """The Adafactor of t5x. With the step t, counted from 0, and ``b = 1 - (t + 1) ** -decay_rate``:
 
     v <- b v + (1 - b) (g^2 + epsilon1), whole or as means over columns (v_row) and rows (v_column);
     y = g / sqrt(v), or g / sqrt(v_row / mean(v_row)) / sqrt(v_column); y <- y / max(1, RMS(y) / clipping_threshold);
     d = learning_rate max(RMS(w), epsilon2) y; with ``beta1``: m <- beta1 m + (1 - beta1) d, and d = m;
     w <- (1 - weight_decay learning_rate ** weight_decay_exponent) w - d.
 
-    Everything is computed in float32. The state is whole tensors: ``.v_row`` and ``.v_column`` with the means kept as
-    dimensions of one entry, or ``.v``; ``.m`` with ``beta1``; and one ``step``.
+    Everything is computed in float32. The state of a parameter is ``.v_row`` and ``.v_column``, whose averaged
+    dimensions have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts for all parameters.
 
-    factored: False keeps every second moment whole. axes: parameter -> names of its dimensions, see ``factoring``.
-    multiply_by_parameter_scale: the factor max(RMS(w), epsilon2), at most ``largest_parameter_scale`` if given.
-    initial_step, step_offset: t begins at ``initial_step - step_offset``. t5x goes on counting the steps of pretraining,
-        so that at t = 1.1 million new gradients hardly move v (b = 0.99998...); the same offset starts it afresh.
-    Raises RecipeError if ``step_offset`` is above ``initial_step``: t5x then computes with numbers that are none.
+    parameters: name -> parameter.
+    factored: False stores every second moment whole.
+    min_dim_size_to_factor: see ``factoring``.
+    axes: parameter -> names of its dimensions, see ``factoring``.
+    multiply_by_parameter_scale: whether the update is multiplied by max(RMS(w), epsilon2).
+    largest_parameter_scale: upper limit of that factor; None: there is none.
+    clipping_threshold: largest RMS of y; None: y is not clipped.
+    decay_rate: exponent in b.
+    initial_step, step_offset: t begins at ``initial_step - step_offset``. t5x continues the step count of pretraining,
+        so at t = 1.1 million new gradients hardly change v (b = 0.99998...); an equal offset restarts the count at 0.
+    beta1: decay of the first moment; None: there is none.
+    weight_decay, weight_decay_exponent: see the last formula.
+    epsilon1, epsilon2: of the squared gradient and of the parameter scale.
+    Raises RecipeError if ``step_offset`` is above ``initial_step``: t5x then computes NaN.
     """
 
     def __init__(
@@ -118,27 +133,28 @@ class Adafactor:
                 f"step_offset {step_offset:,} is above initial_step {initial_step:,}: the first step would have a "
                 "negative number",
                 where="train.optimizer.step_offset",
-                advice="set it to initial_step to begin afresh, or to 0 to go on counting",
+                advice="set it to initial_step to restart the count at 0, or to 0 to continue it",
             )
-        self.parameters = trainable(parameters)
+        self.parameters = trainable_parameters(parameters)
         self.min_dim_size_to_factor, self.decay_rate, self.beta1 = min_dim_size_to_factor, decay_rate, beta1
         self.scaled, self.largest_scale = multiply_by_parameter_scale, largest_parameter_scale
         self.clipping_threshold, self.epsilon1, self.epsilon2 = clipping_threshold, epsilon1, epsilon2
         self.weight_decay, self.weight_decay_exponent = weight_decay, weight_decay_exponent
-        smallest = min_dim_size_to_factor if factored else 2**63
-        known = axes if axes is not None and factored else {}
+        min_dim_size = min_dim_size_to_factor if factored else 2**63
+        named = axes if axes is not None and factored else {}
         self.factorings = {
-            name: factoring(parameter.shape, known.get(name), smallest) for name, parameter in self.parameters.items()
+            name: factoring(parameter.shape, named.get(name), min_dim_size)
+            for name, parameter in self.parameters.items()
         }
         self.count = torch.tensor(initial_step - step_offset, dtype=torch.int64)
-        self.state = {name: self._fresh(parameter, name) for name, parameter in self.parameters.items()}
+        self.state = {name: self._initial_state(parameter, name) for name, parameter in self.parameters.items()}
 
-    def _fresh(self, parameter: Parameter, name: str) -> dict[str, Tensor]:
-        how, shape = self.factorings[name], parameter.shape
+    def _initial_state(self, parameter: Parameter, name: str) -> dict[str, Tensor]:
+        how = self.factorings[name]
 
-        def zeros(without: Dimensions) -> Tensor:
-            kept = [1 if index in without else size for index, size in enumerate(shape)]
-            return torch.zeros(kept, dtype=torch.float32, device=parameter.device)
+        def zeros(averaged: Dimensions) -> Tensor:
+            shape = [1 if index in averaged else size for index, size in enumerate(parameter.shape)]
+            return torch.zeros(shape, dtype=torch.float32, device=parameter.device)
 
         moments = {"v_row": zeros(how.columns), "v_column": zeros(how.rows)} if how.rows else {"v": zeros(())}
         return moments | ({"m": zeros(())} if self.beta1 is not None else {})
@@ -146,52 +162,53 @@ class Adafactor:
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``."""
-        fresh = float(self.count + 1) ** -self.decay_rate
-        kept = 1.0 - self.weight_decay * learning_rate**self.weight_decay_exponent
+        weight = float(self.count + 1) ** -self.decay_rate  # 1 - b
+        decay = 1.0 - self.weight_decay * learning_rate**self.weight_decay_exponent
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
             moments = self.state[name]
             gradient = parameter.grad.float()
-            update = self._update(name, gradient * scale if scale != 1.0 else gradient, fresh)
+            update = self._update(name, gradient * scale if scale != 1.0 else gradient, weight)
             update *= self._scale(name, parameter.float()) * learning_rate
             if self.beta1 is not None:
                 update = moments["m"].lerp_(update, 1.0 - self.beta1)
-            if kept != 1.0:
-                parameter.mul_(kept)
+            if decay != 1.0:
+                parameter.mul_(decay)
             parameter.sub_(update)
         self.count += 1
 
-    def _update(self, name: str, gradient: Tensor, fresh: float) -> Tensor:
-        """The gradient divided by the root of its second moment, which takes up ``fresh`` of it first; clipped."""
+    def _update(self, name: str, gradient: Tensor, weight: float) -> Tensor:
+        """Update the second moment with ``weight`` (1 - b); returns y, the normalised and clipped gradient."""
         how, moments = self.factorings[name], self.state[name]
         square = gradient.square().add_(self.epsilon1)
         if how.rows:
             row, column = moments["v_row"], moments["v_column"]
-            row.lerp_(square.mean(how.columns, keepdim=True), fresh)
-            column.lerp_(square.mean(how.rows, keepdim=True), fresh)
+            row.lerp_(square.mean(how.columns, keepdim=True), weight)
+            column.lerp_(square.mean(how.rows, keepdim=True), weight)
             share = row / row.mean(how.rows, keepdim=True)
             update = gradient * share.rsqrt() * column.rsqrt()
         else:
-            update = gradient * moments["v"].lerp_(square, fresh).rsqrt()
+            update = gradient * moments["v"].lerp_(square, weight).rsqrt()
         if self.clipping_threshold is not None:
-            update /= (_size(update, how.averaged) / self.clipping_threshold).clamp_min(1.0)
+            update /= (_rms(update, how.averaged) / self.clipping_threshold).clamp_min(1.0)
         return update
 
     def _scale(self, name: str, parameter: Tensor) -> Tensor | float:
+        """The factor max(RMS(w), epsilon2), within its upper limit."""
         if not self.scaled:
             return 1.0
-        return _size(parameter, self.factorings[name].averaged).clamp(self.epsilon2, self.largest_scale)
+        return _rms(parameter, self.factorings[name].averaged).clamp(self.epsilon2, self.largest_scale)
 
-    def zero(self) -> None:
-        """See ``Optimizer.zero``."""
+    def zero_grad(self) -> None:
+        """See ``Optimizer.zero_grad``."""
         drop_gradients(self.parameters)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See ``Optimizer.tensors``."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """See ``Optimizer.state_dict``."""
         moments = {f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.items()}
         return moments | {STEP: self.count}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load``."""
-        load_into(self.tensors(), tensors)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Optimizer.load_state_dict``."""
+        copy_state(state, self.state_dict())

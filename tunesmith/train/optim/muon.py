@@ -1,6 +1,6 @@
-"""Muon: momentum made orthogonal, for the hidden matrices of a network; everything else is left to AdamW.
+"""Muon for the hidden matrices of a network: orthogonalised momentum. All other parameters are trained by AdamW.
 
-K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the size of the update follows
+K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the scale of the update follows
 J. Liu et al. 2025, "Muon is scalable for LLM training".
 """
 
@@ -14,30 +14,34 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
-from tunesmith.train.optim.optimizers import AdamW, drop_gradients, load_into, trainable
+from tunesmith.train.optim.optimizers import AdamW, copy_state, drop_gradients, trainable_parameters
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of one step ``a x + b x^3 + c x^5`` on the singular values (Jordan et al.)."""
 
 BATCH = 1 << 24
-"""Numbers in one batch of matrices, at most: batching pays for small ones only, and its copies cost memory."""
+"""Largest number of elements in one batch of matrices: batching is faster for small ones only, and it copies them."""
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Bring all singular values of each matrix near 1 (within about 0.7 to 1.2) and keep its singular vectors.
 
-    matrices: float [K, rows, columns]; the result has the same shape. The quintic Newton-Schulz iteration in the
-    type given, on whichever side is shorter. A matrix of zeros stays one.
+    The quintic Newton-Schulz iteration of Jordan et al., in the type of the argument, on the shorter side. A matrix of
+    zeros stays zero.
+
+    matrices: float [K, rows, columns].
+    iterations: Newton-Schulz steps.
+    Returns float [K, rows, columns].
     """
-    turned = matrices.shape[-2] > matrices.shape[-1]
-    wide: Tensor = matrices.mT if turned else matrices
+    transposed = matrices.shape[-2] > matrices.shape[-1]
+    wide: Tensor = matrices.mT if transposed else matrices
     a, b, c = QUINTIC
     x: Tensor = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20)
     for _ in range(iterations):
         gram = torch.bmm(x, x.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x.mT if turned else x
+    return x.mT if transposed else x
 
 
 class Muon:
@@ -45,14 +49,18 @@ class Muon:
 
     Per matrix, with gradient g: m = momentum m + (1 - momentum) g; u = orthogonalise((1 - momentum) g + momentum m)
     (Nesterov); w = (1 - learning_rate weight_decay) w - 0.2 sqrt(max(rows, columns)) learning_rate u. The factor gives
-    an update the root mean square that AdamW's have (about 0.2), so that a learning rate found for AdamW carries over.
-    All in float32 (or the type of the parameter): a run gives the same bits every time. Matrices of one shape, or of
-    one another's transposed shape, go through the iteration together.
+    an update the root mean square of AdamW's updates (about 0.2), so a learning rate found for AdamW can be used here.
+    Everything is computed in float32 (or the type of the parameter), so a run gives the same bits every time. Matrices
+    of one shape, or of its transpose, share one Newton-Schulz iteration.
 
-    hidden: names of the weight matrices inside the network; embeddings, heads, norms and biases do not belong there.
-    learning_rate: the peak of the schedule; only its ratio to ``adamw_learning_rate`` is used: AdamW follows the same
-        schedule at its own height.
-    betas, epsilon: of AdamW. weight_decay: of both; AdamW spares vectors.
+    parameters: name -> parameter.
+    hidden: names of the weight matrices inside the network, without embeddings, heads, norms and biases.
+    learning_rate, adamw_learning_rate: peaks of the two schedules. Only their ratio is used: AdamW follows the schedule
+        of the matrices, scaled by it.
+    momentum: of the matrices.
+    weight_decay: of matrices and of AdamW, which does not decay vectors.
+    iterations: Newton-Schulz steps.
+    betas, epsilon: of AdamW.
     Raises RecipeError if nothing in ``hidden`` is trainable, or something in it is no matrix.
     """
 
@@ -69,7 +77,7 @@ class Muon:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        named = trainable(parameters)
+        named = trainable_parameters(parameters)
         self.matrices = {name: parameter for name, parameter in named.items() if name in set(hidden)}
         wrong = [name for name, parameter in self.matrices.items() if parameter.ndim != 2]
         if wrong or not self.matrices:
@@ -79,7 +87,7 @@ class Muon:
         self.adamw = AdamW(rest, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
         self.adamw_ratio = adamw_learning_rate / learning_rate
         self.momentum, self.weight_decay, self.iterations = momentum, weight_decay, iterations
-        self.momenta = {name: torch.zeros_like(parameter) for name, parameter in self.matrices.items()}
+        self.momentum_buffers = {name: torch.zeros_like(parameter) for name, parameter in self.matrices.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
@@ -87,47 +95,47 @@ class Muon:
         for names in self._batches():
             for name, update in zip(names, self._updates(names, scale), strict=True):
                 matrix = self.matrices[name]
-                size = 0.2 * math.sqrt(max(matrix.shape))
+                factor = 0.2 * math.sqrt(max(matrix.shape))
                 matrix.mul_(1.0 - learning_rate * self.weight_decay)
-                matrix.add_(update if _is_wide(matrix) else update.T, alpha=-size * learning_rate)
+                matrix.add_(update if _is_wide(matrix) else update.T, alpha=-factor * learning_rate)
         self.adamw.step(learning_rate * self.adamw_ratio, scale)
 
     def _batches(self) -> list[list[str]]:
-        """Matrices with a gradient that can share one iteration, in batches that stay small beside the model."""
-        alike: dict[tuple[int, int], list[str]] = {}
+        """Names of the matrices with a gradient, grouped by shape in batches of at most ``BATCH`` elements."""
+        by_shape: dict[tuple[int, int], list[str]] = {}
         for name, matrix in self.matrices.items():
             if matrix.grad is not None:
-                alike.setdefault((min(matrix.shape), max(matrix.shape)), []).append(name)
+                by_shape.setdefault((min(matrix.shape), max(matrix.shape)), []).append(name)
         batches: list[list[str]] = []
-        for (shorter, longer), names in alike.items():
+        for (shorter, longer), names in by_shape.items():
             size = max(1, BATCH // (shorter * longer))
             batches += [names[start : start + size] for start in range(0, len(names), size)]
         return batches
 
     def _updates(self, names: list[str], scale: float) -> Tensor:
-        """Advance the momentum of matrices that are alike; their updates as [K, shorter, longer]."""
-        ahead: list[Tensor] = []
+        """Update the momentum of K matrices of one shape; returns their updates, float [K, shorter, longer]."""
+        nesterovs: list[Tensor] = []
         for name in names:
-            gradient, momentum = self.matrices[name].grad, self.momenta[name]
+            gradient, momentum = self.matrices[name].grad, self.momentum_buffers[name]
             assert gradient is not None
             gradient = gradient * scale if scale != 1.0 else gradient
             momentum.lerp_(gradient, 1.0 - self.momentum)
             nesterov = gradient.lerp(momentum, self.momentum)
-            ahead.append(nesterov if _is_wide(nesterov) else nesterov.T)
-        return orthogonalise(torch.stack(ahead), self.iterations)
+            nesterovs.append(nesterov if _is_wide(nesterov) else nesterov.T)
+        return orthogonalise(torch.stack(nesterovs), self.iterations)
 
-    def zero(self) -> None:
-        """See ``Optimizer.zero``."""
+    def zero_grad(self) -> None:
+        """See ``Optimizer.zero_grad``."""
         drop_gradients(self.matrices)
-        self.adamw.zero()
+        self.adamw.zero_grad()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See ``Optimizer.tensors``: ``.momentum`` of every matrix, and what AdamW keeps of the rest."""
-        return {f"{name}.momentum": tensor for name, tensor in self.momenta.items()} | self.adamw.tensors()
+    def state_dict(self) -> dict[str, Tensor]:
+        """See ``Optimizer.state_dict``: ``.momentum`` of every matrix, and the state of AdamW."""
+        return {f"{name}.momentum": each for name, each in self.momentum_buffers.items()} | self.adamw.state_dict()
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load``."""
-        load_into(self.tensors(), tensors)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Optimizer.load_state_dict``."""
+        copy_state(state, self.state_dict())
 
 
 def _is_wide(matrix: Tensor) -> bool:

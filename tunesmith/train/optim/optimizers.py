@@ -1,8 +1,8 @@
-"""Optimizers with a small protocol of our own, and the guard that stands before every step.
+"""The protocol of an optimizer, AdamW, and gradient clipping with its check for numbers that are not finite.
 
-An optimizer is built from named parameters and holds nothing but tensors, so that its state is a flat mapping that a
-checkpoint stores and restores to the bit. The learning rate comes with each step; there are no parameter groups to
-drift away from the recipe.
+An optimizer is built from named parameters and its state consists of tensors only, so a checkpoint can store it as a
+flat mapping and restore it bit for bit. The learning rate is an argument of each step; there are no parameter groups
+that could differ from the recipe.
 """
 
 from __future__ import annotations
@@ -21,27 +21,34 @@ from tunesmith.errors import InternalError, StorageError
 
 
 class Optimizer(Protocol):
-    """What the training loop needs."""
+    """What the training loop and the checkpoints need of an optimizer."""
 
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
-        """Move the parameters along ``scale`` times their gradients, which are complete: summed and divided.
+        """Update the parameters with ``scale`` times their gradients.
 
-        Clipping comes as ``scale``, so that an optimizer can apply it while it reads the gradients, whose values are not
-        used afterwards. A parameter without a gradient stays as it is, and so does its state.
+        The gradients are complete: summed over micro-batches and processes, and divided by the units of the step. A
+        parameter without a gradient keeps its value and its state.
+
+        learning_rate: of this step.
+        scale: factor on every gradient, for clipping. It is applied while the gradients are read, and their values are
+            not used after the call.
         """
 
-    def zero(self) -> None:
+    def zero_grad(self) -> None:
         """Drop all gradients."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The whole state under flat names (``<parameter>.exp_avg``): the living tensors, not copies."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """The whole state under flat names (``<parameter>.exp_avg``): the tensors themselves, not copies."""
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over a state that ``tensors`` gave, bit for bit. Raises StorageError unless names, shapes and types agree."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a state that ``state_dict`` returned, bit for bit.
+
+        Raises StorageError unless names, shapes and types agree.
+        """
 
 
-def trainable(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """The parameters that want a gradient, each once under its first name: tied parameters must not be moved twice."""
+def trainable_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The parameters with ``requires_grad``; a tied parameter once, under its first name, so it is updated once."""
     first: dict[int, str] = {}
     for name, parameter in parameters.items():
         if parameter.requires_grad:
@@ -50,37 +57,44 @@ def trainable(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
 
 
 def drop_gradients(parameters: Mapping[str, Parameter]) -> None:
-    """Forget gradients instead of filling them with zeros: the next backward pass then writes where it would add."""
+    """Set gradients to None instead of zero: the next backward pass then writes where it would have to add."""
     for parameter in parameters.values():
         parameter.grad = None
 
 
-def load_into(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy ``tensors`` into the tensors of ``state``; nothing is copied unless everything fits. Raises StorageError."""
+def copy_state(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of ``state`` into the tensors of the same names; nothing is copied unless everything fits.
+
+    Raises StorageError if names, shapes or types differ.
+    """
     advice = "resume with the recipe, model and optimizer that wrote the checkpoint"
-    missing, extra = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
+    missing, extra = sorted(into.keys() - state.keys()), sorted(state.keys() - into.keys())
     if missing or extra:
-        listed = [
+        differences = [
             f"{word} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-            for word, names in (("it lacks", missing), ("it has in excess", extra))
+            for word, names in (("missing", missing), ("unexpected", extra))
             if names
         ]
         raise StorageError(
-            f"the saved optimizer state does not belong to this model: {'; '.join(listed)}", advice=advice
+            f"the saved optimizer state does not belong to this model ({'; '.join(differences)})", advice=advice
         )
-    for name, target in state.items():
-        given = tensors[name]
+    for name, target in into.items():
+        given = state[name]
         if given.shape != target.shape or given.dtype != target.dtype:
             found, wanted = (f"{list(each.shape)} {each.dtype}" for each in (given, target))
             raise StorageError(f"the saved optimizer state {name!r} is {found}, not {wanted}", advice=advice)
     with torch.no_grad():
-        for name, target in state.items():
-            target.copy_(tensors[name])
+        for name, target in into.items():
+            target.copy_(state[name])
 
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """AdamW's state of one parameter; shapes and types of the parameter, ``step`` a single float32."""
+    """AdamW's state of one parameter.
+
+    exp_avg, exp_avg_sq: moving averages of the gradient and of its square; shape and type of the parameter.
+    step: float32 scalar, updates of this parameter so far.
+    """
 
     exp_avg: Tensor
     exp_avg_sq: Tensor
@@ -90,12 +104,13 @@ class _Moments:
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), in one fused pass over each parameter.
 
-    The arithmetic is torch's fused kernel: on a CPU three to four times as fast as the unfused forms, because it reads
-    and writes every tensor once; it gives the same bits on every run with the same number of threads.
+    The arithmetic is torch's fused kernel. On a CPU it is three to four times as fast as the unfused forms, because it
+    reads and writes every tensor once. It gives the same bits in every run with the same number of threads.
 
     parameters: name -> parameter. Frozen ones are left out, tied ones count once under their first name.
-    weight_decay: applies to parameters with two or more dimensions only; biases and the scales of norms are spared, as
-        transformers' trainer does.
+    betas, epsilon: as in torch.
+    weight_decay: of parameters with two or more dimensions. Biases and the scales of norms have none, as in the trainer
+        of transformers.
     """
 
     def __init__(
@@ -106,7 +121,7 @@ class AdamW:
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.parameters = trainable(parameters)
+        self.parameters = trainable_parameters(parameters)
         self.betas, self.epsilon = betas, epsilon
         self.moments = {
             name: _Moments(
@@ -116,36 +131,36 @@ class AdamW:
             )
             for name, parameter in self.parameters.items()
         }
-        spared = [name for name, parameter in self.parameters.items() if parameter.ndim < 2 or not weight_decay]
-        decayed = [name for name in self.parameters if name not in set(spared)]
-        self.groups = [(names, decay) for names, decay in ((decayed, weight_decay), (spared, 0.0)) if names]
+        decayed = [name for name, parameter in self.parameters.items() if parameter.ndim >= 2 and weight_decay]
+        others = [name for name in self.parameters if name not in set(decayed)]
+        self.groups = [(names, decay) for names, decay in ((decayed, weight_decay), (others, 0.0)) if names]
 
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``."""
         for names, weight_decay in self.groups:
-            moving = [
+            updates = [
                 (parameter, gradient, self.moments[name])
                 for name in names
                 if (gradient := (parameter := self.parameters[name]).grad) is not None
             ]
-            # The fused kernel walks through memory and never looks at strides; autograd keeps them equal.
-            assert all(gradient.stride() == parameter.stride() for parameter, gradient, _ in moving)
-            if moving:
-                self._move(moving, learning_rate, weight_decay, scale)
+            # The fused kernel walks through memory and ignores strides; autograd keeps them equal.
+            assert all(gradient.stride() == parameter.stride() for parameter, gradient, _ in updates)
+            if updates:
+                self._update(updates, learning_rate, weight_decay, scale)
 
-    def _move(
-        self, moving: list[tuple[Parameter, Tensor, _Moments]], learning_rate: float, decay: float, scale: float
+    def _update(
+        self, updates: list[tuple[Parameter, Tensor, _Moments]], learning_rate: float, decay: float, scale: float
     ) -> None:
-        # The kernel divides by what it calls the gradient's scale.
-        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=moving[0][0].device)
+        # The kernel divides gradients by ``grad_scale``.
+        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=updates[0][0].device)
         adamw(
-            [parameter for parameter, _, _ in moving],
-            [gradient for _, gradient, _ in moving],
-            [moments.exp_avg for _, _, moments in moving],
-            [moments.exp_avg_sq for _, _, moments in moving],
+            [parameter for parameter, _, _ in updates],
+            [gradient for _, gradient, _ in updates],
+            [moments.exp_avg for _, _, moments in updates],
+            [moments.exp_avg_sq for _, _, moments in updates],
             [],
-            [moments.step for _, _, moments in moving],
+            [moments.step for _, _, moments in updates],
             grad_scale=divisor,
             fused=True,
             amsgrad=False,
@@ -157,57 +172,66 @@ class AdamW:
             maximize=False,
         )
 
-    def zero(self) -> None:
-        """See ``Optimizer.zero``."""
+    def zero_grad(self) -> None:
+        """See ``Optimizer.zero_grad``."""
         drop_gradients(self.parameters)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See ``Optimizer.tensors``: ``.exp_avg``, ``.exp_avg_sq`` and ``.step`` of every parameter."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """See ``Optimizer.state_dict``: ``.exp_avg``, ``.exp_avg_sq`` and ``.step`` of every parameter."""
         return {
             f"{name}.{part}": tensor
             for name, each in self.moments.items()
             for part, tensor in (("exp_avg", each.exp_avg), ("exp_avg_sq", each.exp_avg_sq), ("step", each.step))
         }
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load``."""
-        load_into(self.tensors(), tensors)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Optimizer.load_state_dict``."""
+        copy_state(state, self.state_dict())
 
 
 def gradient_norm(parameters: Mapping[str, Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together, a scalar tensor; 0 without any."""
-    gradients = [each.grad for each in trainable(parameters).values() if each.grad is not None]
+    """Euclidean norm of all gradients together, a float scalar; 0 if there are none. Tied parameters count once."""
+    gradients = [each.grad for each in trainable_parameters(parameters).values() if each.grad is not None]
     return torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
 
 
 def check_finite(what: str, value: float | Tensor, step: int, *, where: str | None = None) -> None:
-    """Refuse a loss or norm that is not a number. Call it before the weights move. Raises InternalError."""
+    """Raises InternalError for a loss or norm that is NaN or infinite. Called before the weights are updated.
+
+    what: name of the value in the message.
+    step: number of the optimizer step, from 0.
+    where: examples or parameter concerned.
+    """
     number = float(value)
     if not math.isfinite(number):
         raise InternalError(
             f"{what} is {number} at step {step}",
             where=where,
-            advice="the weights were not moved, the last checkpoint is good; "
+            advice="the weights were not updated and the last checkpoint is valid; "
             "lower the learning rate, or look at the examples of this step",
         )
 
 
-def clipping(
+def clip_coefficient(
     parameters: Mapping[str, Parameter], limit: float | None, step: int, norm: Tensor | None = None
 ) -> tuple[float, float]:
-    """The common norm of all gradients, and the factor that brings it down to ``limit`` (1 below the limit).
+    """(norm of all gradients together, factor that reduces it to ``limit``).
 
-    The factor is ``limit / (norm + 1e-6)``, as in torch; ``None`` or 0 only measures and checks. norm: the norm over all
-    processes, where there are several; measured here if not given.
-    Raises InternalError naming the step, and the first parameter concerned, if the norm is not finite.
+    The factor is ``min(1, limit / (norm + 1e-6))``, as in ``torch.nn.utils.clip_grad_norm_``.
+
+    limit: largest norm; None or 0: the factor is 1.
+    step: number of the optimizer step, from 0.
+    norm: the norm over all processes if it is known; computed here otherwise.
+    Raises InternalError with the step and the first parameter concerned if the norm is not finite.
     """
     number = float(gradient_norm(parameters) if norm is None else norm)
     if not math.isfinite(number):
-        check_finite("the gradient norm", number, step, where=_first_bad_gradient(parameters))
+        check_finite("the gradient norm", number, step, where=_find_bad_gradient(parameters))
     return number, min(1.0, limit / (number + 1e-6)) if limit else 1.0
 
 
-def _first_bad_gradient(parameters: Mapping[str, Parameter]) -> str | None:
+def _find_bad_gradient(parameters: Mapping[str, Parameter]) -> str | None:
+    """Name of the first parameter whose gradient is not finite."""
     for name, parameter in parameters.items():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
             return name

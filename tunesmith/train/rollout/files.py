@@ -1,11 +1,12 @@
-"""The rollouts of a run on disk: written whole before the first step that uses them, and read back byte by byte.
+"""The rollouts of a run on disk, written before the first step that uses them, and verified when they are read.
 
     rollouts/iteration-000012/
         rollouts.safetensors     replies, their log-probabilities, values, advantages
-        iteration.json           the KL coefficients, the measures, and the SHA-256 of the file above
-        replies.jsonl            prompts, replies and rewards as text, for people; nothing reads it
+        iteration.json           the KL coefficients, the metrics, and the SHA-256 of the file above
+        replies.jsonl            prompts, replies and rewards as text, for people; the program does not read it
 
-A step depends on the weights that wrote its replies, so what was written is part of the run's state, as a checkpoint is.
+A step depends on the weights that sampled its replies, and later steps change them. So rollouts are part of the state
+of a run, like a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,32 +25,36 @@ from torch import Tensor
 
 from tunesmith.errors import StorageError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256, write_json
-from tunesmith.train.rollout.rollouts import COLUMNS, PromptReplies, Reply, Rollouts, reply_lengths
+from tunesmith.train.rollout.rollouts import COLUMNS, PromptReplies, Rollouts, SampledReply, reply_lengths
 from tunesmith.train.tensors import write_tensors
 
 TENSORS, INDEX, REPLIES = "rollouts.safetensors", "iteration.json", "replies.jsonl"
 PREFIX = "iteration-"
 
-Words = Callable[[Sequence[int]], str]
-"""Token ids as text."""
+Decode = Callable[[Sequence[int]], str]
+"""Token ids -> text."""
 
 
-def path_of(directory: Path, iteration: int) -> Path:
-    """Where an iteration is kept."""
+def iteration_directory(directory: Path, iteration: int) -> Path:
+    """The directory of one iteration. directory: of all iterations."""
     return directory / f"{PREFIX}{iteration:06d}"
 
 
-def save_rollouts(directory: Path, rollouts: Rollouts, words: Words) -> None:
-    """Keep an iteration; one of that number that is there already is replaced. Raises StorageError."""
+def save_rollouts(directory: Path, rollouts: Rollouts, decode: Decode) -> None:
+    """Write an iteration; one of the same number is replaced. Raises StorageError.
+
+    directory: of all iterations.
+    decode: makes the text in replies.jsonl.
+    """
     remove_unfinished(directory)
-    with new_directory(path_of(directory, rollouts.iteration)) as temporary:
+    with new_directory(iteration_directory(directory, rollouts.iteration)) as temporary:
         digest = write_tensors(temporary / TENSORS, _tensors(rollouts))
-        lines = [json.dumps(line, ensure_ascii=False) for line in _readable(rollouts, words)]
+        lines = [json.dumps(line, ensure_ascii=False) for line in _readable_lines(rollouts, decode)]
         (temporary / REPLIES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         index = {
             "iteration": rollouts.iteration,
             "coefficient": rollouts.coefficient,
-            "following": rollouts.following,
+            "following": rollouts.next_coefficient,
             "measures": dict(rollouts.metrics),
             "sha256": digest,
         }
@@ -57,18 +62,18 @@ def save_rollouts(directory: Path, rollouts: Rollouts, words: Words) -> None:
 
 
 def load_rollouts(directory: Path, iteration: int) -> Rollouts:
-    """An iteration as it was kept. Raises StorageError if anything in it is not as it was written."""
-    path, index = path_of(directory, iteration), read_iteration(directory, iteration)
+    """Read an iteration. Raises StorageError if a file is missing or was changed after it was written."""
+    path, index = iteration_directory(directory, iteration), read_index(directory, iteration)
     if not (path / TENSORS).is_file() or sha256(path / TENSORS) != index["sha256"]:
-        raise _lost(path, f"{TENSORS} is missing or not as it was written")
+        raise _damaged(path, f"{TENSORS} is missing or was changed")
     try:
         tensors = load_file(path / TENSORS)
     except SafetensorError as error:
-        raise _lost(path, f"{TENSORS}: {error}") from error
+        raise _damaged(path, f"{TENSORS}: {error}") from error
     columns = {name: tensors[name].numpy() for name in COLUMNS}
     return Rollouts(
         iteration,
-        tuple(_answered(tensors)),
+        tuple(_read_replies(tensors)),
         columns,
         tensors["rewards"].numpy(),
         index["coefficient"],
@@ -77,48 +82,46 @@ def load_rollouts(directory: Path, iteration: int) -> Rollouts:
     )
 
 
-def read_iteration(directory: Path, iteration: int) -> dict[str, Any]:
-    """What the index of an iteration says. Raises StorageError."""
-    path = path_of(directory, iteration)
+def read_index(directory: Path, iteration: int) -> dict[str, Any]:
+    """The content of iteration.json. Raises StorageError if it is missing or was changed."""
+    path = iteration_directory(directory, iteration)
     if not (path / INDEX).is_file():
-        raise _lost(path, f"{INDEX} is missing")
+        raise _damaged(path, f"{INDEX} is missing")
     try:
         index = json.loads((path / INDEX).read_bytes())
         seal = index.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # whatever a damaged file may hold
-        raise _lost(path, f"{INDEX} cannot be read") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # a damaged file may hold anything
+        raise _damaged(path, f"{INDEX} cannot be read") from None
     if seal != fingerprint(index) or index["iteration"] != iteration:
-        raise _lost(path, f"{INDEX} is not as it was written")
+        raise _damaged(path, f"{INDEX} was changed")
     return dict(index)
 
 
-def forget_rollouts(directory: Path, needed: Collection[int]) -> None:
-    """Delete all iterations but those that are needed."""
+def delete_rollouts(directory: Path, needed: Collection[int]) -> None:
+    """Delete all iterations except those that are needed."""
     for path in sorted(directory.glob(f"{PREFIX}*")):
         number = path.name.removeprefix(PREFIX)
         if number.isdecimal() and int(number) not in needed:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _lost(path: Path, what: str) -> StorageError:
+def _damaged(path: Path, what: str) -> StorageError:
     advice = (
-        "put it back; or remove the newest checkpoints up to one at the beginning of an iteration, whose replies are written "
-        "anew; or begin anew in another run.directory"
+        "restore it; or remove the newest checkpoints up to one at the beginning of an iteration, whose replies are "
+        "then sampled again; or start a new run in another run.directory"
     )
-    return StorageError(
-        f"the rollouts of a step that is to be done again are damaged: {what}", where=path, advice=advice
-    )
+    return StorageError(f"the rollouts that the next step needs are damaged: {what}", where=path, advice=advice)
 
 
-def _readable(rollouts: Rollouts, words: Words) -> Iterator[dict[str, Any]]:
+def _readable_lines(rollouts: Rollouts, decode: Decode) -> Iterator[dict[str, Any]]:
     rewards = iter(rollouts.rewards.tolist())
     for each in rollouts.answered:
-        asked = words(each.prompt)
+        asked = decode(each.prompt)
         for reply in each.replies:
             yield {
                 "prompt": each.number,
                 "asked": asked,
-                "reply": words(reply.ids),
+                "reply": decode(reply.ids),
                 "finished": reply.stopped,
                 "tokens": len(reply.ids),
                 "reward": next(rewards),
@@ -128,7 +131,7 @@ def _readable(rollouts: Rollouts, words: Words) -> Iterator[dict[str, Any]]:
 def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:
     answered = rollouts.answered
     replies = [reply for each in answered for reply in each.replies]
-    numbers = {
+    integers = {
         "prompt": [each.number for each in answered],
         "copy": [each.copy for each in answered],
         "prompt_length": [len(each.prompt) for each in answered],
@@ -136,7 +139,7 @@ def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:
         "length": reply_lengths(answered).tolist(),
     }
     return {
-        **{name: torch.tensor(values, dtype=torch.int64) for name, values in numbers.items()},
+        **{name: torch.tensor(values, dtype=torch.int64) for name, values in integers.items()},
         "prompt_ids": torch.tensor([token for each in answered for token in each.prompt], dtype=torch.int32),
         "ids": torch.tensor([token for reply in replies for token in reply.ids], dtype=torch.int32),
         "stopped": torch.tensor([reply.stopped for reply in replies], dtype=torch.bool),
@@ -145,10 +148,10 @@ def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:
     }
 
 
-def _answered(tensors: dict[str, Tensor]) -> Iterator[PromptReplies]:
+def _read_replies(tensors: dict[str, Tensor]) -> Iterator[PromptReplies]:
     prompts = torch.split(tensors["prompt_ids"], tensors["prompt_length"].tolist())
     replies = [
-        Reply(tuple(ids.tolist()), stopped)
+        SampledReply(tuple(ids.tolist()), stopped)
         for ids, stopped in zip(
             torch.split(tensors["ids"], tensors["length"].tolist()), tensors["stopped"].tolist(), strict=True
         )

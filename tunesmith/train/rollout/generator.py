@@ -1,4 +1,8 @@
-"""Replies and what they are worth: sampling, then one pass of policy, value function, reference and rewards over the trees."""
+"""Makes rollouts: samples replies, then computes log-probabilities, values, rewards and advantages of them.
+
+Each prompt with its replies is one token tree, and one pass over the trees gives all values. Shapes: R replies with N
+tokens together.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,20 @@ from tunesmith.generate.decoding import Rows, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import Sampling
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
-from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, REFERENCE, RETURN, VALUE, PromptReplies, Reply, Rollouts
+from tunesmith.train.rollout.rollouts import (
+    ADVANTAGE,
+    OLD,
+    REFERENCE,
+    RETURN,
+    VALUE,
+    PromptReplies,
+    Rollouts,
+    SampledReply,
+)
 
 
 class Actor(Protocol):
-    """A policy with a value function, as rollouts see it."""
+    """What rollouts need of a policy with a value function."""
 
     @property
     def device(self) -> torch.device: ...
@@ -38,15 +51,20 @@ class Actor(Protocol):
 
 
 class Reference(Protocol):
-    """What the KL is measured against; its log-probabilities are those at the temperature of the rollouts, too."""
+    """The reference of the KL penalty; its log-probabilities are computed at the temperature of the rollouts too."""
 
     def log_probabilities(self, batch: Any) -> LogProbabilities: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RewardSource:
-    """name: for the record. score: float32 [R], what the replies of a batch are worth; the batch holds the trees of
-    ``answered``, and its replies are theirs in order. scale, offset: applied to the score."""
+    """One term of the reward.
+
+    name: of the metric that reports its mean.
+    score: (batch, answered) -> float32 [R], the scores of the replies of a batch. The batch holds the trees of
+        ``answered``, and its replies are in their order.
+    scale, offset: the term is ``score * scale + offset``.
+    """
 
     name: str
     score: Callable[[Any, Sequence[PromptReplies]], Tensor]
@@ -58,9 +76,11 @@ class RewardSource:
 class AdvantageSettings:
     """How rewards become advantages.
 
-    unfinished: the reward of a reply that did not end by itself, whatever the sources say; None: theirs. kl_target: mean KL
-    of a reply that the coefficient is adapted towards, over ``kl_horizon`` replies; None: it stays. whiten_rewards: the
-    rewards of all tokens of an iteration to variance 1, with their mean.
+    unfinished: reward of a reply that reached the limit of tokens, in place of the scores; None: the scores count.
+    discount, gae_lambda: of generalised advantage estimation (Schulman et al. 2016).
+    whiten_rewards: whether the token rewards of an iteration are scaled to variance 1; their mean stays.
+    kl_target: KL of a reply (nats) towards which the coefficient is adapted; None: it is constant.
+    kl_horizon: replies over which it is adapted (Ziegler et al. 2019).
     """
 
     unfinished: float | None = None
@@ -73,83 +93,103 @@ class AdvantageSettings:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSampling:
-    """How replies are drawn. rows: makes empty rows of the policy's model. samples: replies to every prompt. seed: with
-    iteration, prompt, copy and sample it decides the random numbers of a reply. at_once: replies that grow together."""
+    """How replies are sampled.
+
+    rows: makes an empty batch of rows of the policy's model.
+    decoding: temperature, top-k, top-p and the limit of new tokens.
+    stopping: when a reply ends.
+    samples: replies to every prompt.
+    seed: decides the random numbers of a reply, together with iteration, prompt, copy and sample.
+    batch_size: replies that are generated together.
+    """
 
     rows: Callable[[], Rows]
-    sampling: Sampling
-    ends: StoppingCriteria
+    decoding: Sampling
+    stopping: StoppingCriteria
     samples: int
     seed: int
-    at_once: int
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutGenerator:
     """Makes the rollouts of an iteration with the present weights of ``policy``.
 
-    prompts: the token ids of a prompt, by its number. tokens: largest micro-batch.
+    policy: samples the replies.
+    reference: of the KL penalty.
+    rewards: the terms of the reward, which are added.
+    prompts: number of a prompt -> its token ids.
+    sampling: how replies are sampled.
+    advantages: how rewards become advantages.
+    tokens: largest micro-batch.
+    collate: makes micro-batches of the kind that policy and reference read.
     """
 
     policy: Actor
     reference: Reference
     rewards: Sequence[RewardSource]
     prompts: Callable[[int], tuple[int, ...]]
-    drawing: RolloutSampling
-    worth: AdvantageSettings
+    sampling: RolloutSampling
+    advantages: AdvantageSettings
     tokens: int
     collate: Collator = collate_packed
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts:
-        """Raises InternalError for logits or rewards that are not finite."""
+        """Sample replies and score them. Raises InternalError for logits or rewards that are not finite.
+
+        iteration: from 0.
+        planned: its prompts.
+        coefficient: of the KL penalty.
+        """
         self.policy.eval()
-        answered = self.write(iteration, planned)
-        return self.judge(iteration, answered, coefficient)
+        answered = self.sample(iteration, planned)
+        return self.score(iteration, answered, coefficient)
 
     @torch.no_grad()
-    def write(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
-        """Replies to the prompts of an iteration."""
+    def sample(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
+        """Sample replies to the prompts of an iteration."""
         copies = planned.copies or (0,) * len(planned.examples)
-        asked = list(zip(planned.examples, copies, strict=True))
+        numbered = list(zip(planned.examples, copies, strict=True))
         prompts = [self.prompts(number) for number in planned.examples]
-        drawing = self.drawing
-        draws = [[sample_number(iteration, *each, sample) for sample in range(drawing.samples)] for each in asked]
+        how = self.sampling
+        draws = [
+            [sample_number(iteration, number, copy, sample) for sample in range(how.samples)]
+            for number, copy in numbered
+        ]
         with self.policy.autocast():
-            found = sample_replies(
-                drawing.rows, prompts, draws, drawing.sampling, drawing.ends, drawing.seed, drawing.at_once
-            )
+            sampled = sample_replies(how.rows, prompts, draws, how.decoding, how.stopping, how.seed, how.batch_size)
         return [
-            PromptReplies(number, copy, prompt, tuple(Reply(reply.ids, reply.stopped) for reply in replies))
-            for (number, copy), prompt, replies in zip(asked, prompts, found, strict=True)
+            PromptReplies(number, copy, prompt, tuple(SampledReply(reply.ids, reply.stopped) for reply in replies))
+            for (number, copy), prompt, replies in zip(numbered, prompts, sampled, strict=True)
         ]
 
     @torch.no_grad()
-    def judge(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
-        """Log-probabilities, values, rewards and advantages of replies, by the present weights."""
+    def score(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
+        """Compute log-probabilities, values, rewards and advantages of replies with the present weights."""
         old, values, reference, owner = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         scores: dict[str, list[Tensor]] = {source.name: [] for source in self.rewards}
         replies = 0
-        for batch, mine in self._batches(answered):
+        for batch, pieces in self._batches(answered):
             found, value = self.policy.actor_critic(batch)
             old.append(found.log_probability.float().cpu())
             values.append(value.float().cpu())
             reference.append(self.reference.log_probabilities(batch).log_probability.float().cpu())
             owner.append(batch.owner.cpu() + replies)
-            replies += sum(len(each.replies) for each in mine)
+            replies += sum(len(each.replies) for each in pieces)
             for source in self.rewards:
-                scores[source.name].append(source.score(batch, mine).float().cpu())
+                scores[source.name].append(source.score(batch, pieces).float().cpu())
         columns = {OLD: torch.cat(old), VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
-        each = {name: torch.cat(parts) for name, parts in scores.items()}
-        return self._valued(iteration, answered, columns, torch.cat(owner), each, coefficient)
+        terms = {name: torch.cat(parts) for name, parts in scores.items()}
+        return self._add_advantages(iteration, answered, columns, torch.cat(owner), terms, coefficient)
 
     def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[MicroBatch, list[PromptReplies]]]:
-        """Trees in order, with what each batch holds."""
+        """The trees in order as micro-batches, each with the prompts and replies that it holds."""
         pieces = [piece for each in answered for piece in each.split(self.tokens)]
         examples = [Example(index, piece.tree()) for index, piece in enumerate(pieces)]
         for batch in self.collate(examples, "messages", self.tokens):
             yield batch.to(self.policy.device), [pieces[index] for index in batch.examples]
 
-    def _valued(
+    def _add_advantages(
         self,
         iteration: int,
         answered: Sequence[PromptReplies],
@@ -158,25 +198,26 @@ class RolloutGenerator:
         scores: dict[str, Tensor],
         coefficient: float,
     ) -> Rollouts:
-        worth, replies = self.worth, [reply for each in answered for reply in each.replies]
+        """columns: name -> float32 [N]. owner: int64 [N], the reply of each token. scores: term -> float32 [R]."""
+        how, replies = self.advantages, [reply for each in answered for reply in each.replies]
         total = sum(
             (scores[source.name] * source.scale + source.offset for source in self.rewards), torch.zeros(len(replies))
         )
-        self._refuse_not_finite(total, answered)
+        self._check_rewards(total, answered)
         stopped = torch.tensor([reply.stopped for reply in replies])
-        if worth.unfinished is not None:
-            total = torch.where(stopped, total, torch.tensor(worth.unfinished))
+        if how.unfinished is not None:
+            total = torch.where(stopped, total, torch.tensor(how.unfinished))
         rewards = token_rewards(columns[OLD], columns[REFERENCE], owner, total, coefficient)
-        if worth.whiten_rewards:
+        if how.whiten_rewards:
             rewards = whiten(rewards, shift_mean=False)
         advantages, returns = reply_advantages(
-            rewards, columns[VALUE], owner, discount=worth.discount, gae_lambda=worth.gae_lambda
+            rewards, columns[VALUE], owner, discount=how.discount, gae_lambda=how.gae_lambda
         )
         log_ratio = (columns[OLD] - columns[REFERENCE]).double()
-        kl, following = float(log_ratio.sum()) / len(replies), coefficient
-        if worth.kl_target is not None:
-            following = adaptive_kl(
-                coefficient, kl, target=worth.kl_target, steps=len(replies), horizon=worth.kl_horizon
+        kl, next_coefficient = float(log_ratio.sum()) / len(replies), coefficient
+        if how.kl_target is not None:
+            next_coefficient = adaptive_kl(
+                coefficient, kl, target=how.kl_target, steps=len(replies), horizon=how.kl_horizon
             )
         metrics = {
             "rewards/mean": float(total.double().mean()),
@@ -188,15 +229,16 @@ class RolloutGenerator:
             "reference_kl/reply": kl,
             "kl_coefficient": coefficient,
         }
-        kept = {name: values.numpy() for name, values in {**columns, ADVANTAGE: advantages, RETURN: returns}.items()}
-        return Rollouts(iteration, tuple(answered), kept, total.numpy(), coefficient, following, metrics)
+        arrays = {name: values.numpy() for name, values in {**columns, ADVANTAGE: advantages, RETURN: returns}.items()}
+        return Rollouts(iteration, tuple(answered), arrays, total.numpy(), coefficient, next_coefficient, metrics)
 
-    def _refuse_not_finite(self, rewards: Tensor, answered: Sequence[PromptReplies]) -> None:
+    def _check_rewards(self, rewards: Tensor, answered: Sequence[PromptReplies]) -> None:
+        """Raises InternalError with the number of the prompt if a reward, of float32 [R], is not finite."""
         if bool(torch.isfinite(rewards).all()):
             return
-        owners = np.repeat([each.number for each in answered], [len(each.replies) for each in answered])
+        prompts = np.repeat([each.number for each in answered], [len(each.replies) for each in answered])
         first = int(torch.nonzero(~torch.isfinite(rewards))[0])
         raise InternalError(
-            f"the reward of a reply to prompt {owners[first]} is {float(rewards[first])}",
-            advice="look at the reward model and at the scale of the rewards; the last checkpoint is good",
+            f"the reward of a reply to prompt {prompts[first]} is {float(rewards[first])}",
+            advice="look at the reward model and at the scale of the rewards; the last checkpoint is valid",
         )

@@ -1,4 +1,4 @@
-"""Rollouts as a source of steps: at the first step of an iteration replies are written, its other steps train on them too."""
+"""Rollouts as a source of steps: the first step of an iteration samples replies, and all its steps train on them."""
 
 from __future__ import annotations
 
@@ -15,130 +15,148 @@ from tunesmith.batch.protocols import Collator, MicroBatch
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import StorageError
 from tunesmith.train.loop import StepResult
-from tunesmith.train.rollout.files import Words, forget_rollouts, load_rollouts, read_iteration, save_rollouts
-from tunesmith.train.rollout.plan import Place, RolloutPlan
+from tunesmith.train.rollout.files import Decode, delete_rollouts, load_rollouts, read_index, save_rollouts
+from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
 from tunesmith.train.rollout.rollouts import ADVANTAGE, COLUMNS, Floats, Rollouts
 from tunesmith.train.steps import Step
 
-KL = "kl"  # the measure of a step that may stop its iteration
-NOTHING: Mapping[str, float] = {}
+KL = "kl"
+"""The metric of a step that may end its iteration."""
 
 
 class GenerateRollouts(Protocol):
-    """Writes and scores the replies of an iteration with the present weights."""
+    """Samples and scores the replies of an iteration with the present weights."""
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts: ...
 
 
 @dataclass(slots=True)
 class RolloutSteps:
-    """``steps[s]``, to be asked for in order; what a step holds is decided by the weights at the beginning of its iteration.
+    """``steps[s]``, to be asked for in order: a step depends on the weights at the beginning of its iteration.
 
-    make: called at the first step of an iteration. directory: where iterations are kept; a run that goes on in the middle
-    of one reads it from there. coefficient: of the KL penalty in the first iteration. adaptive: whether later iterations
-    take theirs from the one before. stop: the KL of a step, policy to old policy, above which the later steps of its iteration
-    are empty; None: none ever is. warmup: so many first steps have advantages of 0, and move the value function only.
-    whitened: makes the advantages of a step, [N], ones of mean 0 and variance 1; over a whole step, as in EasyLM, so that
-    micro-batches have no part in it. kept: the steps of the checkpoints that there are. tokens: largest micro-batch.
-    words: token ids as text, for people.
+    plan: iterations and their steps.
+    generate: makes the rollouts of an iteration; called at its first step.
+    directory: where rollouts are stored. A run that resumes in the middle of an iteration reads them from there.
+    coefficient: of the KL penalty in the first iteration.
+    tokens: largest micro-batch.
+    saved_steps: the steps of all checkpoints on disk.
+    decode: token ids -> text, for the file that people read.
+    adaptive: whether an iteration takes its coefficient from the one before.
+    kl_stop: KL of a step (policy to old policy, nats) above which the later steps of its iteration are empty; None: no
+        iteration ends early.
+    value_warmup: so many first steps have advantages of 0, so they train the value function only.
+    whiten: scales the advantages of a step, float32 [N], to mean 0 and variance 1; None: they stay. It is applied to a
+        whole step, as in EasyLM, so micro-batches do not matter.
+    collate: makes micro-batches of the kind that the policy reads.
+    current: rollouts in memory.
+    kl_of_steps: number of a step -> its KL.
     """
 
     plan: RolloutPlan
-    make: GenerateRollouts
+    generate: GenerateRollouts
     directory: Path
     coefficient: float
     tokens: int
-    kept: Callable[[], Collection[int]]
-    words: Words
+    saved_steps: Callable[[], Collection[int]]
+    decode: Decode
     adaptive: bool = False
-    stop: float | None = None
-    warmup: int = 0
-    whitened: Callable[[Floats], Floats] | None = None
+    kl_stop: float | None = None
+    value_warmup: int = 0
+    whiten: Callable[[Floats], Floats] | None = None
     collate: Collator = collate_packed
-    present: Rollouts | None = None
-    seen: dict[int, float] = field(default_factory=dict)  # step -> its KL
+    current: Rollouts | None = None
+    kl_of_steps: dict[int, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.plan.total_steps
 
     def __getitem__(self, number: int) -> Step:
-        place = self.plan.place(number)
-        planned = self.plan.iteration(place.iteration)
-        rollouts = self.rollouts(place)
-        told = rollouts.metrics if place.position == 0 else NOTHING
-        if self._stopped(number, place):
-            return Step(number, planned.epoch, (), (), told)
-        chosen = self.plan.batch(place)
+        position = self.plan.position(number)
+        epoch = self.plan.iteration(position.iteration).epoch
+        rollouts = self.rollouts(position)
+        metrics = rollouts.metrics if position.offset == 0 else dict[str, float]()
+        if self._iteration_ended(number, position):
+            return Step(number, epoch, (), (), metrics)
+        chosen = self.plan.batch(position)
         examples = tuple(rollouts.answered[index].number for index in chosen)
-        return Step(number, planned.epoch, examples, self.batches(self._examples(number, rollouts, chosen)), told)
+        return Step(number, epoch, examples, self.batches(self._examples(number, rollouts, chosen)), metrics)
 
     def batches(self, examples: Iterable[Example]) -> tuple[MicroBatch, ...]:
-        """Examples of one step, laid out."""
+        """The micro-batches of the examples of one step."""
         return tuple(self.collate(examples, "messages", self.tokens))
 
-    def observe(self, result: StepResult) -> None:
-        """An action of the loop: what a step did decides whether its iteration goes on."""
+    def record_kl(self, result: StepResult) -> None:
+        """A callback of the loop: remembers the KL of a step, which decides whether its iteration continues."""
         if result.units:
-            self.seen[result.done - 1] = result.metrics[KL]
+            self.kl_of_steps[result.done - 1] = result.metrics[KL]
 
-    def recall(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """What was seen before the run was stopped, from its record."""
-        self.seen = {int(each["step"]) - 1: float(each[KL]) for each in records if KL in each and each["units"]}
+    def restore_kl(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Restore the KL of all steps of a stopped run from the lines of its metrics.jsonl."""
+        self.kl_of_steps = {int(each["step"]) - 1: float(each[KL]) for each in records if KL in each and each["units"]}
 
-    def rollouts(self, place: Place) -> Rollouts:
-        """Those of the iteration of a step: at hand, written anew at its first step, or read back. Raises StorageError."""
-        number = place.iteration
-        if self.present is not None and self.present.iteration == number:
-            return self.present
-        if place.position:
-            self.present = self._checked(load_rollouts(self.directory, number))
-            return self.present
-        self.present = self.make(number, self.plan.iteration(number), self._coefficient(number))
-        save_rollouts(self.directory, self.present, self.words)
-        forget_rollouts(self.directory, self._needed(number))
-        return self.present
+    def rollouts(self, position: RolloutPosition) -> Rollouts:
+        """The rollouts of a step's iteration: those in memory, new ones at its first step, else those on disk.
+
+        Raises StorageError.
+        """
+        iteration = position.iteration
+        if self.current is not None and self.current.iteration == iteration:
+            return self.current
+        if position.offset:
+            self.current = load_rollouts(self.directory, iteration)
+            self._check_prompts(self.current)
+            return self.current
+        self.current = self.generate(iteration, self.plan.iteration(iteration), self._coefficient(iteration))
+        save_rollouts(self.directory, self.current, self.decode)
+        delete_rollouts(self.directory, self._needed(iteration))
+        return self.current
 
     def _coefficient(self, iteration: int) -> float:
         if not self.adaptive or not iteration:
             return self.coefficient
-        if self.present is not None and self.present.iteration == iteration - 1:
-            return self.present.following
-        return float(read_iteration(self.directory, iteration - 1)["following"])
+        if self.current is not None and self.current.iteration == iteration - 1:
+            return self.current.next_coefficient
+        return float(read_index(self.directory, iteration - 1)["following"])
 
-    def _needed(self, present: int) -> set[int]:
-        """Iterations that a run could ask for again that goes on from any checkpoint there is: the one that it is in, and
-        the one before for its KL coefficient."""
+    def _needed(self, current: int) -> set[int]:
+        """The iterations that a run may read when it resumes from any checkpoint on disk.
+
+        These are the iteration of the checkpoint, and the one before it for its KL coefficient.
+        """
         last = len(self) - 1
-        inside = {present, *(self.plan.place(min(step, last)).iteration for step in self.kept())}
+        inside = {current, *(self.plan.position(min(step, last)).iteration for step in self.saved_steps())}
         return inside | {iteration - 1 for iteration in inside}
 
-    def _checked(self, rollouts: Rollouts) -> Rollouts:
+    def _check_prompts(self, rollouts: Rollouts) -> None:
+        """Raises StorageError if the replies do not answer the prompts of the plan."""
         planned = self.plan.iteration(rollouts.iteration).examples
         if tuple(each.number for each in rollouts.answered) != planned:
-            advice = "put back the rollouts of this run"
+            advice = "restore the rollouts of this run"
             raise StorageError("these rollouts answer other prompts", where=self.directory, advice=advice)
-        return rollouts
 
-    def _stopped(self, number: int, place: Place) -> bool:
-        if self.stop is None:
+    def _iteration_ended(self, number: int, position: RolloutPosition) -> bool:
+        """Whether an earlier step of the iteration had a KL above the limit."""
+        if self.kl_stop is None:
             return False
-        return any(self.seen.get(step, 0.0) > self.stop for step in range(number - place.position, number))
+        earlier = range(number - position.offset, number)
+        return any(self.kl_of_steps.get(step, 0.0) > self.kl_stop for step in earlier)
 
     def _examples(self, number: int, rollouts: Rollouts, chosen: list[int]) -> list[Example]:
-        parts, advantages = rollouts.parts(), rollouts.columns[ADVANTAGE]
-        owned = np.concatenate([advantages[parts[index]] for index in chosen])
-        if number < self.warmup:
-            owned = np.zeros_like(owned)
-        elif self.whitened is not None:
-            owned = self.whitened(owned)
-        found: list[Example] = []
-        done = 0  # of the step's targets
+        """The examples of a step, with the advantages that it uses. chosen: indices of its prompts."""
+        slices, advantages = rollouts.prompt_slices(), rollouts.columns[ADVANTAGE]
+        step_advantages = np.concatenate([advantages[slices[index]] for index in chosen])
+        if number < self.value_warmup:
+            step_advantages = np.zeros_like(step_advantages)
+        elif self.whiten is not None:
+            step_advantages = self.whiten(step_advantages)
+        examples: list[Example] = []
+        done = 0  # targets of the step
         for index in chosen:
-            start = parts[index].start
+            start = slices[index].start
             for piece in rollouts.answered[index].split(self.tokens):
                 stop = start + piece.targets
                 columns = {name: rollouts.columns[name][start:stop] for name in COLUMNS}
-                columns[ADVANTAGE] = owned[done : done + piece.targets]
-                found.append(Example(piece.number, piece.tree(), columns=columns))
+                columns[ADVANTAGE] = step_advantages[done : done + piece.targets]
+                examples.append(Example(piece.number, piece.tree(), columns=columns))
                 start, done = stop, done + piece.targets
-        return found
+        return examples

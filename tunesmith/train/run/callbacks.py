@@ -1,35 +1,44 @@
-"""What happens after an optimizer step: it is recorded, now and then evaluated and saved, and perhaps the run is stopped.
+"""Callbacks of the training loop: records, progress, trackers, evaluation, checkpoints and stopping.
 
-Each action decides from the step alone whether it is due, so an interrupted and resumed run does the same things at the
-same steps. Only an unplanned checkpoint (a signal) differs, and it leaves no trace in the record.
+Each callback decides from the step alone whether it has to act, so a resumed run acts at the same steps as one that was
+never stopped. The only exception is the checkpoint after a signal, which leaves no trace in the records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+
+from torch import nn
 
 from tunesmith.errors import StoppedError
 from tunesmith.train.loop import StepResult
-from tunesmith.train.run.metrics import JsonLines
-from tunesmith.train.run.selection import ALL, CHECKPOINT, VALIDATION, Selection
+from tunesmith.train.optim.optimizers import Optimizer
+from tunesmith.train.run import checkpoint
+from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.metrics import JsonLines, read_records
+from tunesmith.train.run.selection import CheckpointSelection
+from tunesmith.train.run.trackers import Tracker
+from tunesmith.train.run.validation import ALL, ValidationMetrics, flatten, validation_record
+from tunesmith.train.run.view import View
 
-Tracker = Callable[[int, Mapping[str, float]], None]
+OPTIMIZER = "optimizer"
+"""Name of the optimizer's state in a checkpoint, next to the names of the modules."""
 
 
-Scores = Mapping[str, Mapping[str, float]]
-"""What an evaluation says: source -> name of a measure -> value, and all sources together under "all"."""
-
-
-def due(result: StepResult, every: int | None) -> bool:
-    """Every so many steps, and after the last one."""
+def is_due(result: StepResult, every: int | None) -> bool:
+    """Whether the step is the last one or a multiple of ``every``."""
     return result.done == result.total or (every is not None and result.done % every == 0)
 
 
-@dataclass(slots=True)
-class Record:
-    """The files of a run that are the same to the bit however often it was stopped, and the timing, which is not."""
+@dataclass(frozen=True, slots=True)
+class MetricsRecorder:
+    """Writes a line for every step.
+
+    metrics, consumed: the same bit for bit however often the run was stopped.
+    timing: wall-clock times, which are not.
+    """
 
     metrics: JsonLines
     consumed: JsonLines
@@ -52,91 +61,169 @@ class Record:
         self.consumed.write({"step": result.done, "epoch": result.epoch, "examples": list(result.examples)})
         self.timing.write({"step": result.done, "seconds": result.seconds, "tokens": result.tokens})
 
-    def position(self) -> dict[str, int]:
-        """Where the reproducible files end, for a checkpoint; they are on disk when this returns."""
+    def sync(self) -> dict[str, int]:
+        """Flush the reproducible files to the disk; returns their lengths in bytes, for a checkpoint."""
         return {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
 
-    def return_to(self, position: Mapping[str, int]) -> None:
-        """Forget everything written after ``position``."""
-        self.metrics.truncate(position["metrics"])
-        self.consumed.truncate(position["consumed"])
+    def truncate(self, lengths: Mapping[str, int]) -> None:
+        """Cut the reproducible files to the lengths that ``sync`` returned. Raises StorageError."""
+        self.metrics.truncate(lengths["metrics"])
+        self.consumed.truncate(lengths["consumed"])
+
+    def clear(self) -> None:
+        """Cut the reproducible files to nothing."""
+        self.truncate({"metrics": 0, "consumed": 0})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class ProgressCallback:
+    """Displays every step."""
+
+    view: View
+
+    def __call__(self, result: StepResult) -> None:
+        self.view.step(result)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerCallback:
+    """Sends the metrics of steps and evaluations to all trackers."""
+
+    trackers: Sequence[Tracker]
+
+    def __call__(self, result: StepResult) -> None:
+        values = {**result.metrics, "learning_rate": result.learning_rate, "gradient_norm": result.gradient_norm}
+        self._log(result.done, values)
+
+    def log_validation(self, step: int, metrics: ValidationMetrics) -> None:
+        """Send the metrics of an evaluation after ``step`` steps."""
+        self._log(step, flatten(metrics))
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(step, values)
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationCallback:
-    """Runs an evaluation where it is due, records it, and tells the selection of checkpoints.
+    """Evaluates the present weights, records the metrics, and adds them to the selection of checkpoints.
 
-    scores: evaluates the present weights. every: steps between evaluations. save_every: a
-    checkpoint is evaluated too, since only then it can be the best. replies: further measures of "all" after a step, from
-    replies that the model writes; None if it writes none.
+    evaluate: computes the metrics of the present weights.
+    every: steps between evaluations.
+    save_every: steps between checkpoints. They are evaluated too, since only an evaluated checkpoint can be the best.
+    metrics: the file that gets a line for each evaluation.
+    selection: of the best checkpoint.
+    view, trackers: display the metrics.
+    replies: writes replies after a step and returns further metrics of all sources together; None: no replies.
     """
 
-    scores: Callable[[], Scores]
+    evaluate: Callable[[], ValidationMetrics]
     every: int | None
     save_every: int | None
     metrics: JsonLines
-    shown: Callable[[int, Scores], None]
-    selection: Selection
+    selection: CheckpointSelection
+    view: View
+    trackers: TrackerCallback
     replies: Callable[[int], Mapping[str, float]] | None = None
 
     def __call__(self, result: StepResult) -> None:
-        saved = due(result, self.save_every)
-        if saved or due(result, self.every):
+        saved = is_due(result, self.save_every)
+        if saved or is_due(result, self.every):
             self.run(result.done, saved=saved)
 
     def run(self, step: int, *, saved: bool = False) -> None:
-        """Evaluate now, after ``step`` steps. saved: whether the plan has a checkpoint of this step."""
-        scores = self.scores()
-        validation = {name: dict(metrics) for name, metrics in scores.items()}
-        self.shown(step, scores)
+        """Evaluate now, after ``step`` steps. saved: whether the step has a planned checkpoint."""
+        found = {source: dict(metrics) for source, metrics in self.evaluate().items()}
+        self.view.validation(step, found)
+        self.trackers.log_validation(step, found)
         if self.replies is not None:
-            validation[ALL].update(self.replies(step))
-        self.selection.add(step, validation, saved=saved)
-        self.metrics.write({"step": step, CHECKPOINT: saved, VALIDATION: validation})
+            replies = self.replies(step)
+            self.view.replies(step, replies)
+            self.trackers.log_validation(step, {ALL: replies})
+            found[ALL].update(replies)
+        self.selection.add(step, found, saved=saved)
+        self.metrics.write(validation_record(step, found, saved=saved))
 
 
 @dataclass(slots=True)
 class Checkpointer:
-    """Checkpoints where they are due.
+    """Saves and restores the state of the run, and deletes checkpoints that are no longer needed.
 
-    write: makes the checkpoint of a step with a JSON state, and keeps those of the given steps whatever their age.
-    selection: which steps those are. saved: the step that was saved last.
+    directory: of all checkpoints.
+    modules: name of a file in a checkpoint -> the module whose weights it holds.
+    optimizer: its state is saved too.
+    facts: stored in the manifest of each checkpoint.
+    every: steps between checkpoints; None: only the last step.
+    keep: newest checkpoints that are kept, next to those that the selection keeps.
+    recorder: its files are cut to the lengths in the checkpoint when the run resumes.
+    selection: of the best checkpoint.
+    view: displays what was saved, and warnings.
+    saved: step of the last checkpoint.
     """
 
-    write: Callable[[int, Mapping[str, Any], Collection[int]], None]
+    directory: Path
+    modules: Mapping[str, nn.Module]
+    optimizer: Optimizer
+    facts: Mapping[str, str]
     every: int | None
-    record: Record
-    selection: Selection
+    keep: int
+    recorder: MetricsRecorder
+    selection: CheckpointSelection
+    view: View
     saved: int = 0
 
     def __call__(self, result: StepResult) -> None:
-        if due(result, self.every):
+        if is_due(result, self.every):
             self.save(result.done)
 
     def save(self, step: int) -> None:
-        """Save now, unless this step is saved already."""
+        """Save now, unless this step is saved already. Raises StorageError."""
         if step == self.saved:
             return
-        self.write(step, {**self.record.position(), "best": self.selection.best}, self.selection.kept)
+        groups = {name: module.state_dict() for name, module in self.modules.items()}
+        groups[OPTIMIZER] = self.optimizer.state_dict()
+        state = {**self.recorder.sync(), "best": self.selection.best}
+        checkpoint.save(self.directory, step, groups, state, self.facts)
+        checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn)
+        self.view.saved(step)
         self.saved = step
 
+    def restore(self, found: Checkpoint) -> None:
+        """Load weights, optimizer state, records and selection of a checkpoint. Raises StorageError."""
+        for name, module in self.modules.items():
+            module.load_state_dict(found.load(name), strict=True)
+        self.optimizer.load_state_dict(found.load(OPTIMIZER))
+        self.recorder.truncate(found.state)
+        self.selection.add_records(read_records(self.recorder.metrics.path))
+        self.saved = found.step
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class StopCallback:
-    """Save and leave where a signal asked for it, or at a step named beforehand."""
+    """Saves a checkpoint and ends the run after a signal, or after a step that the recipe names.
 
-    requested: Callable[[], str | None]
+    signal: name of the signal that was received, or None.
+    stop_after: the step that the recipe names.
+    checkpointer: saves before the run ends.
+    """
+
+    signal: Callable[[], str | None]
     stop_after: int | None
-    saving: Checkpointer
+    checkpointer: Checkpointer
 
     def __call__(self, result: StepResult) -> None:
-        reason = self.requested()
+        """Raises StoppedError if the run has to end before its last step."""
+        reason = self.signal()
         if reason is None and result.done == self.stop_after:
             reason = f"train.stop_after is {self.stop_after}"
         if reason is None or result.done == result.total:
             return
-        self.saving.save(result.done)
+        self.checkpointer.save(result.done)
         raise StoppedError(
-            f"stopped after step {result.done} of {result.total} ({reason}); everything is saved",
-            advice="the same command goes on from here",
+            f"stopped after step {result.done} of {result.total} ({reason}): a checkpoint is saved, and the same "
+            "command continues the run"
         )

@@ -1,12 +1,12 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints on disk, each of which is complete or does not exist.
 
     checkpoints/step-000030/
-        model.safetensors, optimizer.safetensors, ...   one file a group of tensors
-        state.json                                      counters, positions, whatever is not a tensor
+        model.safetensors, optimizer.safetensors, ...   one file for each group of tensors
+        state.json                                      lengths of the record files and other values that are no tensors
         MANIFEST.json                                   step, and size and SHA-256 of every file; written last
 
-A directory appears under its name only when every byte in it is on the disk. It counts as a checkpoint only if its
-manifest verifies. What does not verify is set aside under another name, with a notice, and the next older one is used.
+A directory gets its name only when every byte in it is on the disk. It counts as a checkpoint only if its files agree
+with its manifest. A damaged one is renamed, with a notice, and the next older one is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tunesmith.errors import StorageError
 from tunesmith.files import UNFINISHED, fingerprint, flush_to_disk, new_directory, sha256, storage_errors
-from tunesmith.train.tensors import size_in_bytes, ties, write_tensors
+from tunesmith.train.tensors import size_in_bytes, tied_names, write_tensors
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -35,14 +35,20 @@ STATE = "state.json"
 DAMAGED = "damaged-"
 
 Notice = Callable[[str], None]
+"""Prints a warning for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One verified checkpoint.
 
-    step: optimizer steps done. attempt: 1, or higher where a step was saved again beside an older directory.
-    state: what was given to ``save``. facts: what else its manifest records. tied: group -> further name -> first name.
+    path: its directory.
+    step: optimizer steps done.
+    attempt: 1, or higher if the step was saved again next to an older directory.
+    state: content of state.json.
+    facts: further values of its manifest.
+    groups: names of its groups of tensors.
+    tied: group -> further name of a tensor -> its first name.
     """
 
     path: Path
@@ -54,7 +60,10 @@ class Checkpoint:
     tied: Mapping[str, Mapping[str, str]]
 
     def load(self, group: str) -> dict[str, Tensor]:
-        """The tensors of one group, on the CPU; tied names share one tensor. Raises StorageError for an unknown group."""
+        """Name -> tensor of one group, on the CPU; tied names share one tensor.
+
+        Raises StorageError for an unknown group.
+        """
         if group not in self.groups:
             raise StorageError(
                 f"no tensors {group!r} in this checkpoint, only {', '.join(self.groups)}",
@@ -72,26 +81,29 @@ def save(
     state: Mapping[str, Any],
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the checkpoint of ``step`` into ``directory`` and return its path; afterwards it survives a power cut.
+    """Write the checkpoint of ``step`` and return its path. When it returns, the checkpoint survives a power cut.
 
+    An existing directory is never changed: saving a step again writes ``step-000030-2``, which counts as the newer one.
+
+    directory: of all checkpoints.
     groups: file name without suffix -> name -> tensor. A tensor with several names is stored once.
-    state, facts: JSON, without numbers that are not finite. An existing directory is never touched: saving a step again
-    gives ``step-000030-2``, which then counts as the newer one.
-    Raises StorageError if there is no room (before anything is written) or writing fails; older ones stay as they are.
+    state, facts: JSON values; every number is finite.
+    Raises StorageError if there is too little space (before anything is written) or writing fails. Older checkpoints
+    are not changed.
     """
     assert all(re.fullmatch(r"[a-z0-9_]+", group) for group in groups), "group names become file names"
     text = json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    tied = {group: found for group, tensors in groups.items() if (found := ties(tensors))}
-    once = {
+    tied = {group: found for group, tensors in groups.items() if (found := tied_names(tensors))}
+    stored = {
         group: {name: tensor for name, tensor in tensors.items() if name not in tied.get(group, {})}
         for group, tensors in groups.items()
     }
-    check_free_space(directory, sum(size_in_bytes(each) for each in once.values()) + len(text), f"step {step}")
+    check_free_space(directory, sum(size_in_bytes(each) for each in stored.values()) + len(text), f"step {step}")
     path, attempt = _free_name(directory, step)
     with new_directory(path) as temporary:
         files = {
             f"{group}.safetensors": write_tensors(temporary / f"{group}.safetensors", tensors)
-            for group, tensors in once.items()
+            for group, tensors in stored.items()
         }
         (temporary / STATE).write_text(text, encoding="utf-8")
         files[STATE] = sha256(temporary / STATE)
@@ -104,16 +116,19 @@ def save(
 
 
 def check_free_space(directory: Path, size: int, what: str) -> None:
-    """Refuse early when ``size`` bytes (and a little for headers and directories) do not fit. Raises StorageError."""
+    """Raises StorageError if ``size`` bytes, and a little for headers and directories, do not fit on the disk.
+
+    what: saved item in the message.
+    """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         available = shutil.disk_usage(directory).free
     needed = size + (1 << 17)
     if needed > available:
         raise StorageError(
-            f"no room for the checkpoint of {what}: {needed:,} bytes needed, {available:,} available",
+            f"too little disk space for the checkpoint of {what}: {needed:,} bytes needed, {available:,} available",
             where=directory,
-            advice="free space, keep fewer checkpoints or choose another run directory; older checkpoints are untouched",
+            advice="free space, keep fewer checkpoints or choose another run.directory; older ones are unchanged",
         )
 
 
@@ -125,48 +140,49 @@ def _free_name(directory: Path, step: int) -> tuple[Path, int]:
 
 
 def _manifest_text(content: Mapping[str, Any]) -> str:
-    """The one form a manifest can have: it carries its own digest and is compared letter by letter when it is read."""
+    """The text of a manifest with its digest; no other text is valid, since reading compares every character."""
     return json.dumps({**content, "sha256": fingerprint(content)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> Checkpoint:
-    """Verify every byte of one checkpoint. Raises StorageError naming what is wrong with it; changes nothing."""
-    found = _examine(path, contents=True)
+    """Read one checkpoint and verify every byte. Nothing is changed. Raises StorageError that names the damage."""
+    found = _verify(path, contents=True)
     if isinstance(found, str):
         raise StorageError(f"this checkpoint is damaged: {found}", where=path, advice="use another one")
     return found
 
 
 def newest(directory: Path, notice: Notice) -> Checkpoint | None:
-    """The checkpoint with the highest step that verifies; None if there is none.
+    """The undamaged checkpoint with the highest step; None if there is none. The run must be locked.
 
-    A damaged one on the way is renamed to ``damaged-...`` and reported through ``notice``. Call it under the lock of
-    the run. Raises StorageError for a checkpoint that a newer version wrote, or that may not be read.
+    Damaged ones above it are renamed to ``damaged-...`` and reported.
+
+    Raises StorageError for a checkpoint of a newer version, or without permission to read it.
     """
     for candidate in _candidates(directory, notice):
-        found = _examine(candidate.path, contents=True)
+        found = _verify(candidate.path, contents=True)
         if isinstance(found, Checkpoint):
             return found
-        _set_aside(candidate.path, found, notice)
+        _rename_damaged(candidate.path, found, notice)
     return None
 
 
 def of_step(directory: Path, step: int, notice: Notice) -> Checkpoint | None:
-    """The checkpoint of one step (its latest attempt) if it verifies; otherwise as ``newest``."""
+    """The undamaged checkpoint of one step, its latest attempt; None if there is none. Otherwise like ``newest``."""
     for candidate in _candidates(directory, notice):
         if candidate.step == step:
-            found = _examine(candidate.path, contents=True)
+            found = _verify(candidate.path, contents=True)
             if isinstance(found, Checkpoint):
                 return found
-            _set_aside(candidate.path, found, notice)
+            _rename_damaged(candidate.path, found, notice)
     return None
 
 
 def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) -> list[int]:
-    """Delete all but the ``keep`` newest checkpoints and those of the ``pinned`` steps; returns the steps deleted.
+    """Delete all but the ``keep`` newest checkpoints and those of the ``pinned`` steps; returns the deleted steps.
 
-    Before anything goes, the newest two (the newest, if ``keep`` is 1) are read back byte by byte, so that at least as
-    many valid ones always exist. Order is by the step in the manifest, whatever names and times say.
+    Before any is deleted, the newest two (the newest, if ``keep`` is 1) are read and verified, so at least as many
+    valid ones always exist. The order is that of the steps in the manifests; names and times do not matter.
     """
     assert keep >= 1, "at least the newest checkpoint is kept"
     kept: list[Checkpoint] = []
@@ -175,11 +191,11 @@ def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) 
         if len(kept) >= keep:
             surplus.append(candidate)
             continue
-        found = _examine(candidate.path, contents=True) if len(kept) < 2 else candidate
+        found = _verify(candidate.path, contents=True) if len(kept) < 2 else candidate
         if isinstance(found, Checkpoint):
             kept.append(found)
         else:
-            _set_aside(candidate.path, found, notice)
+            _rename_damaged(candidate.path, found, notice)
     deleted = [each for each in surplus if each.step not in pinned]
     for each in reversed(deleted):
         _delete(each.path)
@@ -187,18 +203,18 @@ def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) 
 
 
 def _candidates(directory: Path, notice: Notice) -> list[Checkpoint]:
-    """Everything with a sound manifest and files of the right sizes, newest first; the rest is set aside."""
+    """All checkpoints with a valid manifest and files of the right sizes, newest first; the others are renamed."""
     found: list[Checkpoint] = []
-    for path in _named(directory):
-        seen = _examine(path, contents=False)
-        if isinstance(seen, Checkpoint):
-            found.append(seen)
+    for path in _checkpoint_paths(directory):
+        checked = _verify(path, contents=False)
+        if isinstance(checked, Checkpoint):
+            found.append(checked)
         else:
-            _set_aside(path, seen, notice)
+            _rename_damaged(path, checked, notice)
     return sorted(found, key=lambda each: (each.step, each.attempt), reverse=True)
 
 
-def _named(directory: Path) -> list[Path]:
+def _checkpoint_paths(directory: Path) -> list[Path]:
     try:
         return sorted(path for path in directory.iterdir() if path.name.startswith("step-"))
     except FileNotFoundError:
@@ -207,10 +223,10 @@ def _named(directory: Path) -> list[Path]:
         raise _unreadable(directory, error) from error
 
 
-def _examine(path: Path, *, contents: bool) -> Checkpoint | str:
-    """The checkpoint at ``path``, or what is wrong with it. ``contents``: hash every file, not only compare sizes."""
+def _verify(path: Path, *, contents: bool) -> Checkpoint | str:
+    """The checkpoint at ``path``, or a description of its damage. contents: hash every file, not only compare sizes."""
     try:
-        return _examine_files(path, contents)
+        return _verify_files(path, contents)
     except OSError as error:
         if error.errno in (errno.EIO, errno.ENOTDIR, errno.ELOOP):
             return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
@@ -222,7 +238,7 @@ def _unreadable(path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot read checkpoints: {error.strerror}", where=error.filename or path, advice=advice)
 
 
-def _examine_files(path: Path, contents: bool) -> Checkpoint | str:
+def _verify_files(path: Path, contents: bool) -> Checkpoint | str:
     if path.is_symlink() or not path.is_dir():
         return "it is not a directory"
     with os.scandir(path) as entries:
@@ -266,7 +282,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | str:
     return dict(content)
 
 
-def _set_aside(path: Path, reason: str, notice: Notice) -> None:
+def _rename_damaged(path: Path, reason: str, notice: Notice) -> None:
     number, target = 1, path.with_name(DAMAGED + path.name)
     while os.path.lexists(target):
         number += 1
@@ -274,11 +290,11 @@ def _set_aside(path: Path, reason: str, notice: Notice) -> None:
     with storage_errors(path):
         os.rename(path, target)
         flush_to_disk(path.parent)
-    notice(f"checkpoint {path.name} is damaged and will not be used: {reason}; it is now {target}")
+    notice(f"checkpoint {path.name} is damaged and will not be used: {reason}; it was renamed to {target}")
 
 
 def _delete(path: Path) -> None:
-    """Take the name away in one step, then the files: a kill between the two leaves no half checkpoint behind."""
+    """Rename the directory first, then delete its files: a kill in between leaves no incomplete checkpoint."""
     with storage_errors(path, advice="an older checkpoint could not be removed; all newer ones are complete"):
         hidden = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
         os.rename(path, hidden / path.name)

@@ -1,10 +1,12 @@
-"""The directory of a run: one writer at a time, one recipe, and a record of what it was made with.
+"""The directory of a run: one process at a time writes to it, for one recipe, data and software.
 
 runs/NAME/
-    recipe.yaml     the resolved recipe, enough to repeat the run
-    manifest.json   versions, hashes, seeds, hardware
-    metrics.jsonl   consumed.jsonl   timing.jsonl
-    checkpoints/    export/          lock
+    recipe.yaml      the resolved recipe, enough to repeat the run
+    manifest.json    versions, hashes, seeds, hardware
+    metrics.jsonl    the metrics of every step and evaluation
+    consumed.jsonl   the examples of every step
+    timing.jsonl     wall-clock times
+    checkpoints/     export/     lock
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
+from tunesmith.generate.exported import EXPORT
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
@@ -31,14 +34,20 @@ Notice = Callable[[str], None]
 LOCK = "lock"
 RECIPE = "recipe.yaml"
 MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+CONSUMED = "consumed.jsonl"
+TIMING = "timing.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """An open run, owned by this process until ``close``.
+    """An open run, locked by this process until ``close``.
 
-    path: absolute. continued: whether a run was there already. lock: descriptor of the lock file.
-    recipe_text: what ``record`` writes to recipe.yaml.
+    path: absolute.
+    continued: whether the run existed already.
+    lock: file descriptor of the lock file.
+    recipe_text: content of recipe.yaml, which ``record`` writes.
     """
 
     path: Path
@@ -48,23 +57,23 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def export(self) -> Path:
-        return self.path / "export"
+        return self.path / EXPORT
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def consumed(self) -> Path:
-        return self.path / "consumed.jsonl"
+        return self.path / CONSUMED
 
     @property
     def timing(self) -> Path:
-        return self.path / "timing.jsonl"
+        return self.path / TIMING
 
     @classmethod
     def open(
@@ -76,60 +85,66 @@ class RunDirectory:
         resume: Resume = "auto",
         may_differ: Collection[str] = (),
     ) -> RunDirectory:
-        """Create a run or continue the one that is there, and own it. Nothing is touched before the lock is held.
+        """Create a run, or continue an existing one, and lock it. Nothing is changed before the lock is held.
 
-        A new run leaves nothing but its lock here until ``record``: what fails before that (data, model) can be mended and
-        started again. recipe_text: YAML, compared by content. may_differ: keys (``run``, ``train.log_every``) in which the
-        recipe of a continued run may have changed; ``record`` then renews its ``recipe.yaml``. resume: ``always`` wants a run to be
-        there, ``never`` wants none. Raises LockedError, RecipeError (another recipe, or a directory that is no run),
-        MissingInputError, StorageError.
+        A new run consists of its lock only until ``record``, so the recipe may still change after a failure before that
+        (in data or model).
+
+        recipe_text: YAML, compared by content.
+        notice: prints a line for the user.
+        resume: ``always`` requires an existing run, ``never`` requires that there is none.
+        may_differ: keys (``run``, ``train.log_every``) in which the recipe of a continued run may differ; ``record``
+            then rewrites ``recipe.yaml``.
+        Raises LockedError, RecipeError (another recipe, or a directory that is no run), MissingInputError,
+        StorageError.
         """
         path = path.absolute()
         if resume == "always" and not (path / RECIPE).is_file():
             raise MissingInputError("there is no run to continue", where=path, advice="check run.directory")
         _create(path)
-        lock = _take_lock(path / LOCK, notice)
+        lock = _acquire_lock(path / LOCK, notice)
         try:
             continued = (path / RECIPE).is_file()
             if continued and resume == "never":
-                raise RecipeError("a run is here already", where=path, advice="choose another run.directory")
+                raise RecipeError("a run exists here already", where=path, advice="choose another run.directory")
             if not continued:
-                _refuse_other_content(path)
-            for place in (path, path / "checkpoints"):
-                remove_unfinished(place)
+                _check_empty(path)
+            for directory in (path, path / CHECKPOINTS):
+                remove_unfinished(directory)
             if continued:
-                _compare_recipe(path / RECIPE, recipe_text, may_differ, notice)
+                _check_recipe(path / RECIPE, recipe_text, may_differ, notice)
         except BaseException:
-            _give_lock_back(lock)
+            _release_lock(lock)
             raise
         return cls(path, continued, lock, recipe_text)
 
     def record(self, manifest: Mapping[str, Any], notice: Notice, may_differ: Collection[str] = ("hardware",)) -> None:
-        """Write ``recipe.yaml`` and ``manifest.json``: from here on it is a run. In a continued one, refuse what was not made with the same things.
+        """Write ``recipe.yaml`` and ``manifest.json``, which make the directory a run; a continued run compares them.
 
-        may_differ: keys that may have changed, with a notice. Raises RecipeError listing the others, StorageError.
+        may_differ: keys of the manifest that may differ, which is printed.
+        Raises RecipeError with all other keys that differ, StorageError.
         """
         path, new = self.path / MANIFEST, json.loads(json.dumps(manifest))
-        old = _parsed(path, json.loads) if path.is_file() else new
+        old = _read_mapping(path, json.loads) if path.is_file() else new
         changed, allowed = _changes(old, new, may_differ)
         if changed:
             raise RecipeError(
-                "the run was begun with other things than it would be continued with:" + _listed(changed),
+                "the run was started with other data, models or software:" + _listed(changed),
                 where=path,
-                advice="put them back, or begin anew in another run.directory",
+                advice="restore them, or start a new run in another run.directory",
             )
         for key, change in allowed.items():
-            notice(f"changed since the run was begun: {key}: {change}")
+            notice(f"changed since the run was started: {key}: {change}")
         recipe = self.path / RECIPE
-        if not recipe.is_file() or _parsed(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
+        if not recipe.is_file() or _read_mapping(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
             write_file(recipe, self.recipe_text)
         if allowed or not path.is_file():
             write_json(path, new)
         _create(self.checkpoints)
 
     def close(self) -> None:
-        """Give the lock back; safe to call once."""
-        _give_lock_back(self.lock)
+        """Release the lock. It must be called once."""
+        _release_lock(self.lock)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +156,7 @@ class RunDirectory:
 
 
 def _create(path: Path) -> None:
-    """Make a directory and its parents so that a power cut does not take them away again."""
+    """Make a directory and its parents, and flush them to the disk so that they survive a power cut."""
     with storage_errors(path, advice="choose another run.directory"):
         absent = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
@@ -149,92 +164,93 @@ def _create(path: Path) -> None:
             flush_to_disk(each.parent)
 
 
-def _take_lock(path: Path, notice: Notice) -> int:
-    """Lock the file for this process and write into it who we are. The kernel frees it when the process ends."""
+def _acquire_lock(path: Path, notice: Notice) -> int:
+    """Lock the file and write this process into it. The kernel releases the lock when the process ends."""
     with storage_errors(path, advice="choose a run.directory on a file system that can be written and locked"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(descriptor)
+            holder = _read_holder(descriptor)
             os.close(descriptor)
             raise LockedError(
-                f"another process writes to this run: {holder or 'it has not said which'}",
+                f"another process writes to this run: {holder or 'its number is not known'}",
                 where=path.parent,
                 advice="wait until it has ended, or choose another run.directory",
             ) from None
         except OSError:
             os.close(descriptor)
             raise
-        if left := _holder(descriptor):
-            notice(f"took over the lock of {left}, which ended without giving it back")
-        us = {
+        if left := _read_holder(descriptor):
+            notice(f"took over the lock of {left}, which ended without releasing it")
+        own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "boot": _boot(),
         }
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(us) + "\n").encode(), 0)
+        os.pwrite(descriptor, (json.dumps(own) + "\n").encode(), 0)
     return descriptor
 
 
 def _boot() -> str | None:
-    """Tells two boots of one machine apart, where the system says so."""
+    """An id of the present boot of the machine, where the system has one."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text(encoding="ascii").strip() if path.is_file() else None
 
 
-def _holder(descriptor: int) -> str | None:
+def _read_holder(descriptor: int) -> str | None:
+    """The process that a lock file names, or None."""
     try:
         content = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {int(content['pid'])} on {content['host']} since {content['since']}"
     except (ValueError, KeyError, TypeError):
-        return None  # empty, or just being written
+        return None  # it is empty, or is being written
 
 
-def _give_lock_back(descriptor: int) -> None:
+def _release_lock(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.close(descriptor)
 
 
-def _refuse_other_content(path: Path) -> None:
-    """A directory with files but without a recipe belongs to somebody else."""
+def _check_empty(path: Path) -> None:
+    """Raises RecipeError for a directory with other files: without a recipe it is no run."""
     others = sorted(item.name for item in path.iterdir() if item.name != LOCK and not item.name.startswith(UNFINISHED))
     if others:
         raise RecipeError(
-            f"the directory is not empty and holds no run (it has {others[0]!r})",
+            f"the directory is not empty and is no run (it contains {others[0]!r})",
             where=path,
             advice="choose another run.directory",
         )
 
 
-def _compare_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> None:
-    changed, allowed = _changes(_parsed(path, yaml.safe_load), yaml.safe_load(text), may_differ)
+def _check_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> None:
+    """Raises RecipeError with the keys in which a recipe differs from the file, except those that may differ."""
+    changed, allowed = _changes(_read_mapping(path, yaml.safe_load), yaml.safe_load(text), may_differ)
     if changed:
         raise RecipeError(
-            "a run with another recipe is here:" + _listed(changed),
+            "a run with another recipe exists here:" + _listed(changed),
             where=path,
             advice="continue it with its own recipe, or choose another run.directory for this one",
         )
     for key, change in allowed.items():
-        notice(f"changed since the run was begun: {key}: {change}")
+        notice(f"changed since the run was started: {key}: {change}")
 
 
-def _parsed(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    advice = "restore the file, or start a new run in another run.directory"
     try:
         content = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
-        raise RecipeError(
-            f"not readable: {error}", where=path, advice="put it back, or begin anew elsewhere"
-        ) from error
+        raise RecipeError(f"not readable: {error}", where=path, advice=advice) from error
     if not isinstance(content, dict):
-        raise RecipeError("not readable: no mapping", where=path, advice="put it back, or begin anew elsewhere")
+        raise RecipeError("not readable: no mapping", where=path, advice=advice)
     return content
 
 
 def _changes(old: Any, new: Any, may_differ: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(what changed against the rules, what changed and may), both as key -> "old -> new"."""
+    """(differences that are not allowed, differences that are), both as key -> "old -> new"."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     different = [key for key in {**before, **after} if before.get(key, ABSENT) != after.get(key, ABSENT)]
     shown = {key: f"{_short(before.get(key, ABSENT))} -> {_short(after.get(key, ABSENT))}" for key in different}
@@ -249,7 +265,7 @@ ABSENT = "(absent)"
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings and lists under its dotted key; an empty one is a value itself."""
+    """Every value of nested mappings and lists with its dotted key. An empty mapping or list is a value."""
     if isinstance(value, dict | list) and value:
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _leaves(child, f"{path}.{key}" if path else str(key))

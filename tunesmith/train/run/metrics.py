@@ -1,6 +1,6 @@
-"""Records of a run as JSON lines, cut back on resume so that they are those of a run that was never stopped.
+"""Records of a run as JSON lines. A resumed run truncates them, so they equal those of a run that was never stopped.
 
-The position in each file is part of a checkpoint. Whatever was written after it belongs to steps that will be done again.
+A checkpoint stores the length of each file. What was written after it belongs to steps that are done again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tunesmith.files import flush_to_disk, storage_errors
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` with numbers that are not finite as the strings "NaN", "Infinity" and "-Infinity".
+    """``value`` with numbers that are not finite replaced by the strings "NaN", "Infinity" and "-Infinity".
 
-    JSON has no such numbers, and a record must neither hide one nor become unreadable for strict readers.
+    JSON has no such numbers. A record must neither hide one nor become unreadable for strict readers.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -32,9 +32,11 @@ def jsonable(value: Any) -> Any:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file that ``JsonLines`` wrote, also while it grows: a last line without its end is left out.
+    """The records of a file that ``JsonLines`` wrote, also while it grows: an incomplete last line is left out.
 
-    Numbers that are not finite stay text. Raises StorageError for a line that is no record.
+    Numbers that are not finite stay text.
+
+    Raises StorageError for a line that is no record.
     """
     with storage_errors(path, advice="it cannot be read; check the run's directory"), path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -44,17 +46,17 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except ValueError as error:
                 raise StorageError(
-                    f"not a record: {error}", where=f"{path}:{number}", advice="it was edited"
+                    f"not a record: {error}", where=f"{path}:{number}", advice="the file was edited; restore it"
                 ) from error
             yield record
 
 
 class JsonLines:
-    """One growing file of records, one JSON object a line, ASCII only.
+    """A file to which records are appended, one JSON object in each line, ASCII only.
 
-    Every record reaches the operating system at once, so a killed process loses none; ``sync`` makes them survive a power
-    cut and belongs before each checkpoint. A last line without its end, left by a crash, is cut off on opening.
-    Errors of the disk are StorageErrors.
+    Every record is passed to the operating system at once, so a killed process loses none. ``sync`` makes the records
+    survive a power cut and is called before each checkpoint. An incomplete last line, left by a crash, is removed when
+    the file is opened. Errors of the disk are raised as StorageError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +68,7 @@ class JsonLines:
             self._offset = self._end_of_last_line(os.fstat(self._descriptor).st_size)
             os.ftruncate(self._descriptor, self._offset)
             if new:
-                flush_to_disk(path.parent)  # a file is durable only once its directory knows of it
+                flush_to_disk(path.parent)  # a file is durable only once its directory is flushed
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record, with numbers at full precision and keys in the order given."""
@@ -78,19 +80,19 @@ class JsonLines:
         self._offset += len(line)
 
     def offset(self) -> int:
-        """Bytes written so far: what a checkpoint keeps."""
+        """Length of the file in bytes."""
         return self._offset
 
     def truncate(self, offset: int) -> None:
-        """Drop everything after ``offset`` bytes, which a checkpoint remembered; 0 starts afresh.
+        """Remove everything after ``offset`` bytes, a length that a checkpoint stored; 0 empties the file.
 
-        Raises StorageError if the file is shorter than that, or no line ends there.
+        Raises StorageError if the file is shorter, or no line ends there.
         """
         if self._end_of_last_line(offset) != offset:
             raise StorageError(
-                f"the checkpoint remembers {offset} bytes of whole lines here, the file has {self._offset}",
+                f"the checkpoint expects {offset} bytes of complete lines, the file has {self._offset}",
                 where=self.path,
-                advice="it was edited or replaced; put it back, or start the run anew in another directory",
+                advice="it was edited or replaced; restore it, or start a new run in another run.directory",
             )
         with storage_errors(self.path):
             os.ftruncate(self._descriptor, offset)
@@ -103,7 +105,7 @@ class JsonLines:
         return self._offset
 
     def close(self) -> None:
-        """Give the file back; safe to call twice."""
+        """Close the file. It may be called twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -117,7 +119,7 @@ class JsonLines:
         self.close()
 
     def _end_of_last_line(self, size: int) -> int:
-        """The largest position up to ``size`` at which a line has just ended (or the file begins)."""
+        """The largest position up to ``size`` at which a line ends; 0 if there is none."""
         while size > 0:
             start = max(0, size - (1 << 16))
             block = os.pread(self._descriptor, size - start, start)

@@ -1,14 +1,14 @@
-"""Which checkpoint is the best: a rule over several metrics, a pure function of the record of a run.
+"""Which checkpoint of a run is the best: a rule over several metrics, a pure function of metrics.jsonl.
 
-The rule. Among all evaluations so far, every metric ranks the steps (1 is the best; equal values share the mean of their
-ranks; a value that is not finite is the worst). The score of a step is the weighted mean of its ranks, and the lowest
-score is the best, the earlier step where scores are equal.
+The rule. Among all evaluations so far, every metric ranks the steps. Rank 1 is the best, equal values share the mean of
+their ranks, and a value that is not finite is the worst. The mean rank of a step is the weighted mean of its ranks over
+the metrics. The lowest mean rank wins, and the earlier step where mean ranks are equal.
 
-What is kept. Only a step that is saved by plan can be chosen. A step that another one equals or beats in every metric
-has the higher rank sum whatever comes later, so it can never win again and is let go; without a limit, the others (the
-Pareto front) are all kept. With ``keep`` only the best ``keep`` of them by their present score are, and one that falls out
-is out for good, even if later evaluations would have raised it. So the choice is among checkpoints that are there, and whoever
-reads metrics.jsonl from its first line to its last comes to the same one.
+What is kept. Only a step with a planned checkpoint can be chosen. A step is dominated if another one is at least as
+good in every metric. A dominated step cannot win, whatever follows, so its checkpoint is deleted. The others (the
+Pareto front) are kept, at most ``keep`` of them, those of the lowest mean rank so far. One that falls out stays out,
+even if later evaluations would improve its rank. So the choice is among checkpoints that exist, and reading
+metrics.jsonl from its first line to its last gives the same choice as the run itself.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tunesmith.errors import RecipeError
+from tunesmith.train.run.validation import ALL, CHECKPOINT, STEP, VALIDATION, metric_name
 
 Mode = Literal["min", "max"]
-VALIDATION = "validation"
-ALL = "all"
-CHECKPOINT = "checkpoint"
-"""Keys of an evaluation's line in metrics.jsonl; ``checkpoint`` says whether the plan has one of this step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """name: ``validation/loss``, or ``validation/SOURCE/loss`` for one source; a measure may have a stroke in its own name. mode: which end is the good one."""
+class SelectionMetric:
+    """A metric that ranks checkpoints.
+
+    name: ``validation/loss``, or ``validation/SOURCE/loss`` for one source. The metric itself may contain slashes.
+    mode: whether the lowest or the highest value is the best.
+    weight: of its ranks in the mean.
+    """
 
     name: str
     mode: Mode = "min"
@@ -39,28 +41,40 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class SelectionRule:
-    """metrics: at least one. keep: how many checkpoints that could still be chosen are kept."""
+    """How the best checkpoint is chosen.
 
-    metrics: tuple[Metric, ...] = (Metric("validation/loss"),)
+    metrics: at least one.
+    keep: how many checkpoints that can still be chosen are kept.
+    """
+
+    metrics: tuple[SelectionMetric, ...] = (SelectionMetric(f"{VALIDATION}/loss"),)
     keep: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RankedStep:
-    """One evaluated step: its values and ranks in the order of the rule's metrics, and the weighted mean of the ranks."""
+    """One evaluated step.
+
+    step: optimizer steps done.
+    values, ranks: in the order of the rule's metrics.
+    mean_rank: weighted mean of the ranks.
+    kept: whether it can be chosen.
+    """
 
     step: int
     values: tuple[float, ...]
     ranks: tuple[float, ...]
-    score: float
+    mean_rank: float
     kept: bool
 
 
 @dataclass(slots=True)
-class Selection:
-    """The state of the choice after some evaluations; feed it in the order of the steps.
+class CheckpointSelection:
+    """The choice after some evaluations, which are added in the order of their steps.
 
-    evaluated: step -> values. kept: the steps that could be chosen, best first.
+    rule: how the best is chosen.
+    evaluated: step -> values, in the order of the rule's metrics.
+    kept: the steps that can be chosen, the best first.
     """
 
     rule: SelectionRule
@@ -69,62 +83,72 @@ class Selection:
 
     @property
     def best(self) -> int:
-        """The chosen step; 0 if there is none yet."""
+        """The chosen step; 0 if there is none."""
         return self.kept[0] if self.kept else 0
 
     def add(self, step: int, validation: Mapping[str, Mapping[str, Any]], *, saved: bool) -> None:
-        """Take an evaluation in. validation: source -> metric -> value, as in the record. saved: whether there is a
-        planned checkpoint of this step. The untrained model (step 0) takes no part. Raises RecipeError for a metric that
-        the evaluation does not have."""
+        """Add an evaluation. The untrained model (step 0) is not ranked.
+
+        validation: source -> metric -> value, as in metrics.jsonl.
+        saved: whether the step has a planned checkpoint.
+        Raises RecipeError for a metric that the evaluation does not have.
+        """
         values = tuple(_value(metric, validation) for metric in self.rule.metrics)
         if step == 0:
             return
         assert step > max(self.evaluated, default=0), "evaluations come in the order of their steps"
         self.evaluated[step] = values
         candidates = (*sorted(self.kept), *((step,) if saved else ()))
-        scores = {standing.step: standing.score for standing in self.standings()}
-        alive = [each for each in candidates if not any(self._beats(other, each) for other in candidates)]
-        self.kept = tuple(sorted(alive, key=lambda each: (scores[each], each))[: self.rule.keep])
+        mean_ranks = {ranked.step: ranked.mean_rank for ranked in self.ranking()}
+        front = [each for each in candidates if not any(self._dominates(other, each) for other in candidates)]
+        self.kept = tuple(sorted(front, key=lambda each: (mean_ranks[each], each))[: self.rule.keep])
 
-    def standings(self) -> list[RankedStep]:
-        """Every evaluated step with its ranks of now, in order of the steps."""
+    def add_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add the evaluations among the lines of metrics.jsonl. Raises RecipeError."""
+        for record in records:
+            if VALIDATION in record:
+                self.add(int(record[STEP]), record[VALIDATION], saved=bool(record.get(CHECKPOINT)))
+
+    def ranking(self) -> list[RankedStep]:
+        """Every evaluated step with its present ranks, in the order of the steps."""
         steps = list(self.evaluated)
         columns = [
             ranks([self.evaluated[step][index] for step in steps], metric.mode)
             for index, metric in enumerate(self.rule.metrics)
         ]
         weights = [metric.weight for metric in self.rule.metrics]
-        found = []
+        ranking = []
         for index, step in enumerate(steps):
             row = tuple(column[index] for column in columns)
-            score = math.fsum(weight * rank for weight, rank in zip(weights, row, strict=True)) / math.fsum(weights)
-            found.append(RankedStep(step, self.evaluated[step], row, score, step in self.kept))
-        return found
+            mean = math.fsum(weight * rank for weight, rank in zip(weights, row, strict=True)) / math.fsum(weights)
+            ranking.append(RankedStep(step, self.evaluated[step], row, mean, step in self.kept))
+        return ranking
 
-    def _beats(self, one: int, other: int) -> bool:
-        """Whether ``other`` can never be chosen while ``one`` is there."""
-        pairs = [
-            (_badness(a, metric.mode), _badness(b, metric.mode))
+    def _dominates(self, one: int, other: int) -> bool:
+        """Whether step ``other`` can never be chosen while step ``one`` is kept."""
+        costs = [
+            (_cost(a, metric.mode), _cost(b, metric.mode))
             for a, b, metric in zip(self.evaluated[one], self.evaluated[other], self.rule.metrics, strict=True)
         ]
-        return all(a <= b for a, b in pairs) and (any(a < b for a, b in pairs) or one < other)
+        return all(a <= b for a, b in costs) and (any(a < b for a, b in costs) or one < other)
 
 
 def ranks(values: Sequence[float], mode: Mode) -> list[float]:
-    """1 for the best; equal values share the mean of the ranks that they take up together."""
-    badness = [_badness(value, mode) for value in values]
-    order = sorted(badness)
-    return [(bisect_left(order, value) + 1 + bisect_right(order, value)) / 2 for value in badness]
+    """The rank of each value: 1 for the best; equal values share the mean of the ranks that they occupy."""
+    costs = [_cost(value, mode) for value in values]
+    order = sorted(costs)
+    return [(bisect_left(order, cost) + 1 + bisect_right(order, cost)) / 2 for cost in costs]
 
 
-def _badness(value: float, mode: Mode) -> float:
+def _cost(value: float, mode: Mode) -> float:
+    """A number that is lower for better values; infinity if the value is not finite."""
     if not math.isfinite(value):
         return math.inf
     return value if mode == "min" else -value
 
 
-def _value(metric: Metric, validation: Mapping[str, Mapping[str, Any]]) -> float:
-    """A metric's value in one record; numbers that are not finite stand there as text."""
+def _value(metric: SelectionMetric, validation: Mapping[str, Mapping[str, Any]]) -> float:
+    """The value of a metric in one evaluation; metrics.jsonl has numbers that are not finite as text."""
     root, _, name = metric.name.partition("/")
     source = ALL
     if name not in validation.get(ALL, {}):
@@ -132,9 +156,9 @@ def _value(metric: Metric, validation: Mapping[str, Mapping[str, Any]]) -> float
     found = validation.get(source, {})
     if root != VALIDATION or name not in found:
         known = [
-            f"{VALIDATION}/{name}" if source == ALL else f"{VALIDATION}/{source}/{name}"
-            for source, scores in validation.items()
-            for name in scores
+            f"{VALIDATION}/{name}" if source == ALL else metric_name(source, name)
+            for source, metrics in validation.items()
+            for name in metrics
         ]
         raise RecipeError(
             f"there is no metric {metric.name!r}", where="train.best.metrics", advice=f"there are {', '.join(known)}"
@@ -142,10 +166,8 @@ def _value(metric: Metric, validation: Mapping[str, Mapping[str, Any]]) -> float
     return float(found[name])
 
 
-def replay(records: Iterable[Mapping[str, Any]], rule: SelectionRule) -> Selection:
-    """The choice after the last of ``records``, the lines of metrics.jsonl. Raises RecipeError."""
-    selection = Selection(rule)
-    for record in records:
-        if VALIDATION in record:
-            selection.add(int(record["step"]), record[VALIDATION], saved=bool(record.get(CHECKPOINT)))
+def select_checkpoint(records: Iterable[Mapping[str, Any]], rule: SelectionRule) -> CheckpointSelection:
+    """The choice after all ``records``, the lines of metrics.jsonl. Raises RecipeError."""
+    selection = CheckpointSelection(rule)
+    selection.add_records(records)
     return selection

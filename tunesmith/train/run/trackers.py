@@ -1,6 +1,6 @@
-"""Adapters that pass the metrics on to TensorBoard or W&B. The record of a run is ``metrics.jsonl``; these are a copy.
+"""Adapters that send a copy of the metrics to TensorBoard or Weights & Biases.
 
-Both libraries are optional, which is why they are imported where they are opened.
+Both libraries are optional, so they are imported where they are opened.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from tunesmith.files import write_file
 
 
 class Tracker(Protocol):
-    """Takes the numbers of a step; ``close`` waits until they have arrived."""
+    """A service that displays metrics."""
 
-    def __call__(self, step: int, values: Mapping[str, float]) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send named values of a step."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Wait until everything is sent."""
 
 
 class TensorBoard:
-    """Event files in ``tensorboard/`` of the run. After a resume, what was written beyond ``start`` no longer shows."""
+    """Event files in ``tensorboard/`` of the run. After a resume, values of later steps than ``start`` are hidden."""
 
     def __init__(self, directory: Path, recipe: Mapping[str, Any], start: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise _absent("tensorboard", error) from error
+            raise _not_installed("tensorboard", error) from error
         self.writer: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1 if start else None)
         if not start:
             self.writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in recipe.items()))
 
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
@@ -43,29 +45,29 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of W&B named after the directory. A resumed run continues its own: its id is kept in ``wandb-id``.
+    """A run of W&B named after the directory. Its id is stored in ``wandb-id``, so a resumed run continues it.
 
-    Project, account and offline mode are W&B's own business: WANDB_PROJECT (default "tunesmith"), WANDB_MODE=offline.
+    Project, account and offline mode are set as usual for W&B: WANDB_PROJECT (default "tunesmith"), WANDB_MODE=offline.
     """
 
     def __init__(self, directory: Path, recipe: Mapping[str, Any], start: int) -> None:
         try:
             import wandb
         except ImportError as error:
-            raise _absent("wandb", error) from error
-        kept = directory / "wandb-id"
-        if not (start and kept.is_file()):
-            write_file(kept, secrets.token_hex(4) + "\n")
+            raise _not_installed("wandb", error) from error
+        id_file = directory / "wandb-id"
+        if not (start and id_file.is_file()):
+            write_file(id_file, secrets.token_hex(4) + "\n")
         self.run: Any = wandb.init(
             project=wandb.Settings().project or "tunesmith",
             name=directory.name,
-            id=kept.read_text(encoding="ascii").strip(),
+            id=id_file.read_text(encoding="ascii").strip(),
             resume="allow",
             dir=str(directory),
             config=dict(recipe),
         )
 
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
 
     def close(self) -> None:
@@ -76,11 +78,17 @@ TRACKERS: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
-"""Name in a recipe -> factory of (directory of the run, recipe, steps done already)."""
+"""Name in a recipe -> factory, which takes (directory of the run, recipe, steps that are done already)."""
 
 
 def open_trackers(names: Sequence[str], directory: Path, recipe: Mapping[str, Any], start: int = 0) -> list[Tracker]:
-    """The trackers a recipe names. Raises RecipeError for one that is unknown or not installed."""
+    """Open the trackers that a recipe names.
+
+    directory: of the run.
+    recipe: shown with the run.
+    start: steps that are done already.
+    Raises RecipeError for a tracker that is unknown or not installed.
+    """
     for name in names:
         if name not in TRACKERS:
             known = ", ".join(sorted(TRACKERS))
@@ -88,9 +96,9 @@ def open_trackers(names: Sequence[str], directory: Path, recipe: Mapping[str, An
     return [TRACKERS[name](directory, recipe, start) for name in names]
 
 
-def _absent(name: str, error: ImportError) -> RecipeError:
+def _not_installed(name: str, error: ImportError) -> RecipeError:
     return RecipeError(
         f"the tracker {name!r} cannot be loaded ({error})",
         where="run.trackers",
-        advice="pip install 'tunesmith[trackers]', or take it out of the recipe; metrics.jsonl has every number anyway",
+        advice="pip install 'tunesmith[trackers]', or remove it from the recipe; metrics.jsonl has all numbers anyway",
     )

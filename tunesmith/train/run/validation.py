@@ -1,0 +1,31 @@
+"""The result of an evaluation: its keys in metrics.jsonl, and its names in recipes and trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ValidationMetrics = Mapping[str, Mapping[str, float]]
+"""Source -> metric -> value. The source ``ALL`` has the metrics of all sources together."""
+
+ALL = "all"
+
+STEP = "step"
+CHECKPOINT = "checkpoint"
+VALIDATION = "validation"
+"""Keys of the line of an evaluation. ``CHECKPOINT``: whether the step has a planned checkpoint."""
+
+
+def validation_record(step: int, metrics: ValidationMetrics, *, saved: bool) -> dict[str, Any]:
+    """The line of an evaluation in metrics.jsonl. saved: whether the step has a planned checkpoint."""
+    return {STEP: step, CHECKPOINT: saved, VALIDATION: metrics}
+
+
+def metric_name(source: str, metric: str) -> str:
+    """The full name of a metric of one source: ``validation/SOURCE/METRIC``."""
+    return f"{VALIDATION}/{source}/{metric}"
+
+
+def flatten(metrics: ValidationMetrics) -> dict[str, float]:
+    """Full name -> value, for trackers."""
+    return {metric_name(source, name): value for source, found in metrics.items() for name, value in found.items()}
