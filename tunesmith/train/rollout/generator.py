@@ -17,9 +17,9 @@ from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.draws import sample_number
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import Rows, StoppingCriteria
+from tunesmith.generate.decoding import DecodingState, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
 from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, REFERENCE, RETURN, VALUE, PromptReplies, Reply, Rollouts
 
@@ -76,8 +76,8 @@ class RolloutSampling:
     """How replies are drawn. rows: makes empty rows of the policy's model. samples: replies to every prompt. seed: with
     iteration, prompt, copy and sample it decides the random numbers of a reply. at_once: replies that grow together."""
 
-    rows: Callable[[], Rows]
-    sampling: Sampling
+    rows: Callable[[], DecodingState]
+    sampling: SamplingParameters
     ends: StoppingCriteria
     samples: int
     seed: int
