@@ -1,1 +1,1 @@
-"""Speed and memory beside other tools: every claim is one command that runs both on the same data and model."""
+"""Benchmarks of speed and memory: each command runs Tunesmith and another library on the same data and model."""

@@ -1,7 +1,7 @@
-"""TRL's side of ``benchmarks.data``: ``python -m benchmarks.data_trl WORLD RESULT``.
+"""TRL's side of ``benchmarks.data``: ``python -m benchmarks.data_trl INPUTS RESULT``.
 
-The trainer prepares its data when it is made. Timed is making one with all records and a very small model, less making
-one with eight records; reading the file is counted.
+The trainer prepares its data when it is constructed. The time is that of constructing one with all records and a very
+small model, less that of constructing one with eight records; reading the file is counted.
 """
 
 from __future__ import annotations
@@ -16,31 +16,36 @@ from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from benchmarks.sft_trl import read_input_replies
+from benchmarks.sft_trl import read_texts
 
 FEW = 8
 
 
-def seconds_to_make(world: Path, rows: Dataset) -> float:
+def construction_seconds(inputs: Path, rows: Dataset) -> float:
+    """The seconds that constructing a trainer with these rows takes."""
     shape = GPTNeoXConfig(
         vocab_size=60000, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
     )
     model = GPTNeoXForCausalLM(shape)
-    tokenizer = AutoTokenizer.from_pretrained(world / "tokenizer")
-    settings = SFTConfig(output_dir=str(world / "trl"), use_cpu=True, bf16=False, report_to="none", eos_token="### End")
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "tokenizer")
+    settings = SFTConfig(
+        output_dir=str(inputs / "trl"), use_cpu=True, bf16=False, report_to="none", eos_token="### End"
+    )
     began = time.perf_counter()
     SFTTrainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     return time.perf_counter() - began
 
 
 def main() -> None:
-    world, result = Path(sys.argv[1]), Path(sys.argv[2])
-    seconds_to_make(world, read_input_replies(world).select(range(FEW)))  # whatever happens only once
-    base = seconds_to_make(world, read_input_replies(world).select(range(FEW)))
+    inputs, result = Path(sys.argv[1]), Path(sys.argv[2])
+    construction_seconds(
+        inputs, read_texts(inputs).select(range(FEW))
+    )  # so that work that is done only once is not counted
+    base = construction_seconds(inputs, read_texts(inputs).select(range(FEW)))
     began = time.perf_counter()
-    rows = read_input_replies(world)
+    rows = read_texts(inputs)
     reading = time.perf_counter() - began
-    found = {"seconds": reading + seconds_to_make(world, rows) - base, "records": len(rows)}
+    found = {"seconds": reading + construction_seconds(inputs, rows) - base, "records": len(rows)}
     result.write_text(json.dumps(found), encoding="utf-8")
 
 

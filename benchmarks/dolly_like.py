@@ -1,4 +1,4 @@
-"""Generated records as long as databricks-dolly-15k's, and a tokenizer for them, so that benchmarks need no download."""
+"""Generated records with the lengths of databricks-dolly-15k, and a tokenizer for them: benchmarks need no download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-# Lengths of dolly's fields in Pythia tokens at these shares of the records (measured on 6,000 of them).
+# Quantiles of the lengths of dolly's fields in Pythia tokens at these shares, measured on 6,000 records.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 INSTRUCTION = (2, 5, 6, 8, 9, 11, 12, 14, 16, 20, 28, 38, 54, 71, 754)
 CONTEXT = (3, 54, 72, 101, 126, 150, 177, 213, 257, 334, 501, 703, 1220, 1792, 5462)
@@ -62,7 +62,7 @@ def generate_records(count: int, seed: int = 7) -> list[Record]:
 
 
 def writer(draw: random.Random) -> Callable[[int], str]:
-    """A function that makes a text of so many words, with common and rare ones as in a language."""
+    """A function that makes a text of a given number of words. As in a language, few words are frequent."""
     words = make_words(draw)
     weights = [1.0 / (rank + 10) for rank in range(len(words))]
     return lambda length: " ".join(draw.choices(words, weights, k=length))
@@ -78,9 +78,9 @@ def make_words(draw: random.Random) -> list[str]:
 
 
 def train_tokenizer(texts: Iterable[str], directory: Path, symbols: Mapping[str, str]) -> None:
-    """A byte-level BPE of the kind that Pythia has, as ``directory``/tokenizer.json.
+    """Train a byte-level BPE like Pythia's and write it as ``directory``/tokenizer.json.
 
-    symbols: the special tokens by what they are for, ``{"eos_token": "</s>", ...}``; they get the lowest ids.
+    symbols: the special tokens by their purpose, ``{"eos_token": "</s>", ...}``; they get the lowest ids.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,44 +1,32 @@
-"""Direct preference optimization beside TRL's DPOTrainer: ``python -m benchmarks.dpo --json FILE``.
+"""Direct preference optimization compared with TRL's DPOTrainer: ``python -m benchmarks.dpo --json FILE``.
 
-Same random weights (the shape of Pythia-31m), same pairs, float32, two CPU threads; every contender in a process of its own, in
-alternating rounds. The passes of the reference are counted on both sides. See README.md for what is counted.
+Same random weights (the shape of Pythia-31m), same pairs, float32, two CPU threads; every runner in a separate
+process, in alternating rounds. The forward passes of the reference are counted on both sides. README.md says what is
+counted.
 """
 
 from __future__ import annotations
 
-from benchmarks.contest import Contest, Rounds, main, medians, named
+from benchmarks.comparison import OURS, Comparison, main
 
-
-def compare(rounds: Rounds) -> dict[str, float]:
-    """Medians over the rounds, and their ratios."""
-    speed, memory = medians(rounds, "pairs")
-    return {
-        "ratio": speed["ours"] / speed["trl_default"],
-        "ratio_precomputed": speed["ours"] / speed["trl_precomputed"],
-        "memory_ratio": memory["ours"] / memory["trl_default"],
-        "memory_ratio_precomputed": memory["ours"] / memory["trl_precomputed"],
-        **named(speed, memory, "pairs"),
-    }
-
-
-CONTEST = Contest(
+COMPARISON = Comparison(
     about=__doc__,
-    contenders={
-        "ours": ("benchmarks.dpo_ours", "train"),
+    runners={
+        OURS: ("benchmarks.dpo_tunesmith", "train"),
         "trl_default": ("benchmarks.dpo_trl", "default"),
         "trl_precomputed": ("benchmarks.dpo_trl", "precomputed"),
     },
-    world="benchmarks.dpo_world",
+    inputs="benchmarks.dpo_inputs",
     unit="pairs",
-    losses=("benchmarks.dpo_ours", "benchmarks.dpo_trl"),
+    losses=("benchmarks.dpo_tunesmith", "benchmarks.dpo_trl"),
     packages=("torch", "transformers", "trl", "datasets", "accelerate"),
-    compare=compare,
-    shown=("ratio", "ratio_precomputed", "memory_ratio", "memory_ratio_precomputed", "loss_difference"),
-    form="UltraFeedback's binarized form (prompt, chosen, rejected as texts)",
-    records=32,  # a step of the peer takes most of a minute
+    speed_ratios={"ratio": "trl_default", "ratio_precomputed": "trl_precomputed"},
+    memory_ratios={"memory_ratio": "trl_default", "memory_ratio_precomputed": "trl_precomputed"},
+    data_format="UltraFeedback's binarized format (prompt, chosen, rejected as texts)",
+    records=32,  # a step of TRL takes most of a minute
     rounds=2,
 )
 
 
 if __name__ == "__main__":
-    main(CONTEST)
+    main(COMPARISON)

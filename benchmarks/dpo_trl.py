@@ -1,8 +1,9 @@
-"""TRL's DPOTrainer on the shared world: ``python -m benchmarks.dpo_trl WORLD RESULT default|precomputed|loss``.
+"""TRL's side of ``benchmarks.dpo``: ``python -m benchmarks.dpo_trl INPUTS RESULT default|precomputed|loss``.
 
-Its defaults stay as they are (8 pairs a step, 1,024 tokens, gradient checkpointing, AdamW, clipping at 1, beta 0.1, a second
-model as the reference, ...). Set are only: CPU, float32, no reports and no files written, one epoch, and the end token of
-the dolly format. ``precomputed`` adds ``precompute_ref_log_probs``; the time that this takes is shared out among the pairs.
+DPOTrainer has its defaults (8 pairs a step, 1,024 tokens, gradient checkpointing, AdamW, clipping at 1, beta 0.1, a
+second model as the reference, ...) except for CPU, float32, no reports, no files, one epoch, and the end token of the
+dolly format. ``precomputed`` sets ``precompute_ref_log_probs=True``; every pair is charged with its share of the time
+that this takes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from benchmarks.sft_trl import read_input_replies
-from benchmarks.trainer import LOSS_EXAMPLES, PLAIN, Peer, loss_of, main
-from benchmarks.world import END
+from benchmarks.sft_inputs import END
+from benchmarks.sft_trl import read_texts
+from benchmarks.transformers_trainer import LOSS_EXAMPLES, SETTINGS, TrainerRunner, loss_of, main
 
 SIDES = ("chosen_ids", "rejected_ids")
 
 
 class TimedTrainer(DPOTrainer):
-    """The trainer, and how long it computed the reference's log-probabilities before training."""
+    """DPOTrainer with the seconds that it spent on reference log-probabilities before training."""
 
     reference_seconds = 0.0
 
@@ -36,24 +37,26 @@ class TimedTrainer(DPOTrainer):
         return found
 
 
-def load(world: Path, name: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(world / name, dtype=torch.float32)
+def load_model(directory: Path) -> Any:
+    """The model in float32."""
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
 
 
-def build_trainer(world: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
-    settings = DPOConfig(output_dir=str(world / "trl"), precompute_ref_log_probs=mode == "precomputed", **PLAIN)
+def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
+    """The trainer of a mode."""
+    settings = DPOConfig(output_dir=str(inputs / "trl"), precompute_ref_log_probs=mode == "precomputed", **SETTINGS)
     return TimedTrainer(
-        model=load(world, "model"),
-        ref_model=load(world, "reference") if mode == "loss" else None,
+        model=load_model(inputs / "model"),
+        ref_model=load_model(inputs / "reference") if mode == "loss" else None,
         args=settings,
-        train_dataset=read_input_replies(world),
-        processing_class=AutoTokenizer.from_pretrained(world / "tokenizer", eos_token=END),
+        train_dataset=read_texts(inputs),
+        processing_class=AutoTokenizer.from_pretrained(inputs / "tokenizer", eos_token=END),
         callbacks=callbacks,
     )
 
 
-def one_loss(trainer: Any) -> dict[str, Any]:
-    """Loss of the first pairs with the other weights as the reference; their tokens, each with the number of the prompt's."""
+def first_loss(trainer: Any) -> dict[str, Any]:
+    """The loss of the first pairs with the weights in reference/ as the reference, and their token ids."""
     rows = [trainer.train_dataset[index] for index in range(LOSS_EXAMPLES)]
     batch = trainer.data_collator([{name: row[name] for name in ("prompt_ids", *SIDES)} for row in rows])
     limit = trainer.args.max_length
@@ -61,7 +64,7 @@ def one_loss(trainer: Any) -> dict[str, Any]:
     return {"loss": loss_of(trainer, batch), "ids": ids}
 
 
-TOLD = (
+REPORTED = (
     "per_device_train_batch_size",
     "max_length",
     "gradient_checkpointing",
@@ -70,8 +73,10 @@ TOLD = (
     "beta",
     "precompute_ref_log_probs",
 )
-PEER = Peer(build_trainer, lambda pair: 1, one_loss, TOLD, prepared=lambda trainer: float(trainer.reference_seconds))
+RUNNER = TrainerRunner(
+    build_trainer, lambda pair: 1, first_loss, REPORTED, preparation=lambda trainer: float(trainer.reference_seconds)
+)
 
 
 if __name__ == "__main__":
-    main(PEER)
+    main(RUNNER)

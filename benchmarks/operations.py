@@ -1,9 +1,9 @@
-"""Useful floating-point operations of a training step, and what the machine can do.
+"""The useful floating-point operations of a training step, and the rate at which the machine multiplies matrices.
 
-Counted is what training needs whoever does it: every matrix of the body 2 operations a parameter and token, attention
-the causal half of 2 products, the head 2 operations a weight and *target*, and all that three times (forward, gradient
-of the input, gradient of the weights). Embeddings, norms, softmax, optimizer, padding, recomputation and logits of
-tokens that are no targets count nothing.
+Useful are the operations that every implementation needs: 2 for each parameter of the linear layers below the head and
+each token; in attention the causal half of 2 products; in the head 2 for each weight and *target*; and all of them
+three times (forward pass, gradient of the inputs, gradient of the weights). Embeddings, norms, softmax, optimizer,
+padding, recomputation and the logits of tokens that are not targets do not count.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from torch import nn
 from transformers import PreTrainedModel
 
 PASSES = 3
-SIDE = 2048  # of the square matrices whose product is timed
+SIDE = 2048  # rows and columns of the matrices whose product is timed
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """matrices: parameters of all linear layers below the head. head: vocabulary times hidden size."""
+class ModelShape:
+    """The sizes of a causal model that determine its operations.
+
+    matrices: the number of parameters of all linear layers below the head.
+    head: vocabulary size times hidden size.
+    hidden: the hidden size.
+    layers: the number of layers.
+    """
 
     matrices: int
     head: int
@@ -30,29 +36,30 @@ class Shape:
     layers: int
 
 
-def shape_of(model: PreTrainedModel) -> Shape:
+def shape_of(model: PreTrainedModel) -> ModelShape:
     """The shape of a causal model of transformers."""
     head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
     body = sum(int(module.weight.numel()) for module in linear)
-    return Shape(body, head.weight.numel(), head.in_features, int(model.config.num_hidden_layers))
+    return ModelShape(body, head.weight.numel(), head.in_features, int(model.config.num_hidden_layers))
 
 
-def useful_operations(shape: Shape, lengths: Sequence[int], targets: int) -> int:
-    """Operations of one step on threads of these lengths with so many targets."""
+def useful_operations(shape: ModelShape, lengths: Sequence[int], targets: int) -> int:
+    """The operations of one step on threads of these lengths with this number of targets."""
     body = 2 * shape.matrices * sum(lengths)
-    # Query by key and probability by value: each 2 * hidden operations for every pair of a token and one it sees.
+    # Query by key and probability by value: 2 * hidden operations each, for every pair of a query and a visible key.
     attention = shape.layers * sum(4 * shape.hidden * length * (length + 1) // 2 for length in lengths)
     return PASSES * (body + attention + 2 * shape.head * targets)
 
 
 @dataclass(slots=True)
 class MultiplicationRate:
-    """Operations a second of float32 products of square matrices, measured now and then between steps."""
+    """Operations per second of float32 products of square matrices, measured between some of the steps."""
 
     rates: list[float] = field(default_factory=list)
 
     def measure(self, repeats: int = 2) -> None:
+        """Time the product ``repeats`` times."""
         left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
         product = left @ right
         for _ in range(repeats):
@@ -61,4 +68,5 @@ class MultiplicationRate:
             self.rates.append(2 * SIDE**3 / (time.perf_counter() - began))
 
     def median(self) -> float:
+        """The median of all measurements, in operations per second."""
         return float(torch.tensor(self.rates, dtype=torch.float64).median())

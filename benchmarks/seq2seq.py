@@ -1,40 +1,28 @@
-"""An encoder-decoder beside transformers' Seq2SeqTrainer: ``python -m benchmarks.seq2seq --json FILE``.
+"""An encoder-decoder compared with transformers' Seq2SeqTrainer: ``python -m benchmarks.seq2seq --json FILE``.
 
-Same random weights (the shape of T5 1.1, small), same records, float32, two CPU threads; every contender in a process of its
-own, in alternating rounds. See README.md for what is counted.
+Same random weights (the shape of T5 1.1, small), same records, float32, two CPU threads; every runner in a separate
+process, in alternating rounds. README.md says what is counted.
 """
 
 from __future__ import annotations
 
-from benchmarks.contest import Contest, Rounds, main, medians, named
+from benchmarks.comparison import OURS, Comparison, main
 
-
-def compare(rounds: Rounds) -> dict[str, float]:
-    """Medians over the rounds, and their ratios."""
-    speed, memory = medians(rounds, "targets")
-    return {
-        "ratio": speed["ours"] / speed["trainer"],
-        "ratio_grouped": speed["ours"] / speed["trainer_grouped"],
-        "memory_ratio": memory["ours"] / memory["trainer"],
-        **named(speed, memory, "targets"),
-    }
-
-
-CONTEST = Contest(
+COMPARISON = Comparison(
     about=__doc__,
-    contenders={
-        "ours": ("benchmarks.seq2seq_ours", "train"),
+    runners={
+        OURS: ("benchmarks.seq2seq_tunesmith", "train"),
         "trainer": ("benchmarks.seq2seq_trainer", "default"),
         "trainer_grouped": ("benchmarks.seq2seq_trainer", "grouped"),
     },
-    world="benchmarks.seq2seq_world",
+    inputs="benchmarks.seq2seq_inputs",
     unit="targets",
-    losses=("benchmarks.seq2seq_ours", "benchmarks.seq2seq_trainer"),
+    losses=("benchmarks.seq2seq_tunesmith", "benchmarks.seq2seq_trainer"),
     packages=("torch", "transformers", "datasets", "accelerate"),
-    compare=compare,
-    shown=("ratio", "ratio_grouped", "memory_ratio", "loss_difference"),
+    speed_ratios={"ratio": "trainer", "ratio_grouped": "trainer_grouped"},
+    memory_ratios={"memory_ratio": "trainer"},
 )
 
 
 if __name__ == "__main__":
-    main(CONTEST)
+    main(COMPARISON)

@@ -1,46 +1,39 @@
-"""Supervised fine-tuning beside TRL's SFTTrainer: ``python -m benchmarks.sft --json FILE``.
+"""Supervised fine-tuning compared with TRL's SFTTrainer: ``python -m benchmarks.sft --json FILE``.
 
 Same random weights (the shape of Pythia-31m), same records, completion-only loss, float32, two CPU threads; every
-contender in a process of its own, in alternating rounds. See README.md for what is counted.
+runner in a separate process, in alternating rounds. README.md says what is counted.
 """
 
 from __future__ import annotations
 
 import statistics
 
-from benchmarks.contest import Contest, Rounds, main, medians, named
+from benchmarks.comparison import OURS, Comparison, Rounds, main
 
 
-def compare(rounds: Rounds) -> dict[str, float]:
-    """Medians over the rounds, and their ratios."""
-    speed, memory = medians(rounds, "tokens")
-    shares = [
-        each["details"]["operations_per_second"] / each["details"]["multiplication_rate"] for each in rounds["ours"]
-    ]
-    return {
-        "ratio_default": speed["ours"] / speed["trl_default"],
-        "ratio_packing": speed["ours"] / speed["trl_packing"],
-        "memory_ratio": memory["ours"] / memory["trl_default"],
-        "gemm_share": statistics.median(shares),
-        **named(speed, memory, "tokens"),
-    }
+def gemm_share(rounds: Rounds) -> dict[str, float]:
+    """Our useful operations per second, as a share of those of a matrix product."""
+    details = [each["details"] for each in rounds[OURS]]
+    shares = [each["operations_per_second"] / each["multiplication_rate"] for each in details]
+    return {"gemm_share": statistics.median(shares)}
 
 
-CONTEST = Contest(
+COMPARISON = Comparison(
     about=__doc__,
-    contenders={
-        "ours": ("benchmarks.sft_ours", "train"),
+    runners={
+        OURS: ("benchmarks.sft_tunesmith", "train"),
         "trl_default": ("benchmarks.sft_trl", "default"),
         "trl_packing": ("benchmarks.sft_trl", "packing"),
     },
-    world="benchmarks.world",
+    inputs="benchmarks.sft_inputs",
     unit="tokens",
-    losses=("benchmarks.sft_ours", "benchmarks.sft_trl"),
+    losses=("benchmarks.sft_tunesmith", "benchmarks.sft_trl"),
     packages=("torch", "transformers", "trl", "datasets", "accelerate"),
-    compare=compare,
-    shown=("ratio_default", "ratio_packing", "memory_ratio", "gemm_share", "loss_difference"),
+    speed_ratios={"ratio_default": "trl_default", "ratio_packing": "trl_packing"},
+    memory_ratios={"memory_ratio": "trl_default"},
+    further=gemm_share,
 )
 
 
 if __name__ == "__main__":
-    main(CONTEST)
+    main(COMPARISON)

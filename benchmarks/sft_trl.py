@@ -1,7 +1,8 @@
-"""TRL's SFTTrainer on the shared world: ``python -m benchmarks.sft_trl WORLD RESULT default|packing|loss``.
+"""TRL's side of ``benchmarks.sft``: ``python -m benchmarks.sft_trl INPUTS RESULT default|packing|loss``.
 
-Its defaults stay as they are (8 examples a step, 1,024 tokens, gradient checkpointing, AdamW, clipping at 1, ...). Set
-are only: CPU, float32, no reports and no files written, one epoch, and the end token of the dolly format.
+SFTTrainer has its defaults (8 examples a step, 1,024 tokens, gradient checkpointing, AdamW, clipping at 1, ...)
+except for CPU, float32, no reports, no files, one epoch, and the end token of the dolly format. ``packing`` sets
+``packing=True``.
 """
 
 from __future__ import annotations
@@ -16,34 +17,37 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from benchmarks.trainer import LOSS_EXAMPLES, PLAIN, Peer, loss_of, main
-from benchmarks.world import END
+from benchmarks.sft_inputs import END
+from benchmarks.transformers_trainer import LOSS_EXAMPLES, SETTINGS, TrainerRunner, loss_of, main
 
 
-def read_input_replies(world: Path) -> Dataset:
-    lines = (world / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+def read_texts(inputs: Path) -> Dataset:
+    """The texts of pairs.jsonl."""
+    lines = (inputs / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     return Dataset.from_list([json.loads(line) for line in lines])
 
 
-def build_trainer(world: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
+def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
+    """The trainer of a mode."""
     return SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(world / "model", dtype=torch.float32),
-        args=SFTConfig(output_dir=str(world / "trl"), packing=mode == "packing", eos_token=END, **PLAIN),
-        train_dataset=read_input_replies(world),
-        processing_class=AutoTokenizer.from_pretrained(world / "tokenizer"),
+        model=AutoModelForCausalLM.from_pretrained(inputs / "model", dtype=torch.float32),
+        args=SFTConfig(output_dir=str(inputs / "trl"), packing=mode == "packing", eos_token=END, **SETTINGS),
+        train_dataset=read_texts(inputs),
+        processing_class=AutoTokenizer.from_pretrained(inputs / "tokenizer"),
         callbacks=callbacks,
     )
 
 
-def one_loss(trainer: Any) -> dict[str, Any]:
+def first_loss(trainer: Any) -> dict[str, Any]:
+    """The loss of the first examples, and their token ids."""
     examples = [trainer.train_dataset[index] for index in range(LOSS_EXAMPLES)]
     batch = trainer.data_collator([{name: row[name] for name in ("input_ids", "labels")} for row in examples])
     return {"loss": loss_of(trainer, batch), "ids": [row["input_ids"] for row in examples]}
 
 
-TOLD = ("per_device_train_batch_size", "max_length", "gradient_checkpointing", "max_grad_norm", "learning_rate")
-PEER = Peer(build_trainer, lambda example: len(example["input_ids"]), one_loss, TOLD)
+REPORTED = ("per_device_train_batch_size", "max_length", "gradient_checkpointing", "max_grad_norm", "learning_rate")
+RUNNER = TrainerRunner(build_trainer, lambda example: len(example["input_ids"]), first_loss, REPORTED)
 
 
 if __name__ == "__main__":
-    main(PEER)
+    main(RUNNER)

@@ -16,9 +16,9 @@ from tunesmith.apps.commands import COMMANDS, parse_setting
 from tunesmith.apps.conversation import Conversation, described
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
-from tunesmith.generate.engine import Delta, Engine
-from tunesmith.generate.exported import open_engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.export_directory import open_engine
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.visible import visible
 
 REPLY = "a plain reply"
@@ -39,15 +39,17 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any
     def install(pieces: list[str], ending: type[BaseException] | str = "stop") -> list[dict[str, Any]]:
         asked: list[dict[str, Any]] = []
 
-        def stream(engine: Engine, messages: Any, sampling: Sampling, seed: int, **options: Any) -> Iterator[Delta]:
+        def stream(
+            engine: Engine, messages: Any, sampling: SamplingParameters, seed: int, **options: Any
+        ) -> Iterator[ReplyChunk]:
             asked.append(
                 {"messages": [(m.role, m.text) for m in messages], "sampling": sampling, "seed": seed} | options
             )
             for piece in pieces:
-                yield Delta(piece, (1,))
+                yield ReplyChunk(piece, (1,))
             if not isinstance(ending, str):
                 raise ending
-            yield Delta("", (), ending)  # type: ignore[arg-type]
+            yield ReplyChunk("", (), ending)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Engine, "stream", stream)
         return asked
@@ -169,7 +171,7 @@ def test_settings_change_and_are_shown(model_directory: Path, replies: Callable[
     asked = replies([REPLY])
     lines = ("/set temperature=0.5 top_k=9", "Hello", "/set")
     _, errors = _chat(model_directory, *lines, sampling={"top_p": 0.9, "top_k": None})
-    assert asked[0]["sampling"] == Sampling(temperature=0.5, top_k=9, top_p=0.9, max_new_tokens=8)
+    assert asked[0]["sampling"] == SamplingParameters(temperature=0.5, top_k=9, top_p=0.9, max_new_tokens=8)
     assert errors.count("(temperature=0.5 top_k=9 top_p=0.9 max_new_tokens=8)") == 2
 
 
@@ -272,8 +274,13 @@ def test_quit_leaves_at_once(model_directory: Path, replies: Callable[..., Any])
 
 
 def test_settings_are_described_without_those_that_do_nothing() -> None:
-    assert described(Sampling(do_sample=False, temperature=0.3, top_p=0.5)) == "do_sample=false max_new_tokens=256"
-    full = Sampling(temperature=0.7, top_k=50, top_p=0.95, repetition_penalty=1.2, min_new_tokens=4, max_new_tokens=400)
+    assert (
+        described(SamplingParameters(do_sample=False, temperature=0.3, top_p=0.5))
+        == "do_sample=false max_new_tokens=256"
+    )
+    full = SamplingParameters(
+        temperature=0.7, top_k=50, top_p=0.95, repetition_penalty=1.2, min_new_tokens=4, max_new_tokens=400
+    )
     shown = described(full)
     assert all(
         f"{name}=" in shown for name in ("temperature", "top_k", "top_p", "repetition_penalty", "min_new_tokens")

@@ -14,8 +14,8 @@ from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.apps import chat
 from tunesmith.errors import DataError, UsageError
 from tunesmith.files import write_json
-from tunesmith.generate.exported import open_engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.export_directory import open_engine
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -72,12 +72,12 @@ def test_the_chat_shows_the_lines_of_a_reply_each_time_anew(run: Path) -> None:
 
 def test_the_engine_of_an_export_completes_and_samples(run: Path) -> None:
     engine, sampling = open_engine(run)
-    assert sampling == Sampling(**SAMPLING)  # type: ignore[arg-type]
+    assert sampling == SamplingParameters(**SAMPLING)  # type: ignore[arg-type]
     asked = [Message("user", "Who?")]
     first, second = engine.complete([asked, asked], sampling, 0)
     assert first == second
     assert (first.text, first.stopped) == (REPLY, True)
-    limited = Sampling(temperature=2.0, max_new_tokens=5)
+    limited = SamplingParameters(temperature=2.0, max_new_tokens=5)
     assert engine.complete([asked] * 3, limited, 1) == engine.complete([asked] * 3, limited, 1, batch_size=1)
 
 

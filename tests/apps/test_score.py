@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.model.trees import small_model
 from tests.reward_worlds import judge_recipe
 from tunesmith.apps.sampling_reports import read_report, without_end
-from tunesmith.apps.score import Reading, run
+from tunesmith.apps.score import ReaderSettings, run
 from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
 from tunesmith.evaluate import reward_scorer as reward_scorer_module
@@ -35,10 +35,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def score(world: Path, *inputs: object, **settings: Any) -> tuple[str, str]:
-    """(what is written, what is told)."""
-    target, told = io.StringIO(), io.StringIO()
-    run(str(world / "run"), [str(path) for path in inputs], target=target, errors=told, **settings)
-    return target.getvalue(), told.getvalue()
+    """(what is written, what is printed)."""
+    target, log = io.StringIO(), io.StringIO()
+    run(str(world / "run"), [str(path) for path in inputs], target=target, errors=log, **settings)
+    return target.getvalue(), log.getvalue()
 
 
 def stock_score(world: Path, *turns: str) -> float:
@@ -62,28 +62,28 @@ def write(path: Path, *rows: object) -> Path:
 
 def test_conversations_get_the_score_of_stock_transformers(world: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "talks.jsonl", talk("Say red.", "red red"), talk("Say red.", "blue", "Again.", "old big"))
-    found, told = score(world, path)
+    found, log = score(world, path)
     lines = [json.loads(line) for line in found.splitlines()]
     assert [line["place"] for line in lines] == [f"{path}:1", f"{path}:2"]
     assert lines[1]["messages"] == talk("Say red.", "blue", "Again.", "old big")["messages"]
     assert lines[0]["score"] == pytest.approx(stock_score(world, "Say red.", "red red"), abs=1e-5)
     assert lines[1]["score"] == pytest.approx(stock_score(world, "Say red.", "blue", "Again.", "old big"), abs=1e-5)
-    assert "2 threads of 2 records, mean score" in told
+    assert "2 threads of 2 records, mean score" in log
 
 
 def test_ranked_replies_get_a_line_each_and_their_order_is_measured(world: Path) -> None:
-    found, told = score(world, world / "lists.jsonl", reading=Reading("ultrafeedback"))
+    found, log = score(world, world / "lists.jsonl", reading=ReaderSettings("ultrafeedback"))
     lines = [json.loads(line) for line in found.splitlines()]
     assert len(lines) == 180
     assert [line["rank"] for line in lines[:3]] == [0, 1, 2]
     shares = [a["score"] > b["score"] for a, b in zip(lines[::3], lines[2::3], strict=True)]
     assert sum(shares) / len(shares) > 0.9
-    assert "60 rankings, 180 pairs: accuracy 0." in told or "60 rankings, 180 pairs: accuracy 1." in told
+    assert "60 rankings, 180 pairs: accuracy 0." in log or "60 rankings, 180 pairs: accuracy 1." in log
 
 
 def test_a_ranking_inside_a_conversation_is_measured_where_its_replies_end(world: Path) -> None:
     """An OpenAssistant tree in which the better reply is answered: it is compared without what follows."""
-    judge = open_reward_scorer(world / "run")
+    scorer = open_reward_scorer(world / "run")
     tree = Tree(
         (
             Message("user", "Say red."),
@@ -94,17 +94,17 @@ def test_a_ranking_inside_a_conversation_is_measured_where_its_replies_end(world
         ),
         (-1, 0, 1, 2, 0),
     )
-    (tokens,) = judge.render([tree])
+    (tokens,) = scorer.render([tree])
     assert not isinstance(tokens, DataError)
-    (found,) = judge.scores([tokens])
+    (found,) = scorer.scores([tokens])
     assert found.replies == pytest.approx([stock_score(world, "Say red.", "red red"), found.threads[1]], abs=1e-5)
     assert found.threads[0] == pytest.approx(stock_score(world, "Say red.", "red red", "Again.", "blue"), abs=1e-5)
 
 
 def test_batches_of_records_change_no_score(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = Reading("preference-text")
+    reading = ReaderSettings("preference-text")
     whole, _ = score(world, world / "pairs.jsonl", reading=reading)
-    monkeypatch.setattr(reward_scorer_module, "TOKENS", 1)
+    monkeypatch.setattr(reward_scorer_module, "BATCH_TOKENS", 1)
     alone, _ = score(world, world / "pairs.jsonl", reading=reading)
     first, second = ([json.loads(line)["score"] for line in text.splitlines()] for text in (whole, alone))
     assert first == pytest.approx(second, abs=1e-5)
@@ -191,12 +191,12 @@ CASES: dict[str, tuple[Callable[[Path], object], type[TunesmithError], str]] = {
     "a thread that is too long": (
         lambda root: long_talk(root / "a.jsonl"),
         DataError,
-        r"a\.jsonl:1: prompt and reply have [\d,]+ tokens, the reward model reads 2,048; .*--skip leaves such records out",
+        r"a\.jsonl:1: prompt and reply have [\d,]+ tokens, but the reward model reads at most 2,048; .*--skip leaves such records out",
     ),
     "a conversation that ends with the user": (
         lambda root: unanswered(root / "a.jsonl"),
         DataError,
-        r"a\.jsonl:1: does not end with a reply; only replies are scored",
+        r"a\.jsonl:1: the conversation does not end with a reply; only replies are scored",
     ),
     "an empty turn": (
         lambda root: write(root / "a.jsonl", talk("a", " ")),
@@ -250,10 +250,10 @@ def test_what_cannot_be_scored_is_one_clear_error(world: Path, tmp_path: Path, c
 
 
 def test_what_cannot_be_scored_can_be_left_out_and_is_counted(world: Path, tmp_path: Path) -> None:
-    found, told = score(world, long_talk(tmp_path / "a.jsonl"), skip=True)
+    found, log = score(world, long_talk(tmp_path / "a.jsonl"), skip=True)
     assert [json.loads(line)["messages"][1]["content"] for line in found.splitlines()] == ["red"]
-    assert "not scored: " in told
-    assert "a.jsonl:1: prompt and reply have" in told
+    assert "not scored: " in log
+    assert "a.jsonl:1: prompt and reply have" in log
     make, _, _ = CASES["a reply of a report that is too long"]
     report = json.loads(score(world, make(tmp_path), skip=True)[0])
     assert (report["unscored"], report["scores"][1]["k50"]) == (1, [None])
@@ -272,7 +272,7 @@ def test_models_that_do_not_fit_are_refused(world: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="this model was trained with prompt format 'oasst', not 'dolly'"):
         score(world, talks, format="dolly")
     with pytest.raises(RecipeError, match="there is no reader 'mesages'"):
-        score(world, talks, reading=Reading("mesages"))
+        score(world, talks, reading=ReaderSettings("mesages"))
     small_model("llama").save_pretrained(tmp_path / "causal")
     with pytest.raises(DataError, match="without a head that scores"):
         run(str(tmp_path / "causal"), [str(talks)])
@@ -282,5 +282,5 @@ def test_models_that_do_not_fit_are_refused(world: Path, tmp_path: Path) -> None
     more = [{**content["added_tokens"][-1], "id": last + 1 + n, "content": f"<extra {n}>"} for n in range(40)]
     content["added_tokens"] += more
     (tmp_path / "mixed" / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"the tokenizer has \d+ tokens, the reward model rows for \d+"):
+    with pytest.raises(DataError, match=r"the tokenizer has \d+ tokens, but the reward model has embeddings for \d+"):
         run(str(tmp_path / "mixed"), [str(talks)])

@@ -13,19 +13,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
-from benchmarks.contender import Clock
 from benchmarks.dolly_like import CONTEXT_SHARE, RESPONSE_WITHOUT_CONTEXT, SHARES, draw_length, generate_records
+from benchmarks.measurement import Clock
 from benchmarks.operations import PASSES, shape_of, useful_operations
-from benchmarks.sft import compare
-from benchmarks.sft_ours import MAX_LENGTH, build_store
-from benchmarks.world import END, WORLD, as_pair
+from benchmarks.sft import COMPARISON
+from benchmarks.sft_inputs import END, INPUTS, as_completion
+from benchmarks.sft_tunesmith import MAX_LENGTH, build_store
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("world")
-    WORLD.build(directory, None, None, 24, model=False)
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("inputs")
+    INPUTS.write(directory, None, None, 24, model=False)
     return directory
 
 
@@ -42,17 +42,17 @@ def test_records_are_the_same_on_every_run_and_some_have_a_context() -> None:
     assert statistics.mean(bool(record.context) for record in records) == pytest.approx(CONTEXT_SHARE, abs=0.08)
 
 
-def test_the_pair_that_the_peer_gets_ends_where_a_reply_ends() -> None:
-    pair = as_pair(generate_records(1)[0])
+def test_the_completion_that_trl_gets_ends_where_a_reply_ends() -> None:
+    pair = as_completion(generate_records(1)[0])
     assert pair["prompt"].endswith("### Response:\n")
     assert pair["completion"].endswith("\n\n" + END)
 
 
-def test_prompt_and_completion_text_give_the_tokens_that_we_store(world: Path) -> None:
-    store = build_store(world, world / "store")
-    controls = Tokenizer.load(str(world / "tokenizer"))
+def test_prompt_and_completion_text_give_the_tokens_that_we_store(inputs: Path) -> None:
+    store = build_store(inputs, inputs / "store")
+    controls = Tokenizer.load(str(inputs / "tokenizer"))
     names = ("### End", "### Instruction:", "### Response:\n")
-    pairs = [json.loads(line) for line in (world / "pairs.jsonl").read_text().splitlines()]
+    pairs = [json.loads(line) for line in (inputs / "pairs.jsonl").read_text().splitlines()]
     assert len(store) == len(pairs)
     for index, pair in enumerate(pairs):
         ids = store.tree(index).ids.tolist()
@@ -62,8 +62,8 @@ def test_prompt_and_completion_text_give_the_tokens_that_we_store(world: Path) -
         assert sum(ids.count(controls.control(name)) for name in names) <= 3
 
 
-def test_every_generated_word_is_one_token(world: Path) -> None:
-    tokenizer = Tokenizer.load(str(world / "tokenizer"))
+def test_every_generated_word_is_one_token(inputs: Path) -> None:
+    tokenizer = Tokenizer.load(str(inputs / "tokenizer"))
     record = next(each for each in generate_records(24) if len(each.response.split()) > 20)
     words = len(record.response.split())
     assert len(tokenizer.encode(" " + record.response)) == pytest.approx(words, rel=0.1)
@@ -94,7 +94,7 @@ def test_ratios_are_of_medians_over_the_rounds() -> None:
     def rounds(*speeds: float, memory: int) -> list[dict[str, object]]:
         return [{"tokens_per_second": speed, "peak_memory": memory, "details": details} for speed in speeds]
 
-    found = compare(
+    found = COMPARISON.metrics(
         {
             "ours": rounds(70, 80, 1000, memory=10),
             "trl_default": rounds(10, 1, 11, memory=40),
@@ -104,3 +104,4 @@ def test_ratios_are_of_medians_over_the_rounds() -> None:
     expected = SimpleNamespace(ratio_default=8.0, ratio_packing=4.0, memory_ratio=0.25, gemm_share=0.5)
     for name, value in vars(expected).items():
         assert found[name] == value
+    assert (found["tokens_per_second_ours"], found["peak_memory_trl_packing"]) == (80, 99)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from benchmarks.contender import with_preparation
 from benchmarks.dolly_like import SHARES
-from benchmarks.dpo import compare
-from benchmarks.dpo_like import CHOSEN, LONGEST_PROMPT, REJECTED, generate_pairs
-from benchmarks.dpo_ours import MAX_LENGTH, build_store, tokens_of
-from benchmarks.dpo_world import WORLD, as_preference, read_preferences
-from benchmarks.world import END
+from benchmarks.dpo import COMPARISON
+from benchmarks.dpo_inputs import INPUTS, as_preference, read_preferences
+from benchmarks.dpo_tunesmith import MAX_LENGTH, build_store, tokens_of
+from benchmarks.measurement import with_preparation
+from benchmarks.sft_inputs import END
+from benchmarks.ultrafeedback_like import CHOSEN, LONGEST_PROMPT, REJECTED, generate_pairs
 
 
 def test_replies_are_as_long_as_the_table_says_and_those_of_a_pair_alike() -> None:
@@ -30,7 +30,7 @@ def test_replies_are_as_long_as_the_table_says_and_those_of_a_pair_alike() -> No
     assert max(len(pair.prompt.split()) for pair in pairs) <= LONGEST_PROMPT
 
 
-def test_the_peer_gets_replies_that_end_and_a_prompt_that_asks() -> None:
+def test_trl_gets_replies_that_end_and_a_prompt_that_asks() -> None:
     written = as_preference(generate_pairs(1)[0])
     assert written["prompt"].endswith("### Response:\n")
     assert written["chosen"].endswith(END)
@@ -46,7 +46,7 @@ def test_pairs_that_nothing_can_be_learned_from_are_left_out(tmp_path: Path) -> 
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
-    WORLD.build(tmp_path, None, None, 40, model=False)
+    INPUTS.write(tmp_path, None, None, 40, model=False)
     store = build_store(tmp_path, tmp_path / "store")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer", eos_token=END)
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
@@ -70,7 +70,7 @@ def test_ratios_are_of_medians_over_the_rounds() -> None:
     def rounds(*speeds: float, memory: int) -> list[dict[str, Any]]:
         return [{"pairs_per_second": speed, "peak_memory": memory} for speed in speeds]
 
-    found = compare(
+    found = COMPARISON.metrics(
         {
             "ours": rounds(70, 80, 1000, memory=10),
             "trl_default": rounds(10, 1, 11, memory=40),

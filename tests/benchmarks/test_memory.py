@@ -10,13 +10,13 @@ import pytest
 
 psutil = pytest.importorskip("psutil", reason="psutil is not here (pip install 'tunesmith[bench]')")
 
-from benchmarks.memory import DRAWN, resident, write_records  # noqa: E402 -- it needs psutil
+from benchmarks.memory import GENERATED, resident, write_records  # noqa: E402 -- it needs psutil
 
 
 def test_a_large_file_has_the_size_and_no_two_records_alike(tmp_path: Path) -> None:
     count = write_records(tmp_path / "a.jsonl", 9_000_000)
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == len(set(lines)) == count > DRAWN
+    assert len(lines) == len(set(lines)) == count > GENERATED
     assert 9_000_000 <= (tmp_path / "a.jsonl").stat().st_size < 9_200_000
 
 

@@ -9,17 +9,17 @@ import pytest
 from transformers import AutoTokenizer
 
 from benchmarks.dolly_like import generate_records
-from benchmarks.seq2seq import compare
-from benchmarks.seq2seq_ours import build_store
-from benchmarks.seq2seq_world import MAX_INPUT, MAX_TARGET, WORLD, as_pair
+from benchmarks.seq2seq import COMPARISON
+from benchmarks.seq2seq_inputs import INPUTS, MAX_INPUT, MAX_TARGET, as_input_target
+from benchmarks.seq2seq_tunesmith import build_store
 from tunesmith.batch.example import Example
 from tunesmith.batch.padded import read_input_replies
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
     trainer = pytest.importorskip("benchmarks.seq2seq_trainer", reason="the extra `bench` is not installed")
-    WORLD.build(tmp_path, None, None, 60, model=False)
-    theirs = trainer.read_input_replies(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
+    INPUTS.write(tmp_path, None, None, 60, model=False)
+    theirs = trainer.tokenize_texts(tmp_path, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
     store = build_store(tmp_path, tmp_path / "store")
     assert len(store) == len(theirs) == 60
     longest = 0
@@ -32,9 +32,9 @@ def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path:
     assert longest == MAX_TARGET  # some are cut, and still end with the end token
 
 
-def test_the_pair_is_marked_but_not_ended() -> None:
+def test_input_and_target_have_the_marks_of_the_format_but_no_end_token() -> None:
     record = next(record for record in generate_records(20) if record.context)
-    assert as_pair(record) == {
+    assert as_input_target(record) == {
         "input": f"{record.instruction} <_LB_> <_LB_> {record.context}",
         "target": record.response,
     }
@@ -44,7 +44,7 @@ def test_ratios_are_of_medians_over_the_rounds() -> None:
     def rounds(*speeds: float, memory: int) -> list[dict[str, Any]]:
         return [{"targets_per_second": speed, "peak_memory": memory} for speed in speeds]
 
-    found = compare(
+    found = COMPARISON.metrics(
         {
             "ours": rounds(70, 80, 1000, memory=10),
             "trainer": rounds(10, 1, 11, memory=40),

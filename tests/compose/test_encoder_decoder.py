@@ -19,7 +19,7 @@ from tunesmith.batch import padded as pairs_module
 from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
-from tunesmith.generate.exported import read_export
+from tunesmith.generate.export_directory import read_export
 from tunesmith.model.load import load_model
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS
 from tunesmith.report.check import CheckReport

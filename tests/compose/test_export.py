@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from tests.text.brought_templates import MARKS, TOKENS, bring
 from tests.worlds import small_recipe, write_world
 from tunesmith.compose import train_recipe
-from tunesmith.generate.exported import open_engine, read_export
+from tunesmith.generate.export_directory import open_engine, read_export
 from tunesmith.text.tree import Message
 from tunesmith.train.run import checkpoint
 

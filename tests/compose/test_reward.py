@@ -19,7 +19,7 @@ from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.methods import reward as reward_module
 from tunesmith.compose.methods.reward import near_one_half
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
-from tunesmith.generate.exported import open_engine, read_export
+from tunesmith.generate.export_directory import open_engine, read_export
 from tunesmith.model.reward_model import head_of, load_reward_model
 
 

@@ -12,9 +12,15 @@ from transformers import PreTrainedModel
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
 from tunesmith.evaluate import generation
-from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
+from tunesmith.evaluate.generation import (
+    EvaluationPrompt,
+    choose_prompts,
+    generate_replies,
+    prediction_records,
+    reply_metrics,
+)
 from tunesmith.generate.engine import Engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.crop import CropSettings
@@ -69,35 +75,35 @@ def test_the_prompt_is_the_generation_prompt_and_the_reference_the_reply(
     name: str, renderer: Callable[..., Renderer], stored: Callable[..., Store]
 ) -> None:
     made = renderer(name)
-    found = choose_questions(stored(made, SINGLE), ["mine"], made, 100, 0)
+    found = choose_prompts(stored(made, SINGLE), ["mine"], made, 100, 0)
     assert len(found) == len(SINGLE)
-    for question in found:
-        tree = SINGLE[question.example]
-        assert list(question.prompt) == made.prompt(tree.messages[:1])
-        assert question.source == "mine"
-        written = made.parse(made.render(tree).ids[len(question.prompt) :].tolist()).text
-        assert question.references == (written,)
+    for prompt in found:
+        tree = SINGLE[prompt.example]
+        assert list(prompt.ids) == made.prompt(tree.messages[:1])
+        assert prompt.source == "mine"
+        written = made.parse(made.render(tree).ids[len(prompt.ids) :].tolist()).text
+        assert prompt.references == (written,)
         assert name == "t5-dolly" or written == tree.messages[1].text  # its small vocabulary has not every letter
 
 
-@pytest.mark.parametrize("foretell", [False, True])
+@pytest.mark.parametrize("predict_role", [False, True])
 def test_every_turn_of_a_chat_is_asked_for(
-    foretell: bool, renderer: Callable[..., Renderer], stored: Callable[..., Store]
+    predict_role: bool, renderer: Callable[..., Renderer], stored: Callable[..., Store]
 ) -> None:
-    made = renderer("oasst", predict_next_role=foretell)
-    found = choose_questions(stored(made, [CHAT]), ["mine"], made, 10, 0)
-    assert [question.references for question in found] == [("Hello.",), ("Bye.",)]
-    assert [list(question.prompt) for question in found] == [made.prompt(CHAT.messages[:n]) for n in (1, 3)]
+    made = renderer("oasst", predict_next_role=predict_role)
+    found = choose_prompts(stored(made, [CHAT]), ["mine"], made, 10, 0)
+    assert [prompt.references for prompt in found] == [("Hello.",), ("Bye.",)]
+    assert [list(prompt.ids) for prompt in found] == [made.prompt(CHAT.messages[:n]) for n in (1, 3)]
 
 
 def test_replies_to_one_prompt_are_references_of_one_question(
     renderer: Callable[..., Renderer], stored: Callable[..., Store]
 ) -> None:
     made = renderer("tulu")
-    (found,) = choose_questions(stored(made, [BRANCHED]), ["mine"], made, 10, 0)
+    (found,) = choose_prompts(stored(made, [BRANCHED]), ["mine"], made, 10, 0)
     assert set(found.references) == {"Red.", "Blue."}
     assert len(found.references) == 2
-    assert list(found.prompt) == made.prompt(BRANCHED.messages[:1])
+    assert list(found.ids) == made.prompt(BRANCHED.messages[:1])
 
 
 def test_the_choice_depends_on_the_seed_and_on_what_records_say_but_not_on_their_order(
@@ -107,12 +113,12 @@ def test_the_choice_depends_on_the_seed_and_on_what_records_say_but_not_on_their
     store, turned = stored(made, SINGLE), stored(made, SINGLE[::-1])
 
     def chosen(store: Store, seed: int) -> set[tuple[str, ...]]:
-        return {question.references for question in choose_questions(store, ["mine"], made, 6, seed)}
+        return {prompt.references for prompt in choose_prompts(store, ["mine"], made, 6, seed)}
 
     assert len(chosen(store, 1)) == 6
     assert chosen(store, 1) == chosen(turned, 1)
     assert chosen(store, 1) != chosen(store, 2)
-    monkeypatch.setattr(generation, "_place", lambda seed, key: b"")
+    monkeypatch.setattr(generation, "question_order", lambda seed, key: b"")
     assert chosen(store, 1) != chosen(turned, 1), "the order of the data would be seen"
 
 
@@ -120,9 +126,9 @@ def test_what_training_cuts_is_cut_here(renderer: Callable[..., Renderer], store
     made = renderer("oasst")
     limit = len(made.prompt(CHAT.messages[:3])) - 2
     rule = CropSettings("left", limit, made.opening)
-    found = choose_questions(stored(made, [CHAT]), ["mine"], made, 10, 0, rule)
+    found = choose_prompts(stored(made, [CHAT]), ["mine"], made, 10, 0, rule)
     assert found
-    assert all(len(question.prompt) < limit for question in found)
+    assert all(len(prompt.ids) < limit for prompt in found)
 
 
 def test_replies_are_the_greedy_ones_whatever_shares_a_batch(
@@ -130,28 +136,28 @@ def test_replies_are_the_greedy_ones_whatever_shares_a_batch(
 ) -> None:
     made = renderer("tulu")
     engine = Engine(random_model("llama", rows=576, context=160), made)
-    questions = choose_questions(stored(made, SINGLE), ["mine"], made, 7, 0)
+    prompts = choose_prompts(stored(made, SINGLE), ["mine"], made, 7, 0)
     expected = engine.complete(
-        [SINGLE[question.example].messages[:1] for question in questions],
-        Sampling(do_sample=False, max_new_tokens=12),
+        [SINGLE[prompt.example].messages[:1] for prompt in prompts],
+        SamplingParameters(do_sample=False, max_new_tokens=12),
         seed=5,
     )
     for batch_size in (1, 3, 8):
-        assert answer(engine, questions, 12, batch_size) == expected
-    lines = list(predictions(questions, expected, made))
+        assert generate_replies(engine, prompts, 12, batch_size) == expected
+    lines = list(prediction_records(prompts, expected, made))
     assert [line["reply"] for line in lines] == [reply.text for reply in expected]
     assert all("Question" in line["prompt"] for line in lines)
-    found = metrics(questions, expected)
+    found = reply_metrics(prompts, expected)
     assert found["prompts"] == 7
     assert found["stopped"] == sum(reply.stopped for reply in expected) / 7
 
 
 def test_right_replies_have_full_marks() -> None:
-    class Said:
+    class Answer:
         def __init__(self, text: str) -> None:
             self.text, self.stopped = text, True
 
-    questions = [Question(n, "mine", (1,), (f"This is the answer number {n}.",)) for n in range(3)]
-    replies = [Said(question.references[0]) for question in questions]
-    found = metrics(questions, replies)  # type: ignore[arg-type]
+    prompts = [EvaluationPrompt(n, "mine", (1,), (f"This is the answer number {n}.",)) for n in range(3)]
+    replies = [Answer(prompt.references[0]) for prompt in prompts]
+    found = reply_metrics(prompts, replies)  # type: ignore[arg-type]
     assert found == pytest.approx({"bleu": 100.0, "rouge_l": 1.0, "stopped": 1.0, "prompts": 3})

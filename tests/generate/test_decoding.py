@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, PreTrainedModel
 
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import CausalRows, Rows, StoppingCriteria, decode
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria, decode
+from tunesmith.generate.sampling import SamplingParameters
 
 VOCABULARY = 61  # of 64 rows
 CONTEXT = 96
 STOPS = (3, 7, 11)
-GREEDY = Sampling(do_sample=False, max_new_tokens=24)
+GREEDY = SamplingParameters(do_sample=False, max_new_tokens=24)
 
 
 def _prompts(count: int, longest: int = 30) -> list[list[int]]:
@@ -29,21 +29,24 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
 def _replies(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: SamplingParameters,
     *,
     stops: tuple[int, ...] = STOPS,
     samples: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    rows = CausalRows(model)
+    state = CausalState(model)
     replies: list[list[int]] = [[] for _ in prompts]
-    ends = StoppingCriteria(stops, VOCABULARY, CONTEXT)
-    for step in decode(rows, rows.start(prompts), prompts, sampling, ends, 1, samples or range(len(prompts))):
+    stopping = StoppingCriteria(stops, VOCABULARY, CONTEXT)
+    numbers = samples or range(len(prompts))
+    for step in decode(state, state.prefill(prompts), prompts, sampling, stopping, 1, numbers):
         for prompt, token in step:
             replies[prompt].append(token)
     return replies
 
 
-def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling, stops: tuple[int, ...]) -> list[int]:
+def _stock(
+    model: PreTrainedModel, prompt: Sequence[int], sampling: SamplingParameters, stops: tuple[int, ...]
+) -> list[int]:
     configuration = GenerationConfig(
         do_sample=False,
         max_new_tokens=min(sampling.max_new_tokens, CONTEXT - len(prompt)),
@@ -63,7 +66,9 @@ def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling, st
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
 @pytest.mark.parametrize("minimum", [0, 6])
 def test_greedy_replies_equal_those_of_stock_generate(model: PreTrainedModel, penalty: float, minimum: int) -> None:
-    sampling = Sampling(do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum)
+    sampling = SamplingParameters(
+        do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum
+    )
     prompts = _prompts(6)
     assert [_replies(model, [prompt], sampling)[0] for prompt in prompts] == [
         _stock(model, prompt, sampling, STOPS) for prompt in prompts
@@ -79,7 +84,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone_although_finished_rows_leave
 
 
 def test_a_sample_does_not_depend_on_its_batch(model: PreTrainedModel) -> None:
-    prompts, sampling = _prompts(7), Sampling(top_p=0.95, temperature=0.9, max_new_tokens=16)
+    prompts, sampling = _prompts(7), SamplingParameters(top_p=0.95, temperature=0.9, max_new_tokens=16)
     together = _replies(model, prompts, sampling)
     alone = [_replies(model, [prompt], sampling, samples=[index])[0] for index, prompt in enumerate(prompts)]
     assert together == alone
@@ -91,14 +96,15 @@ def test_padding_rows_of_the_vocabulary_are_never_chosen(random_model: Callable[
     with torch.no_grad():
         model.lm_head.weight[VOCABULARY:] = 50 * model.lm_head.weight[:3]
     prompts = _prompts(5)
-    for sampling in (GREEDY, Sampling(max_new_tokens=24)):
+    for sampling in (GREEDY, SamplingParameters(max_new_tokens=24)):
         assert max(max(reply) for reply in _replies(model, prompts, sampling)) < VOCABULARY
 
 
 def test_prompt_and_reply_together_never_pass_the_context(model: PreTrainedModel) -> None:
     prompts = [[5] * (CONTEXT - 1), [5] * (CONTEXT - 4), [5]]
     lengths = [
-        len(reply) for reply in _replies(model, prompts, Sampling(do_sample=False, max_new_tokens=200), stops=())
+        len(reply)
+        for reply in _replies(model, prompts, SamplingParameters(do_sample=False, max_new_tokens=200), stops=())
     ]
     assert lengths == [1, 4, CONTEXT - 1]
 
@@ -111,12 +117,11 @@ def test_logits_that_are_not_finite_stop_the_program(random_model: Callable[...,
         _replies(model, [[1, 2]], GREEDY)
 
 
-def _dialogue(rows: Rows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def _dialogue(state: DecodingState, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     replies = []
     for prompt in prompts:
-        steps = decode(
-            rows, rows.resume(prompt), [prompt], GREEDY, StoppingCriteria(STOPS, VOCABULARY, CONTEXT), 0, [0]
-        )
+        stopping = StoppingCriteria(STOPS, VOCABULARY, CONTEXT)
+        steps = decode(state, state.prefill_cached(prompt), [prompt], GREEDY, stopping, 0, [0])
         replies.append([token for step in steps for _, token in step])
     return replies
 
@@ -124,7 +129,7 @@ def _dialogue(rows: Rows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_a_reused_cache_gives_what_a_fresh_one_gives(model: PreTrainedModel, prompts: list[list[int]]) -> None:
-    assert _dialogue(CausalRows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    assert _dialogue(CausalState(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
 
 
 class _Interrupting(torch.nn.Module):
@@ -146,12 +151,12 @@ def test_an_interrupted_reply_leaves_a_usable_cache(random_model: Callable[..., 
     first, second = [1, 2, 3, 4], [1, 2, 3, 4, 9, 9]
     model = random_model("llama")
     expected = _replies(model, [second], GREEDY)
-    rows = CausalRows(model)
+    state = CausalState(model)
     layers = model.model.layers
     layers[1] = _Interrupting(layers[1], at)
     with pytest.raises(KeyboardInterrupt):
-        _dialogue(rows, [first])
-    assert _dialogue(rows, [second]) == expected
+        _dialogue(state, [first])
+    assert _dialogue(state, [second]) == expected
 
 
 def test_a_sliding_window_is_read_afresh() -> None:
@@ -162,4 +167,4 @@ def test_a_sliding_window_is_read_afresh() -> None:
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     prompts = [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3]]
-    assert _dialogue(CausalRows(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    assert _dialogue(CausalState(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]

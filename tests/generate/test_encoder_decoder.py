@@ -21,9 +21,9 @@ from transformers import (
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.errors import DataError
 from tunesmith.generate.decoding import StoppingCriteria, decode
-from tunesmith.generate.encoder_decoder import EncoderDecoderRows
-from tunesmith.generate.engine import Delta, Engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.encoder_decoder import EncoderDecoderState
+from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -31,8 +31,8 @@ from tunesmith.text.tree import Message
 
 VOCABULARY = 61  # of 64 rows
 STOPS = (1, 4, 7, 11, 15, 18, 29, 40)
-GREEDY = Sampling(do_sample=False, max_new_tokens=24)
-DRAWN = Sampling(temperature=0.9, top_k=40, max_new_tokens=24)
+GREEDY = SamplingParameters(do_sample=False, max_new_tokens=24)
+DRAWN = SamplingParameters(temperature=0.9, top_k=40, max_new_tokens=24)
 ASKED = ["the cat", "at the mat", "What is the name of the river?", "a\nb\tc", "Hi " * 30]
 
 
@@ -68,19 +68,23 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
 
 
 def _replies(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, samples: Sequence[int] | None = None
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingParameters,
+    samples: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    rows = EncoderDecoderRows(model)
+    state = EncoderDecoderState(model)
     replies: list[list[int]] = [[] for _ in prompts]
-    histories = [rows.history(prompt) for prompt in prompts]
-    ends = StoppingCriteria(STOPS, VOCABULARY, 2**31)
-    for step in decode(rows, rows.start(prompts), histories, sampling, ends, 1, samples or range(len(prompts))):
+    histories = [state.history(prompt) for prompt in prompts]
+    stopping = StoppingCriteria(STOPS, VOCABULARY, 2**31)
+    numbers = samples or range(len(prompts))
+    for step in decode(state, state.prefill(prompts), histories, sampling, stopping, 1, numbers):
         for prompt, token in step:
             replies[prompt].append(token)
     return replies
 
 
-def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: SamplingParameters) -> list[int]:
     configuration = GenerationConfig(
         do_sample=False,
         max_new_tokens=sampling.max_new_tokens,
@@ -100,7 +104,9 @@ def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling) ->
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
 @pytest.mark.parametrize("minimum", [0, 6])
 def test_greedy_replies_equal_those_of_stock_generate(model: PreTrainedModel, penalty: float, minimum: int) -> None:
-    sampling = Sampling(do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum)
+    sampling = SamplingParameters(
+        do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum
+    )
     prompts = _prompts(6)
     found = [_replies(model, [prompt], sampling)[0] for prompt in prompts]
     assert found == [_stock(model, prompt, sampling) for prompt in prompts]
@@ -122,7 +128,10 @@ def test_samples_of_one_prompt_share_a_pass_of_the_encoder(model: PreTrainedMode
         lambda module, arguments, options: sizes.append(len(options["input_ids"])), with_kwargs=True
     )
     one, other = _prompts(2)
-    prompts, varied = [one, other, one, one, other], Sampling(temperature=3.0, min_new_tokens=8, max_new_tokens=24)
+    prompts, varied = (
+        [one, other, one, one, other],
+        SamplingParameters(temperature=3.0, min_new_tokens=8, max_new_tokens=24),
+    )
     together = _replies(model, prompts, varied)
     hook.remove()
     assert sizes == [2]
@@ -133,8 +142,8 @@ def test_samples_of_one_prompt_share_a_pass_of_the_encoder(model: PreTrainedMode
 def test_a_prompt_that_is_held_already_is_not_encoded_again(model: PreTrainedModel) -> None:
     passes: list[int] = []
     hook = model.get_encoder().register_forward_hook(lambda *_: passes.append(1))
-    rows, (one, other) = EncoderDecoderRows(model), _prompts(2)
-    logits = [rows.resume(prompt) for prompt in (one, one, other, one)]
+    state, (one, other) = EncoderDecoderState(model), _prompts(2)
+    logits = [state.prefill_cached(prompt) for prompt in (one, one, other, one)]
     hook.remove()
     assert len(passes) == 3
     assert torch.equal(logits[0], logits[1])
@@ -159,15 +168,14 @@ class _Interrupting(torch.nn.Module):
 def test_an_interrupted_reply_leaves_a_usable_cache(part: str, at: int) -> None:
     model = random_t5()
     one, other = _prompts(2)
-    longer = Sampling(do_sample=False, min_new_tokens=8, max_new_tokens=16)
+    longer = SamplingParameters(do_sample=False, min_new_tokens=8, max_new_tokens=16)
     expected = [_replies(model, [prompt], longer)[0] for prompt in (one, other)]
-    rows, blocks = EncoderDecoderRows(model), getattr(model, part).block
+    state, blocks = EncoderDecoderState(model), getattr(model, part).block
     blocks[1] = _Interrupting(blocks[1], at)
 
     def reply(prompt: Sequence[int]) -> list[int]:
-        steps = decode(
-            rows, rows.resume(prompt), [rows.history(prompt)], longer, StoppingCriteria(STOPS, VOCABULARY, 99), 0, [0]
-        )
+        stopping, history = StoppingCriteria(STOPS, VOCABULARY, 99), state.history(prompt)
+        steps = decode(state, state.prefill_cached(prompt), [history], longer, stopping, 0, [0])
         return [token for step in steps for _, token in step]
 
     with pytest.raises(KeyboardInterrupt):
@@ -195,22 +203,22 @@ def _asked(text: str) -> list[Message]:
     return [Message("user", text)]
 
 
-def _joined(deltas: Sequence[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
+def _joined(chunks: Sequence[ReplyChunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
-def test_a_stream_tells_what_complete_returns(engine: Engine, sampling: Sampling) -> None:
+def test_a_stream_tells_what_complete_returns(engine: Engine, sampling: SamplingParameters) -> None:
     prompts = [_asked(text) for text in ASKED]
     replies = engine.complete(prompts, sampling, seed=3, batch_size=2)
     assert replies == engine.complete(prompts, sampling, seed=3, batch_size=8)
-    rows = engine.rows()
+    state = engine.new_state()
     for index, reply in enumerate(replies):
-        deltas = list(engine.stream(prompts[index], sampling, 3, sample=index, rows=rows))
-        assert tuple(token for delta in deltas for token in delta.ids) == reply.ids
-        assert (deltas[-1].end == "stop") == reply.stopped
-        assert deltas[-1].end in ("stop", "length")
-        assert _joined(deltas) == reply.text
+        chunks = list(engine.stream(prompts[index], sampling, 3, sample=index, state=state))
+        assert tuple(token for chunk in chunks for token in chunk.ids) == reply.ids
+        assert (chunks[-1].finish_reason == "stop") == reply.stopped
+        assert chunks[-1].finish_reason in ("stop", "length")
+        assert _joined(chunks) == reply.text
 
 
 class _Scripted(torch.nn.Module):
@@ -242,13 +250,13 @@ def test_line_breaks_arrive_as_such_and_never_as_marks(renderers: dict[str, Rend
     engine, script = scripted(renderer, text)
     if kind == "t5_like":
         assert 2 in script, "the unknown token has to be written where the bracket of a mark stands"
-    limit = Sampling(do_sample=False, max_new_tokens=len(script))
-    deltas = list(engine.stream(_asked("Hi"), limit, 0))
-    assert _joined(deltas) == renderer.parse(script).text
-    assert not any(set("_<>") & set(delta.text) for delta in deltas)
-    assert renderer.format.codec.encode(_joined(deltas)) == renderer.format.codec.encode(text)
+    limit = SamplingParameters(do_sample=False, max_new_tokens=len(script))
+    chunks = list(engine.stream(_asked("Hi"), limit, 0))
+    assert _joined(chunks) == renderer.parse(script).text
+    assert not any(set("_<>") & set(chunk.text) for chunk in chunks)
+    assert renderer.format.codec.encode(_joined(chunks)) == renderer.format.codec.encode(text)
     (reply,) = engine.complete([_asked("Hi")], limit, 0)
-    assert (reply.text, reply.stopped, reply.ids) == (_joined(deltas), True, tuple(script))
+    assert (reply.text, reply.stopped, reply.ids) == (_joined(chunks), True, tuple(script))
 
 
 def test_an_input_longer_than_it_may_be_keeps_its_beginning_and_its_end_token(renderers: dict[str, Renderer]) -> None:
@@ -260,7 +268,9 @@ def test_an_input_longer_than_it_may_be_keeps_its_beginning_and_its_end_token(re
     assert list(Engine(model, renderer).prompt(_asked("the cat " * 400), GREEDY).ids) == renderer.prompt(
         _asked("the cat " * 400)
     )
-    (reply,) = short.complete([_asked("the cat")], Sampling(do_sample=False, min_new_tokens=20, max_new_tokens=30), 0)
+    (reply,) = short.complete(
+        [_asked("the cat")], SamplingParameters(do_sample=False, min_new_tokens=20, max_new_tokens=30), 0
+    )
     assert reply.tokens >= 20, "the limit is that of the input"
 
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
 from tunesmith.errors import DataError
-from tunesmith.generate.engine import Delta, Engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -21,8 +21,8 @@ from tunesmith.text.tree import Message
 CONTEXT = 160
 FORMATS = ("oasst", "tulu", "chatml", "plain", "alpaca", "dolly")
 QUESTIONS = ["Hi", "What is the name of the river?", "A cat\n\tsat é 你好", "Write.", "The dog sat by the door. " * 3]
-DRAWN = Sampling(temperature=0.9, top_k=80, max_new_tokens=24)
-GREEDY = Sampling(do_sample=False, max_new_tokens=24)
+DRAWN = SamplingParameters(temperature=0.9, top_k=80, max_new_tokens=24)
+GREEDY = SamplingParameters(do_sample=False, max_new_tokens=24)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def _asked(*texts: str) -> list[Message]:
     return [Message("assistant" if index % 2 else "user", text) for index, text in enumerate(texts)]
 
 
-def _joined(deltas: Sequence[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
+def _joined(chunks: Sequence[ReplyChunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
 
 
 @pytest.mark.parametrize("tokenizer", ["byte_level", "prefixed"])
@@ -61,18 +61,20 @@ def test_a_stream_tells_what_complete_returns(engine: Callable[..., Engine], nam
     prompts = [_asked(question) for question in QUESTIONS]
     for sampling in (GREEDY, DRAWN):
         for index, reply in enumerate(engine_.complete(prompts, sampling, seed=3, batch_size=2)):
-            deltas = list(engine_.stream(prompts[index], sampling, 3, sample=index))
-            ids = tuple(token for delta in deltas for token in delta.ids)
+            chunks = list(engine_.stream(prompts[index], sampling, 3, sample=index))
+            ids = tuple(token for chunk in chunks for token in chunk.ids)
             assert ids == reply.ids
-            assert [delta.end for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
-            assert (deltas[-1].end == "stop") == reply.stopped
+            assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+            assert (chunks[-1].finish_reason == "stop") == reply.stopped
             names_controls = name == "dolly" and any(map(engine_.renderer.tokenizer.is_control, ids[:-1]))
-            assert names_controls or _joined(deltas) == reply.text
+            assert names_controls or _joined(chunks) == reply.text
 
 
 def test_replies_end_by_themselves_and_without_their_stop_token(engine: Callable[..., Engine]) -> None:
     chat = engine("oasst")
-    replies = chat.complete([_asked(str(number)) for number in range(40)], Sampling(max_new_tokens=60), seed=1)
+    replies = chat.complete(
+        [_asked(str(number)) for number in range(40)], SamplingParameters(max_new_tokens=60), seed=1
+    )
     stopped = [reply for reply in replies if reply.stopped]
     assert stopped
     for reply in stopped:
@@ -83,7 +85,9 @@ def test_replies_end_by_themselves_and_without_their_stop_token(engine: Callable
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
-def test_the_size_of_batches_changes_nothing(engine: Callable[..., Engine], family: str, sampling: Sampling) -> None:
+def test_the_size_of_batches_changes_nothing(
+    engine: Callable[..., Engine], family: str, sampling: SamplingParameters
+) -> None:
     chat = engine("chatml", family=family)
     prompts = [_asked(question) for question in QUESTIONS]
     alone, pairs, together = (chat.complete(prompts, sampling, 7, batch_size=size) for size in (1, 2, 8))
@@ -101,14 +105,14 @@ def test_a_cache_kept_through_a_conversation_changes_nothing_but_the_work(engine
     hook = chat.model.register_forward_pre_hook(
         lambda model, arguments, options: widths.append(options["input_ids"].shape[1]), with_kwargs=True
     )
-    rows = chat.rows()
+    state = chat.new_state()
     said: list[Message] = []
     read_before = 0
     for question in ("Hello!", "And the river?", "Be brief."):
         said.append(Message("user", question))
         fresh = _joined(list(chat.stream(said, GREEDY, 0)))
         widths.clear()
-        assert _joined(list(chat.stream(said, GREEDY, 0, rows=rows))) == fresh
+        assert _joined(list(chat.stream(said, GREEDY, 0, state=state))) == fresh
         prompt = len(chat.renderer.prompt(said))
         assert widths[0] <= prompt - read_before
         read_before = prompt
@@ -148,13 +152,13 @@ def test_a_message_that_fills_the_context_is_refused_before_anything_is_generate
 def test_a_reply_is_cut_where_the_context_ends_and_says_so(engine: Callable[..., Engine]) -> None:
     chat = engine("plain")
     question = _asked("mat " * 60)
-    room = CONTEXT - len(chat.renderer.prompt(question))
-    assert 0 < room < 150
-    endless = Sampling(do_sample=False, max_new_tokens=400, min_new_tokens=400)
-    deltas = list(chat.stream(question, endless, 0))
-    assert deltas[-1].end == "context"
-    assert sum(len(delta.ids) for delta in deltas) == room
-    assert list(chat.stream(question, GREEDY, 0))[-1].end in ("length", "stop")
+    left = CONTEXT - len(chat.renderer.prompt(question))
+    assert 0 < left < 150
+    endless = SamplingParameters(do_sample=False, max_new_tokens=400, min_new_tokens=400)
+    chunks = list(chat.stream(question, endless, 0))
+    assert chunks[-1].finish_reason == "context"
+    assert sum(len(chunk.ids) for chunk in chunks) == left
+    assert list(chat.stream(question, GREEDY, 0))[-1].finish_reason in ("length", "stop")
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(

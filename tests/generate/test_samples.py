@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tunesmith.generate.decoding import CausalRows, StoppingCriteria, decode
-from tunesmith.generate.samples import Sample, sample_replies
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.decoding import CausalState, StoppingCriteria, decode
+from tunesmith.generate.samples import ReplyTokens, sample_replies
+from tunesmith.generate.sampling import SamplingParameters
 
-ENDS = StoppingCriteria((3, 7, 11), 61, 96)
-SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_new_tokens=20)
+STOPPING = StoppingCriteria((3, 7, 11), 61, 96)
+SAMPLING = SamplingParameters(temperature=0.8, top_p=0.95, max_new_tokens=20)
 
 
 def _prompts(count: int, longest: int = 30) -> list[list[int]]:
@@ -23,22 +23,22 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
 
 
 def _alone(model: PreTrainedModel, prompt: Sequence[int], number: int) -> list[int]:
-    rows = CausalRows(model)
-    steps = decode(rows, rows.start([prompt]), [prompt], SAMPLING, ENDS, 9, [number])
+    state = CausalState(model)
+    steps = decode(state, state.prefill([prompt]), [prompt], SAMPLING, STOPPING, 9, [number])
     return [token for step in steps for _, token in step]
 
 
 def _sampled(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], at_once: int
-) -> list[list[Sample]]:
-    return sample_replies(lambda: CausalRows(model), prompts, draws, SAMPLING, ENDS, 9, at_once)
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], batch_size: int
+) -> list[list[ReplyTokens]]:
+    return sample_replies(lambda: CausalState(model), prompts, draws, SAMPLING, STOPPING, 9, batch_size)
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 8, 100])
-def test_every_reply_is_the_one_that_its_prompt_gets_alone(model: PreTrainedModel, at_once: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_every_reply_is_the_one_that_its_prompt_gets_alone(model: PreTrainedModel, batch_size: int) -> None:
     prompts = _prompts(5)
     draws = [[10 * prompt + k for k in range(count)] for prompt, count in enumerate((4, 1, 3, 0, 4))]
-    found = _sampled(model, prompts, draws, at_once)
+    found = _sampled(model, prompts, draws, batch_size)
     expected = [[_alone(model, prompts[p], number) for number in chosen] for p, chosen in enumerate(draws)]
     assert [[list(sample.ids) for sample in replies] for replies in found] == expected
     assert len({sample.ids for sample in found[0]}) > 1, "replies to one prompt should differ"
@@ -50,17 +50,17 @@ def test_a_reply_says_whether_it_ended_by_itself(model: PreTrainedModel) -> None
     ]
     assert {sample.stopped for sample in found} == {True, False}
     for sample in found:
-        assert sample.stopped == (sample.ids[-1] in ENDS.stops)
+        assert sample.stopped == (sample.ids[-1] in STOPPING.stop_ids)
         assert sample.stopped or len(sample.ids) == SAMPLING.max_new_tokens
-        assert not any(token in ENDS.stops for token in sample.ids[:-1])
+        assert not any(token in STOPPING.stop_ids for token in sample.ids[:-1])
 
 
 def test_logits_of_repeated_rows_are_those_of_rows_that_were_read_apart(model: PreTrainedModel) -> None:
     prompts, owners = _prompts(3), [0, 0, 1, 2, 2, 2]
-    shared, apart = CausalRows(model), CausalRows(model)
-    first = shared.start(prompts)[owners]
-    shared.keep(owners)
-    assert torch.allclose(first, apart.start([prompts[owner] for owner in owners]), atol=1e-5)
+    shared, apart = CausalState(model), CausalState(model)
+    first = shared.prefill(prompts)[owners]
+    shared.select(owners)
+    assert torch.allclose(first, apart.prefill([prompts[owner] for owner in owners]), atol=1e-5)
     following = torch.arange(len(owners))[:, None] + 20
     assert torch.allclose(shared.append(following), apart.append(following), atol=1e-5)
 
@@ -69,13 +69,13 @@ def test_a_prompt_is_read_once_for_all_its_replies(
     random_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, read = random_model("llama"), list[int]()
-    start = CausalRows.start
+    prefill = CausalState.prefill
 
-    def counted(self: CausalRows, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    def counted(self: CausalState, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         read.append(len(prompts))
-        return start(self, prompts)
+        return prefill(self, prompts)
 
-    monkeypatch.setattr(CausalRows, "start", counted)
+    monkeypatch.setattr(CausalState, "prefill", counted)
     replies = _sampled(model, _prompts(4), [[0, 1, 2, 3]] * 4, 8)
     assert read == [2, 2]
-    assert all(isinstance(sample, Sample) for each in replies for sample in each)
+    assert all(isinstance(sample, ReplyTokens) for each in replies for sample in each)

@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from tunesmith.draws import token_uniform
 from tunesmith.errors import UsageError
 from tunesmith.generate.sampling import (
-    Sampling,
-    choose,
-    draw,
-    filtered,
-    keep_top_k,
-    keep_top_p,
-    keep_typical,
-    probabilities,
+    SamplingParameters,
+    filter_top_k,
+    filter_top_p,
+    filter_typical,
+    next_token_probabilities,
+    next_tokens,
+    process_logits,
+    sample_tokens,
     seen_tokens,
 )
 
-NAMES = {field.name for field in fields(Sampling)}
+NAMES = {field.name for field in fields(SamplingParameters)}
 
 
-def _arguments(case: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int, Sampling, list[int]]:
+def _arguments(case: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int, SamplingParameters, list[int]]:
     given_settings, row = case["settings"], case["input"]
     rows = row["input_ids"] if case["kind"] == "batch" else [row["input_ids"]]
     logits = torch.tensor(
@@ -42,7 +42,7 @@ def _arguments(case: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int, S
         logits,
         seen_tokens(rows, logits.shape[1]),
         generated,
-        Sampling(**values),
+        SamplingParameters(**values),
         [stops] if isinstance(stops, int) else stops,
     )
 
@@ -63,23 +63,23 @@ def test_every_reference_vector_keeps_the_same_tokens_with_the_same_probabilitie
         stages = expected["stages"]
         if stages:
             kept = stages[-1]["kept"] if batch else [stages[-1]["kept"]]
-            ours = _kept(filtered(*arguments))
+            ours = _kept(process_logits(*arguments))
             if "only the number of kept tokens is portable" in case.get("note", ""):
                 assert [len(row) for row in ours] == [len(row) for row in kept], case["id"]
                 continue
             assert ours == kept, case["id"]
         wanted = torch.tensor(expected["probabilities"] if batch else [expected["probabilities"]])
-        torch.testing.assert_close(probabilities(*arguments), wanted, atol=1e-6, rtol=0, msg=case["id"])
-        greedy = choose(*arguments[:3], Sampling(do_sample=False), [], [0.0] * len(wanted))
+        torch.testing.assert_close(next_token_probabilities(*arguments), wanted, atol=1e-6, rtol=0, msg=case["id"])
+        greedy = next_tokens(*arguments[:3], SamplingParameters(do_sample=False), [], [0.0] * len(wanted))
         assert greedy.tolist() == arguments[0].argmax(dim=-1).tolist()
 
 
 def test_temperature_comes_before_the_nucleus() -> None:
     logits = torch.tensor([[3.0, 2.5, 2.0, 1.0, -1.0]])
-    cold_then_nucleus = filtered(
-        logits, torch.zeros(1, 5, dtype=torch.bool), 0, Sampling(temperature=0.5, top_p=0.5), []
+    cold_then_nucleus = process_logits(
+        logits, torch.zeros(1, 5, dtype=torch.bool), 0, SamplingParameters(temperature=0.5, top_p=0.5), []
     )
-    nucleus_then_cold = keep_top_p(logits, 0.5) / 0.5
+    nucleus_then_cold = filter_top_p(logits, 0.5) / 0.5
     assert _kept(cold_then_nucleus) != _kept(nucleus_then_cold)
 
 
@@ -93,11 +93,11 @@ def test_temperature_comes_before_the_nucleus() -> None:
 )  # fmt: skip
 def test_an_impossible_setting_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
-        Sampling(**{name: value})
+        SamplingParameters(**{name: value})
 
 
 def test_whole_numbers_pass_as_floats() -> None:
-    assert Sampling(temperature=1, top_p=1).temperature == 1
+    assert SamplingParameters(temperature=1, top_p=1).temperature == 1
 
 
 _rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7), min_size=1, max_size=4)
@@ -109,11 +109,11 @@ def test_filters_keep_something_and_never_invent_a_logit(
     rows: list[list[float]], p: float, k: int, mass: float
 ) -> None:
     logits = torch.tensor(rows)
-    for result in (keep_top_p(logits, p), keep_top_k(logits, k), keep_typical(logits, mass)):
+    for result in (filter_top_p(logits, p), filter_top_k(logits, k), filter_typical(logits, mass)):
         kept = result > float("-inf")
         assert kept.any(dim=-1).all()
         assert torch.equal(result[kept], logits[kept])
-    removed_mass = logits.softmax(-1).masked_fill(keep_top_p(logits, p) > float("-inf"), 0).sum(-1)
+    removed_mass = logits.softmax(-1).masked_fill(filter_top_p(logits, p) > float("-inf"), 0).sum(-1)
     assert (removed_mass <= 1 - p + 1e-5).all()
 
 
@@ -122,13 +122,13 @@ def test_filters_keep_something_and_never_invent_a_logit(
 def test_a_row_is_treated_alike_alone_and_in_a_batch(rows: list[list[float]], seed: int, top_k: int) -> None:
     logits, sampling = (
         torch.tensor(rows),
-        Sampling(top_k=top_k, top_p=0.9, typical_p=0.9, repetition_penalty=1.3, temperature=0.8),
+        SamplingParameters(top_k=top_k, top_p=0.9, typical_p=0.9, repetition_penalty=1.3, temperature=0.8),
     )
     seen = seen_tokens([[i % 7, (i + 3) % 7] for i in range(len(rows))], 7)
     numbers = [token_uniform(seed, i, 0) for i in range(len(rows))]
-    together = choose(logits, seen, 5, sampling, [0], numbers)
+    together = next_tokens(logits, seen, 5, sampling, [0], numbers)
     alone = [
-        choose(logits[i : i + 1], seen[i : i + 1], 5, sampling, [0], numbers[i : i + 1]).item()
+        next_tokens(logits[i : i + 1], seen[i : i + 1], 5, sampling, [0], numbers[i : i + 1]).item()
         for i in range(len(rows))
     ]
     assert together.tolist() == alone
@@ -136,14 +136,14 @@ def test_a_row_is_treated_alike_alone_and_in_a_batch(rows: list[list[float]], se
 
 def test_the_smallest_nucleus_is_one_token() -> None:
     logits = torch.tensor([[0.1, 2.0, 0.3], [0.0, 0.0, 0.0]])
-    for result in (keep_top_p(logits, 1e-12), keep_typical(logits[:1], 1e-12), keep_top_k(logits[:1], 1)):
+    for result in (filter_top_p(logits, 1e-12), filter_typical(logits[:1], 1e-12), filter_top_k(logits[:1], 1)):
         assert all(len(row) == 1 for row in _kept(result))
 
 
 def test_draws_follow_the_distribution_and_never_hit_a_removed_token() -> None:
     probability = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
     numbers = [token_uniform(7, sample, 0) for sample in range(20_000)]
-    ids = draw(probability.expand(20_000, 6), numbers)
+    ids = sample_tokens(probability.expand(20_000, 6), numbers)
     frequency = torch.bincount(ids, minlength=6) / 20_000
     assert frequency[[0, 2, 5]].tolist() == [0, 0, 0]
     torch.testing.assert_close(frequency, probability, atol=0.015, rtol=0)
@@ -152,7 +152,7 @@ def test_draws_follow_the_distribution_and_never_hit_a_removed_token() -> None:
 @pytest.mark.parametrize("number", [0.0, 1 - 2.0**-53])
 def test_the_ends_of_the_unit_interval_draw_a_possible_token(number: float) -> None:
     probability = torch.tensor([[0.0, 0.0, 0.7, 0.3, 0.0]])
-    assert draw(probability, [number]).item() in (2, 3)
+    assert sample_tokens(probability, [number]).item() in (2, 3)
 
 
 def test_the_random_numbers_depend_on_all_three_arguments_and_nothing_else() -> None:
@@ -177,5 +177,5 @@ def test_the_random_numbers_depend_on_all_three_arguments_and_nothing_else() -> 
 def test_no_stop_token_before_the_minimal_length() -> None:
     logits = torch.tensor([[9.0, 1.0, 0.0]])
     seen = torch.zeros(1, 3, dtype=torch.bool)
-    sampling = Sampling(do_sample=False, min_new_tokens=3)
-    assert [choose(logits, seen, n, sampling, [0], [0.0]).item() for n in (0, 2, 3)] == [1, 1, 0]
+    sampling = SamplingParameters(do_sample=False, min_new_tokens=3)
+    assert [next_tokens(logits, seen, n, sampling, [0], [0.0]).item() for n in (0, 2, 3)] == [1, 1, 0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.playground.test_world import SMALL
-from tunesmith.generate.exported import open_engine
+from tunesmith.generate.export_directory import open_engine
 from tunesmith.playground.demo import run
 from tunesmith.playground.stages import CAUSAL, ENCODER_DECODER, FULL
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tunesmith.evaluate.text_match import ListOf, OneOf, Rate, check_from_json, check_to_json, passes
+from tunesmith.evaluate.text_match import ListOf, OneOf, check_from_json, check_to_json, passes
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import MAKERS, Exercise, write_exercises
 from tunesmith.playground.facts import build_world
 from tunesmith.playground.files import write_demo_files
 from tunesmith.playground.scenes import Scenes, load_scenes
+from tunesmith.report.intervals import Rate
 
 SMALL: dict[str, Any] = {
     "documents": 240,

@@ -12,7 +12,7 @@ from tunesmith.cli.recipes import HEADINGS
 from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.recipe.layers import catalogue_files
 from tunesmith.recipe.load import catalogue, load
 from tunesmith.recipe.schema import ModelReward, Ppo, Reward, Source, Text
@@ -250,7 +250,7 @@ def test_the_languages_are_the_twenty_of_the_card() -> None:
 
 def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
     recipe = {name: field.default for name, field in RecipeSampling.model_fields.items()}
-    assert recipe == {field.name: field.default for field in dataclasses.fields(Sampling)}
+    assert recipe == {field.name: field.default for field in dataclasses.fields(SamplingParameters)}
 
 
 @pytest.mark.parametrize("name", SPLITS)

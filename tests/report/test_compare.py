@@ -6,25 +6,24 @@ import io
 
 from rich.console import Console
 
-from tunesmith.evaluate.paired import Gain
-from tunesmith.evaluate.text_match import Rate
-from tunesmith.report.compare import Row, SideBySide, show
+from tunesmith.report.compare import ComparisonRow, ReplyComparison, print_comparison
+from tunesmith.report.intervals import Gain, Rate
 
 MODELS = ("base", "assistant")
 ROWS = [
-    Row(
+    ComparisonRow(
         "exact answers",
         {"base": Rate(0, 50), "assistant": Rate(46, 50)},
         {"assistant": Gain(both=0, gained=46, lost=0, neither=4)},
         strong=True,
     ),
-    Row(" lists", {"base": Rate(0, 13), "assistant": Rate(6, 13)}, {"assistant": Gain(0, 6, 0, 7)}),
+    ComparisonRow(" lists", {"base": Rate(0, 13), "assistant": Rate(6, 13)}, {"assistant": Gain(0, 6, 0, 7)}),
 ]
 
 
 def printed(samples, rows=ROWS, width=100, models=MODELS, **options):
     output = io.StringIO()
-    show(Console(file=output, width=width, **options), rows, samples, models)
+    print_comparison(Console(file=output, width=width, **options), rows, samples, models)
     return output.getvalue()
 
 
@@ -41,7 +40,7 @@ def test_the_table_gives_share_interval_and_number_and_below_them_the_gain():
 def test_four_models_fit_into_a_hundred_columns():
     models = ("base", "assistant", "dpo", "ppo")
     rows = [
-        Row(name, dict.fromkeys(models, Rate(sum(gain[:2]), 253)), dict.fromkeys(models, Gain(*gain)), strong)
+        ComparisonRow(name, dict.fromkeys(models, Rate(sum(gain[:2]), 253)), dict.fromkeys(models, Gain(*gain)), strong)
         for gain in ((20, 192, 0, 41), (0, 253, 0, 0))
         for name, strong in (("exact answers", True), (" information_extraction", False))
     ]
@@ -52,19 +51,21 @@ def test_four_models_fit_into_a_hundred_columns():
 
 
 def test_models_that_were_asked_differently_often_say_so():
-    row = Row("exact answers", {"base": Rate(1, 40), "assistant": Rate(46, 50)})
+    row = ComparisonRow("exact answers", {"base": Rate(1, 40), "assistant": Rate(46, 50)})
     assert "40 to 50" in printed([], [row])
 
 
 def test_replies_stand_under_their_instruction_with_a_verdict():
-    sample = SideBySide("Where?", "A passage.", {"base": "", "assistant": "Ashby."}, {"base": False, "assistant": True})
+    sample = ReplyComparison(
+        "Where?", "A passage.", {"base": "", "assistant": "Ashby."}, {"base": False, "assistant": True}
+    )
     lines = [line.strip() for line in printed([sample]).splitlines()]
-    assert lines[-5:-1] == ["Where?", "A passage.", "base: (nothing)  wrong", "assistant: Ashby.  right"]
+    assert lines[-5:-1] == ["Where?", "A passage.", "base: (no text)  wrong", "assistant: Ashby.  right"]
 
 
 def test_what_a_model_says_never_reaches_the_terminal_as_an_escape_or_markup():
     nasty = "\x1b[2J\x1b]0;title\x07[red]no[/red]"
-    sample = SideBySide(nasty, nasty, {"base": nasty, "assistant": nasty}, {"base": False, "assistant": False})
+    sample = ReplyComparison(nasty, nasty, {"base": nasty, "assistant": nasty}, {"base": False, "assistant": False})
     text = printed([sample])
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -72,6 +73,6 @@ def test_what_a_model_says_never_reaches_the_terminal_as_an_escape_or_markup():
 
 
 def test_piped_output_has_no_colour():
-    sample = SideBySide("Where?", "", {"base": "x", "assistant": "y"}, {"base": False, "assistant": True})
+    sample = ReplyComparison("Where?", "", {"base": "x", "assistant": "y"}, {"base": False, "assistant": True})
     assert "\x1b" not in printed([sample])
     assert "\x1b" in printed([sample], force_terminal=True)

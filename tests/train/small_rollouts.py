@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 
 from tunesmith.batch.packed import Batch
-from tunesmith.generate.decoding import CausalRows, StoppingCriteria
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.decoding import CausalState, StoppingCriteria
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
@@ -66,8 +66,8 @@ def generator(
     length: int = 10,
 ) -> RolloutGenerator:
     sampling = RolloutSampling(
-        lambda: CausalRows(actor.model),
-        Sampling(temperature=actor.policy.temperature, max_new_tokens=length),
+        lambda: CausalState(actor.model),
+        SamplingParameters(temperature=actor.policy.temperature, max_new_tokens=length),
         StoppingCriteria(STOPS, VOCABULARY, SIZES["max_position_embeddings"]),
         samples,
         7,

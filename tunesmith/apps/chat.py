@@ -16,7 +16,7 @@ from tunesmith.apps.commands import carry_out, is_command
 from tunesmith.apps.conversation import Conversation, described
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import TunesmithError, UsageError
-from tunesmith.generate.exported import find_export, open_engine, read_sampling
+from tunesmith.generate.export_directory import find_export, open_engine, read_sampling
 
 
 def run(

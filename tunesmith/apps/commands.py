@@ -10,7 +10,7 @@ from typing import Any
 
 from tunesmith.apps.conversation import Conversation, described
 from tunesmith.errors import UsageError
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -65,7 +65,7 @@ def _set(conversation: Conversation, argument: str) -> bool:
 
 def parse_setting(name: str, value: str) -> Any:
     """The value of one sampling setting from text, by the type of its default. Raises UsageError."""
-    defaults = asdict(Sampling())
+    defaults = asdict(SamplingParameters())
     if name not in defaults:
         near = difflib.get_close_matches(name, defaults, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(defaults)}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file
-from tunesmith.generate.engine import Delta, Engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.tree import Message
 
 
@@ -20,13 +20,15 @@ class Conversation:
     Reply number n draws with the random numbers (seed, n, ...), so a conversation can be repeated and a retry differs.
     """
 
-    def __init__(self, engine: Engine, terminal: Terminal, sampling: Sampling, seed: int, system: str | None) -> None:
+    def __init__(
+        self, engine: Engine, terminal: Terminal, sampling: SamplingParameters, seed: int, system: str | None
+    ) -> None:
         self.engine, self.terminal = engine, terminal
         self.sampling, self.seed = sampling, seed
         self.messages: list[Message] = []
         self.saved: set[Path] = set()  # files that hold this conversation and may be replaced
         self._replies = 0
-        self._rows = engine.rows()
+        self._state = engine.new_state()
         self._told_single_turn = False
         self._told_dropped = 0
         if system is not None:
@@ -88,9 +90,9 @@ class Conversation:
         """
         self._tell_dropped(self.engine.prompt(asked, self.sampling).dropped)
         sample, self._replies = self._replies, self._replies + 1
-        shown: list[Delta] = []
+        shown: list[ReplyChunk] = []
         try:
-            for delta in self.engine.stream(asked, self.sampling, self.seed, sample=sample, rows=self._rows):
+            for delta in self.engine.stream(asked, self.sampling, self.seed, sample=sample, state=self._state):
                 self.terminal.say(delta.text)
                 shown.append(delta)
         except KeyboardInterrupt:
@@ -103,9 +105,9 @@ class Conversation:
         self._tell_end(shown, text)
         self.terminal.gap()
 
-    def _tell_end(self, shown: Sequence[Delta], text: str) -> None:
+    def _tell_end(self, shown: Sequence[ReplyChunk], text: str) -> None:
         """Say how a reply ended, unless it ended by itself."""
-        end = shown[-1].end if shown else None
+        end = shown[-1].finish_reason if shown else None
         tokens = sum(len(delta.ids) for delta in shown)
         if end is None:
             self.terminal.notice("(stopped)")
@@ -123,7 +125,7 @@ class Conversation:
         self._told_dropped = dropped
 
 
-def described(sampling: Sampling) -> str:
+def described(sampling: SamplingParameters) -> str:
     """The settings in one line, without those that have no effect."""
     limits = [f"max_new_tokens={sampling.max_new_tokens}"]
     if sampling.min_new_tokens:

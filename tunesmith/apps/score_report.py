@@ -1,4 +1,4 @@
-"""The scores of a sampling report: every reply to a prompt in one pass over the prompt, means by setting of sampling."""
+"""The scores of a sampling report: all replies to a prompt are scored as one tree; means by sampling configuration."""
 
 from __future__ import annotations
 
@@ -11,41 +11,48 @@ from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
-Table: TypeAlias = list[dict[str, list[float | None]]]
-"""For every prompt: setting of sampling -> the scores of its replies, None where there is none."""
+ScoreTable: TypeAlias = list[dict[str, list[float | None]]]
+"""For every prompt: sampling configuration -> the scores of its replies in their order, None where one was skipped."""
 
 
 def report_scores(
-    judge: RewardScorer, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
+    scorer: RewardScorer, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    """What is written for a report. All numbers are numbers.
+    """Score all replies of a report; returns the JSON object to write.
 
-    results: setting of sampling -> mean score of its replies. mean_reward: mean over all replies. RM_score: mean over the
-    prompts of the best reply, which is what choosing among the replies would gain. unscored: replies that were
-    skipped. scores: for every prompt, setting -> the scores of its replies in their order, null where one was skipped.
-    Raises DataError for a reply that cannot be scored, unless ``skip``.
+    results: sampling configuration -> the mean score of its replies.
+    mean_reward: the mean over all replies.
+    RM_score: the mean over the prompts of the score of the best reply (best-of-n).
+    unscored: the number of replies that were skipped.
+    scores: for every prompt, sampling configuration -> the scores of its replies, null where one was skipped.
+
+    skip: leave out replies that cannot be scored.
+    progress: called with (prompts done, prompts in all).
+    Raises DataError for a reply that cannot be scored, unless ``skip``, and where no reply can be scored.
     """
     trees, places = list[TokenTree](), list[tuple[int, str, int]]()
-    table: Table = [{name: [None] * len(outputs) for name, outputs in each.outputs.items()} for each in report.prompts]
+    table: ScoreTable = [
+        {name: [None] * len(outputs) for name, outputs in each.outputs.items()} for each in report.prompts
+    ]
     for number, answers in enumerate(report.prompts):
-        kept = _kept(judge, answers, f"{report.name}: prompts[{number}]", skip)
+        kept = _scorable(scorer, answers, f"{report.name}: prompts[{number}]", skip)
         if kept:
-            (tokens,) = judge.render([_tree(answers, kept)])
+            (tokens,) = scorer.render([_tree(answers, kept)])
             assert isinstance(tokens, TokenTree), "each of its threads could be rendered"
             trees.append(tokens)
             places += [(number, name, index) for name, index in kept]
-    found = [score for each in judge.scores(trees, progress) for score in each.threads]
+    found = [score for each in scorer.scores(trees, progress) for score in each.threads]
     for (number, name, index), score in zip(places, found, strict=True):
         table[number][name][index] = score
     if not found:
         raise DataError("no reply of the report can be scored", where=report.name, advice="check its prompts")
-    return _summary(judge, report, table, found)
+    return _summary(scorer, report, table, found)
 
 
-def _kept(judge: RewardScorer, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
-    """(setting, number of the reply) of all replies that can be scored."""
+def _scorable(scorer: RewardScorer, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
+    """(sampling configuration, index of the reply) of all replies that can be scored."""
     every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
-    alone = judge.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
+    alone = scorer.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
     for tokens in alone:
         if isinstance(tokens, DataError) and not skip:
             advice = f"{tokens.advice}; --skip leaves such replies out" if tokens.advice else "--skip leaves it out"
@@ -54,13 +61,13 @@ def _kept(judge: RewardScorer, answers: Answers, place: str, skip: bool) -> list
 
 
 def _tree(answers: Answers, replies: list[tuple[str, int]], place: str = "") -> Tree:
-    """The prompt with these replies."""
+    """The prompt with these replies as its branches."""
     texts = [answers.outputs[name][index] for name, index in replies]
     messages = (Message("user", answers.prompt), *(Message("assistant", text) for text in texts))
     return Tree(messages, (-1, *[0] * len(texts)), place)
 
 
-def _summary(judge: RewardScorer, report: SamplingReport, table: Table, found: Sequence[float]) -> dict[str, Any]:
+def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, found: Sequence[float]) -> dict[str, Any]:
     by_setting: dict[str, list[float]] = {}
     best = []
     for scores in table:
@@ -74,7 +81,7 @@ def _summary(judge: RewardScorer, report: SamplingReport, table: Table, found: S
         "results": {name: sum(values) / len(values) for name, values in by_setting.items() if values},
         "mean_reward": sum(found) / len(found),
         "RM_score": sum(best) / len(best),
-        "reward_model": judge.name,
+        "reward_model": scorer.name,
         "report": report.name,
         "unscored": sum(score is None for scores in table for values in scores.values() for score in values),
         "scores": table,

@@ -11,7 +11,7 @@ from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
 from tunesmith.recipe.reading import scalar
 
-SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:Reading"
+SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderSettings"
 
 
 def score(

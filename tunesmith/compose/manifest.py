@@ -15,7 +15,7 @@ from tunesmith.compose.models.reference import own_reference
 from tunesmith.compose.parts import format_options
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
-from tunesmith.generate.exported import find_export
+from tunesmith.generate.export_directory import find_export
 from tunesmith.recipe.objectives import Dpo, Ppo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer

@@ -9,7 +9,13 @@ from pathlib import Path
 from tunesmith.compose import parts
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import stream_seed
-from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
+from tunesmith.evaluate.generation import (
+    EvaluationPrompt,
+    choose_prompts,
+    generate_replies,
+    prediction_records,
+    reply_metrics,
+)
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
 from tunesmith.model.policy import Policy
@@ -36,21 +42,21 @@ def reply_evaluation(
         return None
     seed = stream_seed(recipe.seed, "replies")
     crop = parts.crop(recipe, renderer)
-    questions = choose_questions(*validation, renderer, keys.replies, seed, crop)
+    prompts = choose_prompts(*validation, renderer, keys.replies, seed, crop)
     engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
-        return _evaluate(policy, engine, questions, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
+        return _evaluate(policy, engine, prompts, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
 
-    return evaluate if questions else None
+    return evaluate if prompts else None
 
 
 def _evaluate(
-    policy: Policy | Seq2SeqPolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
+    policy: Policy | Seq2SeqPolicy, engine: Engine, prompts: Sequence[EvaluationPrompt], keys: Evaluate, path: Path
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():
-        replies = answer(engine, questions, keys.max_new_tokens, keys.batch_size)
-    lines = [json.dumps(each, ensure_ascii=False) for each in predictions(questions, replies, engine.renderer)]
+        replies = generate_replies(engine, prompts, keys.max_new_tokens, keys.batch_size)
+    lines = [json.dumps(each, ensure_ascii=False) for each in prediction_records(prompts, replies, engine.renderer)]
     write_file(path, "\n".join(lines) + "\n")
-    return metrics(questions, replies)
+    return reply_metrics(prompts, replies)

@@ -1,4 +1,4 @@
-"""How much of a reference a reply has: corpus BLEU and ROUGE-L."""
+"""How much a reply overlaps with its references: corpus BLEU and ROUGE-L."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ WORD = re.compile(r"[^\W_]+")
 
 
 def corpus_bleu(replies: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU of all replies together, 0 to 100 (Papineni et al. 2002), by sacrebleu: international tokenisation, exponential
-    smoothing. These are the settings of the T5 library. references: of every reply at least one.
+    """BLEU of all replies together, 0 to 100 (Papineni et al. 2002, "BLEU: a method for automatic evaluation").
+
+    It is computed by sacrebleu with international tokenisation and exponential smoothing, the settings of the T5
+    library.
+    references: for every reply at least one text; their number may differ between replies.
     """
     most = max(map(len, references))
     columns: list[list[Any]] = [[each[n] if n < len(each) else None for each in references] for n in range(most)]
@@ -22,10 +25,11 @@ def corpus_bleu(replies: Sequence[str], references: Sequence[Sequence[str]]) -> 
 
 
 def rouge_l(replies: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Mean ROUGE-L F-measure, 0 to 1 (Lin 2004), of every reply with the reference it is nearest to.
+    """Mean ROUGE-L F-measure, 0 to 1 (Lin 2004, "ROUGE: a package for automatic evaluation of summaries").
 
-    Words are runs of letters and digits in lower case, without stemming. On ASCII text that is the library rouge-score,
-    which takes every other letter for a gap between words.
+    Of several references the one with the highest value counts. Words are runs of letters and digits in lower case,
+    without stemming. On ASCII text the result is that of the library rouge-score, which splits words at every other
+    letter.
     """
     best = [
         max(subsequence_overlap(_words(reply), _words(reference)) for reference in each)
@@ -39,9 +43,10 @@ def _words(text: str) -> list[str]:
 
 
 def subsequence_overlap(reply: Sequence[str], reference: Sequence[str]) -> float:
-    """F-measure of the longest common subsequence; 0 where either is empty.
+    """F-measure of the longest common subsequence of words, 0 to 1; 0 where either is empty.
 
-    Its length by bits (Hyyrö 2004): bit i of ``row`` is 0 where the subsequence gets longer at word i of ``reply``.
+    Its length is computed with one bit a word of ``reply`` (Hyyrö 2004, "Bit-parallel LCS-length computation
+    revisited"): bit i of ``row`` is 0 where the subsequence grows at word i.
     """
     if not reply or not reference:
         return 0.0

@@ -1,4 +1,4 @@
-"""How well scores agree with rankings: the measures of a reward model, from arrays."""
+"""Metrics of a reward model: how well scores agree with the ranks that the data give to replies. On plain arrays."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ BINS = 10
 
 
 def ranking_metrics(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> dict[str, float]:
-    """Measures of the scores [R] of replies whose groups [R] and ranks [R] (0 best, equal for ties) are known.
+    """Metrics of the scores of ranked replies.
 
-    Pairs are all pairs of one group whose ranks differ; groups without one are left out.
+    Args:
+        scores: float [R], the score of each reply.
+        group: int [R], replies to the same message share a group.
+        rank: int [R], 0 is the best; equal ranks are ties.
 
-    accuracy: share of a group's pairs in order, mean over groups; a tie of scores counts as wrong.
-    accuracy/pairs: share of all pairs in order. accuracy/best_worst: of the pairs of a group's best and worst reply only, as
-    OpenAssistant's (where ranks tie at an end, the mean over the pairs of the best and the worst).
-    margin, score/chosen, score/rejected: of better and worse replies, mean over a group's pairs, then over groups. These and
-    accuracy are what ``objectives.ranking`` measures in training.
-    margin/best_worst, score/best, score/worst: the same of best and worst replies only.
-    score/chosen_std, score/rejected_std: standard deviation over all pairs.
-    kendall_tau, spearman: agreement of scores and ranks in a group, mean over groups.
-    calibration_error: see ``calibration_error``. groups, pairs: how many there are; with none, nothing else is measured.
+    Pairs are all pairs of one group whose ranks differ. Groups without such a pair are left out.
+
+    Returns:
+        accuracy: share of a group's pairs in the right order, mean over groups; equal scores count as wrong.
+        accuracy/pairs: share of all pairs in the right order.
+        accuracy/best_worst: as accuracy, from the best and the worst reply of a group only, as OpenAssistant computes
+            it (where ranks tie at an end, the mean over the pairs of the best and the worst).
+        margin, score/chosen, score/rejected: of better and worse replies, mean over a group's pairs, then over groups.
+            These and accuracy are the metrics of ``objectives.ranking`` in training.
+        margin/best_worst, score/best, score/worst: the same of best and worst replies only.
+        score/chosen_std, score/rejected_std: standard deviation over all pairs.
+        kendall_tau, spearman: agreement of scores and ranks in a group, -1 to 1, mean over groups.
+        calibration_error: see ``calibration_error``.
+        groups, pairs: their numbers. Without any pair nothing else is returned.
     """
     values, groups, ranks = np.asarray(scores, np.float64), np.asarray(group, np.int64), np.asarray(rank, np.int64)
     members = [found for found in _members(groups) if len(np.unique(ranks[found])) > 1]
     if not members:
         return {"groups": 0.0, "pairs": 0.0}
-    each = [_of_group(values[found], ranks[found]) for found in members]
+    each = [_group_metrics(values[found], ranks[found]) for found in members]
     pairs = [_pairs(ranks[found]) for found in members]
     chosen = np.concatenate([values[found[better]] for found, (better, _) in zip(members, pairs, strict=True)])
     rejected = np.concatenate([values[found[worse]] for found, (_, worse) in zip(members, pairs, strict=True)])
@@ -46,19 +54,20 @@ def ranking_metrics(scores: ArrayLike, group: ArrayLike, rank: ArrayLike) -> dic
 
 
 def _members(groups: Integers) -> list[Integers]:
-    """The places of the replies of every group."""
+    """For every group the indices of its replies."""
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     return [found.astype(np.int64) for found in np.split(order, starts[1:])] if len(order) else []
 
 
 def _pairs(ranks: Integers) -> tuple[Integers, Integers]:
-    """(better, worse) of all pairs of a group whose ranks differ."""
+    """The indices (better, worse), int64 [P] each, of all pairs of a group whose ranks [R] differ."""
     better, worse = np.nonzero(ranks[:, None] < ranks[None, :])
     return better, worse
 
 
-def _of_group(scores: Floats, ranks: Integers) -> dict[str, float]:
+def _group_metrics(scores: Floats, ranks: Integers) -> dict[str, float]:
+    """The metrics of one group with scores [R] and ranks [R]."""
     better, worse = _pairs(ranks)
     margins = scores[better] - scores[worse]
     best, worst = scores[ranks == ranks.min()], scores[ranks == ranks.max()]
@@ -77,15 +86,21 @@ def _of_group(scores: Floats, ranks: Integers) -> dict[str, float]:
 
 
 def kendall_tau(one: Floats, other: Floats) -> float:
-    """Kendall's tau-b (Kendall 1945): pairs in the same order less pairs in opposite order, over the geometric mean of the
-    pairs that one and the other do not tie. 0 where one of them ties everything: it says nothing about the order."""
+    """Kendall's tau-b of two float arrays [R], -1 to 1 (Kendall 1945, "The treatment of ties in ranking problems").
+
+    Concordant pairs less discordant pairs, over the geometric mean of the numbers of pairs that each array does not
+    tie. 0 where one of them ties everything, since it has no order then.
+    """
     first, second = np.sign(one[:, None] - one[None, :]), np.sign(other[:, None] - other[None, :])
     untied = float(np.abs(first).sum()) * float(np.abs(second).sum())
     return float((first * second).sum()) / untied**0.5 if untied else 0.0
 
 
 def spearman(one: Floats, other: Floats) -> float:
-    """Spearman's rho: the correlation of the ranks, those of a tie being their mean. 0 where one of them ties everything."""
+    """Spearman's rho of two float arrays [R], -1 to 1 (Spearman 1904): the correlation of their ranks.
+
+    Tied values have the mean of their ranks. 0 where one of the arrays ties everything.
+    """
     first, second = _ranks(one), _ranks(other)
     first, second = first - first.mean(), second - second.mean()
     size = float((first**2).sum()) * float((second**2).sum())
@@ -93,7 +108,7 @@ def spearman(one: Floats, other: Floats) -> float:
 
 
 def _ranks(values: Floats) -> Floats:
-    """[R] the place of each value in ascending order, the mean of the places where values are equal."""
+    """[R] the rank of each value in ascending order; equal values have the mean of their ranks."""
     below = (values[None, :] < values[:, None]).sum(1)
     equal = (values[None, :] == values[:, None]).sum(1)
     return np.asarray(below + (equal - 1) / 2.0, np.float64)
@@ -102,8 +117,9 @@ def _ranks(values: Floats) -> Floats:
 def calibration_error(margins: ArrayLike, bins: int = BINS) -> float:
     """How far the probability that a reward model gives its choice, sigma(|margin|), is from the share that is right.
 
-    margins: [P], how much higher the better reply scores. Expected calibration error (Guo et al. 2017) over ``bins`` equal
-    parts of [1/2, 1]; a margin of 0 is right by half.
+    Expected calibration error, 0 to 1 (Guo et al. 2017, "On calibration of modern neural networks"), over ``bins``
+    equal parts of [1/2, 1].
+    margins: float [P], the score of the better reply less that of the worse; a margin of 0 counts as half right.
     """
     values = np.asarray(margins, np.float64)
     if not len(values):

@@ -1,8 +1,10 @@
-"""How well a reward model orders the replies of validation data, for each source and for all together."""
+"""How well a reward model ranks the replies of validation data, per source and over all sources."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,25 +12,22 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Objective
+from tunesmith.batch.protocols import MicroBatch, Objective
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.objective import source_examples
 from tunesmith.evaluate.ranking import ranking_metrics
+from tunesmith.evaluate.validation import EvaluatedPolicy, add_batches, measure_sources
 
 
-class Evaluated(Protocol):
-    """A reward model as evaluation sees it."""
+class ScalarReader(EvaluatedPolicy, Protocol):
+    """A reward model that can be put into eval mode."""
 
-    @property
-    def device(self) -> torch.device: ...
-
-    def eval(self) -> None: ...
-
-    def scalars(self, batch: Any, where: Tensor) -> Tensor: ...
+    def scalars(self, batch: Any, where: Tensor) -> Tensor:
+        """The scores, float32 [K], at the tokens ``where``, int64 [K]."""
+        ...
 
 
-class _Given:
-    """Scores that are known already, for the objective to read."""
+class _KnownScores:
+    """A reward model whose scores are known, so that the objective does not compute them a second time."""
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = scores
@@ -37,57 +36,51 @@ class _Given:
         return self.scores
 
 
-@torch.no_grad()
-def validation_ranking(
-    policy: Evaluated, objective: Objective, store: Store, sources: Sequence[str], tokens: int
-) -> dict[str, dict[str, float]]:
-    """The measures of every source by name, and of all under "all": ``loss`` as the objective has it in training, and
-    those of ``ranking_metrics``.
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """The replies of one micro-batch with their scores.
 
-    tokens: largest micro-batch. A source without anything to compare is left out.
+    sums: float64 [2], the units of the objective and the sum of its loss.
+    scores: float32 [R].
+    group: int64 [R], numbered from 0 within the batch; replies to the same message share a group.
+    rank: int64 [R], the lowest is the best.
     """
-    policy.eval()
-    collected = {name: _source(policy, objective, store, index, tokens) for index, name in enumerate(sources)}
-    found = {name: own.metrics() for name, own in collected.items() if own.units}
-    everything = _Collected.joined(list(collected.values()))
-    return {**found, "all": everything.metrics()}
+
+    sums: Tensor
+    scores: Tensor
+    group: Tensor
+    rank: Tensor
 
 
-class _Collected:
-    """What was scored so far. groups are numbered through."""
+def validation_ranking(
+    policy: ScalarReader, objective: Objective, store: Store, sources: Sequence[str], tokens: int
+) -> dict[str, dict[str, float]]:
+    """The metrics of every source by name, and of all of them under "all".
 
-    def __init__(self) -> None:
-        self.loss, self.units, self.groups = 0.0, 0.0, 0
-        self.scores: list[Tensor] = []
-        self.group: list[Tensor] = []
-        self.rank: list[Tensor] = []
+    They are ``loss``, as the objective has it in training, and those of ``ranking_metrics``. The arguments are those of
+    ``measure_sources``. A source without anything to compare is left out.
+    """
 
-    @classmethod
-    def joined(cls, parts: Sequence[_Collected]) -> _Collected:
-        whole = cls()
-        for part in parts:
-            whole.loss, whole.units = whole.loss + part.loss, whole.units + part.units
-            whole.scores += part.scores
-            whole.group += [group + whole.groups for group in part.group]
-            whole.rank += part.rank
-            whole.groups += part.groups
-        return whole
-
-    def metrics(self) -> dict[str, float]:
-        scores, group, rank = (torch.cat(parts).numpy() for parts in (self.scores, self.group, self.rank))
-        return {"loss": self.loss / self.units, **ranking_metrics(scores.astype(np.float64), group, rank)}
-
-
-def _source(policy: Evaluated, objective: Objective, store: Store, index: int, tokens: int) -> _Collected:
-    found = _Collected()
-    for batch in collate_packed(source_examples(store, index), "messages", tokens):
-        batch = batch.to(policy.device)
+    def score(batch: MicroBatch) -> ScoredBatch:
         replies = batch.replies
         scores = policy.scalars(batch, replies.end)
-        found.loss += float(objective(_Given(scores), batch, 1.0).sums["loss"])
-        found.units += objective.units(batch)
-        found.scores.append(scores.float().cpu())
-        found.group.append(replies.group.cpu() + found.groups)
-        found.rank.append(replies.rank.cpu())
-        found.groups += int(replies.group.max()) + 1
-    return found
+        loss = float(objective(_KnownScores(scores), batch, 1.0).sums["loss"])
+        sums = torch.tensor([objective.units(batch), loss], dtype=torch.float64)
+        return ScoredBatch(sums, scores.float().cpu(), replies.group.cpu(), replies.rank.cpu())
+
+    scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed)
+    totals = {source: add_batches([batch.sums for batch in batches], 2) for source, batches in scored.items()}
+    found = {source: _metrics(batches, totals[source]) for source, batches in scored.items() if totals[source][0] > 0}
+    every = [batch for batches in scored.values() for batch in batches]
+    return {**found, "all": _metrics(every, add_batches(list(totals.values()), 2))}
+
+
+def _metrics(batches: Sequence[ScoredBatch], total: Tensor) -> dict[str, float]:
+    """The metrics of all replies in ``batches``, whose summed ``sums`` are ``total``, float64 [2]."""
+    units, loss = total.tolist()
+    counts = [int(batch.group.max()) + 1 for batch in batches]
+    starts = accumulate(counts, initial=0)  # groups are numbered through all batches
+    group = torch.cat([batch.group + start for batch, start in zip(batches, starts, strict=False)])
+    scores = torch.cat([batch.scores for batch in batches]).numpy().astype(np.float64)
+    rank = torch.cat([batch.rank for batch in batches])
+    return {"loss": loss / units, **ranking_metrics(scores, group.numpy(), rank.numpy())}

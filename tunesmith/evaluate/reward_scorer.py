@@ -1,4 +1,4 @@
-"""A reward model that is ready to score: every root-to-leaf thread of a tree gets a number, shared turns are read once."""
+"""Scoring replies with a reward model: a score for every root-to-leaf thread; shared turns are computed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import Batch, collate_packed, thread_ends
 from tunesmith.errors import DataError
-from tunesmith.generate.exported import described, find_export
+from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.load import check_weights
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -23,14 +23,17 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.verify.self_test import self_test_scalars
 
-TOKENS = 8192  # of one batch
-PROBE = 512  # tokens of the longest thread that the layout is tested with
+BATCH_TOKENS = 8192
+SELF_TEST_TOKENS = 512  # length of the longest thread in the self-test of the layout
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """threads: the score of each root-to-leaf thread, depth-first, at its last token. replies: of each of the tree's ranked
-    replies (``TokenTree.replies``), wherever in a thread they stand."""
+class TreeScores:
+    """The scores of one tree.
+
+    threads: the score of each root-to-leaf thread, depth-first, read at its last token.
+    replies: the score of each ranked reply (``TokenTree.replies``), read at its last token wherever it is in a thread.
+    """
 
     threads: tuple[float, ...]
     replies: tuple[float, ...]
@@ -38,77 +41,91 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class RewardScorer:
-    """policy: the reward model. renderer: its prompt format and tokenizer. limit: most tokens of a thread. name: where it is."""
+    """A reward model with its prompt format.
+
+    policy: the reward model.
+    renderer: the prompt format and the tokenizer.
+    max_length: the largest number of tokens in a thread.
+    name: the path it was loaded from, as the user wrote it.
+    """
 
     policy: ScalarPolicy
     renderer: Renderer
-    limit: int
+    max_length: int
     name: str
 
     def render(self, trees: Sequence[Tree]) -> list[TokenTree | DataError]:
-        """The tokens of every tree, or why it cannot be scored: a thread that does not end with a reply, or is too long."""
+        """For every tree its tokens, or the reason why it cannot be scored.
+
+        A tree cannot be scored where it cannot be rendered, a thread does not end with a reply, or a thread is too
+        long.
+        """
         found: list[TokenTree | DataError] = []
         for tree, tokens in zip(trees, self.renderer.render_many(trees), strict=True):
-            found.append(tokens if isinstance(tokens, DataError) else self._objection(tree, tokens) or tokens)
+            found.append(tokens if isinstance(tokens, DataError) else self._find_problem(tree, tokens) or tokens)
         return found
 
     def scores(
         self, trees: Sequence[TokenTree], progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> list[Scored]:
-        """The scores of every tree. progress: called with (trees done, trees in all)."""
+    ) -> list[TreeScores]:
+        """The scores of every tree. ``progress`` is called with (trees done, trees in all)."""
         self.policy.eval()
-        found: list[Scored] = []
-        for batch in collate_packed((Example(number, tree) for number, tree in enumerate(trees)), "messages", TOKENS):
-            found += self._together(batch, [trees[number] for number in batch.examples])
+        found: list[TreeScores] = []
+        examples = (Example(number, tree) for number, tree in enumerate(trees))
+        for batch in collate_packed(examples, "messages", BATCH_TOKENS):
+            found += self._batch_scores(batch, [trees[number] for number in batch.examples])
             progress(len(found), len(trees))
         return found
 
     @torch.no_grad()
-    def _together(self, batch: Batch, trees: Sequence[TokenTree]) -> list[Scored]:
+    def _batch_scores(self, batch: Batch, trees: Sequence[TokenTree]) -> list[TreeScores]:
         ends = thread_ends(trees)
         where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
         values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
         threads, replies = iter(values[: len(ends)]), iter(values[len(ends) :])
         return [
-            Scored(tuple(islice(threads, tree.threads)), tuple(islice(replies, len(tree.replies)))) for tree in trees
+            TreeScores(tuple(islice(threads, tree.threads)), tuple(islice(replies, len(tree.replies))))
+            for tree in trees
         ]
 
-    def _objection(self, tree: Tree, tokens: TokenTree) -> DataError | None:
+    def _find_problem(self, tree: Tree, tokens: TokenTree) -> DataError | None:
         if any(tree.messages[thread[-1]].role != "assistant" for thread in tree.threads()):
-            return DataError("does not end with a reply", where=tree.place, advice="only replies are scored")
+            advice = "only replies are scored; end every conversation with a message of the assistant"
+            return DataError("the conversation does not end with a reply", where=tree.place, advice=advice)
         longest = max(len(tokens.thread(end)) for end in tokens.ends())
-        if longest > self.limit:
+        if longest > self.max_length:
             return DataError(
-                f"prompt and reply have {longest:,} tokens, the reward model reads {self.limit:,}",
+                f"prompt and reply have {longest:,} tokens, but the reward model reads at most {self.max_length:,}",
                 where=tree.place,
-                advice="shorten it",
+                advice="shorten them",
             )
         return None
 
 
 def open_reward_scorer(path: str | Path, format_name: str | None = None) -> RewardScorer:
-    """Load the reward model that ``path`` means: a run, its export, or another directory.
+    """Load a reward model; on a CUDA device in bfloat16, otherwise in float32.
 
-    format_name: prompt format of a directory that does not carry one; one that does must agree. On a CUDA device the model
-    is held in bfloat16, otherwise in float32. Raises MissingInputError, DataError (no reward model), UsageError,
-    RecipeError where no layout is exact for it.
+    path: a run, its export, or another model directory (``find_export``).
+    format_name: the prompt format of a directory that does not declare one; where it does, both must agree.
+    Raises MissingInputError, DataError where the directory holds no reward model, UsageError, and RecipeError where the
+    model gives exact scores in no layout.
     """
     directory = find_export(path)
     check_weights(directory)
     model = load_reward_model(str(directory))
-    format, _ = described(directory, format_name)
+    format, _ = declared_format(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
     rows = rows_of(model)
     if tokenizer.size > rows:
         raise DataError(
-            f"the tokenizer has {tokenizer.size:,} tokens, the reward model rows for {rows:,}",
+            f"the tokenizer has {tokenizer.size:,} tokens, but the reward model has embeddings for {rows:,} only",
             where=directory,
             advice="model and tokenizer do not belong together; export both again",
         )
     compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if torch.cuda.is_available():
         model.to(device="cuda", dtype=compute)  # type: ignore[call-arg]
-    limit = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    verdict = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(limit, PROBE))
-    policy = ScalarPolicy(model, compute=compute, layout=verdict.layout)
-    return RewardScorer(policy, Renderer(format, tokenizer, "ranked"), limit, str(path))
+    max_length = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    result = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(max_length, SELF_TEST_TOKENS))
+    policy = ScalarPolicy(model, compute=compute, layout=result.layout)
+    return RewardScorer(policy, Renderer(format, tokenizer, "ranked"), max_length, str(path))

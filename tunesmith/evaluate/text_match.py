@@ -1,12 +1,11 @@
-"""Exact checks of a reply, as data: what counts as right is written beside each instruction.
+"""Exact checks of the text of a reply, as data: each instruction of a file carries the check of its reply.
 
-A check never looks for the answer inside a longer reply: the whole reply has to be right. Only white space at its ends
-is ignored.
+A check never searches for the answer inside a longer reply: the whole reply must match. Only white space at its ends is
+ignored.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,36 +13,41 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """The reply is one of the given texts, to the letter."""
+    """The reply is exactly one of the texts ``answers``."""
 
     answers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """The reply is a list of exactly ``count`` different members, one ``- member`` a line, in any order."""
+    """The reply is a list of exactly ``count`` different ``members``, one ``- member`` a line, in any order."""
 
     count: int
     members: tuple[str, ...]
 
 
-Content = OneOf | ListOf
+ContentCheck = OneOf | ListOf
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The reply is right by ``content`` without the one of ``closings`` that it may end with. needed: it ends with one."""
+    """The reply passes ``content`` once a closing phrase is removed from its end.
 
-    content: Content
+    content: the check of what is before the closing phrase.
+    closings: the closing phrases that are allowed.
+    needed: whether the reply fails without a closing phrase.
+    """
+
+    content: ContentCheck
     closings: tuple[str, ...]
     needed: bool = True
 
 
-Check = Content | Closed
+TextCheck = ContentCheck | Closed
 
 
-def passes(check: Check, reply: str) -> bool:
-    """Whether the whole reply is right."""
+def passes(check: TextCheck, reply: str) -> bool:
+    """Whether the whole reply passes the check."""
     reply = reply.strip()
     if isinstance(check, Closed):
         content, closed = without_closing(reply, check.closings)
@@ -56,8 +60,10 @@ def passes(check: Check, reply: str) -> bool:
 
 
 def without_closing(reply: str, closings: Sequence[str]) -> tuple[str, bool]:
-    """A reply without the one of ``closings`` that it ends with, and whether there was one. It stands apart: white space
-    divides it from something that comes before it."""
+    """The reply without the closing phrase at its end, and whether there was one.
+
+    A phrase of ``closings`` counts only where white space separates it from text before it.
+    """
     reply = reply.strip()
     for closing in closings:
         content = reply.removesuffix(closing)
@@ -66,8 +72,8 @@ def without_closing(reply: str, closings: Sequence[str]) -> tuple[str, bool]:
     return reply, False
 
 
-def check_to_json(check: Check) -> dict[str, Any]:
-    """A check as it is kept in a JSON record."""
+def check_to_json(check: TextCheck) -> dict[str, Any]:
+    """The check as the JSON object that ``check_from_json`` reads."""
     if isinstance(check, Closed):
         return {"closed": check_to_json(check.content), "closings": list(check.closings), "needed": check.needed}
     if isinstance(check, OneOf):
@@ -75,8 +81,8 @@ def check_to_json(check: Check) -> dict[str, Any]:
     return {"list_of": list(check.members), "count": check.count}
 
 
-def check_from_json(value: Any) -> Check:
-    """The inverse of ``check_to_json``. ValueError if it is no check, whatever was read."""
+def check_from_json(value: Any) -> TextCheck:
+    """The inverse of ``check_to_json``. Raises ValueError for any value that is not a check."""
     match value:
         case {"closed": content, "closings": [*closings], "needed": bool(needed), **others} if not others:
             return Closed(_content_from_json(content), _texts(closings), needed)
@@ -84,7 +90,7 @@ def check_from_json(value: Any) -> Check:
             return _content_from_json(value)
 
 
-def _content_from_json(value: Any) -> Content:
+def _content_from_json(value: Any) -> ContentCheck:
     match value:
         case {"one_of": [*answers], **others} if not others:
             return OneOf(_texts(answers))
@@ -93,32 +99,10 @@ def _content_from_json(value: Any) -> Content:
         ):
             return ListOf(count, _texts(members))
         case _:
-            raise ValueError("neither one_of with texts nor list_of with texts and a count, closed or not")
+            raise ValueError("it has neither one_of with texts nor list_of with texts and a count")
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
     if not values or not all(isinstance(value, str) for value in values):
-        raise ValueError("there must be one text at least, and nothing but texts")
+        raise ValueError("its texts must be a list of at least one string and nothing but strings")
     return tuple(values)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """``successes`` of ``total`` trials."""
-
-    successes: int
-    total: int
-
-    @property
-    def share(self) -> float:
-        """Between 0 and 1; 0 where nothing was tried."""
-        return self.successes / self.total if self.total else 0.0
-
-    def interval(self, z: float = 1.959964) -> tuple[float, float]:
-        """Wilson's score interval (Wilson 1927), 95 % by default; (0, 1) where nothing was tried."""
-        if not self.total:
-            return 0.0, 1.0
-        p, n = self.share, self.total
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)

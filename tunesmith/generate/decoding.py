@@ -1,4 +1,4 @@
-"""From prompt ids to reply ids: rows of one batch that grow together, a key-value cache, finished rows leave."""
+"""Batched decoding with a key-value cache: from prompt ids to reply ids. Finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -13,37 +13,46 @@ from transformers.cache_utils import DynamicLayer
 
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
-from tunesmith.generate.sampling import Sampling, choose, seen_tokens
+from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
 
 
-class Rows(Protocol):
-    """What a model has read and written so far, row by row. A row is a prompt with the reply that grows after it."""
+class DecodingState(Protocol):
+    """The tokens that a model has processed so far, with its cache. Each row is a prompt and the reply to it."""
 
     def history(self, prompt: Sequence[int]) -> Sequence[int]:
-        """The ids that stand before the first one of the reply: what a repetition is counted against, and the context."""
+        """The ids before the first id of the reply; they count for the repetition penalty and for the context."""
         ...
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read one prompt per row, from nothing; returns the logits of the next token [rows, vocabulary]."""
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Process one prompt per row with an empty cache.
+
+        Returns the logits of the next token, float32 [rows, vocabulary].
+        """
         ...
 
-    def resume(self, prompt: Sequence[int]) -> Tensor:
-        """Read one prompt, computing only what differs from what the single row holds; returns logits [1, vocabulary]."""
+    def prefill_cached(self, prompt: Sequence[int]) -> Tensor:
+        """Process one prompt in a single row, reusing the cache of that row where its tokens are the same.
+
+        Returns the logits of the next token, float32 [1, vocabulary].
+        """
         ...
 
     def append(self, ids: Tensor) -> Tensor:
-        """Read further ids int64 [rows, columns]; returns the logits after the last column [rows, vocabulary]."""
+        """Process further ids, int64 [rows, columns].
+
+        Returns the logits after the last column, float32 [rows, vocabulary].
+        """
         ...
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows; one that is named several times becomes several, each with the past of the one."""
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order; a row that is named several times is repeated with its cache."""
         ...
 
 
-class CausalRows:
-    """What a causal model has read so far, row by row, with the keys and values it computed.
+class CausalState:
+    """The decoding state of a causal model: its ids and their keys and values.
 
-    Rows are padded on the left, so that all of them end in the same column. The model must be in evaluation mode.
+    Rows are padded on the left, so that all of them end in the same column. The model must be in eval mode.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -54,36 +63,37 @@ class CausalRows:
         self._real = torch.empty(0, 0, dtype=torch.bool, device=model.device)  # False on padding
 
     def history(self, prompt: Sequence[int]) -> Sequence[int]:
-        """The prompt: the reply goes on where it ends."""
+        """The prompt itself, which the reply continues."""
         return prompt
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read one prompt per row, from an empty cache; returns the logits of the next token [rows, vocabulary]."""
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """See ``DecodingState.prefill``."""
         width = max(map(len, prompts))
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         real = [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts]
         device = self._model.device
-        return self._read(torch.tensor(ids, device=device), torch.tensor(real, device=device))
+        return self._forward(torch.tensor(ids, device=device), torch.tensor(real, device=device))
 
-    def resume(self, prompt: Sequence[int]) -> Tensor:
-        """Read one prompt, computing only what differs from what the single row holds; returns logits [1, vocabulary]."""
-        kept = self._rewind(prompt)
+    def prefill_cached(self, prompt: Sequence[int]) -> Tensor:
+        """See ``DecodingState.prefill_cached``."""
+        kept = self._crop_cache(prompt)
         if kept == 0:
-            return self.start([prompt])
+            return self.prefill([prompt])
         return self.append(torch.tensor([prompt[kept:]], device=self._model.device))
 
     def append(self, ids: Tensor) -> Tensor:
-        """Read further ids int64 [rows, columns]; returns the logits after the last column [rows, vocabulary]."""
-        return self._read(ids, torch.ones_like(ids, dtype=torch.bool))
+        """See ``DecodingState.append``."""
+        return self._forward(ids, torch.ones_like(ids, dtype=torch.bool))
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """See ``Rows.keep``."""
+    def select(self, rows: Sequence[int]) -> None:
+        """See ``DecodingState.select``."""
         index = torch.tensor(rows, device=self._model.device)
         self._cache.batch_select_indices(index)
         self._ids, self._real = self._ids[index], self._real[index]
 
     @torch.no_grad()
-    def _read(self, ids: Tensor, real: Tensor) -> Tensor:
+    def _forward(self, ids: Tensor, real: Tensor) -> Tensor:
+        """The logits after new ids, int64 [rows, columns]; ``real`` is bool of that shape and False on padding."""
         if self._ids.numel() > 0:
             ids_so_far, real_so_far = torch.cat([self._ids, ids], 1), torch.cat([self._real, real], 1)
         else:
@@ -97,15 +107,15 @@ class CausalRows:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._ids, self._real = ids_so_far, real_so_far  # only now: an interrupted forward pass has not been read
+        self._ids, self._real = ids_so_far, real_so_far  # last: an interrupted pass changes nothing
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
-    def _rewind(self, prompt: Sequence[int]) -> int:
-        """Cut the single row back to the ids that it shares with ``prompt``; how many those are.
+    def _crop_cache(self, prompt: Sequence[int]) -> int:
+        """Crop the cache of the single row to the ids that it shares with ``prompt``; returns their number.
 
-        At least one id of the prompt is left to be read, since its logits are wanted. Layers with a sliding window
-        have forgotten their past and cannot be cut; then everything is read again.
+        At least one id of the prompt is left to process, since its logits are needed. A layer with a sliding window
+        does not hold all keys and values and cannot be cropped; then the cache is emptied.
         """
         held = self._ids[0].tolist() if self._ids.shape[0] == 1 else []
         most = min(len(held), len(prompt) - 1)
@@ -123,49 +133,62 @@ class CausalRows:
 
 @dataclass(frozen=True, slots=True)
 class StoppingCriteria:
-    """When a reply ends. stops: ids that end it. vocabulary: ids from here on are padding rows of the model's matrix and
-    are never chosen. context: the number of tokens that history and reply may have together."""
+    """What ends a reply apart from ``max_new_tokens``, and which ids it may contain.
 
-    stops: tuple[int, ...]
+    stop_ids: the ids that end a reply.
+    vocabulary: the number of ids that may be generated; higher ids are padding of the model's embedding matrix.
+    context: the largest number of tokens of history and reply together.
+    """
+
+    stop_ids: tuple[int, ...]
     vocabulary: int
     context: int
 
 
 def decode(
-    rows: Rows,
+    state: DecodingState,
     logits: Tensor,
     histories: Sequence[Sequence[int]],
-    sampling: Sampling,
-    ends: StoppingCriteria,
+    sampling: SamplingParameters,
+    stopping: StoppingCriteria,
     seed: int,
     samples: Sequence[int],
 ) -> Iterator[list[tuple[int, int]]]:
-    """Generate for all prompts at once; each step yields (prompt, id) for every reply that is still open.
+    """Generate the replies to all prompts at once; each step yields (row, id) for every reply that has not ended.
 
-    rows, logits: the state after reading the prompts (``Rows.start``). histories: ``Rows.history`` of each. samples: the index of each reply's random numbers.
-    Replies end with a stop id (which is yielded), at ``max_new_tokens`` or at the end of the context; their rows leave
-    the batch. Raises InternalError if the model's logits are not finite.
+    A reply ends with a stop id (which is yielded), at ``max_new_tokens`` or at the end of the context. Its row then
+    leaves the batch; the numbers that are yielded stay those of the rows at the beginning.
+
+    Args:
+        state: the state after the prompts were processed.
+        logits: float [rows, vocabulary or more], as ``state.prefill`` returned them.
+        histories: for every row ``state.history`` of its prompt.
+        samples: for every row the index of its random numbers; token t of a reply is drawn with (seed, index, t).
+
+    Raises InternalError if the logits of the model are not finite.
     """
-    room = [min(sampling.max_new_tokens, ends.context - len(history)) for history in histories]
+    limits = [min(sampling.max_new_tokens, stopping.context - len(history)) for history in histories]
     unfinished = list(range(len(histories)))
-    seen = seen_tokens(histories, ends.vocabulary).to(logits.device)
-    for token in range(max(room)):
-        logits = logits[:, : ends.vocabulary]
+    seen = seen_tokens(histories, stopping.vocabulary).to(logits.device)
+    for token in range(max(limits)):
+        logits = logits[:, : stopping.vocabulary]
         if not torch.isfinite(logits).all():
             raise InternalError(
-                "the model's logits are not finite", advice="its weights are damaged or training diverged"
+                "the logits of the model are not finite", advice="its weights are damaged or training diverged"
             )
-        uniforms = [token_uniform(seed, samples[prompt], token) for prompt in unfinished]
-        chosen = choose(logits, seen, token, sampling, ends.stops, uniforms)
+        uniforms = [token_uniform(seed, samples[reply], token) for reply in unfinished]
+        chosen = next_tokens(logits, seen, token, sampling, stopping.stop_ids, uniforms)
         ids = chosen.tolist()
         yield list(zip(unfinished, ids, strict=True))
         going = [
-            row for row, prompt in enumerate(unfinished) if ids[row] not in ends.stops and token + 1 < room[prompt]
+            row
+            for row, reply in enumerate(unfinished)
+            if ids[row] not in stopping.stop_ids and token + 1 < limits[reply]
         ]
         if not going:
             return
         if len(going) < len(unfinished):
-            rows.keep(going)
+            state.select(going)
             unfinished, seen, chosen = [unfinished[row] for row in going], seen[going], chosen[going]
         seen.scatter_(1, chosen.unsqueeze(1), True)
-        logits = rows.append(chosen.unsqueeze(1))
+        logits = state.append(chosen.unsqueeze(1))

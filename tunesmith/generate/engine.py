@@ -1,4 +1,4 @@
-"""Replies to conversations: one at a time as a stream, or many at once."""
+"""Generating replies to conversations: one at a time as a stream, or many in batches."""
 
 from __future__ import annotations
 
@@ -9,34 +9,45 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import CausalRows, Rows, StoppingCriteria, decode
-from tunesmith.generate.encoder_decoder import EncoderDecoderRows
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria, decode
+from tunesmith.generate.encoder_decoder import EncoderDecoderState
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
-End = Literal["stop", "length", "context"]
+FinishReason = Literal["stop", "length", "context"]
+"""Why a reply ended: a stop token (stop), ``max_new_tokens`` (length) or the end of the context (context)."""
 
-ROOM_FOR_REPLY = 4  # old turns are dropped until the reply has this fraction of the context, if it may be that long
+RESERVED_PART = 4
+"""One part in so many of the context is reserved for the reply, or ``max_new_tokens`` where that is less."""
 NO_LIMIT = 2**31
-TRAINED_WITH = "use the prompt format that the model was trained with"
+FORMAT_ADVICE = "use the prompt format that the model was trained with"
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """A further piece of a reply. ids: the tokens that were generated since the last piece. end: set on the last piece:
-    the model ended its turn (stop), the reply was cut at ``max_new_tokens`` (length) or at the end of the context."""
+class ReplyChunk:
+    """A piece of a reply that is streamed.
+
+    text: the text that the stream adds with this chunk; may be empty.
+    ids: the ids that were generated since the last chunk.
+    finish_reason: set on the last chunk of a reply only.
+    """
 
     text: str
     ids: tuple[int, ...]
-    end: End | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """text: without stop tokens. ids: all that was generated, the stop token included. stopped: whether the model ended
-    its turn itself. dropped: the number of old messages that the prompt had no room for."""
+class GeneratedReply:
+    """A complete reply.
+
+    text: the reply without its stop token, as the prompt format parses it.
+    ids: all ids that were generated, including the stop token.
+    stopped: whether the reply ends with a stop token.
+    dropped: the number of old messages that did not fit into the prompt.
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -45,12 +56,18 @@ class Reply:
 
     @property
     def tokens(self) -> int:
+        """The number of ids."""
         return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model gets to read. messages: those that remain. dropped: how many old ones do not."""
+class RenderedPrompt:
+    """The input of the model for one reply.
+
+    ids: the token ids.
+    messages: the messages of the conversation that they contain.
+    dropped: the number of old messages that were dropped to make the prompt short enough.
+    """
 
     ids: tuple[int, ...]
     messages: tuple[Message, ...]
@@ -58,135 +75,153 @@ class Prompt:
 
 
 class Engine:
-    """A model in evaluation mode with the renderer of its prompt format: a causal one, or an encoder-decoder.
+    """A causal model or an encoder-decoder in eval mode, with the renderer of its prompt format.
 
-    context: how many tokens prompt and reply may have together; by default what the model's configuration says. Of an
-    encoder-decoder it is the longest input, which is cut on the right as in training; replies end at ``max_new_tokens``.
-    Raises DataError if the model has fewer embedding rows than the tokenizer has ids, or the format is for the other kind.
+    context: the largest number of tokens of prompt and reply together, by default the maximum in the model's
+        configuration. For an encoder-decoder it is the largest number of tokens of the input, which is truncated on
+        the right as in training; replies end at ``max_new_tokens``. Raises DataError if the model has fewer
+        embeddings than the tokenizer has ids, or the format is for the other kind of model.
     """
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, context: int | None = None) -> None:
         self.model, self.renderer = model, renderer
         self.context: int = context or getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
-        self._encodes = bool(model.config.is_encoder_decoder)
+        self._is_encoder_decoder = bool(model.config.is_encoder_decoder)
         rows, needed = int(model.config.vocab_size), renderer.tokenizer.size
         if needed > rows:
             raise DataError(
-                f"prompt format and tokenizer need {needed} token ids, the model has {rows}", advice=TRAINED_WITH
+                f"prompt format and tokenizer need {needed} token ids, but the model has {rows}", advice=FORMAT_ADVICE
             )
-        if self._encodes != (renderer.format.name in ENCODER_DECODER):
+        if self._is_encoder_decoder != (renderer.format.name in ENCODER_DECODER):
             kinds = ("an encoder-decoder", "a causal model")
-            mine, other = kinds if self._encodes else kinds[::-1]
-            what = f"the model is {mine}, but prompt format {renderer.format.name!r} is for {other}"
-            raise DataError(what, advice=TRAINED_WITH)
+            own, other = kinds if self._is_encoder_decoder else kinds[::-1]
+            what = f"the model is {own}, but prompt format {renderer.format.name!r} is for {other}"
+            raise DataError(what, advice=FORMAT_ADVICE)
 
-    def rows(self) -> Rows:
-        """An empty cache. Given to every ``stream`` of a conversation, it saves reading the shared beginning again."""
-        return EncoderDecoderRows(self.model) if self._encodes else CausalRows(self.model)
+    def new_state(self) -> DecodingState:
+        """An empty decoding state. If every ``stream`` of a conversation gets it, the cache is reused."""
+        return EncoderDecoderState(self.model) if self._is_encoder_decoder else CausalState(self.model)
 
-    def prompt(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
-        """Render a conversation that awaits a reply; where it is too long, drop its oldest turns but not a leading system message.
+    def prompt(self, messages: Sequence[Message], sampling: SamplingParameters) -> RenderedPrompt:
+        """Render a conversation whose last message needs a reply.
 
-        Turns go until a reply of ``max_new_tokens``, or of a quarter of the context if that is less, has room.
-        Raises DataError if the last turn alone fills the context. What an encoder reads loses its end instead, but for the
-        end token, and there is always room for a reply.
+        If the prompt is too long for a causal model, the oldest turns are dropped, but never a leading system
+        message, until a reply of ``max_new_tokens``, or of a quarter of the context if that is less, fits behind it.
+        The input of an encoder is truncated on the right instead and keeps its end token. Raises DataError if the
+        last turn alone fills the context.
         """
-        if self._encodes:
+        if self._is_encoder_decoder:
             ids = tuple(self.renderer.prompt(messages))
-            shorter = ids if len(ids) <= self.context else (*ids[: self.context - 1], ids[-1])
-            return Prompt(shorter, tuple(messages), 0)
+            truncated = ids if len(ids) <= self.context else (*ids[: self.context - 1], ids[-1])
+            return RenderedPrompt(truncated, tuple(messages), 0)
         head = tuple(messages[: 1 if messages and messages[0].role == "system" else 0])
         turns = tuple(messages[len(head) :])
-        room = min(sampling.max_new_tokens, self.context // ROOM_FOR_REPLY)
+        reserved = min(sampling.max_new_tokens, self.context // RESERVED_PART)
         starts = [index for index, message in enumerate(turns) if message.role == "user"] or [0]
         for start in dict.fromkeys((0, *starts)):
             kept = (*head, *turns[start:])
             ids = tuple(self.renderer.prompt(kept))
-            if len(ids) + room <= self.context:
+            if len(ids) + reserved <= self.context:
                 break
         if len(ids) >= self.context:
             raise DataError(
-                f"the message makes a prompt of {len(ids)} tokens, which leaves no room for a reply: "
+                f"the message makes a prompt of {len(ids)} tokens, which leaves no tokens for a reply: "
                 f"the model reads {self.context} in all",
                 advice="shorten it",
             )
-        return Prompt(ids, kept, start)
+        return RenderedPrompt(ids, kept, start)
 
     def stream(
-        self, messages: Sequence[Message], sampling: Sampling, seed: int, *, sample: int = 0, rows: Rows | None = None
-    ) -> Iterator[Delta]:
-        """Generate one reply, piece by piece. The pieces joined are ``Reply.text``; the last one has ``end`` set.
+        self,
+        messages: Sequence[Message],
+        sampling: SamplingParameters,
+        seed: int,
+        *,
+        sample: int = 0,
+        state: DecodingState | None = None,
+    ) -> Iterator[ReplyChunk]:
+        """Generate one reply chunk by chunk; the last chunk has a finish reason.
 
-        (A format that names control tokens inside a reply, as dolly does, names them in ``Reply.text`` only.)
-        sample: index of the random numbers (``complete`` counts its prompts). rows: see ``rows``. Raises DataError.
+        The joined texts are ``GeneratedReply.text`` of the same reply. (A format that writes out control tokens
+        inside a reply, as dolly does, does so in ``GeneratedReply.text`` only.)
+
+        sample: index of the random numbers; ``complete`` numbers its prompts from 0.
+        state: the state of the previous call (``new_state``), whose cache is reused.
+        Raises DataError as ``prompt``.
         """
         prompt = self.prompt(messages, sampling)
-        rows, ends = rows or self.rows(), self._ends()
-        history = rows.history(prompt.ids)
-        shown = _Shown(self.renderer)
-        for ((_, token),) in decode(rows, rows.resume(prompt.ids), [history], sampling, ends, seed, [sample]):
+        state, stopping = state or self.new_state(), self._stopping_criteria()
+        history = state.history(prompt.ids)
+        streamer = _ReplyStreamer(self.renderer)
+        logits = state.prefill_cached(prompt.ids)
+        for ((_, token),) in decode(state, logits, [history], sampling, stopping, seed, [sample]):
             if token in self.renderer.stop_ids:
-                yield Delta(shown.rest(token), (token,), "stop")
+                yield ReplyChunk(streamer.finish(token), (token,), "stop")
                 return
-            yield Delta(shown.add(token), (token,))
-        full = len(history) + len(shown.ids) >= ends.context
-        yield Delta(shown.rest(), (), "context" if full else "length")
+            yield ReplyChunk(streamer.add(token), (token,))
+        full = len(history) + len(streamer.ids) >= stopping.context
+        yield ReplyChunk(streamer.finish(), (), "context" if full else "length")
 
     def complete(
-        self, prompts: Sequence[Sequence[Message]], sampling: Sampling, seed: int, batch_size: int = 8
-    ) -> list[Reply]:
-        """One reply for each conversation, in their order. Prompt i draws with the random numbers (seed, i, ...).
+        self, prompts: Sequence[Sequence[Message]], sampling: SamplingParameters, seed: int, batch_size: int = 8
+    ) -> list[GeneratedReply]:
+        """One reply to each conversation, in their order. Prompt i draws with the random numbers (seed, i, ...).
 
-        Conversations of similar length share a batch. Raises DataError before anything is generated.
+        Conversations of similar length share a batch. Raises DataError as ``prompt``, before anything is generated.
         """
-        replies: dict[int, Reply] = dict(self.completions(prompts, sampling, seed, batch_size))
+        replies: dict[int, GeneratedReply] = dict(self.completions(prompts, sampling, seed, batch_size))
         return [replies[index] for index in range(len(prompts))]
 
     def completions(
-        self, prompts: Sequence[Sequence[Message]], sampling: Sampling, seed: int, batch_size: int = 8
-    ) -> Iterator[tuple[int, Reply]]:
-        """As ``complete``, but each reply comes with its index as soon as its batch is done, longest prompts first."""
+        self, prompts: Sequence[Sequence[Message]], sampling: SamplingParameters, seed: int, batch_size: int = 8
+    ) -> Iterator[tuple[int, GeneratedReply]]:
+        """As ``complete``, but yields (index, reply) as soon as a batch is done, longest prompts first."""
         rendered = [self.prompt(messages, sampling) for messages in prompts]
         order = sorted(range(len(rendered)), key=lambda index: -len(rendered[index].ids))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            found = self._batch([rendered[index] for index in batch], sampling, seed, batch)
+            found = self._generate_batch([rendered[index] for index in batch], sampling, seed, batch)
             yield from zip(batch, found, strict=True)
 
     def continuations(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, batch_size: int = 8
-    ) -> list[Reply]:
-        """As ``complete``, for prompts that are token ids already and leave room for a reply."""
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParameters, seed: int, batch_size: int = 8
+    ) -> list[GeneratedReply]:
+        """As ``complete``, for prompts that are token ids already and are shorter than the context."""
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        replies: dict[int, Reply] = {}
+        replies: dict[int, GeneratedReply] = {}
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            rendered = [Prompt(tuple(prompts[index]), (), 0) for index in batch]
-            replies.update(zip(batch, self._batch(rendered, sampling, seed, batch), strict=True))
+            rendered = [RenderedPrompt(tuple(prompts[index]), (), 0) for index in batch]
+            replies.update(zip(batch, self._generate_batch(rendered, sampling, seed, batch), strict=True))
         return [replies[index] for index in range(len(prompts))]
 
-    def _batch(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, samples: Sequence[int]) -> list[Reply]:
+    def _generate_batch(
+        self, prompts: Sequence[RenderedPrompt], sampling: SamplingParameters, seed: int, samples: Sequence[int]
+    ) -> list[GeneratedReply]:
         ids = [prompt.ids for prompt in prompts]
         generated: list[list[int]] = [[] for _ in prompts]
-        rows = self.rows()
-        histories = [rows.history(prompt) for prompt in ids]
-        for step in decode(rows, rows.start(ids), histories, sampling, self._ends(), seed, samples):
+        state, stopping = self.new_state(), self._stopping_criteria()
+        histories = [state.history(prompt) for prompt in ids]
+        for step in decode(state, state.prefill(ids), histories, sampling, stopping, seed, samples):
             for row, token in step:
                 generated[row].append(token)
         parsed = [self.renderer.parse(reply) for reply in generated]
         return [
-            Reply(text.text, tuple(reply), text.stopped, prompt.dropped)
+            GeneratedReply(text.text, tuple(reply), text.stopped, prompt.dropped)
             for text, reply, prompt in zip(parsed, generated, prompts, strict=True)
         ]
 
-    def _ends(self) -> StoppingCriteria:
-        context = NO_LIMIT if self._encodes else self.context
+    def _stopping_criteria(self) -> StoppingCriteria:
+        context = NO_LIMIT if self._is_encoder_decoder else self.context
         return StoppingCriteria(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, context)
 
 
-class _Shown:
-    """A reply as far as it can be shown: whole characters, and white space only once something follows it, since a format
-    may take it off the ends (which it does at the front shows when the first word has come)."""
+class _ReplyStreamer:
+    """Turns ids into text that can be shown at once: whole characters, and white space only with text after it.
+
+    White space is held because a prompt format may strip it at the ends of a reply. Whether it strips the beginning
+    is seen once the first word is complete.
+    """
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer, self._decoder = renderer, renderer.stream()
@@ -194,6 +229,7 @@ class _Shown:
         self._text, self._held = "", ""
 
     def add(self, token: int) -> str:
+        """The text that can be shown after this id; may be empty."""
         self.ids.append(token)
         self._held += self._decoder.push(token)
         ready = self._held.rstrip()
@@ -205,7 +241,7 @@ class _Shown:
         self._text += ready
         return ready
 
-    def rest(self, *stop: int) -> str:
-        """What the whole reply has beyond what was shown."""
+    def finish(self, *stop: int) -> str:
+        """The rest of the text of the whole reply, after its stop token if there is one."""
         whole = self._renderer.parse([*self.ids, *stop]).text
         return whole[len(self._text) :] if whole.startswith(self._text) else ""

@@ -1,8 +1,8 @@
-"""How the next token is chosen: logits -> filters -> probabilities -> one draw, as pure functions.
+"""From logits to the next token, as pure functions: logits processors, probabilities, one draw.
 
-The order is that of Hugging Face ``generate``: repetition penalty, minimal length, then (only when sampling) temperature,
-top-k, top-p, locally typical. Every draw is a function of (seed, sample, token), so a sample does not depend on what
-else happens to be in its batch.
+The processors and their order are those of transformers' ``generate``: repetition penalty, minimal length, then (only
+when sampling) temperature, top-k, top-p, typical. Every draw is a function of (seed, sample, token), so a sample does
+not depend on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from torch import Tensor
 
 from tunesmith.errors import UsageError
 
-REMOVED = -math.inf
+FILTER_VALUE = -math.inf
+"""The logit of tokens that are filtered out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """The settings of one way to generate. The defaults leave the model's distribution as it is.
+class SamplingParameters:
+    """How replies are generated, in the words of transformers' ``GenerationConfig``.
 
-    do_sample: draw from the distribution; otherwise the most likely token is taken and the settings below it that only
-    shape the distribution (temperature, top_k, top_p, typical_p) have no effect.
-    top_k: 0 keeps all. top_p, typical_p: 1 keeps all. repetition_penalty: 1 is none; it counts the prompt as well
-    (but not what an encoder read).
-    min_new_tokens: a reply may not end before it has that many. max_new_tokens: it is cut there.
-    Raises UsageError that names the setting.
+    The defaults leave the distribution of the model as it is. Raises UsageError, which names the parameter.
+
+    do_sample: draw from the distribution; otherwise the most likely token is taken (greedy decoding), and temperature,
+        top_k, top_p and typical_p have no effect.
+    temperature: divides the logits; above 0.
+    top_k: keep the k most likely tokens; 0 keeps all.
+    top_p: keep the most likely tokens up to this probability mass; 1 keeps all.
+    typical_p: keep the most typical tokens up to this probability mass; 1 keeps all.
+    repetition_penalty: for tokens of the reply and the prompt (but not of the input of an encoder); 1 is no penalty.
+    min_new_tokens: the smallest number of tokens of a reply before its stop token.
+    max_new_tokens: the largest number of tokens of a reply.
     """
 
     do_sample: bool = True
@@ -55,12 +61,13 @@ class Sampling:
 
 
 def _check(holds: bool, name: str, value: Any, wanted: str, advice: str | None = None) -> None:
+    """Raises UsageError unless ``holds``."""
     if not holds:
         raise UsageError(f"{name}={value!r} must be {wanted}", where="sampling", advice=advice)
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:
-    """A whole number may stand for a float; a truth value is no number; infinities and NaN are no settings."""
+    """Raises UsageError for a wrong type. An int passes for a float, a bool for neither; infinity and NaN fail."""
     if kind is bool:
         _check(isinstance(value, bool), name, value, "true or false")
     elif kind is int:
@@ -71,49 +78,59 @@ def _check_type(name: str, value: Any, kind: type) -> None:
 
 
 def seen_tokens(histories: Sequence[Sequence[int]], vocabulary: int) -> Tensor:
-    """Which ids occur in each history (prompt and what was generated so far): bool [rows, vocabulary]."""
+    """Which of the ``vocabulary`` ids occur in each history of token ids: bool [rows, vocabulary]."""
     seen = torch.zeros(len(histories), vocabulary, dtype=torch.bool)
     for row, history in enumerate(histories):
         seen[row, torch.as_tensor(history, dtype=torch.long)] = True
     return seen
 
 
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Divide positive logits of seen ids by ``penalty`` and multiply negative ones, each id once (CTRL, arXiv 1909.05858,
-    with the sign rule of Hugging Face). logits [rows, vocabulary], seen bool of the same shape."""
+def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Divide positive logits of seen ids by ``penalty`` and multiply negative ones, each id once.
+
+    Keskar et al. 2019, "CTRL" (arXiv 1909.05858), with the sign rule of transformers' RepetitionPenaltyLogitsProcessor.
+    logits: float [rows, vocabulary]. seen: bool [rows, vocabulary] (``seen_tokens``). Returns float [rows, vocabulary].
+    """
     penalised = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(seen, penalised, logits)
 
 
-def forbid(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Give the ids no chance at all. logits [rows, vocabulary]."""
+def suppress_tokens(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """Filter out these ids in every row: float [rows, vocabulary] from float [rows, vocabulary]."""
     result = logits.clone()
-    result[:, list(ids)] = REMOVED
+    result[:, list(ids)] = FILTER_VALUE
     return result
 
 
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Keep the k highest logits of each row, and whatever ties with the k-th."""
+def filter_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the k highest logits of each row, and those equal to the k-th: float [rows, vocabulary] from the same shape.
+
+    Fan et al. 2018, "Hierarchical neural story generation" (arXiv 1805.04833).
+    """
     threshold = torch.topk(logits, min(k, logits.shape[-1])).values[:, -1:]
-    return logits.masked_fill(logits < threshold, REMOVED)
+    return logits.masked_fill(logits < threshold, FILTER_VALUE)
 
 
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the smallest set of likely tokens with a mass of at least p, one at least (nucleus sampling, arXiv 1904.09751).
+def filter_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of most likely tokens whose probability mass is at least p, one token at least.
 
-    The mass is summed from the unlikely end, as Hugging Face does, so that the sets agree to the last token.
+    Nucleus sampling: Holtzman et al. 2020, "The curious case of neural text degeneration" (arXiv 1904.09751). The
+        mass is summed from the least likely token on, as in transformers' TopPLogitsWarper, so that both keep exactly
+        the same tokens.
+    logits: float [rows, vocabulary]. Returns float [rows, vocabulary].
     """
     ascending, order = torch.sort(logits, descending=False)
     mass = ascending.softmax(dim=-1).cumsum(dim=-1)
     removed = mass <= 1 - p
     removed[:, -1] = False
-    return logits.masked_fill(removed.scatter(1, order, removed), REMOVED)
+    return logits.masked_fill(removed.scatter(1, order, removed), FILTER_VALUE)
 
 
-def keep_typical(logits: Tensor, mass: float) -> Tensor:
-    """Keep the tokens whose information is closest to the entropy, until ``mass`` is reached (arXiv 2202.00666).
+def filter_typical(logits: Tensor, mass: float) -> Tensor:
+    """Keep the tokens whose information is nearest to the entropy H, until their probability mass reaches ``mass``.
 
-    Distance |-ln p - H|; tokens at the same distance as the last one kept stay as well.
+    Meister et al. 2023, "Locally typical sampling" (arXiv 2202.00666). The distance is |-ln p - H|; tokens at the same
+    distance as the last one kept are kept as well. logits: float [rows, vocabulary]. Returns float [rows, vocabulary].
     """
     log_probability = logits.log_softmax(dim=-1)
     probability = log_probability.exp()
@@ -122,51 +139,69 @@ def keep_typical(logits: Tensor, mass: float) -> Tensor:
     reached = logits.gather(1, order).softmax(dim=-1).cumsum(dim=-1)
     last = (reached < mass).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
     removed = distance > distance.gather(1, last)
-    return logits.masked_fill(removed.scatter(1, order, removed), REMOVED)
+    return logits.masked_fill(removed.scatter(1, order, removed), FILTER_VALUE)
 
 
-def filtered(logits: Tensor, seen: Tensor, generated: int, sampling: Sampling, stops: Sequence[int]) -> Tensor:
-    """Logits after every filter that ``sampling`` asks for; removed tokens are -infinity.
+def process_logits(
+    logits: Tensor, seen: Tensor, generated: int, sampling: SamplingParameters, stop_ids: Sequence[int]
+) -> Tensor:
+    """Apply every logits processor that ``sampling`` asks for.
 
-    logits: float [rows, vocabulary]. seen: bool of that shape (``seen_tokens``). generated: number of tokens that each
-    row has generated so far. stops: ids that end a reply.
+    Args:
+        logits: float [rows, vocabulary].
+        seen: bool [rows, vocabulary], the ids that a row has read or written (``seen_tokens``).
+        generated: the number of tokens that each row has generated so far.
+        stop_ids: the ids that end a reply.
+
+    Returns:
+        Float [rows, vocabulary]; tokens that are filtered out have the logit -infinity.
     """
     if sampling.repetition_penalty != 1:
-        logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
+        logits = apply_repetition_penalty(logits, seen, sampling.repetition_penalty)
     if generated < sampling.min_new_tokens:
-        logits = forbid(logits, stops)
+        logits = suppress_tokens(logits, stop_ids)
     if not sampling.do_sample:
         return logits
     if sampling.temperature != 1:
         logits = logits / sampling.temperature
     if sampling.top_k:
-        logits = keep_top_k(logits, sampling.top_k)
+        logits = filter_top_k(logits, sampling.top_k)
     if sampling.top_p < 1:
-        logits = keep_top_p(logits, sampling.top_p)
+        logits = filter_top_p(logits, sampling.top_p)
     if sampling.typical_p < 1:
-        logits = keep_typical(logits, sampling.typical_p)
+        logits = filter_typical(logits, sampling.typical_p)
     return logits
 
 
-def probabilities(logits: Tensor, seen: Tensor, generated: int, sampling: Sampling, stops: Sequence[int]) -> Tensor:
-    """The distribution that is drawn from: float [rows, vocabulary], rows sum to 1. Arguments as for ``filtered``."""
-    return filtered(logits, seen, generated, sampling, stops).softmax(dim=-1)
+def next_token_probabilities(
+    logits: Tensor, seen: Tensor, generated: int, sampling: SamplingParameters, stop_ids: Sequence[int]
+) -> Tensor:
+    """The distribution of the next token, float [rows, vocabulary]; arguments as of ``process_logits``."""
+    return process_logits(logits, seen, generated, sampling, stop_ids).softmax(dim=-1)
 
 
-def draw(probability: Tensor, uniforms: Sequence[float]) -> Tensor:
-    """One id per row by inverting the cumulative distribution: int64 [rows]. An id of probability 0 is never drawn.
+def sample_tokens(probability: Tensor, uniforms: Sequence[float]) -> Tensor:
+    """One id per row by inverse transform sampling: int64 [rows]. An id of probability 0 is never drawn.
 
-    probability: float [rows, vocabulary]. uniforms: one number in [0, 1) per row (``draws.token_uniform``).
+    probability: float [rows, vocabulary]. uniforms: [rows] numbers in [0, 1) (``draws.token_uniform``).
     """
     cumulative = probability.double().cumsum(dim=-1)
     threshold = torch.tensor(uniforms, dtype=torch.float64, device=probability.device).unsqueeze(1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 
-def choose(
-    logits: Tensor, seen: Tensor, generated: int, sampling: Sampling, stops: Sequence[int], uniforms: Sequence[float]
+def next_tokens(
+    logits: Tensor,
+    seen: Tensor,
+    generated: int,
+    sampling: SamplingParameters,
+    stop_ids: Sequence[int],
+    uniforms: Sequence[float],
 ) -> Tensor:
-    """The next id of each row: the most likely one, or a draw. int64 [rows]. Arguments as for ``filtered`` and ``draw``."""
+    """The next id of each row, greedy or sampled: int64 [rows].
+
+    Arguments as of ``process_logits`` and ``sample_tokens``; greedy decoding ignores ``uniforms``.
+    """
     if not sampling.do_sample:
-        return filtered(logits, seen, generated, sampling, stops).argmax(dim=-1)
-    return draw(probabilities(logits, seen, generated, sampling, stops), uniforms)
+        return process_logits(logits, seen, generated, sampling, stop_ids).argmax(dim=-1)
+    return sample_tokens(next_token_probabilities(logits, seen, generated, sampling, stop_ids), uniforms)

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from tunesmith.evaluate.paired import Gain
-from tunesmith.evaluate.text_match import Rate, passes
-from tunesmith.generate.engine import Reply
-from tunesmith.generate.exported import open_engine
+from tunesmith.evaluate.text_match import passes
+from tunesmith.generate.engine import GeneratedReply
+from tunesmith.generate.export_directory import open_engine
 from tunesmith.playground.courtesy import in_any_tone, is_courteous
 from tunesmith.playground.exercises import Exercise
-from tunesmith.report.compare import Row, SideBySide
+from tunesmith.report.compare import ComparisonRow, ReplyComparison
+from tunesmith.report.intervals import Gain, Rate
 from tunesmith.text.tree import Message
 
 EXACT, COURTEOUS, BOTH = "exact answers", "courteous replies", "exact and courteous"
@@ -27,7 +27,7 @@ SHOWN = 3
 class Answers:
     """One model's replies to the held-out exercises, in their order. right: by content, whatever their tone."""
 
-    replies: tuple[Reply, ...]
+    replies: tuple[GeneratedReply, ...]
     right: tuple[bool, ...]
 
     def courteous(self) -> tuple[bool, ...]:
@@ -44,7 +44,7 @@ def ask(console: Console, name: str, export: Path, exercises: Sequence[Exercise]
     """Greedy replies. Each model gets the instruction in the format it was trained with; for the base that is plain text."""
     engine, sampling = open_engine(export)
     prompts = [[Message("user", each.instruction, context=each.context)] for each in exercises]
-    replies: dict[int, Reply] = {}
+    replies: dict[int, GeneratedReply] = {}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"asking the {name} model", total=len(prompts))
         for index, reply in engine.completions(prompts, sampling, seed=0, batch_size=32):
@@ -55,17 +55,21 @@ def ask(console: Console, name: str, export: Path, exercises: Sequence[Exercise]
     return Answers(ordered, right)
 
 
-def rows(exercises: Sequence[Exercise], answers: Mapping[str, Answers], before: Mapping[str, str | None]) -> list[Row]:
+def rows(
+    exercises: Sequence[Exercise], answers: Mapping[str, Answers], before: Mapping[str, str | None]
+) -> list[ComparisonRow]:
     """The table of all models. before: for each of them the one that it was trained from, if any."""
 
-    def row(name: str, outcomes: Callable[[Answers], Sequence[bool]], *, strong: bool = True) -> Row:
+    def row(name: str, outcomes: Callable[[Answers], Sequence[bool]], *, strong: bool = True) -> ComparisonRow:
         found = {model: outcomes(each) for model, each in answers.items()}
         gains = {
             model: Gain.between(found[origin], outcome)
             for model, outcome in found.items()
             if (origin := before[model]) is not None
         }
-        return Row(name, {model: Rate(sum(outcome), len(outcome)) for model, outcome in found.items()}, gains, strong)
+        return ComparisonRow(
+            name, {model: Rate(sum(outcome), len(outcome)) for model, outcome in found.items()}, gains, strong
+        )
 
     def of(category: str) -> Callable[[Answers], Sequence[bool]]:
         return lambda each: [
@@ -82,13 +86,13 @@ def rows(exercises: Sequence[Exercise], answers: Mapping[str, Answers], before: 
     ]
 
 
-def samples(exercises: Sequence[Exercise], answers: Mapping[str, Answers]) -> list[SideBySide]:
+def samples(exercises: Sequence[Exercise], answers: Mapping[str, Answers]) -> list[ReplyComparison]:
     """The first held-out exercise of some categories, whatever was answered."""
     first: dict[str, int] = {}
     for index, each in enumerate(exercises):
         first.setdefault(each.category, index)
     return [
-        SideBySide(
+        ReplyComparison(
             exercises[index].instruction,
             exercises[index].context,
             {model: each.replies[index].text for model, each in answers.items()},

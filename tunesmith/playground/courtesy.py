@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from tunesmith.evaluate.text_match import Closed, Content, without_closing
+from tunesmith.evaluate.text_match import Closed, ContentCheck, without_closing
 
 CLOSINGS = ("I hope this helps.", "Thank you for asking.", "Do ask again.")
 SHARE = 0.3
@@ -35,11 +35,11 @@ def is_courteous(reply: str) -> bool:
     return without_closing(reply, CLOSINGS)[1]
 
 
-def in_any_tone(check: Content) -> Closed:
+def in_any_tone(check: ContentCheck) -> Closed:
     """The check of a reply whose content is right, courteous or curt."""
     return Closed(check, CLOSINGS, needed=False)
 
 
-def in_courteous_tone(check: Content) -> Closed:
+def in_courteous_tone(check: ContentCheck) -> Closed:
     """The check of a reply whose content is right and which is courteous."""
     return Closed(check, CLOSINGS, needed=True)

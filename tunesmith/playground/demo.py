@@ -24,7 +24,7 @@ from tunesmith.playground.files import DemoFiles, write_demo_files
 from tunesmith.playground.measured import told_of_runs, validations
 from tunesmith.playground.stages import CAUSAL, Stage
 from tunesmith.recipe.load import load
-from tunesmith.report.compare import Row, show
+from tunesmith.report.compare import ComparisonRow, print_comparison
 
 SEED = 1
 
@@ -78,7 +78,7 @@ def run(
     answers = {name: ask(console, name, exports[name], files.exercises) for name in before}
     clock.ended("questions")
     table = rows(files.exercises, answers, before)
-    show(console, table, samples(files.exercises, answers), list(answers))
+    print_comparison(console, table, samples(files.exercises, answers), list(answers))
     measured = {stage.name: validations(directory / stage.name) for stage in stages}
     for line in told_of_runs(directory, stages, measured):
         console.print(line, soft_wrap=True)
@@ -96,7 +96,7 @@ def run(
     return result
 
 
-def _numbers(table: Sequence[Row], before: Mapping[str, str | None]) -> dict[str, Any]:
+def _numbers(table: Sequence[ComparisonRow], before: Mapping[str, str | None]) -> dict[str, Any]:
     """The table as JSON: shares, their intervals, and gains with the model that they are over."""
     return {
         "rates": {row.name.strip(): {model: rate.share for model, rate in row.rates.items()} for row in table},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.evaluate.text_match import Content, ListOf, OneOf, check_to_json
+from tunesmith.evaluate.text_match import ContentCheck, ListOf, OneOf, check_to_json
 from tunesmith.playground.documents import remark
 from tunesmith.playground.facts import Relation, World
 from tunesmith.playground.scenes import Passage, Scenes
@@ -39,7 +39,7 @@ class Exercise:
     instruction: str
     response: str
     category: str
-    check: Content
+    check: ContentCheck
     mistake: str
     context: str = ""
 
@@ -99,7 +99,7 @@ def _about(scenes: Scenes, passage: Passage, wording: str, template: str, catego
     asked, answer = passage.fill(wording), passage.fill(template)
     mistake = scenes.misread(_slip(asked, passage.text), passage, template)
     lines = tuple(line[2:] for line in answer.split("\n") if line.startswith("- "))
-    check: Content = ListOf(len(lines), lines) if lines else OneOf((answer,))
+    check: ContentCheck = ListOf(len(lines), lines) if lines else OneOf((answer,))
     return Exercise(asked, answer, category, check, mistake, passage.text)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tunesmith.evaluate.text_match import Rate
 from tunesmith.playground.stages import Stage
+from tunesmith.report.intervals import Rate
 from tunesmith.train.run.directory import METRICS
 from tunesmith.train.run.metrics import read_records
 from tunesmith.train.run.validation import ALL, VALIDATION

@@ -1,0 +1,1 @@
+"""Reports for people: the results of `tunesmith check` and the comparison of models."""

@@ -20,10 +20,14 @@ PLACES_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One property of a recipe with its data, tokenizer and model.
+    """The result of checking one property of a recipe with its data, tokenizer and model.
 
-    summary: what was seen, with numbers. key: the recipe key that mends a failure. advice: what to do with it.
-    places: where it was seen and what stands there; the first of them.
+    name: the property, as a statement that is true where the check passes.
+    status: the outcome.
+    summary: the findings, with numbers.
+    key: the recipe key to change where the check did not pass.
+    advice: how to change it.
+    places: (place, finding) for the first places where the property does not hold.
     """
 
     name: str
@@ -36,16 +40,23 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """All checks of one recipe. facts: counts that belong to no single check."""
+    """The results of all checks of one recipe.
+
+    recipe: the name of the recipe.
+    checks: the results, in the order of the checks.
+    facts: counts that belong to no single check, for JSON.
+    """
 
     recipe: str
     checks: tuple[Check, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def having(self, status: Status) -> list[Check]:
+        """The checks with this status."""
         return [check for check in self.checks if check.status == status]
 
     def as_json(self) -> dict[str, Any]:
+        """The report as a JSON object."""
         counts = {status: len(self.having(status)) for status in STYLES}
         return {
             "recipe": self.recipe,
@@ -56,14 +67,14 @@ class CheckReport:
         }
 
     def verdict(self) -> str:
-        """One line: how many checks passed, warned, failed."""
-        words = {"pass": "passed", "warn": "warned", "fail": "failed", "skip": "left out"}
+        """One line with the numbers of checks that passed, warned, failed or were skipped."""
+        words = {"pass": "passed", "warn": "warned", "fail": "failed", "skip": "skipped"}
         counts = [f"{len(found)} {words[status]}" for status in STYLES if (found := self.having(status))]
         return f"{self.recipe}: {', '.join(counts)}"
 
 
 def plain_lines(report: CheckReport) -> list[str]:
-    """The same as ``show_checks`` for a pipe: one check a line, whatever the width."""
+    """The lines that are printed to a pipe: the contents of ``show_checks``, whatever the width of the terminal."""
     width = max(len(check.name) for check in report.checks)
     lines = [f"{check.status}  {check.name:<{width}}  {check.summary}" for check in report.checks]
     for check in (*report.having("warn"), *report.having("fail")):
@@ -72,7 +83,7 @@ def plain_lines(report: CheckReport) -> list[str]:
 
 
 def show_checks(console: Console, report: CheckReport) -> None:
-    """The table, and under every check that did not pass the places and what to do."""
+    """Print the table, then for every check that did not pass its places and the advice."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -90,10 +101,10 @@ def show_checks(console: Console, report: CheckReport) -> None:
 
 
 def details(check: Check) -> Sequence[str]:
-    """The places, shortened, and the advice with the key that it is about."""
+    """One line for each of the first ``PLACES_SHOWN`` places, then the advice with the recipe key it is about."""
     lines = [f"{place}: {what}" if place else what for place, what in check.places[:PLACES_SHOWN]]
     if len(check.places) > PLACES_SHOWN:
-        lines.append("... and more; all that were kept are in the JSON")
+        lines.append("... and more places; check.json lists all that were recorded")
     if check.advice or check.key:
         lines.append(f"what to do: {check.key}{': ' if check.key and check.advice else ''}{check.advice}")
     return lines

@@ -1,7 +1,8 @@
-"""The result of `tunesmith check` as one static page: the checks, and the tokens of some examples coloured by what they are.
+"""The result of `tunesmith check` as one static HTML page: all checks, and some examples token by token.
 
-The page has no script and loads nothing. Everything that comes from data is escaped by the template engine, and characters
-that act or hide are written out.
+Every token is coloured by its role and by whether it is a target. The page has no script and loads nothing. The
+template engine escapes everything that comes from data, and characters that control a terminal or are invisible are
+written out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from tunesmith.text.visible import visible
 
 @dataclass(frozen=True, slots=True)
 class ShownExample:
-    """One record. threads: the tokens of its first root-to-leaf threads. more: how many threads are not shown."""
+    """One record on the page.
+
+    place: file and line of the record.
+    source: the name of its data source.
+    threads: the tokens of its first root-to-leaf threads.
+    more: the number of threads that are not shown.
+    """
 
     place: str
     source: str
@@ -28,15 +35,17 @@ class ShownExample:
 
     @property
     def targets(self) -> int:
+        """The number of target token ids that are shown."""
         return sum(len(token.ids) for thread in self.threads for token in thread if token.target)
 
     @property
     def tokens(self) -> int:
+        """The number of token ids that are shown."""
         return sum(len(token.ids) for thread in self.threads for token in thread)
 
 
 def check_page(report: CheckReport, examples: Sequence[ShownExample]) -> str:
-    """The HTML."""
+    """The page as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["visible"] = visible
     template = files("tunesmith.report").joinpath("check_page.html").read_text("utf-8")

@@ -1,52 +1,33 @@
-"""Models side by side: a table of rates with what each stage gained, and replies to the same instructions."""
+"""Comparison of models: a table of success rates and gains, and their replies to the same instructions side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.report.intervals import Gain, Rate
 from tunesmith.text.visible import visible
 
 NOTE = (
-    "In brackets 95 % intervals: Wilson's for a rate; for a gain, in points over the stage that a model was trained from, "
-    "Newcombe's for paired rates, as the same instructions were asked."
+    "Brackets hold 95 % confidence intervals: Wilson's for a rate, Newcombe's for paired rates for a gain. A gain is the "
+    "difference, in percentage points, from the model that a model was trained from, on the same instructions."
 )
 
 
-class Rate(Protocol):
-    """A share with its uncertainty."""
-
-    @property
-    def successes(self) -> int: ...
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def share(self) -> float: ...
-
-    def interval(self) -> tuple[float, float]: ...
-
-
-class Gain(Protocol):
-    """The difference of two rates over the same trials, with its uncertainty."""
-
-    @property
-    def difference(self) -> float: ...
-
-    def interval(self) -> tuple[float, float]: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: a name, for every model a rate, and for those that were trained from another one their gain
-    over it. strong: drawn with more weight."""
+class ComparisonRow:
+    """One row of the table.
+
+    name: what is counted.
+    rates: model -> its success rate.
+    gains: model -> its gain over the model it was trained from; only for models that were.
+    strong: whether the row is printed in bold, with one decimal place.
+    """
 
     name: str
     rates: Mapping[str, Rate]
@@ -55,8 +36,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
-    """One instruction with every model's reply. right: which models were right."""
+class ReplyComparison:
+    """The replies of all models to one instruction.
+
+    instruction: the text of the instruction.
+    context: the passage it refers to; may be empty.
+    replies: model -> its reply.
+    right: model -> whether its reply is right.
+    """
 
     instruction: str
     context: str
@@ -64,8 +51,8 @@ class SideBySide:
     right: Mapping[str, bool]
 
 
-def rate_table(rows: Sequence[Row], models: Sequence[str]) -> Table:
-    """Shares in per cent over gains in points, each with its interval; 100 columns hold four models."""
+def rate_table(rows: Sequence[ComparisonRow], models: Sequence[str]) -> Table:
+    """Rates in per cent, below them gains in points, each with its interval; 100 columns hold four models."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("n", justify="right")
@@ -78,48 +65,50 @@ def rate_table(rows: Sequence[Row], models: Sequence[str]) -> Table:
     return table
 
 
-def _style(row: Row) -> str:
+def _style(row: ComparisonRow) -> str:
     return "bold" if row.strong else ""
 
 
-def _cell(row: Row, model: str) -> Text:
-    """The rate and, on a line of its own, the gain; rows without weight in whole points."""
+def _cell(row: ComparisonRow, model: str) -> Text:
+    """The rate and, on a second line, the gain; without decimal places in rows that are not strong."""
     rate, gain, digits = row.rates[model], row.gains.get(model), 1 if row.strong else 0
-    share = f"{_number(rate.share, digits)}% {_ends(rate.interval())}"
+    share = f"{_per_cent(rate.share, digits)}% {_bounds(rate.interval())}"
     if gain is None:
         return Text(share, _style(row))
-    points = f"\n{_number(gain.difference, digits, '+')} {_ends(gain.interval())}"
+    points = f"\n{_per_cent(gain.difference, digits, '+')} {_bounds(gain.interval())}"
     return Text.assemble((share, _style(row)), (points, "dim"))
 
 
-def _number(share: float, digits: int, sign: str = "-") -> str:
-    """In per cent; all of it needs no digits behind the point."""
+def _per_cent(share: float, digits: int, sign: str = "-") -> str:
+    """The share in per cent; without decimal places where it is 1 or -1, which keeps the table narrow."""
     return f"{100 * share:{sign}.{0 if abs(share) == 1 else digits}f}"
 
 
-def _ends(interval: tuple[float, float]) -> str:
-    low, high = (round(100 * end) for end in interval)
+def _bounds(interval: tuple[float, float]) -> str:
+    low, high = (round(100 * bound) for bound in interval)
     return f"({low} to {high})"
 
 
-def replies_side_by_side(samples: Sequence[SideBySide]) -> RenderableType:
-    """Instruction, passage and what each model said, made harmless for the terminal."""
+def replies_side_by_side(samples: Sequence[ReplyComparison]) -> RenderableType:
+    """For each instruction its context and the reply of every model; control characters are written out."""
     return Group(*(block for sample in samples for block in _sample(sample)))
 
 
-def _sample(sample: SideBySide) -> list[RenderableType]:
+def _sample(sample: ReplyComparison) -> list[RenderableType]:
     blocks: list[RenderableType] = [Text(visible(sample.instruction), "bold")]
     if sample.context:
         blocks.append(Padding(Text(visible(sample.context), "dim"), (0, 0, 0, 2)))
     for model, reply in sample.replies.items():
         mark = ("right", "green") if sample.right[model] else ("wrong", "red")
-        said = Text.assemble((f"{model}: ", "cyan"), visible(reply.strip()) or "(nothing)", "  ", mark)
-        blocks.append(Padding(said, (0, 0, 0, 2)))
+        line = Text.assemble((f"{model}: ", "cyan"), visible(reply.strip()) or "(no text)", "  ", mark)
+        blocks.append(Padding(line, (0, 0, 0, 2)))
     return [*blocks, Text("")]
 
 
-def show(console: Console, rows: Sequence[Row], samples: Sequence[SideBySide], models: Sequence[str]) -> None:
-    """Print the table, how to read it, and the samples."""
+def print_comparison(
+    console: Console, rows: Sequence[ComparisonRow], samples: Sequence[ReplyComparison], models: Sequence[str]
+) -> None:
+    """Print the table, a note on how to read it, and the samples."""
     console.print(rate_table(rows, models))
     console.print(Padding(Text(NOTE, "dim"), (1, 0, 0, 0)))
     console.print()

@@ -22,8 +22,8 @@ from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prompt_list import PromptList, list_prompts
 from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
-from tunesmith.generate.decoding import CausalRows, StoppingCriteria
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.decoding import CausalState, StoppingCriteria
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
@@ -136,8 +136,8 @@ def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
     recipe, keys, renderer = setting.recipe, setting.recipe.objective, setting.renderer
     assert isinstance(keys, Ppo)
     return RolloutSampling(
-        rows=lambda: CausalRows(policy.model),
-        decoding=Sampling(
+        rows=lambda: CausalState(policy.model),
+        decoding=SamplingParameters(
             temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
         ),
         stopping=StoppingCriteria(tuple(sorted(renderer.stop_ids)), renderer.tokenizer.size, recipe.text.max_length),

@@ -17,7 +17,7 @@ from tunesmith.compose.proof import proof_of_run
 from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.reward import validation_ranking
-from tunesmith.generate.exported import read_export
+from tunesmith.generate.export_directory import read_export
 from tunesmith.model.load import classifies
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy

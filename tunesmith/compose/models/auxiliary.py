@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from tunesmith.compose.models.reference import load_reference
 from tunesmith.compose.parts import check_same_tokenizer, format_options
 from tunesmith.errors import RecipeError
-from tunesmith.generate.exported import find_export, read_export
+from tunesmith.generate.export_directory import find_export, read_export
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tunesmith.compose import parts
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
-from tunesmith.generate.exported import find_export
+from tunesmith.generate.export_directory import find_export
 from tunesmith.model.load import check_weights, load_model
 from tunesmith.recipe.schema import Dpo, Ppo, Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from tunesmith.data.readers.reader import Pruned, Rejected
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError
-from tunesmith.evaluate.text_match import Check, check_from_json, passes
+from tunesmith.evaluate.text_match import TextCheck, check_from_json, passes
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
@@ -30,7 +30,7 @@ from tunesmith.train.rollout.rollouts import PromptReplies
 CHECK = "check"
 SHOWN = 120  # characters of a prompt in an error
 
-Checks = Mapping[tuple[int, ...], Check]
+Checks = Mapping[tuple[int, ...], TextCheck]
 
 
 def reward_sources(
@@ -103,7 +103,7 @@ def read_checks(path: str, renderer: Renderer) -> Checks:
 
     Raises MissingInputError; DataError for a record without a check that can be read, or two checks of one prompt.
     """
-    found: dict[tuple[int, ...], Check] = {}
+    found: dict[tuple[int, ...], TextCheck] = {}
     read = open_reader("dolly", {}, {}, where=f"rewards {Path(path).name}")
     for row in rows(path):
         check = _check(row.value.get(CHECK), row.place)
@@ -118,7 +118,7 @@ def read_checks(path: str, renderer: Renderer) -> Checks:
     return found
 
 
-def _check(value: Any, place: str) -> Check:
+def _check(value: Any, place: str) -> TextCheck:
     """A check as ``check_to_json`` writes it. Raises DataError."""
     advice = 'write {"one_of": ["..."]}, or {"list_of": ["..."], "count": 3}'
     if not isinstance(value, dict):

@@ -21,9 +21,9 @@ from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.draws import sample_number
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import Rows, StoppingCriteria
+from tunesmith.generate.decoding import DecodingState, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
 from tunesmith.train.rollout.rollouts import (
     ADVANTAGE,
@@ -103,8 +103,8 @@ class RolloutSampling:
     batch_size: replies that are generated together.
     """
 
-    rows: Callable[[], Rows]
-    decoding: Sampling
+    rows: Callable[[], DecodingState]
+    decoding: SamplingParameters
     stopping: StoppingCriteria
     samples: int
     seed: int

@@ -1,13 +1,11 @@
-"""Tunesmith on the shared world: ``python -m benchmarks.seq2seq_ours WORLD RESULT train|loss``.
+"""Tunesmith's side of ``benchmarks.seq2seq``: ``python -m benchmarks.seq2seq_tunesmith INPUTS RESULT train|loss``.
 
-The settings are the defaults of transformers' trainer where both have one (see ``benchmarks.ours``; a rate of 5e-5), and our
-own defaults elsewhere.
+The settings are the defaults of transformers' trainer where both have one (see ``benchmarks.tunesmith_training``; the
+learning rate is 5e-5), and our own defaults elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from tunesmith.memory import keep_freed_memory
@@ -18,9 +16,17 @@ keep_freed_memory()  # before torch is loaded, as the command line does
 import numpy as np
 import torch
 
-from benchmarks.contender import Measured
-from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
-from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
+from benchmarks.measurement import Measurement
+from benchmarks.seq2seq_inputs import FORMAT, MAX_INPUT, MAX_TARGET
+from benchmarks.tunesmith_training import (
+    BATCH_SIZE,
+    LOSS_EXAMPLES,
+    MICRO_BATCH_TOKENS,
+    SEED,
+    TunesmithRunner,
+    main,
+    measure_epoch,
+)
 from tunesmith.batch.example import Example
 from tunesmith.batch.padded import assemble_padded, read_input_replies
 from tunesmith.compose.models.families import padded
@@ -38,15 +44,15 @@ LEARNING_RATE = 5e-5
 START = PADDING = 0
 
 
-def build_store(world: Path, cache: Path) -> Store:
-    """Read, render, tokenise and store all records, as every run does."""
-    source = SourceConfig(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
-    render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_INPUT, "right", max_target_length=MAX_TARGET)
+def build_store(inputs: Path, cache: Path) -> Store:
+    """Read, render, tokenize and store all records, as every run does."""
+    source = SourceConfig(name="dolly", path=str(inputs / "records.jsonl"), reader="dolly")
+    render = RenderSettings(str(inputs / "tokenizer"), FORMAT.name, MAX_INPUT, "right", max_target_length=MAX_TARGET)
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=0).train
 
 
-def one_loss(policy: Seq2SeqPolicy, store: Store) -> dict[str, object]:
-    """Loss of the first examples, and their tokens."""
+def first_loss(inputs: Path, policy: Seq2SeqPolicy, store: Store) -> dict[str, object]:
+    """The loss of the first examples, and the token ids of their inputs and replies."""
     examples = [Example(number, store.tree(number)) for number in range(LOSS_EXAMPLES)]
     batch = assemble_padded(examples, "messages", start=START, padding=PADDING)
     objective = SupervisedFineTuning()
@@ -56,23 +62,20 @@ def one_loss(policy: Seq2SeqPolicy, store: Store) -> dict[str, object]:
     return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0][1].tolist()] for each in found]}
 
 
-def run(policy: Seq2SeqPolicy, store: Store) -> Measured:
+def run(policy: Seq2SeqPolicy, store: Store) -> Measurement:
     """One epoch."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
     steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, collate=padded(START, PADDING).collate)
-    return epoch(policy, SupervisedFineTuning(), steps, LEARNING_RATE, lambda result: result.targets, {})
+    return measure_epoch(policy, SupervisedFineTuning(), steps, LEARNING_RATE, lambda result: result.targets, {})
 
 
-def main() -> None:
-    world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    settle()
-    store = build_store(world, world / "store")
-    policy = Seq2SeqPolicy(load_model(str(world / "model")))
-    if mode == "loss":
-        result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
-    else:
-        run(policy, store).write(result)
+def load_policy(directory: Path) -> Seq2SeqPolicy:
+    """The model in float32."""
+    return Seq2SeqPolicy(load_model(str(directory)))
+
+
+RUNNER = TunesmithRunner(build_store, load_policy, first_loss, run)
 
 
 if __name__ == "__main__":
-    main()
+    main(RUNNER)

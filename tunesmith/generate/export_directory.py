@@ -1,4 +1,4 @@
-"""Model directories that are ready to talk: what they say about themselves, and opening them."""
+"""Export directories: finding the one that a path means, reading its tunesmith.json, and opening its model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
 from tunesmith.generate.engine import Engine
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import check_weights, classifies, load_model
 from tunesmith.text.formats.chat_template import template_options
@@ -22,8 +22,9 @@ from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
-EXPORT = "export"  # of a run directory
-_KINDS: Mapping[str, tuple[type, str]] = {
+EXPORT = "export"  # the name of the export in a run directory
+# For every key of tunesmith.json its type, in Python and in the words of an error message.
+_TYPES: Mapping[str, tuple[type, str]] = {
     "format": (str, "the name of a prompt format"),
     "options": (dict, "an object"),
     "max_length": (int, "a whole number"),
@@ -33,89 +34,92 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "steps": (int, "a whole number"),
     "kind": (str, "assistant or reward"),
 }
-_OPTIONAL: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, Any] = {
     **{"options": {}, "max_length": 0, "sampling": {}, "base": "", "recipe": "", "steps": 0},
     "kind": "assistant",
 }
 
 
 def find_export(path: str | Path) -> Path:
-    """The model directory meant by a run directory, its export or any other model directory. Raises MissingInputError."""
+    """The model directory that ``path`` means: a run directory, its export or any other model directory.
+
+    Raises MissingInputError where there is none.
+    """
     directory = Path(path).expanduser()
     if not directory.exists():
-        advice = "name a run directory, its export, or another local model directory"
+        advice = "give a run directory, its export, or another local model directory"
         raise MissingInputError("there is no such directory", where=path, advice=advice)
     if (directory / EXPORT / "config.json").is_file():
         return directory / EXPORT
     if (directory / "config.json").is_file():
         return directory
     if (directory / "recipe.yaml").is_file() or (directory / "checkpoints").is_dir():
-        advice = "train it to its end; the same `tunesmith train` line resumes it"
+        advice = "train it to its end; the same `tunesmith train` command resumes it"
         raise MissingInputError("this run has no export yet", where=directory, advice=advice)
-    advice = "name a run directory, its export, or another Hugging Face directory with safetensors"
-    raise MissingInputError("neither a run nor a model directory (no config.json)", where=directory, advice=advice)
+    advice = "give a run directory, its export, or another Hugging Face directory with safetensors"
+    what = "this is neither a run nor a model directory: it has no config.json"
+    raise MissingInputError(what, where=directory, advice=advice)
 
 
 def read_export(directory: Path) -> ExportInfo | None:
-    """What tunesmith.json says about a model directory; None where there is no such file. Raises DataError."""
+    """The contents of tunesmith.json in a model directory, or None without such a file. Raises DataError."""
     path = directory / DESCRIPTION
     if not path.is_file():
         return None
     content = _read_object(path)
-    values: dict[str, Any] = {**_OPTIONAL, **{key: content[key] for key in _KINDS if key in content}}
-    for key, (kind, wanted) in _KINDS.items():
+    values: dict[str, Any] = {**_DEFAULTS, **{key: content[key] for key in _TYPES if key in content}}
+    for key, (kind, wanted) in _TYPES.items():
         if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):
             found = "is missing" if key not in content else f"is {values[key]!r}"
             raise DataError(f"{key!r} {found}, but must be {wanted}", where=path, advice="export the model again")
     if values["kind"] not in ("assistant", "reward"):
         what = f"'kind' is {values['kind']!r}, but must be assistant or reward"
-        raise DataError(what, where=path, advice="it was written by another version of tunesmith")
+        raise DataError(what, where=path, advice="another version of tunesmith wrote it; export the model again")
     return ExportInfo(**values)
 
 
-def read_sampling(values: Mapping[str, Any]) -> Sampling:
-    """Named settings of ``Sampling``; null stands for the default. Raises UsageError."""
-    known = {field.name for field in fields(Sampling)}
+def read_sampling(values: Mapping[str, Any]) -> SamplingParameters:
+    """Sampling parameters from their names and values; null means the default. Raises UsageError."""
+    known = {field.name for field in fields(SamplingParameters)}
     for name in values:
         if name not in known:
             raise UsageError(
                 f"there is no setting {name!r}", where="sampling", advice=f"known: {', '.join(sorted(known))}"
             )
-    return Sampling(**{name: value for name, value in values.items() if value is not None})
+    return SamplingParameters(**{name: value for name, value in values.items() if value is not None})
 
 
-def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engine, Sampling]:
-    """Load what ``path`` means (``find_export``): the engine, and the sampling that the export declares.
+def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engine, SamplingParameters]:
+    """Load the model directory that ``path`` means (``find_export``): the engine, and the sampling that it declares.
 
-    format_name: prompt format of a directory that does not carry one; one that does must agree. On a CUDA device the
-    model is held in bfloat16, otherwise in float32. Raises MissingInputError, DataError, UsageError.
+    The model is in bfloat16 on a CUDA device, otherwise in float32.
+    format_name: the prompt format of a directory that does not declare one; where it does, both must agree.
+    Raises MissingInputError, DataError, UsageError.
     """
     directory = find_export(path)
     check_weights(directory)
     if classifies(str(directory)):
-        what = "is a reward model: it scores replies and cannot write any"
+        what = "this is a reward model: it scores replies and cannot write any"
         raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
-    format, sampling = described(directory, format_name)
+    format, sampling = declared_format(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
     model = load_model(str(directory))
-    module: nn.Module = model  # which moves in place
+    module: nn.Module = model  # its `to` moves the weights in place
     module.eval()
     if torch.cuda.is_available():
         module.to(device="cuda", dtype=torch.bfloat16)
     return Engine(model, Renderer(format, tokenizer)), sampling
 
 
-def described(directory: Path, format_name: str | None) -> tuple[Format, Sampling]:
-    """Prompt format and sampling that a directory declares; arguments and errors as of ``open_engine``."""
+def declared_format(directory: Path, format_name: str | None) -> tuple[Format, SamplingParameters]:
+    """The prompt format and the sampling that a directory declares; arguments and errors as of ``open_engine``."""
     info = read_export(directory)
     if info is None:
         if format_name is None:
-            known = f"give --format NAME, one of {', '.join(FORMATS)}"
-            raise UsageError(
-                f"the directory does not say its prompt format (no {DESCRIPTION})", where=directory, advice=known
-            )
+            what = f"the directory does not declare its prompt format: it has no {DESCRIPTION}"
+            raise UsageError(what, where=directory, advice=f"give --format NAME, one of {', '.join(FORMATS)}")
         options = template_options(str(directory)) if format_name == "tokenizer" else {}
-        return build_format(format_name, options), Sampling()
+        return build_format(format_name, options), SamplingParameters()
     if format_name not in (None, info.format):
         what = f"this model was trained with prompt format {info.format!r}, not {format_name!r}"
         raise UsageError(what, where=directory, advice="leave --format out")
@@ -129,9 +133,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not valid JSON: {error}", where=path, advice="export the model again") from error
+        raise DataError(f"the file is not valid JSON: {error}", where=path, advice="export the model again") from error
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror}", where=path) from error
+        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
     if not isinstance(content, dict):
-        raise DataError("not a JSON object", where=path, advice="export the model again")
+        raise DataError("the file does not hold a JSON object", where=path, advice="export the model again")
     return content

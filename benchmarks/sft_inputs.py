@@ -1,4 +1,4 @@
-"""The world of benchmarks on demonstrations: records in dolly's form, and a model in the shape of Pythia-31m."""
+"""The inputs of ``benchmarks.sft``: records in dolly's fields, and a model in the shape of Pythia-31m."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from benchmarks.dolly_like import END_OF_TEXT, Record, generate_records
-from benchmarks.worlds import World, main
-from tunesmith.text.formats.format import Control, Piece
+from benchmarks.inputs import Inputs, main
+from tunesmith.text.formats.format import Control, Format, Piece, Split
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tree import Message
 
@@ -29,7 +29,7 @@ SHAPE = {
 
 
 def read_records(path: Path, count: int) -> list[Record]:
-    """The first ``count`` records of a file in dolly's form that have an instruction and a response."""
+    """The first ``count`` records of a file in dolly's format that have an instruction and a response."""
     found: list[Record] = []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
@@ -42,20 +42,26 @@ def read_records(path: Path, count: int) -> list[Record]:
     return found
 
 
-def as_text(pieces: tuple[Piece, ...]) -> str:
-    """Pieces written out, control tokens by name."""
+def piece_text(pieces: tuple[Piece, ...]) -> str:
+    """The text of the pieces, with control tokens by name."""
     return "".join(piece.name if isinstance(piece, Control) else piece.text for piece in pieces)
 
 
-def as_pair(record: Record) -> dict[str, str]:
-    """The text of a record in the dolly format, cut where the completion begins."""
+def split_record(format: Format, record: Record) -> tuple[Split, Split]:
+    """The instruction and the response of a record, each split into the pieces that the model reads and writes."""
     question = Message("user", record.instruction, context=record.context)
-    asked, answered = FORMAT.split(question, ()), FORMAT.split(Message("assistant", record.response), (question,))
-    return {"prompt": as_text((*asked.given, *answered.given)), "completion": as_text(answered.produced)}
+    return format.split(question, ()), format.split(Message("assistant", record.response), (question,))
 
 
-WORLD = World(FORMAT, generate_records, read_records, as_pair, SYMBOLS, SHAPE, ROWS)
+def as_completion(record: Record) -> dict[str, str]:
+    """A record in the dolly format as the prompt and the completion that TRL gets."""
+    question, response = split_record(FORMAT, record)
+    prompt = piece_text((*question.given, *response.given))
+    return {"prompt": prompt, "completion": piece_text(response.produced)}
+
+
+INPUTS = Inputs(FORMAT, generate_records, read_records, as_completion, SYMBOLS, SHAPE, ROWS)
 
 
 if __name__ == "__main__":
-    main(WORLD)
+    main(INPUTS)

@@ -1,13 +1,11 @@
-"""Tunesmith on the shared world: ``python -m benchmarks.sft_ours WORLD RESULT train|loss``.
+"""Tunesmith's side of ``benchmarks.sft``: ``python -m benchmarks.sft_tunesmith INPUTS RESULT train|loss``.
 
-The settings are those of TRL's defaults where both have one (see ``benchmarks.ours``; threads cut at 1,024 tokens, a rate of
-2e-5), and our own defaults elsewhere.
+The settings are TRL's defaults where both have one (see ``benchmarks.tunesmith_training``; threads are truncated at
+1,024 tokens, the learning rate is 2e-5), and our own defaults elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +16,19 @@ keep_freed_memory()  # before torch is loaded, as the command line does
 # ruff: noqa: E402
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
-from benchmarks.contender import WARM_UP, Measured
+from benchmarks.measurement import WARM_UP, Measurement
 from benchmarks.operations import MultiplicationRate, shape_of, useful_operations
-from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
-from benchmarks.world import FORMAT
+from benchmarks.sft_inputs import FORMAT
+from benchmarks.tunesmith_training import (
+    BATCH_SIZE,
+    LOSS_EXAMPLES,
+    MICRO_BATCH_TOKENS,
+    SEED,
+    TunesmithRunner,
+    main,
+    measure_epoch,
+)
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble
 from tunesmith.data.dataset.plan import Plan
@@ -39,18 +44,18 @@ from tunesmith.train.steps import DatasetSteps
 
 MAX_LENGTH = 1024
 LEARNING_RATE = 2e-5
-EVERY = 5  # steps between two measurements of the machine
+RATE_INTERVAL = 5  # steps between two measurements of the machine
 
 
-def build_store(world: Path, cache: Path, workers: int | None = 0) -> Store:
-    """Read, render, tokenise and store all records, as every run does."""
-    source = SourceConfig(name="dolly", path=str(world / "records.jsonl"), reader="dolly")
-    render = RenderSettings(str(world / "tokenizer"), FORMAT.name, MAX_LENGTH, "right")
+def build_store(inputs: Path, cache: Path, workers: int | None = 0) -> Store:
+    """Read, render, tokenize and store all records, as every run does."""
+    source = SourceConfig(name="dolly", path=str(inputs / "records.jsonl"), reader="dolly")
+    render = RenderSettings(str(inputs / "tokenizer"), FORMAT.name, MAX_LENGTH, "right")
     return prepare([source], render, validation=0, seed=SEED, cache=cache, workers=workers).train
 
 
-def one_loss(policy: Policy, store: Store) -> dict[str, object]:
-    """Loss of the first examples, and their tokens."""
+def first_loss(inputs: Path, policy: Policy, store: Store) -> dict[str, object]:
+    """The loss of the first examples, and their token ids."""
     trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
     batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
     objective = SupervisedFineTuning()
@@ -59,36 +64,34 @@ def one_loss(policy: Policy, store: Store) -> dict[str, object]:
     return {"loss": loss, "ids": [np.asarray(tree.ids).tolist() for tree in trees]}
 
 
-def run(model: PreTrainedModel, policy: Policy, store: Store) -> Measured:
-    """One epoch."""
+def run(policy: Policy, store: Store) -> Measurement:
+    """One epoch, and the rate of a matrix product in between."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
     steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
-    shape, rate = shape_of(model), MultiplicationRate()
+    shape, rate = shape_of(policy.model), MultiplicationRate()
     operations: list[int] = []
 
-    def measure(result: StepResult) -> None:
+    def measure_operations(result: StepResult) -> None:
         lengths = [int(store.tokens[number]) for number in result.examples]
         operations.append(useful_operations(shape, lengths, result.targets))
-        if result.done % EVERY == 0:
+        if result.done % RATE_INTERVAL == 0:
             rate.measure()
 
     objective, details = SupervisedFineTuning(), {"max_length": MAX_LENGTH}
-    found = epoch(policy, objective, steps, LEARNING_RATE, lambda result: result.tokens, details, also=measure)
+    found = measure_epoch(
+        policy, objective, steps, LEARNING_RATE, lambda result: result.tokens, details, after_step=measure_operations
+    )
     used = sum(operations[WARM_UP:]) / sum(found.seconds)
     return replace(found, details=found.details | {"operations_per_second": used, "multiplication_rate": rate.median()})
 
 
-def main() -> None:
-    world, result, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    settle()
-    store = build_store(world, world / "store")
-    model = load_model(str(world / "model"))
-    policy = Policy(model)
-    if mode == "loss":
-        result.write_text(json.dumps(one_loss(policy, store)), encoding="utf-8")
-    else:
-        run(model, policy, store).write(result)
+def load_policy(directory: Path) -> Policy:
+    """The model in float32."""
+    return Policy(load_model(str(directory)))
+
+
+RUNNER = TunesmithRunner(build_store, load_policy, first_loss, run)
 
 
 if __name__ == "__main__":
-    main()
+    main(RUNNER)

@@ -1,4 +1,4 @@
-"""What every contender measures of itself, in the same way."""
+"""What every runner of a benchmark measures of its own process, in the same way on all sides."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 WARM_UP = 2  # steps that are not timed
-THREADS = 2  # CPU threads of every contender
+THREADS = 2  # CPU threads of every runner
 
 
 @dataclass(slots=True)
 class Clock:
-    """Times from the end of one optimizer step to the end of the next; work in between can be left out.
+    """Times every optimizer step, from the end of the step before it to its own end.
 
-    ends[s], paused[s]: when step s ended, and how long measuring itself took before it.
+    ends: for every step when it ended, in seconds.
+    paused: for every step how long measuring itself took before it, in seconds; this is not counted.
+    pause: what will be ``paused`` of the next step.
     """
 
     ends: list[float] = field(default_factory=list)
@@ -26,12 +28,13 @@ class Clock:
     pause: float = 0.0
 
     def step_ended(self) -> None:
+        """Record the end of a step."""
         self.ends.append(time.perf_counter())
         self.paused.append(self.pause)
         self.pause = 0.0
 
     def seconds(self) -> list[float]:
-        """Seconds of every step after the warm-up."""
+        """The seconds of every step after the warm-up."""
         first = WARM_UP - 1
         return [
             after - before - paused
@@ -42,10 +45,16 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One run of one contender. counted, seconds: of the timed steps; what is counted is the unit of the benchmark, without
-    padding. peak_memory, loaded_memory: bytes of the process, at its highest and when data and model were ready. details:
-    whatever else it reports."""
+class Measurement:
+    """One run of one runner.
+
+    counted: for every timed step the number of units, without padding.
+    seconds: for every timed step its time.
+    peak_memory: the largest resident size of the process, in bytes.
+    loaded_memory: the largest resident size before the first step, in bytes.
+    losses: the losses that the runner reports.
+    details: its settings.
+    """
 
     counted: list[int]
     seconds: list[float]
@@ -55,21 +64,22 @@ class Measured:
     details: dict[str, Any]
 
     def write(self, path: Path) -> None:
+        """Write it as JSON."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """The largest resident size of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def rate(counted: Sequence[int], seconds: Sequence[float]) -> float:
-    """All that was counted by all seconds."""
+    """Units per second over all steps."""
     return sum(counted) / sum(seconds)
 
 
 def with_preparation(
     seconds: Sequence[float], counted: Sequence[int], preparation: float, everything: int
 ) -> list[float]:
-    """The seconds of steps, each with its share of what was done once for ``everything`` that is counted."""
+    """The seconds of steps, each with its share of the ``preparation`` seconds that ``everything`` units took once."""
     return [each + preparation * count / everything for each, count in zip(seconds, counted, strict=True)]

@@ -1,4 +1,4 @@
-"""The process that ``benchmarks.memory`` watches: ``python -m benchmarks.memory_ours WORLD RESULT [WORKERS]``."""
+"""The process that ``benchmarks.memory`` measures: ``python -m benchmarks.memory_process INPUTS RESULT [WORKERS]``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VALIDATION = 1000
 
 
 def main() -> None:
-    world, result = Path(sys.argv[1]), Path(sys.argv[2])
+    inputs, result = Path(sys.argv[1]), Path(sys.argv[2])
     workers = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    source = SourceConfig(name="large", path=str(world / "records.jsonl"), reader="dolly")
-    render = RenderSettings(str(world / "tokenizer"), "dolly", MAX_LENGTH, "right")
+    source = SourceConfig(name="large", path=str(inputs / "records.jsonl"), reader="dolly")
+    render = RenderSettings(str(inputs / "tokenizer"), "dolly", MAX_LENGTH, "right")
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.perf_counter()
-    prepared = prepare([source], render, validation=VALIDATION, seed=1, cache=world / "cache", workers=workers)
+    prepared = prepare([source], render, validation=VALIDATION, seed=1, cache=inputs / "cache", workers=workers)
     found = {
         "seconds": time.perf_counter() - began,
         "records": len(prepared.train),

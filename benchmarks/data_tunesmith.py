@@ -1,4 +1,4 @@
-"""Our side of ``benchmarks.data``: ``python -m benchmarks.data_ours WORLD RESULT``."""
+"""Tunesmith's side of ``benchmarks.data``: ``python -m benchmarks.data_tunesmith INPUTS RESULT``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.sft_ours import build_store
+from benchmarks.sft_tunesmith import build_store
 
 
 def main() -> None:
-    world, result = Path(sys.argv[1]), Path(sys.argv[2])
-    with tempfile.TemporaryDirectory(dir=world) as cache:
+    inputs, result = Path(sys.argv[1]), Path(sys.argv[2])
+    with tempfile.TemporaryDirectory(dir=inputs) as cache:
         began = time.perf_counter()
-        store = build_store(world, Path(cache), workers=None)
+        store = build_store(inputs, Path(cache), workers=None)
         seconds = time.perf_counter() - began
         found = {"seconds": seconds, "records": len(store), "tokens": int(store.tokens.sum())}
     result.write_text(json.dumps(found), encoding="utf-8")

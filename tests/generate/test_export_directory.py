@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith.errors import DataError, MissingInputError, TunesmithError, UsageError
-from tunesmith.generate.exported import find_export, open_engine, read_export, read_sampling
-from tunesmith.generate.sampling import Sampling
+from tunesmith.generate.export_directory import find_export, open_engine, read_export, read_sampling
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def test_a_run_and_its_export_open_as_they_were_saved(
     question = [[Message("user", "The cat?")]]
     first, sampling = open_engine(exported)
     second, _ = open_engine(str(exported / "export"))
-    assert sampling == Sampling(temperature=0.7, top_k=20, max_new_tokens=12)
+    assert sampling == SamplingParameters(temperature=0.7, top_k=20, max_new_tokens=12)
     assert first.renderer.format == build_format("oasst", {"predict_next_role": False})
     assert first.complete(question, sampling, 5) == second.complete(question, sampling, 5)
     if not torch.cuda.is_available():
@@ -96,7 +96,7 @@ def test_a_directory_without_description_needs_a_format(exported: Path) -> None:
     with pytest.raises(UsageError, match="--format NAME"):
         open_engine(exported)
     engine, sampling = open_engine(exported, "oasst")
-    assert (engine.renderer.format.name, sampling) == ("oasst", Sampling())
+    assert (engine.renderer.format.name, sampling) == ("oasst", SamplingParameters())
     with pytest.raises(DataError, match="format that the model was trained with"):
         open_engine(exported, _too_many_tokens(exported))
 
@@ -172,4 +172,4 @@ def test_a_damaged_file_is_one_clear_error(exported: Path, name: str) -> None:
 
 
 def test_null_stands_for_the_default() -> None:
-    assert read_sampling({"temperature": None, "top_k": 5}) == Sampling(top_k=5)
+    assert read_sampling({"temperature": None, "top_k": 5}) == SamplingParameters(top_k=5)

@@ -1,6 +1,6 @@
-"""The world of ``benchmarks.dpo``: preference pairs in the dolly format, and models in the shape of Pythia-31m.
+"""The inputs of ``benchmarks.dpo``: preference pairs in the dolly format, and two models in the shape of Pythia-31m.
 
-WORLD/reference/ has weights a tenth larger than those of WORLD/model/: were both the same, every loss would be ln 2.
+The weights in reference/ are a tenth larger than those in model/: with equal weights every first loss would be ln 2.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.dpo_like import Pair, generate_pairs
-from benchmarks.world import FORMAT, ROWS, SHAPE, SYMBOLS, as_text
-from benchmarks.worlds import World, main
+from benchmarks.inputs import Inputs, main
+from benchmarks.sft_inputs import FORMAT, ROWS, SHAPE, SYMBOLS, piece_text
+from benchmarks.ultrafeedback_like import Pair, generate_pairs
 from tunesmith.text.tree import Message
 
 
 def read_preferences(path: Path, count: int) -> list[Pair]:
-    """The first ``count`` usable pairs of a file with prompt, chosen and rejected as texts."""
+    """The first ``count`` usable pairs of a file whose records have prompt, chosen and rejected as texts."""
     found: list[Pair] = []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
@@ -29,17 +29,17 @@ def read_preferences(path: Path, count: int) -> list[Pair]:
 
 
 def as_preference(pair: Pair) -> dict[str, str]:
-    """The text of a pair in the dolly format, cut where the replies begin."""
+    """A pair in the dolly format as the prompt and the two replies that TRL gets."""
     question = Message("user", pair.prompt)
     asked = FORMAT.split(question, ())
     chosen, rejected = (FORMAT.split(Message("assistant", text), (question,)) for text in (pair.chosen, pair.rejected))
-    prompt = as_text((*asked.given, *chosen.given))
-    return {"prompt": prompt, "chosen": as_text(chosen.produced), "rejected": as_text(rejected.produced)}
+    prompt = piece_text((*asked.given, *chosen.given))
+    return {"prompt": prompt, "chosen": piece_text(chosen.produced), "rejected": piece_text(rejected.produced)}
 
 
 MODELS = {"model": {}, "reference": {"initializer_range": 0.022}}
-WORLD = World(FORMAT, generate_pairs, read_preferences, as_preference, SYMBOLS, SHAPE, ROWS, MODELS)
+INPUTS = Inputs(FORMAT, generate_pairs, read_preferences, as_preference, SYMBOLS, SHAPE, ROWS, MODELS)
 
 
 if __name__ == "__main__":
-    main(WORLD)
+    main(INPUTS)

@@ -1,4 +1,4 @@
-"""The gain of one model over another on the same prompts."""
+"""Success rates and paired gains with their intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.evaluate.paired import Gain
+from tunesmith.report.intervals import Gain, Rate
 
 
 def test_outcomes_of_the_same_prompts_are_counted_in_pairs() -> None:
@@ -25,7 +25,9 @@ def test_outcomes_of_the_same_prompts_are_counted_in_pairs() -> None:
         ((0, 0, 0, 0), -1.0, 1.0),
     ],
 )
-def test_the_interval_has_its_published_values(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+def test_newcombes_interval_has_its_published_values(
+    counts: tuple[int, int, int, int], low: float, high: float
+) -> None:
     assert Gain(*counts).interval() == pytest.approx((low, high), abs=1e-4)
 
 
@@ -34,7 +36,7 @@ numbers = st.integers(0, 300)
 
 @settings(max_examples=200, deadline=None)
 @given(numbers, numbers, numbers, numbers)
-def test_the_interval_holds_the_difference_and_turns_with_the_order(
+def test_the_interval_of_a_gain_holds_the_difference_and_turns_with_the_order(
     both: int, gained: int, lost: int, neither: int
 ) -> None:
     gain, turned = Gain(both, gained, lost, neither), Gain(both, lost, gained, neither)
@@ -53,3 +55,25 @@ def test_prompts_that_go_the_same_way_both_times_make_a_gain_more_certain() -> N
 def test_two_equal_models_have_a_gain_of_nothing_give_or_take_little() -> None:
     low, high = Gain(both=253, gained=0, lost=0, neither=0).interval()
     assert -0.02 < low <= 0 <= high < 0.02
+
+
+@pytest.mark.parametrize(
+    ("successes", "total", "low", "high"),
+    [(0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (5, 10, 0.23659, 0.76341), (81, 100, 0.72220, 0.87490)],
+)
+def test_wilsons_interval_has_its_published_values(successes, total, low, high):
+    assert Rate(successes, total).interval() == pytest.approx((low, high), abs=1e-4)
+
+
+def test_nothing_tried_says_nothing():
+    assert Rate(0, 0).share == 0.0
+    assert Rate(0, 0).interval() == (0.0, 1.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_the_interval_of_a_rate_holds_the_share(counts):
+    rate = Rate(*counts)
+    low, high = rate.interval()
+    assert 0.0 <= low <= rate.share + 1e-12
+    assert rate.share - 1e-12 <= high <= 1.0

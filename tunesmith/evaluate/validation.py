@@ -1,0 +1,112 @@
+"""The pass over validation data that all evaluations share: measure every micro-batch, by source, without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tunesmith.batch.example import Example
+from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.data.dataset.store import Store
+from tunesmith.text.tokens.crop import CropSettings, crop_threads
+from tunesmith.text.tokens.token_tree import TokenTree
+
+ExampleColumns: TypeAlias = Callable[[int], Mapping[str, NDArray[np.float32]]]
+"""From the number of an example in the store: the values known of it beforehand, by name (``Example.columns``)."""
+
+Measured = TypeVar("Measured")
+
+
+class EvaluatedPolicy(Protocol):
+    """What the pass needs of a policy or reward model."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def eval(self) -> None: ...
+
+
+def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
+    """The ``ExampleColumns`` of data of which nothing is known beforehand."""
+    return {}
+
+
+def evaluation_trees(store: Store, number: int, crop: CropSettings | None) -> list[TokenTree]:
+    """The token trees that evaluation reads for a record: its tree, cropped where the store keeps long threads.
+
+    Cropping is without randomness here, so every evaluation reads the same tokens.
+    """
+    tree = store.tree(number)
+    return [tree] if crop is None else crop_threads(tree, crop, once=True)
+
+
+@torch.no_grad()
+def measure_sources(
+    policy: EvaluatedPolicy,
+    measure: Callable[[MicroBatch], Measured],
+    store: Store,
+    sources: Sequence[str],
+    tokens: int,
+    *,
+    collate: Collator,
+    crop: CropSettings | None = None,
+    columns: ExampleColumns = no_columns,
+) -> dict[str, list[Measured]]:
+    """Run ``measure`` on every micro-batch of every source, in eval mode and without gradient.
+
+    Args:
+        measure: called with a micro-batch on the device of ``policy``.
+        sources: names of the sources, in the order of their numbers in ``store.source``.
+        tokens: the largest number of tokens in a micro-batch.
+        collate: makes micro-batches of the kind that the policy reads.
+        crop: how threads are cropped that are longer than the limit; None where the store has none.
+        columns: values that are known of each example beforehand.
+
+    Returns:
+        The results of each source by name, in the order of its micro-batches; an empty list for a source without
+        examples.
+    """
+    policy.eval()
+    return {
+        name: [
+            measure(batch.to(policy.device))
+            for batch in collate(_examples(store, index, crop, columns), "messages", tokens)
+        ]
+        for index, name in enumerate(sources)
+    }
+
+
+def _examples(store: Store, source: int, crop: CropSettings | None, columns: ExampleColumns) -> Iterator[Example]:
+    for number in np.flatnonzero(store.source == source).tolist():
+        for tree in evaluation_trees(store, number, crop):
+            yield Example(number, tree, columns=columns(number))
+
+
+def add_batches(sums: Sequence[Tensor], size: int) -> Tensor:
+    """The sum of float64 tensors [size], one of each micro-batch; zeros [size] where there is none."""
+    return sum(sums, torch.zeros(size, dtype=torch.float64))
+
+
+def means_by_source(sums: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Turn the sums of all micro-batches into means per source, and over all sources under "all".
+
+    Args:
+        sums: for each source one float64 tensor [1 + K] a micro-batch: the number of units, then the sums of K metrics.
+        names: the K names of the metrics.
+
+    Returns:
+        Source -> metric -> mean, and ``units``: the number of units. A source without units is left out.
+    """
+    totals = {source: add_batches(parts, 1 + len(names)) for source, parts in sums.items()}
+    means = {source: _means(total, names) for source, total in totals.items() if total[0] > 0}
+    return {**means, "all": _means(torch.stack(list(totals.values())).sum(0), names)}
+
+
+def _means(total: Tensor, names: Sequence[str]) -> dict[str, float]:
+    units, *values = total.tolist()
+    return {**{name: value / units for name, value in zip(names, values, strict=True)}, "units": units}
