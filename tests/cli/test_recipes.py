@@ -10,14 +10,14 @@ import pytest
 
 from tunesmith.cli import recipes as commands
 from tunesmith.errors import UsageError
-from tunesmith.recipe.editor import json_schema
-from tunesmith.recipe.load import catalogue, load
+from tunesmith.recipe.json_schema import json_schema
+from tunesmith.recipe.load import list_catalog, load
 
 
 def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     commands.recipes()
     text = capsys.readouterr().out
-    for entry in catalogue():
+    for entry in list_catalog():
         assert f"  {entry.name} " in text
         assert entry.about in text
     assert [line for line in text.splitlines() if line.endswith(":")] == [

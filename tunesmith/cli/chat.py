@@ -9,7 +9,7 @@ import typer
 
 from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
-from tunesmith.recipe.reading import scalar
+from tunesmith.recipe.reading import parse_scalar
 
 CHAT = "tunesmith.apps.chat:run"
 
@@ -43,4 +43,4 @@ def _setting(word: str) -> tuple[str, Any]:
     name, equals, value = word.partition("=")
     if not equals:
         raise UsageError(f"cannot read {word!r}", advice="settings are written as temperature=0.7")
-    return name, scalar(value)
+    return name, parse_scalar(value)

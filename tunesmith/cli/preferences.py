@@ -16,8 +16,8 @@ from tunesmith.data.readers.registry import READERS
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import UsageError
 from tunesmith.files import write_json
-from tunesmith.recipe.data import name_of
-from tunesmith.recipe.reading import plain, read_text
+from tunesmith.recipe.data import source_name
+from tunesmith.recipe.reading import read_text, to_plain
 
 
 def preferences(
@@ -53,7 +53,7 @@ def preferences(
     if reader in READERS and "seed" in READERS[reader].options:
         options = {"seed": seed, **options}
     fields = dict(_settings(field, "--field prompt=question"))
-    specs = [SourceConfig(name or name_of(path), path, reader, split, fields, options) for path in sources]
+    specs = [SourceConfig(name or source_name(path), path, reader, split, fields, options) for path in sources]
     wanted = Selection(
         where=_values(where),
         where_not=_values(where_not),
@@ -81,8 +81,8 @@ def _settings(words: Sequence[str] | None, example: str) -> list[tuple[str, str]
 
 
 def _value(name: str, text: str) -> Any:
-    """A value as it would stand in a recipe: ``true``, ``3``, ``[en, de]``. Raises RecipeFaults."""
-    return plain(read_text(text, f"--option {name}", lines=False))
+    """A value as it would stand in a recipe: ``true``, ``3``, ``[en, de]``. Raises InvalidRecipeError."""
+    return to_plain(read_text(text, f"--option {name}", lines=False))
 
 
 def _values(words: Sequence[str] | None) -> Mapping[str, frozenset[str]]:

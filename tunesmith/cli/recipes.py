@@ -12,7 +12,7 @@ import typer
 
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file
-from tunesmith.recipe.load import Entry, annotated, catalogue, json_schema, load, split_words
+from tunesmith.recipe.load import CatalogEntry, annotated_lines, json_schema, list_catalog, load, split_words
 
 ORIGIN_COLUMN = 56  # where the comments begin, if the line leaves room
 
@@ -45,7 +45,7 @@ def recipes(
 
     For example: tunesmith recipes, tunesmith recipes tulu ppo
     """
-    found = [entry for entry in catalogue() if _matches(entry, words or ())]
+    found = [entry for entry in list_catalog() if _matches(entry, words or ())]
     if not found:
         advice = "`tunesmith recipes` alone lists all"
         raise UsageError(f"no recipe or layer has the words {' '.join(words or ())!r}", advice=advice)
@@ -58,7 +58,7 @@ def recipes(
     print("Look at one with `tunesmith show NAME`, run it with `tunesmith train NAME`.")
 
 
-def _matches(entry: Entry, words: Sequence[str]) -> bool:
+def _matches(entry: CatalogEntry, words: Sequence[str]) -> bool:
     text = f"{entry.name} {entry.about} {HEADINGS[entry.objective]}".lower()
     return all(word.lower() in text for word in words)
 
@@ -74,7 +74,7 @@ def show(
         print(json.dumps({"recipe": loaded.recipe.model_dump(mode="json"), "origins": origins}, indent=2))
         return
     coloured = sys.stdout.isatty()
-    for text, origin in annotated(loaded):
+    for text, origin in annotated_lines(loaded):
         comment = f"{'':{max(2, ORIGIN_COLUMN - len(text))}}# {origin}" if origin else ""
         print(text + (typer.style(comment, dim=True) if coloured and comment else comment))
 

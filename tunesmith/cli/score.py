@@ -9,7 +9,7 @@ import typer
 
 from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
-from tunesmith.recipe.reading import scalar
+from tunesmith.recipe.reading import parse_scalar
 
 SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:Reading"
 
@@ -53,4 +53,4 @@ def _setting(word: str) -> tuple[str, Any]:
     name, equals, value = word.partition("=")
     if not equals:
         raise UsageError(f"cannot read {word!r}", advice="write it as replies=all")
-    return name, scalar(value)
+    return name, parse_scalar(value)

@@ -9,7 +9,7 @@ from torch import nn
 
 from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.recipe.load import load
-from tunesmith.recipe.schema import Best
+from tunesmith.recipe.schema import BestConfig
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.directory import RECIPE
 from tunesmith.train.run.metrics import read_records
@@ -18,7 +18,7 @@ from tunesmith.train.run.selection import Metric, Selection, SelectionRule, repl
 METRICS = "metrics.jsonl"
 
 
-def selection_rule(keys: Best) -> SelectionRule:
+def selection_rule(keys: BestConfig) -> SelectionRule:
     return SelectionRule(tuple(Metric(metric.name, metric.mode, metric.weight) for metric in keys.metrics), keys.keep)
 
 

@@ -14,7 +14,7 @@ from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
-from tunesmith.recipe.schema import Evaluate, Recipe
+from tunesmith.recipe.schema import EvaluateConfig, Recipe
 from tunesmith.text.tokens.render import Renderer
 
 PREDICTIONS = "predictions"
@@ -51,7 +51,7 @@ def reply_evaluation(
 
 
 def _evaluate(
-    policy: Policy | Seq2SeqPolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
+    policy: Policy | Seq2SeqPolicy, engine: Engine, questions: Sequence[Question], keys: EvaluateConfig, path: Path
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():

@@ -22,7 +22,7 @@ from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
-from tunesmith.recipe.load import Loaded, dump
+from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Callback, train
@@ -59,7 +59,7 @@ class Trained:
     steps: int
 
 
-def train_recipe(loaded: Loaded) -> Trained:
+def train_recipe(loaded: LoadedRecipe) -> Trained:
     """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
     recipe = loaded.recipe
     families.check_model(recipe)
