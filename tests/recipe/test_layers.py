@@ -1,4 +1,4 @@
-"""Layers: the later file wins, mappings merge, lists replace, ``key+`` appends, another ``kind`` replaces the mapping."""
+"""Layers: the later file wins, mappings merge, lists replace, ``key+`` appends, another ``kind`` replaces it all."""
 
 from __future__ import annotations
 

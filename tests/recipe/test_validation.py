@@ -98,11 +98,13 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("train=3", "train: expected a mapping of key: value lines, got 3"),
         (
             "text.format=doly",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got 'doly'",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
+            "'plain', 't5-dolly' or 'tokenizer', got 'doly'",
         ),
         (
             "text.format=null",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got null",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
+            "'plain', 't5-dolly' or 'tokenizer', got null",
         ),
         ("train.batch_size=true", "train.batch_size: expected a whole number, got true"),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number, got 1.5"),
@@ -174,8 +176,8 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ),
         (
             "train.best={metrics: [{name: validation/loss}]}",
-            "train.best.metrics.0.mode: the required key is missing: Whether the smallest (min) or the largest (max) value is "
-            "the best.",
+            "train.best.metrics.0.mode: the required key is missing: Whether the smallest (min) or the largest (max) "
+            "value is the best.",
         ),
         ("run.export=newest", "run.export: expected 'last' or 'best', got 'newest'"),
         ("text.max_length=null", "text.max_length: expected a whole number, got null"),
@@ -185,11 +187,13 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ),
         (
             "text.options={'a b': 1}",
-            "text.options.a b: a key must be text of letters, digits, '.', '_' and '-' that begins with a letter or digit",
+            "text.options.a b: a key must be text of letters, digits, '.', '_' and '-' that begins with a letter or "
+            "digit",
         ),
         (
             "name=../../etc",
-            "name: expected text of letters, digits, '.', '_' and '-' that begins with a letter or digit, got '../../etc'",
+            "name: expected text of letters, digits, '.', '_' and '-' that begins with a letter or digit, got "
+            "'../../etc'",
         ),
     ],
 )
@@ -312,7 +316,8 @@ def test_a_wrong_value_or_key_is_one_line_with_what_was_expected(word: str, prob
         ),
         (
             [f"objective={PPO}", "train.batch_unit=tokens"],
-            "train.batch_unit: 'tokens' cannot be used with objective ppo, whose batches consist of prompts; use examples",
+            "train.batch_unit: 'tokens' cannot be used with objective ppo, whose batches consist of prompts; use "
+            "examples",
         ),
         (
             [f"objective={PPO}", "train.batch_size=17"],
@@ -362,10 +367,12 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file_with_their_l
     with pytest.raises(InvalidRecipeError) as caught:
         validate(read_text(text + "colour: red\n", "bad.yaml"))
     assert str(caught.value).splitlines() == [
-        "bad.yaml:2 model.path: there is no model; set model.path (a directory or a hub name) or model.init (random weights)",
-        "bad.yaml:3 model.dtype: float16 loses small gradients without loss scaling, which is not supported; use bfloat16",
-        "bad.yaml:4 text.max_length: the required key is missing: The largest number of tokens of a thread, or of the input "
-        "of an encoder-decoder.",
+        "bad.yaml:2 model.path: there is no model; set model.path (a directory or a hub name) or model.init (random "
+        "weights)",
+        "bad.yaml:3 model.dtype: float16 loses small gradients without loss scaling, which is not supported; use "
+        "bfloat16",
+        "bad.yaml:4 text.max_length: the required key is missing: The largest number of tokens of a thread, or of the "
+        "input of an encoder-decoder.",
         "bad.yaml:6 text.max_lenght: unknown key; did you mean 'text.max_length'?",
         "bad.yaml:14 train.batch_size: expected a whole number, got 'eight'",
         "bad.yaml:20 colour: unknown key; `tunesmith schema` prints all keys",

@@ -69,13 +69,13 @@ class DataSourceConfig(Section):
     )
     size: PositiveInt | None = Field(
         default=None,
-        description="The number of the source's trees in an epoch; if it has fewer, trees are repeated; null uses each "
-        "tree once.",
+        description="The number of the source's trees in an epoch; if it has fewer, trees are repeated; null uses "
+        "each tree once.",
     )
     weight: PositiveFloat | None = Field(
         default=None,
-        description="How often each of the source's trees occurs in an epoch; 2.3 means twice, and once more for a random "
-        "30 %; null means once.",
+        description="How often each of the source's trees occurs in an epoch; 2.3 means twice, and once more for a "
+        "random 30 %; null means once.",
     )
     validation: NonNegativeInt | FractionBelowOne | None = Field(
         default=None,
@@ -116,21 +116,23 @@ class DataConfig(Section):
     )
     evaluation_sets: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(),
-        description="Files of benchmarks on which the model will be evaluated; `tunesmith check` reports overlap with them.",
+        description="Files of benchmarks on which the model will be evaluated; `tunesmith check` reports overlap with "
+        "them.",
     )
     validation_limit: PositiveInt | None = Field(
         default=None,
-        description="The largest number of trees of one source that an evaluation uses; null uses all that are held out.",
+        description="The largest number of trees of one source that an evaluation uses; null uses all that are held "
+        "out.",
     )
     duplicates: Literal["keep", "exact", "near"] = Field(
         default="keep",
-        description="Whether records that repeat an earlier record of any source are kept (keep), or dropped if they are "
-        "equal (exact) or nearly equal (near).",
+        description="Whether records that repeat an earlier record of any source are kept (keep), or dropped if they "
+        "are equal (exact) or nearly equal (near).",
     )
     near_threshold: PositiveFraction = Field(
         default=0.8,
-        description="For duplicates near: records are nearly equal if they share at least this part of their runs of five "
-        "words (Jaccard similarity).",
+        description="For duplicates near: records are nearly equal if they share at least this part of their runs of "
+        "five words (Jaccard similarity).",
     )
     on_bad: Literal["stop", "skip"] = Field(
         default="stop",

@@ -9,13 +9,13 @@ from tunesmith.recipe.schema import Recipe
 
 LOADER_KEYS: dict[str, dict[str, Any]] = {
     EXTENDS: {
-        "description": "The recipes and layers that this file extends: names of the catalog, or files relative to this "
-        "one.",
+        "description": "The recipes and layers that this file extends: names of the catalog, or files relative to "
+        "this one.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     },
     LAYER: {
-        "description": "Marks the file as a layer, which is applied to recipes and is not a run by itself; the value says "
-        "what the layer is for.",
+        "description": "Marks the file as a layer, which is applied to recipes and is not a run by itself; the value "
+        "says what the layer is for.",
         "type": "string",
     },
 }

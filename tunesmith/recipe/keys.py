@@ -111,7 +111,7 @@ def describe(path: Sequence[str]) -> str:
 
 
 def advise(path: Sequence[str]) -> str:
-    """What to do about an unknown key: the kind that has it, the key that was probably meant, or the list of all keys."""
+    """What to do about an unknown key: the kind that has it, the key that it probably means, or how to see all keys."""
     wanted = _without_indices(path)
     kinds = [key.kind for key in all_keys() if key.path == wanted]
     if kinds:

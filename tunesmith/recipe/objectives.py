@@ -42,8 +42,8 @@ class SftConfig(Section):
     )
     z_loss: NonNegativeFloat = Field(
         default=0.0,
-        description="The coefficient of the squared log-sum-exp of the logits, added to the loss of every target; 0 turns "
-        "it off.",
+        description="The coefficient of the squared log-sum-exp of the logits, added to the loss of every target; 0 "
+        "turns it off.",
     )
     label_smoothing: FractionBelowOne = Field(
         default=0.0,
@@ -51,8 +51,8 @@ class SftConfig(Section):
     )
     normalize: Literal["targets", "sum"] | PositiveFloat = Field(
         default="targets",
-        description="What the summed loss of a step is divided by: targets (their weighted number), sum (1) or a number; "
-        "with AdamW or gradient clipping the latter two only rescale learning_rate, epsilon and clip.",
+        description="What the summed loss of a step is divided by: targets (their weighted number), sum (1) or a "
+        "number; with AdamW or gradient clipping the latter two only rescale learning_rate, epsilon and clip.",
     )
 
 
@@ -62,16 +62,16 @@ class DpoConfig(Section):
     kind: Literal["dpo"] = Field(default="dpo", description=OBJECTIVE_KIND)
     loss: Literal["sigmoid", "hinge", "ipo"] = Field(
         default="sigmoid",
-        description="The loss on h, the log-ratio of policy and reference for the chosen reply minus that for the rejected "
-        "one: sigmoid (DPO), hinge (SLiC) or ipo (the squared distance of h to 1 / (2 beta)).",
+        description="The loss on h, the log-ratio of policy and reference for the chosen reply minus that for the "
+        "rejected one: sigmoid (DPO), hinge (SLiC) or ipo (the squared distance of h to 1 / (2 beta)).",
     )
     beta: PositiveFloat = Field(
         default=0.1, description="The factor of h in the loss; a larger beta keeps the policy closer to the reference."
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         default=0.0,
-        description="The assumed probability that chosen and rejected are swapped in the data, for loss sigmoid; 0 trusts "
-        "the data.",
+        description="The assumed probability that chosen and rejected are swapped in the data, for loss sigmoid; 0 "
+        "trusts the data.",
     )
     length_normalized: bool = Field(
         default=False,
@@ -96,8 +96,8 @@ class DpoConfig(Section):
     )
     reference: Literal["start", "none"] | Path = Field(
         default="start",
-        description="The reference model: start (the model before the first step), a model directory, or none for losses "
-        "without a reference.",
+        description="The reference model: start (the model before the first step), a model directory, or none for "
+        "losses without a reference.",
     )
 
     @model_validator(mode="after")
@@ -112,8 +112,8 @@ class RewardConfig(Section):
     kind: Literal["reward"] = Field(default="reward", description=OBJECTIVE_KIND)
     margin_scale: NonNegativeFloat = Field(
         default=0.0,
-        description="The difference of the scores in the data is multiplied by this and subtracted from the difference of "
-        "the model's scores; 0 turns it off.",
+        description="The difference of the scores in the data is multiplied by this and subtracted from the "
+        "difference of the model's scores; 0 turns it off.",
     )
     l2: NonNegativeFloat = Field(
         default=0.0,
@@ -172,7 +172,8 @@ class PpoConfig(Section):
     )
     unfinished_reward: float | None = Field(
         default=None,
-        description="The reward of a reply that reaches max_new_tokens without an end token; null scores it as any other.",
+        description="The reward of a reply that reaches max_new_tokens without an end token; null scores it as any "
+        "other.",
     )
     rewards: Annotated[
         tuple[Annotated[ModelRewardConfig | CheckRewardConfig, Field(discriminator="kind")], ...],
@@ -185,7 +186,8 @@ class PpoConfig(Section):
     )
     kl_target: PositiveFloat | None = Field(
         default=None,
-        description="The mean KL per reply towards which kl_coefficient is adapted; null keeps the coefficient constant.",
+        description="The mean KL per reply towards which kl_coefficient is adapted; null keeps the coefficient "
+        "constant.",
     )
     kl_horizon: PositiveInt = Field(
         default=10_000, description="The number of replies over which kl_coefficient is adapted."
@@ -217,8 +219,8 @@ class PpoConfig(Section):
     value_weight: PositiveFloat = Field(default=0.1, description="The coefficient of the value loss.")
     value: Literal["shared", "separate"] | Path = Field(
         default="separate",
-        description="The value function: shared (a head on the policy), separate (a second model that begins as the start "
-        "model) or the directory of a reward model with which it begins.",
+        description="The value function: shared (a head on the policy), separate (a second model that begins as the "
+        "start model) or the directory of a reward model with which it begins.",
     )
     value_warmup_steps: NonNegativeInt = Field(
         default=0, description="The number of optimizer steps at the beginning that train only the value function."

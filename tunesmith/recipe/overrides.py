@@ -1,4 +1,4 @@
-"""Single values from the command line: ``train.epochs=1``, ``data.sources.0.path=mine.jsonl``, ``data.sources+=[...]``."""
+"""Single values on the command line: ``train.epochs=1``, ``data.sources.0.path=a.jsonl``, ``data.sources+=[...]``."""
 
 from __future__ import annotations
 

@@ -92,24 +92,24 @@ class ModelConfig(Section):
     )
     init: Mapping[Name, JsonValue] | None = Field(
         default=None,
-        description="A model with random weights: architecture (a transformers model_type such as gpt_neox, llama or t5) "
-        "and the arguments of its configuration, which are passed on; set either init or path.",
+        description="A model with random weights: architecture (a transformers model_type such as gpt_neox, llama or "
+        "t5) and the arguments of its configuration, which are passed on; set either init or path.",
     )
     tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="The tokenizer: a directory or a name on the hub; null uses path."
     )
     resize: Literal["none", "exact"] | PositiveInt = Field(
         default="none",
-        description="The rows of the embedding: none adds rows only if tokens need them, exact makes one row per token, a "
-        "number n rounds the number of tokens up to a multiple of n.",
+        description="The rows of the embedding: none adds rows only if tokens need them, exact makes one row per "
+        "token, a number n rounds the number of tokens up to a multiple of n.",
     )
     residual_dropout: FractionBelowOne = Field(
         default=0.0, description="The dropout probability on the output of every attention and every MLP."
     )
     residual_dropout_shape: Literal["uniform", "rising"] = Field(
         default="uniform",
-        description="How residual_dropout varies over the layers: uniform is the same in every layer, rising goes from 0 in "
-        "the first layer to the full value in the last.",
+        description="How residual_dropout varies over the layers: uniform is the same in every layer, rising goes "
+        "from 0 in the first layer to the full value in the last.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="The data type of the forward and backward pass; weights are kept in float32."
@@ -119,8 +119,8 @@ class ModelConfig(Section):
     )
     layout: Literal["auto", "tree", "threads"] = Field(
         default="auto",
-        description="How a batch is computed: tree computes shared messages once, threads computes every thread by itself, "
-        "auto uses tree if the self-test shows that the model supports it.",
+        description="How a batch is computed: tree computes shared messages once, threads computes every thread by "
+        "itself, auto uses tree if the self-test shows that the model supports it.",
     )
 
     @model_validator(mode="after")
@@ -150,14 +150,14 @@ class TextConfig(Section):
     )
     max_target_length: Annotated[int, Field(gt=1)] | None = Field(
         default=None,
-        description="The largest number of tokens of a reply of an encoder-decoder, to which truncation (drop, right or "
-        "error) applies as well; null uses max_length.",
+        description="The largest number of tokens of a reply of an encoder-decoder, to which truncation (drop, right "
+        "or error) applies as well; null uses max_length.",
     )
     truncation: Literal["drop", "right", "left", "window", "error"] = Field(
         default="drop",
-        description="What happens to a thread that is too long: drop removes it, right keeps its beginning, left keeps its "
-        "end, window keeps a random part in training and the beginning in evaluation, error stops; truncated tokens are "
-        "counted.",
+        description="What happens to a thread that is too long: drop removes it, right keeps its beginning, left "
+        "keeps its end, window keeps a random part in training and the beginning in evaluation, error stops; "
+        "truncated tokens are counted.",
     )
     window_probability: Fraction = Field(
         default=0.8,
@@ -183,8 +183,8 @@ class SamplingConfig(Section):
     )
     typical_p: PositiveFraction = Field(
         default=1.0,
-        description="Locally typical sampling: as top_p, but tokens are taken in the order of how close their information "
-        "is to the entropy; 1 considers all.",
+        description="Locally typical sampling: as top_p, but tokens are taken in the order of how close their "
+        "information is to the entropy; 1 considers all.",
     )
     repetition_penalty: PositiveFloat = Field(
         default=1.0, description="Values above 1 make tokens that already occur less probable; 1 turns the penalty off."

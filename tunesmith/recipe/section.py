@@ -1,4 +1,4 @@
-"""The base class of all parts of a recipe, their number types, and how a part reports values that exclude each other."""
+"""The base class of all sections of a recipe, their number types, and how conflicting values are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, no value is converted to another type, and none can be reassigned."""
+    """A part of a recipe: unknown keys are errors, no value is converted to another type, and none can be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 

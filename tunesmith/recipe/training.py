@@ -42,7 +42,8 @@ class MuonConfig(Section):
     )
     weight_decay: NonNegativeFloat = Field(
         default=0.0,
-        description="Every step subtracts this share of a weight, multiplied by the learning rate, from all parameters.",
+        description="Every step subtracts this share of a weight, multiplied by the learning rate, from all "
+        "parameters.",
     )
     betas: Betas = Field(
         default=(0.9, 0.95), description="The decay rates of AdamW, for the parameters that are not matrices."
@@ -79,13 +80,13 @@ class AdafactorConfig(Section):
     )
     initial_step: NonNegativeInt = Field(
         default=0,
-        description="The step count at which training begins, as t5x goes on counting the steps of pretraining; "
-        "a large number freezes the second moment.",
+        description="The step count at which training begins, as t5x goes on counting the steps of pretraining; a "
+        "large number freezes the second moment.",
     )
     step_offset: NonNegativeInt = Field(
         default=0,
-        description="The decay of the second moment subtracts this number from the step count; "
-        "with the value of initial_step the decay starts over.",
+        description="The decay of the second moment subtracts this number from the step count; with the value of "
+        "initial_step the decay starts over.",
     )
     beta1: FractionBelowOne | None = Field(
         default=None, description="The decay rate of the running mean of the updates; null keeps no running mean."
@@ -183,8 +184,8 @@ class FactorsScheduleConfig(Section):
     )
     decay_factor: PositiveFloat = Field(
         default=0.5,
-        description="The share of the peak by which linear_decay falls per step, and the factor that decay_every applies "
-        "every steps_per_decay steps.",
+        description="The share of the peak by which linear_decay falls per step, and the factor that decay_every "
+        "applies every steps_per_decay steps.",
     )
     steps_per_decay: PositiveInt = Field(
         default=20_000, description="The number of optimizer steps between two decays of decay_every."
@@ -202,8 +203,9 @@ class BestMetricConfig(Section):
     """One metric by which checkpoints are ranked."""
 
     name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,3}$")] = Field(
-        description="The name of the metric: validation/loss, validation/accuracy, validation/bleu, validation/rouge_l, "
-        "validation/rewards/accuracies and so on for all validation data, or validation/SOURCE/loss for one source."
+        description="The name of the metric: validation/loss, validation/accuracy, validation/bleu, "
+        "validation/rouge_l, validation/rewards/accuracies and so on for all validation data, or "
+        "validation/SOURCE/loss for one source."
     )
     mode: Literal["min", "max"] = Field(
         description="Whether the smallest (min) or the largest (max) value is the best."
@@ -242,8 +244,8 @@ class TrainConfig(Section):
     )
     micro_batch_tokens: PositiveInt = Field(
         default=8192,
-        description="The number of tokens in one forward and backward pass; it changes memory use and speed, never the "
-        "result.",
+        description="The number of tokens in one forward and backward pass; it changes memory use and speed, never "
+        "the result.",
     )
     learning_rate: PositiveFloat = Field(description="The peak learning rate of the schedule.")
     optimizer: Annotated[AdamWConfig | MuonConfig | AdafactorConfig, Field(discriminator="kind")] = Field(
@@ -283,8 +285,8 @@ class TrainConfig(Section):
     )
     stop_after: PositiveInt | None = Field(
         default=None,
-        description="Training saves a checkpoint and stops after this step, without changing the schedule; null trains "
-        "to the end.",
+        description="Training saves a checkpoint and stops after this step, without changing the schedule; null "
+        "trains to the end.",
     )
 
     @model_validator(mode="after")

@@ -148,7 +148,7 @@ def _shown(value: Any) -> str:
 
 
 def _path(detail: ErrorDetails, given: Any) -> Path:
-    """The keys and indices that lead to the value; pydantic's location also has members of unions, which are not keys."""
+    """The keys and indices of the value; pydantic's location also has members of unions, which are not keys."""
     path: list[str] = []
     last = len(detail["loc"]) - 1
     for index, part in enumerate(detail["loc"]):
