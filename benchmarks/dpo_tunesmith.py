@@ -41,14 +41,14 @@ from tunesmith.data.dataset.store import Store
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.model.load import load_model
 from tunesmith.model.policy import Policy
-from tunesmith.recipe.objectives import Dpo
+from tunesmith.recipe.objectives import DpoConfig
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.train.loop import StepResult
 from tunesmith.train.steps import DatasetSteps
 
 MAX_LENGTH = 1024
 LEARNING_RATE = 1e-6
-KEYS = Dpo()
+KEYS = DpoConfig()
 
 
 def build_store(inputs: Path, cache: Path) -> Store:

@@ -19,7 +19,7 @@ import torch
 from benchmarks.measurement import THREADS, WARM_UP, Clock, Measurement, peak_memory, with_preparation
 from tunesmith.batch.protocols import Objective
 from tunesmith.data.dataset.store import Store
-from tunesmith.recipe.training import Train
+from tunesmith.recipe.training import TrainConfig
 from tunesmith.train.loop import StepResult, Steps, Trainable, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.optim.schedules import linear
@@ -27,7 +27,7 @@ from tunesmith.train.world import SingleProcess
 
 BATCH_SIZE = 8
 CLIP = 1.0
-MICRO_BATCH_TOKENS = int(Train.model_fields["micro_batch_tokens"].default)
+MICRO_BATCH_TOKENS = int(TrainConfig.model_fields["micro_batch_tokens"].default)
 SEED = 42
 LOSS_EXAMPLES = 8
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tests.worlds import ARCHITECTURES
-from tunesmith.recipe.load import Loaded, load
+from tunesmith.recipe.load import LoadedRecipe, load
 
 END = "<|endoftext|>"
 RECIPE = """\
@@ -72,7 +72,7 @@ def write_rankings(root: Path, *, architecture: str = "llama", records: int = 60
     return recipe
 
 
-def judge_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
+def judge_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> LoadedRecipe:
     """The recipe of ``write_rankings`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
     return load([str(recipe if recipe.exists() else write_rankings(root, architecture=architecture))], overrides)

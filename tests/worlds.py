@@ -12,7 +12,7 @@ import yaml
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.model.reward_model import new_reward_model
-from tunesmith.recipe.load import Loaded, load
+from tunesmith.recipe.load import LoadedRecipe, load
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -95,7 +95,7 @@ def write_preferences(root: Path, *, architecture: str = "llama", format: str = 
 
 def small_recipe(
     root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama", format: str | None = None
-) -> Loaded:
+) -> LoadedRecipe:
     """The recipe of ``write_world`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
     if not recipe.exists():
@@ -103,7 +103,7 @@ def small_recipe(
     return load([str(recipe)], overrides)
 
 
-def preference_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> Loaded:
+def preference_recipe(root: Path, overrides: Sequence[str] = (), *, architecture: str = "llama") -> LoadedRecipe:
     """The recipe of ``write_preferences`` with overrides; its files are written if they do not exist."""
     recipe = root / "recipe.yaml"
     if not recipe.exists():
@@ -129,7 +129,7 @@ value: {value}
 
 def ppo_recipe(
     root: Path, overrides: Sequence[str] = (), *, value: str = "separate", architecture: str = "llama"
-) -> Loaded:
+) -> LoadedRecipe:
     """A recipe of PPO: a random reward model and checks as rewards, early stops, an adaptive KL coefficient."""
     recipe = root / "recipe.yaml"
     if not recipe.exists():

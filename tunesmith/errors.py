@@ -1,4 +1,4 @@
-"""One family of errors. A message says what is wrong, where, and what to do; each kind has its exit code."""
+"""The errors that a user can cause or fix. A message has what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 
 class TunesmithError(Exception):
-    """A fault that the user can understand and mend.
+    """An error that the user can understand and fix. It is printed as ``where: what; advice``.
 
-    what: one sentence fragment without a full stop, naming the fault and the value.
-    where: the place: ``file.jsonl:4711``, ``recipe.yaml:12 train.learning_rate``, a path, or nothing.
-    advice: what to do next, one sentence fragment, or nothing.
+    what: what is wrong, with the value, without a full stop.
+    where: the place: ``file.jsonl:4711``, ``recipe.yaml:12 train.learning_rate`` or a path; None if there is none.
+    advice: what to do next, without a full stop; None if there is nothing to do.
+    exit_code: the exit code of the process.
     """
 
     exit_code = 70
@@ -22,13 +23,13 @@ class TunesmithError(Exception):
 
 
 class UsageError(TunesmithError):
-    """The command line cannot be understood."""
+    """The command line cannot be used as it is."""
 
     exit_code = 64
 
 
 class DataError(TunesmithError):
-    """A record, file or tokenizer holds something that cannot be used."""
+    """A record, file or tokenizer has content that cannot be used."""
 
     exit_code = 65
 
@@ -40,30 +41,30 @@ class MissingInputError(TunesmithError):
 
 
 class InternalError(TunesmithError):
-    """An invariant of a run broke (a loss that is not finite, a failed proof)."""
+    """An invariant of a run is violated, such as a loss that is not finite."""
 
     exit_code = 70
 
 
 class StorageError(TunesmithError):
-    """Writing or reading back failed: disk full, permission, corrupted checkpoint."""
+    """Writing failed, or stored data are damaged: disk full, missing permission, corrupted checkpoint."""
 
     exit_code = 74
 
 
 class StoppedError(TunesmithError):
-    """A signal ended the run; what was trained so far is saved."""
+    """A signal stopped the run after its progress was saved."""
 
     exit_code = 75
 
 
 class LockedError(TunesmithError):
-    """Another process owns the run directory."""
+    """Another process uses the run directory."""
 
     exit_code = 76
 
 
 class RecipeError(TunesmithError):
-    """The recipe (or its combination with model and tokenizer) is wrong."""
+    """The recipe, or its combination with model, tokenizer and data, is invalid."""
 
     exit_code = 78

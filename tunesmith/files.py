@@ -1,4 +1,4 @@
-"""Writing that survives a crash: a file or directory appears whole under its name, or not at all."""
+"""Atomic writing: a file or directory appears under its name when it is complete, or not at all."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ UNFINISHED = ".unfinished-"
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file's bytes."""
+    """The SHA-256 digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(value: Any) -> str:
-    """Digest of a JSON-like value, independent of key order."""
+    """The SHA-256 digest of a JSON-like value, in hexadecimal; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def flush_to_disk(path: Path) -> None:
-    """fsync a file or a directory (a rename is durable only once its directory is flushed)."""
+    """fsync a file or directory; a rename is durable only after its directory is flushed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,9 +40,13 @@ def flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def storage_errors(
-    where: Path, advice: str = "free space or choose another directory; nothing that was complete before is lost"
+    where: Path, advice: str = "free disk space or choose another directory; complete files are unaffected"
 ) -> Iterator[None]:
-    """Turn an operating-system error while writing into one clear StorageError."""
+    """Raises StorageError for an operating-system error in the block.
+
+    where: the path in the message, unless the error has one.
+    advice: what to do about it.
+    """
     try:
         yield
     except OSError as error:
@@ -52,15 +56,15 @@ def storage_errors(
 
 
 def _free_name(directory: Path) -> Path:
-    """A name that nobody else has; what is made under it gets the permissions that the user's umask gives."""
+    """A temporary name that no other process uses."""
     return directory / f"{UNFINISHED}{secrets.token_hex(8)}"
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written that appears under ``path`` only when the block ends without an error, in place of an older one.
+    """A file that appears under ``path``, in place of an older one, only if the block ends without an error.
 
-    Temporary file beside it, flush, rename, flush of the directory. Raises StorageError.
+    It is a temporary file in the same directory, which is flushed and renamed at the end. Raises StorageError.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,22 +84,22 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` in one step, see ``new_file``."""
+    """Write the content to ``path`` atomically, as ``new_file`` does. Raises StorageError."""
     with new_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """``write_file`` with indented JSON; a number that is not finite is an error of the caller."""
+    """Write indented JSON to ``path`` atomically. Raises StorageError, and ValueError for NaN and infinity."""
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Fill a directory that appears under ``path`` only when the block ends without an error.
+    """A directory that appears under ``path``, in place of an older one, only if the block ends without an error.
 
-    Yields a temporary directory on the same file system. At the end every file in it is flushed, an older directory
-    of that name is moved away, and the new one is renamed into place. Raises StorageError.
+    Yields a temporary directory on the same file system. At the end, its files are flushed, an older directory of that
+    name is moved away, and the new one is renamed. Raises StorageError.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +125,10 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(directory: Path) -> int:
-    """Delete what a killed process left behind in ``directory``; returns how many entries went. Call it only under the lock."""
+    """Delete the temporary files of killed processes in ``directory`` and return their number.
+
+    Call it only while holding the lock of the directory.
+    """
     leftovers = list(directory.glob(UNFINISHED + "*")) if directory.is_dir() else []
     for item in leftovers:
         if item.is_dir():

@@ -1,4 +1,4 @@
-"""A directory with a small model that says anything at all."""
+"""Directories with small models that generate random text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTEXT = 4096
 
 
 def write_model(directory: Path, format: str, **names: str) -> Path:
-    """Random weights and a byte-level tokenizer. Without the name of an ``eos`` token the nonsense never ends by itself."""
+    """Random weights and a byte-level tokenizer; without an ``eos`` token a reply ends only at its length limit."""
     write_tokenizer(directory, byte_level(), **names)
     config = LlamaConfig(
         vocab_size=448, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,

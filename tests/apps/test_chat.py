@@ -13,7 +13,7 @@ import pytest
 from tests.text.hostile import hostile_texts
 from tunesmith.apps import chat
 from tunesmith.apps.commands import COMMANDS, parse_setting
-from tunesmith.apps.conversation import Conversation, described
+from tunesmith.apps.conversation import Conversation, describe_sampling
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
 from tunesmith.generate.engine import Engine, ReplyChunk
@@ -34,7 +34,7 @@ def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
 
 @pytest.fixture
 def replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """replies(["a", "b"], KeyboardInterrupt) -> every reply consists of these pieces; the list records what was asked."""
+    """replies(["a", "b"], KeyboardInterrupt): every reply consists of these pieces; the list has the arguments."""
 
     def install(pieces: list[str], ending: type[BaseException] | str = "stop") -> list[dict[str, Any]]:
         asked: list[dict[str, Any]] = []
@@ -61,8 +61,8 @@ def test_a_pipe_gets_replies_and_nothing_else(model_directory: Path) -> None:
     output, errors = _chat(model_directory, "Hello", "", "And now?")
     assert output.count("\n") >= 2
     assert "prompt format plain" in errors
-    assert "cut at 8 tokens" in errors
-    assert "cut at" not in output
+    assert "stopped at 8 tokens" in errors
+    assert "stopped at" not in output
     assert (output, errors) == _chat(model_directory, "Hello", "", "And now?"), "the same seed repeats a chat"
     assert output != _chat(model_directory, "Hello", "", "And now?", seed=4)[0]
 
@@ -76,7 +76,7 @@ def test_every_line_of_a_pipe_is_one_message(model_directory: Path, replies: Cal
     assert [call["sample"] for call in asked] == [0, 1, 2]
 
 
-def test_model_text_reaches_the_terminal_only_written_out(model_directory: Path) -> None:
+def test_control_characters_of_a_reply_are_escaped(model_directory: Path) -> None:
     settings = {"temperature": 9.0, "max_new_tokens": 1500}
     output, errors = _chat(model_directory, "Hello", sampling=settings)
     assert output == visible(output.rstrip("\n")) + "\n" * (len(output) - len(output.rstrip("\n")))
@@ -84,7 +84,9 @@ def test_model_text_reaches_the_terminal_only_written_out(model_directory: Path)
     assert "\x1b" not in output + errors
 
 
-def test_a_sequence_that_comes_in_pieces_is_written_out_too(model_directory: Path, replies: Callable[..., Any]) -> None:
+def test_control_characters_in_several_pieces_are_escaped_too(
+    model_directory: Path, replies: Callable[..., Any]
+) -> None:
     replies(["\x1b", "[31", "m\u202e", "\r", "\ud800"])
     assert _chat(model_directory, "Hello")[0] == "\\x1b[31m\\u202e\\x0d\\ud800\n"
 
@@ -93,14 +95,14 @@ def test_nothing_that_the_program_writes_holds_a_raw_control() -> None:
     output, errors = io.StringIO(), io.StringIO()
     terminal = Terminal(io.StringIO(), output, errors)
     for text in hostile_texts():
-        terminal.say(text)
+        terminal.write(text)
         terminal.notice(text)
-        terminal.fault(text)
+        terminal.error(text)
     written = output.getvalue() + errors.getvalue()
     assert written == visible(written)
 
 
-def test_an_output_that_cannot_write_a_character_gets_it_written_out(
+def test_a_character_outside_of_the_output_encoding_is_escaped(
     model_directory: Path, replies: Callable[..., Any]
 ) -> None:
     replies(["é", "你"])
@@ -126,8 +128,8 @@ def test_an_interrupt_in_a_terminal_ends_the_reply_and_keeps_what_was_shown(
     terminal.interactive = True
     engine, sampling = open_engine(model_directory)
     conversation = Conversation(engine, terminal, sampling, 3, None)
-    conversation.say("Hello")
-    conversation.say("Go on")
+    conversation.send("Hello")
+    conversation.send("Go on")
     assert output.getvalue() == "half a re\n\n" * 2
     assert errors.getvalue().count("(stopped)") == 2
     assert asked[1]["messages"] == [("user", "Hello"), ("assistant", "half a re"), ("user", "Go on")]
@@ -147,13 +149,13 @@ def test_a_message_without_a_reply_is_not_kept(model_directory: Path, replies: C
     assert asked[1]["messages"] == [("user", "Hello again")]
 
 
-def test_retry_replaces_the_reply_with_another_draw(model_directory: Path, replies: Callable[..., Any]) -> None:
+def test_retry_replaces_the_reply_by_another_sample(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
     _, errors = _chat(model_directory, "Hello", "/retry", "/set do_sample=no", "/retry", "Next")
     assert [call["messages"] for call in asked[:3]] == [[("user", "Hello")]] * 3
     assert [call["sample"] for call in asked] == [0, 1, 2, 3]
     assert len(asked[3]["messages"]) == 3
-    assert errors.count("the reply is the same") == 1
+    assert errors.count("the reply will be the same") == 1
 
 
 def test_reset_forgets_all_but_the_system_message(model_directory: Path, replies: Callable[..., Any]) -> None:
@@ -180,14 +182,14 @@ def test_settings_change_and_are_shown(model_directory: Path, replies: Callable[
     [
         ("/set temperature=0", "temperature=0.0 must be"),
         ("/set temprature=1", "did you mean 'temperature'"),
-        ("/set top_k=many", "must be a whole number"),
-        ("/set do_sample=perhaps", "must be true or false"),
+        ("/set top_k=many", "top_k must be a whole number, not 'many'"),
+        ("/set do_sample=perhaps", "do_sample must be true or false, not 'perhaps'"),
         ("/set temperature", "/set temperature=0.7"),
         ("/retry", "no reply to replace"),
         ("/rest", "did you mean /reset"),
-        ("/zzz", "/help lists them"),
-        ("/save", "name of a file"),
-        ("/save x.json", "nothing was said"),
+        ("/zzz", "/help lists the commands"),
+        ("/save", "name of the file is missing"),
+        ("/save x.json", "the conversation has no messages yet"),
         ("/\x1b[2J", "\\x1b[2J"),
     ],
 )
@@ -202,16 +204,16 @@ def test_an_impossible_override_is_refused(model_directory: Path) -> None:
         _chat(model_directory, sampling={"top_p": 2.0})
 
 
-def test_a_single_turn_format_starts_anew_and_says_so_once(
+def test_a_single_turn_format_begins_a_new_conversation_and_reports_it_once(
     single_turn_directory: Path, replies: Callable[..., Any]
 ) -> None:
     asked = replies([REPLY])
     _, errors = _chat(single_turn_directory, "one", "two", "three")
     assert [call["messages"] for call in asked] == [[("user", "one")], [("user", "two")], [("user", "three")]]
-    assert errors.count("each message starts anew") == 1
+    assert errors.count("every message begins a new conversation") == 1
 
 
-def test_a_system_message_where_the_format_has_no_place_is_refused(single_turn_directory: Path) -> None:
+def test_a_system_message_that_the_format_does_not_support_is_refused(single_turn_directory: Path) -> None:
     for options, lines in (({"system": "Be brief."}, []), ({}, ["/system Be brief."])):
         with pytest.raises(UsageError, match="no place"):
             _chat(single_turn_directory, *lines, **options)
@@ -237,7 +239,7 @@ def test_a_file_of_another_chat_is_not_replaced(
     path = tmp_path / "chat.json"
     path.write_text("precious")
     for options, lines in (({"save": path}, ["Hello"]), ({}, ["Hello", f"/save {path}"])):
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             _chat(model_directory, *lines, **options)
     assert path.read_text() == "precious"
     with pytest.raises(StorageError):
@@ -254,7 +256,9 @@ def test_the_save_option_holds_the_conversation_after_every_reply(
     assert len(json.loads(path.read_text())["messages"]) == 2
 
 
-def test_what_was_left_out_of_the_prompt_is_said(model_directory: Path, replies: Callable[..., Any]) -> None:
+def test_messages_that_are_left_out_of_the_prompt_are_reported(
+    model_directory: Path, replies: Callable[..., Any]
+) -> None:
     replies([REPLY])
     _, errors = _chat(model_directory, *["mat " * 1500] * 3, "short", "/reset", "short")
     assert errors.count("left out of the prompt") >= 1
@@ -267,21 +271,21 @@ def test_help_names_every_command(model_directory: Path) -> None:
     assert all(f"/{name}" in errors for name in COMMANDS)
 
 
-def test_quit_leaves_at_once(model_directory: Path, replies: Callable[..., Any]) -> None:
+def test_quit_ends_the_chat_at_once(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
     _chat(model_directory, "/quit", "Hello")
     assert asked == []
 
 
-def test_settings_are_described_without_those_that_do_nothing() -> None:
+def test_settings_are_described_without_those_that_have_no_effect() -> None:
     assert (
-        described(SamplingParameters(do_sample=False, temperature=0.3, top_p=0.5))
+        describe_sampling(SamplingParameters(do_sample=False, temperature=0.3, top_p=0.5))
         == "do_sample=false max_new_tokens=256"
     )
     full = SamplingParameters(
         temperature=0.7, top_k=50, top_p=0.95, repetition_penalty=1.2, min_new_tokens=4, max_new_tokens=400
     )
-    shown = described(full)
+    shown = describe_sampling(full)
     assert all(
         f"{name}=" in shown for name in ("temperature", "top_k", "top_p", "repetition_penalty", "min_new_tokens")
     )

@@ -1,4 +1,4 @@
-"""The chat with an encoder-decoder: its export opens by itself, and a reply of several lines arrives as such."""
+"""The chat with an encoder-decoder: its export needs no further options, and replies may have several lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAMPLING = {"do_sample": False, "max_new_tokens": 60}
 
 @pytest.fixture(scope="module", params=["t5_like", "byte_level"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run whose model has learnt one reply by heart."""
+    """The directory of a run whose model has memorised one reply."""
     root, end = tmp_path_factory.mktemp("t5"), "<|endoftext|>"
     if request.param == "t5_like":
         write_tokenizer(root / "tokenizer", t5_like(), eos="</s>", unk="<unk>", pad="<pad>")
@@ -63,11 +63,11 @@ def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
     return output.getvalue(), errors.getvalue()
 
 
-def test_the_chat_shows_the_lines_of_a_reply_each_time_anew(run: Path) -> None:
+def test_the_chat_prints_all_lines_of_every_reply(run: Path) -> None:
     output, errors = _chat(run, "Who?", "Who?")
     assert output == f"{REPLY}\n{REPLY}\n"
     assert "prompt format t5-dolly" in errors
-    assert errors.count("prompt format 't5-dolly' has single turns: each message starts anew") == 1
+    assert errors.count("prompt format 't5-dolly' is for single turns, so every message begins a new conversation") == 1
 
 
 def test_the_engine_of_an_export_completes_and_samples(run: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_engine_of_an_export_completes_and_samples(run: Path) -> None:
     assert engine.complete([asked] * 3, limited, 1) == engine.complete([asked] * 3, limited, 1, batch_size=1)
 
 
-def test_what_does_not_fit_is_said(run: Path, model_directory: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_together_is_reported(run: Path, model_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a system message, but format 't5-dolly' has no place for one"):
         _chat(run, "Who?", system="Be brief.")
     other = tmp_path / "other"

@@ -1,4 +1,4 @@
-"""The chat in a real pseudo terminal, as a program of its own."""
+"""The chat in a pseudo terminal, as a separate process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Typist:
         os.write(self.terminal, text.encode())
 
     def wait_for(self, text: str) -> str:
-        """Read until ``text`` appears in what is new; returns the new text up to its end."""
+        """Read until ``text`` appears in the new output; returns the new output up to its end."""
         deadline = time.monotonic() + PATIENCE
         while text not in self.seen:
             ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
@@ -53,7 +53,7 @@ class Typist:
     def _read(self) -> str:
         try:
             return os.read(self.terminal, 65536).decode("utf-8", "replace")
-        except OSError:  # Linux says so when the program has closed its end
+        except OSError:  # on Linux, the program has closed its end
             return ""
 
 
@@ -61,7 +61,7 @@ class Typist:
 def typist(model_directory: Path) -> Iterator[Typist]:
     """A chat with a plain terminal, waiting for the first message."""
     person = Typist(model_directory, TERM="dumb")
-    person.wait_for("Ctrl-D leaves")
+    person.wait_for("Ctrl-D ends the chat")
     person.wait_for("> ")
     yield person
     os.close(person.terminal)
@@ -69,13 +69,13 @@ def typist(model_directory: Path) -> Iterator[Typist]:
 
 def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
     typist.type("Hello\r")
-    assert "\x1b" not in typist.wait_for("cut at 8 tokens")
+    assert "\x1b" not in typist.wait_for("stopped at 8 tokens")
     typist.wait_for("> ")
 
     typist.type("one\\\r")
     typist.wait_for(". ")
     typist.type("two\r")
-    typist.wait_for("cut at 8 tokens")
+    typist.wait_for("stopped at 8 tokens")
     typist.wait_for("> ")
 
     typist.type("/set max_new_tokens=1900 temperature=9\r")
@@ -83,7 +83,7 @@ def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
     typist.wait_for("> ")
     typist.type("Talk\r")
     typist.wait_for("Talk\r\n")
-    shown = typist.wait_for("\\x")  # nonsense holds control characters, written out
+    shown = typist.wait_for("\\x")  # the random text has control characters, which are escaped
     typist.type("\x03")
     shown += typist.wait_for("(stopped)")
     assert "\x1b" not in shown
@@ -93,7 +93,7 @@ def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
     typist.wait_for("half a line")
     time.sleep(0.5)  # the terminal echoes before the program waits for a line; a Ctrl-C in between is lost
     typist.type("\x03")
-    typist.wait_for("(Ctrl-D leaves)")
+    typist.wait_for("(Ctrl-D ends the chat)")
     typist.wait_for("> ")
     typist.type("/set temprature=1\r")
     typist.wait_for("did you mean 'temperature'?")
@@ -103,7 +103,7 @@ def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
 
 def test_a_colour_terminal_gets_a_coloured_prompt(model_directory: Path) -> None:
     person = Typist(model_directory, TERM="xterm-256color")
-    person.wait_for("Ctrl-D leaves")
+    person.wait_for("Ctrl-D ends the chat")
     assert "\x1b[1;36m> \x1b[0m" in person.wait_for("> \x1b[0m")
     assert person.leave() == 0
     os.close(person.terminal)

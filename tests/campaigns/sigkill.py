@@ -27,10 +27,10 @@ import torch
 from tests.runs import digests
 from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.compose import train_recipe
-from tunesmith.recipe.load import Loaded
+from tunesmith.recipe.load import LoadedRecipe
 
 ARCHITECTURES = ("gpt_neox", "llama")
-METHODS: Mapping[str, Callable[..., Loaded]] = {"sft": small_recipe, "dpo": preference_recipe, "ppo": ppo_recipe}
+METHODS: Mapping[str, Callable[..., LoadedRecipe]] = {"sft": small_recipe, "dpo": preference_recipe, "ppo": ppo_recipe}
 """Method -> its recipe, from the directory of its small world and overrides."""
 
 

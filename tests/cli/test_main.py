@@ -1,4 +1,4 @@
-"""The command line: help without heavy imports, one line for a user's mistake, documented exit codes."""
+"""The command line: help without heavy imports, one line for a mistake of the user, documented exit codes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 from tests.conftest import REPOSITORY
 from tunesmith import __version__
 from tunesmith.cli import main as command_line
-from tunesmith.cli.lazy import COMMANDS, Command, load_part
+from tunesmith.cli.lazy import COMMANDS, CliCommand, load_part
 from tunesmith.errors import LockedError, RecipeError, StoppedError
+
+HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "yaml", "rich", "jinja2")
+"""Packages that `tunesmith --help` does not need; each of them would slow it down."""
 
 
 def tunesmith(*words: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -41,22 +44,22 @@ def test_help_lists_every_command_with_one_line_and_the_exit_codes(
     for name, command in COMMANDS.items():
         assert f"  {name}" in text
         assert command.summary in text
-    assert "78 recipe" in " ".join(text.split())
+    assert "78 invalid recipe" in " ".join(text.split())
 
 
 def test_help_loads_neither_the_commands_nor_anything_heavy() -> None:
+    unwanted = [*HEAVY, *(command.part.partition(":")[0] for command in COMMANDS.values())]
     script = (
         "import sys\nfrom tunesmith.cli.main import main\nsys.argv = ['tunesmith', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "names = ('torch', 'transformers', 'numpy', 'pydantic', 'yaml', 'rich', *{parts!r})\n"
-        "print([name for name in names if name in sys.modules], file=sys.stderr)"
-    ).replace("{parts!r}", repr(tuple(command.part.partition(":")[0] for command in COMMANDS.values())))
+        f"print([name for name in {unwanted!r} if name in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_the_table_names_a_function_that_is_there(command: Command) -> None:
+def test_the_table_names_a_function_that_is_there(command: CliCommand) -> None:
     module, _, function = command.part.partition(":")
     spec = importlib.util.find_spec(module)
     assert spec is not None, module
@@ -83,13 +86,29 @@ def test_the_version_is_one_line() -> None:
             78,
             "tunesmith: error: there is no recipe or layer 'doly-v2-3b'; did you mean 'dolly-v2-3b'?",
         ),
-        (["show", "nowhere.yaml"], 66, "tunesmith: error: no such recipe file: nowhere.yaml"),
+        (["show", "nowhere.yaml"], 66, "tunesmith: error: there is no recipe file nowhere.yaml"),
         (
             ["recipes", "no-such"],
             64,
-            "tunesmith: error: no recipe or layer has the words 'no-such'; `tunesmith recipes`",
+            "tunesmith: error: no recipe or layer contains the words 'no-such'; `tunesmith recipes`",
         ),
-        (["show", "tiny"], 64, "tunesmith: error: 'tiny' is a layer, to be laid over a recipe; "),
+        (["show", "tiny"], 64, "tunesmith: error: 'tiny' is a layer, which is applied to a recipe; "),
+        (
+            ["train", "mine.jsonl"],
+            78,
+            "tunesmith: error: 'mine.jsonl' is a data file, not a recipe; name a recipe and add "
+            "data.sources.0.path=mine.jsonl\n",
+        ),
+        (
+            ["train", "dolly-v2-3b", "train.lr=1e-4"],
+            78,
+            "tunesmith: error: command line train.lr: unknown key; did you mean 'train.learning_rate'?\n",
+        ),
+        (
+            ["train", "dolly-v2-3b", "num_train_epochs=3"],
+            78,
+            "tunesmith: error: command line num_train_epochs: unknown key; did you mean 'train.epochs'?\n",
+        ),
         (
             ["show", "dolly-v2-3b", "train.epochs=x"],
             78,
@@ -114,6 +133,31 @@ def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
         "tunesmith: error: mine.yaml:3 train.learning_rte: unknown key; did you mean 'train.learning_rate'?",
         "tunesmith: error: mine.yaml:4 train.clip: expected a number, got 'high'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            ["--epochs", "3"],
+            "No such option: --epochs. Values of a recipe are written as KEY=VALUE; did you mean train.epochs=3?",
+        ),
+        (["--epochs=3"], "did you mean train.epochs=3?"),
+        (["--lr", "1e-5"], "did you mean train.learning_rate=1e-5?"),
+        (["--per-device-train-batch-size", "8"], "did you mean train.batch_size=8?"),
+        (["--output-dir", "runs/x"], "did you mean run.directory=runs/x?"),
+        (["--gradient_checkpointing", "dolly-v2-3b"], "did you mean model.gradient_checkpointing=VALUE?"),
+        (["--zzz"], "Values of a recipe are written as KEY=VALUE, such as train.epochs=3."),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "check", "show"])
+def test_an_option_that_is_a_value_of_a_recipe_is_reported_with_its_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, words: list[str], advice: str
+) -> None:
+    assert called(monkeypatch, command, "dolly-v2-3b", *words) == 64
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"Usage: tunesmith {command} ")
+    assert advice in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("words", [[], ["sho"], ["show"], ["show", "--colour"], ["schema", "extra"], ["--colour"]])

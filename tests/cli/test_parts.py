@@ -1,4 +1,4 @@
-"""The thin commands hand over what was said on the command line, and nothing else."""
+"""The commands pass on what is given on the command line, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunesmith.cli import score as score_command
 
 
 class Part:
-    """Stands in for a heavy part and remembers its call."""
+    """Replaces a heavy part and records its call."""
 
     def __init__(self) -> None:
         self.named: list[str] = []
@@ -31,11 +31,11 @@ class Part:
 
 @pytest.fixture
 def part(monkeypatch: pytest.MonkeyPatch) -> Part:
-    standing_in = Part()
-    monkeypatch.setattr(chat_command, "load_part", standing_in.load)
-    monkeypatch.setattr(demo_command, "load_part", standing_in.load)
-    monkeypatch.setattr(score_command, "load_part", standing_in.load)
-    return standing_in
+    replacement = Part()
+    monkeypatch.setattr(chat_command, "load_part", replacement.load)
+    monkeypatch.setattr(demo_command, "load_part", replacement.load)
+    monkeypatch.setattr(score_command, "load_part", replacement.load)
+    return replacement
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
@@ -54,20 +54,18 @@ def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: P
     assert part.call == (("runs/x",), expected)
 
 
-def test_score_passes_its_inputs_and_nothing_of_a_reader_unless_it_is_named(
-    monkeypatch: pytest.MonkeyPatch, part: Part
-) -> None:
-    assert run(monkeypatch, "score", "runs/judge", "a.jsonl", "b.jsonl", "-o", "scores.jsonl", "--skip") == 0
+def test_score_passes_its_inputs_and_a_reader_only_if_one_is_named(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
+    assert run(monkeypatch, "score", "runs/reward", "a.jsonl", "b.jsonl", "-o", "scores.jsonl", "--skip") == 0
     assert part.named == ["tunesmith.apps.score:run"]
     settings = {"output": Path("scores.jsonl"), "reading": None, "format": None, "skip": True}
-    assert part.call == (("runs/judge", ["a.jsonl", "b.jsonl"]), settings)
+    assert part.call == (("runs/reward", ["a.jsonl", "b.jsonl"]), settings)
 
 
 def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
     words = ["--reader", "oasst", "--option", "keep=rankings", "--option", "reviewed=false", "--field", "prompt=root"]
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(score_command, "load_part", lambda name: lambda *given, **named: calls.append((name, *given)))
-    assert run(monkeypatch, "score", "runs/judge", "a.jsonl", *words) == 0
+    assert run(monkeypatch, "score", "runs/reward", "a.jsonl", *words) == 0
     options, fields = {"keep": "rankings", "reviewed": False}, {"prompt": "root"}
     assert calls[0] == ("tunesmith.apps.score:ReaderSettings", "oasst", fields, options)
 
@@ -76,7 +74,7 @@ def test_a_setting_without_a_value_is_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "chat", "runs/x", "hello") == 64
-    assert "cannot read 'hello'; settings are written as temperature=0.7" in capsys.readouterr().err
+    assert "'hello' is not a setting; write it as in temperature=0.7" in capsys.readouterr().err
     assert part.call is None
 
 
@@ -93,16 +91,16 @@ def test_demo_passes_other_stages(monkeypatch: pytest.MonkeyPatch, part: Part, o
     assert part.call == ((Path("runs/demo"),), {"stages": part})
 
 
-def test_demo_goes_one_road_only(
+def test_demo_trains_either_all_causal_models_or_an_encoder_decoder(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "demo", "--full", "--encoder-decoder") == 64
-    assert "--full and --encoder-decoder exclude each other; leave one of them out" in capsys.readouterr().err
+    assert "--full and --encoder-decoder cannot be combined; leave one of them out" in capsys.readouterr().err
     assert part.named == []
 
 
 @pytest.mark.parametrize("command", ["chat", "demo", "score", "recipes", "show", "schema"])
-def test_every_command_explains_itself_without_its_heavy_part(
+def test_every_command_has_help_without_its_heavy_part(
     monkeypatch: pytest.MonkeyPatch, part: Part, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert run(monkeypatch, command, "--help") == 0

@@ -1,4 +1,4 @@
-"""`preferences`: what is said on the command line reaches the builder, and the screen says what became of every record."""
+"""`preferences`: the arguments reach the builder, and the counts of all records are printed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
     return caught.value.code
 
 
-def test_everything_is_written_and_said(
+def test_the_pairs_are_written_and_the_counts_are_printed(
     rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (rows.parent / "cleaned.txt").write_text("Q1\nQ2\nQ3\nQ4\nQ7\n")
@@ -70,7 +70,7 @@ def test_options_are_values_as_in_a_recipe(
     assert "no pairs come of 1 records (language en: 1)" in capsys.readouterr().err
 
 
-def test_the_seed_draws_the_worse_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_decides_the_rejected_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [{"answer": text, "rank": rank} for rank, text in enumerate("abcdefgh", 1)]
     rows = [{"prompt": f"\n\nHuman: {number}\n\nAssistant: ", "answers": answers} for number in range(30)]
     path = write_rows(tmp_path / "nectar.jsonl", rows)
@@ -90,8 +90,12 @@ def test_the_seed_draws_the_worse_reply(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--reader", "preference-text", "--field", "prompt"], 64, "cannot read 'prompt'; it is written as --field"),
-        (["--reader", "preference-text", "--where", "=x"], 64, "it is written as --where source=evol_instruct"),
+        (["--reader", "preference-text", "--field", "prompt"], 64, "'prompt' is not a setting; write it as in --field"),
+        (
+            ["--reader", "preference-text", "--where", "=x"],
+            64,
+            "'=x' is not a setting; write it as in --where source=evol_instruct",
+        ),
         (["--reader", "dolly"], 64, "reader dolly gives demonstrations, no pairs"),
         (["--reader", "dollly"], 78, "there is no reader 'dollly'; known are dolly, alpaca"),
         (["--reader", "hh", "--option", "clean=2"], 78, "options.clean of reader hh is 2; it must be true or false"),

@@ -10,14 +10,14 @@ import pytest
 
 from tunesmith.cli import recipes as commands
 from tunesmith.errors import UsageError
-from tunesmith.recipe.editor import json_schema
-from tunesmith.recipe.load import catalogue, load
+from tunesmith.recipe.json_schema import json_schema
+from tunesmith.recipe.load import list_catalog, load
 
 
 def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     commands.recipes()
     text = capsys.readouterr().out
-    for entry in catalogue():
+    for entry in list_catalog():
         assert f"  {entry.name} " in text
         assert entry.about in text
     assert [line for line in text.splitlines() if line.endswith(":")] == [
@@ -25,12 +25,23 @@ def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.Captu
     ]
 
 
+def test_long_descriptions_have_their_own_line_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    commands.recipes(["tulu", "ppo"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "  tulu-2.5-ppo-13b-uf-mean" in lines
+    assert max(map(len, lines)) <= 80
+
+
 def test_recipes_lists_those_that_have_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     commands.recipes(["TULU", "reward model", "70b"])
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert "tulu-2.5-70b-uf-rm" in names
     assert all("70b" in name for name in names)
-    with pytest.raises(UsageError, match="no recipe or layer has the words 'tulu nothing'"):
+    with pytest.raises(UsageError, match="no recipe or layer contains the words 'tulu nothing'"):
         commands.recipes(["tulu", "nothing"])
 
 
@@ -38,7 +49,7 @@ def test_show_prints_a_recipe_that_loads_again_with_the_origin_of_every_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["oasst-sft-4-pythia-12b", "tiny", "train.epochs=1"]
-    commands.show(words)
+    commands.show(words[0], words[1:])
     text = capsys.readouterr().out
     assert "\x1b" not in text
     line = next(line for line in text.splitlines() if line.startswith("  epochs:"))
@@ -53,12 +64,12 @@ def test_show_colours_origins_in_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    commands.show(["dolly-v2-3b"])
+    commands.show("dolly-v2-3b")
     assert "\x1b[2m" in capsys.readouterr().out
 
 
 def test_show_as_json_holds_recipe_and_origins(capsys: pytest.CaptureFixture[str]) -> None:
-    commands.show(["dolly-v2-3b"], as_json=True)
+    commands.show("dolly-v2-3b", as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["recipe"]["train"]["learning_rate"] == 5e-6
     assert shown["origins"]["train.learning_rate"].startswith("dolly-v2-3b:")

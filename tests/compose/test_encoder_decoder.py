@@ -139,10 +139,10 @@ def test_a_planted_fault_in_the_batches_fails_check_and_run(
 
 
 WRONG = [
-    ("text.format=dolly", r"text\.format: 'dolly' is for causal models, t5 is an encoder-decoder; use t5-dolly"),
+    ("text.format=dolly", r"text\.format: 'dolly' is for causal models, and t5 is an encoder-decoder; use t5-dolly"),
     ("text.targets=all", r"text\.targets: 'all' would train the input"),
-    ("text.truncation=window", r"text\.truncation: 'window' cuts one row of text"),
-    ("text.truncation=left", r"text\.truncation: 'left' cuts one row of text"),
+    ("text.truncation=window", r"text\.truncation: 'window' truncates one text"),
+    ("text.truncation=left", r"text\.truncation: 'left' truncates one text"),
     ("model.layout=tree", r"model\.layout: 'tree' is a layout of causal models"),
 ]
 
@@ -165,7 +165,7 @@ def test_causal_settings_on_a_loaded_t5_are_refused_once_its_configuration_is_re
 
 
 def test_t5_dolly_on_a_causal_model_is_refused(tmp_path: Path) -> None:
-    message = r"text\.format: 't5-dolly' is for encoder-decoders \(mt5, t5\), llama is a causal model"
+    message = r"text\.format: 't5-dolly' is for encoder-decoders \(mt5, t5\), and llama is a causal model"
     with pytest.raises(RecipeError, match=message):
         small_recipe(tmp_path, ["text.format=t5-dolly"])
     with pytest.raises(RecipeError, match=message):
@@ -173,7 +173,7 @@ def test_t5_dolly_on_a_causal_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_replies_on_a_causal_model_is_refused(tmp_path: Path) -> None:
-    message = r"text\.max_target_length: belongs to encoder-decoders; llama has one limit for the whole thread"
+    message = r"text\.max_target_length: this limit is for encoder-decoders; for llama, text\.max_length limits"
     with pytest.raises(RecipeError, match=message):
         small_recipe(tmp_path, ["text.max_target_length=20"])
 

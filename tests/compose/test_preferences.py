@@ -20,7 +20,7 @@ from tunesmith.batch.example import joined_columns
 from tunesmith.compose import train_recipe
 from tunesmith.compose.check.checks import check_recipe
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
-from tunesmith.recipe.faults import RecipeFaults
+from tunesmith.recipe.problems import InvalidRecipeError
 from tunesmith.report.check import CheckReport
 from tunesmith.text.tokens import render
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -270,7 +270,7 @@ def test_margins_without_scores_are_refused_in_data_held_back_too(tmp_path: Path
 @pytest.mark.parametrize("truncation", ["left", "window"])
 def test_truncation_that_would_part_replies_is_refused(tmp_path: Path, truncation: str) -> None:
     write_preferences(tmp_path)
-    with pytest.raises(RecipeFaults, match=r"text\.truncation.*would part the replies.*use drop or right"):
+    with pytest.raises(InvalidRecipeError, match=r"text\.truncation.*would separate the replies.*use drop or right"):
         small_recipe(tmp_path, [f"text.truncation={truncation}"])
 
 

@@ -13,13 +13,13 @@ from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, purpose
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.load import Loaded, load
+from tunesmith.recipe.load import LoadedRecipe, load
 
 PPO = "{kind: ppo, prompts_per_iteration: 64, max_new_tokens: 64, rewards: [{kind: model, path: r}]}"
 OBJECTIVES = {"sft": "{kind: sft}", "dpo": "{kind: dpo}", "reward": "{kind: reward}", "ppo": PPO}
 
 
-def recipe(objective: str, reader: str, options: dict[str, Any], key: str = "sources") -> Loaded:
+def recipe(objective: str, reader: str, options: dict[str, Any], key: str = "sources") -> LoadedRecipe:
     source = json.dumps({"path": "x.jsonl", "reader": reader, "options": options})
     words = [f"objective={OBJECTIVES[objective]}", "data.validation=0", "train.evaluate_every=null"]
     if key == "validation_sources":

@@ -201,7 +201,7 @@ def test_the_end_of_text_is_no_padding(root: Path) -> None:
 
 @pytest.mark.parametrize("truncation", ["left", "window"])
 def test_replies_that_are_compared_are_not_cut_apart(tmp_path: Path, truncation: str) -> None:
-    with pytest.raises(RecipeError, match=r"text\.truncation: .*would part the replies that objective reward compares"):
+    with pytest.raises(RecipeError, match=r"text\.truncation: .*would separate the replies that objective reward"):
         judge_recipe(tmp_path, [f"text.truncation={truncation}"])
 
 

@@ -1,4 +1,4 @@
-"""The values of the Tulu 2.5 suite and of OpenAssistant's reward model and PPO, as their commands and cards have them."""
+"""The values of the Tulu 2.5 suite and of OpenAssistant's reward model and PPO, from their commands and cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in recipes: they load, they say what they are, and their values are those of the published models."""
+"""The built-in recipes: they load, their files describe them, and their values are those of the published models."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import SamplingParameters
-from tunesmith.recipe.layers import catalogue_files
-from tunesmith.recipe.load import catalogue, load
-from tunesmith.recipe.schema import ModelReward, Ppo, Reward, Source, Text
-from tunesmith.recipe.schema import Sampling as RecipeSampling
+from tunesmith.recipe.layers import catalog_files
+from tunesmith.recipe.load import list_catalog, load
+from tunesmith.recipe.schema import (
+    DataSourceConfig,
+    ModelRewardConfig,
+    PpoConfig,
+    RewardConfig,
+    SamplingConfig,
+    TextConfig,
+)
 from tunesmith.text.formats.registry import FORMATS, build_format
 
-RECIPES = [entry.name for entry in catalogue() if entry.kind == "recipe"]
-LAYERS = [entry.name for entry in catalogue() if entry.kind == "layer"]
+RECIPES = [entry.name for entry in list_catalog() if entry.kind == "recipe"]
+LAYERS = [entry.name for entry in list_catalog() if entry.kind == "layer"]
 
 DOLLY: dict[str, Any] = {
     "seed": 42,
@@ -166,17 +172,17 @@ def test_a_recipe_has_the_values_of_the_published_model(name: str) -> None:
 
 
 def kind(name: str) -> str:
-    """What a layer must be for: encoder-decoders, PPO, or any other run of a causal model."""
+    """The kind of layer that a recipe needs: for encoder-decoders, for PPO, or for any other run of a causal model."""
     return "t5" if "t5" in name.split("-") else "ppo" if {"ppo", "rlhf"} & {*name.split("-")[:3]} else ""
 
 
 def fits(name: str, layer: str) -> bool:
-    """The end of a layer's name says what it is for."""
+    """The end of a layer's name is the kind of recipe that it is for."""
     return layer.removeprefix("tiny").removeprefix("-") == kind(name)
 
 
 REFUSED = {
-    "tiny": r"text\.format: .* is for encoder-decoders|objective\.max_new_tokens: .* leaves no room for a prompt",
+    "tiny": r"text\.format: .* is for encoder-decoders|objective\.max_new_tokens: .* leaves no space for a prompt",
     "tiny-t5": r"text\.format: .* is for causal models",
     "tiny-ppo": r"objective\.prompts_per_iteration: unknown key; it belongs to kind 'ppo'",
 }
@@ -208,9 +214,9 @@ def test_tiny_needs_no_weights_and_no_accelerator(name: str, layer: str) -> None
     assert (model.dtype, model.gradient_checkpointing) == ("float32", False)
 
 
-@pytest.mark.parametrize("name", catalogue_files())
+@pytest.mark.parametrize("name", catalog_files())
 def test_a_file_begins_with_what_to_expect_and_the_command(name: str) -> None:
-    lines = catalogue_files()[name].read_text(encoding="utf-8").splitlines()
+    lines = catalog_files()[name].read_text(encoding="utf-8").splitlines()
     header = "\n".join(lines[: next(index for index, line in enumerate(lines) if not line.startswith("#"))])
     assert header.startswith(f"# {name}: ")
     assert "#   tunesmith train " in header
@@ -220,7 +226,7 @@ def test_a_file_begins_with_what_to_expect_and_the_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
+def test_readers_and_formats_have_the_options_of_the_recipe(name: str) -> None:
     recipe = load([name]).recipe
     build_format(recipe.text.format, recipe.text.options)
     for source in recipe.data.sources:
@@ -228,9 +234,9 @@ def test_readers_and_formats_know_the_switches_of_the_recipe(name: str) -> None:
     check_sources(recipe)
 
 
-def test_the_schema_names_exactly_the_readers_and_formats_that_there_are() -> None:
-    assert set(get_args(Source.model_fields["reader"].annotation)) == set(READERS)
-    assert set(get_args(Text.model_fields["format"].annotation)) == set(FORMATS)
+def test_the_schema_names_exactly_the_existing_readers_and_formats() -> None:
+    assert set(get_args(DataSourceConfig.model_fields["reader"].annotation)) == set(READERS)
+    assert set(get_args(TextConfig.model_fields["format"].annotation)) == set(FORMATS)
 
 
 def test_the_balance_of_bleu_and_loss_chooses_the_checkpoint_of_flan_t5() -> None:
@@ -249,7 +255,7 @@ def test_the_languages_are_the_twenty_of_the_card() -> None:
 
 
 def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
-    recipe = {name: field.default for name, field in RecipeSampling.model_fields.items()}
+    recipe = {name: field.default for name, field in SamplingConfig.model_fields.items()}
     assert recipe == {field.name: field.default for field in dataclasses.fields(SamplingParameters)}
 
 
@@ -260,7 +266,7 @@ def test_a_recipe_of_the_suite_reads_its_published_split(name: str) -> None:
     assert (source.reader, source.options) == ("preference", {"clean": True, "empty": "drop", "on_equal": "drop"})
 
 
-def test_helpsteer_is_made_of_its_ratings_and_not_of_the_inverted_pairs() -> None:
+def test_helpsteer_is_built_from_its_ratings_and_not_from_the_inverted_pairs() -> None:
     alone = load(["tulu-2.5-dpo-13b-helpsteer"]).recipe.data.sources
     mixture = load(["tulu-2.5-dpo-13b-preference-big-mixture"]).recipe.data.sources
     assert (
@@ -275,22 +281,22 @@ def test_helpsteer_is_made_of_its_ratings_and_not_of_the_inverted_pairs() -> Non
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if "-ppo-" in name or "rlhf-pythia" in name])
-def test_what_ppo_begins_with_is_what_other_recipes_make(name: str) -> None:
-    """Its reward model, its value function and, if it is a run, its first weights are in directories of recipes."""
+def test_ppo_begins_with_models_that_other_recipes_train(name: str) -> None:
+    """Its reward model, its value function and, if it is a run, its first weights are in the directories of recipes."""
     recipe = load([name]).recipe
-    assert isinstance(recipe.objective, Ppo)
+    assert isinstance(recipe.objective, PpoConfig)
     (reward,) = recipe.objective.rewards
-    assert isinstance(reward, ModelReward)
-    header = catalogue_files()[name].read_text(encoding="utf-8")
+    assert isinstance(reward, ModelRewardConfig)
+    header = catalog_files()[name].read_text(encoding="utf-8")
     for path in (reward.path, recipe.objective.value, str(recipe.model.path)):
         if path.startswith("runs/"):
-            made_by = path.split("/")[1]
-            assert str(load([made_by]).recipe.directory) == f"runs/{made_by}"
-            assert f"tunesmith train {made_by}\n" in header or f"`tunesmith train {made_by}`" in header
-    assert isinstance(load([reward.path.removeprefix("runs/")]).recipe.objective, Reward)
+            trained_by = path.split("/")[1]
+            assert str(load([trained_by]).recipe.directory) == f"runs/{trained_by}"
+            assert f"tunesmith train {trained_by}\n" in header or f"`tunesmith train {trained_by}`" in header
+    assert isinstance(load([reward.path.removeprefix("runs/")]).recipe.objective, RewardConfig)
 
 
-def test_the_list_says_what_a_recipe_optimises() -> None:
-    for entry in catalogue():
+def test_the_list_has_the_objective_of_every_recipe() -> None:
+    for entry in list_catalog():
         assert entry.objective == (load([entry.name]).recipe.objective.kind if entry.kind == "recipe" else "")
         assert entry.objective in HEADINGS

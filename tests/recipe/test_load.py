@@ -1,4 +1,4 @@
-"""The entrance: names, files and single values become one recipe whose every value knows where it came from."""
+"""Names, files and single values become one recipe, and every value has its origin."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import MissingInputError, RecipeError, UsageError
-from tunesmith.recipe.faults import RecipeFaults
-from tunesmith.recipe.load import annotated, catalogue, dump, load, split_words
+from tunesmith.recipe.load import annotated_lines, dump, list_catalog, load, split_words
+from tunesmith.recipe.problems import InvalidRecipeError
 
 
 def test_words_are_names_files_or_single_values() -> None:
@@ -19,7 +19,7 @@ def test_words_are_names_files_or_single_values() -> None:
     )
 
 
-def test_every_value_knows_its_file_its_layer_the_command_line_or_that_it_is_a_default(tmp_path: Path) -> None:
+def test_the_origin_of_a_value_is_a_file_a_layer_the_command_line_or_the_default(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: dolly-v2-7b\nname: mine\ntrain:\n  optimizer: {kind: muon}\n")
     loaded = load([str(mine), "tiny"], ["train.epochs=3", "data.sources.0.path=x.jsonl"])
@@ -57,40 +57,42 @@ def test_a_written_recipe_loads_to_the_equal_recipe(tmp_path: Path) -> None:
 
 def test_annotated_lines_are_those_that_are_written() -> None:
     loaded = load(["dolly-v2-3b"])
-    lines = list(annotated(loaded))
+    lines = list(annotated_lines(loaded))
     assert "".join(f"{text}\n" for text, _ in lines) == dump(loaded.recipe)
     assert ("train:", "") in lines
     assert all(origin for text, origin in lines if not text.endswith(":"))
 
 
-def test_an_appended_source_stands_beside_those_of_the_recipe() -> None:
+def test_an_appended_source_follows_those_of_the_recipe() -> None:
     recipe = load(["dolly-v2-3b"], ["data.sources+=[{path: mine.jsonl, reader: dolly}]"]).recipe
     assert [source.name for source in recipe.data.sources] == ["dolly", "mine"]
 
 
-def test_a_layer_alone_or_on_the_left_is_refused_with_the_right_order() -> None:
+def test_a_layer_alone_or_before_the_recipe_is_refused_with_the_right_order() -> None:
     for names in (["tiny"], ["tiny", "dolly-v2-3b"]):
-        with pytest.raises(UsageError, match="'tiny' is a layer, to be laid over a recipe; put a recipe to its left"):
+        with pytest.raises(
+            UsageError, match="'tiny' is a layer, which is applied to a recipe; name a recipe before it"
+        ):
             load(names)
 
 
 def test_no_name_a_wrong_name_and_a_missing_file_have_their_own_errors() -> None:
-    with pytest.raises(UsageError, match="no recipe given"):
+    with pytest.raises(UsageError, match="no recipe is given"):
         load([])
     with pytest.raises(RecipeError, match="did you mean 'dolly-v2-3b'"):
         load(["doly-v2-3b"])
-    with pytest.raises(MissingInputError, match=r"no such recipe file: nowhere\.yaml"):
+    with pytest.raises(MissingInputError, match=r"there is no recipe file nowhere\.yaml"):
         load(["nowhere.yaml"])
 
 
-def test_faults_of_several_single_values_come_together() -> None:
-    with pytest.raises(RecipeFaults) as caught:
+def test_problems_of_several_single_values_are_reported_together() -> None:
+    with pytest.raises(InvalidRecipeError) as caught:
         load(["dolly-v2-3b"], ["data.sources.7.path=x", "=3", "train.clip=[1"])
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_the_catalogue_lists_recipes_then_layers() -> None:
-    entries = [(entry.name, entry.kind) for entry in catalogue()]
+def test_the_catalog_lists_recipes_then_layers() -> None:
+    entries = [(entry.name, entry.kind) for entry in list_catalog()]
     assert ("dolly-v2-3b", "recipe") in entries
     assert entries[-3:] == [("tiny", "layer"), ("tiny-ppo", "layer"), ("tiny-t5", "layer")]
-    assert all(entry.about for entry in catalogue())
+    assert all(entry.about for entry in list_catalog())

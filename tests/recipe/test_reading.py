@@ -1,4 +1,4 @@
-"""YAML -> marked values: numbers are numbers, lines are remembered, hostile files are one clear line."""
+"""YAML -> located values: numbers are numbers, every value has its line, hostile files are one clear line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.errors import MissingInputError
-from tunesmith.recipe.faults import RecipeFaults
-from tunesmith.recipe.reading import plain, read_file, read_text, scalar
+from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.reading import parse_scalar, read_file, read_text, to_plain
 
 
 @pytest.mark.parametrize(
@@ -42,23 +42,23 @@ from tunesmith.recipe.reading import plain, read_file, read_text, scalar
         ("9" * 5000, "9" * 5000),
     ],
 )
-def test_an_unquoted_word_is_what_it_looks_like(text: str, value: object) -> None:
-    assert scalar(text) == value
-    assert type(scalar(text)) is type(value)
+def test_an_unquoted_word_is_read_as_in_yaml_1_2(text: str, value: object) -> None:
+    assert parse_scalar(text) == value
+    assert type(parse_scalar(text)) is type(value)
 
 
-def test_every_value_knows_its_line() -> None:
-    marked = read_text("a: 1\nb:\n  c: [1,\n    2]\n", "x.yaml")
-    assert isinstance(marked.value, dict)
-    inner = marked.value["b"].value
+def test_every_value_has_its_line() -> None:
+    located = read_text("a: 1\nb:\n  c: [1,\n    2]\n", "x.yaml")
+    assert isinstance(located.value, dict)
+    inner = located.value["b"].value
     assert isinstance(inner, dict)
     assert isinstance(inner["c"].value, list)
     assert [str(item.origin) for item in inner["c"].value] == ["x.yaml:3", "x.yaml:4"]
-    assert str(marked.value["b"].origin) == "x.yaml:2"
+    assert str(located.value["b"].origin) == "x.yaml:2"
 
 
 def test_quotes_keep_text() -> None:
-    assert plain(read_text("a: '1e-5'\nb: \"true\"\nc: |\n  12\n", "x")) == {"a": "1e-5", "b": "true", "c": "12\n"}
+    assert to_plain(read_text("a: '1e-5'\nb: \"true\"\nc: |\n  12\n", "x")) == {"a": "1e-5", "b": "true", "c": "12\n"}
 
 
 def nested(depth: int) -> str:
@@ -66,7 +66,7 @@ def nested(depth: int) -> str:
 
 
 def bomb() -> str:
-    """Ten lines that stand for ten to the tenth values."""
+    """Ten lines that expand to ten to the tenth values."""
     lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
     lines += [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     return "\n".join(lines)
@@ -75,35 +75,35 @@ def bomb() -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "x.yaml:3 a: appears twice, first in line 1"),
-        ("t:\n  a: 1\n  a: 3\n", "x.yaml:3 t.a: appears twice, first in line 2"),
-        ("a: [1, 2\nb: 3\n", "x.yaml:2: not valid YAML: "),
-        ("a: 1\n---\nb: 2\n", "x.yaml:2: not valid YAML: expected a single document"),
-        ("a: *nowhere\n", "x.yaml:1: not valid YAML: "),
-        ("a: !!python/object/apply:os.system ['x']\n", "x.yaml:1 a: tags such as"),
-        ("a: !!float 1\n", "x.yaml:1 a: tags such as"),
-        ("a: &a [*a]\n", "deeper than 32 levels"),
-        ("[1]: 2\n", "x.yaml:1: a key must be a word"),
-        ("a++: [1]\n", "x.yaml:1 a++: one '+' appends"),
-        ("a: \x00\n", "x.yaml: not valid YAML: special characters are not allowed"),
-        (f"a: {nested(40)}\n", "deeper than 32 levels"),
+        ("a: 1\nb: 2\na: 3\n", "x.yaml:3 a: the key appears twice, first in line 1"),
+        ("t:\n  a: 1\n  a: 3\n", "x.yaml:3 t.a: the key appears twice, first in line 2"),
+        ("a: [1, 2\nb: 3\n", "x.yaml:2: the text is not valid YAML: "),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2: the text is not valid YAML: expected a single document"),
+        ("a: *nowhere\n", "x.yaml:1: the text is not valid YAML: "),
+        ("a: !!python/object/apply:os.system ['x']\n", "x.yaml:1 a: YAML tags are not supported"),
+        ("a: !!float 1\n", "x.yaml:1 a: YAML tags are not supported"),
+        ("a: &a [*a]\n", "at most 32 nested levels"),
+        ("[1]: 2\n", "x.yaml:1: a key must be a single word"),
+        ("a++: [1]\n", "x.yaml:1 a++: a key that appends to a list ends in one '+'"),
+        ("a: \x00\n", "x.yaml: the text is not valid YAML: special characters are not allowed"),
+        (f"a: {nested(40)}\n", "at most 32 nested levels"),
         (f"a: {nested(100_000)}\n", "nested too deeply"),
-        (bomb(), "more than 20000 values"),
+        (bomb(), "at most 20000 values"),
     ],
 )
-def test_what_is_no_recipe_is_one_clear_line(text: str, message: str) -> None:
-    with pytest.raises(RecipeFaults) as caught:
+def test_text_that_is_not_a_recipe_is_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(InvalidRecipeError) as caught:
         read_text(text, "x.yaml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_all_repeated_keys_are_reported_together() -> None:
-    with pytest.raises(RecipeFaults) as caught:
+    with pytest.raises(InvalidRecipeError) as caught:
         read_text("a: 1\na: 2\nb: 1\nb: 2\n", "x")
     assert str(caught.value).splitlines() == [
-        "x:2 a: appears twice, first in line 1",
-        "x:4 b: appears twice, first in line 3",
+        "x:2 a: the key appears twice, first in line 1; remove one of the two",
+        "x:4 b: the key appears twice, first in line 3; remove one of the two",
     ]
 
 
@@ -112,31 +112,31 @@ def test_all_repeated_keys_are_reported_together() -> None:
     [
         (b"- 1\n", "a recipe is a mapping"),
         (b"", "a recipe is a mapping"),
-        (b"a: \xff\n", "is not UTF-8 text (byte 3)"),
-        (b"a: 1\n" * 300_000, "1500000 bytes are no recipe"),
+        (b"a: \xff\n", "the file is not UTF-8 text (byte 3)"),
+        (b"a: 1\n" * 300_000, "at most 1048576 bytes, and this one has 1500000"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_recipe_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
-    with pytest.raises(RecipeFaults, match=r"x\.yaml") as caught:
+    with pytest.raises(InvalidRecipeError, match=r"x\.yaml") as caught:
         read_file(path, "x.yaml")
     assert message in str(caught.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xef\xbb\xbfname: a\r\n")
-    assert plain(read_file(path, "x")) == {"name": "a"}
+    assert to_plain(read_file(path, "x")) == {"name": "a"}
 
 
 def test_a_file_that_cannot_be_read_is_missing_input(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"x\.yaml: cannot be read"):
+    with pytest.raises(MissingInputError, match=r"x\.yaml: the file cannot be read"):
         read_file(tmp_path / "x.yaml", "x.yaml")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="ab:-[]{}&*!|>'\"#%@`,?~ \n\t01.e", max_size=60)))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with contextlib.suppress(RecipeFaults):
-        plain(read_text(text, "x"))
+    with contextlib.suppress(InvalidRecipeError):
+        to_plain(read_text(text, "x"))

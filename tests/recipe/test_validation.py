@@ -1,8 +1,9 @@
-"""Every fault of a recipe at once, each one line: file:line key: what, and what was probably meant."""
+"""All problems of a recipe at once, each on one line: file:line key: what is wrong, and what was probably meant."""
 
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tunesmith.data.readers.registry import READERS
-from tunesmith.recipe.data import name_of
-from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
-from tunesmith.recipe.keys import all_keys
+from tunesmith.recipe.data import source_name
+from tunesmith.recipe.keys import OTHER_NAMES, all_keys
 from tunesmith.recipe.layers import merge
 from tunesmith.recipe.overrides import override
-from tunesmith.recipe.reading import Marked, read_text
+from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
+from tunesmith.recipe.reading import LocatedValue, read_text
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.training import SCHEDULE_KIND
 from tunesmith.recipe.validation import EXPECTED, validate
 
 GOOD = """\
@@ -46,21 +48,21 @@ train:
 PPO = "{kind: ppo, prompts_per_iteration: 16, max_new_tokens: 64, rewards: [{kind: model, path: r}]}"
 T5 = ["model.path=null", "model.init={architecture: t5}", "model.tokenizer=t", "text.format=t5-dolly"]
 REFERENCE = "objective.reference: expected 'start' or 'none' or text that is not empty, got ''"
-V_SIZE = "data.validation_sources.0.size: belongs to data.sources only"
+V_SIZE = "data.validation_sources.0.size: size applies to data.sources only"
 MAX_TURN = "data.sources.0.filters.max_turn: unknown key; did you mean 'data.sources.0.filters.max_turns'?"
 
 
-def good(*words: str) -> Marked:
-    marked = merge(None, read_text(GOOD, "good.yaml"))
+def good(*words: str) -> LocatedValue:
+    located = merge(None, read_text(GOOD, "good.yaml"))
     for word in words:
-        marked = override(marked, word)
-    return marked
+        located = override(located, word)
+    return located
 
 
-def faults(marked: Marked) -> list[str]:
-    with pytest.raises(RecipeFaults) as caught:
-        validate(marked)
-    return [f"{fault.key}: {fault.what}" for fault in caught.value.faults]
+def problems(located: LocatedValue) -> list[str]:
+    with pytest.raises(InvalidRecipeError) as caught:
+        validate(located)
+    return [f"{problem.key}: {problem.message}" for problem in caught.value.problems]
 
 
 def test_a_good_recipe_is_typed_and_frozen() -> None:
@@ -74,7 +76,7 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "fault"),
+    ("word", "problem"),
     [
         ("train.learning_rte=1", "train.learning_rte: unknown key; did you mean 'train.learning_rate'?"),
         ("train.lerning_rate=1", "train.lerning_rate: unknown key; did you mean 'train.learning_rate'?"),
@@ -85,23 +87,28 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("extend=x", "extend: unknown key; did you mean 'extends'?"),
         ("train.optimizer.betta=[0, 0]", "train.optimizer.betta: unknown key; did you mean 'train.optimizer.betas'?"),
         ("train.optimizer.momentum=0.9", "train.optimizer.momentum: unknown key; it belongs to kind 'muon'"),
-        ("xyzzy=1", "xyzzy: unknown key"),
+        ("train.lr=1", "train.lr: unknown key; did you mean 'train.learning_rate'?"),
+        ("num_train_epochs=3", "num_train_epochs: unknown key; did you mean 'train.epochs'?"),
+        ("train.max_grad_norm=3", "train.max_grad_norm: unknown key; did you mean 'train.clip'?"),
+        ("xyzzy=1", "xyzzy: unknown key; `tunesmith schema` prints all keys"),
         ("train.optimizer.kind=adam", "train.optimizer.kind: expected one of 'adamw', 'muon', 'adafactor', got 'adam'"),
         ("train.optimizer=adamw", "train.optimizer: expected a mapping of key: value lines, got 'adamw'"),
         ("train.optimizer=null", "train.optimizer: expected a mapping of key: value lines, got null"),
-        ("train.schedule.end=1.0", "train.schedule.kind: missing; it says which other keys there are"),
+        ("train.schedule.end=1.0", f"train.schedule.kind: the required key is missing: {SCHEDULE_KIND}"),
         ("train=3", "train: expected a mapping of key: value lines, got 3"),
         (
             "text.format=doly",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got 'doly'",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
+            "'plain', 't5-dolly' or 'tokenizer', got 'doly'",
         ),
         (
             "text.format=null",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', 'plain', 't5-dolly' or 'tokenizer', got null",
+            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
+            "'plain', 't5-dolly' or 'tokenizer', got null",
         ),
         ("train.batch_size=true", "train.batch_size: expected a whole number, got true"),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number, got 1.5"),
-        ("train.batch_size=0", "train.batch_size: expected more than 0, got 0"),
+        ("train.batch_size=0", "train.batch_size: expected a number greater than 0, got 0"),
         ("train.batch_size='8'", "train.batch_size: expected a whole number, got '8'"),
         ("train.learning_rate='1e-5'", "train.learning_rate: expected a number, got '1e-5'"),
         ("train.learning_rate=1e999", "train.learning_rate: expected a number, got '1e999'"),
@@ -110,12 +117,12 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("model.revision=1e5", "model.revision: expected text, got 100000.0; put it in quotes"),
         ("model.gradient_checkpointing=yes", "model.gradient_checkpointing: expected true or false, got 'yes'"),
         ("model.resize=most", "model.resize: expected 'none' or 'exact' or a whole number, got 'most'"),
-        ("model.resize=0", "model.resize: expected 'none' or 'exact' or more than 0, got 0"),
+        ("model.resize=0", "model.resize: expected 'none' or 'exact' or a number greater than 0, got 0"),
         ("model.resize=true", "model.resize: expected 'none' or 'exact' or a whole number, got true"),
-        ("model.residual_dropout=1.0", "model.residual_dropout: expected less than 1, got 1.0"),
-        ("model.init=[]", "model.init: expected a mapping of key: value lines, got a list of 0"),
-        ("data.validation=-1", "data.validation: expected at least 0, got -1"),
-        ("data.sources=[]", "data.sources: expected a list of at least 1, got a list of 0"),
+        ("model.residual_dropout=1.0", "model.residual_dropout: expected a number less than 1, got 1.0"),
+        ("model.init=[]", "model.init: expected a mapping of key: value lines, got a list with 0 items"),
+        ("data.validation=-1", "data.validation: expected a number of at least 0, got -1"),
+        ("data.sources=[]", "data.sources: expected a list with 1 or more items, got a list with 0 items"),
         ("data.sources={}", "data.sources: expected a list, got a mapping"),
         (
             "data.sources.0.reader=x",
@@ -124,12 +131,12 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
             + f" or {[*READERS][-1]!r}, got 'x'",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
-        ("data.sources.0.fraction=1.5", "data.sources.0.fraction: expected at most 1, got 1.5"),
-        ("data.sources.0.fraction=0", "data.sources.0.fraction: expected more than 0, got 0"),
+        ("data.sources.0.fraction=1.5", "data.sources.0.fraction: expected a number of at most 1, got 1.5"),
+        ("data.sources.0.fraction=0", "data.sources.0.fraction: expected a number greater than 0, got 0"),
         ("data.sources.0.size=0.5", "data.sources.0.size: expected a whole number, got 0.5"),
         (
             "data.sources.0.filters={languages: []}",
-            "data.sources.0.filters.languages: expected a list of at least 1, got a list of 0",
+            "data.sources.0.filters.languages: expected a list with 1 or more items, got a list with 0 items",
         ),
         (
             "data.sources.0.filters={labels: {quality: 0.5}}",
@@ -137,180 +144,211 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ),
         ("data.sources.0.filters={max_turn: 2}", MAX_TURN),
         ("data.duplicates=drop", "data.duplicates: expected 'keep', 'exact' or 'near', got 'drop'"),
-        ("data.max_bad=1.0", "data.max_bad: expected a whole number or less than 1, got 1.0"),
-        ("train.optimizer.betas=[0.9]", "train.optimizer.betas: expected at least 2 values, got a list of 1"),
-        ("train.optimizer.betas=[0.9, 1, 2]", "train.optimizer.betas: expected a list of at most 2, got a list of 3"),
-        ("train.optimizer.betas=[0.9, 1.5]", "train.optimizer.betas.1: expected less than 1, got 1.5"),
+        ("data.max_bad=1.0", "data.max_bad: expected a whole number or a number less than 1, got 1.0"),
+        ("train.optimizer.betas=[0.9]", "train.optimizer.betas: expected a list with 2 items, got a list with 1 item"),
+        (
+            "train.optimizer.betas=[0.9, 1, 2]",
+            "train.optimizer.betas: expected a list with at most 2 items, got a list with 3 items",
+        ),
+        ("train.optimizer.betas=[0.9, 1.5]", "train.optimizer.betas.1: expected a number less than 1, got 1.5"),
         ("run.trackers=[mlflow]", "run.trackers.0: expected 'tensorboard' or 'wandb', got 'mlflow'"),
-        ("sampling.top_p=0", "sampling.top_p: expected more than 0, got 0"),
-        ("seed=-1", "seed: expected at least 0, got -1"),
+        ("sampling.top_p=0", "sampling.top_p: expected a number greater than 0, got 0"),
+        ("seed=-1", "seed: expected a number of at least 0, got -1"),
         ("objective.kind=dop", "objective.kind: expected one of 'sft', 'dpo', 'reward', 'ppo', got 'dop'"),
-        ("objective={kind: dpo, beta: 0}", "objective.beta: expected more than 0, got 0"),
+        ("objective={kind: dpo, beta: 0}", "objective.beta: expected a number greater than 0, got 0"),
         (
             "objective={kind: dpo, label_smoothing: 0.5}",
-            "objective.label_smoothing: expected less than 0.5, got 0.5",
+            "objective.label_smoothing: expected a number less than 0.5, got 0.5",
         ),
         ("objective={kind: dpo, l2: 0.1}", "objective.l2: unknown key; it belongs to kind 'reward'"),
         ("objective={kind: reward, beta: 0.1}", "objective.beta: unknown key; it belongs to kind 'dpo'"),
         ("objective={kind: dpo, reference: ''}", REFERENCE),
         ("objective.normalize=mean", "objective.normalize: expected 'targets' or 'sum' or a number, got 'mean'"),
-        ("objective.normalize=0", "objective.normalize: expected 'targets' or 'sum' or more than 0, got 0"),
-        ("objective.label_smoothing=1.0", "objective.label_smoothing: expected less than 1, got 1.0"),
+        ("objective.normalize=0", "objective.normalize: expected 'targets' or 'sum' or a number greater than 0, got 0"),
+        ("objective.label_smoothing=1.0", "objective.label_smoothing: expected a number less than 1, got 1.0"),
         (
             "train.schedule={kind: factors, factors: []}",
-            "train.schedule.factors: expected a list of at least 1, got a list of 0",
+            "train.schedule.factors: expected a list with 1 or more items, got a list with 0 items",
         ),
-        ("train.best={metrics: []}", "train.best.metrics: expected a list of at least 1, got a list of 0"),
+        (
+            "train.best={metrics: []}",
+            "train.best.metrics: expected a list with 1 or more items, got a list with 0 items",
+        ),
         (
             "train.best={metrics: [{name: validation/loss}]}",
-            "train.best.metrics.0.mode: missing; which end is the good one",
+            "train.best.metrics.0.mode: the required key is missing: Whether the smallest (min) or the largest (max) "
+            "value is the best.",
         ),
         ("run.export=newest", "run.export: expected 'last' or 'best', got 'newest'"),
         ("text.max_length=null", "text.max_length: expected a whole number, got null"),
         (
             "text.options={a: [1]}",
-            "text.options.a: expected true or false, a whole number, a number or text, got a list of 1",
+            "text.options.a: expected true or false, a whole number, a number or text, got a list with 1 item",
         ),
         (
             "text.options={'a b': 1}",
-            "text.options.a b: a key is letters, digits, '.', '_' and '-', beginning with a letter or digit",
+            "text.options.a b: a key must be text of letters, digits, '.', '_' and '-' that begins with a letter or "
+            "digit",
         ),
         (
             "name=../../etc",
-            "name: expected letters, digits, '.', '_' and '-', beginning with a letter or digit, got '../../etc'",
+            "name: expected text of letters, digits, '.', '_' and '-' that begins with a letter or digit, got "
+            "'../../etc'",
         ),
     ],
 )
-def test_a_wrong_value_or_key_is_one_line_that_says_what_was_expected(word: str, fault: str) -> None:
-    assert faults(good(word)) == [fault]
+def test_a_wrong_value_or_key_is_one_line_with_what_was_expected(word: str, problem: str) -> None:
+    assert problems(good(word)) == [problem]
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "problem"),
     [
-        (["model.path=null"], "model.path: no model: give path"),
-        (["model.init={architecture: llama}", "model.tokenizer=t"], "model.init: excludes path ('some/model')"),
-        (["model.path=null", "model.init={architecture: llama}"], "model.tokenizer: missing"),
-        (["model.path=null", "model.init={hidden_size: 8}", "model.tokenizer=t"], "model.init.architecture: missing"),
+        (["model.path=null"], "model.path: there is no model; set model.path"),
+        (
+            ["model.init={architecture: llama}", "model.tokenizer=t"],
+            "model.init: init (random weights) cannot be combined with path ('some/model')",
+        ),
+        (
+            ["model.path=null", "model.init={architecture: llama}"],
+            "model.tokenizer: a model with random weights (init) has no tokenizer",
+        ),
+        (
+            ["model.path=null", "model.init={hidden_size: 8}", "model.tokenizer=t"],
+            "model.init.architecture: the required key is missing",
+        ),
         (
             ["model.path=null", "model.init={architecture: llama}", "model.tokenizer=t", "model.revision=main"],
-            "model.revision: belongs to path",
+            "model.revision: a revision belongs to model.path",
         ),
         (["model.dtype=float16"], "model.dtype: float16 loses small gradients"),
-        (["train.epochs=null"], "train.epochs: no length: give epochs or steps"),
-        (["train.steps=5"], "train.steps: excludes epochs (2); set one of the two to null"),
+        (["train.epochs=null"], "train.epochs: the run has no length; set train.epochs or train.steps"),
+        (
+            ["train.steps=5"],
+            "train.steps: the run has two lengths, steps (5) and epochs (2); set one of the two to null",
+        ),
         (
             ["train.schedule={kind: linear, warmup_steps: 1, warmup_ratio: 0.1}"],
-            "train.schedule.warmup_ratio: excludes",
+            "train.schedule.warmup_ratio: the warm-up has two lengths",
         ),
         (
             ["train.schedule={kind: cosine, warmup_steps: 1, warmup_ratio: 0.1}"],
-            "train.schedule.warmup_ratio: excludes",
+            "train.schedule.warmup_ratio: the warm-up has two lengths",
         ),
-        (["train.schedule={kind: cosine, end: 1.0}"], "train.schedule.end: 1 is above learning_rate (1e-05)"),
-        (["data.validation=0"], "train.evaluate_every: there is nothing to evaluate on"),
+        (
+            ["train.schedule={kind: cosine, end: 1.0}"],
+            "train.schedule.end: 1 is greater than train.learning_rate (1e-05)",
+        ),
+        (["data.validation=0"], "train.evaluate_every: there are no validation data"),
         (
             ["data.validation=0", "train.evaluate_every=null", "evaluate.replies=5"],
-            "evaluate.replies: there is nothing to evaluate on",
+            "evaluate.replies: there are no validation data",
         ),
         (
             ["data.validation=0", "train.evaluate_every=null", "run.export=best"],
-            "run.export: there is nothing to evaluate on",
+            "run.export: there are no validation data",
         ),
         (
             ["evaluate.replies=5", "text.targets=all"],
-            "evaluate.replies: text.targets all trains turns that are no replies",
+            "evaluate.replies: text.targets all also trains on turns that are not replies",
         ),
         (
             ["train.best={metrics: [{name: validation/bleu, mode: max}]}"],
-            "train.best.metrics.0.name: no replies are written; set evaluate.replies (200)",
+            "train.best.metrics.0.name: this metric needs generated replies; set evaluate.replies",
         ),
         (
             ["train.optimizer={kind: adafactor, step_offset: 5, initial_step: 4}"],
-            "train.optimizer.step_offset: 5 is above initial_step (4)",
+            "train.optimizer.step_offset: 5 is greater than initial_step (4)",
         ),
         (
             ["data.sources+=[{path: x/dolly.json, reader: dolly}]"],
-            "data.sources.1.name: 'dolly' is the name of data.sources.0",
+            "data.sources.1.name: 'dolly' is already the name of data.sources.0",
         ),
-        (["data.validation_sources=[{path: v.jsonl, reader: dolly}]"], "data.validation: excludes validation_sources"),
+        (
+            ["data.validation_sources=[{path: v.jsonl, reader: dolly}]"],
+            "data.validation: data.validation cannot be combined",
+        ),
         (["data.validation_sources=[{path: v.jsonl, reader: dolly, size: 3}]", "data.validation=0"], V_SIZE),
-        (["data.sources.0.fraction=0.5", "data.sources.0.weight=2"], "data.sources.0.weight: excludes fraction (0.5)"),
-        (["data.sources.0.validation=0"], "train.evaluate_every: there is nothing to evaluate on"),
+        (
+            ["data.sources.0.fraction=0.5", "data.sources.0.weight=2"],
+            "data.sources.0.weight: weight cannot be combined with fraction (0.5)",
+        ),
+        (["data.sources.0.validation=0"], "train.evaluate_every: there are no validation data"),
         (
             ["data.sources.0.filters={min_characters: 9, max_characters: 8}"],
-            "data.sources.0.filters.min_characters: 9 is above max_characters (8)",
+            "data.sources.0.filters.min_characters: 9 is greater than max_characters (8)",
         ),
         (
             ["data.sources.0.filters={labels: {quality: {min: 0.5, max: 0.1}}}"],
-            "data.sources.0.filters.labels.quality.min: 0.5 is above max (0.1)",
+            "data.sources.0.filters.labels.quality.min: 0.5 is greater than max (0.1)",
         ),
         (
             ["data.sources.0.filters={labels: {quality: {}}}"],
-            "data.sources.0.filters.labels.quality.min: a range without an end",
+            "data.sources.0.filters.labels.quality.min: the range has no limit",
         ),
-        (["sampling.min_new_tokens=300"], "sampling.min_new_tokens: 300 is above max_new_tokens (256)"),
-        (["objective={kind: dpo}", "text.targets=last"], "text.targets: 'last' is nothing for objective dpo"),
-        (["text.targets=ranked"], "text.targets: 'ranked' is nothing for objective sft"),
+        (["sampling.min_new_tokens=300"], "sampling.min_new_tokens: 300 is greater than max_new_tokens (256)"),
+        (["objective={kind: dpo}", "text.targets=last"], "text.targets: 'last' cannot be used with objective dpo"),
+        (["text.targets=ranked"], "text.targets: 'ranked' cannot be used with objective sft"),
         (
             ["objective={kind: dpo}", "text.truncation=left"],
-            "text.truncation: 'left' would part the replies that objective dpo compares; use drop or right",
+            "text.truncation: 'left' would separate the replies that objective dpo compares; use drop or right",
         ),
         (
             ["objective={kind: reward}", "text.truncation=window"],
-            "text.truncation: 'window' would part the replies that objective reward compares; use drop or right",
+            "text.truncation: 'window' would separate the replies that objective reward compares; use drop or right",
         ),
         (
             ["objective={kind: reward}", "evaluate.replies=5"],
-            "evaluate.replies: a reward model scores replies and writes none; set this to 0",
+            "evaluate.replies: a reward model scores replies and generates none; set this to 0",
         ),
         (
             ["objective={kind: dpo, loss: ipo, target_margin: 1.0}"],
-            "objective.target_margin: loss ipo has a target of its own",
+            "objective.target_margin: loss ipo has a fixed target margin",
         ),
-        ([f"objective={PPO}", "text.targets=assistant"], "text.targets: 'assistant' is nothing for objective ppo"),
+        ([f"objective={PPO}", "text.targets=assistant"], "text.targets: 'assistant' cannot be used with objective ppo"),
         (
             [f"objective={PPO}", "text.truncation=right"],
-            "text.truncation: 'right' would cut the prompts of objective ppo; use drop or error",
+            "text.truncation: 'right' would truncate the prompts of objective ppo; use drop or error",
         ),
         (
             [f"objective={PPO}", "text.max_length=64"],
-            "objective.max_new_tokens: 64 leaves no room for a prompt within text.max_length (64)",
+            "objective.max_new_tokens: a reply of 64 tokens leaves no space for a prompt in text.max_length (64)",
         ),
         (
             [f"objective={PPO}", "train.batch_unit=tokens"],
-            "train.batch_unit: 'tokens' is nothing for objective ppo, whose steps are of prompts; use examples",
+            "train.batch_unit: 'tokens' cannot be used with objective ppo, whose batches consist of prompts; use "
+            "examples",
         ),
         (
             [f"objective={PPO}", "train.batch_size=17"],
-            "train.batch_size: 17 prompts are more than an iteration has (16); lower it",
+            "train.batch_size: 17 prompts are more than one iteration has (16); lower it",
         ),
         (
             [*T5, f"objective={PPO}"],
-            "objective.kind: 'ppo' is for causal models, t5 is an encoder-decoder; use sft or dpo",
+            "objective.kind: 'ppo' is for causal models, and t5 is not one; use sft or dpo",
         ),
         (
             [*T5, "objective={kind: reward}"],
-            "objective.kind: 'reward' is for causal models, t5 is an encoder-decoder; use sft or dpo",
+            "objective.kind: 'reward' is for causal models, and t5 is not one; use sft or dpo",
         ),
     ],
 )
-def test_an_impossible_combination_is_one_line_that_says_what_to_do(words: list[str], fault: str) -> None:
-    found = faults(good(*words))
+def test_a_conflict_is_one_line_with_what_to_do(words: list[str], problem: str) -> None:
+    found = problems(good(*words))
     assert len(found) == 1, found
-    assert found[0].startswith(fault)
+    assert found[0].startswith(problem)
 
 
-def test_all_that_does_not_go_with_an_objective_comes_at_once_also_beside_other_faults() -> None:
+def test_all_conflicts_with_an_objective_are_reported_at_once_and_together_with_other_problems() -> None:
     words = [f"objective={PPO}", "text.truncation=window", "train.batch_unit=threads", "train.batch_size=99"]
-    keys = [line.partition(":")[0] for line in faults(good(*words))]
+    keys = [line.partition(":")[0] for line in problems(good(*words))]
     assert sorted(keys) == ["text.truncation", "train.batch_size", "train.batch_unit"]
-    beside = [line.partition(":")[0] for line in faults(good(*words, "seed=-1", "train.clip=high"))]
-    assert sorted(beside) == ["seed", "text.truncation", "train.clip"]
+    others = [line.partition(":")[0] for line in problems(good(*words, "seed=-1", "train.clip=high"))]
+    assert sorted(others) == ["seed", "text.truncation", "train.clip"]
 
 
 @pytest.mark.parametrize("kind", ["dpo", "reward"])
-def test_preferences_train_on_ranked_replies_unless_said(kind: str) -> None:
+def test_preferences_train_on_ranked_replies_by_default(kind: str) -> None:
     recipe = validate(good(f"objective={{kind: {kind}}}"))
     assert (recipe.text.targets, recipe.targets) == (None, "ranked")
     assert validate(good(f"objective={{kind: {kind}}}", "text.targets=ranked")).targets == "ranked"
@@ -318,43 +356,52 @@ def test_preferences_train_on_ranked_replies_unless_said(kind: str) -> None:
     assert validate(good(f"objective={PPO}")).targets == "marked"
 
 
-def test_a_source_may_have_validation_of_its_own() -> None:
+def test_a_source_may_have_a_separate_holdout() -> None:
     assert validate(good("data.validation=0", "data.sources.0.validation=5")).data.evaluates
     assert not validate(good("data.sources.0.validation=0", "train.evaluate_every=null")).data.evaluates
 
 
-def test_all_faults_come_at_once_in_the_order_of_the_file_with_their_lines() -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file_with_their_lines() -> None:
     text = GOOD.replace("max_length: 512", "max_lenght: 512").replace("batch_size: 8", "batch_size: eight")
     text = text.replace("path: some/model", "dtype: float16").replace("validation: 0.1", "validation: 0")
-    with pytest.raises(RecipeFaults) as caught:
+    with pytest.raises(InvalidRecipeError) as caught:
         validate(read_text(text + "colour: red\n", "bad.yaml"))
     assert str(caught.value).splitlines() == [
-        "bad.yaml:2 model.path: no model: give path (a directory or a hub name) or init (random weights)",
-        "bad.yaml:3 model.dtype: float16 loses small gradients without loss scaling, which is not here; use bfloat16",
-        "bad.yaml:4 text.max_length: missing; longest thread in tokens; of an encoder-decoder: longest input",
+        "bad.yaml:2 model.path: there is no model; set model.path (a directory or a hub name) or model.init (random "
+        "weights)",
+        "bad.yaml:3 model.dtype: float16 loses small gradients without loss scaling, which is not supported; use "
+        "bfloat16",
+        "bad.yaml:4 text.max_length: the required key is missing: The largest number of tokens of a thread, or of the "
+        "input of an encoder-decoder.",
         "bad.yaml:6 text.max_lenght: unknown key; did you mean 'text.max_length'?",
         "bad.yaml:14 train.batch_size: expected a whole number, got 'eight'",
-        "bad.yaml:20 colour: unknown key",
+        "bad.yaml:20 colour: unknown key; `tunesmith schema` prints all keys",
     ]
 
 
-def test_combinations_across_sections_are_seen_beside_faults_of_other_sections() -> None:
-    found = faults(good("data.validation=0", "model.resize=x"))
+def test_conflicts_between_sections_are_found_when_another_section_is_invalid() -> None:
+    found = problems(good("data.validation=0", "model.resize=x"))
     assert [line.partition(":")[0] for line in found] == ["model.resize", "train.evaluate_every"]
 
 
-def test_a_missing_key_says_what_it_is_for() -> None:
-    marked = read_text("name: x\n", "x.yaml")
-    with pytest.raises(RecipeFaults) as caught:
-        validate(marked)
-    assert [(fault.origin, fault.key) for fault in caught.value.faults] == [
+def test_a_missing_key_is_reported_with_its_description() -> None:
+    located = read_text("name: x\n", "x.yaml")
+    with pytest.raises(InvalidRecipeError) as caught:
+        validate(located)
+    assert [(problem.origin, problem.key) for problem in caught.value.problems] == [
         (Origin("x.yaml", 1), key) for key in ("data", "model", "text", "train")
     ]
 
 
-def test_every_key_has_a_description() -> None:
-    assert [key.path for key in all_keys() if not key.description] == []
+def test_every_key_has_a_description_that_is_a_sentence() -> None:
+    assert [key.path for key in all_keys() if not re.fullmatch(r"[A-Z][^\n]{8,}\.", key.description)] == []
     assert len(all_keys()) > 60
+
+
+def test_names_of_other_libraries_lead_to_keys_that_exist() -> None:
+    existing = {".".join(key.path).replace("*", "0") for key in all_keys()}
+    assert {*OTHER_NAMES.values()} <= existing
+    assert all(name == name.lower() for name in OTHER_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +418,7 @@ def test_every_key_has_a_description() -> None:
     ],
 )
 def test_a_source_is_named_after_its_path(path: str, name: str) -> None:
-    assert name_of(path) == name
+    assert source_name(path) == name
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -379,19 +426,19 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(found for key, child in children for found in paths(child, (*path, key)))]
 
 
-def marked(value: Any) -> Marked:
+def located(value: Any) -> LocatedValue:
     if isinstance(value, dict):
-        return Marked({key: marked(child) for key, child in value.items()}, Origin("x", 1))
+        return LocatedValue({key: located(child) for key, child in value.items()}, Origin("x", 1))
     if isinstance(value, list):
-        return Marked([marked(child) for child in value], Origin("x", 1))
-    return Marked(value, Origin("x", 1))
+        return LocatedValue([located(child) for child in value], Origin("x", 1))
+    return LocatedValue(value, Origin("x", 1))
 
 
-def found_in(recipe: Marked) -> tuple[Fault, ...]:
+def found_in(recipe: LocatedValue) -> tuple[RecipeProblem, ...]:
     try:
         validate(recipe)
-    except RecipeFaults as error:
-        return error.faults
+    except InvalidRecipeError as error:
+        return error.problems
     return ()
 
 
@@ -425,7 +472,7 @@ def test_any_value_anywhere_is_accepted_or_explained_in_plain_words(changes: lis
     broken = copy.deepcopy(COMPLETE) | ({key: 1} if key else {})
     for path, junk in changes:
         replace(broken, path, junk)
-    assert all(fault.what and "Input should" not in fault.what for fault in found_in(marked(broken)))
+    assert all(found.message and "Input should" not in found.message for found in found_in(located(broken)))
 
 
 def test_the_table_of_expectations_covers_what_the_schema_can_say() -> None:

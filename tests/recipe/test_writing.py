@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.recipe.load import dump
-from tunesmith.recipe.reading import plain, read_text
+from tunesmith.recipe.reading import read_text, to_plain
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.writing import yaml_lines
 
@@ -37,7 +37,7 @@ def text_of(value: dict[str, Any]) -> str:
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(KEY, VALUE, min_size=1, max_size=4))
 def test_any_mapping_reads_back_as_itself(value: dict[str, Any]) -> None:
-    found = plain(read_text(text_of(value), "x"))
+    found = to_plain(read_text(text_of(value), "x"))
     assert found == value
     assert repr(found) == repr(value)  # 1 is not 1.0, and true is not 1
 
@@ -73,7 +73,7 @@ def test_any_recipe_reads_back_as_the_equal_recipe(
             "train": {"steps": 1, "batch_size": 1, "learning_rate": rate},
         }
     )
-    again = Recipe.model_validate(plain(read_text(dump(recipe), "x")))
+    again = Recipe.model_validate(to_plain(read_text(dump(recipe), "x")))
     assert again == recipe
     assert dump(again) == dump(recipe)
 
@@ -93,5 +93,5 @@ def test_any_recipe_reads_back_as_the_equal_recipe(
         ("é", '"é"'),
     ],
 )
-def test_quotes_stand_where_they_are_needed_and_nothing_acts_on_a_terminal(text: str, written: str) -> None:
+def test_text_is_quoted_where_needed_and_cannot_act_on_a_terminal(text: str, written: str) -> None:
     assert text_of({"a": text}) == f"a: {written}\n"

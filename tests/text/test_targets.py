@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.text.conversations import HELLO, LONGER, NAMES, WITH_SYSTEM, trees
 from tests.text.tokens.test_render import decoded_targets, trained
-from tunesmith.recipe.schema import Text
+from tunesmith.recipe.schema import TextConfig
 from tunesmith.text.targets import Targets, target_mask
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -148,7 +148,7 @@ def test_what_siblings_share_is_a_target_once(renderer: Build) -> None:
 
 
 def test_the_recipe_has_the_same_targets() -> None:
-    named, _ = get_args(Text.model_fields["targets"].annotation)  # the other one is null
+    named, _ = get_args(TextConfig.model_fields["targets"].annotation)  # the other one is null
     assert get_args(named) == get_args(Targets)
 
 

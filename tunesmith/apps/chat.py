@@ -1,4 +1,4 @@
-"""`tunesmith chat`: talk to a trained model, in a terminal or through pipes."""
+"""`tunesmith chat`: a conversation with a trained model, in a terminal or through pipes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from transformers.utils.logging import disable_progress_bar
 
-from tunesmith.apps.commands import carry_out, is_command
-from tunesmith.apps.conversation import Conversation, described
+from tunesmith.apps.commands import is_command, run_command
+from tunesmith.apps.conversation import Conversation, describe_sampling
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.generate.export_directory import find_export, open_engine, read_sampling
@@ -33,15 +33,21 @@ def run(
 ) -> None:
     """Chat until the input ends.
 
-    path: a run directory or a model directory. format: the prompt format of a directory that does not carry one.
-    system: the system message. sampling: settings that override those of the export; None leaves one as it is.
-    seed: of the random numbers; by default a new one, which is shown. save: a file that holds the conversation after
-    every reply. source, output, errors: standard streams by default. From a pipe every line is a message, replies
-    go to ``output`` and everything else to ``errors``, and the first error ends the chat.
+    If input or output is a pipe, every line of the input is a message, replies are written to ``output`` and everything
+    else to ``errors``, and the first error ends the chat.
+
+    path: the directory of a run or of a model.
+    format: the prompt format of a model directory without tunesmith.json.
+    system: the system message; None for no system message.
+    sampling: settings that override those of the export; None leaves a setting unchanged.
+    seed: the random seed; None chooses a new one, which is printed.
+    save: a new file to which the conversation is written after every reply.
+    source, output, errors: the streams; None uses standard input, output and error.
+    Raises UsageError and errors of loading and generation.
     """
     if save is not None and save.exists():
-        raise UsageError("the file exists already", where=save, advice="choose another name for --save")
-    terminal = Terminal(_lenient(source or sys.stdin), output or sys.stdout, errors or sys.stderr)
+        raise UsageError("the file already exists", where=save, advice="choose another name for --save")
+    terminal = Terminal(_with_replacement(source or sys.stdin), output or sys.stdout, errors or sys.stderr)
     terminal.notice(f"loading {find_export(path)}")
     if not terminal.interactive:
         disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -50,50 +56,50 @@ def run(
     chosen_sampling = read_sampling({**asdict(declared), **overrides})
     chosen_seed = secrets.randbelow(2**31) if seed is None else seed
     conversation = Conversation(engine, terminal, chosen_sampling, chosen_seed, system)
-    _greet(conversation)
-    going = True
-    while going and (line := _next_line(terminal)) is not None:
+    _print_settings(conversation)
+    running = True
+    while running and (line := _next_line(terminal)) is not None:
         try:
-            going = _take(conversation, line)
+            running = _process_line(conversation, line)
             if save is not None and conversation.messages:
                 conversation.save(save)
         except TunesmithError as error:
             if not terminal.interactive:
                 raise
-            terminal.fault(str(error))
+            terminal.error(str(error))
 
 
-def _greet(conversation: Conversation) -> None:
+def _print_settings(conversation: Conversation) -> None:
     engine, seed = conversation.engine, f", seed {conversation.seed}" if conversation.sampling.do_sample else ""
-    about = f"prompt format {engine.renderer.format.name}, {described(conversation.sampling)}{seed}"
+    about = f"prompt format {engine.renderer.format.name}, {describe_sampling(conversation.sampling)}{seed}"
     conversation.terminal.notice(about)
     if conversation.terminal.interactive:
-        conversation.terminal.notice("/help lists the commands, Ctrl-D leaves")
+        conversation.terminal.notice("/help lists the commands, Ctrl-D ends the chat")
 
 
 def _next_line(terminal: Terminal) -> str | None:
-    """The next line; an interrupt discards what was typed so far, and ends a chat through pipes."""
+    """The next line. An interrupt discards a typed line; if input or output is a pipe, it ends the chat."""
     while True:
         try:
             return terminal.read()
         except KeyboardInterrupt:
             if not terminal.interactive:
                 raise
-            terminal.say("\n")
-            terminal.notice("(Ctrl-D leaves)")
+            terminal.write("\n")
+            terminal.notice("(Ctrl-D ends the chat)")
 
 
-def _take(conversation: Conversation, line: str) -> bool:
-    """A command, or a message unless it is blank; False leaves the chat."""
+def _process_line(conversation: Conversation, line: str) -> bool:
+    """Run a command or send a message; a blank line is ignored. Returns False if the chat ends."""
     if is_command(line):
-        return carry_out(conversation, line)
+        return run_command(conversation, line)
     if line.strip():
-        conversation.say(line.removeprefix("/") if line.startswith("//") else line)
+        conversation.send(line.removeprefix("/") if line.startswith("//") else line)
     return True
 
 
-def _lenient(source: TextIO) -> TextIO:
-    """Bytes that are not text in the stream's encoding are read as U+FFFD instead of ending the chat."""
+def _with_replacement(source: TextIO) -> TextIO:
+    """The same stream, but bytes that are invalid in its encoding are read as U+FFFD instead of raising an error."""
     if isinstance(source, TextIOWrapper):
         source.reconfigure(errors="replace")
     return source

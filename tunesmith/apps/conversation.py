@@ -1,4 +1,4 @@
-"""One conversation with a model: what was said, how replies are drawn, and the next reply."""
+"""One conversation with a model: its messages, its sampling settings, and the generation of replies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from tunesmith.text.tree import Message
 
 
 class Conversation:
-    """The messages so far, the settings, and the cache of what the model has read.
+    """The messages and settings of a conversation, and the key-value cache of its prompts.
 
-    Reply number n draws with the random numbers (seed, n, ...), so a conversation can be repeated and a retry differs.
+    Reply number n is sampled with random numbers derived from (seed, n), so a conversation is repeatable and a retry
+    gives another reply.
+
+    engine: the model with its prompt format.
+    terminal: where replies and notices are written.
+    sampling: the sampling settings; they may be changed between replies.
+    seed: the seed of all replies.
+    messages: the messages so far, with the system message first.
+    saved: files to which this conversation was written, which may be overwritten.
     """
 
     def __init__(
@@ -26,11 +34,11 @@ class Conversation:
         self.engine, self.terminal = engine, terminal
         self.sampling, self.seed = sampling, seed
         self.messages: list[Message] = []
-        self.saved: set[Path] = set()  # files that hold this conversation and may be replaced
+        self.saved: set[Path] = set()
         self._replies = 0
         self._state = engine.new_state()
-        self._told_single_turn = False
-        self._told_dropped = 0
+        self._reported_single_turn = False
+        self._reported_dropped = 0
         if system is not None:
             self.set_system(system)
 
@@ -39,9 +47,9 @@ class Conversation:
         return self.messages[0].text if self.messages and self.messages[0].role == "system" else None
 
     def set_system(self, text: str | None) -> None:
-        """Replace or remove the system message; it holds for the whole conversation from the next reply on.
+        """Replace or remove the system message; the next reply is the first with the new one.
 
-        Raises UsageError if the prompt format has no place for one.
+        Raises UsageError if the prompt format does not support one.
         """
         head = [] if text is None else [Message("system", text)]
         if head and (fault := self.engine.renderer.format.find_fault(head[0], ())):
@@ -50,83 +58,92 @@ class Conversation:
 
     @property
     def turns(self) -> list[Message]:
-        """What was said, without the system message."""
+        """The messages without the system message."""
         return [message for message in self.messages if message.role != "system"]
 
     def reset(self) -> None:
-        """Forget what was said; the system message stays."""
+        """Remove all messages but the system message."""
         self.messages = self.messages[: 1 if self.system is not None else 0]
-        self._told_dropped = 0
+        self._reported_dropped = 0
 
-    def say(self, text: str) -> None:
-        """Send a message of the user and show the reply. It is kept only if the reply is not empty. Raises DataError."""
-        asked = [*self.messages, Message("user", text)]
+    def send(self, text: str) -> None:
+        """Send a message of the user and print the reply. The message is kept only if the reply is not empty.
+
+        Raises DataError.
+        """
+        prompt = [*self.messages, Message("user", text)]
         if not self.engine.renderer.format.multi_turn and self.turns:
-            if not self._told_single_turn:
+            if not self._reported_single_turn:
                 name = self.engine.renderer.format.name
-                self.terminal.notice(f"(prompt format {name!r} has single turns: each message starts anew)")
-            self._told_single_turn = True
-            asked = [asked[-1]]
-        self._reply(asked)
+                self.terminal.notice(
+                    f"(prompt format {name!r} is for single turns, so every message begins a new conversation)"
+                )
+            self._reported_single_turn = True
+            prompt = [prompt[-1]]
+        self._reply(prompt)
 
     def retry(self) -> None:
-        """Replace the last reply by another one. Raises UsageError if there is none."""
+        """Replace the last reply by a new one. Raises UsageError if there is no reply."""
         if not self.messages or self.messages[-1].role != "assistant":
-            raise UsageError("there is no reply to replace yet", advice="say something first")
+            raise UsageError("there is no reply to replace yet", advice="write a message first")
         if not self.sampling.do_sample:
-            self.terminal.notice("(do_sample is false, so the reply is the same; `/set do_sample=true` lets it vary)")
+            self.terminal.notice(
+                "(do_sample is false, so the reply will be the same; `/set do_sample=true` enables sampling)"
+            )
         self._reply(self.messages[:-1])
 
     def save(self, path: Path) -> None:
-        """Write the conversation as one line of JSON, which the reader of chat data takes. Raises StorageError."""
+        """Write the conversation as one line of JSON, which the reader `messages` can read. Raises StorageError."""
         record = {"messages": [{"role": message.role, "content": message.text} for message in self.messages]}
         write_file(path, json.dumps(record, ensure_ascii=False) + "\n")
         self.saved.add(path)
 
-    def _reply(self, asked: list[Message]) -> None:
-        """Generate and show the reply to the messages ``asked``; they and the reply become the conversation.
+    def _reply(self, prompt: list[Message]) -> None:
+        """Generate and print the reply to a prompt; prompt and reply become the messages of the conversation.
 
-        In a terminal an interrupt ends the reply, and what was shown of it is kept.
+        In a terminal an interrupt stops the reply, and the part that was printed is kept.
         """
-        self._tell_dropped(self.engine.prompt(asked, self.sampling).dropped)
+        self._report_dropped(self.engine.prompt(prompt, self.sampling).dropped)
         sample, self._replies = self._replies, self._replies + 1
         shown: list[ReplyChunk] = []
         try:
-            for delta in self.engine.stream(asked, self.sampling, self.seed, sample=sample, state=self._state):
-                self.terminal.say(delta.text)
+            for delta in self.engine.stream(prompt, self.sampling, self.seed, sample=sample, state=self._state):
+                self.terminal.write(delta.text)
                 shown.append(delta)
         except KeyboardInterrupt:
             if not self.terminal.interactive:
                 raise
         text = "".join(delta.text for delta in shown)
         if text:
-            self.messages = [*asked, Message("assistant", text)]
-        self.terminal.say("\n")
-        self._tell_end(shown, text)
-        self.terminal.gap()
+            self.messages = [*prompt, Message("assistant", text)]
+        self.terminal.write("\n")
+        self._report_end(shown, text)
+        self.terminal.write_gap()
 
-    def _tell_end(self, shown: Sequence[ReplyChunk], text: str) -> None:
-        """Say how a reply ended, unless it ended by itself."""
+    def _report_end(self, shown: Sequence[ReplyChunk], text: str) -> None:
+        """Print how a reply ended, unless the model ended it."""
         end = shown[-1].finish_reason if shown else None
         tokens = sum(len(delta.ids) for delta in shown)
         if end is None:
             self.terminal.notice("(stopped)")
         elif end == "length":
-            self.terminal.notice(f"(cut at {tokens} tokens; `/set max_new_tokens=N` allows longer replies)")
+            self.terminal.notice(f"(stopped at {tokens} tokens; `/set max_new_tokens=N` allows longer replies)")
         elif end == "context":
-            self.terminal.notice(f"(cut: the context of {self.engine.context} tokens is full)")
+            self.terminal.notice(f"(stopped because the context of {self.engine.context} tokens is full)")
         elif not text:
-            self.terminal.notice("(the reply is empty; your message is not kept)")
+            self.terminal.notice("(the reply is empty, so your message is removed)")
 
-    def _tell_dropped(self, dropped: int) -> None:
-        if dropped > self._told_dropped:
-            count = f"the oldest {dropped} messages" if dropped > 1 else "the oldest message"
-            self.terminal.notice(f"(the conversation is longer than the model reads: {count} left out of the prompt)")
-        self._told_dropped = dropped
+    def _report_dropped(self, dropped: int) -> None:
+        if dropped > self._reported_dropped:
+            left_out = f"the oldest {dropped} messages are" if dropped > 1 else "the oldest message is"
+            self.terminal.notice(
+                f"(the conversation exceeds the context of the model: {left_out} left out of the prompt)"
+            )
+        self._reported_dropped = dropped
 
 
-def described(sampling: SamplingParameters) -> str:
-    """The settings in one line, without those that have no effect."""
+def describe_sampling(sampling: SamplingParameters) -> str:
+    """The settings on one line, without those that have no effect."""
     limits = [f"max_new_tokens={sampling.max_new_tokens}"]
     if sampling.min_new_tokens:
         limits.append(f"min_new_tokens={sampling.min_new_tokens}")

@@ -1,4 +1,4 @@
-"""A conversation's surface: a terminal with prompt and colour, or plain lines when input or output is a pipe."""
+"""Input and output of the chat: a terminal with prompt and colour, or plain lines if input or output is a pipe."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tunesmith.text.visible import visible
 
 LINE_EDITING = importlib.util.find_spec("readline") is not None
 if LINE_EDITING:
-    import readline  # noqa: F401  (gives ``input`` its line editing and history)
+    import readline  # noqa: F401  (adds line editing and history to ``input``)
 
-CONTINUE = "\\"  # at the end of a typed line: the message goes on
+CONTINUE = "\\"  # at the end of a typed line: the message continues on the next line
 
 
 class Terminal:
-    """Where messages come from and replies go to.
+    """Reads messages and writes replies, notices and errors; control characters are written in visible form.
 
-    interactive: both ends are a terminal. Then notices appear among the replies; otherwise they go to ``errors`` so that
-    ``output`` holds nothing but what the model said. Whatever is written goes through ``visible`` first.
+    interactive: whether both input and output are a terminal. If so, notices are written between the replies; otherwise
+    they are written to ``errors``, so that ``output`` has nothing but replies.
     """
 
     def __init__(self, source: TextIO, output: TextIO, errors: TextIO) -> None:
@@ -32,9 +32,9 @@ class Terminal:
         )
 
     def read(self) -> str | None:
-        """The next message or command; None at the end of input. KeyboardInterrupt passes through.
+        """The next message or command; None at the end of input. Raises KeyboardInterrupt.
 
-        In a terminal a line that ends in a backslash is continued by the next; from a pipe each line is one message.
+        In a terminal a line that ends with a backslash is continued on the next line; in a pipe each line is a message.
         """
         if not self.interactive:
             line = self._source.readline()
@@ -49,31 +49,31 @@ class Terminal:
         try:
             return input(self._coloured(prompt))
         except EOFError:
-            self.say("\n")
+            self.write("\n")
             return None
 
     def _coloured(self, prompt: str) -> str:
-        """The prompt in colour; the marks tell the line editor which characters take no room."""
+        """The prompt in colour; the marks enclose characters that have no width for the line editor."""
         if self._console.color_system is None:
             return prompt
         start, end = "\x1b[1;36m", "\x1b[0m"
         return f"\001{start}\002{prompt}\001{end}\002" if LINE_EDITING else f"{start}{prompt}{end}"
 
-    def say(self, text: str) -> None:
-        """What the model says, at once and uncoloured."""
+    def write(self, text: str) -> None:
+        """Write a part of a reply at once, without colour."""
         encoding = self._output.encoding or "utf-8"
         self._output.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
         self._output.flush()
 
-    def gap(self) -> None:
-        """An empty line between turns, where a person reads."""
+    def write_gap(self) -> None:
+        """Write an empty line between turns, if a person reads them."""
         if self.interactive:
-            self.say("\n")
+            self.write("\n")
 
     def notice(self, text: str) -> None:
-        """What the program says about the conversation."""
+        """Write a message of the program about the conversation."""
         self._console.print(Text(visible(text), style="dim"))
 
-    def fault(self, text: str) -> None:
-        """What went wrong."""
+    def error(self, text: str) -> None:
+        """Write an error message."""
         self._console.print(Text(visible(text), style="red"))

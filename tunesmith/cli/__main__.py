@@ -1,4 +1,4 @@
-"""`python -m tunesmith.cli` is `tunesmith`."""
+"""Makes `python -m tunesmith.cli` the same as `tunesmith`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tunesmith best`: every evaluation of a run with its ranks, and the checkpoint that the recipe's rule chooses."""
+"""`tunesmith best`: shows every evaluation of a run with its ranks, and the best checkpoint."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import typer
 from tunesmith.cli.lazy import load_part
 
 
-def best(run: Annotated[Path, typer.Argument(help="the directory of a run, finished or not")]) -> None:
-    """Print what the rule of `train.best` makes of the evaluations that a run has recorded."""
+def best(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run, which may be unfinished.")],
+) -> None:
+    """Show every evaluation of a run with its metrics and ranks, and which checkpoint `train.best` selects.
+
+    For example: tunesmith best runs/flan-t5-dolly-xxl
+    """
     selection = load_part("tunesmith.compose.best:best_of_run")(run)
     metrics = selection.rule.metrics
     names = [f"{metric.name} ({metric.mode}, weight {metric.weight:g})" for metric in metrics]
@@ -23,5 +28,5 @@ def best(run: Annotated[Path, typer.Argument(help="the directory of a run, finis
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    found = f"step {selection.best}" if selection.best else "none yet: no checkpoint was evaluated"
+    found = f"step {selection.best}" if selection.best else "none, because no checkpoint has been evaluated yet"
     print(f"\nbest checkpoint: {found}")

@@ -1,46 +1,51 @@
-"""`tunesmith chat`: talk to a trained model."""
+"""`tunesmith chat`: a conversation with a trained model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tunesmith.cli.lazy import load_part
-from tunesmith.errors import UsageError
-from tunesmith.recipe.reading import scalar
+from tunesmith.cli.words import split_settings
+from tunesmith.recipe.reading import parse_scalar
 
 CHAT = "tunesmith.apps.chat:run"
 
 
 def chat(
-    path: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, or a model directory.")],
+    path: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run, or a local model directory.")],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="How replies are drawn, such as temperature=0.7 top_p=0.9.",
+            help="Sampling settings that override those of the model, such as temperature=0.7 top_p=0.9.",
             show_default=False,
         ),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="System message, for formats that have one.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeat a conversation; otherwise a new seed is shown.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the conversation in this new file.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system message, if the prompt format supports one.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="The random seed, which makes a conversation repeatable. By default a new seed is chosen and printed.",
+            show_default=False,
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the conversation to this new file after every reply.", show_default=False),
+    ] = None,
     prompt_format: Annotated[
-        str | None, typer.Option("--format", help="Prompt format of a model that does not carry one.")
+        str | None,
+        typer.Option("--format", help="The prompt format of a model without tunesmith.json.", show_default=False),
     ] = None,
 ) -> None:
-    """Talk to a trained model in the terminal; through a pipe, every line is a message and every reply a line or more.
+    """Chat with a trained model in the terminal. If the input is a pipe, each of its lines is one message.
 
     For example: tunesmith chat runs/dolly-v2-3b-tiny temperature=0.7
     """
-    sampling = dict(_setting(word) for word in settings or ())
+    sampling = {name: parse_scalar(value) for name, value in split_settings(settings, "temperature=0.7")}
     load_part(CHAT)(path, format=prompt_format, system=system, sampling=sampling, seed=seed, save=save)
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise UsageError(f"cannot read {word!r}", advice="settings are written as temperature=0.7")
-    return name, scalar(value)

@@ -1,4 +1,4 @@
-"""`tunesmith check`: prove the masks of a recipe on its own data, tokenizer and model, and look for what is odd."""
+"""`tunesmith check`: checks a recipe on its own data, tokenizer and model before training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.lazy import load_part
+from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.recipe.load import load, split_words
 
 
 def check(
-    words: Annotated[
-        list[str], typer.Argument(metavar="RECIPE|LAYER|KEY=VALUE", help="recipe, layers and single values")
-    ],
+    recipe: RecipeArgument,
+    changes: ChangesArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Directory for check.json and check.html; default: beside the run, with -check at its end."),
+        typer.Option(
+            help="Write check.json and check.html to this directory; by default, to the run's directory with -check "
+            "appended to its name.",
+            show_default=False,
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as failures.")] = False,
-    model: Annotated[bool, typer.Option("--model/--no-model", help="Make or load the model and test it too.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
+    model: Annotated[
+        bool, typer.Option("--model/--no-model", help="Also build or load the model and test it, or leave it out.")
+    ] = True,
 ) -> None:
-    """Say whether a recipe would train what it should: a table, check.json and check.html, and exit code 0 or not.
+    """Check that a recipe trains on the right tokens, and report unusual data, before training starts.
+
+    The result is a table on the screen, check.json and check.html. The exit code is 0 if no check fails.
 
     For example: tunesmith check dolly-v2-3b tiny model.tokenizer=my-tokenizer data.sources.0.path=my.jsonl
     """
-    names, values = split_words(words)
-    loaded = load(names, values)  # first, so that its errors come before anything heavy is loaded
+    names, values = split_words([recipe, *(changes or ())])
+    loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
     raise typer.Exit(
         load_part("tunesmith.compose.check.command:run_check")(loaded, output, strict=strict, with_model=model)
     )

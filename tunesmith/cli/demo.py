@@ -1,4 +1,4 @@
-"""`tunesmith demo`: the small offline world of the playground."""
+"""`tunesmith demo`: trains small models on a generated world, offline."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ ENCODER_DECODER = "tunesmith.playground.stages:ENCODER_DECODER"
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="Where the demo keeps its data and its run.")] = Path("runs/demo"),
+    directory: Annotated[Path, typer.Option(help="The directory for the data and runs of the demo.")] = Path(
+        "runs/demo"
+    ),
     encoder_decoder: Annotated[
-        bool, typer.Option("--encoder-decoder", help="A model of the T5 family instead of a causal one.")
+        bool, typer.Option("--encoder-decoder", help="Train an encoder-decoder (T5) instead of causal models.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Also a reward model, and practice with rewards (PPO).")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also train a reward model, and the assistant with PPO.")
+    ] = False,
 ) -> None:
-    """Train a small model from nothing, offline, in minutes; then compare, look at its page, and talk to it."""
+    """Train a base model from random weights and make it an assistant: supervised fine-tuning, then DPO.
+
+    It needs no download and takes minutes on a CPU. At the end, all models answer the same held-out instructions, a
+    table compares them, and you can chat with the assistant.
+    """
     if full and encoder_decoder:
-        raise UsageError("--full and --encoder-decoder exclude each other", advice="leave one of them out")
+        raise UsageError("--full and --encoder-decoder cannot be combined", advice="leave one of them out")
     keep_freed_memory()
-    other = FULL if full else ENCODER_DECODER if encoder_decoder else None
-    settings = {"stages": load_part(other)} if other else {}
+    stages = FULL if full else ENCODER_DECODER if encoder_decoder else None
+    settings = {"stages": load_part(stages)} if stages else {}
     load_part(DEMO)(directory, **settings)

@@ -1,4 +1,4 @@
-"""The commands and where they live: the one place that imports by name, so that `--help` loads none of the heavy parts."""
+"""The table of commands. Modules are imported by name only here, so that `--help` does not import any command."""
 
 from __future__ import annotations
 
@@ -9,29 +9,35 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """part: ``module:function``, imported when the command is run. summary: its line in `tunesmith --help`."""
+class CliCommand:
+    """One command of the command line.
+
+    part: ``module:function`` that runs the command; it is imported when the command is run.
+    summary: the line of the command in `tunesmith --help`.
+    takes_recipe: whether its arguments are a recipe with layers and single values.
+    """
 
     part: str
     summary: str
+    takes_recipe: bool = False
 
 
-COMMANDS: Mapping[str, Command] = {
-    "demo": Command("tunesmith.cli.demo:demo", "Train a small model from nothing, offline, in minutes."),
-    "train": Command("tunesmith.cli.train:train", "Train what a recipe describes; the same line again resumes."),
-    "check": Command("tunesmith.cli.check:check", "Prove a recipe's masks; find what is odd in its data."),
-    "best": Command("tunesmith.cli.best:best", "Say which checkpoint of a run is the best, and why."),
-    "chat": Command("tunesmith.cli.chat:chat", "Talk to a trained model in the terminal."),
-    "preferences": Command("tunesmith.cli.preferences:preferences", "Make one file of pairs from any preference data."),
-    "score": Command("tunesmith.cli.score:score", "Score replies with a reward model: records or reports."),
-    "recipes": Command("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
-    "show": Command("tunesmith.cli.recipes:show", "Print a recipe with all its values and where each came from."),
-    "schema": Command("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),
+COMMANDS: Mapping[str, CliCommand] = {
+    "demo": CliCommand("tunesmith.cli.demo:demo", "Train a small assistant from scratch, offline, in minutes."),
+    "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True),
+    "check": CliCommand("tunesmith.cli.check:check", "Check data, loss masks and model before training.", True),
+    "best": CliCommand("tunesmith.cli.best:best", "Show which checkpoint of a run is the best, and why."),
+    "chat": CliCommand("tunesmith.cli.chat:chat", "Chat with a trained model in the terminal."),
+    "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
+    "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),
+    "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
+    "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
+    "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),
 }
 
 
 def load_part(part: str) -> Any:
-    """``package.module`` -> the module, ``package.module:name`` -> what it calls ``name``."""
+    """Import ``package.module`` and return it, or import ``package.module:name`` and return its attribute ``name``."""
     module, _, name = part.partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, name) if name else loaded

@@ -1,4 +1,4 @@
-"""The command `tunesmith`: finds the command's part, runs it, and turns the user's errors into lines and exit codes."""
+"""The command `tunesmith`: imports and runs one command, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tunesmith.errors import StoppedError, TunesmithError, UsageError
 from tunesmith.text.visible import visible
 
 NAME = "tunesmith"
-TYPER_USAGE = 2  # what typer ends with when it cannot understand a command line
-INTERRUPTED = 130
+TYPER_USAGE_ERROR = 2  # the exit code of typer for a command line that it cannot parse
+RECIPE_COMMAND = "tunesmith.cli.recipe_command:RecipeCommand"
 
-ABOUT = "Turns a base language model into an assistant, and shows that it got better."
+ABOUT = "Turn a base language model into an assistant, and show that it got better."
 EXIT_CODES = (
-    "Exit codes: 0 done, 64 usage, 65 bad data, 66 no input, 70 internal, 74 storage, 75 stopped and saved, "
-    "76 locked by another run, 78 recipe."
+    "Exit codes: 0 success, 64 wrong usage, 65 invalid data, 66 missing input, 70 internal error, 74 storage error, "
+    "75 stopped by a signal with progress saved, 76 locked by another run, 78 invalid recipe."
 )
 
 
 def main() -> None:
     """Run one command and exit. Only a defect of Tunesmith itself ends in a traceback."""
     try:
-        build()(prog_name=NAME)
+        build_app()(prog_name=NAME)
     except StoppedError as stopped:  # asked for by the user, so it is not printed as an error
         print(f"{NAME}: {visible(str(stopped))}", file=sys.stderr)
         sys.exit(stopped.exit_code)
@@ -35,36 +35,38 @@ def main() -> None:
             print(f"{NAME}: error: {visible(line)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as stop:
-        sys.exit(UsageError.exit_code if stop.code == TYPER_USAGE else stop.code)
+        sys.exit(UsageError.exit_code if stop.code == TYPER_USAGE_ERROR else stop.code)
 
 
-def build() -> Any:
-    """The command line; a command is imported when it is called, and not before."""
+def build_app() -> Any:
+    """The typer application; the module of a command is imported only when the command is run."""
     app = typer.Typer(
         name=NAME,
         help=ABOUT,
         epilog=EXIT_CODES,
-        rich_markup_mode=None,  # rich is not loaded for a page of help
+        rich_markup_mode=None,  # so that help pages do not import rich
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
     )
     app.callback()(_options)
     for name, command in COMMANDS.items():
-        # All words after the command go to its part, which alone knows its options, `--help` among them.
+        # All words after the command, including `--help`, are passed on, because only its module defines its options.
         settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": list[str]()}
-        app.command(name, help=command.summary, context_settings=settings)(_forward)
+        app.command(name, help=command.summary, context_settings=settings)(_run_command)
     return app
 
 
-def _forward(context: typer.Context) -> None:
+def _run_command(context: typer.Context) -> None:
     name = str(context.info_name)
+    command = COMMANDS[name]
     single = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-    single.command(name)(load_part(COMMANDS[name].part))
+    kind = load_part(RECIPE_COMMAND) if command.takes_recipe else None
+    single.command(name, cls=kind)(load_part(command.part))
     single(args=context.args, prog_name=f"{NAME} {name}")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"{NAME} {__version__}")
         raise typer.Exit
@@ -72,10 +74,10 @@ def _version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options that stand before any command; `--version` has done its work when this is called."""
+    """The options before a command; `--version` exits before this function is called."""
 
 
 if __name__ == "__main__":

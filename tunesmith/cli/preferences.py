@@ -1,4 +1,4 @@
-"""`tunesmith preferences`: any data set with preferences becomes one file of pairs in one form."""
+"""`tunesmith preferences`: converts a data set with preferences to one file of pairs."""
 
 from __future__ import annotations
 
@@ -9,54 +9,92 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith.apps.preferences import Built, Selection, build_preferences
+from tunesmith.cli.words import split_settings
 from tunesmith.data.dataset.faults import one_line
 from tunesmith.data.dataset.report import reasons
 from tunesmith.data.readers.prompts import prompt_keys
 from tunesmith.data.readers.registry import READERS
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.errors import UsageError
 from tunesmith.files import write_json
-from tunesmith.recipe.data import name_of
-from tunesmith.recipe.reading import plain, read_text
+from tunesmith.recipe.data import source_name
+from tunesmith.recipe.reading import read_text, to_plain
+
+SOURCES = typer.Argument(metavar="SOURCE", help="Files, directories, or names of data sets on the Hugging Face hub.")
+OUTPUT = typer.Option("--output", "-o", help="The new file of pairs, such as pairs.jsonl.", show_default=False)
+READER = typer.Option(
+    help="The format of a row, which is the name of a reader as in a recipe: ultrafeedback, nectar, hh and so on.",
+    show_default=False,
+)
+SPLIT = typer.Option(help="The split of a data set on the hub, such as train.", show_default=False)
+FIELD = typer.Option(
+    metavar="NAME=COLUMN",
+    help="The column of the data that holds a field of the reader; may be repeated.",
+    show_default=False,
+)
+OPTION = typer.Option(metavar="NAME=VALUE", help="An option of the reader; may be repeated.", show_default=False)
+WHERE = typer.Option(
+    metavar="COLUMN=TEXT",
+    help="Keep only rows that have this text in this column; if repeated for a column, any of the texts.",
+    show_default=False,
+)
+WHERE_NOT = typer.Option(
+    metavar="COLUMN=TEXT",
+    help="Leave out rows that have this text in this column; may be repeated.",
+    show_default=False,
+)
+ONLY_PROMPTS_OF = typer.Option(
+    metavar="FILE", help="Keep only prompts that are in this file or hub data set; may be repeated.", show_default=False
+)
+WITHOUT_PROMPTS_OF = typer.Option(
+    metavar="FILE", help="Leave out prompts that are in this file or hub data set; may be repeated.", show_default=False
+)
+CLEAN = typer.Option(
+    "--clean/--no-clean", help="Strip white space around texts and leave out empty messages, or keep texts as they are."
+)
+SEED = typer.Option(min=0, help="The seed for the choice of rejected replies and for the order of --shuffle.")
+SHUFFLE = typer.Option("--shuffle", help="Write the pairs in random order instead of the order of the sources.")
+LIMIT = typer.Option(min=1, help="The largest number of pairs to write.", show_default=False)
+NAME = typer.Option(
+    help="The value of `source` in every pair; by default it is derived from the path of the source.",
+    show_default=False,
+)
+MAX_BAD = typer.Option(min=0, help="The largest number of unusable rows; if there are more, nothing is written.")
+REPORT = typer.Option(help="Also write the counts to this file, as JSON.", show_default=False)
 
 
 def preferences(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files, directories or hub names.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The new file, such as pairs.jsonl.")],
-    reader: Annotated[str, typer.Option(help="What a row looks like, as in a recipe: ultrafeedback, nectar, hh, ...")],
-    split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN: what the data call a field.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE: a switch of the reader.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="COLUMN=TEXT: only rows that have this there.")] = None,
-    where_not: Annotated[list[str] | None, typer.Option(help="COLUMN=TEXT: no rows that have this there.")] = None,
-    only_prompts_of: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Keep only prompts that are in this file or hub data set.")
-    ] = None,
-    without_prompts_of: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Leave out prompts that are in this file or hub data set.")
-    ] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean/--no-clean", help="Strip white space around texts, leave out empty messages.")
-    ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn: the worse reply of a pair, the order.")] = 42,
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="Order by a hash of seed and content.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs, the first in that order.")] = None,
-    name: Annotated[str | None, typer.Option(help="The text in `source`; default: from the source's path.")] = None,
-    max_bad: Annotated[int, typer.Option(min=0, help="Rows that may be unusable; more stop everything.")] = 0,
-    report: Annotated[Path | None, typer.Option(help="Write the counts to this file, as JSON.")] = None,
+    sources: Annotated[list[str], SOURCES],
+    output: Annotated[Path, OUTPUT],
+    reader: Annotated[str, READER],
+    split: Annotated[str | None, SPLIT] = None,
+    field: Annotated[list[str] | None, FIELD] = None,
+    option: Annotated[list[str] | None, OPTION] = None,
+    where: Annotated[list[str] | None, WHERE] = None,
+    where_not: Annotated[list[str] | None, WHERE_NOT] = None,
+    only_prompts_of: Annotated[list[str] | None, ONLY_PROMPTS_OF] = None,
+    without_prompts_of: Annotated[list[str] | None, WITHOUT_PROMPTS_OF] = None,
+    clean: Annotated[bool, CLEAN] = True,
+    seed: Annotated[int, SEED] = 42,
+    shuffle: Annotated[bool, SHUFFLE] = False,
+    limit: Annotated[int | None, LIMIT] = None,
+    name: Annotated[str | None, NAME] = None,
+    max_bad: Annotated[int, MAX_BAD] = 0,
+    report: Annotated[Path | None, REPORT] = None,
 ) -> None:
-    """Write one JSON line for every pair of a better and a worse reply, as the reader `preference` takes them.
+    """Convert preference data to one JSON line for every pair of a chosen and a rejected reply.
+
+    The recipe reader `preference` reads the result.
 
     For example: tunesmith preferences nectar.parquet --reader nectar --option replies=pair --output nectar.jsonl
     """
-    options = {key: _value(key, text) for key, text in _settings(option, "--option replies=pair")}
+    options = {key: _option_value(key, text) for key, text in split_settings(option, "--option replies=pair")}
     if reader in READERS and "seed" in READERS[reader].options:
         options = {"seed": seed, **options}
-    fields = dict(_settings(field, "--field prompt=question"))
-    specs = [SourceConfig(name or name_of(path), path, reader, split, fields, options) for path in sources]
+    fields = dict(split_settings(field, "--field prompt=question"))
+    specs = [SourceConfig(name or source_name(path), path, reader, split, fields, options) for path in sources]
     wanted = Selection(
-        where=_values(where),
-        where_not=_values(where_not),
+        where=_texts_by_column(where),
+        where_not=_texts_by_column(where_not),
         only=prompt_keys(only_prompts_of) if only_prompts_of else None,
         without=prompt_keys(without_prompts_of or ()),
         clean=clean,
@@ -66,35 +104,24 @@ def preferences(
     built = build_preferences(specs, output, wanted, max_bad)
     if report is not None:
         write_json(report, built.as_json())
-    _say(built, output)
+    _print_counts(built, output)
 
 
-def _settings(words: Sequence[str] | None, example: str) -> list[tuple[str, str]]:
-    """``KEY=VALUE`` words. Raises UsageError."""
-    found = []
-    for word in words or ():
-        key, sign, value = word.partition("=")
-        if not sign or not key:
-            raise UsageError(f"cannot read {word!r}", advice=f"it is written as {example}")
-        found.append((key, value))
-    return found
+def _option_value(name: str, text: str) -> Any:
+    """A value as in a recipe: ``true``, ``3``, ``[en, de]``. Raises InvalidRecipeError."""
+    return to_plain(read_text(text, f"--option {name}", lines=False))
 
 
-def _value(name: str, text: str) -> Any:
-    """A value as it would stand in a recipe: ``true``, ``3``, ``[en, de]``. Raises RecipeFaults."""
-    return plain(read_text(text, f"--option {name}", lines=False))
-
-
-def _values(words: Sequence[str] | None) -> Mapping[str, frozenset[str]]:
-    """Column -> all texts that were named for it."""
+def _texts_by_column(words: Sequence[str] | None) -> Mapping[str, frozenset[str]]:
+    """Column -> all texts that are given for it."""
     found: dict[str, frozenset[str]] = {}
-    for column, text in _settings(words, "--where source=evol_instruct"):
+    for column, text in split_settings(words, "--where source=evol_instruct"):
         found[column] = found.get(column, frozenset()) | {text}
     return found
 
 
-def _say(built: Built, output: Path) -> None:
-    """Every record in and what became of it."""
+def _print_counts(built: Built, output: Path) -> None:
+    """Print, for every source, how many records were read, used, rejected and unusable."""
     for name, counts in built.sources.items():
         lines: list[tuple[str, int, Any]] = [("records", counts.records, ""), ("used", counts.used, "")]
         lines.append(("rejected", counts.rejected.total(), reasons(counts.rejected)))

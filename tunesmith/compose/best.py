@@ -9,14 +9,14 @@ from torch import nn
 
 from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.recipe.load import load
-from tunesmith.recipe.schema import Best
+from tunesmith.recipe.schema import BestConfig
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, METRICS, RECIPE
 from tunesmith.train.run.metrics import read_records
 from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule, select_checkpoint
 
 
-def selection_rule(keys: Best) -> SelectionRule:
+def selection_rule(keys: BestConfig) -> SelectionRule:
     """The rule of ``train.best``."""
     metrics = tuple(SelectionMetric(metric.name, metric.mode, metric.weight) for metric in keys.metrics)
     return SelectionRule(metrics, keys.keep)

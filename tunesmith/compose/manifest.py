@@ -16,7 +16,7 @@ from tunesmith.compose.parts import format_options
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import find_export
-from tunesmith.recipe.objectives import Dpo, Ppo
+from tunesmith.recipe.objectives import DpoConfig, PpoConfig
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -54,9 +54,9 @@ def beside(recipe: Recipe) -> Mapping[str, Any]:
     A reference of its own, reward models, checks, what a value network begins as.
     """
     keys, named = recipe.objective, dict[str, str | None]()
-    if isinstance(keys, Dpo | Ppo):
+    if isinstance(keys, DpoConfig | PpoConfig):
         named["reference"] = own_reference(recipe)
-    if isinstance(keys, Ppo):
+    if isinstance(keys, PpoConfig):
         named |= {f"rewards.{index}": reward.path for index, reward in enumerate(keys.rewards)}
         named["value"] = None if keys.value in ("shared", "separate") else keys.value
     return {key: _named(name) for key, name in named.items() if name is not None}

@@ -31,7 +31,16 @@ from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
 from tunesmith.recipe import schema
 from tunesmith.recipe.data import AMOUNTS
-from tunesmith.recipe.schema import Constant, Cosine, Factors, Linear, Logarithmic, Recipe, Source, Train
+from tunesmith.recipe.schema import (
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    DataSourceConfig,
+    FactorsScheduleConfig,
+    LinearScheduleConfig,
+    LogarithmicScheduleConfig,
+    Recipe,
+    TrainConfig,
+)
 from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import ENCODER_DECODER, build_format
@@ -102,7 +111,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         revision=tokenizer_revision(recipe),
         targets=recipe.targets,
         max_target_length=target_limit(recipe),
-        reply_tokens=recipe.objective.max_new_tokens if isinstance(recipe.objective, schema.Ppo) else 0,
+        reply_tokens=recipe.objective.max_new_tokens if isinstance(recipe.objective, schema.PpoConfig) else 0,
     )
 
 
@@ -120,13 +129,13 @@ def crop(recipe: Recipe, renderer: Renderer) -> CropSettings | None:
     return None
 
 
-def source_specs(recipe: Recipe, sources: Sequence[Source], limit: int | None = None) -> list[SourceConfig]:
+def source_specs(recipe: Recipe, sources: Sequence[DataSourceConfig], limit: int | None = None) -> list[SourceConfig]:
     """limit: most trees of each that are evaluated, unless the source says so itself."""
-    prompts = recipe.objective.prompts if isinstance(recipe.objective, schema.Ppo) else None
+    prompts = recipe.objective.prompts if isinstance(recipe.objective, schema.PpoConfig) else None
     return [_source_spec(source, limit, prompts) for source in sources]
 
 
-def _source_spec(source: Source, limit: int | None, prompts: Prompts | None) -> SourceConfig:
+def _source_spec(source: DataSourceConfig, limit: int | None, prompts: Prompts | None) -> SourceConfig:
     return SourceConfig(
         name=source.name,
         path=source.path,
@@ -140,7 +149,7 @@ def _source_spec(source: Source, limit: int | None, prompts: Prompts | None) -> 
     )
 
 
-def filters(keys: schema.Filters) -> Filters:
+def filters(keys: schema.FiltersConfig) -> Filters:
     return Filters(
         min_characters=keys.min_characters,
         max_characters=keys.max_characters,
@@ -155,7 +164,9 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
     data, seed = recipe.data, stream_seed(recipe.seed, "validation")
     check_sources(recipe)
 
-    def prepared(sources: tuple[Source, ...], validation: int | float, seen: Sequence[SourceConfig] = ()) -> Prepared:
+    def prepared(
+        sources: tuple[DataSourceConfig, ...], validation: int | float, seen: Sequence[SourceConfig] = ()
+    ) -> Prepared:
         return prepare(
             source_specs(recipe, sources, data.validation_limit),
             render_settings(recipe),
@@ -212,14 +223,14 @@ def draws(recipe: Recipe, store: Store | PromptList) -> tuple[Draw, ...]:
     return tuple(found)
 
 
-def mixed(source: Source) -> bool:
+def mixed(source: DataSourceConfig) -> bool:
     """Whether an epoch holds anything else of a source than all of it, once."""
     return any(getattr(source, key) is not None for key in AMOUNTS)
 
 
 def weighting(recipe: Recipe) -> Weighting:
     """How often a shared turn counts."""
-    return recipe.objective.weighting if isinstance(recipe.objective, schema.Sft) else "messages"
+    return recipe.objective.weighting if isinstance(recipe.objective, schema.SftConfig) else "messages"
 
 
 def build_steps(
@@ -242,39 +253,39 @@ def build_steps(
     )
 
 
-def build_schedule(keys: Train, total: int) -> Schedule:
+def build_schedule(keys: TrainConfig, total: int) -> Schedule:
     rate, schedule = keys.learning_rate, keys.schedule
     match schedule:
-        case Constant():
+        case ConstantScheduleConfig():
             return constant(rate, schedule.warmup_steps, total)
-        case Linear():
+        case LinearScheduleConfig():
             return linear(rate, _warmup(schedule, total), total, end=schedule.end)
-        case Cosine():
+        case CosineScheduleConfig():
             return cosine(rate, _warmup(schedule, total), total, minimum=schedule.end)
-        case Logarithmic():
+        case LogarithmicScheduleConfig():
             lag = schedule.lag
             return logarithmic(rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag)
-        case Factors():
+        case FactorsScheduleConfig():
             return product_of_factors(rate, total=total, **schedule.model_dump(exclude={"kind"}))
         case _:
             assert_never(schedule)
 
 
-def _warmup(schedule: Linear | Cosine, total: int) -> int:
+def _warmup(schedule: LinearScheduleConfig | CosineScheduleConfig, total: int) -> int:
     if schedule.warmup_ratio is not None:
         return warmup_steps(schedule.warmup_ratio, total)
     return schedule.warmup_steps
 
 
-def build_optimizer(keys: Train, policy: Trainable, model: PreTrainedModel) -> Optimizer:
+def build_optimizer(keys: TrainConfig, policy: Trainable, model: PreTrainedModel) -> Optimizer:
     """The optimizer of all that the policy trains. model: whose matrices Muon takes."""
     parameters, optimizer = policy.parameters(), keys.optimizer
     match optimizer:
-        case schema.AdamW():
+        case schema.AdamWConfig():
             return AdamW(
                 parameters, betas=optimizer.betas, epsilon=optimizer.epsilon, weight_decay=optimizer.weight_decay
             )
-        case schema.Muon():
+        case schema.MuonConfig():
             return Muon(
                 parameters,
                 hidden_matrices(model),
@@ -285,7 +296,7 @@ def build_optimizer(keys: Train, policy: Trainable, model: PreTrainedModel) -> O
                 betas=optimizer.betas,
                 epsilon=optimizer.epsilon,
             )
-        case schema.Adafactor():
+        case schema.AdafactorConfig():
             return Adafactor(parameters, **optimizer.model_dump(exclude={"kind"}))
         case _:
             assert_never(optimizer)

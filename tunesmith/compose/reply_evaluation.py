@@ -20,7 +20,7 @@ from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
-from tunesmith.recipe.schema import Evaluate, Recipe
+from tunesmith.recipe.schema import EvaluateConfig, Recipe
 from tunesmith.text.tokens.render import Renderer
 
 PREDICTIONS = "predictions"
@@ -52,7 +52,11 @@ def reply_evaluation(
 
 
 def _evaluate(
-    policy: Policy | Seq2SeqPolicy, engine: Engine, prompts: Sequence[EvaluationPrompt], keys: Evaluate, path: Path
+    policy: Policy | Seq2SeqPolicy,
+    engine: Engine,
+    prompts: Sequence[EvaluationPrompt],
+    keys: EvaluateConfig,
+    path: Path,
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():

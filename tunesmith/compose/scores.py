@@ -9,14 +9,14 @@ import numpy as np
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import DataError
-from tunesmith.recipe.schema import Dpo, Recipe, Reward
+from tunesmith.recipe.schema import DpoConfig, Recipe, RewardConfig
 
 KEY = "objective.margin_scale"
 
 
 def with_scores(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None) -> tuple[Prepared, Prepared | None]:
     """The same data. Raises DataError if margins are asked for and a reply that is compared has no score."""
-    if not isinstance(recipe.objective, Dpo | Reward) or not recipe.objective.margin_scale:
+    if not isinstance(recipe.objective, DpoConfig | RewardConfig) or not recipe.objective.margin_scale:
         return prepared, evaluated
     for store, names in _stores(prepared, evaluated):
         missing = np.array([bool(np.isnan(store.tree(number).scores).any()) for number in range(len(store))], np.bool_)

@@ -22,7 +22,7 @@ from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
-from tunesmith.recipe.load import Loaded, dump
+from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
 from tunesmith.text.tokens.render import Renderer
@@ -80,7 +80,7 @@ class TrainedRun:
     steps: int
 
 
-def train_recipe(loaded: Loaded) -> TrainedRun:
+def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """Run a recipe to its end; a run that was stopped continues from its last checkpoint.
 
     Raises any TunesmithError, among them StoppedError.

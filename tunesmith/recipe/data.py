@@ -1,4 +1,4 @@
-"""The keys of a recipe that say what is trained on and what is held back."""
+"""The keys of a recipe for its data: the sources to train on, and what is held out for validation."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.recipe.filters import Filters
-from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
+from tunesmith.recipe.filters import FiltersConfig
+from tunesmith.recipe.section import Conflict, FractionBelowOne, Name, PositiveFraction, Section, check_conflicts
 
-Switch = bool | int | float | str
-ReaderOption = Switch | None | Annotated[tuple[str, ...], Field(strict=False)]
+OptionValue = bool | int | float | str
+ReaderOption = OptionValue | None | Annotated[tuple[str, ...], Field(strict=False)]
 
-AMOUNTS = ("fraction", "size", "weight")  # of a source in an epoch; one of them at most
+AMOUNTS = ("fraction", "size", "weight")
+"""Keys that set how much of a source an epoch contains; a source may have at most one of them."""
+
 DATA_SUFFIXES = (".gz", ".zst", ".jsonl", ".json", ".parquet", ".csv", ".txt", ".trees")
+"""Endings of data files, which are not part of a source's default name."""
 
 
-class Source(Section):
+class DataSourceConfig(Section):
     """One source of rows."""
 
-    name: Name = Field(description="name in counts and reports; default: taken from path")
-    path: Annotated[str, Field(min_length=1)] = Field(description="a file, a directory or a hub name")
-    split: str | None = Field(default=None, description="split of a hub data set, such as train")
+    name: Name = Field(description="The name of the source in counts and reports; by default derived from path.")
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="A file, a directory, or the name of a data set on the Hugging Face hub."
+    )
+    split: str | None = Field(
+        default=None, description="The split of a data set on the hub, such as train; null for local files."
+    )
     reader: Literal[
         "dolly",
         "alpaca",
@@ -47,117 +54,153 @@ class Source(Section):
         "arena",
         "alpacafarm",
         "prompts",
-    ] = Field(description="what a row looks like")
+    ] = Field(description="The reader that turns a row of this format into a tree of messages.")
     fields: Mapping[Name, str] = Field(
-        default_factory=dict, description="name that the reader expects: name of that column in the data"
+        default_factory=dict,
+        description="Renamed columns: the name that the reader expects, with the name of that column in the data.",
     )
-    options: Mapping[Name, ReaderOption] = Field(default_factory=dict, description="switches of that reader")
-    filters: Filters = Field(default_factory=Filters, description="which of its messages stay")
-    fraction: Mass | None = Field(default=None, description="share of its trees that is drawn anew for every epoch")
-    size: Count | None = Field(
-        default=None, description="trees that it gives to every epoch; more than it has: all, as often as it goes"
+    options: Mapping[Name, ReaderOption] = Field(default_factory=dict, description="Options of the reader.")
+    filters: FiltersConfig = Field(
+        default_factory=FiltersConfig, description="Conditions that messages must fulfil; by default all are kept."
     )
-    weight: Positive | None = Field(
+    fraction: PositiveFraction | None = Field(
         default=None,
-        description="how often each of its trees comes in an epoch; 2.3: twice, and a drawn 30 % once more",
+        description="The share of the source's trees in an epoch, drawn again for every epoch; null uses all trees.",
     )
-    validation: Number | Share | None = Field(
-        default=None, description="held back of this source alone; null: its part of data.validation"
+    size: PositiveInt | None = Field(
+        default=None,
+        description="The number of the source's trees in an epoch; if it has fewer, trees are repeated; null uses "
+        "each tree once.",
     )
-    validation_limit: Count | None = Field(
-        default=None, description="most of its trees that are evaluated; null: data.validation_limit"
+    weight: PositiveFloat | None = Field(
+        default=None,
+        description="How often each of the source's trees occurs in an epoch; 2.3 means twice, and once more for a "
+        "random 30 %; null means once.",
+    )
+    validation: NonNegativeInt | FractionBelowOne | None = Field(
+        default=None,
+        description="What is held out of this source: a number of trees or a share; null applies data.validation.",
+    )
+    validation_limit: PositiveInt | None = Field(
+        default=None,
+        description="The largest number of this source's trees that an evaluation uses; null applies "
+        "data.validation_limit.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        """A source without a name gets that of its file or hub repository."""
+    def _fill_in_name(cls, given: Any) -> Any:
+        """A source without a name is named after its file or hub repository."""
         if not isinstance(given, dict) or given.get("name") is not None:
             return given
-        return {**given, "name": name_of(str(given.get("path")))}
+        return {**given, "name": source_name(str(given.get("path")))}
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _one_amount(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_two_amounts(self))
+        return self
 
 
-class Data(Section):
-    """What is trained on and what is held back."""
+class DataConfig(Section):
+    """The data to train on, and what is held out for validation."""
 
-    sources: Annotated[tuple[Source, ...], Field(strict=False)] = Field(min_length=1, description="sources of rows")
-    validation: Number | Share = Field(
-        default=0, description="held back for evaluation: a number of trees (200) or a share (0.05)"
+    sources: Annotated[tuple[DataSourceConfig, ...], Field(strict=False)] = Field(
+        min_length=1, description="The sources of training data."
     )
-    validation_sources: Annotated[tuple[Source, ...], Field(strict=False)] = Field(
-        default=(), description="sources used for evaluation only, instead of holding some back"
+    validation: NonNegativeInt | FractionBelowOne = Field(
+        default=0,
+        description="What is held out of the sources for validation: a number of trees (200) or a share (0.05).",
+    )
+    validation_sources: Annotated[tuple[DataSourceConfig, ...], Field(strict=False)] = Field(
+        default=(), description="Sources that are used for validation only, instead of a holdout from data.sources."
     )
     evaluation_sets: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(),
-        description="files that the model will be evaluated on; `tunesmith check` looks for overlap with them",
+        description="Files of benchmarks on which the model will be evaluated; `tunesmith check` reports overlap with "
+        "them.",
     )
-    validation_limit: Count | None = Field(
-        default=None, description="most trees of one source that are evaluated; null: all that are held back"
+    validation_limit: PositiveInt | None = Field(
+        default=None,
+        description="The largest number of trees of one source that an evaluation uses; null uses all that are held "
+        "out.",
     )
     duplicates: Literal["keep", "exact", "near"] = Field(
         default="keep",
-        description="what repeats an earlier record, in any source, is kept, or dropped if it says exactly or nearly the same",
+        description="Whether records that repeat an earlier record of any source are kept (keep), or dropped if they "
+        "are equal (exact) or nearly equal (near).",
     )
-    near_threshold: Mass = Field(
-        default=0.8, description="for duplicates: near, how much of their runs of five words two records share at least"
+    near_threshold: PositiveFraction = Field(
+        default=0.8,
+        description="For duplicates near: records are nearly equal if they share at least this part of their runs of "
+        "five words (Jaccard similarity).",
     )
     on_bad: Literal["stop", "skip"] = Field(
-        default="stop", description="a bad row stops everything, or is left out and written to quarantine.jsonl"
+        default="stop",
+        description="What happens at an unusable row: stop ends preparation with an error, skip writes the row to "
+        "quarantine.jsonl and goes on.",
     )
-    max_bad: Number | Share = Field(
-        default=0.001, description="for on_bad: skip, bad rows that are allowed: a number or a share of all rows"
+    max_bad: NonNegativeInt | FractionBelowOne = Field(
+        default=0.001,
+        description="For on_bad skip: the largest number of unusable rows, or their largest share of all rows.",
     )
-    cache: str | None = Field(default=None, description="directory of tokenised data; null: the user's cache directory")
-    workers: Number | None = Field(default=None, description="processes that tokenise; null: by cores")
+    cache: str | None = Field(
+        default=None,
+        description="The directory of tokenized data; null uses tunesmith in the user's cache directory.",
+    )
+    workers: NonNegativeInt | None = Field(
+        default=None,
+        description="The number of processes that tokenize; 0 uses the main process; null depends on the CPU cores.",
+    )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, chain(_distinct_sources(self), _validation_from_one_place(self)))
+    def _check(self) -> Self:
+        check_conflicts(chain(_find_repeated_names(self), _find_validation_conflicts(self)))
+        return self
 
     @property
     def evaluates(self) -> bool:
-        """Whether there is anything to evaluate on."""
+        """Whether there are any validation data."""
         own = any(source.validation for source in self.sources)
         shared = bool(self.validation) and any(source.validation is None for source in self.sources)
         return own or shared or bool(self.validation_sources)
 
 
-def _one_amount(source: Source) -> Iterator[Problem]:
-    """How much of a source an epoch holds is said in one way."""
+def _find_two_amounts(source: DataSourceConfig) -> Iterator[Conflict]:
+    """How much of a source an epoch contains is set by one key."""
     given = [key for key in AMOUNTS if getattr(source, key) is not None]
     for key in given[1:]:
-        yield Problem(key, f"excludes {given[0]} ({getattr(source, given[0]):g}); set one of the two to null")
+        message = f"{key} cannot be combined with {given[0]} ({getattr(source, given[0]):g})"
+        yield Conflict(key, f"{message}; set one of the two to null")
 
 
-def _distinct_sources(data: Data) -> Iterator[Problem]:
-    """Names are unique."""
+def _find_repeated_names(data: DataConfig) -> Iterator[Conflict]:
+    """The names of sources are unique."""
     for key, sources in (("sources", data.sources), ("validation_sources", data.validation_sources)):
         names = [source.name for source in sources]
         for index, name in enumerate(names):
             if (first := names.index(name)) != index:
-                yield Problem(f"{key}.{index}.name", f"{name!r} is the name of data.{key}.{first} too; give it another")
+                message = f"{name!r} is already the name of data.{key}.{first}; choose another name"
+                yield Conflict(f"{key}.{index}.name", message)
 
 
-def _validation_from_one_place(data: Data) -> Iterator[Problem]:
-    """Validation data are held back or have sources of their own, and those are not mixed."""
+def _find_validation_conflicts(data: DataConfig) -> Iterator[Conflict]:
+    """Validation data are either held out or come from validation_sources, which are neither mixed nor split."""
     if data.validation_sources:
+        message = "cannot be combined with data.validation_sources"
         if data.validation:
-            yield Problem("validation", "excludes validation_sources; set it to 0")
+            yield Conflict("validation", f"data.validation {message}; set it to 0")
         for index, source in enumerate(data.sources):
             if source.validation:
-                yield Problem(f"sources.{index}.validation", "excludes data.validation_sources; set it to null")
+                yield Conflict(f"sources.{index}.validation", f"a holdout {message}; set it to null")
     for index, source in enumerate(data.validation_sources):
         for key in (*AMOUNTS, "validation"):
             if getattr(source, key) is not None:
-                yield Problem(f"validation_sources.{index}.{key}", "belongs to data.sources only; remove it")
+                message = f"{key} applies to data.sources only; set it to null"
+                yield Conflict(f"validation_sources.{index}.{key}", message)
 
 
-def name_of(path: str) -> str:
-    """``data/dolly.jsonl.gz`` -> ``dolly``, ``OpenAssistant/oasst1`` -> ``oasst1``."""
+def source_name(path: str) -> str:
+    """The default name of a source: ``data/dolly.jsonl.gz`` -> ``dolly``, ``OpenAssistant/oasst1`` -> ``oasst1``."""
     name = Path(path).name
     while name.endswith(DATA_SUFFIXES):
         name = name[: name.rindex(".")]

@@ -1,48 +1,52 @@
-"""The two families of models, and which values of a recipe make sense for which.
+"""The two families of models, causal and encoder-decoder, and the values of a recipe that each of them can use.
 
-Asked as soon as the architecture is known: for `model.init` while the recipe is read, for `model.path` once its configuration is.
+The check is made as soon as the architecture is known: for `model.init` when the recipe is read, for `model.path` when
+the model's configuration is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tunesmith.recipe.section import Problem
+from tunesmith.recipe.section import Conflict
 
 ENCODER_DECODERS = ("mt5", "t5")
-"""Architectures (transformers' ``model_type``) that read with an encoder and write with a decoder."""
+"""Architectures (``model_type`` in transformers) that are encoder-decoders."""
 
 ENCODER_DECODER_FORMATS = ("t5-dolly",)
-"""Prompt formats that have an input and a reply instead of one row of text."""
+"""Prompt formats that separate the input of the encoder from the reply."""
 
-# Key, values that an encoder-decoder cannot use, why not and what instead.
+# (key, values that an encoder-decoder cannot use, why, and what to use instead)
 CAUSAL_ONLY = (
-    ("text.targets", ("all",), "would train the input, which {architecture} only reads; use assistant"),
-    ("text.truncation", ("left", "window"), "cuts one row of text, {architecture} has two; use right or drop"),
-    ("model.layout", ("tree", "threads"), "is a layout of causal models, {architecture} reads pairs; set it to auto"),
-    ("objective.kind", ("reward", "ppo"), "is for causal models, {architecture} is an encoder-decoder; use sft or dpo"),
+    ("text.targets", ("all",), "would train the input, which the encoder of {architecture} only reads; use assistant"),
+    (
+        "text.truncation",
+        ("left", "window"),
+        "truncates one text, and {architecture} has two, input and reply; use right or drop",
+    ),
+    ("model.layout", ("tree", "threads"), "is a layout of causal models, and {architecture} is not one; use auto"),
+    ("objective.kind", ("reward", "ppo"), "is for causal models, and {architecture} is not one; use sft or dpo"),
 )
 
 
-def family_problems(architecture: str, values: Mapping[str, object]) -> Iterator[Problem]:
-    """What a recipe says that models of this architecture cannot do.
+def find_family_conflicts(architecture: str, values: Mapping[str, object]) -> Iterator[Conflict]:
+    """Values that models of this architecture cannot use.
 
-    values: dotted key -> value, of the keys that are free of other faults.
+    values: dotted key -> value, for the keys that are valid by themselves.
     """
     format = values.get("text.format")
     if architecture not in ENCODER_DECODERS:
         if format in ENCODER_DECODER_FORMATS:
-            what = (
-                f"{format!r} is for encoder-decoders ({', '.join(ENCODER_DECODERS)}), {architecture} is a causal model"
-            )
-            yield Problem("text.format", f"{what}; use dolly or another format")
+            names = ", ".join(ENCODER_DECODERS)
+            message = f"{format!r} is for encoder-decoders ({names}), and {architecture} is a causal model"
+            yield Conflict("text.format", f"{message}; use dolly or another format")
         if values.get("text.max_target_length") is not None:
-            what = f"belongs to encoder-decoders; {architecture} has one limit for the whole thread, max_length"
-            yield Problem("text.max_target_length", f"{what}; set it to null")
+            message = f"this limit is for encoder-decoders; for {architecture}, text.max_length limits the whole thread"
+            yield Conflict("text.max_target_length", f"{message}; set it to null")
         return
     if format is not None and format not in ENCODER_DECODER_FORMATS:
-        what = f"{format!r} is for causal models, {architecture} is an encoder-decoder"
-        yield Problem("text.format", f"{what}; use {' or '.join(ENCODER_DECODER_FORMATS)}")
+        message = f"{format!r} is for causal models, and {architecture} is an encoder-decoder"
+        yield Conflict("text.format", f"{message}; use {' or '.join(ENCODER_DECODER_FORMATS)}")
     for key, wrong, why in CAUSAL_ONLY:
         if values.get(key) in wrong:
-            yield Problem(key, f"{values[key]!r} {why.format(architecture=architecture)}")
+            yield Conflict(key, f"{values[key]!r} {why.format(architecture=architecture)}")

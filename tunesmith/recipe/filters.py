@@ -1,55 +1,66 @@
-"""The keys of a recipe that say which messages of a source stay."""
+"""The keys of a recipe that decide which messages of a data source are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from tunesmith.recipe.section import Count, Name, Number, Problem, Section, refuse
+from tunesmith.recipe.section import Conflict, Name, Section, check_conflicts
 
 
-class LabelRange(Section):
-    """The values of one label that stay; both ends belong to the range."""
+class LabelRangeConfig(Section):
+    """The values of one label that are kept; both ends belong to the range."""
 
-    min: float | None = Field(default=None, description="least value that stays")
-    max: float | None = Field(default=None, description="greatest value that stays")
+    min: float | None = Field(default=None, description="The smallest value that is kept; null sets no lower limit.")
+    max: float | None = Field(default=None, description="The largest value that is kept; null sets no upper limit.")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _some_range(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_range_conflicts(self))
+        return self
 
 
-class Filters(Section):
-    """What a message must be like to stay. One that fails goes with everything below it."""
+class FiltersConfig(Section):
+    """Conditions that a message must fulfil to be kept. A message that fails is removed with all replies below it."""
 
-    min_characters: Number = Field(default=0, description="fewest characters of a reply")
-    max_characters: Count | None = Field(
-        default=None, description="most characters of any message, its context included"
+    min_characters: NonNegativeInt = Field(
+        default=0, description="A reply needs at least this many characters; 0 keeps replies of any length."
     )
-    max_turns: Count | None = Field(
-        default=None, description="most turns of user and assistant in a thread; what follows is dropped"
+    max_characters: PositiveInt | None = Field(
+        default=None,
+        description="A message, including its context, may have at most this many characters; null sets no limit.",
+    )
+    max_turns: PositiveInt | None = Field(
+        default=None,
+        description="A thread is truncated after this many turns of user and assistant; null sets no limit.",
     )
     languages: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = Field(
-        default=None, description="languages that stay, as the data declare them ([en, de]); null: all"
+        default=None,
+        description="The languages that are kept, as the data declare them, such as [en, de]; null keeps all.",
     )
-    labels: Mapping[Name, LabelRange] = Field(
-        default_factory=dict, description="labels with the values that stay, such as {quality: {min: 0.5}}"
+    labels: Mapping[Name, LabelRangeConfig] = Field(
+        default_factory=dict,
+        description="Labels of the data with the range of values that is kept, such as {quality: {min: 0.5}}.",
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _some_length(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_length_conflicts(self))
+        return self
 
 
-def _some_range(label: LabelRange) -> Iterator[Problem]:
+def _find_range_conflicts(label: LabelRangeConfig) -> Iterator[Conflict]:
     if label.min is None and label.max is None:
-        yield Problem("min", "a range without an end; give min or max, or remove the label")
+        yield Conflict("min", "the range has no limit; give min or max, or remove the label")
     if label.min is not None and label.max is not None and label.min > label.max:
-        yield Problem("min", f"{label.min:g} is above max ({label.max:g})")
+        yield Conflict("min", f"{label.min:g} is greater than max ({label.max:g}); lower min or raise max")
 
 
-def _some_length(filters: Filters) -> Iterator[Problem]:
-    if filters.max_characters is not None and filters.min_characters > filters.max_characters:
-        yield Problem("min_characters", f"{filters.min_characters} is above max_characters ({filters.max_characters})")
+def _find_length_conflicts(filters: FiltersConfig) -> Iterator[Conflict]:
+    least, most = filters.min_characters, filters.max_characters
+    if most is not None and least > most:
+        yield Conflict(
+            "min_characters", f"{least} is greater than max_characters ({most}); lower it or raise the other"
+        )

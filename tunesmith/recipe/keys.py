@@ -1,10 +1,10 @@
-"""All keys of the schema as paths, and the one that a wrong key most likely meant."""
+"""All keys of a recipe as paths, and the key that an unknown one probably means."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -12,12 +12,68 @@ from tunesmith.recipe.layers import EXTENDS, LAYER
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.section import Section
 
-ANY = "*"  # stands for the index of a list in a path
+ANY_INDEX = "*"
+"""Represents every index of a list in a path."""
+
+SMALLEST_SIMILARITY = 0.7
+"""Keys less similar than this are not suggested."""
+
+OTHER_NAMES: Mapping[str, str] = {
+    "adam_beta1": "train.optimizer.betas",
+    "adam_beta2": "train.optimizer.betas",
+    "adam_epsilon": "train.optimizer.epsilon",
+    "base_model": "model.path",
+    "bf16": "model.dtype",
+    "cliprange": "objective.clip",
+    "cliprange_value": "objective.value_clip",
+    "data": "data.sources.0.path",
+    "data_path": "data.sources.0.path",
+    "dataset": "data.sources.0.path",
+    "dataset_name": "data.sources.0.path",
+    "device_batch_size": "train.batch_size",
+    "eval_steps": "train.evaluate_every",
+    "fp16": "model.dtype",
+    "gamma": "objective.discount",
+    "init_kl_coef": "objective.kl_coefficient",
+    "kl_coef": "objective.kl_coefficient",
+    "lam": "objective.gae_lambda",
+    "logging_steps": "train.log_every",
+    "loss_type": "objective.loss",
+    "lr": "train.learning_rate",
+    "lr_scheduler_type": "train.schedule.kind",
+    "max_grad_norm": "train.clip",
+    "max_seq_length": "text.max_length",
+    "max_steps": "train.steps",
+    "model": "model.path",
+    "model_name": "model.path",
+    "model_name_or_path": "model.path",
+    "num_epochs": "train.epochs",
+    "num_train_epochs": "train.epochs",
+    "optim": "train.optimizer.kind",
+    "output": "run.directory",
+    "output_dir": "run.directory",
+    "per_device_train_batch_size": "train.batch_size",
+    "ref_model": "objective.reference",
+    "report_to": "run.trackers",
+    "save_steps": "train.save_every",
+    "save_total_limit": "train.keep",
+    "scheduler": "train.schedule.kind",
+    "tokenizer_name": "model.tokenizer",
+    "torch_dtype": "model.dtype",
+    "vf_coef": "objective.value_weight",
+    "wd": "train.optimizer.weight_decay",
+}
+"""What transformers, TRL and other libraries call a setting -> the key of a recipe for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """path: where it may stand. kind: the ``kind`` of the mapping it belongs to, if that has one."""
+class RecipeKey:
+    """One key of the schema.
+
+    path: the parts of the key, with ANY_INDEX for the index of a list.
+    kind: the ``kind`` of the section that has the key, if there are several kinds.
+    description: what the key is for.
+    """
 
     path: tuple[str, ...]
     kind: str | None
@@ -25,59 +81,71 @@ class Key:
 
 
 @functools.cache
-def all_keys() -> tuple[Key, ...]:
+def all_keys() -> tuple[RecipeKey, ...]:
     """Every key of a recipe."""
-    return tuple(_keys(Recipe, ()))
+    return tuple(_section_keys(Recipe, ()))
 
 
-def _keys(section: type[Section], path: tuple[str, ...]) -> Iterator[Key]:
+def _section_keys(section: type[Section], path: tuple[str, ...]) -> Iterator[RecipeKey]:
     kind = section.model_fields["kind"].default if "kind" in section.model_fields else None
     for name, field in section.model_fields.items():
-        here = (*path, name)
-        yield Key(here, kind, field.description or "")
-        for inner, is_list in _sections(field.annotation, False):
-            yield from _keys(inner, (*here, ANY) if is_list else here)
+        key_path = (*path, name)
+        yield RecipeKey(key_path, kind, field.description or "")
+        for inner, is_list in _sections_in(field.annotation, in_list=False):
+            yield from _section_keys(inner, (*key_path, ANY_INDEX) if is_list else key_path)
 
 
-def _sections(annotation: Any, in_list: bool) -> Iterator[tuple[type[Section], bool]]:
-    """The sections named in a type, and whether they stand in a list."""
+def _sections_in(annotation: Any, *, in_list: bool) -> Iterator[tuple[type[Section], bool]]:
+    """The sections that occur in a type, each with whether it is an item of a list."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation, in_list
         return
     for part in get_args(annotation):
-        yield from _sections(part, in_list or getattr(annotation, "__origin__", None) is tuple)
+        is_list = getattr(annotation, "__origin__", None) is tuple
+        yield from _sections_in(part, in_list=in_list or is_list)
 
 
 def describe(path: Sequence[str]) -> str:
-    """What a key is for, or nothing."""
-    return next((key.description for key in all_keys() if key.path == _general(path)), "")
+    """The description of a key; empty if the key is unknown."""
+    return next((key.description for key in all_keys() if key.path == _without_indices(path)), "")
 
 
-def hint(path: Sequence[str]) -> str:
-    """What to do about an unknown key: the kind it belongs to, the nearest right name, or nothing."""
-    wanted = _general(path)
+def advise(path: Sequence[str]) -> str:
+    """What to do about an unknown key: the kind that has it, the key that it probably means, or how to see all keys."""
+    wanted = _without_indices(path)
     kinds = [key.kind for key in all_keys() if key.path == wanted]
     if kinds:
         return f"it belongs to kind {' or '.join(repr(kind) for kind in kinds)}"
+    meant = find_meant_key(path)
+    return f"did you mean {meant!r}?" if meant else "`tunesmith schema` prints all keys"
+
+
+def find_meant_key(path: Sequence[str]) -> str | None:
+    """The dotted key that an unknown key probably means: what another library calls so, or the most similar key."""
+    other = OTHER_NAMES.get(path[-1].lower())
+    if other is not None:
+        return other
+    wanted = _without_indices(path)
     candidates = [*(key.path for key in all_keys()), (EXTENDS,), (LAYER,)]
-    best = max(candidates, key=lambda candidate: _likeness(wanted, candidate))
-    # A slip in the right place is more likely than a key in the wrong one, so that has to be nearly right to be named.
-    if _likeness(wanted, best) < 0.7:
-        return ""
-    return f"did you mean {_specific(best, path)!r}?"
+    best = max(candidates, key=lambda candidate: _similarity(wanted, candidate))
+    return _with_indices(best, path) if _similarity(wanted, best) >= SMALLEST_SIMILARITY else None
 
 
-def _general(path: Sequence[str]) -> tuple[str, ...]:
-    return tuple(ANY if part.isdecimal() else part for part in path)
+def _without_indices(path: Sequence[str]) -> tuple[str, ...]:
+    return tuple(ANY_INDEX if part.isdecimal() else part for part in path)
 
 
-def _specific(candidate: tuple[str, ...], path: Sequence[str]) -> str:
-    """The candidate with the indices of the path that it was found for."""
-    same = candidate[:-1] == _general(path)[:-1]
-    return ".".join((*path[:-1], candidate[-1]) if same else ("0" if part == ANY else part for part in candidate))
+def _with_indices(candidate: tuple[str, ...], path: Sequence[str]) -> str:
+    """The candidate as a dotted key with the indices of the path for which it was found."""
+    if candidate[:-1] == _without_indices(path)[:-1]:
+        return ".".join((*path[:-1], candidate[-1]))
+    return ".".join("0" if part == ANY_INDEX else part for part in candidate)
 
 
-def _likeness(wanted: tuple[str, ...], candidate: tuple[str, ...]) -> float:
-    """From 0 to 1.1: how alike the last parts are; a neighbour counts a little more, a stranger a little less."""
-    alike = difflib.SequenceMatcher(None, wanted[-1].lower(), candidate[-1].lower()).ratio()
-    return alike + 0.1 if wanted[:-1] == candidate[:-1] else alike - 0.1
+def _similarity(wanted: tuple[str, ...], candidate: tuple[str, ...]) -> float:
+    """From -0.1 to 1.1: how similar the last parts are, plus 0.1 in the same section, minus 0.1 in another one.
+
+    A misspelt key in the right section is more probable than a key in the wrong section.
+    """
+    ratio = difflib.SequenceMatcher(None, wanted[-1].lower(), candidate[-1].lower()).ratio()
+    return ratio + 0.1 if wanted[:-1] == candidate[:-1] else ratio - 0.1

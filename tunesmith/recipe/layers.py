@@ -1,4 +1,8 @@
-"""Laying recipes over each other: right wins, mappings merge, lists replace, ``key+`` appends, ``extends`` lies below."""
+"""Recipe files that extend each other and layers that are applied to them.
+
+The later file wins: mappings are merged, lists are replaced, ``key+`` appends to a list, and what a file ``extends`` is
+overridden by the file itself.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import MissingInputError, RecipeError
-from tunesmith.recipe.faults import COMMAND_LINE, Fault, Origin, RecipeFaults
-from tunesmith.recipe.reading import Marked, plain, read_file
+from tunesmith.recipe.data import DATA_SUFFIXES
+from tunesmith.recipe.problems import COMMAND_LINE, InvalidRecipeError, Origin, RecipeProblem
+from tunesmith.recipe.reading import LocatedValue, read_file, to_plain
 
 CATALOG = Path(__file__).parent / "catalog"
 
-# Keys of a file that speak to the loader and are not part of the recipe.
+# Keys of a file for the loader, which are not part of the recipe.
 EXTENDS = "extends"
 LAYER = "layer"
 
 
-def merge(lower: Marked | None, upper: Marked) -> Marked:
-    """``upper`` laid over ``lower``. Raises RecipeFaults if something is appended that is no list, or to no list.
+def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
+    """The values of ``upper`` override those of ``lower``.
 
-    A mapping that names another ``kind`` than the one below (another optimizer) is a new thing: nothing is inherited.
+    A mapping with another ``kind`` (another optimizer, for example) replaces the lower mapping as a whole.
+    Raises InvalidRecipeError if something is appended that is not a list, or to something that is not a list.
     """
     if not isinstance(upper.value, dict):
         return upper
-    below = lower if lower is not None and isinstance(lower.value, dict) else Marked({}, upper.origin)
-    assert isinstance(below.value, dict)
-    merged = dict(below.value)
+    base = lower if lower is not None and isinstance(lower.value, dict) else LocatedValue({}, upper.origin)
+    assert isinstance(base.value, dict)
+    merged = dict(base.value)
     if "kind" in merged and "kind" in upper.value and merged["kind"].value != upper.value["kind"].value:
         merged = {}
     for key, value in sorted(upper.value.items(), key=lambda item: item[0].endswith("+")):
@@ -35,104 +41,124 @@ def merge(lower: Marked | None, upper: Marked) -> Marked:
             merged[key[:-1]] = _append(key, merged.get(key[:-1]), value)
         else:
             merged[key] = merge(merged.get(key), value)
-    # What is missing in a mapping is missing in its file, not in the single value that the command line adds.
-    return Marked(merged, below.origin if upper.origin is COMMAND_LINE else upper.origin)
+    # A key that is missing in a mapping is missing in its file, not in the single value of the command line.
+    return LocatedValue(merged, base.origin if upper.origin is COMMAND_LINE else upper.origin)
 
 
-def _append(key: str, lower: Marked | None, upper: Marked) -> Marked:
+def _append(key: str, lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
     if not isinstance(upper.value, list):
-        raise RecipeFaults([Fault(upper.origin, key, "'+' appends a list, and this is none; write [...]")])
+        message = "'+' appends the items of a list, and this value is not a list; write [...]"
+        raise InvalidRecipeError([RecipeProblem(upper.origin, key, message)])
     if lower is None or lower.value is None:
         return upper
     if not isinstance(lower.value, list):
-        raise RecipeFaults([Fault(upper.origin, key, f"nothing to append to: {key[:-1]} is no list ({lower.origin})")])
-    return Marked([*lower.value, *upper.value], upper.origin)
+        message = f"'+' appends to a list, and {key[:-1]} is not a list ({lower.origin})"
+        raise InvalidRecipeError([RecipeProblem(upper.origin, key, message)])
+    return LocatedValue([*lower.value, *upper.value], upper.origin)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """A file with everything that it extends laid beneath it. about: what a layer says of itself, None for a recipe."""
+class RecipeFile:
+    """A recipe or layer, merged with everything that it extends.
+
+    source: its name in messages.
+    content: the merged values.
+    layer_purpose: what a layer is for; None for a recipe.
+    """
 
     source: str
-    content: Marked
-    about: str | None
+    content: LocatedValue
+    layer_purpose: str | None
 
 
 @dataclass(slots=True)
-class Shelf:
-    """Files read so far, so that each is read once however often it is extended."""
+class RecipeFiles:
+    """Reads recipe files, each of them once, however often it is extended.
 
-    read: dict[Path, Layer] = field(default_factory=dict)
+    loaded: the files that were read so far, by their path.
+    """
 
-    def get(
-        self, word: str, *, beside: Path = Path(), named_in: str | None = None, open_: Sequence[Path] = ()
-    ) -> Layer:
-        """The layer or recipe called ``word``: a catalogue name, or a file relative to ``beside``.
+    loaded: dict[Path, RecipeFile] = field(default_factory=dict)
 
-        Raises MissingInputError (no such file), RecipeError (no such name, a cycle), RecipeFaults.
+    def load(
+        self, word: str, *, directory: Path = Path(), named_in: str | None = None, open_files: Sequence[Path] = ()
+    ) -> RecipeFile:
+        """The recipe or layer that ``word`` names.
+
+        word: a name of the catalog, or a file relative to ``directory``.
+        named_in: the place that names it, for messages.
+        open_files: the files that are being loaded, each of which extends the next.
+        Raises MissingInputError (no such file), RecipeError (no such name, or a cycle), InvalidRecipeError.
         """
-        path, source = _find(word, beside, named_in)
-        if path in open_:
-            circle = " -> ".join(item.name for item in (*open_[open_.index(path) :], path))
-            raise RecipeError(f"extends itself: {circle}", where=named_in, advice="take one of the extends out")
-        if path not in self.read:
-            self.read[path] = self._open(path, source, (*open_, path))
-        return self.read[path]
+        path, source = _find(word, directory, named_in)
+        if path in open_files:
+            cycle = " -> ".join(item.name for item in (*open_files[open_files.index(path) :], path))
+            message = f"a recipe file extends itself: {cycle}"
+            raise RecipeError(message, where=named_in, advice="remove one of these from `extends`")
+        if path not in self.loaded:
+            self.loaded[path] = self._read(path, source, (*open_files, path))
+        return self.loaded[path]
 
-    def _open(self, path: Path, source: str, open_: Sequence[Path]) -> Layer:
+    def _read(self, path: Path, source: str, open_files: Sequence[Path]) -> RecipeFile:
         content = read_file(path, source)
         assert isinstance(content.value, dict)
         own = dict(content.value)
-        about, extends = own.pop(LAYER, None), own.pop(EXTENDS, None)
-        below: Marked | None = None
-        for name in _names(extends):
+        purpose, extends = own.pop(LAYER, None), own.pop(EXTENDS, None)
+        base: LocatedValue | None = None
+        for name in _extended_names(extends):
             assert extends is not None
-            layer = self.get(name, beside=path.parent, named_in=str(extends.origin), open_=open_)
-            below = merge(below, layer.content)
-        return Layer(source, merge(below, Marked(own, Origin(source))), _about(about))
+            file = self.load(name, directory=path.parent, named_in=str(extends.origin), open_files=open_files)
+            base = merge(base, file.content)
+        return RecipeFile(source, merge(base, LocatedValue(own, Origin(source))), _layer_purpose(purpose))
 
 
-def _names(extends: Marked | None) -> list[str]:
+def _extended_names(extends: LocatedValue | None) -> list[str]:
     if extends is None or extends.value is None:
         return []
-    given = plain(extends)
+    given = to_plain(extends)
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise RecipeFaults([Fault(extends.origin, EXTENDS, "expected a name or a list of names")])
+        raise InvalidRecipeError([RecipeProblem(extends.origin, EXTENDS, "expected a name or a list of names")])
     return names
 
 
-def _about(layer: Marked | None) -> str | None:
+def _layer_purpose(layer: LocatedValue | None) -> str | None:
     if layer is None:
         return None
     if not isinstance(layer.value, str):
-        raise RecipeFaults([Fault(layer.origin, LAYER, "expected one line that says what the layer is for")])
+        message = "expected one line of text that says what the layer is for"
+        raise InvalidRecipeError([RecipeProblem(layer.origin, LAYER, message)])
     return layer.value
 
 
 def is_file(word: str) -> bool:
-    """Whether a word on the command line or in ``extends`` means a file; otherwise it is a catalogue name."""
+    """Whether a word on the command line or in ``extends`` is a file; otherwise it is a name of the catalog."""
     return word.endswith((".yaml", ".yml")) or "/" in word or "\\" in word
 
 
-def catalogue_files() -> dict[str, Path]:
+def catalog_files() -> dict[str, Path]:
     """Name -> file of every built-in recipe and layer."""
     return {path.stem: path for path in sorted(CATALOG.rglob("*.yaml"))}
 
 
-def _find(word: str, beside: Path, named_in: str | None) -> tuple[Path, str]:
-    """The file that a word means, and its name in messages."""
+def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
+    """The path of the file that a word names, and its name in messages."""
+    if word.endswith(DATA_SUFFIXES):
+        message = f"{word!r} is a data file, not a recipe"
+        advice = f"name a recipe and add data.sources.0.path={word}"
+        raise RecipeError(message, where=named_in, advice=advice)
     if is_file(word):
-        path = beside / word
-        if not path.is_file():
-            what = "is a directory, not a recipe" if path.is_dir() else "no such recipe file"
-            raise MissingInputError(f"{what}: {path}", where=named_in)
-        return path.resolve(), str(path)
-    files = catalogue_files()
+        path = directory / word
+        if path.is_file():
+            return path.resolve(), str(path)
+        if path.is_dir():
+            raise MissingInputError(f"{path} is a directory, not a recipe file", where=named_in)
+        raise MissingInputError(f"there is no recipe file {path}", where=named_in)
+    files = catalog_files()
     if word in files:
         return files[word], word
     near = difflib.get_close_matches(word, files, n=1)
     if Path(f"{word}.yaml").is_file():
         near = [f"{word}.yaml"]
-    advice = f"did you mean {near[0]!r}?" if near else "`tunesmith recipes` lists them; a file's name ends in .yaml"
+    advice = f"did you mean {near[0]!r}?" if near else "`tunesmith recipes` lists all; the name of a file ends in .yaml"
     raise RecipeError(f"there is no recipe or layer {word!r}", where=named_in, advice=advice)

@@ -1,4 +1,4 @@
-"""Recipes from names, files and single values: the one entrance to this package."""
+"""Loads recipes from names, files and single values; other packages load recipes only through this module."""
 
 from __future__ import annotations
 
@@ -7,29 +7,48 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.errors import UsageError
-from tunesmith.recipe.editor import json_schema
-from tunesmith.recipe.faults import DEFAULT, Origin, RecipeFaults
-from tunesmith.recipe.layers import Shelf, catalogue_files, merge
+from tunesmith.recipe.json_schema import json_schema
+from tunesmith.recipe.layers import RecipeFiles, catalog_files, merge
 from tunesmith.recipe.overrides import is_override, override
-from tunesmith.recipe.reading import Marked, plain
+from tunesmith.recipe.problems import DEFAULT, InvalidRecipeError, Origin
+from tunesmith.recipe.reading import LocatedValue, to_plain
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.validation import validate
 from tunesmith.recipe.writing import yaml_lines
 
-__all__ = ["Entry", "Loaded", "annotated", "catalogue", "dump", "json_schema", "load", "split_words"]
+__all__ = [
+    "CatalogEntry",
+    "LoadedRecipe",
+    "annotated_lines",
+    "dump",
+    "json_schema",
+    "list_catalog",
+    "load",
+    "split_words",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A resolved recipe. origins: ``train.learning_rate`` -> where its value came from, for every value."""
+class LoadedRecipe:
+    """A validated recipe with the origins of its values.
+
+    recipe: the recipe.
+    origins: dotted key, such as ``train.learning_rate`` -> where its value was given, for every value.
+    """
 
     recipe: Recipe
     origins: Mapping[str, Origin]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One built-in recipe or layer. objective: what a recipe optimises (``sft``, ``dpo``, ...), nothing for a layer."""
+class CatalogEntry:
+    """One built-in recipe or layer.
+
+    name: its name on the command line.
+    kind: whether it is a recipe or a layer.
+    about: its description in one line.
+    objective: the kind of objective of a recipe (``sft``, ``dpo``, ...); empty for a layer.
+    """
 
     name: str
     kind: Literal["recipe", "layer"]
@@ -42,63 +61,64 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if not is_override(word)], [word for word in words if is_override(word)]
 
 
-def load(names: Sequence[str], overrides: Sequence[str] = ()) -> Loaded:
-    """Recipes and layers laid over each other, right over left, and single values over all of them.
+def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe with layers and single values applied to it; the later one wins.
 
-    names: catalogue names or YAML files; the first is a recipe. overrides: ``key=value``, ``key+=[...]``.
-    Raises UsageError, MissingInputError (no such file), RecipeError (no such name, a cycle) or RecipeFaults: every
-    unknown key, wrong type and impossible combination at once.
+    names: names of the catalog or YAML files; the first is a recipe, the others may be layers.
+    overrides: single values, ``key=value`` or ``key+=[...]``, which win over all files.
+    Raises UsageError, MissingInputError (no such file), RecipeError (no such name, or a cycle) or InvalidRecipeError,
+    which has all unknown keys, wrong types and conflicts at once.
     """
     if not names:
-        raise UsageError("no recipe given", advice="`tunesmith recipes` lists the built-in ones")
-    shelf = Shelf()
-    layers = [shelf.get(name) for name in names]
-    if layers[0].about is not None:
-        advice = f"put a recipe to its left, such as: dolly-v2-3b {names[0]}"
-        raise UsageError(f"{names[0]!r} is a layer, to be laid over a recipe", advice=advice)
-    merged = layers[0].content
-    for layer in layers[1:]:
-        merged = merge(merged, layer.content)
-    merged = _overridden(merged, overrides)
+        raise UsageError("no recipe is given", advice="name one first; `tunesmith recipes` lists the built-in ones")
+    files = RecipeFiles()
+    loaded = [files.load(name) for name in names]
+    if loaded[0].layer_purpose is not None:
+        message = f"{names[0]!r} is a layer, which is applied to a recipe"
+        raise UsageError(message, advice=f"name a recipe before it, such as: dolly-v2-3b {names[0]}")
+    merged = loaded[0].content
+    for file in loaded[1:]:
+        merged = merge(merged, file.content)
+    merged = _apply_overrides(merged, overrides)
     recipe = validate(merged)
-    return Loaded(recipe, {".".join(path): origin for path, origin in _origins(_values(recipe), merged, ())})
+    return LoadedRecipe(recipe, {".".join(path): origin for path, origin in _origins(_values(recipe), merged, ())})
 
 
-def _overridden(base: Marked, overrides: Sequence[str]) -> Marked:
-    """All single values laid over, or the faults of all of them."""
-    faults: list[RecipeFaults] = []
+def _apply_overrides(base: LocatedValue, overrides: Sequence[str]) -> LocatedValue:
+    """The base with all single values. Raises InvalidRecipeError with the problems of all of them."""
+    errors: list[InvalidRecipeError] = []
     for word in overrides:
         try:
             base = override(base, word)
-        except RecipeFaults as error:
-            faults.append(error)
-    if faults:
-        raise RecipeFaults(fault for error in faults for fault in error.faults)
+        except InvalidRecipeError as error:
+            errors.append(error)
+    if errors:
+        raise InvalidRecipeError(problem for error in errors for problem in error.problems)
     return base
 
 
 def dump(recipe: Recipe) -> str:
-    """YAML with every value, defaults too; as a file it loads to the equal recipe."""
+    """The recipe as YAML with every value, including defaults; the text loads to an equal recipe."""
     return "".join(f"{line.text}\n" for line in yaml_lines(_values(recipe)))
 
 
-def annotated(loaded: Loaded) -> Iterator[tuple[str, str]]:
-    """Lines of ``dump``, each with the origin of its value (nothing for lines that only open a block)."""
+def annotated_lines(loaded: LoadedRecipe) -> Iterator[tuple[str, str]]:
+    """The lines of ``dump``, each with the origin of its value; empty for lines that only open a mapping or list."""
     for line in yaml_lines(_values(loaded.recipe)):
         yield line.text, "" if line.path is None else str(loaded.origins[".".join(line.path)])
 
 
-def catalogue() -> list[Entry]:
-    """The built-in recipes, then the layers, each by name."""
-    shelf, entries = Shelf(), list[Entry]()
-    for name in catalogue_files():
-        layer = shelf.get(name)
-        if layer.about is None:
-            given = plain(layer.content)
+def list_catalog() -> list[CatalogEntry]:
+    """The built-in recipes, then the layers, each sorted by name."""
+    files, entries = RecipeFiles(), list[CatalogEntry]()
+    for name in catalog_files():
+        file = files.load(name)
+        if file.layer_purpose is None:
+            given = to_plain(file.content)
             objective = given.get("objective", {}).get("kind", "sft")
-            entries.append(Entry(name, "recipe", str(given.get("about", "")), objective))
+            entries.append(CatalogEntry(name, "recipe", str(given.get("about", "")), objective))
         else:
-            entries.append(Entry(name, "layer", layer.about))
+            entries.append(CatalogEntry(name, "layer", file.layer_purpose))
     return sorted(entries, key=lambda entry: (entry.kind != "recipe", entry.name))
 
 
@@ -106,16 +126,16 @@ def _values(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="python")
 
 
-def _origins(value: Any, given: Marked | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Origin]]:
-    """Origin of every value that ``yaml_lines`` prints on a line of its own."""
+def _origins(value: Any, given: LocatedValue | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Origin]]:
+    """(path, origin) of every value to which ``yaml_lines`` gives a line."""
     content = None if given is None else given.value
     if isinstance(value, dict) and value:
         for key, child in value.items():
-            below = content.get(key) if isinstance(content, dict) else None
-            yield from _origins(child, below, (*path, key))
+            given_child = content.get(key) if isinstance(content, dict) else None
+            yield from _origins(child, given_child, (*path, key))
     elif isinstance(value, list | tuple) and value and all(isinstance(item, dict) and item for item in value):
         for index, item in enumerate(value):
-            below = content[index] if isinstance(content, list) else None
-            yield from _origins(item, below, (*path, str(index)))
+            given_child = content[index] if isinstance(content, list) else None
+            yield from _origins(item, given_child, (*path, str(index)))
     else:
         yield path, DEFAULT if given is None else given.origin

@@ -1,174 +1,252 @@
-"""The keys of a recipe that say what is optimised: one section for each kind of objective."""
+"""The keys of a recipe for the objective: one section for each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
 
-from tunesmith.recipe.section import Amount, Count, Mass, Number, Positive, Problem, Section, Share, refuse
+from tunesmith.recipe.section import (
+    Conflict,
+    Fraction,
+    FractionBelowOne,
+    PositiveFraction,
+    Section,
+    check_conflicts,
+)
 
 Path = Annotated[str, Field(min_length=1)]
 
+OBJECTIVE_KIND = "Selects the objective and with it the other keys of this section."
+REWARD_KIND = "Selects where the reward comes from: a reward model, or a check of the reply."
 
-class Sft(Section):
-    """Supervised fine-tuning: the assistant's turns are learned."""
 
-    kind: Literal["sft"] = Field(default="sft", description="objective")
+class SftConfig(Section):
+    """Supervised fine-tuning: cross-entropy on the assistant's turns."""
+
+    kind: Literal["sft"] = Field(default="sft", description=OBJECTIVE_KIND)
     weighting: Literal["threads", "messages"] = Field(
         default="messages",
-        description="threads: a shared turn counts once for every thread through it; messages: every turn counts once",
+        description="The weight of a turn that several threads share: messages counts it once, threads counts it once "
+        "for each of these threads.",
     )
-    z_loss: Amount = Field(
-        default=0.0, description="times the squared log-sum-exp of the logits, added to the loss of every target"
+    z_loss: NonNegativeFloat = Field(
+        default=0.0,
+        description="The coefficient of the squared log-sum-exp of the logits, added to the loss of every target; 0 "
+        "turns it off.",
     )
-    label_smoothing: Share = Field(
-        default=0.0, description="probability that the target gives up to all other tokens together"
+    label_smoothing: FractionBelowOne = Field(
+        default=0.0,
+        description="The probability that is moved from the target to all other tokens together; 0 turns it off.",
     )
-    normalize: Literal["targets", "sum"] | Positive = Field(
+    normalize: Literal["targets", "sum"] | PositiveFloat = Field(
         default="targets",
-        description="what the summed loss of a step is divided by: targets (their weighted number), sum (nothing; under "
-        "AdamW or a limit on the gradient's norm this only changes what learning rate, epsilon and clip mean), or a number",
+        description="What the summed loss of a step is divided by: targets (their weighted number), sum (1) or a "
+        "number; with AdamW or gradient clipping the latter two only rescale learning_rate, epsilon and clip.",
     )
 
 
-class Dpo(Section):
-    """Direct preference optimisation and its relatives: better replies gain probability over worse ones."""
+class DpoConfig(Section):
+    """Direct preference optimisation and its variants, on chosen and rejected replies."""
 
-    kind: Literal["dpo"] = Field(default="dpo", description="objective")
+    kind: Literal["dpo"] = Field(default="dpo", description=OBJECTIVE_KIND)
     loss: Literal["sigmoid", "hinge", "ipo"] = Field(
         default="sigmoid",
-        description="of h, how much more the log-probability of the better reply rose over the reference than that of the "
-        "worse one: sigmoid (DPO), hinge (SLiC), ipo (squared distance to 1 / (2 beta))",
+        description="The loss on h, the log-ratio of policy and reference for the chosen reply minus that for the "
+        "rejected one: sigmoid (DPO), hinge (SLiC) or ipo (the squared distance of h to 1 / (2 beta)).",
     )
-    beta: Positive = Field(default=0.1, description="scale of h; the larger, the nearer to the reference")
+    beta: PositiveFloat = Field(
+        default=0.1, description="The factor of h in the loss; a larger beta keeps the policy closer to the reference."
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        default=0.0, description="sigmoid: how probable it is that a pair is the wrong way round"
+        default=0.0,
+        description="The assumed probability that chosen and rejected are swapped in the data, for loss sigmoid; 0 "
+        "trusts the data.",
     )
     length_normalized: bool = Field(
-        default=False, description="mean log-probability of a reply's tokens instead of their sum"
+        default=False,
+        description="Whether the log-probability of a reply is the mean over its tokens (true) or the sum (false).",
     )
-    target_margin: Amount = Field(default=0.0, description="subtracted from beta times h (the gamma of SimPO)")
-    margin_scale: Amount = Field(
-        default=0.0, description="times the difference of the scores in the data, subtracted from beta times h"
+    target_margin: NonNegativeFloat = Field(
+        default=0.0, description="This number is subtracted from beta times h (the gamma of SimPO); 0 turns it off."
+    )
+    margin_scale: NonNegativeFloat = Field(
+        default=0.0,
+        description="The difference of the scores in the data is multiplied by this and subtracted from beta times h; "
+        "0 turns it off.",
     )
     policy_weighted: bool = Field(
-        default=False, description="weight every pair by the model's own probability of its replies (WPO)"
+        default=False,
+        description="Whether every pair is weighted by the policy's own probability of its replies (WPO).",
     )
-    sft_weight: Amount = Field(
+    sft_weight: NonNegativeFloat = Field(
         default=0.0,
-        description="times the mean negative log-probability of the better reply's tokens, added to the loss",
+        description="The coefficient of the mean negative log-probability of the chosen reply's tokens, added to the "
+        "loss; 0 turns it off.",
     )
     reference: Literal["start", "none"] | Path = Field(
         default="start",
-        description="what h compares with: start (the model as it is before the first step), a model directory, or none",
+        description="The reference model: start (the model before the first step), a model directory, or none for "
+        "losses without a reference.",
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _sigmoid_only(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_loss_conflicts(self))
+        return self
 
 
-class Reward(Section):
-    """A reward model: one score for every reply, higher for better ones (Bradley and Terry 1952)."""
+class RewardConfig(Section):
+    """A reward model: a scalar score for every reply, higher for preferred replies (Bradley and Terry 1952)."""
 
-    kind: Literal["reward"] = Field(default="reward", description="objective")
-    margin_scale: Amount = Field(
-        default=0.0, description="times the difference of the scores in the data, subtracted from that of the model's"
+    kind: Literal["reward"] = Field(default="reward", description=OBJECTIVE_KIND)
+    margin_scale: NonNegativeFloat = Field(
+        default=0.0,
+        description="The difference of the scores in the data is multiplied by this and subtracted from the "
+        "difference of the model's scores; 0 turns it off.",
     )
-    l2: Amount = Field(default=0.0, description="times half the squared scores of a pair, added to its loss")
-    head_std: Amount | None = Field(
+    l2: NonNegativeFloat = Field(
+        default=0.0,
+        description="The coefficient of half the squared scores of a pair, added to its loss; 0 turns it off.",
+    )
+    head_std: NonNegativeFloat | None = Field(
         default=None,
-        description="standard deviation of the new head's weights; null: 1 / sqrt(hidden size + 1), 0: zeros",
+        description="The standard deviation of the new head's initial weights; null uses 1 / sqrt(hidden size + 1), 0 "
+        "starts from zeros.",
     )
 
 
-class ModelReward(Section):
-    """The score of a reward model."""
+class ModelRewardConfig(Section):
+    """A reward that is the score of a reward model."""
 
-    kind: Literal["model"] = Field(default="model", description="source of rewards")
-    path: Path = Field(description="run or export of a reward model")
-    scale: float = Field(default=1.0, description="times the score")
-    offset: float = Field(default=0.0, description="added then")
-
-
-class CheckReward(Section):
-    """1 for a reply that passes the check written beside its prompt, 0 for any other."""
-
-    kind: Literal["check"] = Field(default="check", description="source of rewards")
-    path: Path = Field(description="file of instruction, context and check")
-    scale: float = Field(default=1.0, description="times 1 or 0")
-    offset: float = Field(default=0.0, description="added then")
+    kind: Literal["model"] = Field(default="model", description=REWARD_KIND)
+    path: Path = Field(description="The directory of a run of a reward model, or of its export.")
+    scale: float = Field(default=1.0, description="The score is multiplied by this number.")
+    offset: float = Field(default=0.0, description="This number is added to the scaled score.")
 
 
-class Ppo(Section):
-    """Proximal policy optimisation (Schulman et al. 2017) of rewards for replies that the model writes itself."""
+class CheckRewardConfig(Section):
+    """A reward of 1 for a reply that passes the check stored with its prompt, and of 0 for any other reply."""
 
-    kind: Literal["ppo"] = Field(default="ppo", description="objective")
+    kind: Literal["check"] = Field(default="check", description=REWARD_KIND)
+    path: Path = Field(description="A JSON Lines file with the fields instruction, context and check.")
+    scale: float = Field(default=1.0, description="The reward of 1 or 0 is multiplied by this number.")
+    offset: float = Field(default=0.0, description="This number is added to the scaled reward.")
+
+
+class PpoConfig(Section):
+    """Proximal policy optimisation (Schulman et al. 2017) on replies that the policy generates itself."""
+
+    kind: Literal["ppo"] = Field(default="ppo", description=OBJECTIVE_KIND)
     prompts: Literal["last", "every"] = Field(
-        default="last", description="what is answered: the last question of each conversation, or every question"
+        default="last",
+        description="Which user turns of a conversation become prompts: the last one, or every one.",
     )
-    prompts_per_iteration: Count = Field(description="prompts that get replies from the same weights")
-    samples: Count = Field(default=1, description="replies to each of them")
-    epochs_per_iteration: Count = Field(default=1, description="how often these replies are trained on")
-    max_new_tokens: Count = Field(description="a reply ends after so many tokens")
-    temperature: Positive = Field(default=1.0, description="of replies, and of all log-probabilities of training")
-    top_k: Number = Field(default=0, description="replies: only the k most probable tokens; 0: all")
-    top_p: Mass = Field(default=1.0, description="replies: only the smallest set of tokens of that probability")
+    prompts_per_iteration: PositiveInt = Field(
+        description="The number of prompts that get replies from the same weights."
+    )
+    samples: PositiveInt = Field(default=1, description="The number of replies to each prompt of an iteration.")
+    epochs_per_iteration: PositiveInt = Field(
+        default=1, description="The number of passes over the replies of an iteration."
+    )
+    max_new_tokens: PositiveInt = Field(description="The largest number of tokens of a reply.")
+    temperature: PositiveFloat = Field(
+        default=1.0, description="The temperature of sampling, and of all log-probabilities in training."
+    )
+    top_k: NonNegativeInt = Field(
+        default=0, description="Sampling considers only the k most probable tokens; 0 considers all."
+    )
+    top_p: PositiveFraction = Field(
+        default=1.0,
+        description="Sampling considers only the smallest set of tokens with this total probability; 1 considers all.",
+    )
     unfinished_reward: float | None = Field(
-        default=None, description="reward of a reply that did not end by itself; null: as any other"
+        default=None,
+        description="The reward of a reply that reaches max_new_tokens without an end token; null scores it as any "
+        "other.",
     )
     rewards: Annotated[
-        tuple[Annotated[ModelReward | CheckReward, Field(discriminator="kind")], ...], Field(strict=False, min_length=1)
-    ] = Field(description="where rewards come from; they are added up")
-    kl_coefficient: Amount = Field(
-        default=0.05, description="times the log-ratio of a token to the reference, taken from its reward"
+        tuple[Annotated[ModelRewardConfig | CheckRewardConfig, Field(discriminator="kind")], ...],
+        Field(strict=False, min_length=1),
+    ] = Field(description="The sources of rewards; the reward of a reply is their sum.")
+    kl_coefficient: NonNegativeFloat = Field(
+        default=0.05,
+        description="The log-ratio of policy and reference at a token is multiplied by this and subtracted from its "
+        "reward; 0 turns the KL penalty off.",
     )
-    kl_target: Positive | None = Field(
-        default=None, description="mean KL of a reply that the coefficient is adapted towards; null: it stays"
-    )
-    kl_horizon: Count = Field(default=10_000, description="replies over which it is adapted")
-    kl_stop: Positive | None = Field(
+    kl_target: PositiveFloat | None = Field(
         default=None,
-        description="the rest of an iteration is left out once the mean KL of a token to its beginning is above",
+        description="The mean KL per reply towards which kl_coefficient is adapted; null keeps the coefficient "
+        "constant.",
     )
-    discount: Mass = Field(default=1.0, description="of a later reward, for every token")
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.95, description="generalised advantage estimation: 0 trusts the value function, 1 the rewards"
+    kl_horizon: PositiveInt = Field(
+        default=10_000, description="The number of replies over which kl_coefficient is adapted."
     )
-    whiten_advantages: bool = Field(default=True, description="advantages to mean 0 and variance 1")
-    whiten_rewards: bool = Field(default=False, description="rewards to variance 1 before advantages are made")
-    clip: Positive = Field(default=0.2, description="largest change of a token's probability ratio that is rewarded")
-    value_clip: Positive | None = Field(
-        default=0.2, description="largest change of a value that is rewarded; null: any"
+    kl_stop: PositiveFloat | None = Field(
+        default=None,
+        description="The remaining steps of an iteration are skipped once the mean KL per token to the policy that "
+        "generated the replies exceeds this; null never skips.",
     )
-    value_weight: Positive = Field(default=0.1, description="of the value function's loss")
+    discount: PositiveFraction = Field(
+        default=1.0, description="The discount factor (gamma) of future rewards, per token."
+    )
+    gae_lambda: Fraction = Field(
+        default=0.95,
+        description="The lambda of generalised advantage estimation: 0 relies on the value function, 1 on the rewards.",
+    )
+    whiten_advantages: bool = Field(
+        default=True, description="Whether advantages are normalised to mean 0 and variance 1."
+    )
+    whiten_rewards: bool = Field(
+        default=False, description="Whether rewards are scaled to variance 1 before the advantages are computed."
+    )
+    clip: PositiveFloat = Field(
+        default=0.2, description="The clipping range of the probability ratio of a token in the policy loss."
+    )
+    value_clip: PositiveFloat | None = Field(
+        default=0.2, description="The clipping range of a value in the value loss; null turns clipping off."
+    )
+    value_weight: PositiveFloat = Field(default=0.1, description="The coefficient of the value loss.")
     value: Literal["shared", "separate"] | Path = Field(
         default="separate",
-        description="value function: a head on the policy, a network of its own from the start model, or from this reward model",
+        description="The value function: shared (a head on the policy), separate (a second model that begins as the "
+        "start model) or the directory of a reward model with which it begins.",
     )
-    value_warmup_steps: Number = Field(default=0, description="steps that train the value function only")
+    value_warmup_steps: NonNegativeInt = Field(
+        default=0, description="The number of optimizer steps at the beginning that train only the value function."
+    )
     reference: Literal["start"] | Path = Field(
-        default="start", description="what the KL is measured against: the model before the first step, or a directory"
+        default="start",
+        description="The model for the KL penalty: start (the policy before the first step) or a model directory.",
     )
 
 
-def _sft_unless_said(given: Any) -> Any:
-    """Keys without a kind are those of supervised fine-tuning."""
+def _default_to_sft(given: Any) -> Any:
+    """A section without a kind is supervised fine-tuning."""
     return {"kind": "sft", **given} if isinstance(given, dict) else given
 
 
-Kinds: TypeAlias = Annotated[Sft | Dpo | Reward | Ppo, Field(discriminator="kind")]
-Objective: TypeAlias = Annotated[Kinds, BeforeValidator(_sft_unless_said)]
+_AnyObjective: TypeAlias = Annotated[SftConfig | DpoConfig | RewardConfig | PpoConfig, Field(discriminator="kind")]
+ObjectiveConfig: TypeAlias = Annotated[_AnyObjective, BeforeValidator(_default_to_sft)]
 
-OBJECTIVE: TypeAdapter[Sft | Dpo | Reward | Ppo] = TypeAdapter(Objective)
-"""Reads the section alone."""
+OBJECTIVE_ADAPTER: TypeAdapter[SftConfig | DpoConfig | RewardConfig | PpoConfig] = TypeAdapter(ObjectiveConfig)
+"""Validates the section ``objective`` alone."""
 
 
-def _sigmoid_only(dpo: Dpo) -> Iterator[Problem]:
+def _find_loss_conflicts(dpo: DpoConfig) -> Iterator[Conflict]:
     if dpo.loss != "sigmoid" and dpo.label_smoothing:
-        yield Problem("label_smoothing", f"belongs to loss sigmoid, not {dpo.loss}; set it to 0")
+        message = f"label smoothing exists for loss sigmoid only, and the loss is {dpo.loss}; set label_smoothing to 0"
+        yield Conflict("label_smoothing", message)
     if dpo.loss == "ipo" and (dpo.target_margin or dpo.margin_scale):
         key = "target_margin" if dpo.target_margin else "margin_scale"
-        yield Problem(key, "loss ipo has a target of its own, 1 / (2 beta); set it to 0")
+        yield Conflict(key, f"loss ipo has a fixed target margin, 1 / (2 beta); set {key} to 0")

@@ -1,7 +1,7 @@
-"""YAML text -> values that know their line.
+"""Reads YAML text into values that carry the line on which they were given.
 
-Only what a recipe needs: mappings, lists and scalars; no tags, no merge keys, no interpolation. Scalars follow the core
-schema of YAML 1.2, so ``1e-5`` is a number and ``no`` (Norwegian) is text.
+Only what a recipe needs is supported: mappings, lists and scalars; no tags, no merge keys, no interpolation. Scalars
+follow the core schema of YAML 1.2, so ``1e-5`` is a number and ``no`` (Norwegian) is text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 
 from tunesmith.errors import MissingInputError
-from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
+from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 
 Scalar = str | int | float | bool | None
 
 LARGEST_FILE = 1 << 20  # bytes
-MOST_VALUES = 20_000  # after aliases are expanded: a few lines of aliases can stand for billions of values
+MOST_VALUES = 20_000  # after aliases are expanded: a few lines of aliases can expand to billions of values
 DEEPEST = 32
 
 _WORDS: dict[str, Scalar] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -32,24 +32,28 @@ _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """A value and the place it was read from; mappings and lists hold marked values."""
+class LocatedValue:
+    """A value and where it was given.
 
-    value: Scalar | list[Marked] | dict[str, Marked]
+    value: a scalar, or a list or mapping of located values.
+    origin: where it was given.
+    """
+
+    value: Scalar | list[LocatedValue] | dict[str, LocatedValue]
     origin: Origin
 
 
-def plain(marked: Marked) -> Any:
-    """The value without its marks."""
-    if isinstance(marked.value, dict):
-        return {key: plain(child) for key, child in marked.value.items()}
-    if isinstance(marked.value, list):
-        return [plain(child) for child in marked.value]
-    return marked.value
+def to_plain(located: LocatedValue) -> Any:
+    """The value without origins, as Python's own dicts, lists and scalars."""
+    if isinstance(located.value, dict):
+        return {key: to_plain(child) for key, child in located.value.items()}
+    if isinstance(located.value, list):
+        return [to_plain(child) for child in located.value]
+    return located.value
 
 
-def scalar(text: str) -> Scalar:
-    """Value of an unquoted word; what is not clearly a number, a truth value or null is text."""
+def parse_scalar(text: str) -> Scalar:
+    """The value of an unquoted word; a word that is not clearly a number, a boolean or null is text."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) > _LONGEST_NUMBER:
@@ -63,84 +67,96 @@ def scalar(text: str) -> Scalar:
     return text
 
 
-def read_text(text: str, source: str, *, lines: bool = True) -> Marked:
-    """One YAML document; without ``lines`` the origin is the source alone (the command line). Raises RecipeFaults."""
+def read_text(text: str, source: str, *, lines: bool = True) -> LocatedValue:
+    """The value of one YAML document.
+
+    source: the name of the document in messages.
+    lines: whether origins have line numbers; False for the command line.
+    Raises InvalidRecipeError if the text is not YAML, or has more than a recipe needs.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark and lines else 0
         reason = ", ".join(part for part in (error.context, error.problem) if part)
-        raise RecipeFaults([Fault(Origin(source, line), "", f"not valid YAML: {reason}")]) from error
+        message = f"the text is not valid YAML: {reason}"
+        raise InvalidRecipeError([RecipeProblem(Origin(source, line), "", message)]) from error
     except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "reason", str(error))
-        raise RecipeFaults([Fault(Origin(source), "", f"not valid YAML: {reason}")]) from error
+        too_deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if too_deep else getattr(error, "reason", str(error))
+        message = f"the text is not valid YAML: {reason}"
+        raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)]) from error
     builder = _Builder(source, lines)
-    marked = Marked(None, Origin(source)) if node is None else builder.build(node, (), builder.origin(node))
-    if builder.faults:
-        raise RecipeFaults(builder.faults)
-    return marked
+    found = LocatedValue(None, Origin(source)) if node is None else builder.build(node, (), builder.origin(node))
+    if builder.problems:
+        raise InvalidRecipeError(builder.problems)
+    return found
 
 
-def read_file(path: Path, source: str) -> Marked:
-    """The mapping in a YAML file. Raises MissingInputError, RecipeFaults."""
+def read_file(path: Path, source: str) -> LocatedValue:
+    """The mapping in a YAML file; ``source`` is its name in messages. Raises MissingInputError, InvalidRecipeError."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror}", where=source) from error
+        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=source) from error
     if len(content) > LARGEST_FILE:
-        raise RecipeFaults([Fault(Origin(source), "", f"{len(content)} bytes are no recipe; at most {LARGEST_FILE}")])
+        message = f"a recipe file has at most {LARGEST_FILE} bytes, and this one has {len(content)}"
+        raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RecipeFaults([Fault(Origin(source), "", f"is not UTF-8 text (byte {error.start})")]) from error
-    marked = read_text(text, source)
-    if not isinstance(marked.value, dict):
-        raise RecipeFaults([Fault(Origin(source), "", "a recipe is a mapping of key: value lines, and this is not")])
-    return marked
+        message = f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)]) from error
+    found = read_text(text, source)
+    if not isinstance(found.value, dict):
+        message = "a recipe is a mapping of key: value lines, and the content of this file is not"
+        raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)])
+    return found
 
 
 @dataclass(slots=True)
 class _Builder:
-    """From the parser's nodes to marked values, collecting faults on the way."""
+    """Converts the nodes of the YAML parser to located values and collects problems."""
 
     source: str
     lines: bool
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[RecipeProblem] = field(default_factory=list)
     values: int = 0
 
     def origin(self, node: yaml.Node) -> Origin:
         return Origin(self.source, node.start_mark.line + 1 if self.lines else 0)
 
-    def fault(self, node: yaml.Node, path: tuple[str, ...], what: str) -> None:
-        self.faults.append(Fault(self.origin(node), ".".join(path), what))
+    def report(self, node: yaml.Node, path: tuple[str, ...], message: str) -> None:
+        self.problems.append(RecipeProblem(self.origin(node), ".".join(path), message))
 
-    def build(self, node: yaml.Node, path: tuple[str, ...], origin: Origin) -> Marked:
+    def build(self, node: yaml.Node, path: tuple[str, ...], origin: Origin) -> LocatedValue:
         self.values += 1
         if self.values > MOST_VALUES or len(path) > DEEPEST:
-            limit = f"more than {MOST_VALUES} values" if self.values > MOST_VALUES else f"deeper than {DEEPEST} levels"
-            raise RecipeFaults([Fault(origin, "", f"{limit} (with aliases expanded) are no recipe")])
+            limit = f"{MOST_VALUES} values" if self.values > MOST_VALUES else f"{DEEPEST} nested levels"
+            message = f"a recipe has at most {limit}, with aliases expanded, and this one has more"
+            raise InvalidRecipeError([RecipeProblem(origin, "", message)])
         if node.tag not in _TAGS:
-            self.fault(node, path, f"tags such as {node.tag!r} mean nothing here")
+            self.report(node, path, f"YAML tags are not supported, and this value has the tag {node.tag!r}; remove it")
         if isinstance(node, yaml.MappingNode):
-            return Marked(self.mapping(node, path), origin)
+            return LocatedValue(self.mapping(node, path), origin)
         if isinstance(node, yaml.SequenceNode):
             items = [self.build(item, (*path, str(i)), self.origin(item)) for i, item in enumerate(node.value)]
-            return Marked(items, origin)
+            return LocatedValue(items, origin)
         unquoted = isinstance(node, yaml.ScalarNode) and node.style is None
-        return Marked(scalar(node.value) if unquoted else node.value, origin)
+        return LocatedValue(parse_scalar(node.value) if unquoted else node.value, origin)
 
-    def mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, Marked]:
-        built: dict[str, Marked] = {}
+    def mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, LocatedValue]:
+        built: dict[str, LocatedValue] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fault(key_node, path, "a key must be a word")
+                self.report(key_node, path, "a key must be a single word, not a list or mapping")
                 continue
             key: str = key_node.value
-            here = (*path, key)
+            key_path = (*path, key)
             if key.endswith("++"):
-                self.fault(key_node, here, "one '+' appends to a list; more mean nothing")
+                self.report(key_node, key_path, "a key that appends to a list ends in one '+', not in several")
             if key in built:
                 first = f", first in line {built[key].origin.line}" if self.lines else ""
-                self.fault(key_node, here, f"appears twice{first}")
-            built[key] = self.build(value_node, here, self.origin(key_node))
+                self.report(key_node, key_path, f"the key appears twice{first}; remove one of the two")
+            built[key] = self.build(value_node, key_path, self.origin(key_node))
         return built

@@ -1,6 +1,6 @@
-"""The recipe: one YAML file is one run. Here, in data.py (`data`), objectives.py and training.py (`train`) are all its keys.
+"""The recipe: one YAML file is one run. All its keys are defined here, in data.py, objectives.py and training.py.
 
-`tunesmith schema` prints them for editors, `tunesmith show RECIPE` the values of one recipe.
+`tunesmith schema` prints them for editors, `tunesmith show RECIPE` prints the values of one recipe.
 """
 
 from __future__ import annotations
@@ -9,192 +9,254 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.recipe.combinations import objective_problems
-from tunesmith.recipe.data import Data, Source, Switch
-from tunesmith.recipe.families import family_problems
-from tunesmith.recipe.filters import Filters, LabelRange
-from tunesmith.recipe.objectives import CheckReward, Dpo, ModelReward, Objective, Ppo, Reward, Sft
-from tunesmith.recipe.section import Count, Mass, Name, Number, Positive, Problem, Section, Share, refuse
+from tunesmith.recipe.combinations import find_objective_conflicts
+from tunesmith.recipe.data import DataConfig, DataSourceConfig, OptionValue
+from tunesmith.recipe.families import find_family_conflicts
+from tunesmith.recipe.filters import FiltersConfig, LabelRangeConfig
+from tunesmith.recipe.objectives import (
+    CheckRewardConfig,
+    DpoConfig,
+    ModelRewardConfig,
+    ObjectiveConfig,
+    PpoConfig,
+    RewardConfig,
+    SftConfig,
+)
+from tunesmith.recipe.section import (
+    Conflict,
+    Fraction,
+    FractionBelowOne,
+    Name,
+    PositiveFraction,
+    Section,
+    check_conflicts,
+)
 from tunesmith.recipe.training import (
-    Adafactor,
-    AdamW,
-    Best,
-    Constant,
-    Cosine,
-    Factors,
-    Linear,
-    Logarithmic,
-    Muon,
-    Train,
+    AdafactorConfig,
+    AdamWConfig,
+    BestConfig,
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    FactorsScheduleConfig,
+    LinearScheduleConfig,
+    LogarithmicScheduleConfig,
+    MuonConfig,
+    TrainConfig,
 )
 
 __all__ = [
-    "Adafactor",
-    "AdamW",
-    "Best",
-    "CheckReward",
-    "Constant",
-    "Cosine",
-    "Data",
-    "Dpo",
-    "Evaluate",
-    "Factors",
-    "Filters",
-    "LabelRange",
-    "Linear",
-    "Logarithmic",
-    "Model",
-    "ModelReward",
-    "Muon",
-    "Ppo",
+    "AdafactorConfig",
+    "AdamWConfig",
+    "BestConfig",
+    "CheckRewardConfig",
+    "ConstantScheduleConfig",
+    "CosineScheduleConfig",
+    "DataConfig",
+    "DataSourceConfig",
+    "DpoConfig",
+    "EvaluateConfig",
+    "FactorsScheduleConfig",
+    "FiltersConfig",
+    "LabelRangeConfig",
+    "LinearScheduleConfig",
+    "LogarithmicScheduleConfig",
+    "ModelConfig",
+    "ModelRewardConfig",
+    "MuonConfig",
+    "PpoConfig",
     "Recipe",
-    "Reward",
-    "Run",
-    "Sampling",
-    "Sft",
-    "Source",
-    "Text",
-    "Train",
+    "RewardConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "SftConfig",
+    "TextConfig",
+    "TrainConfig",
 ]
 
 
 REPLY_METRICS = ("/bleu", "/rouge_l")
-"""Ends of the names of metrics that need replies."""
+"""Endings of the names of metrics that need generated replies."""
 
 
-class Model(Section):
-    """The base model, its tokenizer and what is changed about it."""
+class ModelConfig(Section):
+    """The base model, its tokenizer, and what is changed about the model."""
 
     path: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="base model: a directory or a hub name; excludes init"
+        default=None,
+        description="The base model: a directory or a name on the Hugging Face hub; set either path or init.",
     )
-    revision: str | None = Field(default=None, description="commit, tag or branch of path on the hub")
+    revision: str | None = Field(
+        default=None, description="The commit, tag or branch of path on the hub; null uses the default branch."
+    )
     init: Mapping[Name, JsonValue] | None = Field(
         default=None,
-        description="train from random weights: architecture (a transformers model_type such as gpt_neox, llama or t5), "
-        "and the sizes of its configuration, passed through; excludes path",
+        description="A model with random weights: architecture (a transformers model_type such as gpt_neox, llama or "
+        "t5) and the arguments of its configuration, which are passed on; set either init or path.",
     )
     tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="tokenizer: a directory or a hub name; null: path"
+        default=None, description="The tokenizer: a directory or a name on the hub; null uses path."
     )
-    resize: Literal["none", "exact"] | Count = Field(
+    resize: Literal["none", "exact"] | PositiveInt = Field(
         default="none",
-        description="rows of the embedding: none (leave, grow only if tokens need it), exact (one row a token), "
-        "or n (round the number of tokens up to a multiple of n)",
+        description="The rows of the embedding: none adds rows only if tokens need them, exact makes one row per "
+        "token, a number n rounds the number of tokens up to a multiple of n.",
     )
-    residual_dropout: Share = Field(default=0.0, description="dropout on the output of every attention and every MLP")
+    residual_dropout: FractionBelowOne = Field(
+        default=0.0, description="The dropout probability on the output of every attention and every MLP."
+    )
     residual_dropout_shape: Literal["uniform", "rising"] = Field(
         default="uniform",
-        description="uniform: the same in every layer; rising: from 0 in the first to the full in the last",
+        description="How residual_dropout varies over the layers: uniform is the same in every layer, rising goes "
+        "from 0 in the first layer to the full value in the last.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="number format of the computation"
+        default="float32", description="The data type of the forward and backward pass; weights are kept in float32."
     )
-    gradient_checkpointing: bool = Field(default=False, description="compute activations twice instead of keeping them")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Whether activations are recomputed in the backward pass to save memory."
+    )
     layout: Literal["auto", "tree", "threads"] = Field(
         default="auto",
-        description="tree: shared messages computed once; threads: one row a thread; auto: the self-test decides",
+        description="How a batch is computed: tree computes shared messages once, threads computes every thread by "
+        "itself, auto uses tree if the self-test shows that the model supports it.",
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _one_origin(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_model_conflicts(self))
+        return self
 
 
-class Text(Section):
+class TextConfig(Section):
     """How a tree of messages becomes tokens."""
 
     format: Literal[
         "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "t5-dolly", "tokenizer"
     ] = Field(
-        description="prompt format; tokenizer: the chat template that the tokenizer brings; t5-dolly: for encoder-decoders"
+        description="The prompt format; t5-dolly is for encoder-decoders, tokenizer uses the chat template of the "
+        "tokenizer."
     )
-    options: Mapping[Name, Switch] = Field(default_factory=dict, description="switches of that format")
+    options: Mapping[Name, OptionValue] = Field(default_factory=dict, description="Options of the prompt format.")
     targets: Literal["assistant", "last", "all", "marked", "ranked"] | None = Field(
         default=None,
-        description="trained on: every assistant turn, the last one of each thread, every token of all turns "
-        "(language modelling), the messages that the data mark, or the replies that the data rank; null: ranked for "
-        "preferences (dpo, reward), otherwise assistant",
+        description="The messages that are trained on: assistant (every assistant turn), last (the last one of each "
+        "thread), all (every token of all turns), marked (those that the data mark) or ranked (replies that the data "
+        "rank); null means ranked for the objectives dpo and reward, otherwise assistant.",
     )
     max_length: Annotated[int, Field(gt=1)] = Field(
-        description="longest thread in tokens; of an encoder-decoder: longest input"
+        description="The largest number of tokens of a thread, or of the input of an encoder-decoder."
     )
     max_target_length: Annotated[int, Field(gt=1)] | None = Field(
         default=None,
-        description="longest reply of an encoder-decoder in tokens, for which truncation (drop, right or error) holds as "
-        "for its inputs; null: as max_length",
+        description="The largest number of tokens of a reply of an encoder-decoder, to which truncation (drop, right "
+        "or error) applies as well; null uses max_length.",
     )
     truncation: Literal["drop", "right", "left", "window", "error"] = Field(
         default="drop",
-        description="a longer thread is dropped, keeps its beginning (right), its end (left), a random stretch in "
-        "training and its beginning in evaluation (window), or is an error; what is cut is counted",
+        description="What happens to a thread that is too long: drop removes it, right keeps its beginning, left "
+        "keeps its end, window keeps a random part in training and the beginning in evaluation, error stops; "
+        "truncated tokens are counted.",
     )
-    window_probability: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.8, description="truncation window: how often a random stretch is taken instead of the beginning"
+    window_probability: Fraction = Field(
+        default=0.8,
+        description="For truncation window: the probability of a random part instead of the beginning.",
     )
 
 
-class Sampling(Section):
-    """How replies are drawn: the defaults of chat and of the exported model."""
+class SamplingConfig(Section):
+    """How replies are generated: the defaults of `tunesmith chat` and of the exported model."""
 
-    do_sample: bool = Field(default=True, description="draw; false: always the most probable token")
-    temperature: Positive = Field(default=1.0, description="below 1 is bolder, above 1 more varied")
-    top_k: Number = Field(default=0, description="only the k most probable tokens; 0: all")
-    top_p: Mass = Field(default=1.0, description="only the smallest set of tokens of that probability")
-    typical_p: Mass = Field(default=1.0, description="the same, tokens nearest to the entropy first")
-    repetition_penalty: Positive = Field(default=1.0, description="above 1 makes used tokens less likely")
-    min_new_tokens: Number = Field(default=0, description="no end before so many tokens")
-    max_new_tokens: Count = Field(default=256, description="end after so many tokens")
+    do_sample: bool = Field(
+        default=True, description="Whether tokens are sampled (true) or the most probable one is chosen (false)."
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0, description="The logits are divided by this; below 1 replies vary less, above 1 they vary more."
+    )
+    top_k: NonNegativeInt = Field(
+        default=0, description="Sampling considers only the k most probable tokens; 0 considers all."
+    )
+    top_p: PositiveFraction = Field(
+        default=1.0,
+        description="Sampling considers only the smallest set of tokens with this total probability; 1 considers all.",
+    )
+    typical_p: PositiveFraction = Field(
+        default=1.0,
+        description="Locally typical sampling: as top_p, but tokens are taken in the order of how close their "
+        "information is to the entropy; 1 considers all.",
+    )
+    repetition_penalty: PositiveFloat = Field(
+        default=1.0, description="Values above 1 make tokens that already occur less probable; 1 turns the penalty off."
+    )
+    min_new_tokens: NonNegativeInt = Field(
+        default=0, description="The smallest number of tokens of a reply; 0 allows an empty reply."
+    )
+    max_new_tokens: PositiveInt = Field(default=256, description="The largest number of tokens of a reply.")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _fewest_below_most(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_token_limit_conflicts(self))
+        return self
 
 
-class Evaluate(Section):
-    """Replies that the model writes at every evaluation, compared with those of the validation data."""
+class EvaluateConfig(Section):
+    """Replies that are generated at every evaluation and compared with those of the validation data."""
 
-    replies: Number = Field(
-        default=0, description="how many prompts get a reply, the same ones every time (greedy decoding); 0: none"
+    replies: NonNegativeInt = Field(
+        default=0,
+        description="The number of validation prompts that get a greedy reply, the same ones at every evaluation; 0 "
+        "generates none.",
     )
-    max_new_tokens: Count = Field(default=256, description="a reply ends after so many tokens")
-    batch_size: Count = Field(default=16, description="replies written at once, in rollouts of objective ppo too")
+    max_new_tokens: PositiveInt = Field(default=256, description="The largest number of tokens of such a reply.")
+    batch_size: PositiveInt = Field(
+        default=16, description="The number of replies generated at once, also in the rollouts of objective ppo."
+    )
 
 
-class Run(Section):
-    """Where a run lives and who else is told."""
+class RunConfig(Section):
+    """Where a run is stored, what it exports, and where its metrics are logged."""
 
     directory: Annotated[str, Field(min_length=1)] = Field(
-        default="runs/{name}", description="directory of the run; {name} stands for the recipe's name"
+        default="runs/{name}", description="The directory of the run; {name} is replaced by the name of the recipe."
     )
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = Field(
-        default=(), description="further places that get the metrics; metrics.jsonl is always written"
+        default=(), description="Where metrics are logged in addition to metrics.jsonl, which is always written."
     )
     export: Literal["last", "best"] = Field(
-        default="last", description="weights that are exported at the end: after the last step, or the best checkpoint"
+        default="last",
+        description="The weights that are exported at the end: those of the last step or of the best one.",
     )
 
 
 class Recipe(Section):
     """A Tunesmith recipe. Relative paths in it are relative to the current directory."""
 
-    name: Name = Field(description="name of the recipe and, by default, of the run's directory")
-    about: str = Field(default="", description="one line about it")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="origin of every random draw")
-    model: Model = Field(description="the base model, its tokenizer and what is changed about it")
-    text: Text = Field(description="how messages become tokens")
-    data: Data = Field(description="what is trained on and what is held back")
-    objective: Objective = Field(default_factory=Sft, description="what is optimised")
-    train: Train = Field(description="the loop")
-    evaluate: Evaluate = Field(default_factory=Evaluate, description="replies written at every evaluation")
-    sampling: Sampling = Field(default_factory=Sampling, description="how replies are drawn")
-    run: Run = Field(default_factory=Run, description="where the run lives and who else is told")
+    name: Name = Field(description="The name of the recipe and, by default, of the run's directory.")
+    about: str = Field(default="", description="One line that describes the recipe.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="The seed from which all random numbers of the run are derived."
+    )
+    model: ModelConfig = Field(description="The base model and its tokenizer.")
+    text: TextConfig = Field(description="How messages become tokens.")
+    data: DataConfig = Field(description="The training data and the validation data.")
+    objective: ObjectiveConfig = Field(
+        default_factory=SftConfig, description="What training optimises; the default is supervised fine-tuning (sft)."
+    )
+    train: TrainConfig = Field(description="The training loop: length, batch size, optimizer and checkpoints.")
+    evaluate: EvaluateConfig = Field(
+        default_factory=EvaluateConfig, description="Replies that are generated at every evaluation."
+    )
+    sampling: SamplingConfig = Field(
+        default_factory=SamplingConfig, description="How replies are generated by default."
+    )
+    run: RunConfig = Field(
+        default_factory=RunConfig, description="Where the run is stored and where its metrics are logged."
+    )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        found = across_sections(
+    def _check(self) -> Self:
+        conflicts = find_section_conflicts(
             data=self.data,
             train=self.train,
             evaluate=self.evaluate,
@@ -203,98 +265,115 @@ class Recipe(Section):
             text=self.text,
             objective=self.objective,
         )
-        return refuse(self, found)
+        check_conflicts(conflicts)
+        return self
 
     @property
     def targets(self) -> Literal["assistant", "last", "all", "marked", "ranked"]:
         """Which messages are trained on."""
-        if isinstance(self.objective, Ppo):
-            return "marked"  # the replies that are asked for
-        return self.text.targets or ("ranked" if isinstance(self.objective, Dpo | Reward) else "assistant")
+        if isinstance(self.objective, PpoConfig):
+            return "marked"  # the replies that are to be generated
+        return self.text.targets or ("ranked" if isinstance(self.objective, DpoConfig | RewardConfig) else "assistant")
 
     @property
     def directory(self) -> Path:
-        """Directory of the run."""
+        """The directory of the run."""
         return Path(self.run.directory.replace("{name}", self.name))
 
 
-def across_sections(
+def find_section_conflicts(
     *,
-    data: Data | None,
-    train: Train | None,
-    evaluate: Evaluate | None,
-    run: Run | None,
-    model: Model | None,
-    text: Text | None,
-    objective: Objective | None,
-) -> Iterator[Problem]:
-    """What needs two sections to be seen; a section that has faults of its own is ``None`` and skipped."""
-    if model and model.init is not None:  # else the architecture is not known before a directory is read
+    data: DataConfig | None,
+    train: TrainConfig | None,
+    evaluate: EvaluateConfig | None,
+    run: RunConfig | None,
+    model: ModelConfig | None,
+    text: TextConfig | None,
+    objective: ObjectiveConfig | None,
+) -> Iterator[Conflict]:
+    """Conflicts between sections; a section that is invalid by itself is None and is skipped."""
+    if model and model.init is not None:  # for a path the architecture is unknown until its directory is read
         architecture = str(model.init["architecture"])
-        yield from of_family(architecture, model=model, text=text, train=train, objective=objective)
+        yield from find_architecture_conflicts(architecture, model=model, text=text, train=train, objective=objective)
     if text and text.targets is not None and objective:
-        yield from _targets_of(text.targets, objective)
+        yield from _find_target_conflicts(text.targets, objective)
     if objective:
-        yield from objective_problems(objective, _values(model=model, text=text, train=train, evaluate=evaluate))
-    nothing = "there is nothing to evaluate on; set data.validation (200 or 0.05), or this to"
+        values = _dotted_values(model=model, text=text, train=train, evaluate=evaluate)
+        yield from find_objective_conflicts(objective, values)
+    nothing = "there are no validation data; set data.validation (to 200 or 0.05, for example), or set this to"
     if data and not data.evaluates:
         if train and train.evaluate_every:
-            yield Problem("train.evaluate_every", f"{nothing} null")
+            yield Conflict("train.evaluate_every", f"{nothing} null")
         if evaluate and evaluate.replies:
-            yield Problem("evaluate.replies", f"{nothing} 0")
+            yield Conflict("evaluate.replies", f"{nothing} 0")
         if run and run.export == "best":
-            yield Problem("run.export", f"{nothing} last")
+            yield Conflict("run.export", f"{nothing} last")
     if text and evaluate and evaluate.replies and text.targets == "all":
-        yield Problem("evaluate.replies", "text.targets all trains turns that are no replies; set this to 0")
+        yield Conflict("evaluate.replies", "text.targets all also trains on turns that are not replies; set this to 0")
     if train and evaluate and not evaluate.replies:
         for index, metric in enumerate(train.best.metrics):
             if metric.name.endswith(REPLY_METRICS):
-                yield Problem(f"train.best.metrics.{index}.name", "no replies are written; set evaluate.replies (200)")
+                message = "this metric needs generated replies; set evaluate.replies (to 200, for example)"
+                yield Conflict(f"train.best.metrics.{index}.name", message)
 
 
-def _targets_of(targets: str, objective: Sft | Dpo | Reward | Ppo) -> Iterator[Problem]:
-    """Preferences train on ranked replies, demonstrations on what is to be imitated, rollouts on what is written."""
-    ranks = isinstance(objective, Dpo | Reward)
-    if (targets == "ranked") != ranks or isinstance(objective, Ppo):
-        yield Problem("text.targets", f"{targets!r} is nothing for objective {objective.kind}; set it to null")
+def _find_target_conflicts(targets: str, objective: ObjectiveConfig) -> Iterator[Conflict]:
+    """Preferences train on ranked replies, demonstrations on existing replies, PPO on the replies it generates."""
+    ranks = isinstance(objective, DpoConfig | RewardConfig)
+    if (targets == "ranked") != ranks or isinstance(objective, PpoConfig):
+        message = f"{targets!r} cannot be used with objective {objective.kind}; set text.targets to null"
+        yield Conflict("text.targets", message)
 
 
-def of_family(
-    architecture: str, *, model: Model | None, text: Text | None, train: Train | None, objective: Objective | None
-) -> Iterator[Problem]:
-    """What these sections say that models of this architecture cannot do."""
-    values = _values(model=model, text=text, train=train)
+def find_architecture_conflicts(
+    architecture: str,
+    *,
+    model: ModelConfig | None,
+    text: TextConfig | None,
+    train: TrainConfig | None,
+    objective: ObjectiveConfig | None,
+) -> Iterator[Conflict]:
+    """Values of these sections that models of this architecture cannot use."""
+    values = _dotted_values(model=model, text=text, train=train)
     if train is not None:
         values["train.optimizer.kind"] = train.optimizer.kind
-    return family_problems(architecture, values | _values(objective=objective))
+    return find_family_conflicts(architecture, values | _dotted_values(objective=objective))
 
 
-def _values(**sections: Section | None) -> dict[str, Any]:
-    """``train.batch_size`` -> its value, for all keys of the sections that are there."""
+def _dotted_values(**sections: Section | None) -> dict[str, Any]:
+    """``train.batch_size`` -> its value, for all keys of the sections that are given."""
     found = {name: section for name, section in sections.items() if section is not None}
     return {
         f"{name}.{key}": getattr(section, key) for name, section in found.items() for key in type(section).model_fields
     }
 
 
-def _one_origin(model: Model) -> Iterator[Problem]:
-    """Weights come from one place, and there is a tokenizer."""
+def _find_model_conflicts(model: ModelConfig) -> Iterator[Conflict]:
+    """Weights come from one place, there is a tokenizer, and training in float16 is not supported."""
     if model.path is None and model.init is None:
-        yield Problem("path", "no model: give path (a directory or a hub name) or init (random weights)")
+        message = "there is no model; set model.path (a directory or a hub name) or model.init (random weights)"
+        yield Conflict("path", message)
     if model.path is not None and model.init is not None:
-        yield Problem("init", f"excludes path ({model.path!r}); set one of the two to null")
+        message = f"init (random weights) cannot be combined with path ({model.path!r}); set one of the two to null"
+        yield Conflict("init", message)
     if model.init is not None and model.tokenizer is None:
-        yield Problem("tokenizer", "missing; random weights (init) bring no tokenizer of their own")
+        message = (
+            "a model with random weights (init) has no tokenizer; set model.tokenizer to a directory or a hub name"
+        )
+        yield Conflict("tokenizer", message)
     if model.init is not None and not isinstance(model.init.get("architecture"), str):
-        yield Problem("init.architecture", "missing; name a transformers model_type, such as gpt_neox or llama")
+        message = "the required key is missing; name a transformers model_type, such as gpt_neox or llama"
+        yield Conflict("init.architecture", message)
     if model.revision is not None and model.path is None:
-        yield Problem("revision", "belongs to path, which is not given; set it to null")
+        yield Conflict("revision", "a revision belongs to model.path, which is not set; set model.revision to null")
     if model.dtype == "float16":
-        yield Problem("dtype", "float16 loses small gradients without loss scaling, which is not here; use bfloat16")
+        message = "float16 loses small gradients without loss scaling, which is not supported; use bfloat16"
+        yield Conflict("dtype", message)
 
 
-def _fewest_below_most(sampling: Sampling) -> Iterator[Problem]:
-    if sampling.min_new_tokens > sampling.max_new_tokens:
-        yield Problem(
-            "min_new_tokens", f"{sampling.min_new_tokens} is above max_new_tokens ({sampling.max_new_tokens})"
+def _find_token_limit_conflicts(sampling: SamplingConfig) -> Iterator[Conflict]:
+    least, most = sampling.min_new_tokens, sampling.max_new_tokens
+    if least > most:
+        yield Conflict(
+            "min_new_tokens", f"{least} is greater than max_new_tokens ({most}); lower it or raise the other"
         )

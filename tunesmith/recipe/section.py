@@ -1,45 +1,40 @@
-"""What all parts of a recipe share: strictness, and how a part refuses combinations of values."""
+"""The base class of all sections of a recipe, their number types, and how conflicting values are reported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-Count = Annotated[int, Field(gt=0)]
-Number = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Mass = Annotated[float, Field(gt=0, le=1)]
-Betas = Annotated[tuple[Share, Share], Field(strict=False)]  # not strict: YAML knows lists only
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Betas = Annotated[tuple[FractionBelowOne, FractionBelowOne], Field(strict=False)]  # not strict: YAML has lists only
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120)]
-
-T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """Unknown keys are errors, nothing is converted, nothing changes afterwards."""
+    """A part of a recipe: unknown keys are errors, no value is converted to another type, and none can be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Problem(NamedTuple):
-    """A combination of valid values that makes no sense.
+class Conflict(NamedTuple):
+    """A combination of values that are valid one by one but cannot be used together.
 
-    key: where it is, relative to the section that found it. what: the fault and what to do.
+    key: dotted key of the value to change, relative to the section that found the conflict.
+    message: what is wrong and what to do, in one sentence.
     """
 
     key: str
-    what: str
+    message: str
 
 
-def refuse(section: T, problems: Iterable[Problem]) -> T:
-    """The section itself, or one pydantic error that carries every problem in its context."""
-    found = tuple(problems)
+def check_conflicts(conflicts: Iterable[Conflict]) -> None:
+    """Raises one pydantic error that carries every conflict in its context, if there is any."""
+    found = tuple(conflicts)
     if found:
-        text = "; ".join(f"{problem.key}: {problem.what}" for problem in found)
-        raise PydanticCustomError("combination", "{text}", {"text": text, "problems": found})
-    return section
+        text = "; ".join(f"{conflict.key}: {conflict.message}" for conflict in found)
+        raise PydanticCustomError("conflict", "{text}", {"text": text, "conflicts": found})

@@ -1,121 +1,166 @@
-"""The keys of a recipe that say how training goes: optimizer, schedule, loop."""
+"""The keys of a recipe for the training loop: optimizer, learning-rate schedule, evaluations and checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.recipe.section import Amount, Betas, Count, Number, Positive, Problem, Section, Share, refuse
+from tunesmith.recipe.section import Betas, Conflict, FractionBelowOne, Section, check_conflicts
+
+OPTIMIZER_KIND = "Selects the optimizer and with it the other keys of this section."
+SCHEDULE_KIND = "Selects the schedule and with it the other keys of this section."
+WARMUP_STEPS = "The learning rate rises from 0 to its peak over this many optimizer steps."
+WARMUP_RATIO = "The length of the warm-up as a share of all optimizer steps; null uses warmup_steps."
+END = "The learning rate at the last optimizer step."
 
 
-class AdamW(Section):
+class AdamWConfig(Section):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
-    kind: Literal["adamw"] = Field(default="adamw", description="optimizer")
+    kind: Literal["adamw"] = Field(default="adamw", description=OPTIMIZER_KIND)
     betas: Betas = Field(
-        default=(0.9, 0.999), description="decay of the running means of gradient and squared gradient"
+        default=(0.9, 0.999),
+        description="The decay rates of the running means of the gradient and of the squared gradient.",
     )
-    epsilon: Positive = Field(default=1e-8, description="added to the denominator")
-    weight_decay: Amount = Field(
-        default=0.0, description="share of a weight (times learning rate) taken away at each step"
+    epsilon: PositiveFloat = Field(
+        default=1e-8, description="This number is added to the denominator of the update for numerical stability."
     )
-
-
-class Muon(Section):
-    """Orthogonalised momentum for matrices, AdamW for everything else (Jordan 2024)."""
-
-    kind: Literal["muon"] = Field(default="muon", description="optimizer")
-    momentum: Share = Field(default=0.95, description="decay of the running mean of the gradient of matrices")
-    weight_decay: Amount = Field(default=0.0, description="as in adamw, for all parameters")
-    betas: Betas = Field(default=(0.9, 0.95), description="AdamW part: decay of its running means")
-    epsilon: Positive = Field(default=1e-8, description="AdamW part: added to the denominator")
-    adamw_learning_rate: Positive | None = Field(
-        default=None, description="AdamW part: learning rate; null: learning_rate"
+    weight_decay: NonNegativeFloat = Field(
+        default=0.0,
+        description="Every step subtracts this share of a weight, multiplied by the learning rate; 0 turns it off.",
     )
 
 
-class Adafactor(Section):
-    """Second moments as rows and columns, updates relative to the parameter (Shazeer and Stern 2018), as t5x has it."""
+class MuonConfig(Section):
+    """Orthogonalised momentum for matrices, AdamW for all other parameters (Jordan 2024)."""
 
-    kind: Literal["adafactor"] = Field(default="adafactor", description="optimizer")
-    factored: bool = Field(default=True, description="keep the second moment of large matrices as a row and a column")
-    min_dim_size_to_factor: Count = Field(default=128, description="smallest side of a matrix that is factored")
+    kind: Literal["muon"] = Field(default="muon", description=OPTIMIZER_KIND)
+    momentum: FractionBelowOne = Field(
+        default=0.95, description="The decay rate of the running mean of the gradients of matrices."
+    )
+    weight_decay: NonNegativeFloat = Field(
+        default=0.0,
+        description="Every step subtracts this share of a weight, multiplied by the learning rate, from all "
+        "parameters.",
+    )
+    betas: Betas = Field(
+        default=(0.9, 0.95), description="The decay rates of AdamW, for the parameters that are not matrices."
+    )
+    epsilon: PositiveFloat = Field(
+        default=1e-8, description="The epsilon of AdamW, for the parameters that are not matrices."
+    )
+    adamw_learning_rate: PositiveFloat | None = Field(
+        default=None,
+        description="The learning rate of AdamW, for the parameters that are not matrices; null uses learning_rate.",
+    )
+
+
+class AdafactorConfig(Section):
+    """Factored second moments and updates relative to the parameter (Shazeer and Stern 2018), as t5x implements it."""
+
+    kind: Literal["adafactor"] = Field(default="adafactor", description=OPTIMIZER_KIND)
+    factored: bool = Field(
+        default=True, description="Whether the second moment of a large matrix is kept as one row and one column only."
+    )
+    min_dim_size_to_factor: PositiveInt = Field(
+        default=128, description="A matrix is factored only if both of its sides have at least this size."
+    )
     multiply_by_parameter_scale: bool = Field(
-        default=True, description="learning_rate is relative to the root mean square of each parameter"
+        default=True, description="Whether learning_rate is relative to the root mean square of each parameter."
     )
-    clipping_threshold: Positive | None = Field(
-        default=1.0, description="largest root mean square of an update before learning_rate; null: no limit"
+    clipping_threshold: PositiveFloat | None = Field(
+        default=1.0,
+        description="The largest root mean square of an update before learning_rate is applied; null sets no limit.",
     )
-    decay_rate: Positive = Field(default=0.8, description="the second moment decays by 1 - (t + 1) ** -decay_rate")
-    initial_step: Number = Field(
+    decay_rate: PositiveFloat = Field(
+        default=0.8,
+        description="The exponent of the decay of the second moment, which is 1 - (t + 1) ** -decay_rate at step t.",
+    )
+    initial_step: NonNegativeInt = Field(
         default=0,
-        description="steps that count as done before the first, as t5x counts those of pretraining; many of them "
-        "freeze the second moment",
+        description="The step count at which training begins, as t5x goes on counting the steps of pretraining; a "
+        "large number freezes the second moment.",
     )
-    step_offset: Number = Field(default=0, description="taken from the step again; initial_step begins afresh")
-    beta1: Share | None = Field(default=None, description="decay of the running mean of updates; null: none is kept")
-    weight_decay: Amount = Field(
-        default=0.0, description="share of a weight taken away at each step, not times learning_rate"
+    step_offset: NonNegativeInt = Field(
+        default=0,
+        description="The decay of the second moment subtracts this number from the step count; with the value of "
+        "initial_step the decay starts over.",
     )
-    epsilon1: Positive = Field(default=1e-30, description="added to the squared gradient")
-    epsilon2: Positive = Field(default=1e-3, description="smallest parameter scale")
+    beta1: FractionBelowOne | None = Field(
+        default=None, description="The decay rate of the running mean of the updates; null keeps no running mean."
+    )
+    weight_decay: NonNegativeFloat = Field(
+        default=0.0,
+        description="Every step subtracts this share of a weight, not multiplied by the learning rate; 0 turns it off.",
+    )
+    epsilon1: PositiveFloat = Field(default=1e-30, description="This number is added to the squared gradient.")
+    epsilon2: PositiveFloat = Field(
+        default=1e-3, description="The smallest scale of a parameter that multiply_by_parameter_scale uses."
+    )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _no_negative_step(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_negative_step(self))
+        return self
 
 
-class Constant(Section):
-    """Linear warm-up, then constant."""
+class ConstantScheduleConfig(Section):
+    """A linear warm-up, then a constant learning rate."""
 
-    kind: Literal["constant"] = Field(default="constant", description="schedule")
-    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
-
-
-class Linear(Section):
-    """Linear warm-up, then a straight line down."""
-
-    kind: Literal["linear"] = Field(default="linear", description="schedule")
-    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
-    warmup_ratio: Share | None = Field(default=None, description="the same as a share of all steps")
-    end: Amount = Field(default=0.0, description="learning rate at the last step")
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _one_warmup(self))
+    kind: Literal["constant"] = Field(default="constant", description=SCHEDULE_KIND)
+    warmup_steps: NonNegativeInt = Field(default=0, description=WARMUP_STEPS)
 
 
-class Cosine(Section):
-    """Linear warm-up, then half a cosine down."""
+class LinearScheduleConfig(Section):
+    """A linear warm-up, then a linear decay."""
 
-    kind: Literal["cosine"] = Field(default="cosine", description="schedule")
-    warmup_steps: Number = Field(default=0, description="steps from 0 to the full rate")
-    warmup_ratio: Share | None = Field(default=None, description="the same as a share of all steps")
-    end: Amount = Field(default=0.0, description="learning rate at the last step")
+    kind: Literal["linear"] = Field(default="linear", description=SCHEDULE_KIND)
+    warmup_steps: NonNegativeInt = Field(default=0, description=WARMUP_STEPS)
+    warmup_ratio: FractionBelowOne | None = Field(default=None, description=WARMUP_RATIO)
+    end: NonNegativeFloat = Field(default=0.0, description=END)
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _one_warmup(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_two_warmups(self))
+        return self
 
 
-class Logarithmic(Section):
-    """Warm-up by ln(t + 1) / ln(warmup_steps), as DeepSpeed's WarmupLR and WarmupDecayLR do."""
+class CosineScheduleConfig(Section):
+    """A linear warm-up, then a decay along half a cosine."""
 
-    kind: Literal["logarithmic"] = Field(default="logarithmic", description="schedule")
-    warmup_steps: Annotated[int, Field(ge=2)] = Field(description="steps from 0 to the full rate")
-    decay: Literal["none", "linear"] = Field(default="none", description="afterwards constant, or a straight line to 0")
+    kind: Literal["cosine"] = Field(default="cosine", description=SCHEDULE_KIND)
+    warmup_steps: NonNegativeInt = Field(default=0, description=WARMUP_STEPS)
+    warmup_ratio: FractionBelowOne | None = Field(default=None, description=WARMUP_RATIO)
+    end: NonNegativeFloat = Field(default=0.0, description=END)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_conflicts(_find_two_warmups(self))
+        return self
+
+
+class LogarithmicScheduleConfig(Section):
+    """A warm-up by ln(t + 1) / ln(warmup_steps), as in WarmupLR and WarmupDecayLR of DeepSpeed."""
+
+    kind: Literal["logarithmic"] = Field(default="logarithmic", description=SCHEDULE_KIND)
+    warmup_steps: Annotated[int, Field(ge=2)] = Field(description=WARMUP_STEPS)
+    decay: Literal["none", "linear"] = Field(
+        default="none",
+        description="What follows the warm-up: none keeps the learning rate constant, linear decays it to 0.",
+    )
     lag: bool = Field(
         default=False,
-        description="as the DeepSpeed of 2023: the first step runs at the full rate, the others one step late",
+        description="Whether to reproduce the DeepSpeed of 2023, whose first step runs at the peak learning rate and "
+        "whose other steps are one step late.",
     )
 
 
-class Factors(Section):
-    """A product of named factors, as t5x has it; never below 1e-8."""
+class FactorsScheduleConfig(Section):
+    """A product of named factors, as in t5x; the learning rate never falls below 1e-8."""
 
-    kind: Literal["factors"] = Field(default="factors", description="schedule")
+    kind: Literal["factors"] = Field(default="factors", description=SCHEDULE_KIND)
     factors: Annotated[
         tuple[
             Literal[
@@ -131,97 +176,147 @@ class Factors(Section):
         ],
         Field(strict=False, min_length=1),
     ] = Field(
-        description="multiplied: constant is learning_rate, linear_decay holds it as well, the others are pure shapes"
+        description="The factors that are multiplied; constant and linear_decay contain learning_rate, the others are "
+        "numbers without it."
     )
-    warmup_steps: Number = Field(default=1000, description="where warm-up ends and the decays begin")
-    decay_factor: Positive = Field(default=0.5, description="linear_decay: per step; decay_every: per steps_per_decay")
-    steps_per_decay: Count = Field(default=20_000, description="decay_every: steps between two falls")
-    steps_per_cycle: Count = Field(default=100_000, description="cosine_decay: steps from the full rate to 0")
-    initial_step: Number = Field(
-        default=0, description="steps that count as done before the first, as t5x counts those of pretraining"
+    warmup_steps: NonNegativeInt = Field(
+        default=1000, description="The optimizer step at which linear_warmup ends and the decays begin."
+    )
+    decay_factor: PositiveFloat = Field(
+        default=0.5,
+        description="The share of the peak by which linear_decay falls per step, and the factor that decay_every "
+        "applies every steps_per_decay steps.",
+    )
+    steps_per_decay: PositiveInt = Field(
+        default=20_000, description="The number of optimizer steps between two decays of decay_every."
+    )
+    steps_per_cycle: PositiveInt = Field(
+        default=100_000, description="The number of optimizer steps in which cosine_decay falls from the peak to 0."
+    )
+    initial_step: NonNegativeInt = Field(
+        default=0,
+        description="The step count at which training begins, as t5x goes on counting the steps of pretraining.",
     )
 
 
-class BestMetric(Section):
-    """One metric of the choice."""
+class BestMetricConfig(Section):
+    """One metric by which checkpoints are ranked."""
 
     name: Annotated[str, Field(pattern=r"^validation(/[A-Za-z0-9][A-Za-z0-9._-]*){1,3}$")] = Field(
-        description="validation/loss, accuracy, bleu, rouge_l, rewards/accuracies and so on of all validation data, or "
-        "validation/SOURCE/loss"
+        description="The name of the metric: validation/loss, validation/accuracy, validation/bleu, "
+        "validation/rouge_l, validation/rewards/accuracies and so on for all validation data, or "
+        "validation/SOURCE/loss for one source."
     )
-    mode: Literal["min", "max"] = Field(description="which end is the good one")
-    weight: Positive = Field(default=1.0, description="its part in the mean of the ranks")
-
-
-class Best(Section):
-    """Which checkpoint is the best: every metric ranks all evaluated steps, the lowest mean of the ranks wins."""
-
-    metrics: Annotated[tuple[BestMetric, ...], Field(strict=False, min_length=1)] = Field(
-        default=(BestMetric(name="validation/loss", mode="min"),),
-        description="metrics of the evaluations, each with its weight",
+    mode: Literal["min", "max"] = Field(
+        description="Whether the smallest (min) or the largest (max) value is the best."
     )
-    keep: Count = Field(
+    weight: PositiveFloat = Field(default=1.0, description="The weight of this metric in the mean of the ranks.")
+
+
+class BestConfig(Section):
+    """The choice of the best checkpoint: every metric ranks all evaluated steps, and the lowest mean rank wins."""
+
+    metrics: Annotated[tuple[BestMetricConfig, ...], Field(strict=False, min_length=1)] = Field(
+        default=(BestMetricConfig(name="validation/loss", mode="min"),),
+        description="The metrics by which the checkpoints are ranked.",
+    )
+    keep: PositiveInt = Field(
         default=1,
-        description="checkpoints kept that could still become the best, whatever their age; with several metrics more "
-        "than 1, since a step may win later through what comes after it",
+        description="The number of checkpoints to keep, of any age, that can still become the best; with several "
+        "metrics use more than 1, because later evaluations can change the ranks of earlier ones.",
     )
 
 
-class Train(Section):
-    """The loop."""
+class TrainConfig(Section):
+    """The training loop."""
 
-    epochs: Positive | None = Field(default=None, description="passes over the data; excludes steps")
-    steps: Count | None = Field(default=None, description="optimizer steps; excludes epochs")
-    batch_size: Count = Field(description="size of an optimizer step, over all processes, in units of batch_unit")
+    epochs: PositiveFloat | None = Field(
+        default=None, description="The number of passes over the training data; set either epochs or steps."
+    )
+    steps: PositiveInt | None = Field(
+        default=None, description="The number of optimizer steps; set either steps or epochs."
+    )
+    batch_size: PositiveInt = Field(
+        description="The size of the batch of one optimizer step over all processes, in units of batch_unit."
+    )
     batch_unit: Literal["examples", "threads", "tokens"] = Field(
-        default="examples", description="what batch_size counts"
+        default="examples", description="What batch_size counts: examples (trees), threads or tokens."
     )
-    micro_batch_tokens: Count = Field(default=8192, description="tokens computed at once: memory, never the result")
-    learning_rate: Positive = Field(description="the highest learning rate of the schedule")
-    optimizer: Annotated[AdamW | Muon | Adafactor, Field(discriminator="kind")] = Field(
-        default_factory=AdamW, description="optimizer"
+    micro_batch_tokens: PositiveInt = Field(
+        default=8192,
+        description="The number of tokens in one forward and backward pass; it changes memory use and speed, never "
+        "the result.",
     )
-    schedule: Annotated[Constant | Linear | Cosine | Logarithmic | Factors, Field(discriminator="kind")] = Field(
-        default_factory=Constant, description="learning rate over the steps"
+    learning_rate: PositiveFloat = Field(description="The peak learning rate of the schedule.")
+    optimizer: Annotated[AdamWConfig | MuonConfig | AdafactorConfig, Field(discriminator="kind")] = Field(
+        default_factory=AdamWConfig, description="The optimizer and its settings; the default is AdamW."
     )
-    clip: Positive | None = Field(default=1.0, description="largest norm of the gradient; null: no limit")
-    evaluate_every: Count | None = Field(default=None, description="steps between evaluations; null: never")
-    save_every: Count | None = Field(default=None, description="steps between checkpoints; null: only at the end")
-    log_every: Count | None = Field(
-        default=10, description="steps between lines on the screen; the record has every step"
+    schedule: Annotated[
+        ConstantScheduleConfig
+        | LinearScheduleConfig
+        | CosineScheduleConfig
+        | LogarithmicScheduleConfig
+        | FactorsScheduleConfig,
+        Field(discriminator="kind"),
+    ] = Field(
+        default_factory=ConstantScheduleConfig,
+        description="The learning rate as a function of the step; the default is constant without warm-up.",
     )
-    keep: Count = Field(default=2, description="checkpoints kept; the last and the best always are")
-    best: Best = Field(default_factory=Best, description="which checkpoint is the best")
-    threads: Count | None = Field(default=None, description="CPU threads; null: PyTorch decides")
-    stop_after: Count | None = Field(
-        default=None, description="save and stop at this step of the plan, for trials and tests"
+    clip: PositiveFloat | None = Field(
+        default=1.0, description="The gradient is scaled down to this norm if it is larger; null turns clipping off."
+    )
+    evaluate_every: PositiveInt | None = Field(
+        default=None, description="The number of optimizer steps between two evaluations; null never evaluates."
+    )
+    save_every: PositiveInt | None = Field(
+        default=None, description="The number of optimizer steps between two checkpoints; null saves only at the end."
+    )
+    log_every: PositiveInt | None = Field(
+        default=10,
+        description="The number of optimizer steps between two lines on the screen; metrics.jsonl has every step; "
+        "null prints none.",
+    )
+    keep: PositiveInt = Field(
+        default=2, description="The number of most recent checkpoints to keep; the best one is always kept as well."
+    )
+    best: BestConfig = Field(default_factory=BestConfig, description="How the best checkpoint is chosen.")
+    threads: PositiveInt | None = Field(
+        default=None, description="The number of CPU threads of PyTorch; null leaves the choice to PyTorch."
+    )
+    stop_after: PositiveInt | None = Field(
+        default=None,
+        description="Training saves a checkpoint and stops after this step, without changing the schedule; null "
+        "trains to the end.",
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        return refuse(self, _reachable(self))
+    def _check(self) -> Self:
+        check_conflicts(_find_length_conflicts(self))
+        return self
 
 
-def _no_negative_step(optimizer: Adafactor) -> Iterator[Problem]:
-    if optimizer.step_offset > optimizer.initial_step:
-        yield Problem(
-            "step_offset",
-            f"{optimizer.step_offset:,} is above initial_step ({optimizer.initial_step:,}): steps would be negative",
-        )
+def _find_negative_step(optimizer: AdafactorConfig) -> Iterator[Conflict]:
+    offset, initial = optimizer.step_offset, optimizer.initial_step
+    if offset > initial:
+        message = f"{offset:,} is greater than initial_step ({initial:,}), so the first steps would be negative"
+        yield Conflict("step_offset", f"{message}; lower it or raise initial_step")
 
 
-def _one_warmup(schedule: Linear | Cosine) -> Iterator[Problem]:
+def _find_two_warmups(schedule: LinearScheduleConfig | CosineScheduleConfig) -> Iterator[Conflict]:
     if schedule.warmup_steps and schedule.warmup_ratio is not None:
-        yield Problem(
-            "warmup_ratio", f"excludes warmup_steps ({schedule.warmup_steps}); set one of the two to null or 0"
-        )
+        message = f"the warm-up has two lengths, warmup_ratio and warmup_steps ({schedule.warmup_steps})"
+        yield Conflict("warmup_ratio", f"{message}; set warmup_ratio to null or warmup_steps to 0")
 
 
-def _reachable(train: Train) -> Iterator[Problem]:
-    """One length, and a schedule that fits into it."""
+def _find_length_conflicts(train: TrainConfig) -> Iterator[Conflict]:
+    """The run has exactly one length, and the schedule does not end above its peak."""
     if train.epochs is None and train.steps is None:
-        yield Problem("epochs", "no length: give epochs or steps")
+        yield Conflict("epochs", "the run has no length; set train.epochs or train.steps")
     if train.epochs is not None and train.steps is not None:
-        yield Problem("steps", f"excludes epochs ({train.epochs:g}); set one of the two to null")
-    if isinstance(train.schedule, Linear | Cosine) and train.schedule.end > train.learning_rate:
-        yield Problem("schedule.end", f"{train.schedule.end:g} is above learning_rate ({train.learning_rate:g})")
+        message = f"the run has two lengths, steps ({train.steps:,}) and epochs ({train.epochs:g})"
+        yield Conflict("steps", f"{message}; set one of the two to null")
+    if isinstance(train.schedule, LinearScheduleConfig | CosineScheduleConfig):
+        end = train.schedule.end
+        if end > train.learning_rate:
+            message = f"{end:g} is greater than train.learning_rate ({train.learning_rate:g}); lower it"
+            yield Conflict("schedule.end", message)

@@ -1,4 +1,4 @@
-"""Plain values -> Recipe, or every fault at once in plain English, each with its place."""
+"""Validates the values of a recipe and reports all problems at once, each with where the value was given."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
-from tunesmith.recipe.keys import describe, hint
-from tunesmith.recipe.objectives import OBJECTIVE
-from tunesmith.recipe.reading import Marked, plain
-from tunesmith.recipe.schema import Data, Evaluate, Model, Recipe, Run, Text, Train, across_sections
-from tunesmith.recipe.section import Problem
+from tunesmith.recipe.keys import advise, describe
+from tunesmith.recipe.objectives import OBJECTIVE_ADAPTER
+from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
+from tunesmith.recipe.reading import LocatedValue, to_plain
+from tunesmith.recipe.schema import (
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    Recipe,
+    RunConfig,
+    TextConfig,
+    TrainConfig,
+    find_section_conflicts,
+)
+from tunesmith.recipe.section import Conflict
 
-Place = tuple[str, ...]
+Path = tuple[str, ...]
 
-# What pydantic's kinds of error say was expected; {…} are filled from the error's context.
+# The type of a pydantic error -> what was expected; {...} is filled from the context of the error.
 EXPECTED: Mapping[str, str] = {
     "literal_error": "{expected}",
     "int_type": "a whole number",
@@ -34,92 +43,94 @@ EXPECTED: Mapping[str, str] = {
     "model_type": "a mapping of key: value lines",
     "model_attributes_type": "a mapping of key: value lines",
     "invalid_json_value": "text, a number, true, false, null, a list or a mapping",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "a number greater than {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number less than {lt}",
+    "less_than_equal": "a number of at most {le}",
     "string_too_short": "text that is not empty",
-    "string_too_long": "at most {max_length} characters",
-    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', beginning with a letter or digit",
-    "too_short": "a list of at least {min_length}",
-    "too_long": "a list of at most {max_length}",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_pattern_mismatch": "text of letters, digits, '.', '_' and '-' that begins with a letter or digit",
+    "too_short": "a list with {min_length} or more items",
+    "too_long": "a list with at most {max_length} items",
     "union_tag_invalid": "one of {expected_tags}",
 }
 
 
-def validate(marked: Marked) -> Recipe:
-    """The recipe. Raises RecipeFaults with all unknown keys, wrong types and impossible combinations."""
-    given = plain(marked)
+def validate(located: LocatedValue) -> Recipe:
+    """The recipe with these values. Raises InvalidRecipeError with all unknown keys, wrong types and conflicts."""
+    given = to_plain(located)
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    faults = [Fault(_origin(marked, path), ".".join(path), what) for path, what in _messages(details, given)]
-    raise RecipeFaults(faults)
+    raise InvalidRecipeError(
+        RecipeProblem(_origin(located, path), ".".join(path), message) for path, message in _messages(details, given)
+    )
 
 
-def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Place, str]]:
-    """(path, message); errors of one value that could have several types become one message."""
-    expected: dict[Place, list[str]] = {}
+def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, str]]:
+    """(path, message) of every problem; the errors of a value that may have several types become one message."""
+    expected: dict[Path, list[str]] = {}
     for detail in details:
         path = _path(detail, given)
-        if detail["type"] == "combination":
-            yield from _problems(path, detail["ctx"]["problems"])
-        elif own := _about_keys(detail, path):
-            yield own
-        elif detail["type"] == "missing":  # one of a list of fixed length
-            expected.setdefault(path[:-1], []).append(f"at least {int(path[-1]) + 1} values")
+        if detail["type"] == "conflict":
+            yield from _conflict_messages(path, detail["ctx"]["conflicts"])
+        elif key_message := _key_message(detail, path):
+            yield key_message
+        elif detail["type"] == "missing":  # an item of a list of fixed length
+            expected.setdefault(path[:-1], []).append(f"a list with {int(path[-1]) + 1} items")
         elif detail["type"] == "too_short" and _at(given, path):
-            continue  # its items are faulty, each has its own message
+            continue  # its items are invalid, and each of them has its own message
         else:
-            place = (*path, "kind") if detail["type"] == "union_tag_invalid" else path
-            expected.setdefault(place, []).append(_phrase(detail))
+            key_path = (*path, "kind") if detail["type"] == "union_tag_invalid" else path
+            expected.setdefault(key_path, []).append(_expected(detail))
     for path, phrases in expected.items():
-        yield path, _expectation(phrases, _at(given, path))
-    yield from _problems((), _across(details, given))
+        yield path, _value_message(phrases, _at(given, path))
+    yield from _conflict_messages((), _find_conflicts(details, given))
 
 
-def _about_keys(detail: ErrorDetails, path: Place) -> tuple[Place, str] | None:
-    """Faults of a key rather than of its value."""
+def _key_message(detail: ErrorDetails, path: Path) -> tuple[Path, str] | None:
+    """(path, message) of an error that concerns a key and not its value."""
     kind, last = detail["type"], detail["loc"][-1] if detail["loc"] else ""
     if kind == "extra_forbidden":
-        return path, "; ".join(part for part in ("unknown key", hint(path)) if part)
+        return path, f"unknown key; {advise(path)}"
     if kind == "missing" and isinstance(last, str):
-        return path, "; ".join(part for part in ("missing", describe(path)) if part)
+        return path, f"the required key is missing: {describe(path)}"
     if kind == "union_tag_not_found":
-        return (*path, "kind"), "missing; it says which other keys there are"
+        return (*path, "kind"), f"the required key is missing: {describe((*path, 'kind'))}"
     if last == "[key]":
-        return path, f"a key is {_phrase(detail)}"
+        return path, f"a key must be {_expected(detail)}"
     return None
 
 
-def _phrase(detail: ErrorDetails) -> str:
+def _expected(detail: ErrorDetails) -> str:
+    """What was expected instead of the value, as a noun phrase."""
     context = {key: f"{value:g}" if isinstance(value, float) else value for key, value in detail.get("ctx", {}).items()}
     return EXPECTED[detail["type"]].format(**context) if detail["type"] in EXPECTED else detail["msg"]
 
 
-def _across(details: list[ErrorDetails], given: Any) -> Iterable[Problem]:
-    """Combinations across sections that have no fault of their own (pydantic itself looks only if no section has any)."""
-    faulty = {detail["loc"][0] for detail in details if detail["loc"]}
-    if not faulty:
+def _find_conflicts(details: list[ErrorDetails], given: Any) -> Iterable[Conflict]:
+    """Conflicts between the valid sections; pydantic looks for them only if all sections are valid."""
+    invalid = {detail["loc"][0] for detail in details if detail["loc"]}
+    if not invalid:
         return ()
-    return across_sections(
-        data=None if "data" in faulty else Data.model_validate(given["data"]),
-        train=None if "train" in faulty else Train.model_validate(given["train"]),
-        evaluate=None if "evaluate" in faulty else Evaluate.model_validate(given.get("evaluate", {})),
-        run=None if "run" in faulty else Run.model_validate(given.get("run", {})),
-        model=None if "model" in faulty else Model.model_validate(given["model"]),
-        text=None if "text" in faulty else Text.model_validate(given["text"]),
-        objective=None if "objective" in faulty else OBJECTIVE.validate_python(given.get("objective", {})),
+    return find_section_conflicts(
+        data=None if "data" in invalid else DataConfig.model_validate(given["data"]),
+        train=None if "train" in invalid else TrainConfig.model_validate(given["train"]),
+        evaluate=None if "evaluate" in invalid else EvaluateConfig.model_validate(given.get("evaluate", {})),
+        run=None if "run" in invalid else RunConfig.model_validate(given.get("run", {})),
+        model=None if "model" in invalid else ModelConfig.model_validate(given["model"]),
+        text=None if "text" in invalid else TextConfig.model_validate(given["text"]),
+        objective=None if "objective" in invalid else OBJECTIVE_ADAPTER.validate_python(given.get("objective", {})),
     )
 
 
-def _problems(path: Place, problems: Iterable[Problem]) -> Iterator[tuple[Place, str]]:
-    for problem in problems:
-        yield (*path, *problem.key.split(".")), problem.what
+def _conflict_messages(path: Path, conflicts: Iterable[Conflict]) -> Iterator[tuple[Path, str]]:
+    for conflict in conflicts:
+        yield (*path, *conflict.key.split(".")), conflict.message
 
 
-def _expectation(phrases: list[str], value: Any) -> str:
+def _value_message(phrases: list[str], value: Any) -> str:
     """``expected 'none' or 'exact' or a whole number, got 'most'``."""
     different = list(dict.fromkeys(phrases))
     quotes = "; put it in quotes" if different == ["text"] and isinstance(value, int | float) else ""
@@ -129,13 +140,15 @@ def _expectation(phrases: list[str], value: Any) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else f"a list of {len(value)}"
+        return (
+            "a mapping" if isinstance(value, dict) else f"a list with {len(value)} item{'' if len(value) == 1 else 's'}"
+        )
     text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _path(detail: ErrorDetails, given: Any) -> Place:
-    """The error's place as keys and indices; pydantic's location also names members of unions, which are no keys."""
+def _path(detail: ErrorDetails, given: Any) -> Path:
+    """The keys and indices of the value; pydantic's location also has members of unions, which are not keys."""
     path: list[str] = []
     last = len(detail["loc"]) - 1
     for index, part in enumerate(detail["loc"]):
@@ -149,7 +162,7 @@ def _path(detail: ErrorDetails, given: Any) -> Place:
     return tuple(path)
 
 
-def _at(given: Any, path: Place) -> Any:
+def _at(given: Any, path: Path) -> Any:
     for part in path:
         if isinstance(given, list):
             given = given[int(part)]
@@ -158,13 +171,13 @@ def _at(given: Any, path: Place) -> Any:
     return given
 
 
-def _origin(marked: Marked, path: Place) -> Origin:
-    """Origin of the value at a path, or of the innermost mapping around it that was given."""
+def _origin(located: LocatedValue, path: Path) -> Origin:
+    """The origin of the value at a path, or of the innermost mapping around it that was given."""
     for part in path:
-        if isinstance(marked.value, dict) and part in marked.value:
-            marked = marked.value[part]
-        elif isinstance(marked.value, list) and part.isdecimal() and int(part) < len(marked.value):
-            marked = marked.value[int(part)]
+        if isinstance(located.value, dict) and part in located.value:
+            located = located.value[part]
+        elif isinstance(located.value, list) and part.isdecimal() and int(part) < len(located.value):
+            located = located.value[int(part)]
         else:
             break
-    return marked.origin
+    return located.origin

@@ -17,7 +17,7 @@ from tunesmith.compose.proof import MaskProof, batch_check, stored_checks
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.errors import RecipeError, TunesmithError
-from tunesmith.recipe.load import Loaded
+from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check, CheckReport, Status
 from tunesmith.report.check_page import ShownExample
@@ -53,7 +53,7 @@ class _Run:
     key: str = "model.tokenizer, text.format"
 
 
-def check_recipe(loaded: Loaded, progress: Progress, *, with_model: bool = True) -> Checked:
+def check_recipe(loaded: LoadedRecipe, progress: Progress, *, with_model: bool = True) -> Checked:
     """Run every check; one that cannot be run because an earlier one failed is left out.
 
     with_model: also make or load the model, and compare its attention tree against threads.

@@ -10,14 +10,14 @@ from rich.console import Console
 from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.progress import shown
 from tunesmith.files import write_file, write_json
-from tunesmith.recipe.load import Loaded
+from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.report.check import plain_lines, show_checks
 from tunesmith.report.check_page import check_page
 
 FAILED = 70
 
 
-def run_check(loaded: Loaded, output: Path | None, *, strict: bool, with_model: bool) -> int:
+def run_check(loaded: LoadedRecipe, output: Path | None, *, strict: bool, with_model: bool) -> int:
     """Check a recipe, show and keep the result. Returns the exit code; raises StorageError."""
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

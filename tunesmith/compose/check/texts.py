@@ -13,7 +13,7 @@ from tunesmith.data.dataset.inspection import Finding, Texts, inspect_texts, lan
 from tunesmith.data.dataset.similarity import NearDuplicates
 from tunesmith.data.dataset.split import content_key
 from tunesmith.data.dataset.store import Store
-from tunesmith.recipe.schema import Data
+from tunesmith.recipe.schema import DataConfig
 from tunesmith.report.check import Check, Status
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Tree
@@ -29,7 +29,7 @@ class TextSurvey:
     stores: the token trees of training, and of validation. A record belongs to the side that holds its content.
     """
 
-    def __init__(self, data: Data, renderer: Renderer, stores: Sequence[Store]) -> None:
+    def __init__(self, data: DataConfig, renderer: Renderer, stores: Sequence[Store]) -> None:
         self._renderer, self._language = renderer, language_detector()
         self._sides = [_by_key(store) for store in stores]
         total = sum(len(store) for store in stores)

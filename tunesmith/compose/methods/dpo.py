@@ -17,7 +17,7 @@ from tunesmith.compose.proof import proof_of_run
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.objective import objective_metrics
 from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.recipe.schema import Dpo
+from tunesmith.recipe.schema import DpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.validation import ValidationMetrics
@@ -28,7 +28,7 @@ LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest mean difference of implicit rewards, over beta, that number formats explain where it should be 0."""
 
 
-def objective_of(keys: Dpo) -> PreferenceOptimization:
+def objective_of(keys: DpoConfig) -> PreferenceOptimization:
     """The loss that a recipe asks for."""
     values = keys.model_dump(exclude={"kind", "reference"})
     return PreferenceOptimization(**values, reference_free=keys.reference == "none")
@@ -37,7 +37,7 @@ def objective_of(keys: Dpo) -> PreferenceOptimization:
 def course(setting: RunContext) -> TrainingSetup:
     """Raises InternalError if kept references do not fit, DataError, RecipeError, MissingInputError."""
     recipe, keys, learner = setting.recipe, setting.recipe.objective, setting.learner
-    assert isinstance(keys, Dpo)
+    assert isinstance(keys, DpoConfig)
     objective = objective_of(keys)
     stores = [setting.prepared.train, *([setting.validation[0]] if setting.validation else [])]
     columns = _columns(setting, keys, stores)
@@ -53,7 +53,7 @@ def course(setting: RunContext) -> TrainingSetup:
     )
 
 
-def _columns(setting: RunContext, keys: Dpo, stores: Sequence[Store]) -> list[Columns]:
+def _columns(setting: RunContext, keys: DpoConfig, stores: Sequence[Store]) -> list[Columns]:
     """What is known of the examples of every store."""
     if keys.reference == "none":
         return [no_columns for _ in stores]

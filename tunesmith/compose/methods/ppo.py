@@ -29,7 +29,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
 from tunesmith.objectives.advantages import whiten
 from tunesmith.objectives.proximal import ProximalPolicy
-from tunesmith.recipe.objectives import Ppo
+from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerator, RolloutSampling
 from tunesmith.train.rollout.plan import RolloutPlan
@@ -44,7 +44,7 @@ CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
 def course(setting: RunContext) -> TrainingSetup:
     """Raises RecipeError, MissingInputError, DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     if not isinstance(learner.policy, Policy):
         what = "objective ppo trains causal models, not encoder-decoders"
         raise RecipeError(what, where="objective.kind", advice="use a causal model")
@@ -75,7 +75,7 @@ def course(setting: RunContext) -> TrainingSetup:
 def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> RolloutGenerator:
     """What writes and scores replies. Raises as ``course``."""
     recipe, keys, policy = setting.recipe, setting.recipe.objective, actor.policy
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
     return RolloutGenerator(
         policy=actor,
@@ -99,7 +99,7 @@ def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> Ro
 def steps_of(setting: RunContext, maker: RolloutGenerator, prompts: PromptList) -> RolloutSteps:
     """The steps of the whole run."""
     recipe, keys = setting.recipe, setting.recipe.objective
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     return RolloutSteps(
         plan=rollout_plan(recipe, prompts),
         generate=maker,
@@ -119,7 +119,7 @@ def steps_of(setting: RunContext, maker: RolloutGenerator, prompts: PromptList) 
 def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
     """Which prompts are answered in which iteration, and which a step trains on."""
     keys, objective = recipe.train, recipe.objective
-    assert isinstance(objective, Ppo)
+    assert isinstance(objective, PpoConfig)
     plan = Plan(
         np.ones(len(prompts), np.int64),
         objective.prompts_per_iteration,
@@ -134,7 +134,7 @@ def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
 def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
     """How the recipe wants replies to be drawn."""
     recipe, keys, renderer = setting.recipe, setting.recipe.objective, setting.renderer
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     return RolloutSampling(
         rows=lambda: CausalState(policy.model),
         decoding=SamplingParameters(

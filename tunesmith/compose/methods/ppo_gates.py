@@ -8,7 +8,7 @@ import torch
 
 from tunesmith.batch.packed import Batch
 from tunesmith.model.actor_critic import ActorCritic
-from tunesmith.recipe.objectives import Ppo
+from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.rollout.plan import RolloutPosition
 from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
@@ -19,7 +19,7 @@ DEFECT = "this is a defect of Tunesmith; please report it with the recipe"
 STOCK = 4  # replies that the stock model reads
 
 
-def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: Ppo) -> Callable[[], Sequence[Check]]:
+def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: PpoConfig) -> Callable[[], Sequence[Check]]:
     """Writes the replies of the first iteration, which its first step then uses."""
 
     def gates() -> Sequence[Check]:

@@ -22,7 +22,7 @@ from tunesmith.model.load import classifies
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
-from tunesmith.recipe.schema import Recipe, Reward
+from tunesmith.recipe.schema import Recipe, RewardConfig
 from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -43,7 +43,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, 
     Raises RecipeError, MissingInputError, DataError.
     """
     keys, objective = recipe.model, recipe.objective
-    assert isinstance(objective, Reward)
+    assert isinstance(objective, RewardConfig)
     seed = stream_seed(recipe.seed, "head")
     if keys.path is not None:
         model, new = start_reward_model(keys.path, keys.revision, head_std=objective.head_std, seed=seed)
@@ -88,7 +88,7 @@ def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) 
 def course(setting: RunContext) -> TrainingSetup:
     """Raises DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
-    assert isinstance(keys, Reward)
+    assert isinstance(keys, RewardConfig)
     steps = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
     objective = RewardRanking(margin_scale=keys.margin_scale, l2=keys.l2)
     return TrainingSetup(

@@ -10,7 +10,7 @@ from tunesmith.compose.models import families
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning
-from tunesmith.recipe.schema import Sft
+from tunesmith.recipe.schema import SftConfig
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import DatasetSteps
 
@@ -18,7 +18,7 @@ from tunesmith.train.steps import DatasetSteps
 def course(setting: RunContext) -> TrainingSetup:
     """Raises DataError."""
     recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
-    assert isinstance(keys, Sft)
+    assert isinstance(keys, SftConfig)
     steps = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
     return TrainingSetup(
         policy=learner.policy,

@@ -20,7 +20,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
-from tunesmith.recipe.schema import Ppo, Recipe
+from tunesmith.recipe.schema import PpoConfig, Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.verify.self_test import self_test_scalars
@@ -39,7 +39,7 @@ def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Poli
     No step moves it, and it is another model in memory. Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
     keys = recipe.objective
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     if keys.reference == "start":
         model = frozen(copy.deepcopy(policy.model))
         return Policy(model, compute=policy.compute, layout=policy.layout, temperature=policy.temperature)

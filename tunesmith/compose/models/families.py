@@ -25,7 +25,7 @@ from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
-from tunesmith.recipe.faults import Fault, Origin, RecipeFaults
+from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.verify.packed_batches import find_packed_fault
@@ -129,7 +129,7 @@ def check_model(recipe: Recipe) -> Family:
     """The family of the recipe's model, and what can be said against the model before any work is done.
 
     A model of the hub is not fetched for this: until it is loaded, its family is the one that the prompt format is for.
-    Raises MissingInputError, DataError, RecipeFaults.
+    Raises MissingInputError, DataError, InvalidRecipeError.
     """
     keys = recipe.model
     if keys.init is not None:
@@ -147,15 +147,15 @@ def check_model(recipe: Recipe) -> Family:
 
 
 def check_family(recipe: Recipe, architecture: str) -> None:
-    """Raises RecipeFaults for values that belong to the other family of models."""
+    """Raises InvalidRecipeError for values that belong to the other family of models."""
     problems = list(
-        schema.of_family(
+        schema.find_architecture_conflicts(
             architecture, model=recipe.model, text=recipe.text, train=recipe.train, objective=recipe.objective
         )
     )
     if problems:
         origin = Origin(f"model.path {recipe.model.path}")
-        raise RecipeFaults([Fault(origin, problem.key, problem.what) for problem in problems])
+        raise InvalidRecipeError([RecipeProblem(origin, problem.key, problem.message) for problem in problems])
 
 
 def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:

@@ -12,7 +12,7 @@ from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.load import check_weights, load_model
-from tunesmith.recipe.schema import Dpo, Ppo, Recipe
+from tunesmith.recipe.schema import DpoConfig, PpoConfig, Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 KEY = "objective.reference"
@@ -22,7 +22,7 @@ def own_reference(recipe: Recipe) -> str | None:
     """The model directory (of a run, its export) or hub name of the reference of DPO or PPO, or None for a policy's own
     beginning and for none. Raises MissingInputError for a directory without a model."""
     keys = recipe.objective
-    if not isinstance(keys, Dpo | Ppo) or keys.reference in ("start", "none"):
+    if not isinstance(keys, DpoConfig | PpoConfig) or keys.reference in ("start", "none"):
         return None
     return str(find_export(keys.reference)) if Path(keys.reference).is_dir() else keys.reference
 

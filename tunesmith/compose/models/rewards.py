@@ -19,7 +19,7 @@ from tunesmith.errors import DataError
 from tunesmith.evaluate.text_match import TextCheck, check_from_json, passes
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
-from tunesmith.recipe.objectives import CheckReward, ModelReward, Ppo
+from tunesmith.recipe.objectives import CheckRewardConfig, ModelRewardConfig, PpoConfig
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.prompts import make_prompt_tree
@@ -41,17 +41,17 @@ def reward_sources(
     Raises RecipeError (a reward model with another tokenizer or prompt format), MissingInputError, DataError.
     """
     keys = recipe.objective
-    assert isinstance(keys, Ppo)
+    assert isinstance(keys, PpoConfig)
     kinds = [reward.kind for reward in keys.rewards]
     found: list[RewardSource] = []
     for index, reward in enumerate(keys.rewards):
         name = reward.kind if kinds.count(reward.kind) == 1 else f"{reward.kind}-{index + 1}"
         match reward:
-            case ModelReward():
+            case ModelRewardConfig():
                 model = reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
                 frozen(model.model)
                 found.append(RewardSource(name, _Scored(model), reward.scale, reward.offset))
-            case CheckReward():
+            case CheckRewardConfig():
                 checks = read_checks(reward.path, renderer)
                 check_prompts_covered(checks, prompts, reward.path, renderer)
                 found.append(RewardSource(name, _Checked(checks, renderer), reward.scale, reward.offset))
@@ -63,10 +63,10 @@ def reward_sources(
 def check_rewards(recipe: Recipe, tokenizer: Tokenizer) -> None:
     """What can be said against the models of rewards and values before they are loaded. Raises as ``reward_sources``."""
     keys = recipe.objective
-    if not isinstance(keys, Ppo):
+    if not isinstance(keys, PpoConfig):
         return
     for index, reward in enumerate(keys.rewards):
-        if isinstance(reward, ModelReward):
+        if isinstance(reward, ModelRewardConfig):
             fitting_directory(f"objective.rewards.{index}.path", reward.path, recipe, tokenizer)
     if keys.value not in ("shared", "separate"):
         fitting_directory("objective.value", keys.value, recipe, tokenizer)

@@ -1,4 +1,4 @@
-"""The JSON schema for editors accepts partial files and knows every key."""
+"""The JSON schema for editors accepts partial files and has every key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tunesmith.recipe.editor import json_schema
+from tunesmith.recipe.json_schema import json_schema
 from tunesmith.recipe.keys import all_keys
 
 
@@ -29,5 +29,5 @@ def test_it_is_plain_json_with_every_key_described() -> None:
         assert part["additionalProperties"] is False
 
 
-def test_a_file_that_leaves_things_to_what_it_extends_is_no_mistake() -> None:
+def test_no_key_is_required_because_it_may_come_from_a_file_that_is_extended() -> None:
     assert not any("required" in part or "oneOf" in part for part in parts(json_schema()))

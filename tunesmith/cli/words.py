@@ -1,0 +1,41 @@
+"""Arguments that several commands have: a recipe with its layers and values, and settings written as KEY=VALUE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from tunesmith.errors import UsageError
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="The name of a built-in recipe (see `tunesmith recipes`), or a .yaml file.",
+        show_default=False,
+    ),
+]
+ChangesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="LAYER|KEY=VALUE",
+        help="Changes to the recipe: layers such as tiny, .yaml files, and single values such as train.epochs=1. If "
+        "two of them set the same key, the later one wins; single values win over files.",
+        show_default=False,
+    ),
+]
+
+
+def split_setting(word: str, example: str) -> tuple[str, str]:
+    """``KEY=VALUE`` -> (key, value as text). Raises UsageError, which shows the example."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{word!r} is not a setting", advice=f"write it as in {example}")
+    return key, value
+
+
+def split_settings(words: Sequence[str] | None, example: str) -> list[tuple[str, str]]:
+    """(key, value as text) of every word. Raises UsageError, which shows the example."""
+    return [split_setting(word, example) for word in words or ()]
