@@ -67,7 +67,7 @@ def test_options_are_values_as_in_a_recipe(
     assert run(monkeypatch, *words, "lang=[de, en]") == 0
     assert "wrote 3 pairs" in capsys.readouterr().out
     assert run(monkeypatch, *words, "lang=[de]") == 66
-    assert "no pairs come of 1 records (language en: 1)" in capsys.readouterr().err
+    assert "there are no pairs in 1 records (language en: 1)" in capsys.readouterr().err
 
 
 def test_the_seed_draws_the_worse_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,12 +92,12 @@ def test_the_seed_draws_the_worse_reply(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (["--reader", "preference-text", "--field", "prompt"], 64, "cannot read 'prompt'; it is written as --field"),
         (["--reader", "preference-text", "--where", "=x"], 64, "it is written as --where source=evol_instruct"),
-        (["--reader", "dolly"], 64, "reader dolly gives demonstrations, no pairs"),
+        (["--reader", "dolly"], 64, "reader dolly gives demonstrations instead of pairs"),
         (["--reader", "dollly"], 78, "there is no reader 'dollly'; known are dolly, alpaca"),
         (["--reader", "hh", "--option", "clean=2"], 78, "options.clean of reader hh is 2; it must be true or false"),
         (["--reader", "hh", "--option", "clean=[1"], 78, "--option clean"),
         (["--reader", "preference-text"], 65, "records cannot be used"),
-        (["--reader", "preference-text", "--only-prompts-of", "nowhere.txt"], 66, "nowhere.txt: does not exist"),
+        (["--reader", "preference-text", "--only-prompts-of", "nowhere.txt"], 66, "nowhere.txt: the file does not exist"),
         ([], 64, "--reader"),
     ],
 )

@@ -14,8 +14,8 @@ import transformers
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_scores
 from tunesmith.compose.progress import shown
-from tunesmith.data.readers.pipeline import outcomes
-from tunesmith.data.readers.reader import Rejected
+from tunesmith.data.readers.pipeline import read_source
+from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
@@ -116,7 +116,11 @@ def _of_records(judge: RewardScorer, inputs: Sequence[str], reading: Reading, sk
 def _outcomes(inputs: Sequence[str], reading: Reading) -> Iterator[Tree | DataError]:
     for path in inputs:
         spec = SourceConfig(path, path, reading.reader, fields=reading.fields or {}, options=reading.options or {})
-        yield from (outcome for outcome in outcomes(spec) if not isinstance(outcome, Rejected))
+        for result in read_source(spec):
+            if isinstance(result, DataError):
+                yield result
+            elif isinstance(result, ReadTree):
+                yield result.tree
 
 
 def _refuse(faults: Sequence[DataError], skip: bool, told: TextIO) -> None:

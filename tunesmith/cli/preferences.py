@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.apps.preferences import Built, Selection, build_preferences
+from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
 from tunesmith.data.dataset.faults import one_line
 from tunesmith.data.dataset.report import reasons
 from tunesmith.data.readers.prompts import prompt_keys
@@ -54,7 +54,7 @@ def preferences(
         options = {"seed": seed, **options}
     fields = dict(_settings(field, "--field prompt=question"))
     specs = [SourceConfig(name or name_of(path), path, reader, split, fields, options) for path in sources]
-    wanted = Selection(
+    selection = PairSelection(
         where=_values(where),
         where_not=_values(where_not),
         only=prompt_keys(only_prompts_of) if only_prompts_of else None,
@@ -63,7 +63,7 @@ def preferences(
         shuffle=seed if shuffle else None,
         limit=limit,
     )
-    built = build_preferences(specs, output, wanted, max_bad)
+    built = build_preferences(specs, output, selection, max_bad)
     if report is not None:
         write_json(report, built.as_json())
     _say(built, output)
@@ -93,7 +93,7 @@ def _values(words: Sequence[str] | None) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _say(built: Built, output: Path) -> None:
+def _say(built: PairReport, output: Path) -> None:
     """Every record in and what became of it."""
     for name, counts in built.sources.items():
         lines: list[tuple[str, int, Any]] = [("records", counts.records, ""), ("used", counts.used, "")]
