@@ -58,8 +58,8 @@ LIGHT_PACKAGES = ("errors", "files", "memory", "draws", "recipe", "text", "data"
 LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
 HEAVY = ("torch", "transformers")
 
-# Packages of the optional extras. Only these are imported inside functions.
-OPTIONAL_PACKAGES = ("datasets", "tensorboard", "torch.utils.tensorboard", "wandb")
+# The only packages that are imported where they are used: those of the optional extras, and datasketch, which loads scipy.
+OPTIONAL_PACKAGES = ("datasets", "datasketch", "tensorboard", "torch.utils.tensorboard", "wandb")
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
 PICKLING = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.data.outcomes import read, tree_of, write_rows
 from tunesmith.apps import preferences
-from tunesmith.apps.preferences import Built, Pair, Selection, build_preferences, pair_line, pairs_of
+from tunesmith.apps.preference_pairs import PreferencePair, pair_line, pairs_of
+from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
 from tunesmith.data.readers.prompts import prompt_key, prompt_keys
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StorageError, UsageError
@@ -38,12 +39,12 @@ def raw(question: str) -> dict[str, Any]:
 
 
 def built(
-    root: Path, rows: list[dict[str, Any]], reader: str, wanted: Selection | None = None, **more: Any
-) -> tuple[Built, list[dict[str, Any]]]:
+    root: Path, rows: list[dict[str, Any]], reader: str, wanted: PairSelection | None = None, **more: Any
+) -> tuple[PairReport, list[dict[str, Any]]]:
     """The report and the records of the file. more: max_bad, options, fields."""
     max_bad = more.pop("max_bad", 0)
     spec = SourceConfig("data", str(write_rows(root / "rows.jsonl", rows)), reader, **more)
-    report = build_preferences([spec], root / "pairs.jsonl", wanted or Selection(), max_bad)
+    report = build_preferences([spec], root / "pairs.jsonl", wanted or PairSelection(), max_bad)
     return report, [json.loads(line) for line in (root / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -92,12 +93,12 @@ def test_only_the_prompts_of_a_cleaned_set_are_kept(tmp_path: Path) -> None:
     ]
     cleaned = [{"instruction": f" {question}\n", "completions": []} for question in QUESTIONS[:30]]
     listed = prompt_keys([str(write_rows(tmp_path / "cleaned.jsonl", cleaned))])
-    report, records = built(tmp_path, binarized, "preference", Selection(only=listed))
+    report, records = built(tmp_path, binarized, "preference", PairSelection(only=listed))
     assert [record["chosen"][0]["content"] for record in records] == QUESTIONS[:30]
     assert {record["margin"] for record in records} == {1.5}
     counts = report.sources["data"]
     assert (counts.records, counts.used, counts.rejected) == (40, 30, {"prompt is not in the list": 10})
-    report, records = built(tmp_path, binarized, "preference", Selection(without=listed))
+    report, records = built(tmp_path, binarized, "preference", PairSelection(without=listed))
     assert [record["chosen"][0]["content"] for record in records] == QUESTIONS[30:]
     assert report.sources["data"].rejected == {"prompt is in the list": 30}
 
@@ -117,7 +118,7 @@ def test_rows_are_chosen_by_their_columns(tmp_path: Path) -> None:
     ]
 
     def kept(**selection: Any) -> list[str]:
-        report, records = built(tmp_path, rows, "preference-text", Selection(**selection))
+        report, records = built(tmp_path, rows, "preference-text", PairSelection(**selection))
         counts = report.sources["data"]
         assert counts.records == 4 == counts.used + counts.rejected.total()
         return [record["chosen"][0]["content"] for record in records]
@@ -141,7 +142,7 @@ def test_texts_are_stripped_and_what_is_empty_then_goes(tmp_path: Path) -> None:
     ]
     counts = report.sources["data"]
     assert (counts.bad, counts.rejected) == (1, {"equal replies": 1})  # without its reply a side ends with the user
-    _, kept = built(tmp_path, rows[:1], "preference", Selection(clean=False))
+    _, kept = built(tmp_path, rows[:1], "preference", PairSelection(clean=False))
     assert kept[0]["chosen"] == chat(" Q ", "good\n")
 
 
@@ -182,7 +183,7 @@ scores = st.none() | st.floats(-1e9, 1e9, allow_nan=False)
 
 
 @st.composite
-def drawn_pairs(draw: st.DrawFn) -> Pair:
+def drawn_pairs(draw: st.DrawFn) -> PreferencePair:
     texts = draw(st.lists(spoken.filter(str.strip), min_size=1, max_size=3))
     roles = draw(st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user")]))
     prompt = [Message(role, texts[index % len(texts)]) for index, role in enumerate(roles)]  # type: ignore[arg-type]
@@ -192,14 +193,14 @@ def drawn_pairs(draw: st.DrawFn) -> Pair:
         high = low = None
     else:
         high, low = max(high, low), min(high, low)
-    return Pair(
+    return PreferencePair(
         prompt, Message("assistant", better, rank=0, score=high), Message("assistant", worse, rank=1, score=low)
     )
 
 
 @settings(max_examples=150, deadline=None)
 @given(drawn_pairs())
-def test_what_is_written_is_read_back_as_the_same_pair(pair: Pair) -> None:
+def test_what_is_written_is_read_back_as_the_same_pair(pair: PreferencePair) -> None:
     if pair.chosen.text == pair.rejected.text:
         return
     line = pair_line(pair, "x")
@@ -218,7 +219,7 @@ def test_what_is_written_is_read_back_as_the_same_pair(pair: Pair) -> None:
 
 def test_a_passage_stands_behind_the_text_that_refers_to_it() -> None:
     asked, reply = Message("user", "Sum up.", context="A passage."), Message("assistant", "a", rank=0)
-    record = json.loads(pair_line(Pair([asked], reply, Message("assistant", "b", rank=1)), "x"))
+    record = json.loads(pair_line(PreferencePair([asked], reply, Message("assistant", "b", rank=1)), "x"))
     assert record["chosen"] == chat("Sum up.\n\nA passage.", "a")
 
 
@@ -235,7 +236,7 @@ def test_records_in_are_used_rejected_or_bad(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], shuffle: bool, limit: int | None
 ) -> None:
     root = tmp_path_factory.mktemp("counts")
-    wanted = Selection(shuffle=1 if shuffle else None, limit=limit)
+    wanted = PairSelection(shuffle=1 if shuffle else None, limit=limit)
     try:
         report, records = built(root, rows, "preference-text", wanted, max_bad=99)
     except MissingInputError:
@@ -252,7 +253,7 @@ def test_a_shuffle_and_its_limit_do_not_depend_on_the_order_of_the_rows(tmp_path
     rows = [{"prompt": question, "chosen": "a", "rejected": "b"} for question in QUESTIONS]
 
     def order(rows: list[dict[str, Any]], **selection: Any) -> list[str]:
-        _, records = built(tmp_path, rows, "preference-text", Selection(**selection))
+        _, records = built(tmp_path, rows, "preference-text", PairSelection(**selection))
         return [record["chosen"][0]["content"] for record in records]
 
     shuffled = order(rows, shuffle=42)
@@ -272,7 +273,7 @@ def test_several_sources_stand_one_after_the_other_under_their_names(tmp_path: P
         [{"chosen": "\n\nHuman: Q2\n\nAssistant: a", "rejected": "\n\nHuman: Q2\n\nAssistant: b"}],
     )
     specs = [SourceConfig("one", str(one), "preference-text"), SourceConfig("two", str(two), "hh")]
-    report = build_preferences(specs, tmp_path / "out" / "pairs.jsonl", Selection())
+    report = build_preferences(specs, tmp_path / "out" / "pairs.jsonl", PairSelection())
     lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
     assert [json.loads(line)["source"] for line in lines] == ["one", "two"]
     assert set(report.as_json()["sources"]) == {"one", "two"}
@@ -305,7 +306,7 @@ def test_bad_rows_beyond_what_is_allowed_stop_everything(tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         built(tmp_path, rows, "preference-text", max_bad=1)
     text = str(caught.value)
-    assert "2 records cannot be used, and nothing was kept" in text
+    assert "2 records cannot be used, and nothing was stored" in text
     assert "rows.jsonl:2: field 'chosen' is a number, not text" in text
     assert "rows.jsonl:3: field 'rejected' is null, not text" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
@@ -335,10 +336,14 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("reader", "options", "says"),
     [
-        ("dolly", {}, "reader dolly gives demonstrations, no pairs; `tunesmith schema` names the readers"),
-        ("prompts", {}, "reader prompts gives prompts, no pairs"),
-        ("preference-text", {"replies": "best"}, "gives demonstrations with these options, no pairs; its options say"),
-        ("oasst", {"keep": "threads"}, "reader oasst gives demonstrations with these options, no pairs"),
+        ("dolly", {}, "reader dolly gives demonstrations instead of pairs; `tunesmith schema` lists the readers"),
+        ("prompts", {}, "reader prompts gives prompts instead of pairs"),
+        (
+            "preference-text",
+            {"replies": "best"},
+            "gives demonstrations with these options instead of pairs; change its options",
+        ),
+        ("oasst", {"keep": "threads"}, "reader oasst gives demonstrations with these options instead of pairs"),
     ],
 )
 def test_a_reader_without_rankings_is_refused(tmp_path: Path, reader: str, options: dict[str, Any], says: str) -> None:
@@ -349,28 +354,30 @@ def test_a_reader_without_rankings_is_refused(tmp_path: Path, reader: str, optio
 
 def test_a_source_is_not_the_output(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", [ROW])
-    with pytest.raises(UsageError, match="is a source and the output"):
-        build_preferences([SourceConfig("x", str(tmp_path), "preference-text")], path, Selection())
+    with pytest.raises(UsageError, match="the output file is one of the sources"):
+        build_preferences([SourceConfig("x", str(tmp_path), "preference-text")], path, PairSelection())
     assert json.loads(path.read_text()) == ROW
 
 
 def test_a_wrong_option_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     spec = SourceConfig("x", str(tmp_path / "nowhere.jsonl"), "nectar", options={"replies": "some"})
     with pytest.raises(RecipeError, match=r"options\.replies of reader nectar is 'some'"):
-        build_preferences([spec], tmp_path / "pairs.jsonl", Selection())
+        build_preferences([spec], tmp_path / "pairs.jsonl", PairSelection())
 
 
 def test_counts_that_do_not_add_up_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: preferences.Counts, reason: str) -> None:
+    def forgetful(self: preferences.PairCounts, reason: str) -> None:
         self.records += 1
 
-    monkeypatch.setattr(preferences.Counts, "reject", forgetful)
+    monkeypatch.setattr(preferences.PairCounts, "reject", forgetful)
     with pytest.raises(InternalError, match="do not add up"):
         built(tmp_path, [ROW, {**ROW, "chosen": "b"}], "preference-text")
 
 
 def test_where_nothing_is_left_the_reasons_are_said(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"no pairs come of 2 records \(equal replies: 2\); look at the reader"):
+    with pytest.raises(
+        MissingInputError, match=r"there are no pairs in 2 records \(equal replies: 2\); check the reader"
+    ):
         built(tmp_path, [{**ROW, "chosen": "b"}] * 2, "preference-text")
 
 
@@ -391,7 +398,9 @@ def test_lists_of_prompts_may_be_text_or_data(tmp_path: Path) -> None:
     assert prompt_keys([str(tmp_path / "list.txt")]) == prompt_keys([str(tmp_path / "list.jsonl")])
     assert len(prompt_keys([str(tmp_path / "list.txt")])) == 2
     write_rows(tmp_path / "bad.jsonl", [*rows, {"text": "x"}])
-    with pytest.raises(DataError, match=r"bad\.jsonl:3: there is no prompt; the row has text; looked for are prompt"):
+    with pytest.raises(
+        DataError, match=r"bad\.jsonl:3: there is no prompt; the row has text; one of prompt, instruction"
+    ):
         prompt_keys([str(tmp_path / "bad.jsonl")])
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match="is not UTF-8"):
@@ -432,10 +441,10 @@ def test_real_files_become_pairs_that_are_read_back(
 ) -> None:
     reader, fields, options, rejected, pairs = REAL[name]
     spec = SourceConfig("real", str(real_data(name)), reader, fields=fields, options=options)
-    report = build_preferences([spec], tmp_path / "pairs.jsonl", Selection(shuffle=42))
+    report = build_preferences([spec], tmp_path / "pairs.jsonl", PairSelection(shuffle=42))
     assert (report.written, report.sources["real"].rejected) == (pairs, Counter(rejected))
     again = build_preferences(
-        [SourceConfig("again", str(tmp_path / "pairs.jsonl"), "preference")], tmp_path / "again.jsonl", Selection()
+        [SourceConfig("again", str(tmp_path / "pairs.jsonl"), "preference")], tmp_path / "again.jsonl", PairSelection()
     )
     assert (again.written, again.sources["again"].rejected, again.sources["again"].bad) == (pairs, {}, 0)
     first, second = ((tmp_path / f"{stem}.jsonl").read_text() for stem in ("pairs", "again"))

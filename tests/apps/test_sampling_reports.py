@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.apps.sampling_reports import Answers, SamplingReport, read_report
+from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, read_report
 from tunesmith.errors import DataError, MissingInputError
 
 GOOD = {"model_name": "a", "prompts": [{"prompt": "p", "results": [{"sampling_config": "c", "outputs": ["x", "y"]}]}]}
@@ -25,7 +25,7 @@ def test_a_report_is_read_with_repeated_settings_joined(tmp_path: Path) -> None:
     report["prompts"][0]["results"].append({"sampling_config": "c", "outputs": ["z</s>"]})
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
-    assert read_report(path) == SamplingReport("report.json", "a", (Answers("p", {"c": ("x", "y", "z")}),))
+    assert read_report(path) == SamplingReport("report.json", "a", (SampledReplies("p", {"c": ("x", "y", "z")}),))
 
 
 @pytest.mark.parametrize(

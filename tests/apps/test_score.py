@@ -212,12 +212,12 @@ CASES: dict[str, tuple[Callable[[Path], object], type[TunesmithError], str]] = {
     "a report without outputs": (
         lambda root: changed_report(root / "a.json", lambda report: report.update(prompts=[])),
         DataError,
-        "the report holds no outputs",
+        "the report has no outputs",
     ),
     "a report of something else": (
         lambda root: changed_report(root / "a.json", lambda report: report["prompts"].append({"prompt": "a"})),
         DataError,
-        r"prompts\[2\] is no object with prompt and results",
+        r"prompts\[2\] is not an object with prompt and results",
     ),
     "an output that is no text": (
         lambda root: changed_report(

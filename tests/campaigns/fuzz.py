@@ -36,11 +36,10 @@ from tunesmith.compose.models.families import PACKED
 from tunesmith.data.dataset.duplicates import DuplicateSettings
 from tunesmith.data.dataset.faults import STRICT, BadRows
 from tunesmith.data.dataset.prepare import prepare
-from tunesmith.data.dataset.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
-from tunesmith.data.readers.groups import grouped
-from tunesmith.data.readers.registry import group_column
+from tunesmith.data.dataset.rendering import RenderSettings, RowChunk, Work, load_renderer, render_rows
+from tunesmith.data.readers.pipeline import Pipeline
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import entries, open_source
+from tunesmith.data.sources.source import open_source, read_rows
 from tunesmith.errors import DataError, MissingInputError, TunesmithError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -78,28 +77,25 @@ def check_error(error: TunesmithError, path: Path) -> None:
 def read_all(path: Path, spec: SourceConfig, settings: RenderSettings) -> Counter[str]:
     """Read and render every row; what came of them."""
     outcome: Counter[str] = Counter()
-    reader = ReaderSettings("data", spec.reader, tuple(spec.fields.items()), tuple(spec.options.items()))
-    work = Work(settings, "", (reader,))
-    column = group_column(spec.reader, spec.fields)
-    found = entries(open_source(spec.path, spec.split))
-    for number, entry in enumerate(found if column is None else grouped(found, column), 1):
+    work = Work(settings, "", (spec,))
+    for entry in Pipeline(spec).group(read_rows(open_source(spec.path, spec.split))):
         if isinstance(entry, DataError):
             check_error(entry, path)
             outcome["not a record"] += 1
             continue
-        rendered = render_rows(work, loaded(settings), [SourceRow(number, 0, entry.place, entry.value)])
+        rendered = render_rows(work, loaded(settings), RowChunk(0, (entry,)))
         for fault in rendered.faults:
             check_error(DataError(fault.what, where=fault.where, advice=fault.advice), path)
             outcome["record refused"] += 1
         if not rendered.faults:
-            rendered.tallies[0].check()
-        outcome["record used"] += rendered.chunk.records
+            rendered.counts.check()
+        outcome["record used"] += rendered.trees.records
     return outcome
 
 
 def prepare_all(spec: SourceConfig, settings: RenderSettings, cache: Path, draw: random.Random) -> Counter[str]:
     """The whole preparation, bad rows left out or not; a store that comes of it is looked through."""
-    bad_rows = draw.choice((STRICT, BadRows(skip=True, most=1.0), BadRows(skip=True, most=1)))
+    bad_rows = draw.choice((STRICT, BadRows(skip=True, limit=1.0), BadRows(skip=True, limit=1)))
     duplicates = DuplicateSettings(draw.choice(("keep", "exact", "near")))
     settings = replace(settings, targets=draw.choice(("assistant", "ranked")))
     truncation = draw.choice(("drop", "right", "error", *(() if settings.targets == "ranked" else ("left", "window"))))

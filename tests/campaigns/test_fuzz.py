@@ -14,7 +14,6 @@ from tests.campaigns import fuzz
 from tests.campaigns.fuzz import Violation, campaign, check_error, run_batch, try_input
 from tests.campaigns.mutations import FORMS, make_input
 from tests.text.small_tokenizers import byte_level, write_tokenizer
-from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 
 INPUTS = 400
@@ -50,7 +49,7 @@ def test_an_input_follows_from_seed_and_number() -> None:
 def test_a_traceback_would_be_seen(
     error: Exception, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(spec: SourceConfig) -> Any:
+    def fail(path: str, split: str | None) -> Any:
         raise error
 
     monkeypatch.setattr(fuzz, "open_source", fail)
@@ -77,15 +76,15 @@ PLACE = Path("a.jsonl")
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (DataError("wrong", advice="mend it"), "no place"),
-        (DataError("wrong", where="b.jsonl:3", advice="mend it"), "no place"),
+        (DataError("wrong", advice="fix it"), "no place"),
+        (DataError("wrong", where="b.jsonl:3", advice="fix it"), "no place"),
         (DataError("wrong", where="a.jsonl:3"), "no advice"),
-        (DataError("wrong\nand more", where="a.jsonl:3", advice="mend it"), "not a short line"),
-        (DataError("wrong" * 999, where="a.jsonl:3", advice="mend it"), "not a short line"),
-        (InternalError("wrong", where="a.jsonl:3", advice="mend it"), "exit code 70"),
+        (DataError("wrong\nand more", where="a.jsonl:3", advice="fix it"), "not a short line"),
+        (DataError("wrong" * 999, where="a.jsonl:3", advice="fix it"), "not a short line"),
+        (InternalError("wrong", where="a.jsonl:3", advice="fix it"), "exit code 70"),
     ],
 )
 def test_an_unclear_error_would_be_seen(error: TunesmithError, words: str) -> None:
     with pytest.raises(Violation, match=words):
         check_error(error, PLACE)
-    check_error(MissingInputError("holds no records", where=PLACE, advice="check what was exported"), PLACE)
+    check_error(MissingInputError("has no records", where=PLACE, advice="check what was exported"), PLACE)

@@ -67,7 +67,7 @@ def test_options_are_values_as_in_a_recipe(
     assert run(monkeypatch, *words, "lang=[de, en]") == 0
     assert "wrote 3 pairs" in capsys.readouterr().out
     assert run(monkeypatch, *words, "lang=[de]") == 66
-    assert "no pairs come of 1 records (language en: 1)" in capsys.readouterr().err
+    assert "there are no pairs in 1 records (language en: 1)" in capsys.readouterr().err
 
 
 def test_the_seed_decides_the_rejected_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +96,16 @@ def test_the_seed_decides_the_rejected_reply(tmp_path: Path, monkeypatch: pytest
             64,
             "'=x' is not a setting; write it as in --where source=evol_instruct",
         ),
-        (["--reader", "dolly"], 64, "reader dolly gives demonstrations, no pairs"),
+        (["--reader", "dolly"], 64, "reader dolly gives demonstrations instead of pairs"),
         (["--reader", "dollly"], 78, "there is no reader 'dollly'; known are dolly, alpaca"),
         (["--reader", "hh", "--option", "clean=2"], 78, "options.clean of reader hh is 2; it must be true or false"),
         (["--reader", "hh", "--option", "clean=[1"], 78, "--option clean"),
         (["--reader", "preference-text"], 65, "records cannot be used"),
-        (["--reader", "preference-text", "--only-prompts-of", "nowhere.txt"], 66, "nowhere.txt: does not exist"),
+        (
+            ["--reader", "preference-text", "--only-prompts-of", "nowhere.txt"],
+            66,
+            "nowhere.txt: the file does not exist",
+        ),
         ([], 64, "--reader"),
     ],
 )

@@ -61,7 +61,7 @@ def test_an_epoch_holds_what_the_recipe_says(root: Path) -> None:
         assert Counter(found.train.sources[found.train.source[example]] for example in used) == expected
     draws = {draw.name: (draw.count, len(draw.examples)) for draw in plan.draws}
     lines = found.report.lines(draws)
-    assert "half: every epoch has 20 of its 41 records, drawn anew" in lines
+    assert "half: every epoch has 20 of its 41 records, drawn again for each epoch" in lines
     assert "often: every epoch has each of its 10 records 2.3 times" in lines
     assert "all: every epoch has all its 9 records" in lines
 
@@ -86,7 +86,7 @@ def test_every_source_has_validation_of_its_own(root: Path) -> None:
     train = Counter(sources[index] for index in found.train.source)
     assert (train["a"], train["b"], train["c"]) == (30, 40, 34)
     assert found.report.aside == 160 - len(found.train) - 14
-    assert found.report.lines()[-1] == f"set aside, for neither of the two: {found.report.aside} records"
+    assert found.report.lines()[-1] == f"{found.report.aside} records are used for neither training nor validation"
     assert overlap(found.train, found.validation) == 0
     assert recipe.data.evaluates
 
@@ -148,7 +148,7 @@ def test_a_mixed_run_trains_and_keeps_its_quarantine(root: Path, capsys: pytest.
     (line,) = (trained.directory / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["place"] == f"{root}/b.jsonl:13"
     told = "".join(capsys.readouterr())
-    assert "1 quarantined" in told
+    assert "1 is quarantined" in told
     assert "every epoch has 3 of " in told
     consumed = [
         json.loads(line)["examples"] for line in (trained.directory / "consumed.jsonl").read_text().splitlines()

@@ -129,7 +129,7 @@ TREE_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "a parent that is not there": (exported(message(1, "assistant", parent_id="m7")), "names 'm7' as its parent"),
     "the grandparent as parent": (
         exported(message(1, "assistant", message(2, "prompter", message(3, "assistant"), parent_id="m0"))),
-        "names 'm0' as its parent but stands below 'm1'",
+        "names 'm0' as its parent, but is below 'm1'",
     ),
     "a root with a parent": (exported(message(1, "assistant"), parent_id="m1"), "names 'm1' as its parent"),
     "a parent that is a number": (exported(message(1, "assistant", parent_id=5)), "names 5 as its parent"),

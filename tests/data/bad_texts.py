@@ -73,7 +73,7 @@ def other_encodings() -> Family:
         for mark in (True, False):
             for name, text in (("a.jsonl", LINES.decode()), ("a.json", f"[{GOOD.decode()}]")):
                 content = (("\ufeff" if mark else "") + text).encode(encoding)
-                says = f"is {encoding[:6].upper()}, not UTF-8" if mark else "holds NUL bytes"
+                says = f"is {encoding[:6].upper()}, not UTF-8" if mark else "has NUL bytes"
                 marked = "with" if mark else "without"
                 yield f"{name} in {encoding} {marked} a mark", Bad(name, content, says, f"{name}:1")
                 packed = gzip.compress(content)
@@ -182,9 +182,9 @@ def around_records() -> Family:
         "\u2028",
         "\ufeff",
     ):
-        says = "something follows the object"
+        says = "there is text after the object"
         yield f"{tail!r} after an object", Bad("a.jsonl", line(good + tail), says, "a.jsonl:2", good_rows=1)
-        says = "something follows the closing ]"
+        says = "there is text after the closing ]"
         yield f"{tail!r} after a list", Bad("a.json", f"[{good}]\n{tail}".encode(), says, "a.json:2", good_rows=1)
     for between in ("", " ", "\t", "\r"):
         says = "two objects on one line"
@@ -200,7 +200,7 @@ def around_records() -> Family:
     for whole in ("{}", good, '"a"', "1", "null", "true", f"{good}\n{good}", f'{{"data": [{good}]}}'):
         yield f"{whole[:20]!r} as a list", Bad("a.json", whole.encode(), "is not a list", "a.json:1")
     for whole in (f"[{good}]", f"[\n{good}\n]", "[]", "[1]"):
-        says = "holds a list, not an object" if whole[1] != "\n" else "holds a list"
+        says = "is a list, not an object" if whole[1] != "\n" else "is a list"
         yield f"{whole[:8]!r} as lines", Bad("a.jsonl", whole.encode(), says, "a.jsonl:1")
 
 
@@ -209,17 +209,20 @@ def packed_files() -> Family:
     lines = b"".join(json.dumps({"a": f"{index * 7919 % 10007:x}"}).encode() + b"\n" for index in range(60))
     whole = gzip.compress(lines, mtime=0)
     for length in (1, 2, 3, 9, 10, 11, len(whole) // 2, len(whole) - 9, len(whole) - 8, len(whole) - 4, len(whole) - 1):
-        says = "is not gzip data" if length < 2 else "the gzip data break off"
+        says = "is not gzip data" if length < 2 else "the gzip data end too early"
         yield f"cut after {length}", Bad("a.jsonl.gz", whole[:length], says)
         if length > 1:
-            yield f"second member cut after {length}", Bad("a.jsonl.gz", whole + whole[:length], "gzip data break off")
+            yield (
+                f"second member cut after {length}",
+                Bad("a.jsonl.gz", whole + whole[:length], "the gzip data end too early"),
+            )
     for position in (2, *range(10, len(whole), 29), *range(len(whole) - 8, len(whole))):
         damaged = bytearray(whole)
         damaged[position] ^= 0x40
         yield f"bit of byte {position}", Bad("a.jsonl.gz", bytes(damaged), "gzip data")
     for name, tail in (("text", b"more"), ("a line", LINES), ("zeros and text", b"\0\0\0x"), ("half a magic", b"\x1f")):
         yield f"{name} behind it", Bad("a.jsonl.gz", whole + tail, "gzip data")
-    yield "packed twice", Bad("a.jsonl.gz", gzip.compress(whole), "is packed with gzip twice")
+    yield "packed twice", Bad("a.jsonl.gz", gzip.compress(whole), "is compressed with gzip twice")
     yield (
         "parquet, packed",
         Bad("a.jsonl.gz", gzip.compress(parquet({"a": ["b"]})), "is a parquet file packed with gzip"),
@@ -260,12 +263,12 @@ def columns() -> Family:
     yield "bytes that are not UTF-8", Bad("a.parquet", text.replace(b"Douro", b"Dou\xff\xff"), "is not UTF-8", where)
     whole = parquet({"instruction": ["a"] * 50, "response": ["b"] * 50})
     for length in (4, 7, 8, 12, len(whole) // 2, len(whole) - 8, len(whole) - 4, len(whole) - 1):
-        yield f"cut after {length}", Bad("a.parquet", whole[:length], "broken parquet file")
+        yield f"cut after {length}", Bad("a.parquet", whole[:length], "the parquet file is broken")
     for position in (len(whole) - 1, len(whole) - 4, len(whole) - 5, len(whole) - 8):
         damaged = bytearray(whole)
         damaged[position] ^= 0x40
-        yield f"bit of byte {position}", Bad("a.parquet", bytes(damaged), "broken parquet file")
-    yield "a bomb", Bad("a.parquet", parquet_bomb, "unpacks to more than 100 times")
+        yield f"bit of byte {position}", Bad("a.parquet", bytes(damaged), "the parquet file is broken")
+    yield "a bomb", Bad("a.parquet", parquet_bomb, "decompresses to more than 100 times")
     yield "arrow file", Bad("a.parquet", b"ARROW1\0\0" * 9, "is not a parquet file")
     yield "encrypted footer", Bad("a.parquet", b"PARE" + whole[4:-4] + b"PARE", "is not a parquet file")
     yield "parquet as .json", Bad("a.json", whole, "is a parquet file")
@@ -295,7 +298,7 @@ def whole_paths() -> Family:
         return name, Bad(name, make, says, error=MissingInputError)
 
     yield found("two-links.jsonl", two_links, "cannot be read")
-    yield found("folder-of-folders", folder_with("b"), "without data files")
+    yield found("folder-of-folders", folder_with("b"), "has no data files")
     yield found("folder-of-a-folder-with-a-suffix", folder_with("b.jsonl"), "is not a regular file")
     yield found("n" * 250 + ".jsonl.gz", missing, "cannot be read")
     yield found("nul\0in.jsonl", missing, "does not exist")
@@ -315,7 +318,7 @@ def whole_paths() -> Family:
         ".json5",
     ):
         error: type[TunesmithError] = DataError
-        yield f"a{suffix}", Bad(f"a{suffix}", LINES, "the name does not say what is in the file", error=error)
+        yield f"a{suffix}", Bad(f"a{suffix}", LINES, "the kind of the file cannot be seen from its name", error=error)
 
 
 FAMILIES: dict[str, Callable[[], Family]] = {

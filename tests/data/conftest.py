@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.text.small_tokenizers import byte_level, write_tokenizer
+from tunesmith.data.dataset import building, workers
 from tunesmith.data.dataset import prepare as prepare_module
-from tunesmith.data.dataset import rendering
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +22,18 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever a store is made, and not when it is found."""
     made: list[str] = []
-    original = prepare_module._make
+    original = prepare_module.build_store
 
     def count(*given: Any) -> None:
         made.append("store")
         original(*given)
 
-    monkeypatch.setattr(prepare_module, "_make", count)
+    monkeypatch.setattr(prepare_module, "build_store", count)
     return made
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks of the few records, and processes for them."""
-    monkeypatch.setattr(prepare_module, "ROWS_IN_CHUNK", 7)
-    monkeypatch.setattr(rendering, "SMALL", 2)
+    monkeypatch.setattr(building, "ROWS_IN_CHUNK", 7)
+    monkeypatch.setattr(workers, "CHUNKS_IN_THREADS", 2)

@@ -8,33 +8,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunesmith.data.readers.groups import GroupedRows, grouped
-from tunesmith.data.readers.reader import Group, Outcome, Pruned, Rejected
-from tunesmith.data.readers.registry import group_column, open_reader
-from tunesmith.data.sources.source import Row, rows
+from tunesmith.data.readers.pipeline import Pipeline
+from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
+from tunesmith.data.readers.registry import open_reader
+from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.rows import RowGroup
+from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
 
-def read(reader: str, row: Any, fields: dict[str, str] | None = None, **options: Any) -> Outcome:
+def read(reader: str, row: Any, fields: dict[str, str] | None = None, **options: Any) -> ReadResult:
     return open_reader(reader, fields or {}, options)(row)
 
 
-def group(values: Sequence[dict[str, Any]], place: str = "f.jsonl") -> Group:
-    """Rows as they stand in a file, one a line."""
-    return Group(tuple(values), tuple(f"{place}:{line}" for line in range(1, len(values) + 1)))
+def group(values: Sequence[dict[str, Any]], place: str = "f.jsonl") -> RowGroup:
+    """Rows as they are in a file, one a line."""
+    return RowGroup(tuple(values), tuple(f"{place}:{line}" for line in range(1, len(values) + 1)))
 
 
-def tree_of(outcome: Outcome) -> Tree:
-    assert not isinstance(outcome, Rejected), outcome
-    return outcome.tree if isinstance(outcome, Pruned) else outcome
+def tree_of(result: ReadResult) -> Tree:
+    assert isinstance(result, ReadTree), result
+    return result.tree
 
 
-def says(outcome: Outcome) -> list[list[str]]:
-    """The texts of every thread; none of a row that was turned away."""
-    if isinstance(outcome, Rejected):
+def whole_tree_of(result: ReadResult) -> Tree:
+    """The tree of a row of which nothing was dropped."""
+    assert isinstance(result, ReadTree), result
+    assert not result.dropped
+    return result.tree
+
+
+def says(result: ReadResult) -> list[list[str]]:
+    """The texts of every thread; none of a row that was filtered."""
+    if isinstance(result, Filtered):
         return []
-    tree = tree_of(outcome)
+    tree = result.tree
     return [[tree.messages[index].text for index in path] for path in tree.threads()]
 
 
@@ -52,25 +61,18 @@ class Counts(NamedTuple):
 
 def read_file(path: Path, reader: str, fields: dict[str, str] | None = None, **options: Any) -> Counts:
     """Every row of a real file. Raises DataError where one cannot be used and ``faults`` were not expected."""
-    function = open_reader(reader, fields or {}, options)
-    column = group_column(reader, fields or {})
-    entries: Any = rows(str(path))
+    pipeline = Pipeline(SourceConfig("data", str(path), reader, fields=fields or {}, options=options))
     total, trees, rejected, dropped = 0, list[Tree](), Counter[str](), Counter[str]()
     faults = 0
-    for entry in entries if column is None else grouped(entries, column):
-        assert isinstance(entry, Row | GroupedRows), entry
+    for result in pipeline.read_all(rows(str(path))):
         total += 1
-        try:
-            outcome = function(entry.value)
-        except DataError:
+        if isinstance(result, DataError):
             faults += 1
-            continue
-        if isinstance(outcome, Rejected):
-            rejected[outcome.reason] += 1
-            continue
-        if isinstance(outcome, Pruned):
-            dropped.update(outcome.dropped)
-        trees.append(tree_of(outcome))
+        elif isinstance(result, Filtered):
+            rejected[result.reason] += 1
+        else:
+            dropped.update(result.dropped)
+            trees.append(result.tree)
     threads = sum(1 for tree in trees for _ in tree.threads())
     messages = sum(len(tree.messages) for tree in trees)
     return Counts(total, len(trees), threads, messages, dict(rejected), dict(dropped), faults)

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
-from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
+from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate import generation
 from tunesmith.evaluate.generation import (
     EvaluationPrompt,
@@ -58,7 +58,7 @@ def stored(tmp_path: Path) -> Callable[[Renderer, Sequence[Tree]], Store]:
         keys = [hashlib.blake2b(tree.messages[0].text.encode(), digest_size=16).digest() for tree in trees]
         directory = tmp_path / f"store-{len(list(tmp_path.iterdir()))}"
         directory.mkdir()
-        with writing(directory) as writer:
+        with open_writer(directory) as writer:
             writer.append(pack(renderer.render_many(trees), [0] * len(trees), keys))  # type: ignore[arg-type]
             writer.finish("key", ["mine"], {})
         index = read_index(directory, "key")

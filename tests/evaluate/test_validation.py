@@ -12,7 +12,7 @@ from tests.model.test_scalar_policy import ranked_tree, small_reward_model
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble, collate_packed
-from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
+from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.evaluate.objective import objective_metrics
 from tunesmith.evaluate.reward import validation_ranking
@@ -29,7 +29,7 @@ SOURCES = ("first", "empty", "second")
 def stored(directory: Path, trees: Sequence[TokenTree]) -> Store:
     """The trees in a store: two of three belong to the source ``first``, the others to ``second``."""
     numbers = [2 if index % 3 == 2 else 0 for index in range(len(trees))]
-    with writing(directory) as writer:
+    with open_writer(directory) as writer:
         writer.append(pack(trees, numbers, [number.to_bytes(16, "big") for number in range(len(trees))]))
         writer.finish("key", list(SOURCES), {})
     index = read_index(directory, "key")

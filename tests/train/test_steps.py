@@ -11,7 +11,7 @@ from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Weighting
 from tunesmith.batch.packed import Batch
 from tunesmith.data.dataset.plan import Plan
-from tunesmith.data.dataset.store import Store, open_store, pack, read_index, writing
+from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -26,7 +26,7 @@ TREES = [random_tree(seed, messages=3 + seed % 6) for seed in range(20)]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     directory = tmp_path_factory.mktemp("store")
     keys = [number.to_bytes(16, "big") for number in range(len(TREES))]
-    with writing(directory) as writer:
+    with open_writer(directory) as writer:
         writer.append(pack(TREES, [0] * len(TREES), keys))
         writer.finish("key", ["data"], {})
     index = read_index(directory, "key")

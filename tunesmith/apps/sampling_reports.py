@@ -1,7 +1,7 @@
-"""Sampling reports: what a model answered to a list of prompts, with one or more settings of sampling.
+"""Sampling reports: the replies of a model to a list of prompts, with one or more sampling configurations.
 
-One JSON object {model_name, date, args, prompts: [{prompt, results: [{sampling_config, sampling_params, outputs}]}]}, as
-Open-Assistant's ``sampling_report.py`` writes it and others have since.
+One JSON object {model_name, date, args, prompts: [{prompt, results: [{sampling_config, sampling_params, outputs}]}]},
+as Open-Assistant's ``sampling_report.py`` writes it and others have since.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunesmith.data.readers.reader import as_text
-from tunesmith.data.sources.files import reading, unpacking
-from tunesmith.data.sources.strict_json import RECORD_LIMIT, RecordFault, decode_at, syntax_fault
+from tunesmith.data.sources.files import gzip_errors, read_errors
+from tunesmith.data.sources.strict_json import RECORD_LIMIT, RecordError, decode_at, syntax_error
 from tunesmith.errors import DataError
 
-MOST = 2**30  # bytes of a report, unpacked
-ENDS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
-"""How models write the end of a reply; older reports keep it in the outputs."""
+REPORT_LIMIT = 2**30  # bytes of a report after decompression
+END_TOKENS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
+"""The end tokens of models; in older reports they are part of the outputs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """prompt: as the user wrote it. outputs: setting of sampling -> the replies that were drawn with it."""
+class SampledReplies:
+    """The replies to one prompt.
+
+    prompt: as the user wrote it.
+    outputs: name of a sampling configuration -> the replies that were sampled with it.
+    """
 
     prompt: str
     outputs: Mapping[str, tuple[str, ...]]
@@ -33,51 +37,56 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class SamplingReport:
-    """name: of the file. model: who answered. prompts: in the order of the report."""
+    """A sampling report.
+
+    name: of the file.
+    model: that was sampled.
+    prompts: with their replies, in the order of the report.
+    """
 
     name: str
     model: str
-    prompts: tuple[Answers, ...]
+    prompts: tuple[SampledReplies, ...]
 
 
 def read_report(path: Path) -> SamplingReport | None:
     """The report in a file, whatever its suffix; None where the file holds something else, such as lines of records.
 
-    Raises MissingInputError if it cannot be read, DataError for a report that is not as it should be.
+    Raises MissingInputError if it cannot be read, DataError for a report that is malformed.
     """
     content = _object(path)
     if content is None or not isinstance(content.get("prompts"), list):
         return None
     model = as_text(content.get("model_name"), f"{path}: model_name")
-    prompts = tuple(_answers(item, f"prompts[{index}]", path) for index, item in enumerate(content["prompts"]))
-    if not any(outputs for answers in prompts for outputs in answers.outputs.values()):
-        raise DataError("the report holds no outputs", where=path, advice="sample some replies first")
+    prompts = tuple(_replies(item, f"prompts[{index}]", path) for index, item in enumerate(content["prompts"]))
+    if not any(outputs for replies in prompts for outputs in replies.outputs.values()):
+        raise DataError("the report has no outputs", where=path, advice="sample some replies first")
     return SamplingReport(path.name, model, prompts)
 
 
 def without_end(text: str) -> str:
-    """A reply without the tokens that end it, where they were written out."""
-    while end := next((mark for mark in ENDS if text.endswith(mark)), None):
+    """A reply without the end tokens at its end."""
+    while end := next((mark for mark in END_TOKENS if text.endswith(mark)), None):
         text = text.removesuffix(end)
     return text
 
 
 def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object that fills a file, if it is one: written on many lines, or on the only one."""
-    with reading(path), unpacking(path), _opened(path) as file:
+    """The JSON object that fills a file, on many lines or on one; None for any other file."""
+    with read_errors(path), gzip_errors(path), _opened(path) as file:
         first = file.readline(RECORD_LIMIT)
         if first.strip() != b"{" and b'"prompts"' not in first:
             return None
-        content = first + file.read(MOST)
+        content = first + file.read(REPORT_LIMIT)
     try:
         text = content.decode()
         value, end = decode_at(text, text.index("{"))
     except UnicodeDecodeError:
-        return None  # which the reader of records says better
+        return None  # the reader of records has the better message
     except json.JSONDecodeError as error:
-        fault = syntax_fault(error, f"line {error.lineno}")
-        raise DataError(fault.what, where=path, advice="fetch or write the report again") from error
-    except RecordFault as fault:
+        fault = syntax_error(error, f"line {error.lineno}")
+        raise DataError(fault.what, where=path, advice="download or write the report again") from error
+    except RecordError as fault:
         raise DataError(fault.what, where=path, advice=fault.advice) from fault
     return value if isinstance(value, dict) and not text[end:].strip() else None
 
@@ -86,9 +95,11 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _answers(item: Any, place: str, path: Path) -> Answers:
+def _replies(item: Any, place: str, path: Path) -> SampledReplies:
     if not isinstance(item, dict) or not isinstance(item.get("results"), list):
-        raise DataError(f"{place} is no object with prompt and results", where=path, advice="is it a sampling report?")
+        raise DataError(
+            f"{place} is not an object with prompt and results", where=path, advice="is it a sampling report?"
+        )
     found: dict[str, tuple[str, ...]] = {}
     for index, result in enumerate(item["results"]):
         here = f"{place}.results[{index}]"
@@ -97,4 +108,4 @@ def _answers(item: Any, place: str, path: Path) -> Answers:
         name = as_text(result.get("sampling_config"), f"{path}: {here}.sampling_config")
         outputs = [as_text(text, f"{path}: {here}.outputs[{n}]") for n, text in enumerate(result["outputs"])]
         found[name] = (*found.get(name, ()), *map(without_end, outputs))
-    return Answers(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found)
+    return SampledReplies(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found)

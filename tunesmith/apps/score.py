@@ -14,8 +14,8 @@ import transformers
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_scores
 from tunesmith.compose.progress import shown
-from tunesmith.data.readers.pipeline import outcomes
-from tunesmith.data.readers.reader import Rejected
+from tunesmith.data.readers.pipeline import read_source
+from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
@@ -133,7 +133,11 @@ def _read_records(inputs: Sequence[str], settings: ReaderSettings) -> Iterator[T
     fields, options = settings.fields or {}, settings.options or {}
     for path in inputs:
         source = SourceConfig(path, path, settings.reader, fields=fields, options=options)
-        yield from (outcome for outcome in outcomes(source) if not isinstance(outcome, Rejected))
+        for result in read_source(source):
+            if isinstance(result, DataError):
+                yield result
+            elif isinstance(result, ReadTree):
+                yield result.tree
 
 
 def _raise_or_print(faults: Sequence[DataError], skip: bool, log: TextIO) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from tunesmith.apps.sampling_reports import Answers, SamplingReport
+from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport
 from tunesmith.errors import DataError
 from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -49,7 +49,7 @@ def report_scores(
     return _summary(scorer, report, table, found)
 
 
-def _scorable(scorer: RewardScorer, answers: Answers, place: str, skip: bool) -> list[tuple[str, int]]:
+def _scorable(scorer: RewardScorer, answers: SampledReplies, place: str, skip: bool) -> list[tuple[str, int]]:
     """(sampling configuration, index of the reply) of all replies that can be scored."""
     every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
     alone = scorer.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
@@ -60,7 +60,7 @@ def _scorable(scorer: RewardScorer, answers: Answers, place: str, skip: bool) ->
     return [reply for reply, tokens in zip(every, alone, strict=True) if isinstance(tokens, TokenTree)]
 
 
-def _tree(answers: Answers, replies: list[tuple[str, int]], place: str = "") -> Tree:
+def _tree(answers: SampledReplies, replies: list[tuple[str, int]], place: str = "") -> Tree:
     """The prompt with these replies as its branches."""
     texts = [answers.outputs[name][index] for name, index in replies]
     messages = (Message("user", answers.prompt), *(Message("assistant", text) for text in texts))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.apps.preferences import Built, Selection, build_preferences
+from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
 from tunesmith.cli.words import split_settings
 from tunesmith.data.dataset.faults import one_line
 from tunesmith.data.dataset.report import reasons
@@ -92,7 +92,7 @@ def preferences(
         options = {"seed": seed, **options}
     fields = dict(split_settings(field, "--field prompt=question"))
     specs = [SourceConfig(name or source_name(path), path, reader, split, fields, options) for path in sources]
-    wanted = Selection(
+    selection = PairSelection(
         where=_texts_by_column(where),
         where_not=_texts_by_column(where_not),
         only=prompt_keys(only_prompts_of) if only_prompts_of else None,
@@ -101,7 +101,7 @@ def preferences(
         shuffle=seed if shuffle else None,
         limit=limit,
     )
-    built = build_preferences(specs, output, wanted, max_bad)
+    built = build_preferences(specs, output, selection, max_bad)
     if report is not None:
         write_json(report, built.as_json())
     _print_counts(built, output)
@@ -120,8 +120,8 @@ def _texts_by_column(words: Sequence[str] | None) -> Mapping[str, frozenset[str]
     return found
 
 
-def _print_counts(built: Built, output: Path) -> None:
-    """Print, for every source, how many records were read, used, rejected and unusable."""
+def _print_counts(built: PairReport, output: Path) -> None:
+    """Every record in and what became of it."""
     for name, counts in built.sources.items():
         lines: list[tuple[str, int, Any]] = [("records", counts.records, ""), ("used", counts.used, "")]
         lines.append(("rejected", counts.rejected.total(), reasons(counts.rejected)))

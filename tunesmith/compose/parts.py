@@ -17,14 +17,15 @@ from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator
 from tunesmith.compose.purposes import check_sources
 from tunesmith.compose.scores import with_scores
+from tunesmith.data.dataset.building import Progress
 from tunesmith.data.dataset.duplicates import DuplicateSettings
 from tunesmith.data.dataset.faults import BadRows
 from tunesmith.data.dataset.plan import Draw, Plan, share_of
-from tunesmith.data.dataset.prepare import Prepared, Progress, prepare
+from tunesmith.data.dataset.prepare import Prepared, prepare
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.store import Store
-from tunesmith.data.readers.filters import Filters, LabelRange
+from tunesmith.data.readers.filters import LabelBounds, MessageFilters
 from tunesmith.data.readers.source_config import Holdout, SourceConfig
 from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
@@ -149,13 +150,13 @@ def _source_spec(source: DataSourceConfig, limit: int | None, prompts: Prompts |
     )
 
 
-def filters(keys: schema.FiltersConfig) -> Filters:
-    return Filters(
+def filters(keys: schema.FiltersConfig) -> MessageFilters:
+    return MessageFilters(
         min_characters=keys.min_characters,
         max_characters=keys.max_characters,
         max_turns=keys.max_turns,
         languages=keys.languages,
-        labels=tuple(LabelRange(name, label.min, label.max) for name, label in keys.labels.items()),
+        labels=tuple(LabelBounds(name, label.min, label.max) for name, label in keys.labels.items()),
     )
 
 
@@ -165,7 +166,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
     check_sources(recipe)
 
     def prepared(
-        sources: tuple[DataSourceConfig, ...], validation: int | float, seen: Sequence[SourceConfig] = ()
+        sources: tuple[DataSourceConfig, ...], validation: int | float, known: Sequence[SourceConfig] = ()
     ) -> Prepared:
         return prepare(
             source_specs(recipe, sources, data.validation_limit),
@@ -174,7 +175,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
             seed=seed,
             cache=cache_directory(recipe),
             duplicates=DuplicateSettings(data.duplicates, data.near_threshold),
-            seen=seen,
+            known=known,
             bad_rows=BadRows(data.on_bad == "skip", data.max_bad),
             workers=data.workers,
             progress=progress,
@@ -183,7 +184,7 @@ def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared
     own = source_specs(recipe, data.validation_sources, data.validation_limit)
     if not own:
         return with_scores(recipe, prepared(data.sources, data.validation), None)
-    evaluated = prepared(data.validation_sources, 0).limited([spec.holdout.most for spec in own], seed)
+    evaluated = prepared(data.validation_sources, 0).limit([spec.holdout.limit for spec in own], seed)
     return with_scores(recipe, prepared(data.sources, 0, own), evaluated)
 
 

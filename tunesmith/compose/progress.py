@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tunesmith.data.dataset.prepare import Progress as Callback
+from tunesmith.data.dataset.building import Progress as Callback
 
 PAUSE = 5.0
 """Seconds between two lines where there is no terminal."""

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.small_runs import RECORDS, arrays, left, write
-from tunesmith.data.dataset.faults import BadRows, Fault
+from tunesmith.data.dataset.faults import BadRows, RowFault
 from tunesmith.data.dataset.prepare import Prepared, prepare
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.readers.source_config import SourceConfig
@@ -65,7 +65,7 @@ def test_bad_rows_are_put_aside_with_place_and_reason(most: float, tokenizer: st
     assert [entry["row"] for entry in entries[1:]] == [json.loads(line) for line in list(BAD.values())[1:]]
     tally = prepared.report.sources["data"]
     assert (tally.records, tally.used, tally.bad) == (60, 56, 4)
-    assert prepared.report.lines()[0] == "data: 60 records = 56 used, 4 quarantined"
+    assert prepared.report.lines()[0] == "data: 60 records were read: 56 are used, 4 are quarantined"
 
 
 @pytest.mark.parametrize("most", [3, 0.06, 0])
@@ -73,7 +73,7 @@ def test_more_bad_rows_than_allowed_are_refused_with_their_number(most: float, t
     with pytest.raises(DataError) as caught:
         run(spoiled(tmp_path / "a.jsonl"), tokenizer, tmp_path / "cache", most)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"4 of 60 records cannot be used (data.max_bad is {most:g}), and nothing was kept:"
+    assert lines[0] == f"4 of 60 records cannot be used (data.max_bad is {most:g}), and nothing was stored:"
     assert len(lines) == 5
     assert left(tmp_path / "cache") == []
 
@@ -155,7 +155,7 @@ def test_rows_that_json_cannot_hold_are_written_as_text(tokenizer: str, tmp_path
 
 def test_a_line_of_the_quarantine_is_json_whatever_the_row_holds() -> None:
     row = {1: [float("nan"), float("-inf"), 1.5, True, None], "\ud800": ("\u2028", {"a": b"x"})}
-    line = Fault(1, 0, "what \ud800", "a:1", None, row).line()
+    line = RowFault("what \ud800", "a:1", None, row).line()
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     assert json.loads(line)["row"]["1"] == ["nan", "-inf", 1.5, True, None]

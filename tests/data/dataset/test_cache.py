@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.data.small_runs import RECORDS, arrays, content, left, run, write
 from tests.text.small_tokenizers import prefixed, write_tokenizer
-from tunesmith.data.dataset import prepare as prepare_module
+from tunesmith.data.dataset import building, cache_key
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.store import LAYOUT, StoreWriter
@@ -26,7 +26,7 @@ from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import StorageError
 
 
-def test_validation_is_held_back_without_a_second_rendering(tokenizer: str, tmp_path: Path, made: list[str]) -> None:
+def test_validation_is_held_out_without_a_second_rendering(tokenizer: str, tmp_path: Path, made: list[str]) -> None:
     path = write(tmp_path / "a.jsonl", RECORDS)
     whole = run(path, tokenizer, tmp_path / "cache")
     parts = run(path, tokenizer, tmp_path / "cache", validation=10, seed=5)
@@ -116,7 +116,7 @@ def test_other_code_makes_another_store(
     path = sources_of(tmp_path)
     run(path, tokenizer, tmp_path / "cache")
     if changed == "code":
-        monkeypatch.setattr(prepare_module, "_code_digest", lambda: "another")
+        monkeypatch.setattr(cache_key, "code_digest", lambda package: "another")
     else:
         monkeypatch.setattr("tokenizers.__version__", "99")
     run(path, tokenizer, tmp_path / "cache")
@@ -157,7 +157,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
     method: str, error: BaseException, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sources_of(tmp_path)
-    monkeypatch.setattr(prepare_module, "ROWS_IN_CHUNK", 20)
+    monkeypatch.setattr(building, "ROWS_IN_CHUNK", 20)
     original, calls = getattr(StoreWriter, method), []
 
     def fail(writer: StoreWriter, *given: Any) -> None:
@@ -178,13 +178,13 @@ def test_a_failure_in_the_middle_leaves_nothing(
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from tunesmith.data import prepare as module
+from tunesmith.data.dataset import building, prepare as module
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.dataset.store import StoreWriter
 
 path, tokenizer, cache, mode = sys.argv[1:]
-module.ROWS_IN_CHUNK = 20
+building.ROWS_IN_CHUNK = 20
 if mode == "die":
     append, calls = StoreWriter.append, []
     def fatal(writer, chunk):
@@ -193,11 +193,11 @@ if mode == "die":
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
     StoreWriter.append = fatal
-original = module._make
+original = module.build_store
 def make(*given):
     print("made", flush=True)
     original(*given)
-module._make = make
+module.build_store = make
 found = module.prepare([SourceConfig("data", path, "dolly")], RenderSettings(tokenizer, "dolly", 200), validation=0, seed=0, cache=Path(cache), workers=0)
 print(len(found.train), found.train.tokens.sum())
 """

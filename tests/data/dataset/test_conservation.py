@@ -13,15 +13,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.data.small_runs import arrays, content
-from tunesmith.data.dataset import prepare as prepare_module
-from tunesmith.data.dataset import rendering
+from tunesmith.data.dataset import building, rendering
 from tunesmith.data.dataset.duplicates import DuplicateSettings
 from tunesmith.data.dataset.faults import BadRows
 from tunesmith.data.dataset.plan import Draw, Plan
 from tunesmith.data.dataset.prepare import Prepared, prepare
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.report import SourceCounts
-from tunesmith.data.readers.filters import Filters
+from tunesmith.data.readers.filters import MessageFilters
 from tunesmith.data.readers.source_config import Holdout, SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError
 
@@ -48,7 +47,7 @@ rows = st.one_of(
 )
 sources = st.lists(st.lists(rows, min_size=1, max_size=14), min_size=1, max_size=3)
 filters = st.builds(
-    Filters,
+    MessageFilters,
     min_characters=st.sampled_from([0, 0, 8]),
     max_characters=st.sampled_from([None, None, 60]),
     max_turns=st.sampled_from([None, None, 2, 4]),
@@ -66,7 +65,7 @@ policies = st.fixed_dictionaries(
 
 
 def run(
-    directory: Path, given_sources: list[list[str]], tokenizer: str, kept: Filters, holding: Holdout, **more: Any
+    directory: Path, given_sources: list[list[str]], tokenizer: str, kept: MessageFilters, holding: Holdout, **more: Any
 ) -> Prepared | str:
     """What came of it, or what was said against it."""
     specs = []
@@ -87,12 +86,12 @@ def run(
     filters,
     policies,
     st.sampled_from(["drop", "right", "left", "window"]),
-    st.sampled_from([Holdout(), Holdout(most=1), Holdout(2)]),
+    st.sampled_from([Holdout(), Holdout(limit=1), Holdout(2)]),
 )
 def test_what_goes_in_comes_out_or_is_accounted_for(
     tokenizer: str,
     given_sources: list[list[str]],
-    kept: Filters,
+    kept: MessageFilters,
     policy: dict[str, Any],
     truncation: str,
     holding: Holdout,
@@ -103,7 +102,7 @@ def test_what_goes_in_comes_out_or_is_accounted_for(
         allowed = policy["bad_rows"].allows(len(lost), sum(map(len, given_sources)))
         event("made" if isinstance(found, Prepared) else "refused")
         if isinstance(found, str):
-            assert not allowed or "records is left" in found or "holds back" in found
+            assert not allowed or "records is left" in found or "holds out" in found
             return
         assert allowed
         report = found.report
@@ -172,7 +171,7 @@ def test_processes_account_for_the_same_as_none(policy: Any, tokenizer: str, tmp
             "validation": 5,
             "seed": 1,
         }
-        kept = Filters(max_turns=4, min_characters=12)
+        kept = MessageFilters(max_turns=4, min_characters=12)
         found.append(
             run(
                 tmp_path,
@@ -214,7 +213,7 @@ def test_every_loss_is_noticed(loss: str) -> None:
     tally.check()
     for name, amount in LOSSES[loss].items():
         setattr(tally, name, getattr(tally, name) + amount)
-    with pytest.raises(InternalError, match="came in"):
+    with pytest.raises(InternalError, match="were read"):
         tally.check()
 
 
@@ -228,20 +227,20 @@ def test_a_token_tree_that_is_not_written_is_noticed(
     original = rendering.pack
     monkeypatch.setattr(rendering, "pack", lambda *columns: original(*(column[1:] for column in columns)))
     with pytest.raises(InternalError, match=r"counted, .* stored"):
-        run(tmp_path, [lines], tokenizer, Filters(), Holdout(), truncation="drop", validation=0, seed=0)
+        run(tmp_path, [lines], tokenizer, MessageFilters(), Holdout(), truncation="drop", validation=0, seed=0)
 
 
 def test_a_duplicate_that_is_written_all_the_same_is_noticed(
     tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
-    original = prepare_module._without
+    original = building._without_duplicates
 
-    def forgetful(part: Any, repeated: Any) -> Any:
-        original(part, repeated)
-        return part.chunk
+    def forgetful(chunk: Any, repeated: Any) -> Any:
+        original(chunk, repeated)
+        return chunk.trees
 
-    monkeypatch.setattr(prepare_module, "_without", forgetful)
+    monkeypatch.setattr(building, "_without_duplicates", forgetful)
     more: dict[str, Any] = {"truncation": "drop", "validation": 0, "seed": 0, "duplicates": DuplicateSettings("exact")}
     with pytest.raises(InternalError, match=r"counted, .* stored"):
-        run(tmp_path, [[line, line]], tokenizer, Filters(), Holdout(), **more)
+        run(tmp_path, [[line, line]], tokenizer, MessageFilters(), Holdout(), **more)

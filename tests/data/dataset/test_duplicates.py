@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import REPOSITORY
 from tests.data.dataset.test_similarity import changed, passage
 from tests.data.small_runs import RECORDS, arrays, content, write
-from tunesmith.data.dataset.duplicates import Duplicates, DuplicateSettings, signatures
+from tunesmith.data.dataset.duplicates import DuplicateFinder, DuplicateSettings, signatures
 from tunesmith.data.dataset.prepare import Prepared, prepare
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.similarity import similarity
@@ -69,7 +72,7 @@ def test_the_first_in_the_order_of_the_sources_stays(
 
 def test_the_report_says_what_was_dropped(tokenizer: str, tmp_path: Path) -> None:
     lines = run([write(tmp_path / "first.jsonl", FIRST)], tokenizer, tmp_path / "cache", "exact").report.lines()
-    assert lines[0] == "first: 3 records = 2 used, 1 duplicate"
+    assert lines[0] == "first: 3 records were read: 2 are used, 1 is a duplicate"
     assert lines[1].endswith(" in duplicates")
     lines = run([write(tmp_path / "first.jsonl", FIRST)], tokenizer, tmp_path / "cache", "keep").report.lines()
     assert lines[2] == "1 record repeats an earlier one"
@@ -151,12 +154,12 @@ def test_what_is_alike_and_what_is_not() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from("abcdef"), max_size=30), st.sampled_from(["exact", "near"]))
 def test_every_content_is_kept_once(letters: list[str], policy: Any) -> None:
-    known = Duplicates(DuplicateSettings(policy, 0.8))
+    known = DuplicateFinder(DuplicateSettings(policy, 0.8))
     passages = {letter: " ".join(passage(ord(letter), 30)) for letter in letters}
     kept = []
     for letter in letters:
         one = tree(letter, passages[letter])
-        if not known.repeats(content_key(one), signatures(one)):
+        if not known.add(content_key(one), signatures(one)):
             kept.append(letter)
     assert kept == list(dict.fromkeys(letters))
 
@@ -170,3 +173,21 @@ def test_real_near_duplicates_are_few_and_real(
         run([path], tokenizer, tmp_path, policy).report.sources["dolly-6000"].duplicates for policy in ("exact", "near")
     ]
     assert found == [6, 9]
+
+
+def test_scipy_and_datasketch_are_loaded_for_near_duplicates_only() -> None:
+    code = (
+        "import sys\n"
+        "import tunesmith.data.dataset.{module}\n"
+        "print([name for name in ('scipy', 'datasketch') if name in sys.modules])"
+    )
+    modules = sorted(path.stem for path in (REPOSITORY / "tunesmith/data/dataset").glob("[a-z]*.py"))
+    assert "prepare" in modules
+    whole = code.format(module=modules[0] + "".join(f"\nimport tunesmith.data.dataset.{name}" for name in modules))
+    command = [sys.executable, "-c", whole]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+    near = "from tunesmith.data.dataset.similarity import NearDuplicates; NearDuplicates(0.8)\nprint"
+    command = [sys.executable, "-c", whole.replace("print", near)]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "['scipy', 'datasketch']"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data.dataset import plan as plan_module
-from tunesmith.data.dataset.plan import Draw, Plan, PlannedStep, cut, share_of
+from tunesmith.data.dataset.plan import Draw, Plan, PlannedStep, share_of, step_ends
 from tunesmith.draws import permutation
 
 costs_lists = st.lists(st.integers(1, 50), min_size=1, max_size=40) | st.integers(1, 40).map(lambda count: [1] * count)
@@ -120,7 +120,7 @@ def test_equal_costs_are_cut_as_any_others(cost: int, count: int, batch_size: in
         if total >= batch_size or index == count - 1:
             ends.append(index + 1)
             total = 0
-    assert cut(np.full(count, cost), batch_size).tolist() == ends
+    assert step_ends(np.full(count, cost), batch_size).tolist() == ends
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_shares_are_rounded_down_to_at_least_one(count: int, amount: float, expe
 
 @pytest.mark.parametrize(("size", "count"), [(0, 1), (3, 0)])
 def test_empty_draws_are_refused(size: int, count: int) -> None:
-    with pytest.raises(ValueError, match="a draw is of at least one"):
+    with pytest.raises(ValueError, match="a draw has no examples"):
         Plan([1] * 3, 1, 1, None, 0, [Draw("a", np.arange(size), count)])
 
 

@@ -70,11 +70,11 @@ def test_many_bad_records_are_listed_and_counted(tokenizer: str, tmp_path: Path)
     with pytest.raises(DataError) as caught:
         run(path, tokenizer, tmp_path / "cache")
     lines = str(caught.value).splitlines()
-    assert lines[0] == "50 records cannot be used, and nothing was kept:"
+    assert lines[0] == "50 records cannot be used, and nothing was stored:"
     assert [line.split(": ")[0].strip() for line in lines[1:21]] == [f"{path}:{number}" for number in range(61, 81)]
-    assert lines[21].startswith("  ... and 30 more; most frequent: ")
+    assert lines[21].startswith("  ... and 30 more; the most frequent are: ")
     assert "field .. is empty (10)" in lines[21]
-    assert lines[21].endswith("; mend or remove these records")
+    assert lines[21].endswith("; fix or remove these records")
     assert len(lines) == 22
     assert left(tmp_path / "cache") == []
 
@@ -99,7 +99,7 @@ def test_what_the_format_refuses_is_a_fault_with_a_place(tokenizer: str, tmp_pat
 
 def test_a_source_without_records_is_missing_input(tokenizer: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n\n")
-    with pytest.raises(MissingInputError, match="holds no records") as caught:
+    with pytest.raises(MissingInputError, match="has no records") as caught:
         run(tmp_path / "a.jsonl", tokenizer, tmp_path / "cache")
     assert caught.value.exit_code == 66
     assert left(tmp_path / "cache") == []
@@ -115,7 +115,7 @@ def test_records_that_are_all_too_long_give_numbers_and_advice(tokenizer: str, t
     assert "text.truncation (drop)" in caught.value.advice
 
 
-def test_records_that_are_all_turned_away_give_the_reasons(tokenizer: str, tmp_path: Path) -> None:
+def test_records_that_are_all_filtered_give_the_reasons(tokenizer: str, tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.jsonl", [{"tree_state": state, "prompt": {}} for state in ("growing", "growing", "aborted")]
     )
@@ -167,11 +167,11 @@ def test_a_lost_record_would_be_noticed(tokenizer: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(
         rendering,
         "_fit",
-        lambda settings, tally, tree, *rest: (
-            None if "7 + 7" in tree.messages[0].text else original(settings, tally, tree, *rest)
+        lambda settings, counts, tree, *rest: (
+            None if "7 + 7" in tree.messages[0].text else original(settings, counts, tree, *rest)
         ),
     )
-    with pytest.raises(InternalError, match="60 records came in, 59 are accounted for"):
+    with pytest.raises(InternalError, match="60 records were read, but 59 are accounted for"):
         run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path / "cache")
 
 
@@ -180,9 +180,9 @@ def test_the_report_reads_well_and_survives_json(tokenizer: str, tmp_path: Path)
     report = run(path, tokenizer, tmp_path / "cache", validation=5).report
     assert json.loads(json.dumps(report.as_json()))["sources"]["data"]["records"] == 61
     lines = report.lines()
-    assert lines[0] == "data: 61 records = 61 used, none rejected"
+    assert lines[0] == "data: 61 records were read and 61 are used"
     assert lines[1].startswith("data: ")
-    assert lines[1].endswith(" 0 cut")
+    assert lines[1].endswith(" 0 were cut")
     assert lines[2] == "1 record repeats an earlier one"
     assert lines[3].startswith("train: ")
     assert lines[4].startswith("validation: ")
@@ -238,7 +238,7 @@ def test_real_trees_are_prepared(real_data: Callable[[str], Path], tmp_path: Pat
 def test_a_prefix_that_fills_the_limit_is_refused(tokenizer: str) -> None:
     settings = RenderSettings(tokenizer, "oasst", 200, options=(("prefix", "word " * 300),))
     with pytest.raises(
-        RecipeError, match=r"text\.max_length: 200 tokens leave no room behind the \d+ that stand before"
+        RecipeError, match=r"text\.max_length: the first \d+ tokens of every text fill the limit of 200"
     ):
         load_renderer(settings)
 

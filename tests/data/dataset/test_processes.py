@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.data.small_runs import RECORDS, arrays, run, write
-from tunesmith.data.dataset import rendering
-from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
+from tunesmith.data.dataset import workers
+from tunesmith.data.dataset.rendering import RenderSettings, RowChunk, Work, load_renderer
+from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.rows import SourceRow
 from tunesmith.errors import DataError, InternalError
 
 
@@ -32,9 +34,9 @@ def test_processes_find_the_same_faults_as_none(tokenizer: str, tmp_path: Path) 
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines))
     messages = []
-    for workers in (0, 2):
+    for processes in (0, 2):
         with pytest.raises(DataError) as caught:
-            run(path, tokenizer, tmp_path / "cache", workers=workers)
+            run(path, tokenizer, tmp_path / "cache", workers=processes)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     listed = [int(line.split(":")[1]) for line in messages[0].splitlines()[1:21]]
@@ -43,7 +45,7 @@ def test_processes_find_the_same_faults_as_none(tokenizer: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_process_that_dies_is_reported(tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "_use_one_thread", sys.exit)
+    monkeypatch.setattr(workers, "_use_one_thread", sys.exit)
     with pytest.raises(InternalError, match=r"a process that prepares data died; .*data.workers"):
         run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path / "cache", workers=2)
     assert not list((tmp_path / "cache").glob("*/store"))
@@ -51,7 +53,7 @@ def test_a_process_that_dies_is_reported(tokenizer: str, tmp_path: Path, monkeyp
 
 def test_a_tokenizer_that_changes_meanwhile_is_noticed(tokenizer: str) -> None:
     with pytest.raises(DataError, match="the tokenizer changed"):
-        rendering._worker_renderer(RenderSettings(tokenizer, "dolly", 200), "another fingerprint")
+        workers._worker_renderer(RenderSettings(tokenizer, "dolly", 200), "another fingerprint")
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -68,17 +70,16 @@ def test_progress_is_told_up_to_the_end(tokenizer: str, tmp_path: Path) -> None:
 
 
 def test_few_chunks_wait_at_a_time(tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "SMALL", 2)
+    monkeypatch.setattr(workers, "CHUNKS_IN_THREADS", 2)
     settings = RenderSettings(tokenizer, "dolly", 200)
-    readers = (rendering.ReaderSettings("data", "dolly", (), ()),)
     renderer = load_renderer(settings)
-    work = rendering.Work(settings, renderer.tokenizer.fingerprint, readers)
+    work = Work(settings, renderer.tokenizer.fingerprint, (SourceConfig("data", "a.jsonl", "dolly"),))
     taken = []
 
     def chunks() -> Any:
         for number in range(30):
             taken.append(number)
-            yield [rendering.SourceRow(number, 0, f"a:{number}", RECORDS[number])]
+            yield RowChunk(0, (SourceRow(f"a:{number}", RECORDS[number], 0.0),))
 
-    for index, _ in enumerate(rendering.render_all(work, renderer, chunks(), 2)):
+    for index, _ in enumerate(workers.render_all(work, renderer, chunks(), 2)):
         assert len(taken) <= index + 6

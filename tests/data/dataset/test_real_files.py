@@ -11,9 +11,10 @@ import pytest
 
 from tests.data.outcomes import Counts, read, read_file, tree_of
 from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
-from tunesmith.data.readers.groups import GroupedRows, grouped
-from tunesmith.data.readers.reader import Pruned, Rejected
-from tunesmith.data.sources.source import Row, rows
+from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.readers.reader import Filtered
+from tunesmith.data.sources.rows import SourceRow
+from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
@@ -152,7 +153,7 @@ def test_the_only_row_that_cannot_be_compared_is_named(real_data: Callable[[str]
 def test_a_raw_ultrafeedback_record_is_read(real_data: Callable[[str], Path]) -> None:
     """The published example has one completion and no overall score."""
     record = json.loads(real_data("preference/ultrafeedback_raw_example.json").read_text(encoding="utf-8"))
-    assert read("ultrafeedback", record) == Rejected("fewer than two replies")
+    assert read("ultrafeedback", record) == Filtered("fewer than two replies")
     best = tree_of(read("ultrafeedback", record, replies="best"))
     assert [message.role for message in best.messages] == ["user", "assistant"]
     assert best.messages[1].score == (2 + 3 + 3 + 3) / 4
@@ -183,8 +184,10 @@ def flat(tree: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["en_100_tree.jsonl.gz", "oasst1_en_validation-90.trees.jsonl"])
 def test_real_trees_are_the_same_from_rows_of_messages(name: str, keep: str, real_data: Callable[[str], Path]) -> None:
     trees = nested(real_data(f"oasst/{name}"))
-    messages = [Row(f"f:{i}", value, 0.0) for i, value in enumerate(value for tree in trees for value in flat(tree))]
-    groups = [item for item in grouped(messages, "message_tree_id") if isinstance(item, GroupedRows)]
+    messages = [
+        SourceRow(f"f:{i}", value, 0.0) for i, value in enumerate(value for tree in trees for value in flat(tree))
+    ]
+    groups = [item for item in group_rows(messages, "message_tree_id") if isinstance(item, SourceRow)]
     found = [read("oasst-messages", item.value, keep=keep) for item in groups]
     assert found == [read("oasst", tree, keep=keep) for tree in trees]
 
@@ -207,9 +210,7 @@ def test_shared_turns_are_stored_once(real_data: Callable[[str], Path]) -> None:
     renderer = load_renderer(settings)
     trees: list[Tree] = []
     for value in nested(real_data("oasst/en_100_tree.jsonl.gz")):
-        outcome = read("oasst", value, synthetic=True)
-        assert not isinstance(outcome, Rejected)
-        trees.append(outcome.tree if isinstance(outcome, Pruned) else outcome)
+        trees.append(tree_of(read("oasst", value, synthetic=True)))
     paths = [Tree.path([tree.messages[index] for index in path]) for tree in trees for path in tree.threads()]
     as_trees, as_threads = (sum(len(renderer.render(tree).ids) for tree in some) for some in (trees, paths))
     print(f"{as_threads:,} tokens as threads, {as_trees:,} as trees, ratio {as_threads / as_trees:.3f}")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.dataset.split import content_key, divide, held_back, limited
+from tunesmith.data.dataset.split import content_key, held_out, limit_records, split_records
 from tunesmith.data.readers.source_config import Holdout
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
@@ -51,12 +51,12 @@ def test_different_content_has_different_keys() -> None:
 
 def test_a_number_is_taken_exactly() -> None:
     for count in (1, 7, 1999):
-        assert held_back(KEYS, count, seed=3).sum() == count
-    assert held_back(KEYS, 0, seed=3).sum() == held_back(KEYS, 0.0, seed=3).sum() == 0
+        assert held_out(KEYS, count, seed=3).sum() == count
+    assert held_out(KEYS, 0, seed=3).sum() == held_out(KEYS, 0.0, seed=3).sum() == 0
 
 
 def test_a_share_is_taken_about() -> None:
-    shares = [held_back(KEYS, 0.1, seed=seed).mean() for seed in range(20)]
+    shares = [held_out(KEYS, 0.1, seed=seed).mean() for seed in range(20)]
     assert min(shares) > 0.07
     assert max(shares) < 0.13
     assert 0.095 < np.mean(shares) < 0.105
@@ -64,7 +64,7 @@ def test_a_share_is_taken_about() -> None:
 
 @pytest.mark.parametrize("validation", [0.2, 100])
 def test_seeds_choose_independently(validation: float) -> None:
-    chosen = [held_back(KEYS, validation, seed=seed) for seed in range(6)]
+    chosen = [held_out(KEYS, validation, seed=seed) for seed in range(6)]
     share = chosen[0].mean()
     for index, one in enumerate(chosen):
         for other in chosen[index + 1 :]:
@@ -75,10 +75,10 @@ def test_seeds_choose_independently(validation: float) -> None:
 @given(st.integers(0, 2**63 - 1), st.floats(0.01, 0.9), st.integers(100, 1999), st.randoms(use_true_random=False))
 def test_a_share_is_stable_when_data_grow_or_move(seed: int, share: float, size: int, random: object) -> None:
     order = np.random.default_rng(seed).permutation(len(KEYS))
-    whole = held_back(KEYS, share, seed)
-    assert (held_back(KEYS[:size], share, seed) == whole[:size]).all() or not whole[:size].any()
-    assert (held_back(KEYS[order], share, seed) == whole[order]).all()
-    assert (held_back(KEYS[order], 50, seed) == held_back(KEYS, 50, seed)[order]).all()
+    whole = held_out(KEYS, share, seed)
+    assert (held_out(KEYS[:size], share, seed) == whole[:size]).all() or not whole[:size].any()
+    assert (held_out(KEYS[order], share, seed) == whole[order]).all()
+    assert (held_out(KEYS[order], 50, seed) == held_out(KEYS, 50, seed)[order]).all()
 
 
 @settings(max_examples=50, deadline=None)
@@ -88,7 +88,7 @@ def test_a_share_is_stable_when_data_grow_or_move(seed: int, share: float, size:
 def test_copies_are_on_the_same_side(texts: list[str], seed: int, validation: float) -> None:
     texts = [*texts, "x", "y", "z", "v", "w"]
     try:
-        chosen = held_back(keys_of(texts), validation, seed)
+        chosen = held_out(keys_of(texts), validation, seed)
     except DataError:
         return
     assert chosen.any()
@@ -99,22 +99,22 @@ def test_copies_are_on_the_same_side(texts: list[str], seed: int, validation: fl
 
 def test_a_small_share_of_few_records_is_still_one() -> None:
     for seed in range(20):
-        assert held_back(KEYS[:5], 0.001, seed).sum() == 1
+        assert held_out(KEYS[:5], 0.001, seed).sum() == 1
 
 
 @pytest.mark.parametrize(("count", "validation"), [(1, 0.01), (1, 1), (5, 5), (5, 9), (5, 0.9999999)])
 def test_something_must_be_left_to_train_on(count: int, validation: float) -> None:
-    with pytest.raises(DataError, match=f"holds back all {count} records"):
-        held_back(KEYS[:count], validation, 0)
+    with pytest.raises(DataError, match=f"holds out all {count} records"):
+        held_out(KEYS[:count], validation, 0)
 
 
-def test_nothing_is_held_back_of_nothing() -> None:
-    assert held_back(KEYS[:0], 0.5, 0).shape == (0,)
+def test_nothing_is_held_out_of_nothing() -> None:
+    assert held_out(KEYS[:0], 0.5, 0).shape == (0,)
 
 
 def test_the_choice_never_changes() -> None:
     """Written down once: another version of this program must hold back the same records."""
-    assert np.flatnonzero(held_back(KEYS, 4, seed=1)).tolist() == [155, 462, 613, 636]
+    assert np.flatnonzero(held_out(KEYS, 4, seed=1)).tolist() == [155, 462, 613, 636]
 
 
 def owners(*sizes: int) -> npt.NDArray[np.int64]:
@@ -124,35 +124,35 @@ def owners(*sizes: int) -> npt.NDArray[np.int64]:
 
 def test_sources_that_say_nothing_are_divided_as_one() -> None:
     for validation in (0, 0.2, 50):
-        sides = divide(KEYS[:900], owners(400, 500), [Holdout(), Holdout()], validation, 7, ["a", "b"])
-        assert (sides.evaluated == held_back(KEYS[:900], validation, 7)).all()
+        sides = split_records(KEYS[:900], owners(400, 500), [Holdout(), Holdout()], validation, 7, ["a", "b"])
+        assert (sides.evaluated == held_out(KEYS[:900], validation, 7)).all()
         assert (sides.train == ~sides.evaluated).all()
 
 
 def test_a_source_may_hold_back_what_it_likes() -> None:
     holdings = [Holdout(30), Holdout(), Holdout(0), Holdout(0.5)]
-    sides = divide(KEYS[:1000], owners(100, 500, 200, 200), holdings, 0.1, 7, list("abcd"))
+    sides = split_records(KEYS[:1000], owners(100, 500, 200, 200), holdings, 0.1, 7, list("abcd"))
     assert sides.evaluated[:100].sum() == 30
-    assert (sides.evaluated[:100] == held_back(KEYS[:100], 30, 7)).all()
-    assert (sides.evaluated[100:600] == held_back(KEYS[100:600], 0.1, 7)).all()
+    assert (sides.evaluated[:100] == held_out(KEYS[:100], 30, 7)).all()
+    assert (sides.evaluated[100:600] == held_out(KEYS[100:600], 0.1, 7)).all()
     assert sides.evaluated[600:800].sum() == 0
-    assert (sides.evaluated[800:] == held_back(KEYS[800:1000], 0.5, 7)).all()
+    assert (sides.evaluated[800:] == held_out(KEYS[800:1000], 0.5, 7)).all()
     assert (sides.train == ~sides.evaluated).all()
 
 
 def test_a_limit_cuts_what_is_evaluated_and_trains_nothing_more() -> None:
     source = owners(400, 600)
-    whole = divide(KEYS[:1000], source, [Holdout(), Holdout()], 0.3, 7, ["a", "b"])
-    cut = divide(KEYS[:1000], source, [Holdout(most=20), Holdout(most=1000)], 0.3, 7, ["a", "b"])
+    whole = split_records(KEYS[:1000], source, [Holdout(), Holdout()], 0.3, 7, ["a", "b"])
+    cut = split_records(KEYS[:1000], source, [Holdout(limit=20), Holdout(limit=1000)], 0.3, 7, ["a", "b"])
     assert (cut.train == whole.train).all()
     assert cut.evaluated[:400].sum() == 20
     assert not (cut.evaluated & ~whole.evaluated).any()
     assert (cut.evaluated[400:] == whole.evaluated[400:]).all()
-    larger = divide(KEYS[:1000], source, [Holdout(most=21), Holdout()], 0.3, 7, ["a", "b"])
+    larger = split_records(KEYS[:1000], source, [Holdout(limit=21), Holdout()], 0.3, 7, ["a", "b"])
     assert not (cut.evaluated & ~larger.evaluated).any()
     everything = np.ones(400, dtype=np.bool_)
-    assert limited(KEYS[:400], source[:400], everything, [20], 7).sum() == 20
-    assert limited(KEYS[:400], source[:400], everything, [None], 7).all()
+    assert limit_records(KEYS[:400], source[:400], everything, [20], 7).sum() == 20
+    assert limit_records(KEYS[:400], source[:400], everything, [None], 7).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -170,7 +170,7 @@ def test_the_same_record_in_two_sources_is_on_the_same_side(
     texts, keys = [text for _, text in records], keys_of([text for _, text in records])
     source = np.array([index for index, _ in records])
     try:
-        sides = divide(keys, source, [Holdout(amount) for amount in amounts], validation, seed, list("abc"))
+        sides = split_records(keys, source, [Holdout(amount) for amount in amounts], validation, seed, list("abc"))
     except DataError:
         return
     trained = {text for text, flag in zip(texts, sides.train, strict=True) if flag}
@@ -183,7 +183,9 @@ def test_the_same_record_in_two_sources_is_on_the_same_side(
 
 
 def test_a_source_that_holds_back_everything_is_named() -> None:
-    with pytest.raises(DataError, match="validation 100 of source b holds back all 50 records"):
-        divide(KEYS[:90], owners(40, 50), [Holdout(), Holdout(100)], 0, 7, ["a", "b"])
+    with pytest.raises(DataError, match="validation 100 of source b holds out all 50 records"):
+        split_records(KEYS[:90], owners(40, 50), [Holdout(), Holdout(100)], 0, 7, ["a", "b"])
     twice = np.concatenate([KEYS[:10], KEYS[:11]])
-    assert divide(twice, owners(10, 11), [Holdout(3), Holdout(0)], 0, 7, ["a", "b"]).train.sum() == 10 - 3 + 11 - 3
+    assert (
+        split_records(twice, owners(10, 11), [Holdout(3), Holdout(0)], 0, 7, ["a", "b"]).train.sum() == 10 - 3 + 11 - 3
+    )

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data.dataset import store as store_module
-from tunesmith.data.dataset.store import LAYOUT, Store, exclusive, open_store, overlap, pack, read_index, writing
+from tunesmith.data.dataset.store import (
+    LAYOUT,
+    Store,
+    exclusive_lock,
+    open_store,
+    open_writer,
+    overlap,
+    pack,
+    read_index,
+)
 from tunesmith.text.tokens.token_tree import TokenTree
 
 
@@ -41,7 +50,7 @@ TREES = [token_tree(length, seed) for seed, length in enumerate((5, 1, 300, 7))]
 
 def write(directory: Path, trees: list[TokenTree], parts: int = 2) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    with writing(directory) as writer:
+    with open_writer(directory) as writer:
         for start in range(0, len(trees), parts):
             chosen = trees[start : start + parts]
             numbers = range(start, start + len(chosen))
@@ -109,22 +118,22 @@ def test_there_is_no_record_outside_the_store(index: int, tmp_path: Path) -> Non
 
 def test_a_part_has_the_chosen_records(tmp_path: Path) -> None:
     store = opened(write(tmp_path / "s", TREES))
-    part = store.part(np.array([False, True, False, True]))
+    part = store.subset(np.array([False, True, False, True]))
     assert len(part) == 2
     assert same(part.tree(1), TREES[3])
     assert part.key(1) == store.key(3)
     assert part.tokens.tolist() == [1, 7]
-    assert same(part.part(np.array([False, True])).tree(0), TREES[3])
+    assert same(part.subset(np.array([False, True])).tree(0), TREES[3])
     assert overlap(store, part) == 2
     assert overlap(part, store) == 2
-    assert overlap(part, store.part(np.array([True, False, True, False]))) == 0
+    assert overlap(part, store.subset(np.array([True, False, True, False]))) == 0
 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (1, 2), (3,), (0, 1, 2, 3)])
 def test_a_part_of_a_chunk_has_the_chosen_trees_whole(chosen: tuple[int, ...]) -> None:
     sources, keys = [0, 1, 0, 1], [key(number) for number in range(4)]
     kept = np.isin(np.arange(4), chosen)
-    part = pack(TREES, sources, keys).part(kept)
+    part = pack(TREES, sources, keys).subset(kept)
     expected = pack(*([list(column)[index] for index in chosen] for column in (TREES, sources, keys)))
     assert part.records == len(chosen)
     for name in LAYOUT:
@@ -132,17 +141,17 @@ def test_a_part_of_a_chunk_has_the_chosen_trees_whole(chosen: tuple[int, ...]) -
 
 
 def test_waiting_for_another_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(store_module, "LOCK_NOTICE", 0.1)
     told = []
 
     def waiting() -> None:
         told.append("waiting")
         raise KeyboardInterrupt
 
-    with exclusive(tmp_path), pytest.raises(KeyboardInterrupt), exclusive(tmp_path, waiting):
+    with exclusive_lock(tmp_path), pytest.raises(KeyboardInterrupt), exclusive_lock(tmp_path, waiting):
         told.append("inside")
     assert told == ["waiting"]
-    with exclusive(tmp_path, waiting):
+    with exclusive_lock(tmp_path, waiting):
         told.append("inside")
     assert told == ["waiting", "inside"]
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.outcomes import group, read
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tests.data.outcomes import group, read, whole_tree_of
+from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.data.readers.registry import READERS
 from tunesmith.errors import DataError
-from tunesmith.text.tree import Tree
 
 INNER = (
     *("role", "content", "from", "value", "weight", "name", "text", "score", "rank", "answer", "response"),
@@ -63,9 +62,9 @@ def test_any_row_is_a_tree_or_rejected_or_an_error(name: str, data: st.DataObjec
         except DataError as error:
             assert error.what  # noqa: PT017 - any of them will do, as long as it says something
             continue
-        assert isinstance(outcome, Tree | Pruned | Rejected)
-        tree = outcome.tree if isinstance(outcome, Pruned) else outcome
-        if isinstance(tree, Tree):
+        assert isinstance(outcome, ReadTree | Filtered)
+        if isinstance(outcome, ReadTree):
+            tree = outcome.tree
             assert all(message.text.strip() for message in tree.messages)
             assert "prompts" in (name, options.get("keep")) or any(m.role == "assistant" for m in tree.messages)
 
@@ -118,12 +117,7 @@ def test_every_reader_has_an_example_row_that_it_reads() -> None:
     }
     assert set(examples) == set(READERS)
     for name, value in examples.items():
-        texts = [message.text for message in _tree(read(name, value)).messages]
+        texts = [message.text for message in whole_tree_of(read(name, value)).messages]
         assert texts[-1][0] in "ab", name
         assert all("a" <= text[0] <= "q" for text in texts)
     assert set(chain.from_iterable(READERS[name].columns for name in READERS)) >= {"prompt", "chosen", "messages"}
-
-
-def _tree(outcome: Any) -> Tree:
-    assert isinstance(outcome, Tree), outcome
-    return outcome

@@ -21,12 +21,12 @@ from tests.data.shapes import changed
 from tests.data.small_runs import left, run
 from tunesmith.data.dataset.faults import LONGEST, one_line
 from tunesmith.data.dataset.prepare import prepare
-from tunesmith.data.dataset.rendering import ReaderSettings, RenderSettings, SourceRow, Work, load_renderer, render_rows
+from tunesmith.data.dataset.rendering import RenderSettings, RowChunk, Work, load_renderer, render_rows
 from tunesmith.data.readers import reader as reading
-from tunesmith.data.readers.groups import grouped
-from tunesmith.data.readers.registry import READERS, group_column
+from tunesmith.data.readers.pipeline import Pipeline
+from tunesmith.data.readers.registry import READERS
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import entries, open_source
+from tunesmith.data.sources.source import open_source, read_rows
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.text.tokens.render import Renderer
 
@@ -60,20 +60,14 @@ def verdicts(path: Path, reader: str, tokenizer: str) -> list[Verdict]:
     shape = SETTINGS[reader]
     spec = SourceConfig("data", str(path), reader, fields=shape.fields, options=shape.options)
     settings = RenderSettings(tokenizer, shape.format, 5000, targets=shape.targets)
-    made = ReaderSettings("data", reader, tuple(shape.fields.items()), tuple(shape.options.items()))
-    work = Work(settings, "", (made,))
-    column = group_column(reader, shape.fields)
+    work = Work(settings, "", (spec,))
     found = []
-    for entry in (
-        entries(open_source(spec.path, spec.split))
-        if column is None
-        else grouped(entries(open_source(spec.path, spec.split)), column)
-    ):
+    for entry in Pipeline(spec).group(read_rows(open_source(spec.path, spec.split))):
         if isinstance(entry, DataError):
             found.append((str(entry.where).removeprefix(str(path)), "fault", entry.what))
             continue
-        rendered = render_rows(work, loaded(settings), [SourceRow(1, 0, entry.place, entry.value)])
-        place, tally = entry.place.removeprefix(str(path)), rendered.tallies[0]
+        rendered = render_rows(work, loaded(settings), RowChunk(0, (entry,)))
+        place, tally = entry.place.removeprefix(str(path)), rendered.counts
         if rendered.faults:
             place = str(rendered.faults[0].where).removeprefix(str(path))
             found.append((place, "fault", rendered.faults[0].what))

@@ -46,7 +46,7 @@ def test_there_are_many_bad_files() -> None:
 
 
 def test_a_home_directory_that_is_not_there_is_missing_input() -> None:
-    with pytest.raises(MissingInputError, match="names a user without a home directory; write it out"):
+    with pytest.raises(MissingInputError, match="names a user without a home directory; write the directory out"):
         list(rows("~nobody-of-that-name/a.jsonl"))
 
 

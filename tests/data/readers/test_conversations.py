@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.data.outcomes import read, says, tree_of
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tests.data.outcomes import read, says, tree_of, whole_tree_of
+from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -22,9 +22,10 @@ def chat(*turns: tuple[str, Any], column: str = "conversations") -> dict[str, An
 @pytest.mark.parametrize("column", ["conversations", "items"])
 def test_every_spelling_is_the_same_conversation(user: str, assistant: str, column: str) -> None:
     expected = Tree.path((Message("system", "s"), Message("user", "a"), Message("assistant", "b")))
-    assert read("sharegpt", chat(("system", "s"), (user, "a"), (assistant, "b"), column=column)) == expected
+    row = chat(("system", "s"), (user, "a"), (assistant, "b"), column=column)
+    assert whole_tree_of(read("sharegpt", row)) == expected
     turns = [{"role": "system", "content": "s"}, {"role": user, "content": "a"}, {"role": assistant, "content": "b"}]
-    assert read("sharegpt", {column: turns}) == expected
+    assert whole_tree_of(read("sharegpt", {column: turns})) == expected
 
 
 LEADING = chat(("system", "s"), ("gpt", "x"), ("gpt", "y"), ("human", "a"), ("gpt", "b"))
@@ -33,12 +34,12 @@ LEADING = chat(("system", "s"), ("gpt", "x"), ("gpt", "y"), ("human", "a"), ("gp
 def test_what_the_assistant_says_first_is_an_error_or_cut_or_the_end_of_the_row() -> None:
     with pytest.raises(DataError, match="conversations: the assistant speaks first"):
         read("sharegpt", LEADING)
-    assert read("sharegpt", LEADING, leading="drop") == Rejected("the assistant speaks first")
+    assert read("sharegpt", LEADING, leading="drop") == Filtered("the assistant speaks first")
     cut = read("sharegpt", LEADING, leading="cut")
-    assert isinstance(cut, Pruned)
+    assert isinstance(cut, ReadTree)
     assert cut.dropped == {"before the first question": 2}
     assert [message.text for message in cut.tree.messages] == ["s", "a", "b"]
-    assert read("sharegpt", chat(("gpt", "x"), ("human", "a")), leading="cut") == Rejected("no answer left")
+    assert read("sharegpt", chat(("gpt", "x"), ("human", "a")), leading="cut") == Filtered("no answer left")
 
 
 def test_a_role_twice_in_a_row_is_an_error_or_one_turn() -> None:
@@ -75,7 +76,7 @@ def test_a_wrong_conversation_is_named(row: dict[str, Any], message: str) -> Non
 
 
 def test_an_empty_turn_can_turn_the_row_away() -> None:
-    assert read("sharegpt", chat(("human", "a"), ("gpt", "")), empty="drop") == Rejected("empty turn")
+    assert read("sharegpt", chat(("human", "a"), ("gpt", "")), empty="drop") == Filtered("empty turn")
 
 
 def test_conversations_are_cleaned_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:
@@ -87,7 +88,7 @@ def test_conversations_are_cleaned_as_in_the_original(golden: Callable[[str], di
         row, limit = case["input"], case["settings"]["input_max_length"]
         if case["expected"] is None:
             if row["conversations"]:
-                assert isinstance(read("sharegpt", row, empty="drop", **options), Rejected)
+                assert isinstance(read("sharegpt", row, empty="drop", **options), Filtered)
             else:
                 with pytest.raises(DataError, match="is empty"):
                     read("sharegpt", row, empty="drop", **options)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.readers.filters import Filters, LabelRange, filtered
-from tunesmith.data.readers.pruning import UNANSWERED, prune, spread
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.data.readers.filters import LabelBounds, MessageFilters, apply_filters
+from tunesmith.data.readers.pruning import UNANSWERED, drop_reasons, prune
+from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.text.tree import Message, Role, Tree
 
 
@@ -39,11 +39,11 @@ def test_what_stays_is_what_lies_on_the_way_to_an_answer_without_a_fault(tree: T
             stays |= set(tree.ancestors(index))
     outcome = prune(tree, own)
     if not any(own):
-        assert outcome is tree
+        assert outcome == ReadTree(tree)
     elif not stays:
-        assert outcome == Rejected("bad")
+        assert outcome == Filtered("bad")
     else:
-        assert isinstance(outcome, Pruned)
+        assert isinstance(outcome, ReadTree)
         assert outcome.tree.messages == tuple(tree.messages[index] for index in sorted(stays))
         assert sum(outcome.dropped.values()) == len(tree.messages) - len(stays)
         assert outcome.dropped.get("bad", 0) == sum(not one for one in sound)
@@ -53,8 +53,8 @@ def test_what_stays_is_what_lies_on_the_way_to_an_answer_without_a_fault(tree: T
 
 
 def test_an_answered_question_stays_though_another_answer_goes() -> None:
-    assert spread([-1, 0, 0, 2], ["", "bad", "", ""], [False, True, True, False]) == ["", "bad", "", UNANSWERED]
-    assert spread([-1, 0, 1], ["", "", ""], [False, True, False]) == ["", "", UNANSWERED]
+    assert drop_reasons([-1, 0, 0, 2], ["", "bad", "", ""], [False, True, True, False]) == ["", "bad", "", UNANSWERED]
+    assert drop_reasons([-1, 0, 1], ["", "", ""], [False, True, False]) == ["", "", UNANSWERED]
 
 
 def chat(*turns: tuple[Role, str], **more: Any) -> Tree:
@@ -67,46 +67,53 @@ FOUR: tuple[tuple[Role, str], ...] = (("user", "Hi?"), ("assistant", "Hello!"), 
 @pytest.mark.parametrize(
     ("tree", "filters", "left", "reasons"),
     [
-        (chat(*FOUR), Filters(), 4, {}),
-        (chat(*FOUR), Filters(min_characters=3), 4, {}),
-        (chat(*FOUR), Filters(min_characters=4), 2, {"reply under 4 characters": 1, UNANSWERED: 1}),
-        (chat(*FOUR), Filters(min_characters=7), 0, {"reply under 7 characters": 1}),
-        (chat(("user", "a"), ("assistant", "  b  ")), Filters(min_characters=2), 0, {"reply under 2 characters": 1}),
-        (chat(*FOUR), Filters(max_characters=6), 4, {}),
-        (chat(*FOUR), Filters(max_characters=5), 0, {"over 5 characters": 1}),
-        (chat(*FOUR, context="1234567890"), Filters(max_characters=15), 0, {"over 15 characters": 1}),
-        (chat(("system", "x" * 99), *FOUR), Filters(max_characters=50), 0, {"over 50 characters": 1}),
-        (chat(*FOUR), Filters(max_turns=4), 4, {}),
-        (chat(*FOUR), Filters(max_turns=3), 2, {"over 3 turns": 1, UNANSWERED: 1}),
-        (chat(("system", "s"), *FOUR), Filters(max_turns=2), 3, {"over 2 turns": 2}),
-        (chat(*FOUR), Filters(max_turns=1), 0, {"over 1 turns": 1}),
-        (chat(*FOUR, lang="de"), Filters(languages=("en", "de")), 4, {}),
-        (chat(*FOUR, lang="de"), Filters(languages=("en",)), 0, {"language de": 1}),
-        (chat(*FOUR), Filters(languages=("en",)), 0, {"no language": 1}),
-        (chat(*FOUR, labels={"quality": 0.5}), Filters(labels=(LabelRange("quality", 0.5, None),)), 4, {}),
+        (chat(*FOUR), MessageFilters(), 4, {}),
+        (chat(*FOUR), MessageFilters(min_characters=3), 4, {}),
+        (chat(*FOUR), MessageFilters(min_characters=4), 2, {"reply under 4 characters": 1, UNANSWERED: 1}),
+        (chat(*FOUR), MessageFilters(min_characters=7), 0, {"reply under 7 characters": 1}),
+        (
+            chat(("user", "a"), ("assistant", "  b  ")),
+            MessageFilters(min_characters=2),
+            0,
+            {"reply under 2 characters": 1},
+        ),
+        (chat(*FOUR), MessageFilters(max_characters=6), 4, {}),
+        (chat(*FOUR), MessageFilters(max_characters=5), 0, {"over 5 characters": 1}),
+        (chat(*FOUR, context="1234567890"), MessageFilters(max_characters=15), 0, {"over 15 characters": 1}),
+        (chat(("system", "x" * 99), *FOUR), MessageFilters(max_characters=50), 0, {"over 50 characters": 1}),
+        (chat(*FOUR), MessageFilters(max_turns=4), 4, {}),
+        (chat(*FOUR), MessageFilters(max_turns=3), 2, {"over 3 turns": 1, UNANSWERED: 1}),
+        (chat(("system", "s"), *FOUR), MessageFilters(max_turns=2), 3, {"over 2 turns": 2}),
+        (chat(*FOUR), MessageFilters(max_turns=1), 0, {"over 1 turns": 1}),
+        (chat(*FOUR, lang="de"), MessageFilters(languages=("en", "de")), 4, {}),
+        (chat(*FOUR, lang="de"), MessageFilters(languages=("en",)), 0, {"language de": 1}),
+        (chat(*FOUR), MessageFilters(languages=("en",)), 0, {"no language": 1}),
+        (chat(*FOUR, labels={"quality": 0.5}), MessageFilters(labels=(LabelBounds("quality", 0.5, None),)), 4, {}),
         (
             chat(*FOUR, labels={"quality": 0.4}),
-            Filters(labels=(LabelRange("quality", 0.5, 1),)),
+            MessageFilters(labels=(LabelBounds("quality", 0.5, 1),)),
             0,
             {"quality under 0.5": 1},
         ),
         (
             chat(*FOUR, labels={"toxicity": 0.4}),
-            Filters(labels=(LabelRange("toxicity", None, 0.3),)),
+            MessageFilters(labels=(LabelBounds("toxicity", None, 0.3),)),
             0,
             {"toxicity over 0.3": 1},
         ),
-        (chat(*FOUR), Filters(labels=(LabelRange("quality", 0.5, None),)), 0, {"no label quality": 1}),
+        (chat(*FOUR), MessageFilters(labels=(LabelBounds("quality", 0.5, None),)), 0, {"no label quality": 1}),
     ],
 )
-def test_every_filter_does_what_it_says(tree: Tree, filters: Filters, left: int, reasons: dict[str, int]) -> None:
-    outcome = filtered(tree, filters)
+def test_every_filter_does_what_it_says(
+    tree: Tree, filters: MessageFilters, left: int, reasons: dict[str, int]
+) -> None:
+    outcome = apply_filters(ReadTree(tree), filters)
     if left == 0:
-        assert outcome == Rejected(next(iter(reasons)))
+        assert outcome == Filtered(next(iter(reasons)))
     elif not reasons:
-        assert outcome is tree
+        assert outcome == ReadTree(tree)
     else:
-        assert isinstance(outcome, Pruned)
+        assert isinstance(outcome, ReadTree)
         assert outcome.tree.messages == tree.messages[:left]
         assert outcome.dropped == Counter(reasons)
 
@@ -118,13 +125,14 @@ def test_the_system_needs_no_language_and_no_labels() -> None:
             *(Message(role, text, lang="en", labels={"quality": 1.0}) for role, text in FOUR),
         ]
     )
-    assert filtered(tree, Filters(languages=("en",), labels=(LabelRange("quality", 0.9, None),))) is tree
+    whole = ReadTree(tree)
+    assert apply_filters(whole, MessageFilters(languages=("en",), labels=(LabelBounds("quality", 0.9, None),))) == whole
 
 
 def test_what_the_reader_dropped_is_still_counted() -> None:
-    before = Pruned(chat(*FOUR), {"deleted": 2, UNANSWERED: 1})
-    assert filtered(before, Filters(max_turns=9)) == before
-    found = filtered(before, Filters(max_turns=2))
-    assert isinstance(found, Pruned)
+    before = ReadTree(chat(*FOUR), {"deleted": 2, UNANSWERED: 1})
+    assert apply_filters(before, MessageFilters(max_turns=9)) == before
+    found = apply_filters(before, MessageFilters(max_turns=2))
+    assert isinstance(found, ReadTree)
     assert found.dropped == {"deleted": 2, UNANSWERED: 1, "over 2 turns": 2}
-    assert filtered(Rejected("x"), Filters(max_turns=2)) == Rejected("x")
+    assert apply_filters(Filtered("x"), MessageFilters(max_turns=2)) == Filtered("x")

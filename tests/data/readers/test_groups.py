@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from tests.data.readers.test_oasst import answer, ask, row
 from tests.data.readers.test_oasst_forms import flat
 from tests.data.small_runs import arrays, run
-from tunesmith.data.readers.groups import GroupedRows, grouped
-from tunesmith.data.sources.source import Row
+from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.sources.rows import SourceRow
 from tunesmith.errors import DataError
 
 
-def rows(*keys: Any) -> list[Row]:
+def rows(*keys: Any) -> list[SourceRow[Any]]:
     values = [{"key": key, "n": number} for number, key in enumerate(keys)]
-    return [Row(f"f:{number}", value, 0.0) for number, value in enumerate(values)]
+    return [SourceRow(f"f:{number}", value, 0.0) for number, value in enumerate(values)]
 
 
 @given(st.lists(st.sampled_from("abcd")))
 def test_every_row_is_in_the_group_of_its_key_in_order(keys: list[str]) -> None:
-    groups = [item for item in grouped(rows(*keys), "key") if isinstance(item, GroupedRows)]
+    groups = [item for item in group_rows(rows(*keys), "key") if isinstance(item, SourceRow)]
     assert [item.value.rows[0]["key"] for item in groups] == list(dict.fromkeys(keys))
     assert [item.place for item in groups] == [item.value.places[0] for item in groups]
     for item in groups:
@@ -41,7 +41,7 @@ def test_every_row_is_in_the_group_of_its_key_in_order(keys: list[str]) -> None:
 
 def test_faults_are_handed_on_and_a_row_without_key_is_one() -> None:
     broken = DataError("broken", where="f:9")
-    found = list(grouped([broken, *rows("a", None, 3, "", "a"), Row("f:7", {}, 0.0)], "key"))
+    found = list(group_rows([broken, *rows("a", None, 3, "", "a"), SourceRow("f:7", {}, 0.0)], "key"))
     assert found[0] is broken
     faults = [(item.where, item.what) for item in found[1:] if isinstance(item, DataError)]
     assert faults == [
@@ -50,7 +50,7 @@ def test_faults_are_handed_on_and_a_row_without_key_is_one() -> None:
         ("f:3", "field 'key' is empty"),
         ("f:7", "field 'key' is missing"),
     ]
-    (group,) = (item for item in found if isinstance(item, GroupedRows))
+    (group,) = (item for item in found if isinstance(item, SourceRow))
     assert [value["n"] for value in group.value.rows] == [0, 4]
 
 

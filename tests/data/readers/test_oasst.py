@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.data.readers.reader import Filtered
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
@@ -45,9 +45,9 @@ def read(value: dict[str, Any], **options: Any) -> Any:
 
 def threads(outcome: Any) -> list[str]:
     """Every thread of the tree that is left, as the ids of its messages."""
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Filtered):
         return []
-    tree = outcome.tree if isinstance(outcome, Pruned) else outcome
+    tree = outcome.tree
     return [" ".join(tree.messages[index].text.removeprefix("text ") for index in path) for path in tree.threads()]
 
 
@@ -81,7 +81,7 @@ def test_top_k_keeps_the_best_and_replies_without_rivals() -> None:
 
 def test_ranks_language_and_labels_travel_with_the_message() -> None:
     labels = {"quality": {"value": 0.75, "count": 3}, "humor": {"value": 0, "count": 3}, "spam": None}
-    tree = read(row(ask("q", answer("a", rank=2, labels=labels, lang="de"))))
+    tree = read(row(ask("q", answer("a", rank=2, labels=labels, lang="de")))).tree
     assert tree.messages[1].rank == 2
     assert tree.messages[1].lang == "de"
     assert tree.messages[1].labels == {"quality": 0.75, "humor": 0.0}
@@ -103,8 +103,8 @@ def test_ranks_language_and_labels_travel_with_the_message() -> None:
         (row(ask("q", answer("a", deleted=True))), {}, "root not answered"),
     ],
 )
-def test_a_tree_is_turned_away_with_its_reason(value: dict[str, Any], options: dict[str, Any], reason: str) -> None:
-    assert read(value, **options) == Rejected(reason)
+def test_a_tree_is_filtered_with_its_reason(value: dict[str, Any], options: dict[str, Any], reason: str) -> None:
+    assert read(value, **options) == Filtered(reason)
 
 
 def test_the_filters_can_be_opened() -> None:
@@ -129,7 +129,7 @@ BAD_TREES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an id twice": (lambda value: first(value).update(message_id="q"), "message 'q' occurs twice"),
     "another parent": (
         lambda value: first(value).update(parent_id="z"),
-        "names 'z' as its parent but stands below 'q'",
+        "names 'z' as its parent, but is below 'q'",
     ),
     "its own parent": (lambda value: first(value).update(parent_id="a"), "names 'a' as its parent"),
     "a root with a parent": (lambda value: value["prompt"].update(parent_id="z"), "names 'z' as its parent"),
@@ -183,7 +183,7 @@ def test_a_very_deep_tree_is_walked_without_recursion() -> None:
             "replies": [inner],
         }
     outcome = read({"tree_state": "ready_for_export", "prompt": {**inner, "role": "prompter", "review_result": True}})
-    assert len(outcome.messages) == 50_001
+    assert len(outcome.tree.messages) == 50_001
 
 
 nodes = st.recursive(
@@ -237,10 +237,9 @@ def test_the_threads_are_those_of_a_recursive_walk(content: dict[str, Any], top_
     outcome = read({"tree_state": "ready_for_export", "prompt": root}, top_k=top_k)
     expected = expected_threads(root, [], 1, top_k)
     assert Counter(character for character in str(root)) == total
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Filtered):
         assert expected == []
         return
-    tree: Tree = outcome.tree if isinstance(outcome, Pruned) else outcome
+    tree: Tree = outcome.tree
     assert [[tree.messages[index].text for index in path] for path in tree.threads()] == expected
-    dropped = outcome.dropped.total() if isinstance(outcome, Pruned) else 0  # type: ignore[attr-defined]
-    assert len(tree.messages) + dropped == str(root).count("'message_id'")
+    assert len(tree.messages) + sum(outcome.dropped.values()) == str(root).count("'message_id'")

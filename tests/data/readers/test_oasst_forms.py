@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.data.outcomes import group, read, says, tree_of
 from tests.data.readers.test_oasst import SAMPLE, answer, ask, row
-from tunesmith.data.readers.reader import Rejected
+from tunesmith.data.readers.reader import Filtered
 from tunesmith.errors import DataError
 
 OPEN: dict[str, Any] = {"states": None, "reviewed": False}
@@ -54,7 +54,7 @@ def test_an_early_export_says_which_options_it_needs() -> None:
     early = {"message_tree_id": "q", "prompt": ask("q", answer("a"))}
     with pytest.raises(DataError, match=r"'tree_state' is missing; set options.states to null \(and options.reviewed"):
         read("oasst", early)
-    assert read("oasst", early, states=None) == Rejected("root did not pass its review")
+    assert read("oasst", early, states=None) == Filtered("root did not pass its review")
     assert says(read("oasst", early, **OPEN)) == [["text q", "text a"]]
 
 
@@ -65,7 +65,7 @@ def test_a_thread_is_a_tree_without_branches() -> None:
         {"message_id": "b", "parent_id": "a", "text": "B", "role": "prompter"},
     ]
     assert says(read("oasst", {"thread_id": "a", "thread": thread})) == [["Q", "A"]]
-    with pytest.raises(DataError, match="message 'b' names 'a' as its parent but stands below 'q'"):
+    with pytest.raises(DataError, match="message 'b' names 'a' as its parent, but is below 'q'"):
         read("oasst", {"thread_id": "a", "thread": [thread[0], thread[2]]})
     with pytest.raises(DataError, match="message 'q' occurs twice"):
         read("oasst", {"thread_id": "a", "thread": [thread[0], thread[0]]})
@@ -94,8 +94,8 @@ def changed(index: int, **more: Any) -> list[dict[str, Any]]:
 
 
 BAD_GROUPS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
-    "no parent": (changed(1, parent_id="z"), "message 'a' answers 'z', which is not there", 2),
-    "a parent that is no text": (changed(1, parent_id=3), "message 'a' answers 3, which is not there", 2),
+    "no parent": (changed(1, parent_id="z"), "message 'a' answers 'z', which does not exist", 2),
+    "a parent that is no text": (changed(1, parent_id=3), "message 'a' answers 3, which does not exist", 2),
     "an id twice": (changed(2, message_id="a"), "message 'a' occurs twice in the tree, first at f.jsonl:2", 3),
     "its own parent": (changed(3, parent_id="c"), "message 'c' answers itself ('c' answers 'c')", 4),
     "a circle": (changed(1, parent_id="c"), "message 'a' answers itself ('a' answers 'c' answers 'b' answers 'a')", 2),
@@ -144,10 +144,10 @@ def test_replies_without_a_rank_stand_behind_the_ranked_ones() -> None:
     assert found == [[f"text {name}" for name in thread] for thread in ("qe", "qb", "qard", "qarc")]
 
 
-def test_a_tree_without_rankings_or_with_a_dropped_root_is_turned_away() -> None:
-    assert read("oasst", row(ask("q", answer("a", rank=0))), keep="rankings") == Rejected("root not ranked")
+def test_a_tree_without_rankings_or_with_a_dropped_root_is_filtered() -> None:
+    assert read("oasst", row(ask("q", answer("a", rank=0))), keep="rankings") == Filtered("root not ranked")
     assert says(read("oasst", row(ask("q")), keep="prompts")) == [["text q"]]
-    assert read("oasst", row(ask("q", deleted=True)), keep="prompts") == Rejected("root deleted")
+    assert read("oasst", row(ask("q", deleted=True)), keep="prompts") == Filtered("root deleted")
 
 
 def test_a_chain_of_a_hundred_thousand_rows_is_walked_without_recursion() -> None:
@@ -193,5 +193,5 @@ def test_any_group_is_a_tree_or_rejected_or_an_error_at_one_of_its_rows(rows: li
         place = error.where
     if outcome is None:
         assert place in group(rows).places
-    elif not isinstance(outcome, Rejected):
+    elif not isinstance(outcome, Filtered):
         assert {message.text for message in tree_of(outcome).messages} <= {item["text"] for item in rows}

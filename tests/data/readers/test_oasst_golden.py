@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.outcomes import read
-from tunesmith.data.dataset.split import held_back
-from tunesmith.data.readers.groups import GroupedRows, grouped
-from tunesmith.data.readers.reader import Pruned, Rejected
-from tunesmith.data.sources.source import Row
+from tests.data.outcomes import read, whole_tree_of
+from tunesmith.data.dataset.split import held_out
+from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.readers.reader import Filtered, ReadTree
+from tunesmith.data.sources.rows import SourceRow
 from tunesmith.text.tree import Tree
 
 KINDS = {
@@ -54,10 +54,10 @@ def cases(content: dict[str, Any], mode: str) -> Iterator[tuple[dict[str, Any], 
             chosen = [t for t in content["shared"]["trees"] if wanted == "all" or t["message_tree_id"] in wanted]
             outcomes = [read("oasst", value, **options) for value in chosen]
         else:
-            rows = [Row(f"f:{i}", value, 0.0) for i, value in enumerate(content["shared"]["hf_rows"])]
-            groups = [item for item in grouped(rows, "message_tree_id") if isinstance(item, GroupedRows)]
+            rows = [SourceRow(f"f:{i}", value, 0.0) for i, value in enumerate(content["shared"]["hf_rows"])]
+            groups = [item for item in group_rows(rows, "message_tree_id") if isinstance(item, SourceRow)]
             outcomes = [read("oasst-messages", item.value, **options) for item in groups]
-        trees = [item.tree if isinstance(item, Pruned) else item for item in outcomes if not isinstance(item, Rejected)]
+        trees = [item.tree for item in outcomes if isinstance(item, ReadTree)]
         yield case, trees
 
 
@@ -150,13 +150,12 @@ def test_trees_that_wait_for_the_lottery_are_prompts_where_the_option_names_them
 ) -> None:
     """The original lists this state for prompts, but never gets there."""
     tree = next(t for t in golden("oasst_trees")["shared"]["trees"] if t["tree_state"] == "prompt_lottery_waiting")
-    assert read("oasst", tree, keep="prompts") == Rejected("tree_state prompt_lottery_waiting")
+    assert read("oasst", tree, keep="prompts") == Filtered("tree_state prompt_lottery_waiting")
     outcome = read("oasst", tree, keep="prompts", states=("ready_for_export", "prompt_lottery_waiting"))
-    assert isinstance(outcome, Tree)
-    assert len(outcome.messages) == 1
+    assert len(whole_tree_of(outcome).messages) == 1
 
 
-def test_a_share_held_back_is_as_large_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:
+def test_a_share_held_out_is_as_large_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:
     """Which trees are held back differs: the original's order comes from a random generator, ours from the content.
 
     Its sizes are rounded exactly, a share of ours is drawn record by record; a number of records is met exactly.
@@ -169,10 +168,10 @@ def test_a_share_held_back_is_as_large_as_in_the_original(golden: Callable[[str]
         assert sorted(expected["train"] + expected["val"]) == list(range(count))
         keys = np.random.default_rng(count).integers(0, 256, (count, 16)).astype(np.uint8)
         if 0 < len(expected["val"]) < count:
-            number = held_back(keys, len(expected["val"]), case["settings"]["manual_seed"])
+            number = held_out(keys, len(expected["val"]), case["settings"]["manual_seed"])
             assert int(number.sum()) == len(expected["val"])
             share = case["settings"]["val_split"]
-            drawn = int(held_back(keys, share, case["settings"]["manual_seed"]).sum())
+            drawn = int(held_out(keys, share, case["settings"]["manual_seed"]).sum())
             assert abs(drawn - share * count) <= 1 + 5 * np.sqrt(share * (1 - share) * count)
         compared += 1
     assert compared == KINDS["split", None]
@@ -183,10 +182,10 @@ def test_rows_of_the_hub_give_the_trees_of_the_nested_file(golden: Callable[[str
     content = golden("oasst_trees")
     options = {"keep": KEEP[mode], "states": None}
     nested = [read("oasst", tree, **options) for tree in content["shared"]["trees"]]
-    rows = [Row("f", value, 0.0) for value in content["shared"]["hf_rows"]]
+    rows = [SourceRow("f", value, 0.0) for value in content["shared"]["hf_rows"]]
     flat = [
         read("oasst-messages", item.value, **options)
-        for item in grouped(rows, "message_tree_id")
-        if isinstance(item, GroupedRows)
+        for item in group_rows(rows, "message_tree_id")
+        if isinstance(item, SourceRow)
     ]
     assert flat == nested

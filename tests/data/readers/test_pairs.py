@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.data.outcomes import read, says, tree_of
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tests.data.outcomes import read, says, tree_of, whole_tree_of
+from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -41,13 +41,13 @@ def pair(better: float | None = None, worse: float | None = None, *before: Messa
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_pair_is_a_prompt_with_two_replies_the_chosen_one_first(form: str) -> None:
-    assert read(form, FORMS[form]) == pair()
+    assert whole_tree_of(read(form, FORMS[form])) == pair()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_best_reply_alone_is_a_demonstration(form: str) -> None:
     best = read(form, FORMS[form], replies="best")
-    assert isinstance(best, Pruned)
+    assert isinstance(best, ReadTree)
     assert best.tree == Tree.path((Message("user", "Q"), Message("assistant", "good", rank=0)))
     assert best.dropped == {"not the best reply": 1}
 
@@ -75,14 +75,14 @@ def with_texts(form: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_equal_sides_and_empty_sides_are_errors_or_turned_away(form: str) -> None:
+def test_equal_sides_and_empty_sides_are_errors_or_filtered(form: str) -> None:
     with pytest.raises(DataError, match=r"^field '\w+' and field '\w+' are equal"):
         read(form, with_texts(form, "same", "same"))
-    assert read(form, with_texts(form, "same", "same"), on_equal="drop") == Rejected("equal replies")
+    assert read(form, with_texts(form, "same", "same"), on_equal="drop") == Filtered("equal replies")
     for texts in ((" ", "bad"), ("good", "")):
-        with pytest.raises(DataError, match=r"^field '\w+' is empty; mend the record, or set options.empty"):
+        with pytest.raises(DataError, match=r"^field '\w+' is empty; fix the record, or set options.empty"):
             read(form, with_texts(form, *texts))
-        assert read(form, with_texts(form, *texts), empty="drop") == Rejected("empty reply")
+        assert read(form, with_texts(form, *texts), empty="drop") == Filtered("empty reply")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -100,12 +100,12 @@ def test_a_missing_side_is_an_error_that_names_it(form: str) -> None:
 @pytest.mark.parametrize("form", SCORED)
 def test_scores_and_margins_are_kept_as_scores(form: str) -> None:
     row = FORMS[form]
-    assert read(form, {**row, "score_chosen": 9.0, "score_rejected": 7}) == pair(9.0, 7.0)
-    assert read(form, {**row, "margin": 1.5}) == pair(1.5, 0.0)
-    assert read(form, {**row, "score_chosen": 9, "score_rejected": 7, "margin": 2.0}) == pair(9.0, 7.0)
-    assert read(form, {**row, "score_chosen": None, "score_rejected": None, "margin": None}) == pair()
+    assert whole_tree_of(read(form, {**row, "score_chosen": 9.0, "score_rejected": 7})) == pair(9.0, 7.0)
+    assert whole_tree_of(read(form, {**row, "margin": 1.5})) == pair(1.5, 0.0)
+    assert whole_tree_of(read(form, {**row, "score_chosen": 9, "score_rejected": 7, "margin": 2.0})) == pair(9.0, 7.0)
+    assert whole_tree_of(read(form, {**row, "score_chosen": None, "score_rejected": None, "margin": None})) == pair()
     names = {"score_chosen": "metadata.better", "score_rejected": "metadata.worse"}
-    assert read(form, {**row, "metadata": {"better": 2, "worse": 1}}, names) == pair(2.0, 1.0)
+    assert whole_tree_of(read(form, {**row, "metadata": {"better": 2, "worse": 1}}, names)) == pair(2.0, 1.0)
 
 
 @pytest.mark.parametrize("form", SCORED)
@@ -128,37 +128,39 @@ def test_scores_that_contradict_the_columns_are_refused(form: str, more: dict[st
 
 
 @pytest.mark.parametrize("more", [{"score_chosen": 5, "score_rejected": 5.0}, {"margin": 0}])
-def test_equal_scores_keep_the_order_of_the_columns_or_are_turned_away(more: dict[str, Any]) -> None:
+def test_equal_scores_keep_the_order_of_the_columns_or_are_filtered(more: dict[str, Any]) -> None:
     row = {**FORMS["preference-text"], **more}
     assert [message.rank for message in tree_of(read("preference-text", row)).messages] == [None, 0, 1]
-    assert read("preference-text", row, ties="drop") == Rejected("equal scores")
+    assert read("preference-text", row, ties="drop") == Filtered("equal scores")
     with pytest.raises(DataError, match="both replies have the score"):
         read("preference-text", row, ties="error")
 
 
 def test_a_system_prompt_comes_first() -> None:
     system, user = Message("system", "S"), Message("user", "Q")
-    assert read("preference-text", {**FORMS["preference-text"], "system": "S"}) == pair(None, None, system, user)
-    assert read("preference-text", {**FORMS["preference-text"], "system": ""}) == pair()
+    assert whole_tree_of(read("preference-text", {**FORMS["preference-text"], "system": "S"})) == pair(
+        None, None, system, user
+    )
+    assert whole_tree_of(read("preference-text", {**FORMS["preference-text"], "system": ""})) == pair()
     row = {"chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}
-    assert read("preference", row) == pair(None, None, system, user)
+    assert whole_tree_of(read("preference", row)) == pair(None, None, system, user)
 
 
 @pytest.mark.parametrize("context", ["A passage.", "", None])
 def test_a_passage_stays_with_the_question_that_refers_to_it(context: str | None) -> None:
     row = {**FORMS["preference-text"], "context": context}
-    assert read("preference-text", row) == pair(None, None, Message("user", "Q", context=context or ""))
+    assert whole_tree_of(read("preference-text", row)) == pair(None, None, Message("user", "Q", context=context or ""))
 
 
 def test_other_column_names_are_for_fields() -> None:
     row = {"question": "Q", "response_j": "good", "response_k": "bad"}
     fields = {"prompt": "question", "chosen": "response_j", "rejected": "response_k"}
-    assert read("preference-text", row, fields) == pair()
+    assert whole_tree_of(read("preference-text", row, fields)) == pair()
 
 
 def test_a_prompt_of_its_own_comes_before_both_lists_and_a_text_is_passed_over() -> None:
-    assert read("preference", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}) == pair()
-    assert read("preference", {**FORMS["preference"], "prompt": "Q"}) == pair()
+    assert whole_tree_of(read("preference", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]})) == pair()
+    assert whole_tree_of(read("preference", {**FORMS["preference"], "prompt": "Q"})) == pair()
 
 
 def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> None:
@@ -167,7 +169,7 @@ def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> Non
         "chosen": [blank, {**USER, "content": " Q\n"}, {**GOOD, "content": "good "}],
         "rejected": [{**USER, "content": "Q"}, {**BAD, "content": "\nbad"}],
     }
-    assert read("preference", row, clean=True) == pair()
+    assert whole_tree_of(read("preference", row, clean=True)) == pair()
     with pytest.raises(DataError, match="'chosen' has 2 messages before its reply, 'rejected' 1"):
         read("preference", row)
 
@@ -240,26 +242,26 @@ def test_transcripts_are_compared_where_they_part() -> None:
         (("q", "a", "r", "b"), ("q", "a", "s", "b"), "transcripts part before a reply"),
     ],
 )
-def test_transcripts_that_compare_no_replies_are_turned_away(
+def test_transcripts_that_compare_no_replies_are_filtered(
     chosen: tuple[str, ...], rejected: tuple[str, ...], reason: str
 ) -> None:
-    assert hh(chosen, rejected) == Rejected(reason)
+    assert hh(chosen, rejected) == Filtered(reason)
 
 
-def test_a_transcript_without_a_question_or_with_two_is_turned_away() -> None:
+def test_a_transcript_without_a_question_or_with_two_is_filtered() -> None:
     row = {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: b"}
-    assert read("hh", row) == Rejected("reply without a question")
+    assert read("hh", row) == Filtered("reply without a question")
     row = {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nHuman: b"}
-    assert read("hh", row) == Rejected("transcripts part before a reply")
+    assert read("hh", row) == Filtered("transcripts part before a reply")
     with pytest.raises(DataError, match="field 'chosen' is empty"):
         read("hh", {"chosen": "\n\nHuman: ", "rejected": "\n\nHuman: "}, clean=True)
 
 
-def test_an_empty_turn_before_the_reply_is_an_error_or_turned_away_or_cleaned() -> None:
+def test_an_empty_turn_before_the_reply_is_an_error_or_filtered_or_cleaned() -> None:
     sides = ("q", "", "r", "b"), ("q", "", "r", "c")
     with pytest.raises(DataError, match=r"turn 1 \(assistant\) of the prompt is empty"):
         hh(*sides)
-    assert hh(*sides, empty="drop") == Rejected("empty turn")
+    assert hh(*sides, empty="drop") == Filtered("empty turn")
     assert says(hh(*sides, clean=True)) == [["q", "r", "b"], ["q", "r", "c"]]
 
 
@@ -284,9 +286,9 @@ def test_the_space_behind_a_mark_may_be_missing() -> None:
 
 def test_upvotes_are_scores() -> None:
     row = {**FORMS["shp"], "score_A": 3, "score_B": 12}
-    assert read("shp", row) == pair(12.0, 3.0)
+    assert whole_tree_of(read("shp", row)) == pair(12.0, 3.0)
     swapped = {"history": "Q", "human_ref_A": "good", "human_ref_B": "bad", "labels": 1}
-    assert read("shp", {**swapped, "score_A": 12, "score_B": 3}) == pair(12.0, 3.0)
+    assert whole_tree_of(read("shp", {**swapped, "score_A": 12, "score_B": 3})) == pair(12.0, 3.0)
     with pytest.raises(DataError, match="field 'human_ref_B' has the score 3, below 12 of field 'human_ref_A'"):
         read("shp", {**row, "score_A": 12, "score_B": 3})
     for label in (2, "1", True, [1], None):
@@ -294,13 +296,13 @@ def test_upvotes_are_scores() -> None:
             read("shp", {**row, "labels": label})
 
 
-def test_an_arena_row_of_ties_or_several_turns_is_turned_away() -> None:
+def test_an_arena_row_of_ties_or_several_turns_is_filtered() -> None:
     row = FORMS["arena"]
     assert (
-        read("arena", {**row, "winner": "tie"}) == read("arena", {**row, "winner": "tie (bothbad)"}) == Rejected("tie")
+        read("arena", {**row, "winner": "tie"}) == read("arena", {**row, "winner": "tie (bothbad)"}) == Filtered("tie")
     )
     more = {side: [*row[side], USER, GOOD] for side in ("conversation_a", "conversation_b")}
-    assert read("arena", {**row, **more}) == Rejected("several turns")
+    assert read("arena", {**row, **more}) == Filtered("several turns")
     steered = {side: [SYSTEM, *row[side]] for side in more}
     assert says(read("arena", {**row, **steered})) == [["S", "Q", "good"], ["S", "Q", "bad"]]
 

@@ -15,7 +15,7 @@ from tunesmith.data.dataset.faults import BadRows
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.dataset.split import content_key
-from tunesmith.data.readers.filters import Filters
+from tunesmith.data.readers.filters import MessageFilters
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.data.readers.source_config import SourceConfig
 
@@ -27,8 +27,8 @@ FORMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("filters", [Filters(), Filters(max_turns=2), Filters(min_characters=5)])
-def test_they_are_those_of_the_store(form: str, filters: Filters, tokenizer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("filters", [MessageFilters(), MessageFilters(max_turns=2), MessageFilters(min_characters=5)])
+def test_they_are_those_of_the_store(form: str, filters: MessageFilters, tokenizer: str, tmp_path: Path) -> None:
     reader, values = FORMS[form]
     path = tmp_path / "a.jsonl"
     path.write_text("{\n" + "".join(json.dumps(value) + "\n" for value in values))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.outcomes import group, read, says, tree_of
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -59,7 +59,7 @@ def test_replies_stand_best_first_and_ties_share_a_rank(form: str, options: dict
 def test_the_best_reply_alone_is_a_demonstration(form: str) -> None:
     outcome = read(form, row(form), replies="best")
     assert says(outcome) == [["Q", "best"]]
-    assert isinstance(outcome, Pruned)
+    assert isinstance(outcome, ReadTree)
     assert outcome.dropped == {"not the best reply": 3}
     assert says(read(form, row(form, REPLIES[:1]), replies="best")) == [["Q", "middle"]]
 
@@ -70,7 +70,7 @@ def test_a_pair_is_the_best_and_a_worse_one_drawn_by_the_seed(form: str) -> None
     for seed in range(40):
         outcome = read(form, row(form), replies="pair", seed=seed)
         assert outcome == read(form, row(form), replies="pair", seed=seed)
-        assert isinstance(outcome, Pruned)
+        assert isinstance(outcome, ReadTree)
         assert outcome.dropped == {"not of the pair": 2}
         best, worse = outcome.tree.messages[1:]
         assert (best.text, best.rank, worse.rank) == ("best", 0, 1)
@@ -92,33 +92,33 @@ def test_a_pair_never_has_two_replies_that_tie(form: str) -> None:
 def test_ties_can_be_dropped_or_refused(form: str) -> None:
     outcome = read(form, row(form), ties="drop")
     assert says(outcome) == [["Q", "best"], ["Q", "middle"], ["Q", "worst"]]
-    assert isinstance(outcome, Pruned)
+    assert isinstance(outcome, ReadTree)
     assert outcome.dropped == {"tied reply": 1}
-    with pytest.raises(DataError, match=r"tie; mend the record, or set options.ties to drop"):
+    with pytest.raises(DataError, match=r"tie; fix the record, or set options.ties to drop"):
         read(form, row(form), ties="error")
-    assert read(form, row(form, (("a", 2.0), ("b", 2.0)))) == Rejected("all replies tie")
-    assert read(form, row(form, (("a", 2.0), ("b", 2.0))), ties="drop") == Rejected("fewer than two replies")
+    assert read(form, row(form, (("a", 2.0), ("b", 2.0)))) == Filtered("all replies tie")
+    assert read(form, row(form, (("a", 2.0), ("b", 2.0))), ties="drop") == Filtered("fewer than two replies")
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_equal_and_empty_replies_are_errors_or_dropped(form: str) -> None:
     twice = (("a", 2.0), ("a", 4.0), ("b", 3.0))
-    with pytest.raises(DataError, match=r"are equal; mend the record, or set options.on_equal to drop"):
+    with pytest.raises(DataError, match=r"are equal; fix the record, or set options.on_equal to drop"):
         read(form, row(form, twice))
     outcome = read(form, row(form, twice), on_equal="drop")
-    assert isinstance(outcome, Pruned)
+    assert isinstance(outcome, ReadTree)
     assert outcome.dropped == {"equal reply": 1}
     assert [(message.text, message.rank) for message in outcome.tree.messages[1:]] == [("a", 0), ("b", 1)]
     blank = (("a", 2.0), (" ", 4.0), ("b", 3.0))
-    with pytest.raises(DataError, match=r"is empty; mend the record, or set options.empty to drop"):
+    with pytest.raises(DataError, match=r"is empty; fix the record, or set options.empty to drop"):
         read(form, row(form, blank))
     assert says(read(form, row(form, blank), empty="drop")) == [["Q", "b"], ["Q", "a"]]
-    assert read(form, row(form, blank[1:2]), empty="drop") == Rejected("no replies left")
+    assert read(form, row(form, blank[1:2]), empty="drop") == Filtered("no replies left")
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_one_reply_cannot_be_preferred(form: str) -> None:
-    assert read(form, row(form, REPLIES[:1])) == Rejected("fewer than two replies")
+    assert read(form, row(form, REPLIES[:1])) == Filtered("fewer than two replies")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -133,7 +133,7 @@ def test_a_better_reply_never_has_a_worse_rank(replies: list[tuple[str, int]]) -
     if not replies:
         return
     outcome = read("stackexchange", value, empty="drop", on_equal="drop")
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Filtered):
         return
     best: dict[str, int] = {}
     for text, score in replies:
@@ -204,7 +204,7 @@ def test_a_wrong_list_is_named(form: str, value: dict[str, Any], message: str) -
 def test_a_conversation_may_come_before_the_answers() -> None:
     prompt = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
     outcome = read("nectar", {"prompt": prompt, "answers": [{"answer": "y", "rank": 2.0}, {"answer": "x", "rank": 1}]})
-    assert outcome == Tree(
+    assert tree_of(outcome) == Tree(
         (
             *(Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
             *(Message("assistant", "x", rank=0), Message("assistant", "y", rank=1)),

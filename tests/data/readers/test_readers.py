@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data.readers.reader import Rejected
+from tests.data.outcomes import whole_tree_of
+from tunesmith.data.readers.reader import Filtered
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.tree import Message, Tree
@@ -25,7 +26,9 @@ CHAT = {
 
 
 def read(reader: str, row: dict[str, Any], fields: dict[str, str] | None = None, **options: Any) -> Any:
-    return open_reader(reader, fields or {}, options)(row)
+    """The tree of a row of which nothing was dropped, or why the row is filtered."""
+    result = open_reader(reader, fields or {}, options)(row)
+    return result if isinstance(result, Filtered) else whole_tree_of(result)
 
 
 def test_dolly_keeps_every_text_as_it_is() -> None:
@@ -61,7 +64,7 @@ def test_alpaca_can_join_instruction_and_input() -> None:
 
 
 def test_alpaca_can_turn_phrases_away_in_any_case() -> None:
-    assert read("alpaca", ALPACA, drop_phrases=("nothing", "AS AN ai")) == Rejected("phrase in output")
+    assert read("alpaca", ALPACA, drop_phrases=("nothing", "AS AN ai")) == Filtered("phrase in output")
     assert isinstance(read("alpaca", ALPACA, drop_phrases=("nothing",)), Tree)
 
 
@@ -131,7 +134,7 @@ def test_a_field_that_must_be_there_is_neither_missing_nor_null_nor_blank(
     for blank in ("", " ", "\n\t\u3000\u00a0"):
         with pytest.raises(DataError, match=f"field '{field}' is empty"):
             read(reader, {**row, field: blank})
-        assert read(reader, {**row, field: blank}, empty="drop") == Rejected(f"empty {field}")
+        assert read(reader, {**row, field: blank}, empty="drop") == Filtered(f"empty {field}")
 
 
 def chat(*turns: Any) -> dict[str, Any]:

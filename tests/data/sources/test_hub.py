@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tunesmith.data.sources import source as sources
 from tunesmith.data.sources.hub import hub_digest
-from tunesmith.data.sources.source import entries, open_source, rows
+from tunesmith.data.sources.source import open_source, read_rows, rows
 from tunesmith.errors import DataError, MissingInputError
 
 
@@ -35,14 +35,14 @@ def test_without_the_package_the_advice_names_it(monkeypatch: pytest.MonkeyPatch
 def test_what_looks_like_a_path_is_never_looked_up(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
-    monkeypatch.setattr(sources, "load", lambda name, split: pytest.fail("looked up"))
+    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: pytest.fail("looked up"))
     with pytest.raises(MissingInputError, match="does not exist"):
         open_source(path)
 
 
 def test_rows_of_a_hub_name_are_checked_and_know_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "load", lambda name, split: Rows([{"a": "b"}, {"a": "c\0"}, {"a": "d"}]))
-    first, second, third = entries(open_source("owner/name", "train"))
+    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: Rows([{"a": "b"}, {"a": "c\0"}, {"a": "d"}]))
+    first, second, third = read_rows(open_source("owner/name", "train"))
     assert not isinstance(first, DataError)
     assert (first.place, first.value) == ("owner/name[train]:row 1", {"a": "b"})
     assert isinstance(second, DataError)
@@ -52,8 +52,8 @@ def test_rows_of_a_hub_name_are_checked_and_know_their_place(monkeypatch: pytest
 
 
 def test_a_hub_name_without_rows_is_missing_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "load", lambda name, split: Rows())
-    with pytest.raises(MissingInputError, match="holds no records"):
+    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: Rows())
+    with pytest.raises(MissingInputError, match="has no records"):
         list(rows("owner/name"))
 
 
@@ -73,15 +73,15 @@ def test_the_digest_is_that_of_the_files_or_of_the_rows(tmp_path: Path) -> None:
 
 SCRIPT = """
 import json, sys
-from tunesmith.data.sources.hub import hub_digest, hub_records, load
+from tunesmith.data.sources.hub import hub_digest, hub_records, load_hub_rows
 from tunesmith.errors import TunesmithError
 directory = sys.argv[1]
-found = load(directory, "train")
+found = load_hub_rows(directory, "train")
 print(json.dumps([record.value for record in hub_records(found)]))
-print(hub_digest(found) == hub_digest(load(directory, "train")) and len(found.cache_files) > 0)
+print(hub_digest(found) == hub_digest(load_hub_rows(directory, "train")) and len(found.cache_files) > 0)
 for name, split in ((directory, None), (directory, "nothing"), ("nobody-at-all/nothing-here", "train")):
     try:
-        load(name, split)
+        load_hub_rows(name, split)
     except TunesmithError as error:
         print(error.exit_code, error)
 """
@@ -113,5 +113,7 @@ def test_the_real_package_is_used_rightly(tmp_path: Path) -> None:
     assert lines[2].startswith("78 ")
     assert "has the splits test, train; name one with split" in lines[2]
     assert lines[3].startswith("66 ")
-    assert lines[4].startswith("66 nobody-at-all/nothing-here: not a file, and not loaded from the hub: ")
+    assert lines[4].startswith(
+        "66 nobody-at-all/nothing-here: this is not a file, and it could not be loaded from the hub: "
+    )
     assert len(lines) == 5

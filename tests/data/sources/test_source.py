@@ -22,7 +22,8 @@ from tests.data.small_runs import write
 from tunesmith.data.sources import files as inputs
 from tunesmith.data.sources import json_files, strict_json
 from tunesmith.data.sources import source as sources
-from tunesmith.data.sources.source import Row, rows
+from tunesmith.data.sources.rows import PlainRow
+from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError
 
 RECORDS = [
@@ -32,12 +33,12 @@ RECORDS = [
 ]
 
 
-def read(path: Path | str) -> list[Row]:
+def read(path: Path | str) -> list[PlainRow]:
     return list(rows(str(path)))
 
 
 def values(path: Path) -> list[dict[str, Any]]:
-    return [row.value for row in read(path)]
+    return [dict(row.value) for row in read(path)]
 
 
 def read_until_error(path: Path) -> tuple[int, TunesmithError | None]:
@@ -147,7 +148,7 @@ def test_a_packed_file_cut_at_any_byte_is_refused_before_its_first_row(tmp_path:
 
 
 def test_without_the_check_ahead_a_cut_file_would_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "check_packed", lambda file: None)
+    monkeypatch.setattr(inputs, "check_compressed", lambda file: None)
     monkeypatch.setattr(inputs, "BLOCK", 64)
     assert cuts_that_are_used(gzip.compress(long_enough(60)), "a.jsonl.gz", tmp_path)
 
@@ -279,7 +280,7 @@ def test_page_checksums_are_compared_where_there_are_any(tmp_path: Path) -> None
     assert len(read(path)) == 50
     content = path.read_bytes()
     path.write_bytes(content.replace(b"text 25", b"text 52"))
-    with pytest.raises(DataError, match="broken parquet file"):
+    with pytest.raises(DataError, match="the parquet file is broken"):
         read(path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunesmith.data.dataset.split import held_back
+from tunesmith.data.dataset.split import held_out
 from tunesmith.draws import KEY_BYTES
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
@@ -112,7 +112,7 @@ def test_dolly_holds_out_as_many_rows(golden: Golden) -> None:
         count, size, expected = case["input"]["n"], case["settings"]["test_size"], case["expected"]
         assert sorted(expected["shuffled"]) == sorted(expected["train"] + expected["test"]) == list(range(count))
         keys = np.random.default_rng(0).integers(0, 256, (count, KEY_BYTES)).astype(np.uint8)
-        rows = held_back(keys, size if isinstance(size, int) else len(expected["test"]), case["settings"]["seed"])
+        rows = held_out(keys, size if isinstance(size, int) else len(expected["test"]), case["settings"]["seed"])
         assert rows.sum() == len(expected["test"]) == (size if isinstance(size, int) else round(size * count))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.errors import DataError
 from tunesmith.text.formats.chat_template import template_options
@@ -67,7 +68,7 @@ def read(record: dict[str, Any]) -> Tree | str:
         found = open_reader("preference", {}, {}, where="test")(record)
     except DataError as error:
         return error.what
-    return found if isinstance(found, Tree) else str(found)
+    return found.tree if isinstance(found, ReadTree) else str(found)
 
 
 def sides(tree: TokenTree) -> list[SplitCounts]:
@@ -152,9 +153,10 @@ def transcripts(real_data: Callable[[str], Path]) -> Renderer:
 def reference_dpo(pair: dict[str, str], renderer: Renderer) -> list[SplitCounts]:
     """One question, as the transcripts of HH give it, through reader and renderer."""
     row = {side: pair["prompt"] + pair[side] for side in ("chosen", "rejected")}
-    tree = open_reader("hh", {}, {}, where="test")(row)
-    assert isinstance(tree, Tree)
-    return sides(renderer.render(tree))
+    result = open_reader("hh", {}, {}, where="test")(row)
+    assert isinstance(result, ReadTree)
+    assert not result.dropped
+    return sides(renderer.render(result.tree))
 
 
 def test_both_sides_are_those_of_the_reference_implementation_of_dpo(

@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.compose.proof import MaskProof
 from tunesmith.data.dataset.duplicates import signatures
 from tunesmith.data.dataset.evaluation_sets import EvaluationSets
-from tunesmith.data.dataset.inspection import Finding, Texts, inspect_texts, language_detector
+from tunesmith.data.dataset.inspection import Finding, TextFindings, inspect_texts, language_detector
 from tunesmith.data.dataset.similarity import NearDuplicates
 from tunesmith.data.dataset.split import content_key
 from tunesmith.data.dataset.store import Store
@@ -36,7 +36,7 @@ class TextSurvey:
         self._share = min(1.0, MOST / max(total, 1))
         self._evaluation = EvaluationSets(data.evaluation_sets)
         self._named = len(data.evaluation_sets)
-        self.texts = Texts()
+        self.texts = TextFindings()
         self.duplicates, self.near = Finding(), Finding()
         self.straddling, self.contaminated = Finding(), Finding()
         self._policy, self._alike = data.duplicates, NearDuplicates(data.near_threshold)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tunesmith.batch.packed import Batch
 from tunesmith.compose.models.auxiliary import fitting_directory, frozen, reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.data.readers.reader import Filtered
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError
@@ -107,9 +107,9 @@ def read_checks(path: str, renderer: Renderer) -> Checks:
     read = open_reader("dolly", {}, {}, where=f"rewards {Path(path).name}")
     for row in rows(path):
         check = _check(row.value.get(CHECK), row.place)
-        outcome = read(row.value)
-        assert not isinstance(outcome, Rejected | Pruned), "an empty record is an error unless an option says otherwise"
-        tree = make_prompt_tree(outcome, "last")
+        result = read(row.value)
+        assert not isinstance(result, Filtered), "an empty record is an error unless an option says otherwise"
+        tree = make_prompt_tree(result.tree, "last")
         assert tree is not None, "an instruction is what a user says"
         prompt = tuple(renderer.prompt(tree.messages[:-1]))
         if found.setdefault(prompt, check) != check:

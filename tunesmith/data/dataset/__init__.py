@@ -1,0 +1,1 @@
+"""Tokenized datasets: rendering, duplicates, the cached store, the split and the order of training."""

@@ -1,4 +1,4 @@
-"""Records that say what an earlier one said: the same to the letter, or nearly."""
+"""Duplicates: records with exactly or nearly the same content as an earlier one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import numpy as np
 from tunesmith.data.dataset.similarity import NearDuplicates, Signature, signature
 from tunesmith.text.tree import Tree
 
-Policy = Literal["keep", "exact", "near"]
+DuplicatePolicy = Literal["keep", "exact", "near"]
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateSettings:
-    """policy: keep all, or drop what repeats an earlier record exactly, or nearly. threshold: the least similarity, for near."""
+    """What happens with duplicates.
 
-    policy: Policy = "keep"
+    policy: ``keep`` all records, or drop those that repeat an earlier one: ``exact`` or ``near``.
+    threshold: for near duplicates, the least similarity, 0 to 1.
+    """
+
+    policy: DuplicatePolicy = "keep"
     threshold: float = 0.8
 
 
@@ -25,37 +29,41 @@ KEEP_ALL = DuplicateSettings()
 
 
 def signatures(tree: Tree) -> Signature:
-    """What ``near`` compares, uint32 [2, 128]: everything that user and assistant say, and the replies alone.
+    """What near duplicates are found by: one signature of all texts of user and assistant, one of the replies alone.
 
-    Both must be alike: questions about one long passage are not the same because the passage is, and neither are two
-    passages with the reply "positive". What the system says is left out, as whole data sets share it. The order of
-    replies to one message does not matter.
+    Both must be similar: prompts with the same long passage are not the same, and neither are two passages with the
+    reply "positive". Texts of the system are left out, as whole datasets share them. The order of replies to one
+    message does not matter. Returns uint32 [2, 128].
     """
     children = tree.children()
     texts: list[str] = []
     replies: list[str] = []
-    waiting = [0]
-    while waiting:
-        index = waiting.pop()
+    stack = [0]
+    while stack:
+        index = stack.pop()
         message = tree.messages[index]
         if message.role != "system":
             texts += [message.context, message.text]
         if message.role == "assistant":
             replies.append(message.text)
-        waiting += sorted(children[index], key=lambda child: tree.messages[child].text, reverse=True)
+        stack += sorted(children[index], key=lambda child: tree.messages[child].text, reverse=True)
     return np.stack([signature("\n".join(texts)), signature("\n".join(replies))])
 
 
-class Duplicates:
-    """Knows the records so far, and tells of the next one whether it repeats one of those that were kept."""
+class DuplicateFinder:
+    """Holds the records so far, and finds out whether the next one repeats one of them."""
 
     def __init__(self, settings: DuplicateSettings) -> None:
         self.drops = settings.policy != "keep"
         self._keys: set[bytes] = set()
         self._near = NearDuplicates(settings.threshold) if settings.policy == "near" else None
 
-    def repeats(self, key: bytes, signature: Signature | None) -> bool:
-        """key: ``content_key`` of the record. signature: needed where near duplicates are looked for."""
+    def add(self, key: bytes, signature: Signature | None) -> bool:
+        """Whether a record repeats an earlier one; if not, it is added to these.
+
+        key: ``content_key`` of the record.
+        signature: its ``signatures``, uint32 [2, 128]; needed for near duplicates only.
+        """
         if key in self._keys:
             return True
         if self._near is not None:

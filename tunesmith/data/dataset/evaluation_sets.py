@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.dataset.similarity import NearDuplicates, Ngrams, signature, words
-from tunesmith.data.sources.files import blocks, find
+from tunesmith.data.sources.files import blocks, find_file
 from tunesmith.data.sources.source import rows
-from tunesmith.data.sources.strict_json import RecordFault, decode_at
+from tunesmith.data.sources.strict_json import RecordError, decode_at
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
@@ -18,11 +18,11 @@ SHORTEST = 8  # words; shorter texts ("Which is it?") are shared by chance
 
 
 def evaluation_texts(path: str) -> Iterator[tuple[str, str]]:
-    """(place, text) of every text in a file, whatever its columns are called; lines of .jsonl may be texts by themselves.
+    """(place, text) of every text in a file, whatever its columns are called; a line of .jsonl may be a single text.
 
     Raises MissingInputError or DataError.
     """
-    file = find(Path(path).expanduser())
+    file = find_file(Path(path).expanduser())
     if file.kind != "jsonl":
         for row in rows(path):
             yield from ((row.place, text) for text in _texts(row.value))
@@ -38,48 +38,49 @@ def evaluation_texts(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(line: bytes, place: str) -> Any:
+    """The JSON value of a line. Raises DataError."""
     try:
         return decode_at(line.decode("utf-8-sig").strip(), 0)[0]
-    except (UnicodeDecodeError, RecordFault, json.JSONDecodeError) as error:
-        raise DataError("not a line of JSON in UTF-8", where=place, advice="mend the evaluation file") from error
+    except (UnicodeDecodeError, RecordError, json.JSONDecodeError) as error:
+        raise DataError("this is not a line of JSON in UTF-8", where=place, advice="fix the evaluation file") from error
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Every text inside a value."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    stack = [value]
+    while stack:
+        item = stack.pop()
         if isinstance(item, str):
             yield item
         elif isinstance(item, dict | list):
-            waiting.extend(item.values() if isinstance(item, dict) else item)
+            stack.extend(item.values() if isinstance(item, dict) else item)
 
 
 class EvaluationSets:
-    """The texts of evaluation files, to be looked for in training records.
+    """The texts of evaluation files, to be compared with training records.
 
-    A training record overlaps if one of its messages shares a run of 13 words with an evaluation text (a shorter text, of 8
-    words at least, must occur whole), or is estimated to share ``threshold`` of its shingles.
+    A training record overlaps if one of its messages shares a run of 13 words with an evaluation text (a shorter text,
+    of 8 words at least, must occur whole), or is estimated to share ``threshold`` of its shingles.
     """
 
     def __init__(self, paths: Sequence[str], threshold: float = 0.8) -> None:
-        self._runs, self._alike = Ngrams(), NearDuplicates(threshold)
+        self._ngrams, self._near = Ngrams(), NearDuplicates(threshold)
         self.texts = 0
         for path in paths:
             for place, text in evaluation_texts(path):
                 if len(words(text)) >= SHORTEST:
                     self.texts += 1
-                    self._runs.add(place, text)
-                    self._alike.add(place, signature(text))
+                    self._ngrams.add(place, text)
+                    self._near.add(place, signature(text))
 
     def overlap(self, tree: Tree) -> str | None:
-        """Where the first evaluation text stands that a record overlaps with, and how, or None."""
+        """The kind and place of the first overlap of a record with an evaluation text, or None."""
         for message in tree.messages:
             for text in (message.text, message.context):
                 if not text:
                     continue
-                if shared := self._runs.matches(text):
+                if shared := self._ngrams.matches(text):
                     return f"shares a run of words with {shared[0]}"
-                if len(words(text)) >= SHORTEST and (alike := self._alike.find(signature(text))):
-                    return f"is nearly the same as {alike}"
+                if len(words(text)) >= SHORTEST and (similar := self._near.find(signature(text))):
+                    return f"is nearly the same as {similar}"
         return None

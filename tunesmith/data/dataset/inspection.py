@@ -1,4 +1,4 @@
-"""What the texts of the records look like: marks of control tokens, endless repetition, another language than declared."""
+"""Problems in the texts of records: control tokens, endless repetition, another language than declared."""
 
 from __future__ import annotations
 
@@ -12,35 +12,44 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[impo
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Tree
 
-SHOWN = 20  # places that are kept for every kind of finding
-REPEATED = 8.0  # a text that packs to less than an eighth says the same again and again; prose packs to a half
-LONG_ENOUGH = 400  # bytes; shorter texts pack well or badly by chance
-LANGUAGE_LETTERS = 80  # shorter texts are too little to tell a language
-LANGUAGE_SURE = 0.99
+SHOWN_PLACES = 20  # of every kind of finding
+REPETITION_RATIO = 8.0  # a text that compresses to less than an eighth repeats itself; prose compresses to a half
+REPETITION_BYTES = 400  # shorter texts compress well or badly by chance
+LANGUAGE_LETTERS = 80  # the language of shorter texts is uncertain
+LANGUAGE_PROBABILITY = 0.99
 
-Language = Callable[[str], tuple[str, float]]
+LanguageDetector = Callable[[str], tuple[str, float]]
 
 
 @dataclass(slots=True)
 class Finding:
-    """How many records have it, and the places of the first of them with what was found there."""
+    """One kind of problem.
+
+    records: how many have it.
+    places: of the first of them, each with a description.
+    """
 
     records: int = 0
     places: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, place: str, what: str) -> None:
+        """Count a record. what: a description."""
         self.records += 1
-        if len(self.places) < SHOWN:
+        if len(self.places) < SHOWN_PLACES:
             self.places.append((place, what))
 
 
 @dataclass(slots=True)
-class Texts:
+class TextFindings:
     """What was found in the texts of some records.
 
-    control: records that write out a control token. repeated: one of whose texts repeats itself without end. blank: with a
-    text of white space or control characters only. language: a message in another language than it declares.
-    roles: messages by role. characters: of all messages.
+    records: that were inspected.
+    control: records in which a control token is written out.
+    repeated: records with a text that repeats itself without end.
+    blank: records with a text of white space or control characters only.
+    language: records with a message in another language than it declares.
+    roles: messages by role.
+    characters: of all messages.
     """
 
     records: int = 0
@@ -52,8 +61,8 @@ class Texts:
     characters: int = 0
 
 
-def inspect_texts(trees: Iterable[Tree], tokenizer: Tokenizer, language: Language, found: Texts) -> None:
-    """Add what the texts of ``trees`` show to ``found``; each record counts once for every kind."""
+def inspect_texts(trees: Iterable[Tree], tokenizer: Tokenizer, language: LanguageDetector, found: TextFindings) -> None:
+    """Inspect the texts of ``trees`` and add the findings to ``found``; each record counts once for every kind."""
     for tree in trees:
         found.records += 1
         kinds: dict[str, str] = {}
@@ -63,8 +72,8 @@ def inspect_texts(trees: Iterable[Tree], tokenizer: Tokenizer, language: Languag
             for text in (message.text, message.context):
                 if text:
                     _inspect(text, tokenizer, kinds)
-            if said := _other_language(message, language):
-                kinds.setdefault("language", said)
+            if what := _other_language(message, language):
+                kinds.setdefault("language", what)
         for kind, what in kinds.items():
             finding: Finding = getattr(found, kind)
             finding.add(tree.place, what)
@@ -76,27 +85,36 @@ def _inspect(text: str, tokenizer: Tokenizer, kinds: dict[str, str]) -> None:
     if not any(character.isprintable() and not character.isspace() for character in text):
         kinds.setdefault("blank", "a text without a visible character")
     size = len(data := text.encode("utf-8", "replace"))
-    if size >= LONG_ENOUGH and (ratio := size / len(zlib.compress(data, 1))) >= REPEATED:
-        kinds.setdefault("repeated", f"{size:,} bytes that pack to {1 / ratio:.0%}")
+    if size >= REPETITION_BYTES and (ratio := size / len(zlib.compress(data, 1))) >= REPETITION_RATIO:
+        kinds.setdefault("repeated", f"{size:,} bytes that compress to {1 / ratio:.0%}")
 
 
-def _other_language(message: Message, language: Language) -> str | None:
-    """What to say of a message whose text is surely in another language than it declares, or None."""
+def _other_language(message: Message, language: LanguageDetector) -> str | None:
+    """A description of a message whose text is very probably in another language than it declares, or None."""
     if message.lang is None or sum(map(str.isalpha, message.text)) < LANGUAGE_LETTERS:
         return None
     declared = message.lang.lower().split("-")[0].split("_")[0]
     detected, probability = language(message.text)
-    if probability < LANGUAGE_SURE or detected == declared or {detected, declared} in ALIKE:
+    if probability < LANGUAGE_PROBABILITY or detected == declared or {detected, declared} in SIMILAR_LANGUAGES:
         return None
-    return f"declared {message.lang}, looks like {detected}"
+    return f"declared {message.lang}, detected {detected}"
 
 
-ALIKE = ({"uk", "be"}, {"hr", "sr"}, {"hr", "bs"}, {"sr", "bs"}, {"nb", "no"}, {"nn", "no"}, {"nb", "nn"}, {"id", "ms"})
-"""Languages that a detector cannot tell apart, or that have two codes."""
+SIMILAR_LANGUAGES = (
+    {"uk", "be"},
+    {"hr", "sr"},
+    {"hr", "bs"},
+    {"sr", "bs"},
+    {"nb", "no"},
+    {"nn", "no"},
+    {"nb", "nn"},
+    {"id", "ms"},
+)
+"""Languages that a detector cannot distinguish, or that have two codes."""
 
 
-def language_detector() -> Language:
-    """(language code, probability) of a text by py3langid's model of 97 languages, which is part of that package."""
+def language_detector() -> LanguageDetector:
+    """A function that gives (language code, probability) of a text, by the model of 97 languages in py3langid."""
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def detect(text: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""The order of training as a formula: which examples step s consumes is a function of (seed, epoch, s) and nothing else."""
+"""The order of training: which examples step s consumes is a function of (seed, epoch, s) and nothing else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ import numpy.typing as npt
 from tunesmith.draws import permutation
 
 Integers = npt.NDArray[np.int64]
-KEPT_EPOCHS = 2  # permutations in memory: the one in use, and the one before at the turn of an epoch
+CACHED_EPOCHS = 2  # permutations in memory: the one in use, and at the beginning of an epoch the one before
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """step: from 0. epoch: from 0. examples: numbers of examples in the store, in the order in which they are laid out.
-    copies: for each which of its copies in this epoch it is, from 0; nothing where an epoch has every example once."""
+    """The examples of one optimizer step.
+
+    step: from 0.
+    epoch: from 0.
+    examples: their numbers in the store, in the order in which they are laid out.
+    copies: for each the number of its copy in this epoch, from 0; empty where an epoch has every example once.
+    """
 
     step: int
     epoch: int
@@ -30,11 +35,12 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one source gives to every epoch.
+    """How many examples of one source every epoch has.
 
-    name: of the source; it decides the draw together with seed and epoch, so that no source disturbs another. examples:
-    int64 [n], their numbers. count: how many an epoch holds: up to n, drawn without replacement; beyond n, all of them as
-    often as it goes, and the rest drawn.
+    name: of the source; the examples that are drawn depend on it, the seed and the epoch, and not on other sources.
+    examples: int64 [n], their numbers in the store.
+    count: examples in an epoch: up to n are drawn without replacement; beyond n, each is taken count // n times, and
+        the rest is drawn.
     """
 
     name: str
@@ -44,7 +50,12 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """order, copies: int64 [n], the examples of the epoch, and which copy each is. ends: int64 [steps], where steps end."""
+    """One planned epoch.
+
+    order: int64 [n], its examples.
+    copies: int64 [n], the number of the copy that each is.
+    ends: int64 [steps], where in ``order`` the steps end.
+    """
 
     order: Integers
     copies: Integers
@@ -52,12 +63,15 @@ class _Epoch:
 
 
 class Plan:
-    """The steps of a whole run, planned for all processes together.
+    """The steps of a whole run, planned for all processes together. No step has examples of two epochs.
 
-    costs: what every example counts (1 each, or its threads, or its tokens), int [n], at least 1. batch_size: a step is
-    full when the costs of its examples reach it; the last step of an epoch holds what is left. Exactly one of ``epochs``
-    (may be a fraction; the last epoch then ends after its share of steps, rounded up) and ``steps`` is given. No step
-    reaches over the end of an epoch. draws: what an epoch holds; none: every example once. Raises ValueError for anything else.
+    costs: int [n], the units of every example (1, its threads, or its tokens), at least 1.
+    batch_size: a step is full when the costs of its examples reach it; the last step of an epoch has what is left.
+    epochs: how many; with a fraction, the last epoch ends after its share of steps, rounded up.
+    steps: how many; exactly one of ``epochs`` and ``steps`` is given, the other is None.
+    seed: of the order.
+    draws: how many examples of each source an epoch has; without any, it has every example once.
+    Raises ValueError for other arguments.
     """
 
     def __init__(
@@ -78,10 +92,10 @@ class Plan:
         if (epochs is not None and not 0 < epochs < math.inf) or (steps is not None and steps < 1):
             raise ValueError(f"epochs {epochs!r} or steps {steps!r} is not above 0")
         if any(not len(draw.examples) or draw.count < 1 for draw in draws):
-            raise ValueError("a draw is of at least one example out of at least one")
+            raise ValueError("a draw has no examples, or its count is below 1")
         self.draws = tuple(draws)
         self._cache: dict[int, _Epoch] = {}
-        self._starts = [0]  # the first step of every epoch that was looked at, and the first one after these
+        self._starts = [0]  # the first step of every epoch that was planned, and of the next one
         self._total: int | None = steps
 
     @property
@@ -97,7 +111,7 @@ class Plan:
         return self._total
 
     def step(self, step: int) -> PlannedStep:
-        """The examples of one step; any step can be asked for in any order. Raises IndexError beyond the end."""
+        """The examples of one step; steps may be requested in any order. Raises IndexError beyond the end."""
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} of {self.total_steps}")
         while self._starts[-1] <= step:
@@ -118,13 +132,13 @@ class Plan:
     def _epoch(self, epoch: int) -> _Epoch:
         if epoch not in self._cache:
             order, copies = self._order(epoch)
-            while len(self._cache) >= KEPT_EPOCHS:
+            while len(self._cache) >= CACHED_EPOCHS:
                 del self._cache[next(iter(self._cache))]
-            self._cache[epoch] = _Epoch(order, copies, cut(self.costs[order], self.batch_size))
+            self._cache[epoch] = _Epoch(order, copies, step_ends(self.costs[order], self.batch_size))
         return self._cache[epoch]
 
     def _order(self, epoch: int) -> tuple[Integers, Integers]:
-        """The examples of an epoch in their order, and which copy each is, int64 [n] both."""
+        """The examples of an epoch in their order, and the number of the copy that each is; both int64 [n]."""
         if not self.draws:
             order = permutation(len(self.costs), self.seed, epoch)
             return order, np.zeros_like(order)
@@ -134,7 +148,7 @@ class Plan:
 
 
 def _drawn(draw: Draw, seed: int, epoch: int) -> Integers:
-    """What a source gives to an epoch, int64 [2, draw.count]: examples, and which copy each is."""
+    """The examples of a source in an epoch, and the number of the copy that each is; int64 [2, draw.count]."""
     copies, rest = divmod(draw.count, len(draw.examples))
     chosen = permutation(len(draw.examples), seed, epoch, f"source {draw.name}")[:rest]
     examples = np.concatenate([np.tile(draw.examples, copies), draw.examples[np.sort(chosen)]])
@@ -142,15 +156,19 @@ def _drawn(draw: Draw, seed: int, epoch: int) -> Integers:
 
 
 def share_of(count: int, amount: float) -> int:
-    """How many examples ``amount`` times ``count`` are: rounded down, but at least one of any.
+    """``amount`` times ``count``, rounded down, but at least one unless ``count`` is 0.
 
     The amount is taken as it is written in decimals: 0.29 of 100 are 29, not the 28 of binary arithmetic.
     """
     return max(min(count, 1), math.floor(count * Fraction(repr(amount))))
 
 
-def cut(costs: Integers, batch_size: int) -> Integers:
-    """Where every step ends, greedily: a step is full when its costs reach ``batch_size``. int64 [steps]."""
+def step_ends(costs: Integers, batch_size: int) -> Integers:
+    """Where every step ends, greedily: a step is full when its costs reach ``batch_size``.
+
+    costs: int64 [n], in the order of the examples.
+    Returns int64 [steps].
+    """
     if costs.min() == costs.max():
         size = -(-batch_size // int(costs[0]))
         return np.minimum(np.arange(size, len(costs) + size, size, dtype=np.int64), len(costs))

@@ -1,66 +1,60 @@
-"""Rows to packed token trees: the work that is done in chunks, here or in worker processes."""
+"""From rows to token trees, one chunk of rows at a time: read, render, truncate, pack and count."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from itertools import chain, islice
-from multiprocessing import get_context
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from tunesmith.data.dataset.duplicates import signatures
-from tunesmith.data.dataset.faults import Fault, one_line
+from tunesmith.data.dataset.faults import RowFault, one_line
 from tunesmith.data.dataset.report import SourceCounts
 from tunesmith.data.dataset.similarity import Signature
 from tunesmith.data.dataset.split import content_key
 from tunesmith.data.dataset.store import Chunk, count_targets, pack
-from tunesmith.data.readers.filters import NO_FILTERS, Filters, filtered
-from tunesmith.data.readers.reader import Group, Outcome, Pruned, Rejected
-from tunesmith.data.readers.registry import open_reader
-from tunesmith.errors import DataError, InternalError, RecipeError
+from tunesmith.data.readers.pipeline import Pipeline
+from tunesmith.data.readers.reader import Filtered
+from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.rows import AnyRow, RowGroup
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.crop import CropSettings, count_crops
-from tunesmith.text.tokens.prompts import NO_USER, Prompts, make_prompt_tree, reserve_reply_tokens
+from tunesmith.text.tokens.prompts import reserve_reply_tokens
 from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import DroppedTree, Policy, truncate, truncate_input_and_replies
 from tunesmith.text.tree import Tree
 
-ROWS_IN_CHUNK = 256
-SMALL = 32  # chunks; so many are done before processes are started for the rest
-THREADS = 2  # one prepares or packs a chunk while the tokenizer, which uses all cores, is at work on another
-REASONS = {
+REASONS: Mapping[str, str] = {
     "too_long": "longer than the limit",
     "no_target": "nothing to train on",
     "not_ranked": "no two replies to compare",
 }
 
-Settings = tuple[tuple[str, Any], ...]  # the items of a mapping, in an order of their own; hashable
-
 
 @dataclass(frozen=True, slots=True)
 class RenderSettings:
-    """What decides the tokens of a tree, as plain values that a worker process can be given.
+    """Everything that decides the tokens of a tree, as plain values that can be pickled and hashed.
 
-    tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
-    targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread. reply_tokens: of ``max_length``,
-    that every prompt must leave for its reply; 0 where trees are not prompts.
+    tokenizer: a directory or a hub name.
+    format: the name of the prompt format.
+    max_length: of a thread, in tokens; with ``max_target_length``, of an input.
+    truncation: what happens with longer threads, see ``text.tokens.truncate``.
+    options: of the format, as the items of a mapping.
+    revision: of a tokenizer on the hub.
+    targets: which messages are trained on.
+    max_target_length: of a reply, in tokens, for encoder-decoders; None for one limit of the whole thread.
+    reply_tokens: how many tokens of ``max_length`` a prompt must leave for its reply; 0 where trees are not prompts.
     """
 
     tokenizer: str
     format: str
     max_length: int
     truncation: Policy = "drop"
-    options: Settings = ()
+    options: tuple[tuple[str, Any], ...] = ()
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
@@ -68,71 +62,65 @@ class RenderSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderSettings:
-    """The source's name, its reader, the settings of that reader, what filters its messages, and whether they become
-    prompts."""
-
-    source: str
-    reader: str
-    fields: Settings
-    options: Settings
-    filters: Filters = NO_FILTERS
-    prompts: Prompts | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
-    """All that a process needs to know to turn the rows of every source into token trees.
+    """Everything that a process needs to turn the rows of every source into token trees.
 
-    fingerprint: of the tokenizer with the format's tokens, as it was when the work began. signed: whether records get
-    signatures, to find near duplicates.
+    render: decides the tokens of a tree.
+    fingerprint: of the tokenizer with the format's tokens, as it was at the beginning.
+    sources: the configurations of the sources.
+    signed: whether records are given signatures, to find near duplicates.
     """
 
     render: RenderSettings
     fingerprint: str
-    readers: tuple[ReaderSettings, ...]
+    sources: tuple[SourceConfig, ...]
     signed: bool = False
 
 
-class SourceRow(NamedTuple):
-    """One row to be read, or several that belong together. number: counts all rows of all sources. source: its number in
-    ``Work.readers``."""
+@dataclass(frozen=True, slots=True)
+class RowChunk:
+    """Consecutive rows of one source.
 
-    number: int
-    source: int
-    place: str
-    value: Mapping[str, Any] | Group
-
-
-class Record(NamedTuple):
-    """What is known of a record that can be used. key: its ``content_key``. signature: if signed. trained, context: its
-    tokens as they were counted."""
+    source: its index in ``Work.sources``.
+    rows: rows or groups of rows, and the faults of those that could not be parsed.
+    """
 
     source: int
+    rows: tuple[AnyRow | RowFault, ...]
+
+
+class RenderedRecord(NamedTuple):
+    """The facts about one token tree within the length limit.
+
+    key: its ``content_key``.
+    tokens, targets: that are laid out for it.
+    context: its tokens that are only read, each counted once.
+    signature: uint32 [2, 128], for near duplicates; None unless ``Work.signed``.
+    """
+
     key: bytes
-    signature: Signature | None
-    trained: int
-    context: int
-
-
-class Fitted(NamedTuple):
-    """A token tree within the length limit. tokens, targets: that are laid out for it. context: tokens that are only read."""
-
-    tree: TokenTree
     tokens: int
     targets: int
     context: int
+    signature: Signature | None
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
-    """What came of a chunk of rows: token trees with what is known of each, in the order of the rows, counts by source,
-    and faults."""
+class RenderedChunk:
+    """What became of a ``RowChunk``.
 
-    chunk: Chunk
-    records: tuple[Record, ...]
-    tallies: Mapping[int, SourceCounts]
-    faults: tuple[Fault, ...]
+    source: its index in ``Work.sources``.
+    trees: the token trees, in the order of the rows.
+    records: the facts about each token tree.
+    counts: of the rows and tokens.
+    faults: of the rows that cannot be used, in their order.
+    """
+
+    source: int
+    trees: Chunk
+    records: tuple[RenderedRecord, ...]
+    counts: SourceCounts
+    faults: tuple[RowFault, ...]
 
 
 def load_renderer(settings: RenderSettings) -> Renderer:
@@ -141,188 +129,104 @@ def load_renderer(settings: RenderSettings) -> Renderer:
     tokenizer = Tokenizer.load(settings.tokenizer, format.controls, settings.revision)
     renderer = Renderer(format, tokenizer, settings.targets)
     if renderer.opening >= settings.max_length:
-        what = f"{settings.max_length} tokens leave no room behind the {renderer.opening} that stand before every text"
+        what = f"the first {renderer.opening} tokens of every text fill the limit of {settings.max_length}"
         raise RecipeError(what, where="text.max_length", advice="raise it, or shorten the prefix in text.options")
     return renderer
 
 
-@lru_cache(maxsize=1)
-def _worker_renderer(settings: RenderSettings, fingerprint: str) -> Renderer:
-    """The same, once in every worker process. Raises DataError if the tokenizer is no longer what it was."""
-    renderer = load_renderer(settings)
-    if renderer.tokenizer.fingerprint != fingerprint:
-        raise DataError(
-            "the tokenizer changed while data were prepared", where=settings.tokenizer, advice="start again"
-        )
-    return renderer
-
-
-@lru_cache(maxsize=2)
-def open_readers(readers: tuple[ReaderSettings, ...]) -> tuple[Callable[[Any], Outcome], ...]:
-    """The reader of every source. Raises RecipeError."""
-    return tuple(
-        open_reader(item.reader, dict(item.fields), dict(item.options), where=f"data source {item.source}")
-        for item in readers
-    )
-
-
-def render_rows(work: Work, renderer: Renderer, rows: Sequence[SourceRow | Fault]) -> Rendered:
-    """Read, render and truncate one chunk of rows. What is wrong with a row becomes a fault and stops nothing."""
-    tallies = {source: SourceCounts() for source in sorted({row.source for row in rows})}
-    faults: list[Fault] = []
-    read: list[tuple[SourceRow, Tree]] = []
-    for row in rows:
-        tallies[row.source].records += 1
-        if isinstance(row, Fault):
-            faults.append(row)
+def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChunk:
+    """Read, render and truncate one chunk of rows. A row that cannot be used becomes a fault and stops nothing."""
+    pipeline = Pipeline(work.sources[chunk.source])
+    counts = SourceCounts(records=len(chunk.rows))
+    faults: dict[int, RowFault] = {}  # by the index of the row
+    read: list[tuple[int, AnyRow, Tree]] = []
+    for index, row in enumerate(chunk.rows):
+        if isinstance(row, RowFault):
+            faults[index] = row
             continue
         try:
-            tree = _read(work, tallies[row.source], row)
+            result = pipeline.read(row)
         except DataError as error:
-            faults.append(_fault(row, error))
+            faults[index] = _fault(row, error)
             continue
-        read += [(row, tree)] if tree is not None else []
-    kept: list[Fitted] = []
-    records: list[Record] = []
-    for (row, tree), tokens in zip(read, renderer.render_many([tree for _, tree in read]), strict=True):
+        if isinstance(result, Filtered):
+            counts.rejected[one_line(result.reason, 60)] += 1
+        else:
+            counts.dropped.update(result.dropped)
+            read.append((index, row, result.tree))
+    trees: list[TokenTree] = []
+    records: list[RenderedRecord] = []
+    rendered = renderer.render_many([tree for _, _, tree in read])
+    for (index, row, tree), tokens in zip(read, rendered, strict=True):
         try:
-            fitted = _fit(work.render, tallies[row.source], tree, tokens, renderer.opening)
+            fitted = _fit(work.render, counts, tree, tokens, renderer.opening)
         except DataError as error:
-            faults.append(_fault(row, error))
+            faults[index] = _fault(row, error)
             continue
         if fitted is not None:
-            kept.append(fitted)
-            signature = signatures(tree) if work.signed else None
-            records.append(Record(row.source, content_key(tree), signature, fitted.targets, fitted.context))
-    for fault in faults:
-        tallies[fault.source].bad += 1
-    sizes = [(fitted.tokens, fitted.targets) for fitted in kept]
-    chunk = pack([one.tree for one in kept], [one.source for one in records], [one.key for one in records], sizes)
-    return Rendered(chunk, tuple(records), tallies, tuple(sorted(faults, key=lambda fault: fault.number)))
+            record = _record(work, renderer.opening, tree, fitted)
+            counts.use(record.targets, record.context)
+            trees.append(fitted)
+            records.append(record)
+    counts.bad = len(faults)
+    sizes = [(record.tokens, record.targets) for record in records]
+    packed = pack(trees, [chunk.source] * len(trees), [record.key for record in records], sizes)
+    ordered = tuple(faults[index] for index in sorted(faults))
+    return RenderedChunk(chunk.source, packed, tuple(records), counts, ordered)
 
 
-def _fault(row: SourceRow, error: DataError) -> Fault:
-    """What is wrong with a row, in words that are fit for a terminal whatever the row holds."""
-    value = list(row.value.rows) if isinstance(row.value, Group) else row.value
-    advice = one_line(error.advice or "mend or remove the record")
-    return Fault(row.number, row.source, one_line(error.what), error.where or row.place, advice, value)
-
-
-def _read(work: Work, tally: SourceCounts, row: SourceRow) -> Tree | None:
-    """The tree of a row, or None if a filter turned it away. Raises DataError."""
-    reader = work.readers[row.source]
-    outcome = filtered(open_readers(work.readers)[row.source](row.value), reader.filters)
-    if isinstance(outcome, Rejected):
-        tally.rejected[one_line(outcome.reason, 60)] += 1
-        return None
-    if isinstance(outcome, Pruned):
-        tally.dropped.update(outcome.dropped)
-        outcome = outcome.tree
-    if reader.prompts is not None:
-        asked = make_prompt_tree(outcome, reader.prompts)
-        if asked is None:
-            tally.rejected[NO_USER] += 1
-            return None
-        outcome = asked
-    return replace(outcome, place=row.place, source=reader.source)
+def _fault(row: AnyRow, error: DataError) -> RowFault:
+    """The fault of a row, with texts that are safe for a terminal whatever the row has."""
+    value = list(row.value.rows) if isinstance(row.value, RowGroup) else row.value
+    advice = one_line(error.advice or "fix or remove the record")
+    return RowFault(one_line(error.what), error.where or row.place, advice, value)
 
 
 def _fit(
-    settings: RenderSettings, tally: SourceCounts, tree: Tree, rendered: TokenTree | DataError, opening: int
-) -> Fitted | None:
-    """The token tree within the length limit, or None if nothing to train on is left. Raises DataError."""
+    settings: RenderSettings, counts: SourceCounts, tree: Tree, rendered: TokenTree | DataError, opening: int
+) -> TokenTree | None:
+    """The token tree within the length limit, or None, counted, if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
     fitted = _truncated(settings, rendered, tree.place, opening)
-    tally.tokens += len(rendered.ids)
+    counts.tokens += len(rendered.ids)
     if isinstance(fitted, DroppedTree):
-        tally.rejected[REASONS[fitted.reason]] += 1
-        tally.cut += len(rendered.ids)
+        counts.rejected[REASONS[fitted.reason]] += 1
+        counts.cut += len(rendered.ids)
         return None
-    tokens, targets = _size(settings, fitted, opening)
-    found = Fitted(fitted, tokens, targets, len(rendered.ids) - fitted.cut - targets)
-    tally.used += 1
-    tally.trained, tally.context = tally.trained + targets, tally.context + found.context
-    tally.cut += fitted.cut
-    return found
+    counts.cut += fitted.cut
+    return fitted
 
 
 def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
+    """The token tree within the length limit, in which replies can still be compared if they are ranked."""
     if settings.targets == "ranked" and not len(tree.replies):
         return DroppedTree("not_ranked")
-    found = _cut(settings, tree, place, opening)
-    if isinstance(found, DroppedTree) or settings.targets != "ranked":
-        return found
-    return drop_incomparable_replies(found) or DroppedTree("not_ranked")
+    fitted = _within_limit(settings, tree, place, opening)
+    if isinstance(fitted, DroppedTree) or settings.targets != "ranked":
+        return fitted
+    return drop_incomparable_replies(fitted) or DroppedTree("not_ranked")
 
 
-def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
+def _within_limit(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
     if settings.reply_tokens:
-        assert settings.truncation in ("drop", "error"), "refused before"
-        long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
-        return reserve_reply_tokens(tree, settings.max_length, settings.reply_tokens, long, place)
+        assert settings.truncation in ("drop", "error"), "refused with the recipe"
+        policy: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
+        return reserve_reply_tokens(tree, settings.max_length, settings.reply_tokens, policy, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
-    policy = settings.truncation
-    assert policy != "left", "refused with the recipe"
-    assert policy != "window", "refused with the recipe"
-    return truncate_input_and_replies(tree, settings.max_length, settings.max_target_length, policy, place)
+    assert settings.truncation != "left", "refused with the recipe"
+    assert settings.truncation != "window", "refused with the recipe"
+    limits = (settings.max_length, settings.max_target_length)
+    return truncate_input_and_replies(tree, *limits, settings.truncation, place)
 
 
-def _size(settings: RenderSettings, tree: TokenTree, opening: int) -> tuple[int, int]:
-    """Tokens and targets that are laid out for a tree that was truncated."""
-    if settings.truncation == "left" or settings.truncation == "window":
-        found = count_crops(tree, CropSettings(settings.truncation, settings.max_length, opening))
-        return found.tokens, found.targets
-    return len(tree.ids), count_targets(tree)
-
-
-def render_all(
-    work: Work, renderer: Renderer, chunks: Iterator[Sequence[SourceRow | Fault]], workers: int
-) -> Iterator[Rendered]:
-    """Render every chunk, in order: the first of them, or with fewer than two workers all, in threads.
-
-    The rest in processes of their own. At most two chunks wait for each of them, so that memory does not grow with the
-    data. Raises InternalError if a process dies.
-    """
-    here = chunks if workers < 2 else islice(chunks, SMALL)
-    with ThreadPoolExecutor(THREADS) as threads:
-        yield from _in_order(threads, partial(render_rows, work, renderer), here, THREADS)
-    following = next(chunks, None)
-    if following is None:
-        return
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
-            rest = chain([following], chunks)
-            yield from _in_order(pool, partial(_render_in_worker, work), rest, 2 * workers)
-    except BrokenProcessPool as error:
-        advice = "it was killed, perhaps for want of memory; set data.workers to 0 or a smaller number"
-        raise InternalError("a process that prepares data died", advice=advice) from error
-
-
-def _in_order(
-    pool: Executor,
-    render: Callable[[Sequence[SourceRow | Fault]], Rendered],
-    chunks: Iterable[Sequence[SourceRow | Fault]],
-    most: int,
-) -> Iterator[Rendered]:
-    """What comes of every chunk, in order. most: chunks that wait or are worked on at a time."""
-    waiting: deque[Future[Rendered]] = deque()
-    try:
-        for rows in chunks:
-            if len(waiting) >= most:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(render, rows))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _render_in_worker(work: Work, rows: Sequence[SourceRow | Fault]) -> Rendered:
-    return render_rows(work, _worker_renderer(work.render, work.fingerprint), rows)
-
-
-def _use_one_thread() -> None:
-    """In a worker process: every one of them uses one core."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+def _record(work: Work, opening: int, tree: Tree, fitted: TokenTree) -> RenderedRecord:
+    """The facts about a tree whose token tree is within the length limit."""
+    settings = work.render
+    tokens = kept = len(fitted.ids)
+    targets = count_targets(fitted)
+    if settings.truncation == "left" or settings.truncation == "window":  # the tree is stored whole
+        laid_out = count_crops(fitted, CropSettings(settings.truncation, settings.max_length, opening))
+        tokens, kept, targets = laid_out.tokens, kept - fitted.cut, laid_out.targets
+    return RenderedRecord(content_key(tree), tokens, targets, kept - targets, signatures(tree) if work.signed else None)

@@ -1,6 +1,6 @@
-"""What became of the data, to the record and to the token.
+"""What became of every record and every token of the data.
 
-Records in = used + rejected + duplicates + bad ones; tokens in = trained + context + cut + those of duplicates.
+records = used + rejected + duplicates + bad; tokens = trained + context + cut + repeated.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ from typing import Any
 
 from tunesmith.errors import InternalError
 
-REPORT_IT = "this is a fault of Tunesmith; please report it with the recipe"
+REPORT_IT = "this is a bug of Tunesmith; please report it with the recipe"
 
 
 @dataclass(slots=True)
 class SourceCounts:
     """Counts of one source.
 
-    records: rows read. used: records in the store. rejected: records by reason. dropped: messages that a filter took out of
-    trees that stayed, by reason. tokens: of all records that were rendered. trained: targets. context: tokens that are only
-    read. cut: tokens that the length limit took, those of records that it rejected included. duplicates: records dropped
-    because they repeat an earlier one. repeated: their tokens. bad: rows that could not be used and were left out.
+    records: rows, or groups of rows, that were read.
+    used: records in the store.
+    rejected: records that were filtered, by reason.
+    dropped: messages that were dropped from trees that are used, by reason.
+    tokens: of all records that were rendered.
+    trained: tokens that are targets.
+    context: tokens that are only read.
+    cut: tokens that the length limit removed, including those of records that it rejected.
+    duplicates: records that were dropped because they repeat an earlier one.
+    repeated: tokens of these duplicates.
+    bad: rows that cannot be used and were left out.
     """
 
     records: int = 0
@@ -43,14 +50,19 @@ class SourceCounts:
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
+    def use(self, trained: int, context: int) -> None:
+        """Count a record that is used, with its tokens."""
+        self.used += 1
+        self.trained, self.context = self.trained + trained, self.context + context
+
     def drop_duplicate(self, trained: int, context: int) -> None:
-        """A record that was counted as used, with so many tokens, repeats an earlier one."""
+        """Count a record that was counted as used, with its tokens, as a duplicate instead."""
         self.used, self.duplicates = self.used - 1, self.duplicates + 1
         self.trained, self.context = self.trained - trained, self.context - context
         self.repeated += trained + context
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as plain values, without those of what did not happen; ``SourceCounts.of`` reads them back."""
+        """The counts as plain values, without those of what did not happen; ``from_json`` reads them back."""
         amounts = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("duplicates", "repeated", "bad"):
             if not amounts[name]:
@@ -58,22 +70,30 @@ class SourceCounts:
         return amounts | {"rejected": dict(self.rejected), "dropped": dict(self.dropped)}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> SourceCounts:
+    def from_json(cls, content: Mapping[str, Any]) -> SourceCounts:
         """The counts that ``as_json`` wrote."""
         return cls(**{**content, "rejected": Counter(content["rejected"]), "dropped": Counter(content["dropped"])})
 
     def check(self) -> None:
-        """Nothing was lost and nothing counted twice. Raises InternalError."""
+        """Raises InternalError if a record or token was lost or counted twice."""
         records = self.used + self.rejected.total() + self.duplicates + self.bad
         tokens = self.trained + self.context + self.cut + self.repeated
         for what, given, found in (("records", self.records, records), ("tokens", self.tokens, tokens)):
             if given != found:
-                raise InternalError(f"{given:,} {what} came in, {found:,} are accounted for ({self})", advice=REPORT_IT)
+                raise InternalError(
+                    f"{given:,} {what} were read, but {found:,} are accounted for ({self})", advice=REPORT_IT
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """What training or validation got."""
+    """Counts of the training or validation part.
+
+    records: trees.
+    threads: root-to-leaf paths.
+    tokens: that are laid out.
+    targets: tokens that are trained.
+    """
 
     records: int
     threads: int
@@ -83,8 +103,13 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """sources: the counts of every source by its name. duplicates: records that repeat an earlier one, all of them used.
-    aside: records that are neither trained nor evaluated, as what is held back beyond a limit."""
+    """The counts of a whole dataset.
+
+    sources: the counts of every source by its name.
+    duplicates: records that repeat an earlier one where duplicates are kept.
+    train, validation: counts of the two parts; None without validation.
+    aside: records for neither part, such as those that are held out beyond a limit.
+    """
 
     sources: Mapping[str, SourceCounts]
     duplicates: int
@@ -93,54 +118,59 @@ class DataReport:
     aside: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest of a run."""
-        sources = {name: tally.as_json() for name, tally in self.sources.items()}
-        validation = None if self.validation is None else asdict(self.validation)
+        """The report for the manifest of a run."""
         content = {
-            "sources": sources,
+            "sources": {name: counts.as_json() for name, counts in self.sources.items()},
             "duplicates": self.duplicates,
             "train": asdict(self.train),
-            "validation": validation,
+            "validation": None if self.validation is None else asdict(self.validation),
         }
         return content | ({"aside": self.aside} if self.aside else {})
 
     def lines(self, draws: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> list[str]:
-        """For the terminal. draws: (trees in an epoch, trees there are) of sources of which not simply all are taken."""
-        lines = [line for name, tally in self.sources.items() for line in _source_lines(name, tally, draws.get(name))]
+        """The report for the terminal.
+
+        draws: (trees in an epoch, trees of the source) for the sources that an epoch does not have exactly once.
+        """
+        lines = [line for name, counts in self.sources.items() for line in _source_lines(name, counts, draws.get(name))]
         if self.duplicates:
             verb = "repeats" if self.duplicates == 1 else "repeat"
             lines.append(f"{_number(self.duplicates, 'record')} {verb} an earlier one")
-        for name, side in (("train", self.train), ("validation", self.validation)):
-            if side is not None:
-                shape = f"{_number(side.records, 'record')}, {_number(side.threads, 'thread')}"
-                lines.append(f"{name}: {shape}, {side.tokens:,} tokens, {side.targets:,} of them trained")
+        for name, part in (("train", self.train), ("validation", self.validation)):
+            if part is not None:
+                size = f"{_number(part.records, 'record')} with {_number(part.threads, 'thread')}"
+                lines.append(f"{name}: {size}; {part.targets:,} of {_number(part.tokens, 'token')} are trained")
         if self.aside:
-            lines.append(f"set aside, for neither of the two: {_number(self.aside, 'record')}")
+            lines.append(f"{_number(self.aside, 'record')} {_are(self.aside)} used for neither training nor validation")
         return lines
 
 
-def _source_lines(name: str, tally: SourceCounts, draw: tuple[int, int] | None) -> list[str]:
-    parts = [f"{tally.used:,} used"]
-    parts += [f"{tally.rejected.total():,} rejected ({reasons(tally.rejected)})"] if tally.rejected else []
-    parts += [_number(tally.duplicates, "duplicate")] if tally.duplicates else []
-    parts += [f"{tally.bad:,} quarantined"] if tally.bad else []
-    parts += ["none rejected"] if len(parts) == 1 else []
-    lines = [f"{name}: {_number(tally.records, 'record')} = {', '.join(parts)}"]
+def _source_lines(name: str, counts: SourceCounts, draw: tuple[int, int] | None) -> list[str]:
+    parts = [f"{counts.used:,} {_are(counts.used)} used"]
+    if rejected := counts.rejected.total():
+        parts.append(f"{rejected:,} {_are(rejected)} rejected ({reasons(counts.rejected)})")
+    if counts.duplicates:
+        parts.append(f"{counts.duplicates:,} " + ("is a duplicate" if counts.duplicates == 1 else "are duplicates"))
+    if counts.bad:
+        parts.append(f"{counts.bad:,} {_are(counts.bad)} quarantined")
+    records = f"{_number(counts.records, 'record')} {'was' if counts.records == 1 else 'were'} read"
+    lines = [f"{name}: {records}: {', '.join(parts)}" if len(parts) > 1 else f"{name}: {records} and {parts[0]}"]
     lines += [f"{name}: every epoch has {_amount(*draw)}"] if draw is not None else []
-    if tally.dropped:
-        lines.append(f"{name}: {_number(tally.dropped.total(), 'message')} dropped ({reasons(tally.dropped)})")
-    amounts = f"{tally.trained:,} trained, {tally.context:,} context, {tally.cut:,} cut"
-    amounts += f", {tally.repeated:,} in duplicates" if tally.repeated else ""
-    lines.append(f"{name}: {_number(tally.tokens, 'token')} = {amounts}")
+    if dropped := counts.dropped.total():
+        verb = "was" if dropped == 1 else "were"
+        lines.append(f"{name}: {_number(dropped, 'message')} {verb} dropped ({reasons(counts.dropped)})")
+    amounts = f"{counts.trained:,} are trained, {counts.context:,} are context, {counts.cut:,} were cut"
+    amounts += f", {counts.repeated:,} are in duplicates" if counts.repeated else ""
+    lines.append(f"{name}: of {_number(counts.tokens, 'token')}, {amounts}")
     return lines
 
 
 def _amount(count: int, size: int) -> str:
-    """How much of a source an epoch has. size: what there is."""
+    """How much of a source an epoch has. size: of the source."""
     if count == size:
         return f"all its {_number(size, 'record')}"
     if count < size:
-        return f"{count:,} of its {_number(size, 'record')}, drawn anew"
+        return f"{count:,} of its {_number(size, 'record')}, drawn again for each epoch"
     return f"each of its {_number(size, 'record')} {count / size:.4g} times"
 
 
@@ -151,3 +181,7 @@ def reasons(counts: Counter[str]) -> str:
 
 def _number(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,4 +1,4 @@
-"""What is held back for evaluation: decided by the content of a record and a seed, never by its position."""
+"""The split into training and evaluation records, by the content of a record and a seed, never by its position."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 
 def content_key(tree: Tree) -> bytes:
-    """Digest (16 bytes) of what a tree says: roles, texts, contexts and who answers whom, not where it was read."""
+    """Digest (16 bytes) of the content of a tree: roles, texts, contexts and parents, but not its place or source."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for message, parent in zip(tree.messages, tree.parents, strict=True):
         for part in (message.role, message.text, message.context, str(parent)):
@@ -31,68 +31,94 @@ def content_key(tree: Tree) -> bytes:
 
 
 class SplitMasks(NamedTuple):
-    """Which records are for training and which for evaluation, bool [n] each; some are for neither."""
+    """Which records are for training and which for evaluation; some are for neither.
+
+    train, evaluated: bool [n].
+    """
 
     train: Flags
     evaluated: Flags
 
 
-def divide(
-    keys: Keys, source: Integers, holdings: Sequence[Holdout], validation: int | float, seed: int, names: Sequence[str]
+def split_records(
+    keys: Keys, source: Integers, holdouts: Sequence[Holdout], validation: int | float, seed: int, names: Sequence[str]
 ) -> SplitMasks:
-    """Divide the records of several sources into those for training and those for evaluation.
+    """Split the records of several sources into those for training and those for evaluation.
 
-    keys: uint8 [n, 16]. source: int [n], the number of each record's source in ``holdings`` and ``names``. validation: of
-    all sources together that say nothing of their own. A record that is held back in one source trains in none; in the
-    others it is for neither side, as are records of a source beyond the most that are evaluated (those of the smallest
-    hash are kept). Raises DataError where a source, or all that share ``validation``, has nothing left to train on.
+    keys: uint8 [n, 16], the content keys.
+    source: int64 [n], the index of each record's source in ``holdouts`` and ``names``.
+    holdouts: of the sources.
+    validation: a number or a fraction of all records together whose source has no ``amount``.
+    seed: of the hash that chooses.
+    names: of the sources, for messages.
+
+    A record that is held out in one source is not trained on in any; in the other sources it is for neither side. The
+    same holds for records of a source beyond the limit of its holdout (those of the smallest hash are evaluated).
+    Raises DataError where a source, or all that share ``validation``, has nothing left to train on.
     """
-    chosen = np.zeros(len(keys), dtype=np.bool_)
-    shared = np.isin(source, [index for index, holding in enumerate(holdings) if holding.amount is None])
-    chosen[shared] = held_back(keys[shared], validation, seed)
-    for index, holding in enumerate(holdings):
-        if holding.amount is not None:
-            own = source == index
-            chosen[own] = held_back(keys[own], holding.amount, seed, f"validation {{}} of source {names[index]}")
-    train = ~np.isin(records(keys), records(keys[chosen]))
-    assert train.any() or not len(keys)  # the record with the largest hash of all is held back nowhere
-    return SplitMasks(train, chosen & limited(keys, source, chosen, [holding.most for holding in holdings], seed))
+    held = np.zeros(len(keys), dtype=np.bool_)
+    shared = np.isin(source, [index for index, holdout in enumerate(holdouts) if holdout.amount is None])
+    held[shared] = held_out(keys[shared], validation, seed)
+    for index, holdout in enumerate(holdouts):
+        if holdout.amount is not None:
+            mine = source == index
+            held[mine] = held_out(keys[mine], holdout.amount, seed, f"validation {{}} of source {names[index]}")
+    train = ~np.isin(comparable(keys), comparable(keys[held]))
+    assert train.any() or not len(keys)  # the record with the largest hash of all is never held out
+    limits = [holdout.limit for holdout in holdouts]
+    return SplitMasks(train, held & limit_records(keys, source, held, limits, seed))
 
 
-def records(keys: Keys) -> npt.NDArray[np.void]:
-    """Every key as one value that can be compared. keys: uint8 [n, 16]; returns [n]."""
+def comparable(keys: Keys) -> npt.NDArray[np.void]:
+    """Every key as one value that can be compared.
+
+    keys: uint8 [n, 16].
+    Returns [n].
+    """
     return np.ascontiguousarray(keys).view(f"S{KEY_BYTES}").ravel()
 
 
-def limited(keys: Keys, source: Integers, chosen: Flags, most: Sequence[int | None], seed: int) -> Flags:
-    """Which of the chosen records are left if at most so many of each source may be: those of the smallest hash. bool [n]."""
-    kept = chosen.copy()
-    for index, limit in enumerate(most):
-        own = np.flatnonzero(chosen & (source == index))
-        if limit is not None and len(own) > limit:
-            kept[own[np.argsort(holdout_order(keys[own], seed), kind="stable")[limit:]]] = False
+def limit_records(keys: Keys, source: Integers, mask: Flags, limits: Sequence[int | None], seed: int) -> Flags:
+    """At most so many records of each source: those of the smallest hash.
+
+    keys: uint8 [n, 16], the content keys.
+    source: int64 [n], the index of each record's source.
+    mask: bool [n], the records to choose from.
+    limits: for each source the most records; None for all.
+    seed: of the hash.
+    Returns bool [n].
+    """
+    kept = mask.copy()
+    for index, limit in enumerate(limits):
+        candidates = np.flatnonzero(mask & (source == index))
+        if limit is not None and len(candidates) > limit:
+            kept[candidates[np.argsort(holdout_order(keys[candidates], seed), kind="stable")[limit:]]] = False
     return kept
 
 
-def held_back(keys: Keys, validation: int | float, seed: int, what: str = "data.validation {}") -> Flags:
-    """Which records are for evaluation. keys: uint8 [n, 16]; returns bool [n].
+def held_out(keys: Keys, validation: int | float, seed: int, what: str = "data.validation {}") -> Flags:
+    """Which records are held out for evaluation.
 
-    validation: 0 for none; a whole number n takes the n records with the smallest seeded hash; a fraction takes those whose
-    hash falls below it, so that a record stays on its side when others are added (at least one record is taken). Records
-    of the same content are always on the same side; n may be exceeded by copies of the last one taken. Raises DataError
-    where nothing would be left to train on. what: its name in the message.
+    keys: uint8 [n, 16], the content keys.
+    validation: 0 for none; a whole number k takes the k records with the smallest seeded hash; a fraction takes those
+        whose hash is below it, so that a record keeps its side when others are added (at least one record is taken).
+        Records of equal content are always on the same side; k may be exceeded by copies of the last one taken.
+    seed: of the hash.
+    what: the name of ``validation`` in the message, with ``{}`` for its value.
+    Returns bool [n].
+    Raises DataError where nothing would be left to train on.
     """
     count = len(keys)
     if not validation or not count:
         return np.zeros(count, dtype=np.bool_)
     order = holdout_order(keys, seed)
     if isinstance(validation, int):
-        taken = order <= np.partition(order, min(validation, count) - 1)[min(validation, count) - 1]
+        held = order <= np.partition(order, min(validation, count) - 1)[min(validation, count) - 1]
     else:
-        taken = order < np.uint64(min(int(validation * 2.0**64), 2**64 - 1))
-        if not taken.any():
-            taken = order == order.min()
-    if taken.all():
-        fault = f"{what.format(validation)} holds back all {count:,} records; none is left to train on"
-        raise DataError(fault, advice="hold back fewer, or add data")
-    return np.asarray(taken, dtype=np.bool_)
+        held = order < np.uint64(min(int(validation * 2.0**64), 2**64 - 1))
+        if not held.any():
+            held = order == order.min()
+    if held.all():
+        fault = f"{what.format(validation)} holds out all {count:,} records, and none is left to train on"
+        raise DataError(fault, advice="hold out fewer, or add data")
+    return np.asarray(held, dtype=np.bool_)

@@ -1,6 +1,6 @@
-"""Token trees on disk: raw little-endian arrays that are mapped into memory, and an index that says what belongs there.
+"""Token trees on disk: raw little-endian arrays that are mapped into memory, and an index with their sizes and digests.
 
-A store appears whole under its name or not at all, and is opened only if everything in it is as the index says.
+A store appears complete under its name or not at all, and is opened only if all its files match the index.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from tunesmith.files import fingerprint, sha256, storage_errors, write_json
 from tunesmith.text.tokens.token_tree import TokenTree
 
 INDEX = "index.json"
-HASH_LIMIT = 64 * 2**20  # a store up to this size is hashed whenever it is opened; a larger one is only measured
-PAUSE = 0.05  # seconds between two looks at a lock that another process has
-PATIENCE = 2.0  # seconds until waiting for it is worth a word
+HASH_LIMIT = (
+    64 * 2**20
+)  # a store up to this size is hashed whenever it is opened; of a larger one only the sizes are compared
+LOCK_PAUSE = 0.05  # seconds between two attempts at a lock that another process has
+LOCK_NOTICE = 2.0  # seconds until the user learns of the wait
 
 Array = npt.NDArray[Any]
 
-PARTS = ("ids", "segments", "spans", "replies", "scores")  # of a token tree: arrays with a length of their own
+PARTS = ("ids", "segments", "spans", "replies", "scores")  # the arrays of a token tree
 TREE_COLUMNS = (*PARTS, "threads", "cut", "tokens", "targets", "source")
 LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
     "ids": ("<i4", 1),
@@ -44,16 +46,20 @@ LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some token trees packed end to end, in the arrays of ``LAYOUT``; all have that element type and two dimensions."""
+    """Some token trees packed end to end.
+
+    arrays: those of ``LAYOUT``, with that element type and number of columns.
+    """
 
     arrays: Mapping[str, Array]
 
     @property
     def records(self) -> int:
+        """The number of token trees."""
         return len(self.arrays["keys"])
 
-    def part(self, kept: npt.NDArray[np.bool_]) -> Chunk:
-        """Only some of the token trees. kept: bool [n]."""
+    def subset(self, kept: npt.NDArray[np.bool_]) -> Chunk:
+        """Some of the token trees. kept: bool [n]."""
         if kept.all():
             return self
         lengths = self.arrays["trees"][:, : len(PARTS)]
@@ -67,9 +73,12 @@ def pack(
     keys: Sequence[bytes],
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Chunk:
-    """Token trees, the number of the source of each, and its content key, as one chunk.
+    """Token trees as one chunk.
 
-    sizes: tokens and targets that are laid out for each, where that is not simply all of them.
+    trees: n token trees.
+    sources: n indices of their sources.
+    keys: n content keys of 16 bytes.
+    sizes: n pairs of tokens and targets that are laid out for each; None where these are all of the tree.
     """
     sizes = sizes if sizes is not None else [(len(tree.ids), count_targets(tree)) for tree in trees]
     rows = [
@@ -90,17 +99,21 @@ def _joined(parts: Sequence[Array], kind: str, columns: int) -> Array:
 
 
 def count_targets(tree: TokenTree) -> int:
-    """Tokens that are trained, each counted once."""
+    """The number of target tokens, each counted once."""
     return int((tree.spans[:, 1] - tree.spans[:, 0]).sum())
 
 
 class StoreWriter:
-    """Appends chunks to the files of a store in a directory, and ends with the index."""
+    """Appends chunks to the files of a store, and writes the index at the end.
+
+    directory: of the store; it must exist.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.files: dict[str, IO[bytes]] = {name: (directory / f"{name}.bin").open("wb") for name in LAYOUT}
         self.digests = {name: hashlib.sha256() for name in LAYOUT}
+        self.sizes = dict.fromkeys(LAYOUT, 0)
         self.records = self.targets = 0
 
     def append(self, chunk: Chunk) -> None:
@@ -109,26 +122,32 @@ class StoreWriter:
             data = np.ascontiguousarray(chunk.arrays[name]).tobytes()
             file.write(data)
             self.digests[name].update(data)
+            self.sizes[name] += len(data)
         self.records += chunk.records
         self.targets += int(chunk.arrays["trees"][:, TREE_COLUMNS.index("targets")].sum())
 
     def close(self) -> None:
-        """Close the files; the store is not complete without its index."""
+        """Close the files. The store is incomplete without its index."""
         for file in self.files.values():
             file.close()
 
     def finish(self, key: str, sources: Sequence[str], report: Mapping[str, Any]) -> None:
-        """Write the index. key: what the store was made from. report: JSON that is kept with it. Raises OSError."""
-        sizes = {name: file.tell() for name, file in self.files.items()}
+        """Write the index.
+
+        key: the cache key of the data.
+        sources: the names of the sources.
+        report: JSON that is stored in the index.
+        Raises OSError.
+        """
         self.close()
-        files = {name: {"bytes": sizes[name], "sha256": self.digests[name].hexdigest()} for name in LAYOUT}
+        files = {name: {"bytes": self.sizes[name], "sha256": self.digests[name].hexdigest()} for name in LAYOUT}
         index = {"key": key, "records": self.records, "sources": list(sources), "files": files, "report": dict(report)}
         write_json(self.directory / INDEX, {**index, "seal": fingerprint(index)})
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[StoreWriter]:
-    """A writer whose files are closed whatever happens."""
+def open_writer(directory: Path) -> Iterator[StoreWriter]:
+    """A writer whose files are always closed at the end of the block."""
     writer = StoreWriter(directory)
     try:
         yield writer
@@ -137,27 +156,28 @@ def writing(directory: Path) -> Iterator[StoreWriter]:
 
 
 @contextmanager
-def exclusive(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Wait until no other process prepares data in this directory (which is made if need be). Raises StorageError.
+def exclusive_lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of a directory, after waiting for any other process that holds it. Raises StorageError.
 
-    waiting: called once a second from the second second on, to say why nothing happens.
+    directory: created if it does not exist.
+    waiting: called once a second after two seconds of waiting, to show why nothing happens.
     """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / "lock").open("wb")
-    with file:  # the lock is let go when the file is closed, also by the death of the process
+    with file:  # the lock is released when the file is closed, also by the end of the process
         waited = 0.0
         while not _locked(file):
-            time.sleep(PAUSE)
-            waited += PAUSE
-            if waited >= PATIENCE:
+            time.sleep(LOCK_PAUSE)
+            waited += LOCK_PAUSE
+            if waited >= LOCK_NOTICE:
                 waiting()
-                waited = PATIENCE - 1
+                waited = LOCK_NOTICE - 1
         yield
 
 
 def _locked(file: IO[bytes]) -> bool:
-    """Whether the file could be locked for this process."""
+    """Try to lock a file for this process; returns whether that succeeded."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -166,14 +186,20 @@ def _locked(file: IO[bytes]) -> bool:
 
 
 def read_index(directory: Path, key: str) -> dict[str, Any] | None:
-    """The index of a store, or None if there is none that is whole, made from ``key`` and true of its files."""
+    """The index of a store, or None unless it is intact, has the cache key ``key`` and matches its files."""
     path = directory / INDEX
     if not path.is_file():
         return None
     try:
         index = json.loads(path.read_bytes())
         seal = index.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # whatever a damaged file may hold
+    except (
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ):  # anything that a damaged file may contain
         return None
     if seal != fingerprint(index) or index["key"] != key:
         return None
@@ -188,13 +214,21 @@ def read_index(directory: Path, key: str) -> dict[str, Any] | None:
 
 
 class Store:
-    """Token trees, mapped into memory; nothing is read before it is asked for, and nothing can be written.
+    """Token trees, mapped into memory read-only; they are read from disk only when they are used.
 
-    ends: int64 [N, 5], where the ``PARTS`` of every tree in the files end; the parts of a store share it.
-    rows: which records of the files belong to this store, in order. tokens, targets, threads, source: int64 [n], for every
-    tree the tokens that are laid out for it, its target tokens (each counted once), its root-to-leaf threads, and the
-    index of its source in ``sources``. replies: int64 [n], how many of its replies are ranked. Where long threads are cut when they are laid out, ``tree`` gives more tokens than
-    ``tokens`` says. keys: uint8 [n, 16].
+    arrays: those of ``LAYOUT``, for all N trees in the files.
+    ends: int64 [N, 5], where the ``PARTS`` of every tree in the files end; subsets of a store share it.
+    sources: the names of the sources.
+    rows: int64 [n], which trees of the files belong to this store, in order.
+
+    Attributes, all int64 [n] but ``keys``:
+    tokens: laid out for every tree. Where long threads are cropped when they are laid out, ``tree`` has more tokens.
+    targets: its target tokens, each counted once.
+    threads: its root-to-leaf paths.
+    source: the index of its source in ``sources``.
+    cut: its tokens that truncation removed.
+    replies: how many of its replies are ranked.
+    keys: uint8 [n, 16], the content keys.
     """
 
     def __init__(
@@ -222,7 +256,7 @@ class Store:
         return TokenTree(ids[:, 0], segments, spans, threads, cut, replies, scores[:, 0])
 
     def key(self, index: int) -> str:
-        """Digest of what record ``index`` says, hexadecimal: the same wherever and in whatever order it was read."""
+        """The content key of record ``index``, hexadecimal; it does not depend on place or order."""
         return str(self.keys[index].tobytes().hex())
 
     def highest_id(self) -> int:
@@ -230,13 +264,17 @@ class Store:
         ids = self._arrays["ids"]
         return int(ids.max()) if len(ids) else -1
 
-    def part(self, chosen: npt.NDArray[np.bool_]) -> Store:
-        """The chosen records as a store of their own, on the same files. chosen: bool [n]."""
-        return Store(self._arrays, self._ends, self.sources, self.rows[chosen])
+    def subset(self, mask: npt.NDArray[np.bool_]) -> Store:
+        """Some of the records as a separate store, on the same files. mask: bool [n]."""
+        return Store(self._arrays, self._ends, self.sources, self.rows[mask])
 
 
 def open_store(directory: Path, index: Mapping[str, Any]) -> Store:
-    """All records of a store whose index was read."""
+    """All records of a store.
+
+    directory: of the store.
+    index: as ``read_index`` returned it.
+    """
     arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
     ends = np.cumsum(np.asarray(arrays["trees"])[:, : len(PARTS)], axis=0)
     return Store(arrays, ends, index["sources"], np.arange(index["records"], dtype=np.int64))
@@ -249,6 +287,6 @@ def _mapped(path: Path, kind: str, columns: int) -> Array:
 
 
 def overlap(store: Store, other: Store) -> int:
-    """How many records of ``other`` say exactly what one of ``store`` says."""
+    """The number of records of ``other`` with the same content as one of ``store``."""
     known = {key.tobytes() for key in store.keys}
     return sum(key.tobytes() in known for key in other.keys)

@@ -1,4 +1,4 @@
-"""Readers of conversations: lists of messages in OpenAI's form and in that of ShareGPT."""
+"""Readers of conversations: lists of messages in the forms of OpenAI and ShareGPT."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from tunesmith.data.readers.reader import (
     EMPTY,
+    Filtered,
     Option,
-    Outcome,
-    Pruned,
     Reader,
-    Rejected,
+    ReadResult,
+    ReadTree,
     Settings,
     choice,
     flag,
     required,
 )
-from tunesmith.data.readers.turns import PLAIN_ROLES, Speech, check_answered, check_full, turns_of
+from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, check_answered, check_not_empty, parse_turns
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
@@ -29,65 +29,69 @@ SHAREGPT_ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
     "system": "system",
 }
-SHAREGPT = Speech(("from", "role"), ("value", "content"), SHAREGPT_ROLES)
+SHAREGPT = TurnFormat(("from", "role"), ("value", "content"), SHAREGPT_ROLES)
 ESCAPED = re.compile(r"\\([_*])")
 CITATION = re.compile(r"\[ ?\d+ ?\]")
 
 
-def messages(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """A list of messages with role and content; ``weight`` 0 of an assistant message keeps it out of training.
+def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
+    """Fields: messages, a list of objects with role and content; an answer with ``weight`` 0 is not trained on.
 
-    Options ``system``, ``user``, ``assistant``: what the data call these roles.
+    Options:
+    system, user, assistant: the names of these roles in the data.
     """
     columns, place = settings.columns, settings.columns["messages"]
     for key in ("tools", "functions"):
         if row.get(key):
-            what = f"field {key!r} is not supported"
-            raise DataError(what, advice="only plain text from system, user and assistant is; remove the record")
+            advice = "only plain text from system, user and assistant is supported; remove the record"
+            raise DataError(f"field {key!r} is not supported", advice=advice)
     roles: dict[str, Role] = {settings.options[role]: role for role in PLAIN_ROLES.values()}
-    speech = Speech((columns["role"],), (columns["content"],), roles)
-    turns = turns_of(required(settings, row, "messages"), place, speech)
-    check_full(turns, place)
+    form = TurnFormat((columns["role"],), (columns["content"],), roles)
+    turns = parse_turns(required(settings, row, "messages"), place, form)
+    check_not_empty(turns, place)
     check_answered(turns, place)
-    return Tree.path(turns)
+    return ReadTree(Tree.path(turns))
 
 
-def sharegpt(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """A list ``conversations`` (or ``items``) of turns with from and value (or role and content).
+def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
+    """Fields: conversations (or items), a list of turns with from and value (or role and content).
 
-    Options: ``leading`` turns of the assistant, before anyone asked: an error, ``cut`` off, or the whole conversation is
-    turned away (``drop``). ``same_role`` twice in a row: an error, or ``merge`` them with a line break. ``empty`` turns: an
-    error, or the conversation is turned away. ``unescape`` makes ``\\_`` and ``\\*`` single characters again, ``strip`` takes
-    white space off both ends of a turn, ``strip_citations`` takes [1] out of what the assistant says.
+    Options:
+    leading: turns of the assistant before the first of the user are an ``error``, are ``cut`` off, or ``drop`` filters
+        the conversation.
+    same_role: two turns of the same role in a row are an ``error``, or ``merge`` joins them with a line break.
+    empty: an empty turn is an ``error``, or ``drop`` filters the conversation.
+    unescape: replace ``\\_`` and ``\\*`` with the single character.
+    strip: remove white space from both ends of every turn.
+    strip_citations: remove marks such as [1] from turns of the assistant.
     """
     place = settings.columns["conversations"]
     if place not in row and "items" in row:
         place, value = "items", row["items"]
     else:
         value = required(settings, row, "conversations")
-    turns = [_mended(settings, turn) for turn in turns_of(value, place, SHAREGPT)]
+    turns = [_cleaned(settings, turn) for turn in parse_turns(value, place, SHAREGPT)]
     if not all(turn.text.strip() for turn in turns):
         if settings.options["empty"] == "drop":
-            return Rejected("empty turn")
-        check_full(turns, place)
+            return Filtered("empty turn")
+        check_not_empty(turns, place)
     start = len(list(takewhile(lambda turn: turn.role == "system", turns)))
     leading = len(list(takewhile(lambda turn: turn.role == "assistant", turns[start:])))
     if leading and settings.options["leading"] == "drop":
-        return Rejected("the assistant speaks first")
+        return Filtered("the assistant speaks first")
     if leading and settings.options["leading"] == "error":
-        raise DataError(
-            f"{place}: the assistant speaks first", advice="set options.leading to cut or drop, or mend the record"
-        )
+        advice = "set options.leading to cut or drop, or fix the record"
+        raise DataError(f"{place}: the assistant speaks first", advice=advice)
     turns = turns[:start] + turns[start + leading :]
     if leading and not any(turn.role == "assistant" for turn in turns):
-        return Rejected("no answer left")
+        return Filtered("no answer left")
     check_answered(turns, place)
     tree = Tree.path(_alternating(settings, turns, place))
-    return Pruned(tree, {"before the first question": leading}) if leading else tree
+    return ReadTree(tree, {"before the first question": leading} if leading else {})
 
 
-def _mended(settings: Settings, turn: Message) -> Message:
-    """A turn without what the options take out of it."""
+def _cleaned(settings: Settings, turn: Message) -> Message:
+    """A turn without what the options remove from it."""
     text = turn.text
     if settings.options["unescape"]:
         text = ESCAPED.sub(r"\1", text)
@@ -97,7 +101,7 @@ def _mended(settings: Settings, turn: Message) -> Message:
 
 
 def _alternating(settings: Settings, turns: Sequence[Message], place: str) -> list[Message]:
-    """No role speaks twice in a row. Raises DataError unless the option says that such turns are merged."""
+    """The turns, merged so that no role speaks twice in a row. Raises DataError unless the option allows it."""
     found: list[Message] = []
     for index, turn in enumerate(turns):
         if not found or found[-1].role != turn.role:
@@ -107,18 +111,18 @@ def _alternating(settings: Settings, turns: Sequence[Message], place: str) -> li
         else:
             raise DataError(
                 f"{place}: turns {index - 1} and {index} are both of the {turn.role}",
-                advice="set options.same_role to merge, or mend the record",
+                advice="set options.same_role to merge, or fix the record",
             )
     return found
 
 
-RENAMED: dict[str, Option] = {
+ROLE_NAMES: dict[str, Option] = {
     role: Option(role, lambda value: isinstance(value, str) and bool(value), "the name of that role in the data")
     for role in PLAIN_ROLES
 }
 
 CONVERSATIONS: dict[str, Reader] = {
-    "messages": Reader(messages, ("messages", "role", "content"), RENAMED),
+    "messages": Reader(messages, ("messages", "role", "content"), ROLE_NAMES),
     "sharegpt": Reader(
         sharegpt,
         ("conversations",),

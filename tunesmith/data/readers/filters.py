@@ -1,4 +1,4 @@
-"""Filters that any source may have: what a message must be like to stay, whichever reader it came from."""
+"""Filters that any source may have: which messages are kept, whichever reader they come from."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tunesmith.data.readers.pruning import prune
-from tunesmith.data.readers.reader import Outcome, Pruned, Rejected
+from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.text.tree import Message, Tree
 
 
-class LabelRange(NamedTuple):
-    """Values of a label that stay, both ends included. None: no bound."""
+class LabelBounds(NamedTuple):
+    """The values of a label that are kept.
+
+    name: of the label.
+    least, most: both included; None for no bound.
+    """
 
     name: str
     least: float | None
@@ -20,48 +24,48 @@ class LabelRange(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """What stays.
+class MessageFilters:
+    """Which messages are kept. Messages of the system have no language and no labels, and are kept.
 
-    min_characters: of a reply of the assistant. max_characters: of any message, its context included. max_turns: messages
-    of user and assistant on the way from the root. languages: declared ones; a message that declares none goes. labels:
-    a message that lacks one of them goes. Messages of the system have no language and no labels, and stay.
+    min_characters: of a reply of the assistant.
+    max_characters: of any message, its context included.
+    max_turns: messages of user and assistant on the path from the root.
+    languages: declared ones; a message that declares none is dropped.
+    labels: a message that lacks one of them is dropped.
     """
 
     min_characters: int = 0
     max_characters: int | None = None
     max_turns: int | None = None
     languages: tuple[str, ...] | None = None
-    labels: tuple[LabelRange, ...] = ()
+    labels: tuple[LabelBounds, ...] = ()
 
 
-NO_FILTERS = Filters()
+NO_FILTERS = MessageFilters()
 
 
-def filtered(outcome: Outcome, filters: Filters) -> Outcome:
-    """What is left of the tree that a reader made; see ``pruning.prune``."""
-    if isinstance(outcome, Rejected) or filters == NO_FILTERS:
-        return outcome
-    before, tree = (outcome.dropped, outcome.tree) if isinstance(outcome, Pruned) else ({}, outcome)
-    depths = _turns(tree)
-    found = prune(tree, [_failure(message, depths[index], filters) for index, message in enumerate(tree.messages)])
-    if isinstance(found, Rejected) or not before:
-        return found
-    if isinstance(found, Pruned):
-        return Pruned(found.tree, Counter(before) + Counter(found.dropped))
-    return Pruned(found, before)
+def apply_filters(result: ReadResult, filters: MessageFilters) -> ReadResult:
+    """What is left of the tree of a reader; see ``pruning.prune``."""
+    if isinstance(result, Filtered) or filters == NO_FILTERS:
+        return result
+    turns = _turns(result.tree)
+    reasons = [_reason(message, turns[index], filters) for index, message in enumerate(result.tree.messages)]
+    pruned = prune(result.tree, reasons)
+    if isinstance(pruned, Filtered):
+        return pruned
+    return ReadTree(pruned.tree, Counter(result.dropped) + Counter(pruned.dropped))
 
 
 def _turns(tree: Tree) -> list[int]:
-    """For every message how many turns of user and assistant lead to it, itself included."""
+    """For every message the number of turns of user and assistant up to it, itself included."""
     turns: list[int] = []
     for message, parent in zip(tree.messages, tree.parents, strict=True):
         turns.append((turns[parent] if parent >= 0 else 0) + (message.role != "system"))
     return turns
 
 
-def _failure(message: Message, turns: int, filters: Filters) -> str:
-    """Why a message goes, or nothing."""
+def _reason(message: Message, turns: int, filters: MessageFilters) -> str:
+    """Why a message is dropped, or an empty text."""
     if filters.max_characters is not None and len(message.text) + len(message.context) > filters.max_characters:
         return f"over {filters.max_characters:,} characters"
     if message.role == "system":
@@ -72,15 +76,16 @@ def _failure(message: Message, turns: int, filters: Filters) -> str:
         return f"over {filters.max_turns:,} turns"
     if filters.languages is not None and message.lang not in filters.languages:
         return "no language" if message.lang is None else f"language {message.lang}"
-    return next((failure for label in filters.labels if (failure := _outside(message, label))), "")
+    return next((reason for label in filters.labels if (reason := _label_reason(message, label))), "")
 
 
-def _outside(message: Message, label: LabelRange) -> str:
-    value = message.labels.get(label.name)
+def _label_reason(message: Message, bounds: LabelBounds) -> str:
+    """Why a message is dropped for one of its labels, or an empty text."""
+    value = message.labels.get(bounds.name)
     if value is None:
-        return f"no label {label.name}"
-    if label.least is not None and value < label.least:
-        return f"{label.name} under {label.least:g}"
-    if label.most is not None and value > label.most:
-        return f"{label.name} over {label.most:g}"
+        return f"no label {bounds.name}"
+    if bounds.least is not None and value < bounds.least:
+        return f"{bounds.name} under {bounds.least:g}"
+    if bounds.most is not None and value > bounds.most:
+        return f"{bounds.name} over {bounds.most:g}"
     return ""

@@ -1,4 +1,4 @@
-"""OpenAssistant's message trees: which of their messages are kept, and for what. ``oasst_forms`` reads them from rows."""
+"""OpenAssistant's message trees: which of their messages are kept. ``oasst_forms`` reads the trees from rows."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tunesmith.data.readers.reader import Option, Outcome, Pruned, Rejected, Settings, choice, flag, texts
-from tunesmith.data.sources.strict_json import kind
+from tunesmith.data.readers.reader import Filtered, Option, ReadResult, ReadTree, Settings, choice, flag, text_list
+from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
 ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
-SHOWN = 6  # ids of a path in a message
-HIGHEST = 1e6  # of a label; they lie between 0 and 1, but nothing here depends on it
+SHOWN_IDS = 6  # of a path in an error message
+HIGHEST_LABEL = 1e6  # labels are between 0 and 1, but nothing here depends on it
 
 OASST_OPTIONS: dict[str, Option] = {
-    "lang": texts(None),
+    "lang": text_list(None),
     "top_k": Option(
         None, lambda value: value is None or (type(value) is int and value > 0), "a number above 0, or null"
     ),
-    "states": texts(("ready_for_export",)),
+    "states": text_list(("ready_for_export",)),
     "reviewed": flag(True),
     "synthetic": flag(False),
     "keep": choice("threads", "rankings", "prompts"),
 }
 
 
-class Node(NamedTuple):
-    """A message as it stands in the export. parent: its index, -1 for the root. siblings: replies to that parent.
+class OasstNode(NamedTuple):
+    """A message of the export.
 
-    place: of its row, where messages have rows of their own.
+    content: its object.
+    parent: index of the message that it answers, -1 for the root.
+    siblings: the number of replies to that parent, itself included.
+    place: of its row, where every message is a row; otherwise None.
     """
 
     content: Mapping[str, Any]
@@ -39,44 +42,50 @@ class Node(NamedTuple):
     place: str | None = None
 
 
-def pruned(settings: Settings, holder: Mapping[str, Any], nodes: Sequence[Node]) -> Outcome:
-    """The tree of what is kept of all messages, which are in depth-first order. holder: the object with ``tree_state``.
+def select_messages(settings: Settings, holder: Mapping[str, Any], nodes: Sequence[OasstNode]) -> ReadResult:
+    """The tree of the messages that are kept.
 
-    Options: ``states`` of trees that are read (null: any); ``reviewed``: the root must have passed its review; ``lang``
-    of the root (null: any); ``synthetic``: keep messages written by a model; ``top_k``: only replies of a rank below it
-    (an assistant reply without rank stays only if it has no siblings). A message that is deleted, synthetic or out of
-    rank is dropped with all below it.
+    holder: the object with ``tree_state``.
+    nodes: all messages in depth-first order.
 
-    ``keep`` threads, for demonstrations: a question that nobody answered is dropped; the tree has exactly the messages of
-    the threads that are left, shared ones once, replies in the order of the file. rankings, for preferences: questions
-    with two or more ranked replies, these replies (the best first, whatever ``top_k`` says of them) and what leads there.
-    prompts, for methods that write their own answers: all questions and what leads there, also those without an answer,
-    whatever ``top_k`` says.
+    Options:
+    states: of trees that are read; null for any.
+    reviewed: the root must have passed its review.
+    lang: of the root; null for any.
+    synthetic: keep messages written by a model.
+    top_k: keep only replies of a rank below it; an assistant reply without a rank is kept only if it has no siblings.
+    keep: ``threads``, for demonstrations: a prompt without an answer is dropped; the tree has exactly the messages of
+        the threads that are left, shared ones once, replies in the order of the file. ``rankings``, for preferences:
+        prompts with two or more ranked replies, these replies (the best first, whatever ``top_k`` is) and the messages
+        before them. ``prompts``, for methods that sample the answers: all prompts and the messages before them, also
+        those without an answer, whatever ``top_k`` is.
+
+    A message that is deleted, synthetic or out of rank is dropped with all below it.
+    Raises DataError.
     """
-    if reason := _refusal(settings, holder, nodes[0]):
-        return Rejected(reason)
+    if reason := _filter_reason(settings, holder, nodes[0]):
+        return Filtered(reason)
     for index in range(len(nodes)):
         _check_role(nodes, index)
     reasons = _dropped(settings, nodes)
     ranks = [_rank(nodes, index) if not reason else None for index, reason in enumerate(reasons)]
     if settings.options["keep"] == "threads":
-        _leave_out(nodes, reasons, _answers(nodes, reasons), "not answered")
+        _drop_unneeded(nodes, reasons, _kept_by_role(nodes, reasons, "assistant"), "not answered")
     elif settings.options["keep"] == "rankings":
-        _leave_out(nodes, reasons, _ranked(nodes, reasons, ranks), "not ranked")
+        _drop_unneeded(nodes, reasons, _ranked(nodes, reasons, ranks), "not ranked")
     else:
-        _leave_out(nodes, reasons, _questions(nodes, reasons), "no question follows")
+        _drop_unneeded(nodes, reasons, _kept_by_role(nodes, reasons, "prompter"), "no question follows")
     if reasons[0]:
-        return Rejected(f"root {reasons[0]}")
+        return Filtered(f"root {reasons[0]}")
     order = list(_order(nodes, reasons, ranks if settings.options["keep"] == "rankings" else None))
-    place = {index: position for position, index in enumerate(order)} | {-1: -1}
+    position = {index: number for number, index in enumerate(order)} | {-1: -1}
     messages = tuple(_message(nodes, index, ranks[index]) for index in order)
-    tree = Tree(messages, tuple(place[nodes[index].parent] for index in order))
-    dropped = Counter(reason for reason in reasons if reason)
-    return Pruned(tree, dropped) if dropped else tree
+    tree = Tree(messages, tuple(position[nodes[index].parent] for index in order))
+    return ReadTree(tree, Counter(reason for reason in reasons if reason))
 
 
-def _refusal(settings: Settings, holder: Mapping[str, Any], first: Node) -> str | None:
-    """Why the whole tree is turned away, or nothing. Raises DataError if the data know no states."""
+def _filter_reason(settings: Settings, holder: Mapping[str, Any], first: OasstNode) -> str | None:
+    """Why the whole tree is filtered, or None. Raises DataError if the data have no states."""
     options, root, column = settings.options, first.content, settings.columns["tree_state"]
     if options["states"] is not None:
         state = holder.get(column)
@@ -92,28 +101,29 @@ def _refusal(settings: Settings, holder: Mapping[str, Any], first: Node) -> str 
     return None
 
 
-def _dropped(settings: Settings, nodes: Sequence[Node]) -> list[str]:
-    """For every message why it is dropped with all below it, or nothing."""
+def _dropped(settings: Settings, nodes: Sequence[OasstNode]) -> list[str]:
+    """For every message why it is dropped with all below it, or an empty text."""
     rankings = settings.options["keep"] == "rankings"
     reasons: list[str] = []
-    below: list[str] = []  # why all that follows a message is dropped
+    below: list[str] = []  # why everything below a message is dropped
     for index, node in enumerate(nodes):
         reason = below[node.parent] if node.parent >= 0 else ""
-        late = "" if reason else _late(settings, nodes, index)
-        reason = reason or _deleted(settings, node.content) or ("" if rankings else late)
+        low_rank = "" if reason else _rank_reason(settings, nodes, index)
+        reason = reason or _content_reason(settings, node.content) or ("" if rankings else low_rank)
         reasons.append(reason)
-        below.append(reason or late)
+        below.append(reason or low_rank)
     return reasons
 
 
-def _deleted(settings: Settings, content: Mapping[str, Any]) -> str:
+def _content_reason(settings: Settings, content: Mapping[str, Any]) -> str:
+    """Why a message is dropped for its own state, or an empty text."""
     if content.get("deleted"):
         return "deleted"
     return "synthetic" if content.get("synthetic") and not settings.options["synthetic"] else ""
 
 
-def _late(settings: Settings, nodes: Sequence[Node], index: int) -> str:
-    """Why an assistant reply is not among the best, or nothing."""
+def _rank_reason(settings: Settings, nodes: Sequence[OasstNode], index: int) -> str:
+    """Why an assistant reply is dropped for its rank, or an empty text."""
     top_k = settings.options["top_k"]
     if top_k is None or settings.options["keep"] == "prompts" or nodes[index].content.get("role") != "assistant":
         return ""
@@ -121,7 +131,7 @@ def _late(settings: Settings, nodes: Sequence[Node], index: int) -> str:
     return f"not among the best {top_k}" if (rank >= top_k if rank is not None else nodes[index].siblings > 1) else ""
 
 
-def _leave_out(nodes: Sequence[Node], reasons: list[str], wanted: Sequence[bool], reason: str) -> None:
+def _drop_unneeded(nodes: Sequence[OasstNode], reasons: list[str], wanted: Sequence[bool], reason: str) -> None:
     """Give ``reason`` to every message that is not wanted and has no wanted message below it."""
     needed = list(wanted)
     for index in range(len(nodes) - 1, 0, -1):
@@ -132,26 +142,23 @@ def _leave_out(nodes: Sequence[Node], reasons: list[str], wanted: Sequence[bool]
             reasons[index] = reasons[index] or reason
 
 
-def _answers(nodes: Sequence[Node], reasons: Sequence[str]) -> list[bool]:
-    return [not reason and node.content.get("role") == "assistant" for node, reason in zip(nodes, reasons, strict=True)]
+def _kept_by_role(nodes: Sequence[OasstNode], reasons: Sequence[str], role: str) -> list[bool]:
+    """Which messages are of a role and have no reason to be dropped."""
+    return [not reason and node.content.get("role") == role for node, reason in zip(nodes, reasons, strict=True)]
 
 
-def _questions(nodes: Sequence[Node], reasons: Sequence[str]) -> list[bool]:
-    return [not reason and node.content.get("role") == "prompter" for node, reason in zip(nodes, reasons, strict=True)]
-
-
-def _ranked(nodes: Sequence[Node], reasons: Sequence[str], ranks: Sequence[int | None]) -> list[bool]:
-    """Which messages are ranked replies that have a ranked rival."""
+def _ranked(nodes: Sequence[OasstNode], reasons: Sequence[str], ranks: Sequence[int | None]) -> list[bool]:
+    """Which messages are ranked replies with another ranked reply to the same message."""
     candidates = [
         not reason and rank is not None and node.parent >= 0 and node.content.get("role") == "assistant"
         for node, reason, rank in zip(nodes, reasons, ranks, strict=True)
     ]
-    rivals = Counter(node.parent for node, candidate in zip(nodes, candidates, strict=True) if candidate)
-    return [candidate and rivals[node.parent] > 1 for node, candidate in zip(nodes, candidates, strict=True)]
+    ranked = Counter(node.parent for node, candidate in zip(nodes, candidates, strict=True) if candidate)
+    return [candidate and ranked[node.parent] > 1 for node, candidate in zip(nodes, candidates, strict=True)]
 
 
-def _order(nodes: Sequence[Node], reasons: Sequence[str], ranks: Sequence[int | None] | None) -> Iterator[int]:
-    """The messages that stay, depth first; siblings as in the file, or the best first if ranks are given."""
+def _order(nodes: Sequence[OasstNode], reasons: Sequence[str], ranks: Sequence[int | None] | None) -> Iterator[int]:
+    """The messages that are kept, depth first; siblings as in the file, or the best first if ranks are given."""
     replies: dict[int, list[int]] = {}
     for index, reason in enumerate(reasons):
         if not reason:
@@ -166,62 +173,75 @@ def _order(nodes: Sequence[Node], reasons: Sequence[str], ranks: Sequence[int | 
         waiting.extend(reversed(found))
 
 
-def fault(nodes: Sequence[Node], index: int, what: str, advice: str | None = None) -> DataError:
-    """An error of one message, with the ids that lead to it. what: begins with the name of the message."""
+def message_error(nodes: Sequence[OasstNode], index: int, what: str, advice: str | None = None) -> DataError:
+    """The error of one message, with the ids on the path to it.
+
+    index: of the message.
+    what: the error; it has the name of the message.
+    advice: what to do.
+    """
     path, above = [], index
     while above >= 0:
         path.append(str(nodes[above].content.get("message_id")))
         above = nodes[above].parent
     path.reverse()
-    shown = path if len(path) <= SHOWN else [*path[:2], "..", *path[2 - SHOWN :]]
+    shown = path if len(path) <= SHOWN_IDS else [*path[:2], "..", *path[2 - SHOWN_IDS :]]
     within = f" ({' > '.join(repr(name) for name in shown)})" if len(path) > 1 else ""
     return DataError(f"{what}{within}", where=nodes[index].place, advice=advice)
 
 
-def label(content: Mapping[str, Any]) -> str:
+def message_name(content: Mapping[str, Any]) -> str:
     """The name of a message in errors."""
     return f"message {content.get('message_id', 'without id')!r}"
 
 
-def _check_role(nodes: Sequence[Node], index: int) -> None:
-    """Also of messages that are dropped: a role that is misspelt must not be counted as a question without an answer."""
+def _check_role(nodes: Sequence[OasstNode], index: int) -> None:
+    """Raises DataError for an unknown role.
+
+    Messages that are dropped are checked as well: a misspelt role must not be counted as a prompt without an answer.
+    """
     content = nodes[index].content
     role = content.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise fault(nodes, index, f"{label(content)} has the role {role!r}", f"known are {', '.join(ROLES)}")
+        raise message_error(
+            nodes, index, f"{message_name(content)} has the role {role!r}", f"known are {', '.join(ROLES)}"
+        )
 
 
-def _message(nodes: Sequence[Node], index: int, rank: int | None) -> Message:
-    """Raises DataError with the id of the message."""
+def _message(nodes: Sequence[OasstNode], index: int, rank: int | None) -> Message:
+    """The message of a node. Raises DataError with its id."""
     content = nodes[index].content
-    name, text, lang = label(content), content.get("text"), content.get("lang")
+    name, text, lang = message_name(content), content.get("text"), content.get("lang")
     if not isinstance(text, str):
         advice = "only plain text is read; nothing is converted"
-        raise fault(nodes, index, f"the text of {name} is {kind(text)}, not text", advice)
+        raise message_error(nodes, index, f"the text of {name} is {type_name(text)}, not text", advice)
     if not text.strip():
-        raise fault(nodes, index, f"the text of {name} is empty", "mark it as deleted, or remove it")
+        raise message_error(nodes, index, f"the text of {name} is empty", "mark it as deleted, or remove it")
     if lang is not None and not isinstance(lang, str):
-        raise fault(nodes, index, f"the language of {name} is {kind(lang)}, not text")
+        raise message_error(nodes, index, f"the language of {name} is {type_name(lang)}, not text")
     return Message(ROLES[content["role"]], text, rank=rank, lang=lang, labels=dict(_labels(nodes, index, name)))
 
 
-def _rank(nodes: Sequence[Node], index: int) -> int | None:
+def _rank(nodes: Sequence[OasstNode], index: int) -> int | None:
     rank = nodes[index].content.get("rank")
     if rank is not None and (type(rank) is not int or rank < 0):
-        what = f"the rank of {label(nodes[index].content)} is {rank!r}"
-        raise fault(nodes, index, what, "0 is the best, or null")
+        what = f"the rank of {message_name(nodes[index].content)} is {rank!r}"
+        raise message_error(nodes, index, what, "it must be null or a whole number; 0 is the best")
     return rank
 
 
-def _labels(nodes: Sequence[Node], index: int, name: str) -> Iterator[tuple[str, float]]:
-    """Names and values of the labels of a message: {name: {value, count}}, or the columns {name: [], value: []} of the hub."""
+def _labels(nodes: Sequence[OasstNode], index: int, name: str) -> Iterator[tuple[str, float]]:
+    """Names and values of the labels of a message.
+
+    They are {name: {value, count}}, or on the hub the columns {name: [], value: []}. Raises DataError.
+    """
     labels = nodes[index].content.get("labels") or {}
     if not isinstance(labels, dict):
-        raise fault(nodes, index, f"the labels of {name} are {kind(labels)}, not an object")
+        raise message_error(nodes, index, f"the labels of {name} are {type_name(labels)}, not an object")
     names, values = labels.get("name"), labels.get("value")
     if isinstance(names, list) and isinstance(values, list):
         if len(names) != len(values) or not all(isinstance(item, str) for item in names):
-            raise fault(nodes, index, f"the labels of {name} have {len(names)} names and {len(values)} values")
+            raise message_error(nodes, index, f"the labels of {name} have {len(names)} names and {len(values)} values")
         entries = [(item, {"value": value}) for item, value in zip(names, values, strict=True)]
     else:
         entries = list(labels.items())
@@ -229,7 +249,7 @@ def _labels(nodes: Sequence[Node], index: int, name: str) -> Iterator[tuple[str,
         value = entry.get("value", "none") if isinstance(entry, dict) else "none"
         if entry is None or value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HIGHEST:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HIGHEST_LABEL:
             advice = 'labels are {"quality": {"value": 0.5, "count": 3}}'
-            raise fault(nodes, index, f"label {item!r} of {name} has no number as its value", advice)
+            raise message_error(nodes, index, f"label {item!r} of {name} has no number as its value", advice)
         yield item, float(value)

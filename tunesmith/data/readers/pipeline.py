@@ -1,51 +1,86 @@
-"""The trees of a recipe's sources once more, as messages: for proofs and statistics that token trees no longer allow."""
+"""From the rows of a source to its trees: grouping, reader, filters, prompts, and the place of every tree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from tunesmith.data.readers.filters import filtered
-from tunesmith.data.readers.groups import grouped
-from tunesmith.data.readers.reader import Pruned, Rejected
+from tunesmith.data.readers.filters import apply_filters
+from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.data.readers.registry import group_column, open_reader
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import entries, find_source
+from tunesmith.data.sources.rows import AnyRow, PlainRow
+from tunesmith.data.sources.source import find_source, read_rows
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.prompts import NO_USER, make_prompt_tree
 from tunesmith.text.tree import Tree
 
 
-def read_trees(sources: Sequence[SourceConfig], most: int | None = None) -> Iterator[Tree]:
-    """Every tree that readers and filters leave of the sources, in order; of each source at most ``most``.
+class Pipeline:
+    """Turns the rows of one source into trees.
 
-    Rows that are wrong or turned away are passed over: preparing the data has counted them.
-    Raises what makes reading on pointless: MissingInputError, or DataError for a whole file.
+    config: of the source.
+    Raises RecipeError for an unknown reader, field or option.
     """
-    for spec in sources:
-        trees = (outcome for outcome in outcomes(spec) if isinstance(outcome, Tree))
-        for tree in islice(trees, most):
-            yield replace(tree, source=spec.name)
 
+    def __init__(self, config: SourceConfig) -> None:
+        self.config = config
+        self._read = open_reader(config.reader, config.fields, config.options, where=f"data source {config.name}")
 
-def outcomes(spec: SourceConfig) -> Iterator[Tree | Rejected | DataError]:
-    """What becomes of every row of a source, or group of rows, in order; errors have their place. Raises as ``read_trees``."""
-    read = open_reader(spec.reader, spec.fields, spec.options, where=f"data source {spec.name}")
-    column = group_column(spec.reader, spec.fields)
-    found = entries(find_source(spec.path, spec.split))
-    for entry in found if column is None else grouped(found, column):
-        if isinstance(entry, DataError):
-            yield entry
-            continue
+    def group(self, rows: Iterable[PlainRow | DataError]) -> Iterable[AnyRow | DataError]:
+        """The rows as the reader is given them: as they are, or grouped by the column that it names."""
+        column = group_column(self.config.reader, self.config.fields)
+        return rows if column is None else group_rows(rows, column)
+
+    def read(self, row: AnyRow) -> ReadResult:
+        """The tree of a row, with the place of the row and the name of the source.
+
+        Raises DataError with the place of the row.
+        """
         try:
-            outcome = filtered(read(entry.value), spec.filters)
+            result = apply_filters(self._read(row.value), self.config.filters)
         except DataError as error:
-            yield DataError(error.what, where=error.where or entry.place, advice=error.advice)
-            continue
-        if isinstance(outcome, Rejected):
-            yield outcome
-            continue
-        tree = outcome.tree if isinstance(outcome, Pruned) else outcome
-        asked = tree if spec.prompts is None else make_prompt_tree(tree, spec.prompts)
-        yield Rejected(NO_USER) if asked is None else replace(asked, place=entry.place)
+            raise DataError(error.what, where=error.where or row.place, advice=error.advice) from error
+        if isinstance(result, Filtered):
+            return result
+        prompts = self.config.prompts
+        tree = result.tree if prompts is None else make_prompt_tree(result.tree, prompts)
+        if tree is None:
+            return Filtered(NO_USER)
+        return ReadTree(replace(tree, place=row.place, source=self.config.name), result.dropped)
+
+    def read_all(self, rows: Iterable[PlainRow | DataError]) -> Iterator[ReadResult | DataError]:
+        """The result of every row or group of rows, in order. Errors of single rows are yielded, not raised."""
+        for row in self.group(rows):
+            if isinstance(row, DataError):
+                yield row
+                continue
+            try:
+                result = self.read(row)
+            except DataError as error:
+                yield error
+                continue
+            yield result
+
+
+def read_source(config: SourceConfig) -> Iterator[ReadResult | DataError]:
+    """The result of every row or group of rows of a source, in order; errors have their place.
+
+    Raises MissingInputError, or DataError for a whole file.
+    """
+    pipeline = Pipeline(config)
+    yield from pipeline.read_all(read_rows(find_source(config.path, config.split)))
+
+
+def read_trees(configs: Sequence[SourceConfig], limit: int | None = None) -> Iterator[Tree]:
+    """Every tree of the sources, in order, for checks and statistics that token trees do not allow.
+
+    Rows that are wrong or filtered are skipped: preparing the data has counted them.
+    limit: the most trees of each source.
+    Raises MissingInputError, or DataError for a whole file.
+    """
+    for config in configs:
+        trees = (result.tree for result in read_source(config) if isinstance(result, ReadTree))
+        yield from islice(trees, limit)

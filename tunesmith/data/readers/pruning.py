@@ -1,4 +1,4 @@
-"""Taking messages out of a tree: what fails goes with everything below it, and so does a question that nobody answered."""
+"""Dropping messages from a tree, each with everything below it, and with the prompts that are then not answered."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tunesmith.data.readers.reader import Outcome, Pruned, Rejected
+from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.text.tree import Tree
 
 UNANSWERED = "not answered"
 
 
-def spread(parents: Sequence[int], own: Sequence[str], answers: Sequence[bool]) -> list[str]:
-    """For every message why it goes, or nothing.
+def drop_reasons(parents: Sequence[int], reasons: Sequence[str], answers: Sequence[bool]) -> list[str]:
+    """For every message why it is dropped in the end, or an empty text.
 
-    parents: as in ``Tree``, -1 for the root. own: why a message goes by itself, or nothing. answers: which messages are by
-    the assistant; one that has none of these in or below it, once all that fail are gone, is not answered.
+    parents: as in ``Tree``, -1 for the root.
+    reasons: why a message is dropped for what it is itself, or an empty text.
+    answers: which messages are by the assistant. A message that is not one and has none below it, once all that have a
+        reason are dropped, is not answered.
     """
-    reasons: list[str] = []
-    for parent, reason in zip(parents, own, strict=True):
-        reasons.append((reasons[parent] if parent >= 0 else "") or reason)
-    answered = [False] * len(reasons)
-    for index in range(len(reasons) - 1, -1, -1):
-        if not reasons[index] and (answered[index] or answers[index]):
+    found: list[str] = []
+    for parent, reason in zip(parents, reasons, strict=True):
+        found.append((found[parent] if parent >= 0 else "") or reason)
+    answered = [False] * len(found)
+    for index in range(len(found) - 1, -1, -1):
+        if not found[index] and (answered[index] or answers[index]):
             answered[index] = True
             if index:
                 answered[parents[index]] = True
-    return [reason or ("" if stays else UNANSWERED) for reason, stays in zip(reasons, answered, strict=True)]
+    return [reason or ("" if kept else UNANSWERED) for reason, kept in zip(found, answered, strict=True)]
 
 
-def prune(tree: Tree, own: Sequence[str]) -> Outcome:
-    """The tree without the messages that fail. own: why each goes, or nothing.
+def prune(tree: Tree, reasons: Sequence[str]) -> ReadResult:
+    """The tree without some messages, and without what depends on them.
 
-    A tree in which no message fails is left as it is. One without an answer left is rejected for the first reason.
+    reasons: for every message why it is dropped, or an empty text.
+    A tree in which every message is kept is not changed. One without an answer left is filtered for the first reason.
     """
-    if not any(own):
-        return tree
-    reasons = spread(tree.parents, own, [message.role == "assistant" for message in tree.messages])
-    kept = [index for index, reason in enumerate(reasons) if not reason]
+    if not any(reasons):
+        return ReadTree(tree)
+    every = drop_reasons(tree.parents, reasons, [message.role == "assistant" for message in tree.messages])
+    kept = [index for index, reason in enumerate(every) if not reason]
     if not kept:
-        return Rejected(next(reason for reason in own if reason))
-    place = {index: position for position, index in enumerate(kept)} | {-1: -1}
-    shorter = replace(
+        return Filtered(next(reason for reason in reasons if reason))
+    position = {index: number for number, index in enumerate(kept)} | {-1: -1}
+    smaller = replace(
         tree,
         messages=tuple(tree.messages[index] for index in kept),
-        parents=tuple(place[tree.parents[index]] for index in kept),
+        parents=tuple(position[tree.parents[index]] for index in kept),
     )
-    return Pruned(shorter, Counter(reason for reason in reasons if reason))
+    return ReadTree(smaller, Counter(reason for reason in every if reason))

@@ -1,4 +1,4 @@
-"""What all readers of preferences share: a prompt and ranked replies become a tree, best reply first."""
+"""What all readers of preferences share: a prompt and its ranked replies become a tree, the best reply first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from tunesmith.data.readers.reader import EMPTY, Option, Outcome, Pruned, Rejected, Settings, choice, natural
+from tunesmith.data.readers.reader import EMPTY, Filtered, Option, ReadResult, ReadTree, Settings, choice, whole_number
 from tunesmith.draws import reply_choice
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
@@ -21,12 +21,18 @@ PAIR_OPTIONS: Mapping[str, Option] = {
 LIST_OPTIONS: Mapping[str, Option] = {
     **PAIR_OPTIONS,
     "replies": choice("all", "best", "pair"),
-    "seed": natural(0),
+    "seed": whole_number(0),
 }
 
 
-class Reply(NamedTuple):
-    """One reply. order: the better, the lower; equal for ties. what: its name in messages, such as ``field 'chosen'``."""
+class Candidate(NamedTuple):
+    """One reply that is compared with others.
+
+    text: of the reply.
+    order: replies are ranked by it, the lowest first; equal for ties.
+    score: its rating, higher for a higher rank; None if it has none.
+    what: its name in messages, such as ``field 'chosen'``.
+    """
 
     text: str
     order: float
@@ -34,39 +40,45 @@ class Reply(NamedTuple):
     what: str
 
 
-def pair(
-    settings: Settings, prompt: Sequence[Message], chosen: Reply, rejected: Reply, margin: float | None = None
-) -> Outcome:
-    """The tree of a prompt with a chosen and a rejected reply, whose order is that of the columns.
+def pair_tree(
+    settings: Settings, prompt: Sequence[Message], chosen: Candidate, rejected: Candidate, margin: float | None = None
+) -> ReadResult:
+    """The tree of a prompt with a chosen and a rejected reply, in the order of the columns.
 
-    margin: how much better the chosen one is; kept as the difference of the scores, and as the score of the chosen one (the
-    other has 0) where nothing else is known. Options: ``replies`` all, or only the best, as a demonstration; ``ties`` of
-    the scores: keep the order of the columns, drop the row, or an error; ``on_equal`` texts and ``empty`` texts: an error, or
-    drop the row. Raises DataError also where the scores contradict the columns.
+    prompt: the messages before the replies.
+    margin: the difference of the scores. Without scores the chosen reply has it as its score, and the rejected one 0.
+
+    Options:
+    replies: ``all``, or only the ``best``, as a demonstration.
+    ties: for equal scores ``keep`` the order of the columns, ``drop`` the row, or raise an ``error``.
+    on_equal: equal texts are an ``error``, or ``drop`` filters the row.
+    empty: an empty text is an ``error``, or ``drop`` filters the row.
+
+    Raises DataError, also where the scores contradict the columns.
     """
     chosen, rejected = _scored(chosen, rejected, margin)
     for reply in (chosen, rejected):
         if not reply.text.strip():
             if settings.options["empty"] == "drop":
-                return Rejected("empty reply")
-            raise DataError(f"{reply.what} is empty", advice="mend the record, or set options.empty to drop")
+                return Filtered("empty reply")
+            raise DataError(f"{reply.what} is empty", advice="fix the record, or set options.empty to drop")
     if chosen.text == rejected.text:
         if settings.options["on_equal"] == "drop":
-            return Rejected("equal replies")
+            return Filtered("equal replies")
         what = f"{chosen.what} and {rejected.what} are equal"
         raise DataError(what, advice="there is nothing to prefer; remove the record, or set options.on_equal to drop")
     if chosen.score is not None and chosen.score == rejected.score and settings.options["ties"] != "keep":
         if settings.options["ties"] == "drop":
-            return Rejected("equal scores")
+            return Filtered("equal scores")
         raise DataError(
             f"both replies have the score {chosen.score:g}",
-            advice="set options.ties to keep or drop, or mend the record",
+            advice="set options.ties to keep or drop, or fix the record",
         )
     return _tree(settings, prompt, (chosen, rejected), Counter())
 
 
-def _scored(chosen: Reply, rejected: Reply, margin: float | None) -> tuple[Reply, Reply]:
-    """Both replies with the scores that can be known. Raises DataError where they contradict each other."""
+def _scored(chosen: Candidate, rejected: Candidate, margin: float | None) -> tuple[Candidate, Candidate]:
+    """Both replies with their scores, as far as they follow from the row. Raises DataError where they contradict it."""
     if (chosen.score is None) != (rejected.score is None):
         lacking = chosen if chosen.score is None else rejected
         raise DataError(f"{lacking.what} has no score, the other reply has one", advice="score both, or neither")
@@ -83,55 +95,67 @@ def _scored(chosen: Reply, rejected: Reply, margin: float | None) -> tuple[Reply
     return chosen, rejected
 
 
-def ranking(settings: Settings, prompt: Sequence[Message], replies: Sequence[Reply]) -> Outcome:
-    """The tree of a prompt with any number of replies, the best first; replies of the same order share a rank.
+def ranking_tree(settings: Settings, prompt: Sequence[Message], replies: Sequence[Candidate]) -> ReadResult:
+    """The tree of a prompt with any number of replies, the best first; replies of the same order have the same rank.
 
-    Options as for ``pair``, and: ``replies`` pair keeps the best and one of the worse ones, drawn by a hash of ``seed``, the
-    prompt and the best reply; ``ties`` drop keeps the first of the replies that tie, ``on_equal`` drop the best of equal
-    texts. A row in which no reply is better than another is turned away.
+    A row in which all replies have the same rank is filtered.
+    prompt: the messages before the replies.
+
+    Options, where they differ from ``pair_tree``:
+    replies: ``pair`` keeps the best and one of a lower rank, drawn by a hash of ``seed``, the prompt and the best
+        reply.
+    ties: ``drop`` keeps the first of the replies that tie.
+    on_equal: ``drop`` keeps the highest ranked of equal texts.
+
+    Raises DataError.
     """
     dropped: Counter[str] = Counter()
-    kept: list[Reply] = []
+    kept: list[Candidate] = []
     texts: dict[str, str] = {}
     for reply in sorted(replies, key=lambda reply: reply.order):
         if not reply.text.strip():
-            _forgive(settings, "empty", f"{reply.what} is empty", dropped, "empty reply")
+            _drop_or_raise(settings, "empty", f"{reply.what} is empty", dropped, "empty reply")
         elif reply.text in texts:
             what = f"{texts[reply.text]} and {reply.what} are equal"
-            _forgive(settings, "on_equal", what, dropped, "equal reply")
+            _drop_or_raise(settings, "on_equal", what, dropped, "equal reply")
         elif kept and kept[-1].order == reply.order and settings.options["ties"] != "keep":
-            _forgive(settings, "ties", f"{kept[-1].what} and {reply.what} tie", dropped, "tied reply")
+            _drop_or_raise(settings, "ties", f"{kept[-1].what} and {reply.what} tie", dropped, "tied reply")
         else:
             kept.append(reply)
             texts[reply.text] = reply.what
     if not kept:
-        return Rejected("no replies left")
+        return Filtered("no replies left")
     if settings.options["replies"] == "best":
         return _tree(settings, prompt, kept, dropped)
     if len(kept) < 2:
-        return Rejected("fewer than two replies")
+        return Filtered("fewer than two replies")
     if kept[0].order == kept[-1].order:
-        return Rejected("all replies tie")
+        return Filtered("all replies tie")
     if settings.options["replies"] == "pair":
-        worse = [reply for reply in kept if reply.order > kept[0].order]
-        drawn = worse[
-            reply_choice(settings.options["seed"], [*(message.text for message in prompt), kept[0].text], len(worse))
-        ]
+        rejected = [reply for reply in kept if reply.order > kept[0].order]
+        texts_before = [*(message.text for message in prompt), kept[0].text]
+        drawn = rejected[reply_choice(settings.options["seed"], texts_before, len(rejected))]
         if len(kept) > 2:
             dropped["not of the pair"] = len(kept) - 2
         kept = [kept[0], drawn]
     return _tree(settings, prompt, kept, dropped)
 
 
-def _forgive(settings: Settings, option: str, what: str, dropped: Counter[str], reason: str) -> None:
-    """Count a fault if its option says ``drop``. Raises DataError if it does not."""
+def _drop_or_raise(settings: Settings, option: str, what: str, dropped: Counter[str], reason: str) -> None:
+    """Count a reply that cannot be used as dropped if its option is ``drop``. Raises DataError if it is not."""
     if settings.options[option] != "drop":
-        raise DataError(what, advice=f"mend the record, or set options.{option} to drop")
+        raise DataError(what, advice=f"fix the record, or set options.{option} to drop")
     dropped[reason] += 1
 
 
-def _tree(settings: Settings, prompt: Sequence[Message], replies: Sequence[Reply], dropped: Counter[str]) -> Outcome:
-    """The tree of prompt and replies, which are in order; ranks are dense. dropped: replies that are gone already."""
+def _tree(
+    settings: Settings, prompt: Sequence[Message], replies: Sequence[Candidate], dropped: Counter[str]
+) -> ReadResult:
+    """The tree of prompt and replies; ranks are dense.
+
+    replies: in the order of their ranks.
+    dropped: how many replies were dropped before, by reason.
+    """
     if settings.options["replies"] == "best" and len(replies) > 1:
         dropped["not the best reply"] += len(replies) - 1
         replies = replies[:1]
@@ -141,20 +165,20 @@ def _tree(settings: Settings, prompt: Sequence[Message], replies: Sequence[Reply
     ]
     last = len(prompt) - 1
     tree = Tree((*prompt, *messages), (*range(-1, last), *[last] * len(messages)))
-    return Pruned(tree, dropped) if dropped else tree
+    return ReadTree(tree, dropped)
 
 
-def asked(prompt: Sequence[Message], what: str) -> None:
-    """A prompt that can be replied to: its turns say something and the last is the user's. Raises DataError."""
+def check_prompt(prompt: Sequence[Message], what: str) -> None:
+    """Raises DataError unless all turns have text and the last is the user's. what: name of the prompt in messages."""
     for index, message in enumerate(prompt):
         if not message.text.strip():
             which = f"turn {index} ({message.role}) of " if len(prompt) > 1 else ""
-            raise DataError(f"{which}{what} is empty", advice="mend or remove the record")
+            raise DataError(f"{which}{what} is empty", advice="fix or remove the record")
     if not prompt or prompt[-1].role != "user":
-        raise DataError(f"{what} does not end with the user", advice="a reply answers the user; mend or remove it")
+        raise DataError(f"{what} does not end with the user", advice="a reply answers the user; fix or remove it")
 
 
-def stripped(messages: Sequence[Message]) -> list[Message]:
-    """The same without white space at the ends of texts, and without messages that are empty then."""
-    mended = [replace(message, text=message.text.strip()) for message in messages]
-    return [message for message in mended if message.text]
+def strip_messages(messages: Sequence[Message]) -> list[Message]:
+    """The messages without white space at the ends of their texts, and without those that are then empty."""
+    stripped = [replace(message, text=message.text.strip()) for message in messages]
+    return [message for message in stripped if message.text]

@@ -1,4 +1,4 @@
-"""Readers of ranked lists: several replies to one prompt with a rating each. See ``ranked.ranking`` for their options."""
+"""Readers of ranked lists: several replies to one prompt with a rating each. Options as in ``ranked.ranking_tree``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith.data.readers.ranked import LIST_OPTIONS, Reply, asked, ranking
+from tunesmith.data.readers.ranked import LIST_OPTIONS, Candidate, check_prompt, ranking_tree
 from tunesmith.data.readers.reader import (
-    Group,
-    Outcome,
     Reader,
+    ReadResult,
     Settings,
     as_number,
     as_text,
@@ -20,23 +19,27 @@ from tunesmith.data.readers.reader import (
     text_of,
 )
 from tunesmith.data.readers.transcripts import parse_transcript
-from tunesmith.data.sources.strict_json import kind
+from tunesmith.data.sources.rows import RowGroup
+from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")  # of UltraFeedback
 RATING = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
-HELPSTEER_MEAN = ("helpfulness", "correctness", "coherence", "complexity")  # verbosity is no merit
+HELPSTEER_MEAN = ("helpfulness", "correctness", "coherence", "complexity")  # without verbosity, which is no merit
 
 
-def ultrafeedback(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """UltraFeedback as it was collected: instruction, completions [{response, annotations, overall_score}].
+def ultrafeedback(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
+    """UltraFeedback as it was collected. Fields: instruction, completions [{response, annotations, overall_score}].
 
-    Option ``score``: ``mean`` of the ratings of the four aspects that have a number (Argilla's choice: the overall score is
-    wrong in hundreds of records), or ``overall``. The system prompt that each completion was written with is not read.
+    The system prompt that each completion was written with is not read.
+
+    Options:
+    score: ``mean`` of the ratings of the four aspects that have a number (Argilla's choice: the overall score is wrong
+        in hundreds of records), or ``overall``.
     """
     prompt = [Message("user", text_of(settings, row, "instruction"))]
-    asked(prompt, f"field {settings.columns['instruction']!r}")
+    check_prompt(prompt, f"field {settings.columns['instruction']!r}")
     column = settings.columns["completions"]
     rate = _mean_aspects if settings.options["score"] == "mean" else _overall
     replies = []
@@ -44,8 +47,8 @@ def ultrafeedback(settings: Settings, row: Mapping[str, Any]) -> Outcome:
         place = f"{column}[{index}]"
         score = rate(completion, place)
         text = as_text(completion.get("response"), f"{place}.response")
-        replies.append(Reply(text, -score, score, f"{place}.response"))
-    return ranking(settings, prompt, replies)
+        replies.append(Candidate(text, -score, score, f"{place}.response"))
+    return ranking_tree(settings, prompt, replies)
 
 
 def _overall(completion: Mapping[str, Any], place: str) -> float:
@@ -55,14 +58,14 @@ def _overall(completion: Mapping[str, Any], place: str) -> float:
 
 
 def _mean_aspects(completion: Mapping[str, Any], place: str) -> float:
-    """The mean of the ratings that are there; N/A counts as not there."""
+    """The mean of the ratings that exist; N/A counts as missing."""
     annotations = completion.get("annotations")
     if not isinstance(annotations, dict):
-        raise DataError(f"{place}.annotations is {kind(annotations)}, not an object")
+        raise DataError(f"{place}.annotations is {type_name(annotations)}, not an object")
     found = []
     for aspect in ASPECTS:
-        judged = annotations.get(aspect)
-        value = judged.get("Rating") if isinstance(judged, dict) else None
+        annotation = annotations.get(aspect)
+        value = annotation.get("Rating") if isinstance(annotation, dict) else None
         if value not in (None, "N/A"):
             found.append(_rating(value, f"{place}.annotations.{aspect}.Rating"))
     if not found:
@@ -75,51 +78,52 @@ def _rating(value: Any, what: str) -> float:
     return float(value) if isinstance(value, str) and RATING.fullmatch(value) else as_number(value, what)
 
 
-def nectar(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """Nectar: prompt (a transcript that ends with ``Assistant:``), answers [{answer, rank}], rank 1 is the best."""
+def nectar(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
+    """Nectar. Fields: prompt (a transcript that ends with ``Assistant:``), answers [{answer, rank}] from rank 1 on."""
     what = f"field {settings.columns['prompt']!r}"
     prompt = parse_transcript(text_of(settings, row, "prompt"), what)
     if prompt[-1].role == "assistant" and not prompt[-1].text.strip():
         prompt = prompt[:-1]
-    asked(prompt, what)
+    check_prompt(prompt, what)
     replies = []
     for index, answer in enumerate(objects_of(settings, row, "answers")):
         place = f"{settings.columns['answers']}[{index}]"
         rank = as_number(answer.get("rank"), f"{place}.rank")
-        replies.append(Reply(as_text(answer.get("answer"), f"{place}.answer"), rank, None, f"{place}.answer"))
-    return ranking(settings, prompt, replies)
+        replies.append(Candidate(as_text(answer.get("answer"), f"{place}.answer"), rank, None, f"{place}.answer"))
+    return ranking_tree(settings, prompt, replies)
 
 
-def stackexchange(settings: Settings, row: Mapping[str, Any]) -> Outcome:
-    """Stack Exchange: question, answers [{text, pm_score}]; the texts are HTML and stay so."""
+def stackexchange(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
+    """Stack Exchange. Fields: question, answers [{text, pm_score}]; the texts are HTML and are not converted."""
     prompt = [Message("user", text_of(settings, row, "question"))]
-    asked(prompt, f"field {settings.columns['question']!r}")
+    check_prompt(prompt, f"field {settings.columns['question']!r}")
     replies = []
     for index, answer in enumerate(objects_of(settings, row, "answers")):
         place = f"{settings.columns['answers']}[{index}]"
         score = as_number(answer.get("pm_score"), f"{place}.pm_score")
-        replies.append(Reply(as_text(answer.get("text"), f"{place}.text"), -score, score, f"{place}.text"))
-    return ranking(settings, prompt, replies)
+        replies.append(Candidate(as_text(answer.get("text"), f"{place}.text"), -score, score, f"{place}.text"))
+    return ranking_tree(settings, prompt, replies)
 
 
-def helpsteer(settings: Settings, group: Group) -> Outcome:
-    """HelpSteer: rows of prompt, response and five ratings from 0 to 4; the rows of one prompt are put together.
+def helpsteer(settings: Settings, group: RowGroup) -> ReadResult:
+    """HelpSteer. Fields: prompt, response and five ratings from 0 to 4; the rows of one prompt are grouped.
 
-    Option ``score``: ``mean`` of helpfulness, correctness, coherence and complexity, or ``helpfulness``; the higher, the
-    better (a well-known conversion had it the wrong way round).
+    Options:
+    score: ``mean`` of helpfulness, correctness, coherence and complexity, or ``helpfulness``; a higher score is a
+        higher rank (a well-known conversion had it the wrong way round).
     """
     replies = []
     for row, place in zip(group.rows, group.places, strict=True):
-        with_place = f"field {settings.columns['response']!r} of {place}"
+        what = f"field {settings.columns['response']!r} of {place}"
         try:
             names = HELPSTEER_MEAN if settings.options["score"] == "mean" else HELPSTEER_MEAN[:1]
             score = sum(number_of(settings, row, name) for name in names) / len(names)
-            replies.append(Reply(text_of(settings, row, "response"), -score, score, with_place))
+            replies.append(Candidate(text_of(settings, row, "response"), -score, score, what))
         except DataError as error:
             raise DataError(error.what, where=place, advice=error.advice) from None
     prompt = [Message("user", text_of(settings, group.rows[0], "prompt"))]
-    asked(prompt, f"field {settings.columns['prompt']!r}")
-    return ranking(settings, prompt, replies)
+    check_prompt(prompt, f"field {settings.columns['prompt']!r}")
+    return ranking_tree(settings, prompt, replies)
 
 
 RANKINGS: dict[str, Reader] = {

@@ -1,100 +1,112 @@
-"""What all readers share: their settings, how they take a field out of a row, and what can come of a row."""
+"""What all readers share: their settings, how they take a field from a row, and their two results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
-from tunesmith.data.sources.strict_json import kind
+from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A sound row that a filter turns away. reason: one of few, for counting."""
+class ReadTree:
+    """The tree of a row.
+
+    tree: what is left of it.
+    dropped: how many messages were dropped, by reason.
+    """
+
+    tree: Tree
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A valid row that a filter drops.
+
+    reason: one of few, for counting.
+    """
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """A tree of which a filter took messages away. dropped: how many, by reason."""
-
-    tree: Tree
-    dropped: Mapping[str, int]
-
-
-Outcome = Tree | Pruned | Rejected
+ReadResult: TypeAlias = ReadTree | Filtered
 
 
 class Settings(NamedTuple):
-    """columns: name that the reader uses -> name in the data. options: every option of the reader with its value."""
+    """The settings of a reader in one source.
+
+    columns: field name of the reader -> column of the data.
+    options: every option of the reader with its value.
+    """
 
     columns: Mapping[str, str]
     options: Mapping[str, Any]
 
 
 class Option(NamedTuple):
-    """A switch of a reader. expected: in words, for messages."""
+    """An option of a reader.
+
+    default: its value where the recipe gives none.
+    allows: whether a value is valid.
+    expected: the valid values in words, for messages.
+    """
 
     default: Any
     allows: Callable[[Any], bool]
     expected: str
 
 
-class Group(NamedTuple):
-    """Rows that belong together, in the order of the source. places: where each was read, for messages."""
-
-    rows: tuple[Mapping[str, Any], ...]
-    places: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """read: the function. columns: what it looks at. options: its switches.
+    """How rows of one format become trees.
 
-    group: the column by whose value rows are put together; ``read`` then takes a Group instead of a row.
+    read: the function; it is given the settings and the value of a row.
+    columns: the fields that it reads.
+    options: its options by name.
+    group: the field by whose value rows are grouped; ``read`` is then given a ``RowGroup`` instead of an object.
     """
 
-    read: Callable[[Settings, Any], Outcome]
+    read: Callable[[Settings, Any], ReadResult]
     columns: tuple[str, ...]
     options: Mapping[str, Option]
     group: str | None = None
 
 
 def flag(default: bool) -> Option:
-    """A switch that is on or off."""
+    """An option that is true or false."""
     return Option(default, lambda value: isinstance(value, bool), "true or false")
 
 
 def choice(default: str, *others: str) -> Option:
-    """One of a few words."""
+    """An option that is one of a few words."""
     words = (default, *others)
     return Option(default, lambda value: value in words, " or ".join((", ".join(words[:-1]), words[-1])))
 
 
-def natural(default: int) -> Option:
-    """A whole number from 0."""
+def whole_number(default: int) -> Option:
+    """An option that is a whole number from 0."""
     return Option(default, lambda value: type(value) is int and value >= 0, "a whole number from 0")
 
 
-def texts(default: tuple[str, ...] | None) -> Option:
-    """A list of texts, or null."""
-    return Option(default, _are_texts, "a list of texts, or null")
+def text_list(default: tuple[str, ...] | None) -> Option:
+    """An option that is a list of texts, or null."""
+    return Option(default, _is_text_list, "a list of texts, or null")
 
 
-def _are_texts(value: Any) -> bool:
+def _is_text_list(value: Any) -> bool:
     return value is None or (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value))
 
 
 EMPTY = choice("error", "drop")
 
 
-def look(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
-    """Whether a column is there, and its value. ``a.b`` is ``b`` inside the object ``a``, if no column has that name."""
+def find_value(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
+    """Whether a column exists, and its value. ``a.b`` is ``b`` in the object ``a``, unless a column has that name."""
     if column in row:
         return True, row[column]
     value: Any = row
@@ -106,55 +118,62 @@ def look(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
 
 
 def required(settings: Settings, row: Mapping[str, Any], name: str) -> Any:
-    """The value of a field that must be there. Raises DataError."""
+    """The value of a field that must exist. Raises DataError."""
     column = settings.columns[name]
-    found, value = look(row, column)
+    found, value = find_value(row, column)
     if not found:
-        present = ", ".join(sorted(map(str, row))[:12]) or "no fields"
         raise DataError(
-            f"field {column!r} is missing", advice=f"the row has {present}; name the right one under fields.{name}"
+            f"field {column!r} is missing",
+            advice=f"the row has {field_names(row)}; name the right one under fields.{name}",
         )
     return value
 
 
+def field_names(row: Mapping[str, Any]) -> str:
+    """The names of the fields of a row, for messages."""
+    return ", ".join(sorted(map(str, row))[:12]) or "no fields"
+
+
 def text_of(settings: Settings, row: Mapping[str, Any], name: str) -> str:
-    """The text of a field that must be there; it may be empty, see ``blank``. Raises DataError."""
+    """The text of a field that must exist; it may be empty, see ``find_empty``. Raises DataError."""
     return as_text(required(settings, row, name), f"field {settings.columns[name]!r}")
 
 
 def optional_text_of(settings: Settings, row: Mapping[str, Any], name: str) -> str:
     """The text of a field, empty if it is missing or null. Raises DataError."""
-    _, value = look(row, settings.columns[name])
+    _, value = find_value(row, settings.columns[name])
     return "" if value is None else as_text(value, f"field {settings.columns[name]!r}")
 
 
 def number_of(settings: Settings, row: Mapping[str, Any], name: str) -> float:
-    """The number of a field that must be there. Raises DataError."""
+    """The number of a field that must exist. Raises DataError."""
     return as_number(required(settings, row, name), f"field {settings.columns[name]!r}")
 
 
 def optional_number_of(settings: Settings, row: Mapping[str, Any], name: str) -> float | None:
     """The number of a field, or None if it is missing or null. Raises DataError."""
-    _, value = look(row, settings.columns[name])
+    _, value = find_value(row, settings.columns[name])
     return None if value is None else as_number(value, f"field {settings.columns[name]!r}")
 
 
 def objects_of(settings: Settings, row: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The list of objects of a field that must be there and not be empty. Raises DataError."""
+    """The list of objects of a field that must exist and not be empty. Raises DataError."""
     value, column = required(settings, row, name), settings.columns[name]
     if not isinstance(value, list) or not value:
-        found = "empty" if value == [] else f"{kind(value)}, not a list of objects"
+        found = "empty" if value == [] else f"{type_name(value)}, not a list of objects"
         raise DataError(f"field {column!r} is {found}")
     for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise DataError(f"{column}[{index}] is {kind(item)}, not an object")
+            raise DataError(f"{column}[{index}] is {type_name(item)}, not an object")
     return value
 
 
 def as_number(value: Any, what: str) -> float:
     """``value`` as a float if it is a finite number. what: its name in the message. Raises DataError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{what} is {kind(value)}, not a number", advice="nothing is converted; write a JSON number")
+        raise DataError(
+            f"{what} is {type_name(value)}, not a number", advice="nothing is converted; write a JSON number"
+        )
     if abs(value) > 1e300 or not math.isfinite(value):
         raise DataError(f"{what} is not a finite number of a usual size")
     return float(value)
@@ -163,17 +182,22 @@ def as_number(value: Any, what: str) -> float:
 def as_text(value: Any, what: str) -> str:
     """``value`` if it is text; nothing is converted. what: its name in the message. Raises DataError."""
     if not isinstance(value, str):
-        raise DataError(f"{what} is {kind(value)}, not text", advice="only plain text is read; nothing is converted")
+        raise DataError(
+            f"{what} is {type_name(value)}, not text", advice="only plain text is read; nothing is converted"
+        )
     return value
 
 
-def blank(settings: Settings, values: Mapping[str, str]) -> Rejected | None:
-    """Whether one of the named texts is empty or white space: an error, or a rejection if the option ``empty`` says so."""
+def find_empty(settings: Settings, values: Mapping[str, str]) -> Filtered | None:
+    """The result of a row in which one of the named texts is empty or white space, or None if none is.
+
+    Raises DataError unless the option ``empty`` says that such rows are dropped.
+    """
     for name, value in values.items():
         if not value.strip():
             if settings.options["empty"] == "drop":
-                return Rejected(f"empty {name}")
+                return Filtered(f"empty {name}")
             raise DataError(
-                f"field {settings.columns[name]!r} is empty", advice="mend the record, or set options.empty to drop"
+                f"field {settings.columns[name]!r} is empty", advice="fix the record, or set options.empty to drop"
             )
     return None

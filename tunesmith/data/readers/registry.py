@@ -1,7 +1,7 @@
-"""The readers by name. A reader is a small function: a row becomes a tree of messages, or is turned away with a reason.
+"""The readers by name. A reader is a small function that turns a row into a tree of messages, or filters it.
 
-Texts are taken as they are: nothing is stripped, mended or converted unless an option says so. What a reader cannot use is
-a DataError that names the field; the caller adds the place.
+Texts are taken as they are: nothing is stripped, repaired or converted unless an option asks for it. For a row that it
+cannot use, a reader raises a DataError that names the field; the caller adds the place.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ from tunesmith.data.readers.oasst_forms import OASST
 from tunesmith.data.readers.pairs import PAIRS
 from tunesmith.data.readers.prompts import PROMPTS
 from tunesmith.data.readers.rankings import RANKINGS
-from tunesmith.data.readers.reader import Outcome, Reader, Settings
+from tunesmith.data.readers.reader import Reader, ReadResult, Settings
 from tunesmith.errors import RecipeError
 
 READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS, **COMPARISONS, **PROMPTS}
 
 Purpose = Literal["demonstrations", "rankings", "prompts"]
-KEPT: Mapping[str, Purpose] = {"threads": "demonstrations", "rankings": "rankings", "prompts": "prompts"}
+PURPOSE_OF_KEEP: Mapping[str, Purpose] = {"threads": "demonstrations", "rankings": "rankings", "prompts": "prompts"}
 
 
 def open_reader(
     name: str, fields: Mapping[str, str], options: Mapping[str, Any], *, where: str | None = None
-) -> Callable[[Any], Outcome]:
-    """The function of one source, its settings checked: a row becomes a tree, or a Group of rows if ``group_column`` says
-    so. where: the source, for messages.
+) -> Callable[[Any], ReadResult]:
+    """The function that reads the rows of one source.
 
+    name: a key of ``READERS``.
+    fields: field name of the reader -> column of the data.
+    options: options of the reader; the others have their defaults.
+    where: the source, for messages.
+    Returns a function of an object, or of a ``RowGroup`` if ``group_column`` names a column.
     Raises RecipeError for an unknown reader, field or option, or a value that the option does not allow.
     """
     if name not in READERS:
@@ -49,24 +53,28 @@ def open_reader(
                 f"options.{key} of reader {name} is {value!r}", where=where, advice=f"it must be {expected}"
             )
     columns = {column: fields.get(column, column) for column in reader.columns}
-    values = {key: options.get(key, option.default) for key, option in reader.options.items()}
-    return partial(reader.read, Settings(columns, values))
+    return partial(reader.read, Settings(columns, _values(name, options)))
 
 
 def group_column(name: str, fields: Mapping[str, str]) -> str | None:
-    """The column in the data by which a reader wants rows put together, or None if it takes them one by one."""
+    """The column of the data by which a reader wants rows grouped, or None if it reads single rows."""
     group = READERS[name].group
     return None if group is None else fields.get(group, group)
 
 
 def purpose(name: str, options: Mapping[str, Any]) -> Purpose:
-    """What the trees of a reader are good for: replies to be imitated, replies to be compared, or prompts alone.
+    """What the trees of a reader are used for: replies to imitate, replies to compare, or prompts alone.
 
-    Said by the reader's options ``replies`` (all, pair, best) and ``keep`` (threads, rankings, prompts), where it has one.
+    It follows from the options ``replies`` (all, pair, best) and ``keep`` (threads, rankings, prompts) of the reader.
     """
     if name in PROMPTS:
         return "prompts"
-    values = {key: options.get(key, option.default) for key, option in READERS[name].options.items()}
+    values = _values(name, options)
     if "keep" in values:
-        return KEPT.get(values["keep"], "demonstrations")
+        return PURPOSE_OF_KEEP.get(values["keep"], "demonstrations")
     return "rankings" if values.get("replies", "best") != "best" else "demonstrations"
+
+
+def _values(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a reader with its value."""
+    return {key: options.get(key, option.default) for key, option in READERS[name].options.items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunesmith.data.readers.filters import NO_FILTERS, Filters
+from tunesmith.data.readers.filters import NO_FILTERS, MessageFilters
 from tunesmith.text.tokens.prompts import Prompts
 
 
@@ -14,25 +14,25 @@ from tunesmith.text.tokens.prompts import Prompts
 class Holdout:
     """Which records of one source are held out for evaluation.
 
-    amount: a number of records or a share of this source alone; None: see ``split.divide``.
-    most: at most so many of them are evaluated; None: all.
+    amount: a number of records or a fraction of this source alone; None: see ``split.split_records``.
+    limit: the most of them that are evaluated; None for all.
     """
 
     amount: int | float | None = None
-    most: int | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One entry of the recipe's list of sources.
+    """One entry of the recipe's list of sources. It can be pickled, for worker processes.
 
     name: the key of counts and reports.
     path: a file, a directory (its data files in the order of their names) or a hub name.
     reader: a key of ``registry.READERS``.
-    split: of a hub data set.
-    fields: name that the reader expects -> name in the data.
+    split: of a hub dataset.
+    fields: field name of the reader -> column of the data.
     options: options of the reader.
-    filters: conditions on its messages.
+    filters: which messages are kept.
     holdout: which records are held out.
     prompts: how its trees become prompts (``text.tokens.prompts``); None: they stay conversations.
     """
@@ -43,6 +43,6 @@ class SourceConfig:
     split: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    filters: Filters = NO_FILTERS
+    filters: MessageFilters = NO_FILTERS
     holdout: Holdout = field(default_factory=Holdout)
     prompts: Prompts | None = None

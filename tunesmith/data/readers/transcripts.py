@@ -12,9 +12,11 @@ ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 def parse_transcript(text: str, what: str) -> list[Message]:
-    """The turns of a transcript; their texts are what stands between the marks, without the space behind a mark.
+    """The turns of a transcript; their texts are what is between the marks, without the space after a mark.
 
-    A turn may be empty. Raises DataError where the text does not begin with a mark. what: its name in the message.
+    text: of the transcript. A turn in it may be empty.
+    what: its name in the message.
+    Raises DataError where the text does not begin with a mark.
     """
     parts = MARK.split(text)
     if len(parts) < 3 or parts[0].strip():

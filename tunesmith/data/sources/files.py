@@ -1,4 +1,4 @@
-"""Files as they are found: what kind they are, whether they are whole, and whether they stay as they were."""
+"""Input files: their kind, whether they are complete, and whether they change while they are read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import IO, Literal, cast
 
 from tunesmith.errors import DataError, MissingInputError
 
-Kind = Literal["json", "jsonl", "parquet"]
-SUFFIXES: dict[str, Kind] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FileKind = Literal["json", "jsonl", "parquet"]
+SUFFIXES: dict[str, FileKind] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 BLOCK = 2**20  # bytes read at once
-GROWTH_LIMIT = 100  # a file may not unpack to more than this many times its size ...
-GROWTH_FREE = 100 * 2**20  # ... once it has unpacked to so many bytes
+EXPANSION_LIMIT = 100  # a file may not decompress to more than this many times its size ...
+EXPANSION_FREE = 100 * 2**20  # ... once it has decompressed to so many bytes
 
 ENCODINGS = (  # longest first: the mark of UTF-32 begins with that of UTF-16
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -34,60 +34,68 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class InputFile:
     """One regular file as it was when it was found.
 
-    packed: gzip. size: bytes on disk. length: bytes unpacked, as a packed file says of itself (for showing progress, no
-    more). stamp: changes when the file is written.
+    path: of the file.
+    kind: from its name.
+    compressed: with gzip.
+    size: bytes on disk.
+    length: bytes after decompression, as the end of a compressed file claims; only for showing progress.
+    stamp: changes when the file is written.
     """
 
     path: Path
-    kind: Kind
-    packed: bool
+    kind: FileKind
+    compressed: bool
     size: int
     length: int
     stamp: tuple[int, ...]
 
 
-def kind_of(path: Path) -> tuple[Kind, bool] | None:
-    """What the name promises: the kind, and whether it is packed; None for a name that promises nothing known."""
+def file_kind(path: Path) -> tuple[FileKind, bool] | None:
+    """The kind that the name implies, and whether it is compressed; None for a name with an unknown suffix."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    packed = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = SUFFIXES.get(suffixes[-2] if packed and len(suffixes) == 2 else suffixes[-1]) if suffixes else None
-    return None if kind is None or (packed and kind == "parquet") else (kind, packed)
+    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    kind = SUFFIXES.get(suffixes[-2] if compressed and len(suffixes) == 2 else suffixes[-1]) if suffixes else None
+    return None if kind is None or (compressed and kind == "parquet") else (kind, compressed)
 
 
-def find(path: Path) -> InputFile:
-    """Look at one file, and at its first bytes. Raises MissingInputError or DataError; see ``check_head``."""
-    with reading(path):
+def find_file(path: Path) -> InputFile:
+    """One file, after a look at its first bytes.
+
+    Raises MissingInputError if it cannot be read, and DataError as ``check_head`` does.
+    """
+    with read_errors(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise MissingInputError("is not a regular file", where=path, advice="name a file")
-        promise = kind_of(path)
-        if promise is None:
-            known = ", ".join(SUFFIXES)
+            raise MissingInputError("this is not a regular file", where=path, advice="give the path of a file")
+        expected = file_kind(path)
+        if expected is None:
             raise DataError(
-                "the name does not say what is in the file",
+                "the kind of the file cannot be seen from its name",
                 where=path,
-                advice=f"end it in one of {known}, .json.gz, .jsonl.gz",
+                advice=f"let the name end in one of {', '.join(SUFFIXES)}, .json.gz, .jsonl.gz",
             )
         if status.st_size == 0:
-            raise MissingInputError("is empty", where=path, advice="fetch or write it again")
+            raise MissingInputError("the file is empty", where=path, advice="download or write it again")
         with path.open("rb") as file:
-            check_head(path, *promise, file.read(8))
+            check_head(path, *expected, file.read(8))
             length = status.st_size
-            if promise[1]:
+            if expected[1]:
                 file.seek(max(0, length - 4))
                 length = max(length, int.from_bytes(file.read(4), "little"))
-    return InputFile(path, *promise, size=status.st_size, length=length, stamp=_stamp(status))
+    return InputFile(path, *expected, size=status.st_size, length=length, stamp=_stamp(status))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what the operating system says while reading into one clear line."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system error while reading into one clear MissingInputError."""
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingInputError("does not exist", where=error.filename or path, advice="check the path") from error
+        place = error.filename or path
+        raise MissingInputError("the file does not exist", where=place, advice="check the path") from error
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror or error}", where=error.filename or path) from error
+        what = f"the file cannot be read: {error.strerror or error}"
+        raise MissingInputError(what, where=error.filename or path) from error
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
@@ -96,67 +104,78 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 
 def check_unchanged(file: InputFile) -> None:
     """Raises DataError if the file is another one than when it was found."""
-    with reading(file.path):
+    with read_errors(file.path):
         if _stamp(file.path.stat()) != file.stamp:
-            raise DataError("changed while it was read", where=file.path, advice="start again when it is complete")
+            what = "the file changed while it was read"
+            raise DataError(what, where=file.path, advice="start again when it is complete")
 
 
-def check_head(path: Path, kind: Kind, packed: bool, head: bytes) -> None:
-    """Compare the first bytes with what the name promises. Raises DataError."""
+def check_head(path: Path, kind: FileKind, compressed: bool, head: bytes) -> None:
+    """Compare the first bytes of a file with what its name implies. Raises DataError."""
     is_gzip, is_parquet = head.startswith(b"\x1f\x8b"), head.startswith(b"PAR1")
-    if packed:
+    if compressed:
         if not is_gzip:
-            raise DataError("is not gzip data", where=path, advice="take .gz off its name, or fetch it again")
+            advice = "remove .gz from its name, or download it again"
+            raise DataError("the file is not gzip data", where=path, advice=advice)
     elif is_gzip:
-        raise DataError("is gzip data under another name", where=path, advice="let its name end in .gz")
+        raise DataError("the file is gzip data under another name", where=path, advice="let its name end in .gz")
     elif is_parquet != (kind == "parquet"):
-        raise DataError(
-            f"is {'' if is_parquet else 'not '}a parquet file", where=path, advice="mend its name, or fetch it again"
-        )
+        what = f"the file is {'' if is_parquet else 'not '}a parquet file"
+        raise DataError(what, where=path, advice="correct its name, or download it again")
     elif kind != "parquet":
         check_encoding(path, head)
 
 
 def check_text(file: InputFile, head: bytes) -> None:
-    """Refuse what a packed file may hold instead of text. head: the first bytes, unpacked. Raises DataError."""
-    if file.packed and head.startswith(b"\x1f\x8b"):
-        raise DataError("is packed with gzip twice", where=file.path, advice="unpack it once")
-    if file.packed and head == b"PAR1":
-        advice = "unpack it, and let its name end in .parquet"
-        raise DataError("is a parquet file packed with gzip", where=file.path, advice=advice)
+    """Refuse what a compressed file may hold instead of text.
+
+    head: the first bytes after decompression.
+    Raises DataError.
+    """
+    if file.compressed and head.startswith(b"\x1f\x8b"):
+        raise DataError("the file is compressed with gzip twice", where=file.path, advice="decompress it once")
+    if file.compressed and head == b"PAR1":
+        advice = "decompress it, and let its name end in .parquet"
+        raise DataError("the file is a parquet file compressed with gzip", where=file.path, advice=advice)
     check_encoding(file.path, head)
 
 
 def check_encoding(path: Path, head: bytes) -> None:
-    """Refuse UTF-16 and UTF-32 by name. head: the first bytes of the text. Raises DataError."""
+    """Refuse UTF-16 and UTF-32 by name.
+
+    head: the first bytes of the text.
+    Raises DataError.
+    """
     for mark, name in ENCODINGS:
         if head.startswith(mark):
-            raise DataError(f"is {name}, not UTF-8", where=f"{path}:1", advice="save it as UTF-8")
+            raise DataError(f"the file is {name}, not UTF-8", where=f"{path}:1", advice="save it as UTF-8")
     if b"\0" in head[:4]:
-        raise DataError("holds NUL bytes, as UTF-16 without a mark does", where=f"{path}:1", advice="save it as UTF-8")
+        what = "the file has NUL bytes, as UTF-16 without a byte order mark does"
+        raise DataError(what, where=f"{path}:1", advice="save it as UTF-8")
 
 
 @contextmanager
-def unpacking(path: Path) -> Iterator[None]:
-    """Turn what gzip and zlib say about broken data into one clear line."""
-    advice = "fetch it again; nothing of it is used"
+def gzip_errors(path: Path) -> Iterator[None]:
+    """Turn errors of gzip and zlib into one clear DataError."""
+    advice = "download it again; nothing of it is used"
     try:
         yield
     except EOFError as error:
-        raise DataError("the gzip data break off", where=path, advice=advice) from error
+        raise DataError("the gzip data end too early", where=path, advice=advice) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"the gzip data are damaged ({str(error).lower()})", where=path, advice=advice) from error
 
 
 def blocks(file: InputFile) -> Iterator[bytes]:
-    """The bytes of a text file, unpacked, in pieces.
+    """The decompressed bytes of a text file, in pieces.
 
-    A packed file is read through to its end before the first byte is given out, so that nothing of a file that was cut
-    or damaged is ever used. Raises DataError.
+    A compressed file is read through to its end before the first byte is yielded, so that nothing of a file that is
+    truncated or damaged is ever used.
+    Raises DataError.
     """
-    if file.packed:
-        check_packed(file)
-    with reading(file.path), unpacking(file.path), open_bytes(file) as stream:
+    if file.compressed:
+        check_compressed(file)
+    with read_errors(file.path), gzip_errors(file.path), open_bytes(file) as stream:
         block = stream.read(BLOCK)
         check_text(file, block[:4])
         while block:
@@ -165,21 +184,24 @@ def blocks(file: InputFile) -> Iterator[bytes]:
 
 
 def open_bytes(file: InputFile) -> IO[bytes]:
-    """The file, unpacked if it is packed."""
-    return cast(IO[bytes], gzip.open(file.path)) if file.packed else file.path.open("rb")
+    """The file, decompressed if it is compressed."""
+    return cast(IO[bytes], gzip.open(file.path)) if file.compressed else file.path.open("rb")
 
 
-def check_packed(file: InputFile) -> None:
-    """Unpack the whole file, which compares length and checksum of every member, and keep nothing. Raises DataError."""
-    unpacked = 0
-    with reading(file.path), unpacking(file.path), open_bytes(file) as stream:
+def check_compressed(file: InputFile) -> None:
+    """Decompress the whole file and keep nothing; this compares length and checksum of every member.
+
+    Raises DataError.
+    """
+    total = 0
+    with read_errors(file.path), gzip_errors(file.path), open_bytes(file) as stream:
         while block := stream.read(BLOCK):
-            unpacked += len(block)
-            if unpacked > max(GROWTH_FREE, GROWTH_LIMIT * file.size):
-                raise too_large(file)
+            total += len(block)
+            if total > max(EXPANSION_FREE, EXPANSION_LIMIT * file.size):
+                raise expansion_error(file)
 
 
-def too_large(file: InputFile) -> DataError:
-    """A small file that unpacks to a large one is more often a trap than data."""
-    what = f"unpacks to more than {GROWTH_LIMIT} times its {file.size:,} bytes"
-    return DataError(what, where=file.path, advice="unpack it yourself if this is meant")
+def expansion_error(file: InputFile) -> DataError:
+    """The error of a small file that decompresses to a large one, which is more often an attack than data."""
+    what = f"the file decompresses to more than {EXPANSION_LIMIT} times its {file.size:,} bytes"
+    return DataError(what, where=file.path, advice="decompress it yourself if this is intended")

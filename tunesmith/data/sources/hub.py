@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through the optional package ``datasets`` (which runs no code of a repository)."""
+"""Datasets of the Hugging Face hub, through the optional package ``datasets`` (which runs no code of a repository)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.sources.json_files import Record
-from tunesmith.data.sources.strict_json import RecordFault, check_record
+from tunesmith.data.sources.json_files import ParsedRecord
+from tunesmith.data.sources.strict_json import RecordError, check_record
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import fingerprint, sha256
 
 
-def load(name: str, split: str | None) -> Any:
-    """The rows of one split, memory-mapped from the local cache of ``datasets`` after they were fetched once.
+def load_hub_rows(name: str, split: str | None) -> Any:
+    """The rows of one split, memory-mapped from the local cache of ``datasets`` after they were downloaded once.
 
     Raises MissingInputError where the package, the repository, the network or the split is missing, RecipeError where
-    several splits are there and none is named.
+    the dataset has several splits and none is named.
     """
     try:
         import datasets
@@ -29,27 +29,27 @@ def load(name: str, split: str | None) -> Any:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         advice = "check the name, the split and the network; a file needs its suffix, such as .jsonl"
-        raise MissingInputError(
-            f"not a file, and not loaded from the hub: {first_line}", where=name, advice=advice
-        ) from error
+        what = f"this is not a file, and it could not be loaded from the hub: {first_line}"
+        raise MissingInputError(what, where=name, advice=advice) from error
     if isinstance(found, dict):
         if len(found) > 1:
-            raise RecipeError(f"has the splits {', '.join(sorted(found))}", where=name, advice="name one with split")
+            what = f"the dataset has the splits {', '.join(sorted(found))}"
+            raise RecipeError(what, where=name, advice="name one with split")
         return next(iter(found.values()))
     return found
 
 
-def hub_records(rows: Any) -> Iterator[Record]:
+def hub_records(rows: Any) -> Iterator[ParsedRecord]:
     """The rows as objects; ``number`` is the row, from 1."""
     for row, value in enumerate(rows, start=1):
-        yield Record(row, _checked(value), row)
+        yield ParsedRecord(row, _checked(value), row)
 
 
-def _checked(value: dict[str, Any]) -> dict[str, Any] | RecordFault:
+def _checked(value: dict[str, Any]) -> dict[str, Any] | RecordError:
     try:
         check_record(value)
-    except RecordFault as fault:
-        return fault
+    except RecordError as error:
+        return error
     return value
 
 

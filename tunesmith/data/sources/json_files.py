@@ -1,4 +1,4 @@
-"""Records of .jsonl and .json files, one at a time: a file of any size needs the memory of its longest record."""
+"""Records of .jsonl and .json files, one at a time: reading needs only the memory of the longest record."""
 
 from __future__ import annotations
 
@@ -12,49 +12,55 @@ from typing import Any, NamedTuple
 from tunesmith.data.sources.files import BYTE_ORDER_MARK, InputFile, blocks
 from tunesmith.data.sources.strict_json import (
     RECORD_LIMIT,
-    RecordFault,
+    RecordError,
     decode_at,
-    is_cut,
-    kind,
+    is_truncated,
     parse_record,
-    syntax_fault,
+    syntax_error,
+    type_name,
 )
 from tunesmith.errors import DataError
 
 ADVICE = "every record is one JSON object"
-COMMAS = "records of a list stand between commas"
+COMMAS = "separate the records of a list with commas"
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
-class Record(NamedTuple):
-    """One record, or what is wrong with it. number: its line. end: how far the file is read, in characters or bytes."""
+class ParsedRecord(NamedTuple):
+    """One record of a file or dataset.
+
+    number: its line or row, from 1.
+    value: the object, or the error of a record that cannot be used.
+    end: how far the source has been read, in characters, bytes or rows.
+    """
 
     number: int
-    value: dict[str, Any] | RecordFault
+    value: dict[str, Any] | RecordError
     end: int
 
 
-def jsonl_records(file: InputFile) -> Iterator[Record]:
-    """One object a line; a line ends at ``\\n`` and nowhere else, blank lines are passed over.
+def jsonl_records(file: InputFile) -> Iterator[ParsedRecord]:
+    """One object a line; a line ends at ``\\n`` and nowhere else, blank lines are skipped.
 
-    A line that is wrong is given out as its fault, so that the caller can list several.
+    The error of a wrong line is yielded in its place, so that the caller can list several.
+    Raises DataError where the file cannot be read on.
     """
     for number, start, line in _lines(file):
         text = line.removeprefix(BYTE_ORDER_MARK) if start == 0 else line
         if text.strip(b" \t\r\n"):
-            yield Record(number, _parse_line(text, start + len(line) - len(text)), start + len(line))
+            yield ParsedRecord(number, _parse_line(text, start + len(line) - len(text)), start + len(line))
 
 
-def _parse_line(line: bytes, start: int) -> dict[str, Any] | RecordFault:
-    """start: the offset of the line in the file."""
+def _parse_line(line: bytes, start: int) -> dict[str, Any] | RecordError:
+    """The object of one line. start: the offset of the line in the file, in bytes."""
     if len(line) > RECORD_LIMIT:
         return _too_long()
     try:
         return parse_record(line.decode())
     except UnicodeDecodeError as error:
         return _not_utf8(error.object[error.start], start + error.start)
-    except RecordFault as fault:
-        return fault
+    except RecordError as error:
+        return error
 
 
 def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
@@ -66,47 +72,53 @@ def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
             yield number, start, line
             number, start = number + 1, start + len(line) + 1
         if len(rest) > RECORD_LIMIT:
-            raise _fatal(file, number, _too_long())
+            raise _data_error(file, number, _too_long())
     yield number, start, rest
 
 
-def array_records(file: InputFile) -> Iterator[Record]:
-    """The objects of one top-level list; ``number`` is the line on which a record starts. Any fault ends the reading."""
+def array_records(file: InputFile) -> Iterator[ParsedRecord]:
+    """The objects of one top-level list; ``number`` is the line on which a record starts.
+
+    Raises DataError at the first error, since nothing after it can be read.
+    """
     window = _Window(file)
     first = window.next_character()
     if not first:
         return
     if first != "[":
         advice = "one object a line? then name it .jsonl" if first == "{" else "a .json file is one list of objects"
-        fault = RecordFault("the file is not a list", advice)
-        raise _fatal(file, window.line, fault)
+        raise _data_error(file, window.line, RecordError("the file is not a list", advice))
     window.skip()
     while window.next_character() != "]" or window.records:
         number = window.line
-        yield Record(number, window.record(), window.position)
+        yield ParsedRecord(number, window.record(), window.position)
         follows = window.next_character()
         if follows == "]":
             break
         if follows != ",":
             what = f"a comma or ] is missing before {follows!r}" if follows else "the list is never closed with ]"
-            raise _fatal(
-                file, window.line, RecordFault(what, COMMAS if follows else "the file was cut short; fetch it again")
-            )
+            advice = COMMAS if follows else "the file is truncated; download it again"
+            raise _data_error(file, window.line, RecordError(what, advice))
         window.skip()
     window.skip()
     if window.next_character():
-        raise _fatal(file, window.line, RecordFault("something follows the closing ]", "one list a file, nothing else"))
+        error = RecordError("there is text after the closing ]", "write one list a file and nothing else")
+        raise _data_error(file, window.line, error)
 
 
 class _Window:
-    """The part of the text that is in memory. line: that of the next character. position: how many came before."""
+    """The part of the text that is in memory.
+
+    line: of the next character, from 1.
+    position: how many characters come before it.
+    """
 
     def __init__(self, file: InputFile) -> None:
         self.file, self.pieces = file, _pieces(file)
         self.text, self.start, self.line, self.position, self.records = "", 0, 1, 0, 0
 
     def _more(self) -> bool:
-        """Read on, at least as much again as is held, and forget what was used; False at the end of the file."""
+        """Read at least as much again as is in memory, and drop what was used; False at the end of the file."""
         wanted, gathered = len(self.text) - self.start, [self.text[self.start :]]
         while (piece := next(self.pieces, None)) is not None:
             gathered.append(piece)
@@ -121,7 +133,7 @@ class _Window:
         self.start = end
 
     def skip(self) -> None:
-        """Pass over one character."""
+        """Skip one character."""
         self._move(self.start + 1)
 
     def next_character(self) -> str:
@@ -137,27 +149,28 @@ class _Window:
     def record(self) -> dict[str, Any]:
         """The object that starts at the next character. Raises DataError."""
         if self.next_character() == "]":
-            raise _fatal(self.file, self.line, RecordFault("a comma before the closing ]", "remove it"))
+            raise _data_error(self.file, self.line, RecordError("a comma before the closing ]", "remove it"))
         while True:
             try:
                 value, end = decode_at(self.text, self.start)
             except json.JSONDecodeError as error:
-                if is_cut(error) and len(self.text) - self.start <= RECORD_LIMIT and self._more():
+                if is_truncated(error) and len(self.text) - self.start <= RECORD_LIMIT and self._more():
                     continue
-                fault_line = self.line + self.text.count("\n", self.start, error.pos)
-                raise _fatal(self.file, self.line, self._fault(error, fault_line)) from None
-            except RecordFault as fault:
-                raise _fatal(self.file, self.line, fault) from None
+                line = self.line + self.text.count("\n", self.start, error.pos)
+                raise _data_error(self.file, self.line, self._syntax_error(error, line)) from None
+            except RecordError as error:
+                raise _data_error(self.file, self.line, error) from None
             if not isinstance(value, dict):
-                raise _fatal(self.file, self.line, RecordFault(f"the list holds {kind(value)}, not an object", ADVICE))
+                what = f"the list has {type_name(value)} in it, not an object"
+                raise _data_error(self.file, self.line, RecordError(what, ADVICE))
             if self._bytes(end) > RECORD_LIMIT:
-                raise _fatal(self.file, self.line, _too_long())
+                raise _data_error(self.file, self.line, _too_long())
             self._move(end)
             self.records += 1
             return value
 
-    def _fault(self, error: json.JSONDecodeError, line: int) -> RecordFault:
-        return _too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_fault(error, f"line {line}")
+    def _syntax_error(self, error: json.JSONDecodeError, line: int) -> RecordError:
+        return _too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_error(error, f"line {line}")
 
     def _bytes(self, end: int) -> int:
         """Bytes of the text up to ``end``; counted only if it could matter."""
@@ -168,25 +181,25 @@ class _Window:
 def _pieces(file: InputFile) -> Iterator[str]:
     """The text of a file, block by block. Raises DataError where the bytes are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    before, lines = 0, 1  # bytes and lines that the decoder has seen
+    before, lines = 0, 1  # bytes and lines that the decoder has been given
     for block in chain(blocks(file), (b"",)):
         held = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             line = lines + error.object.count(b"\n", 0, error.start)
-            raise _fatal(file, line, _not_utf8(error.object[error.start], before - held + error.start)) from None
+            raise _data_error(file, line, _not_utf8(error.object[error.start], before - held + error.start)) from None
         yield text.removeprefix("\ufeff") if before == 0 else text
         before, lines = before + len(block), lines + block.count(b"\n")
 
 
-def _too_long() -> RecordFault:
-    return RecordFault(f"the record is longer than {RECORD_LIMIT // 2**20} MiB", "split it")
+def _too_long() -> RecordError:
+    return RecordError(f"the record is longer than {RECORD_LIMIT // 2**20} MiB", "split it")
 
 
-def _not_utf8(byte: int, offset: int) -> RecordFault:
-    return RecordFault(f"byte 0x{byte:02x} at offset {offset:,} is not UTF-8", "save the file as UTF-8")
+def _not_utf8(byte: int, offset: int) -> RecordError:
+    return RecordError(f"byte 0x{byte:02x} at offset {offset:,} is not UTF-8", "save the file as UTF-8")
 
 
-def _fatal(file: InputFile, line: int, fault: RecordFault) -> DataError:
-    return DataError(fault.what, where=f"{file.path}:{line}", advice=fault.advice)
+def _data_error(file: InputFile, line: int, error: RecordError) -> DataError:
+    return DataError(error.what, where=f"{file.path}:{line}", advice=error.advice)
