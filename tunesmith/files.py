@@ -17,6 +17,11 @@ from tunesmith.errors import StorageError
 UNFINISHED = ".unfinished-"
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether a text that may be a path or a hub name can only be a path: a hub name is ``name`` or ``owner/name``."""
+    return text.startswith((".", "/", "~")) or text.count("/") > 1
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal digest of a file's bytes."""
     with path.open("rb") as file:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tunesmith.compose.check.recipe import collect_checks
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.batch import packed as assembling
 from tunesmith.batch.packed import Layout
 from tunesmith.cli.main import main
-from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, TunesmithError
 from tunesmith.model import attention
@@ -43,7 +43,7 @@ def _one_thread() -> None:
 
 def checked(root: Path, *overrides: str, **world: str) -> CheckReport:
     loaded = small_recipe(root, overrides, **world)
-    return check_recipe(loaded, lambda done, total, label: None).report
+    return collect_checks(loaded, lambda done, total, label: None).report
 
 
 def failures(report: CheckReport) -> dict[str, str]:

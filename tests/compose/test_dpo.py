@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tunesmith.compose.check.recipe import collect_checks
 
 from tests.runs import digests
 from tests.worlds import small_recipe, write_preferences
 from tunesmith.compose import train_recipe
-from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.methods import dpo as dpo_module
 from tunesmith.compose.models import reference_cache as reference_module
 from tunesmith.compose.models.reference import own_reference
@@ -295,7 +295,7 @@ def test_a_reference_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     other = train(t5, *SHORT) / "export"
     refused(tmp_path, RecipeError, "a model of another family", f"objective.reference={other}")
     recipe = small_recipe(tmp_path, [f"objective.reference={other}"])
-    (check,) = check_recipe(recipe, lambda done, total, label: None).report.having("fail")
+    (check,) = collect_checks(recipe, lambda done, total, label: None).report.having("fail")
     assert "a model of another family" in check.summary
     dolly = write_preferences(tmp_path / "dolly", format="dolly").parent
     other = train(dolly, *SHORT) / "export"

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, T5ForConditionalGeneration
+from tunesmith.compose.check.recipe import collect_checks
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.batch import padded as pairs_module
-from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
 from tunesmith.generate.exported import read_export
@@ -98,7 +98,7 @@ def _steps(run: Path) -> list[str]:
 
 def checked(root: Path, *overrides: str, with_model: bool = True) -> CheckReport:
     loaded = small_recipe(root, overrides, architecture="t5")
-    return check_recipe(loaded, lambda done, total, label: None, with_model=with_model).report
+    return collect_checks(loaded, lambda done, total, label: None, with_model=with_model).report
 
 
 @pytest.mark.parametrize("with_model", [True, False])
@@ -160,7 +160,7 @@ def test_causal_settings_on_a_loaded_t5_are_refused_once_its_configuration_is_re
     recipe = small_recipe(tmp_path, [*_directory(tmp_path, "t5"), override], architecture="t5")
     with pytest.raises(RecipeError, match=message):
         train_recipe(recipe)
-    report = check_recipe(recipe, lambda done, total, label: None).report
+    report = collect_checks(recipe, lambda done, total, label: None).report
     assert [check.status for check in report.checks] == ["fail"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tunesmith.compose.check.recipe import collect_checks
 
 from tests.compose.test_check import with_targets
 from tests.worlds import small_recipe, write_preferences
@@ -18,7 +19,6 @@ from tunesmith.batch import packed as assembling
 from tunesmith.batch import padded as pairs_module
 from tunesmith.batch.example import joined_columns
 from tunesmith.compose import train_recipe
-from tunesmith.compose.check.checks import check_recipe
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 from tunesmith.recipe.faults import RecipeFaults
 from tunesmith.report.check import CheckReport
@@ -36,7 +36,7 @@ def _one_thread() -> None:
 
 
 def checked(root: Path, *overrides: str) -> CheckReport:
-    return check_recipe(small_recipe(root, overrides), lambda done, total, label: None).report
+    return collect_checks(small_recipe(root, overrides), lambda done, total, label: None).report
 
 
 def failures(report: CheckReport) -> dict[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.components.data_checks import check_sources
 
 from tests.worlds import small_recipe, write_world
-from tunesmith.compose.check.checks import check_recipe
-from tunesmith.compose.purposes import check_sources
 from tunesmith.data.readers.registry import READERS, purpose
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import Loaded, load
@@ -124,7 +124,7 @@ def test_every_reader_has_a_purpose() -> None:
 def test_the_check_says_so_before_anything_is_read(tmp_path: Path, objective: str) -> None:
     write_world(tmp_path)
     loaded = small_recipe(tmp_path, [f"objective={{kind: {objective}}}"])
-    failed = check_recipe(loaded, lambda done, total, label: None).report.having("fail")
+    failed = collect_checks(loaded, lambda done, total, label: None).report.having("fail")
     assert len(failed) == 1
     assert "data.sources.0.reader" in failed[0].summary
     assert f"objective {objective} compares replies to one prompt" in failed[0].summary

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from tunesmith.compose.check.recipe import collect_checks
 
 from tests.reward_worlds import END, judge_recipe, write_rankings
 from tests.runs import digests
 from tests.text.small_tokenizers import prefixed, write_tokenizer
 from tunesmith.compose import train_recipe
-from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.methods import reward as reward_module
 from tunesmith.compose.methods.reward import near_one_half
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
@@ -225,7 +225,7 @@ def test_threads_read_by_themselves_train_as_trees_do(tmp_path: Path) -> None:
 
 
 def test_the_check_and_every_optimizer_know_reward_models(tmp_path: Path) -> None:
-    checked = check_recipe(judge_recipe(tmp_path), lambda done, total, label: None)
+    checked = collect_checks(judge_recipe(tmp_path), lambda done, total, label: None)
     assert checked.exit_code == 0
     assert "attention sees its own thread and nothing else" in [
         check.name for check in checked.report.checks if check.status == "pass"

@@ -13,7 +13,7 @@ import transformers
 
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_scores
-from tunesmith.compose.progress import shown
+from tunesmith.compose.progress import show_progress
 from tunesmith.data.readers.pipeline import outcomes
 from tunesmith.data.readers.reader import Rejected
 from tunesmith.data.readers.source_config import SourceConfig
@@ -80,7 +80,7 @@ def _report(path: str) -> SamplingReport | None:
 
 
 def _of_report(judge: RewardScorer, report: SamplingReport, skip: bool, told: TextIO) -> dict[str, Any]:
-    with shown(f"scoring {report.name}") as progress:
+    with show_progress(f"scoring {report.name}") as progress:
         found = report_scores(judge, report, skip, lambda done, total: progress(done, total, "prompts"))
     print(visible(f"{report.name}, replies of {report.model}:"), file=told)
     for name, mean in found["results"].items():
@@ -106,7 +106,7 @@ def _of_records(judge: RewardScorer, inputs: Sequence[str], reading: Reading, sk
     _refuse(faults, skip, told)
     if not kept:
         raise MissingInputError("there is nothing to score", where=", ".join(inputs), advice="check the files")
-    with shown("scoring") as progress:
+    with show_progress("scoring") as progress:
         scored = judge.scores([tokens for _, tokens in kept], lambda done, total: progress(done, total, "records"))
     lines = [line for (tree, _), scores in zip(kept, scored, strict=True) for line in _lines(tree, scores)]
     _tell([tokens for _, tokens in kept], scored, told)

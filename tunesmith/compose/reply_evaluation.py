@@ -1,4 +1,4 @@
-"""Evaluation by generation, as a recipe asks for it: replies at every evaluation, measured and kept with the run."""
+"""Evaluation by generation: greedy replies to prompts of the validation data, compared with theirs and written to the run."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tunesmith.compose import parts
+from tunesmith.compose.components.steps import crop_settings
+from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import stream_seed
 from tunesmith.evaluate.generation import Question, answer, choose_questions, metrics, predictions
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
-from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.recipe.schema import Evaluate, Recipe
 from tunesmith.text.tokens.render import Renderer
 
 PREDICTIONS = "predictions"
 
-Told = Callable[[int, Mapping[str, float]], None]
+ReportMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 def reply_evaluation(
     recipe: Recipe,
-    policy: Policy | Seq2SeqPolicy,
+    policy: LanguagePolicy,
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
-    told: Told,
+    report: ReportMetrics,
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """What ``Evaluation.replies`` wants, or None if the recipe asks for no replies or the data have no prompts.
+    """A function that evaluates the present weights after a step; None if the recipe asks for no replies or no prompt exists.
 
-    told: hears of the measures of every step. The replies of step 100 are in ``directory``/predictions/step-000100.jsonl.
+    validation: the data, and the names of their sources.
+    directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.
+    report: called with every step and its metrics.
     """
     keys = recipe.evaluate
     if not keys.replies:
         return None
     seed = stream_seed(recipe.seed, "replies")
-    crop = parts.crop(recipe, renderer)
-    questions = choose_questions(*validation, renderer, keys.replies, seed, crop)
+    questions = choose_questions(*validation, renderer, keys.replies, seed, crop_settings(recipe, renderer))
     engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
         found = _evaluate(policy, engine, questions, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
-        told(step, found)
+        report(step, found)
         return found
 
     return evaluate if questions else None
 
 
 def _evaluate(
-    policy: Policy | Seq2SeqPolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
+    policy: LanguagePolicy, engine: Engine, questions: Sequence[Question], keys: Evaluate, path: Path
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():

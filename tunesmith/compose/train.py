@@ -10,13 +10,16 @@ from typing import Any
 import torch
 import transformers
 
-from tunesmith.compose import parts
 from tunesmith.compose.best import selection_rule, take_best
+from tunesmith.compose.components.data import prepare_data
+from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
+from tunesmith.compose.components.steps import build_draws
+from tunesmith.compose.components.tokenizer import build_renderer, format_options
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.compose.progress import shown
+from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
@@ -24,7 +27,6 @@ from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import Loaded, dump
 from tunesmith.recipe.schema import Recipe
-from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Callback, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
@@ -62,12 +64,12 @@ class Trained:
 def train_recipe(loaded: Loaded) -> Trained:
     """Run a recipe to its end, from wherever it stopped before. Raises the family of TunesmithError, StoppedError among them."""
     recipe = loaded.recipe
-    families.check_model(recipe)
+    families.find_family(recipe)
     _settle_torch(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         setting = _setting(recipe, run, view)
-        course = METHODS[recipe.objective.kind].course(setting)
+        course = METHODS[recipe.objective.kind].setup(setting, recipe.objective)
         check_no_failures(course.proof)
         view.note(f"proof: {len(course.proof)} properties hold ({course.proof[0].summary})")
         run.record(
@@ -98,23 +100,22 @@ def _settle_torch(recipe: Recipe) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
+def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, Any]:
     """Everything that was made from the recipe before the method has its turn."""
-    with shown("preparing data") as progress:
-        prepared, evaluated = parts.prepare_data(recipe, progress)
-    draws = parts.draws(recipe, prepared.train)
+    with show_progress("preparing data") as progress:
+        prepared, evaluated = prepare_data(recipe, progress)
+    draws = build_draws(recipe, prepared.train)
     for line in prepared.report.lines({draw.name: (draw.count, len(draw.examples)) for draw in draws}):
         view.note(line)
     for found in (prepared, evaluated):
         if found is not None and found.quarantine is not None:
             view.note(f"bad rows, left out: {found.quarantine}")
-    format = parts.prompt_format(recipe)
-    tokenizer = parts.load_tokenizer(recipe, format)
-    renderer = Renderer(format, tokenizer, recipe.targets)
+    renderer = build_renderer(recipe)
+    tokenizer = renderer.tokenizer
     method = METHODS[recipe.objective.kind]
-    model, (before, after) = method.build_model(recipe, tokenizer)
+    model, (before, after) = method.build_model(recipe, recipe.objective, tokenizer)
     families.check_positions(recipe, model)
-    learner = method.build_learner(recipe, model, tokenizer)
+    learner = method.prepare_policy(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
@@ -122,10 +123,10 @@ def _setting(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
-def _train(setting: RunContext, course: TrainingSetup, view: View) -> None:
+def _train(setting: RunContext[Any, Any], course: TrainingSetup[Any, Any], view: View) -> None:
     recipe, run, total = setting.recipe, setting.run, len(course.steps)
     keys = recipe.train
-    optimizer = parts.build_optimizer(keys, course.policy, setting.model)
+    optimizer = build_optimizer(keys, course.policy, setting.model)
     found = checkpoint.newest(run.checkpoints, lambda text: view.note(f"WARNING {text}"))
     start = 0 if found is None else found.step
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
@@ -145,9 +146,9 @@ def _train(setting: RunContext, course: TrainingSetup, view: View) -> None:
         saving = Checkpointer(_writer(setting, course, optimizer, view), keys.save_every, record, selection, start)
         with Signals() as signals:
             actions: list[Callback] = [record, view.step, *(_tracked(tracker) for tracker in trackers)]
-            actions += [*course.actions, *([evaluation] if evaluation is not None else [])]
+            actions += [*course.callbacks, *([evaluation] if evaluation is not None else [])]
             actions += [saving, StopCallback(signals.requested, keys.stop_after, saving)]
-            schedule = parts.build_schedule(keys, total)
+            schedule = build_schedule(keys, total)
             try:
                 train(
                     course.policy,
@@ -165,7 +166,7 @@ def _train(setting: RunContext, course: TrainingSetup, view: View) -> None:
                     tracker.close()
 
 
-def _pass_gates(course: TrainingSetup, view: View) -> None:
+def _pass_gates(course: TrainingSetup[Any, Any], view: View) -> None:
     """What must hold before the first step, told. Raises InternalError if it does not."""
     gates = course.gates()
     check_no_failures(gates)
@@ -178,7 +179,7 @@ def _pass_gates(course: TrainingSetup, view: View) -> None:
 
 def _restore(
     found: checkpoint.Checkpoint | None,
-    course: TrainingSetup,
+    course: TrainingSetup[Any, Any],
     optimizer: Optimizer,
     record: Record,
     rule: SelectionRule,
@@ -195,8 +196,8 @@ def _restore(
 
 
 def _evaluation(
-    setting: RunContext,
-    course: TrainingSetup,
+    setting: RunContext[Any, Any],
+    course: TrainingSetup[Any, Any],
     record: Record,
     selection: Selection,
     view: View,
@@ -232,7 +233,7 @@ def _evaluation(
     )
 
 
-def _writer(setting: RunContext, course: TrainingSetup, optimizer: Optimizer, view: View) -> Any:
+def _writer(setting: RunContext[Any, Any], course: TrainingSetup[Any, Any], optimizer: Optimizer, view: View) -> Any:
     run, recipe = setting.run, setting.recipe
 
     def write(step: int, state: Mapping[str, Any], pinned: Collection[int]) -> None:
@@ -256,7 +257,7 @@ def _tracked(tracker: Tracker) -> Callback:
     return track
 
 
-def _facts(setting: RunContext, total: int) -> dict[str, str]:
+def _facts(setting: RunContext[Any, Any], total: int) -> dict[str, str]:
     recipe, store = setting.recipe, setting.prepared.train
     keys = recipe.train
     tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
@@ -269,13 +270,13 @@ def _facts(setting: RunContext, total: int) -> dict[str, str]:
     }
 
 
-def _export(setting: RunContext, steps: int, view: View) -> None:
+def _export(setting: RunContext[Any, Any], steps: int, view: View) -> None:
     recipe, run = setting.recipe, setting.run
     if recipe.run.export == "best":
         steps = take_best(run.path, run.checkpoints, setting.model, view.note)
     info = ExportInfo(
         format=recipe.text.format,
-        options=parts.format_options(recipe),
+        options=format_options(recipe),
         max_length=recipe.text.max_length,
         sampling=recipe.sampling.model_dump(),
         base=recipe.model.path or "new",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -12,9 +12,54 @@ from tunesmith.recipe.section import Amount, Count, Mass, Number, Positive, Prob
 Path = Annotated[str, Field(min_length=1)]
 
 
-class Sft(Section):
+class ObjectiveSection(Section):
+    """What data, steps and models read from the keys of any objective; an objective overrides what differs.
+
+    reader_purpose: what the readers of its data must give; None: anything.
+    """
+
+    reader_purpose: ClassVar[Literal["demonstrations", "rankings"] | None] = None
+
+    @property
+    def turn_weighting(self) -> Literal["threads", "messages"]:
+        """Whether a shared turn counts once for every thread through it, or once."""
+        return "messages"
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Tokens that every stored example leaves free below ``text.max_length`` for a reply."""
+        return 0
+
+    @property
+    def prompt_selection(self) -> Literal["last", "every"] | None:
+        """Which turns of a conversation are answered by the model itself; None: its replies are those of the data."""
+        return None
+
+    @property
+    def score_scale(self) -> float:
+        """Factor of the scores in the data; above 0 every ranked reply must have one."""
+        return 0.0
+
+    @property
+    def separate_reference(self) -> str | None:
+        """Path or hub name of a reference that is not the model before the first step."""
+        return None
+
+    @property
+    def reward_models(self) -> Mapping[str, str]:
+        """Recipe key -> directory of every reward model that the objective reads."""
+        return {}
+
+    @property
+    def further_inputs(self) -> Mapping[str, str]:
+        """Key below ``objective`` -> path of everything that a run reads apart from data, model and reference."""
+        return {}
+
+
+class Sft(ObjectiveSection):
     """Supervised fine-tuning: the assistant's turns are learned."""
 
+    reader_purpose = "demonstrations"
     kind: Literal["sft"] = Field(default="sft", description="objective")
     weighting: Literal["threads", "messages"] = Field(
         default="messages",
@@ -32,10 +77,15 @@ class Sft(Section):
         "AdamW or a limit on the gradient's norm this only changes what learning rate, epsilon and clip mean), or a number",
     )
 
+    @property
+    def turn_weighting(self) -> Literal["threads", "messages"]:
+        return self.weighting
 
-class Dpo(Section):
+
+class Dpo(ObjectiveSection):
     """Direct preference optimisation and its relatives: better replies gain probability over worse ones."""
 
+    reader_purpose = "rankings"
     kind: Literal["dpo"] = Field(default="dpo", description="objective")
     loss: Literal["sigmoid", "hinge", "ipo"] = Field(
         default="sigmoid",
@@ -69,10 +119,19 @@ class Dpo(Section):
     def _possible(self) -> Self:
         return refuse(self, _sigmoid_only(self))
 
+    @property
+    def score_scale(self) -> float:
+        return self.margin_scale
 
-class Reward(Section):
+    @property
+    def separate_reference(self) -> str | None:
+        return None if self.reference in ("start", "none") else self.reference
+
+
+class Reward(ObjectiveSection):
     """A reward model: one score for every reply, higher for better ones (Bradley and Terry 1952)."""
 
+    reader_purpose = "rankings"
     kind: Literal["reward"] = Field(default="reward", description="objective")
     margin_scale: Amount = Field(
         default=0.0, description="times the difference of the scores in the data, subtracted from that of the model's"
@@ -82,6 +141,10 @@ class Reward(Section):
         default=None,
         description="standard deviation of the new head's weights; null: 1 / sqrt(hidden size + 1), 0: zeros",
     )
+
+    @property
+    def score_scale(self) -> float:
+        return self.margin_scale
 
 
 class ModelReward(Section):
@@ -102,7 +165,7 @@ class CheckReward(Section):
     offset: float = Field(default=0.0, description="added then")
 
 
-class Ppo(Section):
+class Ppo(ObjectiveSection):
     """Proximal policy optimisation (Schulman et al. 2017) of rewards for replies that the model writes itself."""
 
     kind: Literal["ppo"] = Field(default="ppo", description="objective")
@@ -152,6 +215,37 @@ class Ppo(Section):
     reference: Literal["start"] | Path = Field(
         default="start", description="what the KL is measured against: the model before the first step, or a directory"
     )
+
+    @property
+    def reserved_tokens(self) -> int:
+        return self.max_new_tokens
+
+    @property
+    def prompt_selection(self) -> Literal["last", "every"] | None:
+        return self.prompts
+
+    @property
+    def separate_reference(self) -> str | None:
+        return None if self.reference == "start" else self.reference
+
+    @property
+    def value_model(self) -> str | None:
+        """Directory of the reward model that the value function is initialised from."""
+        return None if self.value in ("shared", "separate") else self.value
+
+    @property
+    def reward_models(self) -> Mapping[str, str]:
+        found = {
+            f"objective.rewards.{index}.path": reward.path
+            for index, reward in enumerate(self.rewards)
+            if isinstance(reward, ModelReward)
+        }
+        return found if self.value_model is None else {**found, "objective.value": self.value_model}
+
+    @property
+    def further_inputs(self) -> Mapping[str, str]:
+        found = {f"rewards.{index}": reward.path for index, reward in enumerate(self.rewards)}
+        return found if self.value_model is None else {**found, "value": self.value_model}
 
 
 def _sft_unless_said(given: Any) -> Any:

@@ -14,7 +14,7 @@ from tunesmith.data.sources.json_files import array_records, jsonl_records
 from tunesmith.data.sources.parquet_files import parquet_records
 from tunesmith.data.sources.strict_json import RecordFault
 from tunesmith.errors import DataError, MissingInputError, RecipeError
-from tunesmith.files import fingerprint, sha256
+from tunesmith.files import fingerprint, looks_like_path, sha256
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FORMATS = {"json": array_records, "jsonl": jsonl_records, "parquet": parquet_records}
@@ -56,7 +56,7 @@ def find_source(path: str, split: str | None = None) -> OpenedSource:
     """Find a source without reading it; its digest is empty. Raises MissingInputError, DataError or RecipeError."""
     local = _expanded(path)
     if not _exists(local):
-        if path.startswith((".", "/", "~")) or kind_of(local) or not HUB_NAME.fullmatch(path):
+        if looks_like_path(path) or kind_of(local) or not HUB_NAME.fullmatch(path):
             raise MissingInputError(
                 "does not exist", where=path, advice="check the path; it is relative to the current directory"
             )
