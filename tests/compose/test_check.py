@@ -29,11 +29,11 @@ from tunesmith.text.tokens import render
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message
 
-END = "the end of every trained turn is a target"
-REPLY = "what is trained reads back as the reply"
-CONTEXT = "nothing but replies is trained"
-ATTENTION = "attention sees its own thread and nothing else"
-BATCHES = "batches hold every thread as if it were alone"
+END = "end of replies"
+REPLY = "reply text"
+CONTEXT = "context tokens"
+ATTENTION = "attention"
+BATCHES = "batches"
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +120,8 @@ def test_a_second_begin_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Dolly, "split", wrong)
     found = failures(checked(tmp_path))
-    assert list(found) == ["no begin token is doubled"]
-    assert "once more than it should" in found["no begin token is doubled"]
+    assert list(found) == ["begin token"]
+    assert "once more than it should" in found["begin token"]
 
 
 def test_a_wrong_stop_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_a_limit_that_cuts_most_targets_fails(tmp_path: Path) -> None:
     with (tmp_path / "demonstrations.jsonl").open("a") as lines:
         lines.write(json.dumps({"instruction": "Count.", "response": "one two three four " * 500}) + "\n")
     report = checked(tmp_path, "text.truncation=drop", "data.validation=2")
-    assert "few targets are cut" in failures(report)
+    assert "truncated targets" in failures(report)
     assert report.facts["texts"]["targets_lost"] > 2000
 
 
@@ -223,11 +223,11 @@ def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
     report = checked(tmp_path, "text.max_length=2000", f"data.evaluation_sets=[{evaluation}]", "data.validation=1")
     assert failures(report) == {}
     warned = {check.name: [place.rpartition(":")[2] for place, _ in check.places] for check in report.having("warn")}
-    assert warned["no text writes out a control token"] == ["61"]
-    assert warned["no text repeats itself without end"] == ["62"]
-    assert "64" in warned["records are not nearly the same"]
-    assert "65" in warned["records are distinct"]
-    assert warned["training does not overlap with evaluation sets"] == ["63", "64"]
+    assert warned["control tokens in texts"] == ["61"]
+    assert warned["repetitive texts"] == ["62"]
+    assert "64" in warned["near duplicates"]
+    assert "65" in warned["exact duplicates"]
+    assert warned["overlap with evaluation sets"] == ["63", "64"]
 
 
 @pytest.mark.parametrize(("policy", "status"), [("keep", "warn"), ("exact", "pass"), ("near", "pass")])
@@ -237,10 +237,10 @@ def test_duplicates_that_are_dropped_are_counted_and_no_longer_told(policy: str,
         line = json.dumps({"instruction": "Say it twice.", "context": "", "response": "twice " * 20})
         file.write(f"{line}\n{line}\n")
     checks = {check.name: check for check in checked(tmp_path, f"data.duplicates={policy}").checks}
-    assert checks["records are distinct"].status == status
-    assert ("duplicates" in checks["every record is accounted for"].summary) == (policy != "keep")
+    assert checks["exact duplicates"].status == status
+    assert ("duplicates" in checks["records"].summary) == (policy != "keep")
     if policy == "near":
-        assert checks["records are not nearly the same"].status == "pass"
+        assert checks["near duplicates"].status == "pass"
 
 
 def test_the_command_writes_a_page_and_json_and_ends_with_a_code(
@@ -313,7 +313,7 @@ def test_a_template_that_rewrites_earlier_turns_fails_with_the_first_difference(
 
 def test_a_template_with_two_begin_tokens_fails(tmp_path: Path) -> None:
     found = failures(with_template(tmp_path, "{{ bos_token }}{{ bos_token }}" + PLAIN_TEMPLATE))
-    assert "no begin token is doubled" in found
+    assert "begin token" in found
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable
     checked = collect_checks(load([name, "tiny"], overrides), lambda done, total, label: None)
     assert checked.exit_code == 0, [check for check in checked.report.checks if check.status == "fail"]
     statuses = {check.name: check.status for check in checked.report.checks}
-    assert statuses["attention sees its own thread and nothing else"] == "pass"
-    assert statuses["batches hold every thread as if it were alone"] == "pass"
+    assert statuses["attention"] == "pass"
+    assert statuses["batches"] == "pass"
     assert checked.report.facts["texts"]["records"] >= 80
 
 

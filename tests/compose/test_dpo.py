@@ -18,13 +18,13 @@ from tests.worlds import small_recipe, write_preferences
 from tunesmith.compose import train_recipe
 from tunesmith.compose.methods import dpo as dpo_module
 from tunesmith.compose.models import reference_cache as reference_module
-from tunesmith.compose.models.reference import own_reference
+from tunesmith.compose.models.reference import find_reference
 from tunesmith.errors import InternalError, MissingInputError, RecipeError, StoppedError, TunesmithError
 from tunesmith.files import sha256
 from tunesmith.model.policy import Policy
 from tunesmith.train.run import checkpoint
 
-NOT_THEIRS = "reference log-probabilities are not those of this model and data"
+MISMATCH = "cached reference log-probabilities do not belong to this model and data"
 SHORT = ("train.steps=2", "train.evaluate_every=null", "data.validation=0")
 World = Callable[[str], tuple[Path, dict[str, str]]]
 
@@ -87,7 +87,7 @@ def test_references_of_the_weights_at_the_resume_are_seen(
 ) -> None:
     """What the policy is compared with are the weights of the beginning, not those that a checkpoint holds."""
     root, expected = never_stopped("llama")
-    right = dpo_module._columns
+    right = dpo_module.reference_columns
 
     def late(setting: Any, *more: Any) -> Any:
         found = checkpoint.newest(setting.run.checkpoints, pytest.fail)
@@ -95,7 +95,7 @@ def test_references_of_the_weights_at_the_resume_are_seen(
             setting.model.load_state_dict(found.load("model"))
         return right(setting, *more)
 
-    monkeypatch.setattr(dpo_module, "_columns", late)
+    monkeypatch.setattr(dpo_module, "reference_columns", late)
     assert stop_and_resume(root, "late", [11]) != expected
 
 
@@ -174,7 +174,7 @@ def test_a_cache_that_was_put_in_another_order_with_its_digest_is_found(tmp_path
         file.write_bytes(np.random.default_rng(0).permutation(np.frombuffer(file.read_bytes(), "<f4")).tobytes())
         index = json.loads((directory / "index.json").read_text())
         (directory / "index.json").write_text(json.dumps({**index, "sha256": sha256(file)}))
-    refused(tmp_path, InternalError, NOT_THEIRS)
+    refused(tmp_path, InternalError, MISMATCH)
 
 
 def test_values_that_are_mixed_up_after_they_were_read_are_found(
@@ -189,7 +189,7 @@ def test_values_that_are_mixed_up_after_they_were_read_are_found(
         return None if values is None else np.roll(values, 1)
 
     monkeypatch.setattr(reference_module, "_read", mixed)
-    refused(tmp_path, InternalError, NOT_THEIRS)
+    refused(tmp_path, InternalError, MISMATCH)
 
 
 def test_the_cache_of_another_model_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_the_cache_of_another_model_is_found(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(dpo_module, "weights_digest", lambda model: "the same for every model")
     train(tmp_path, *SHORT, "model.residual_dropout=0")
     # another seed makes other weights; the data are the same
-    refused(tmp_path, InternalError, NOT_THEIRS, "seed=6", "model.residual_dropout=0")
+    refused(tmp_path, InternalError, MISMATCH, "seed=6", "model.residual_dropout=0")
 
 
 def test_the_cache_of_other_data_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,12 +206,12 @@ def test_the_cache_of_other_data_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     train(tmp_path, *SHORT)
     file = tmp_path / "rankings.jsonl"
     file.write_text(file.read_text().replace("what what", "that what"))
-    refused(tmp_path, InternalError, NOT_THEIRS)
+    refused(tmp_path, InternalError, MISMATCH)
 
 
 def test_a_policy_that_is_not_its_reference_any_more_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_preferences(tmp_path)
-    right = dpo_module._columns
+    right = dpo_module.reference_columns
 
     def moved(setting: Any, *more: Any) -> Any:
         found = right(setting, *more)
@@ -220,8 +220,8 @@ def test_a_policy_that_is_not_its_reference_any_more_is_found(tmp_path: Path, mo
                 parameter.mul_(1.3)
         return found
 
-    monkeypatch.setattr(dpo_module, "_columns", moved)
-    refused(tmp_path, InternalError, "policy and reference are the same before the first step")
+    monkeypatch.setattr(dpo_module, "reference_columns", moved)
+    refused(tmp_path, InternalError, "policy and reference before the first step")
 
 
 def test_noise_in_the_reference_pass_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,11 +230,11 @@ def test_noise_in_the_reference_pass_is_found(tmp_path: Path, monkeypatch: pytes
 
     def noisy(*arguments: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Policy, "evaluate", Policy.train)
+            patch.setattr(Policy, "eval", Policy.train)
             return right(*arguments)
 
     monkeypatch.setattr(reference_module.ReferenceModel, "values", noisy)
-    with pytest.raises(AssertionError, match="noise in the reference pass"):
+    with pytest.raises(AssertionError, match="dropout in the reference pass"):
         train(tmp_path, *SHORT, run="refused")
     assert_nothing_was_trained(tmp_path / "refused")
 
@@ -249,10 +249,10 @@ def test_references_in_another_order_than_the_replies_are_found(
         "columns",
         lambda self, number: {name: values[::-1].copy() for name, values in right(self, number).items()},
     )
-    refused(tmp_path, InternalError, NOT_THEIRS)
+    refused(tmp_path, InternalError, MISMATCH)
     # and where the cache itself is not asked, by the gate
     monkeypatch.setattr(reference_module, "check_references", lambda *arguments: None)
-    refused(tmp_path, InternalError, "policy and reference are the same before the first step")
+    refused(tmp_path, InternalError, "policy and reference before the first step")
 
 
 @pytest.mark.parametrize("objective", ["loss: ipo, beta: 0.01", "loss: hinge, beta: 0.5", "label_smoothing: 0.1"])
@@ -309,4 +309,4 @@ def test_a_run_named_as_the_reference_means_its_export(tmp_path: Path) -> None:
     recipe = small_recipe(
         write_preferences(tmp_path / "world").parent, [f"objective.reference={tmp_path / 'earlier'}"]
     ).recipe
-    assert own_reference(recipe) == str(export)
+    assert find_reference(recipe) == str(export)

@@ -26,7 +26,7 @@ from tunesmith.report.check import CheckReport
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.train.run import checkpoint
 
-BATCHES = "batches hold every thread as if it were alone"
+BATCHES = "batches"
 TIED = "model.init={architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4}"
 
 

@@ -25,8 +25,8 @@ from tunesmith.report.check import CheckReport
 from tunesmith.text.tokens import render
 from tunesmith.text.tokens.token_tree import TokenTree
 
-BATCHES = "batches hold every thread as if it were alone"
-RANKING = "replies are compared as the data rank them"
+BATCHES = "batches"
+RANKING = "ranked replies"
 SHORT = ("train.steps=2", "train.evaluate_every=null", "data.validation=0")
 
 

@@ -61,7 +61,7 @@ def test_two_checks_of_one_prompt_are_refused(root: Path, renderer: Renderer) ->
     path.write_text(row({"one_of": ["red"]}) * 2)
     assert len(read_checks(str(path), renderer)) == 1
     path.write_text(row({"one_of": ["red"]}) + row({"one_of": ["x"]}))
-    with pytest.raises(DataError, match=r"twice.jsonl:2: another check of this prompt stands above"):
+    with pytest.raises(DataError, match=r"twice.jsonl:2: an earlier record has another check of this prompt"):
         read_checks(str(path), renderer)
 
 
