@@ -202,7 +202,7 @@ def test_an_attention_that_leaks_between_examples_fails(tmp_path: Path, monkeypa
     assert "layout threads" in warned.summary
 
 
-def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
+def test_unusual_texts_are_reported(tmp_path: Path) -> None:
     write_world(tmp_path)
     file = tmp_path / "demonstrations.jsonl"
     prose = (
@@ -231,7 +231,9 @@ def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("policy", "status"), [("keep", "warn"), ("exact", "pass"), ("near", "pass")])
-def test_duplicates_that_are_dropped_are_counted_and_no_longer_told(policy: str, status: str, tmp_path: Path) -> None:
+def test_duplicates_that_are_dropped_are_counted_and_no_longer_reported(
+    policy: str, status: str, tmp_path: Path
+) -> None:
     write_world(tmp_path)
     with (tmp_path / "demonstrations.jsonl").open("a") as file:
         line = json.dumps({"instruction": "Say it twice.", "context": "", "response": "twice " * 20})
@@ -281,7 +283,8 @@ PLAIN_TEMPLATE = (
 )
 REWRITING_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>"
-    "{% if message.role == 'assistant' and not loop.last %}(an earlier answer){% else %}{{ message.content }}{% endif %}"
+    "{% if message.role == 'assistant' and not loop.last %}(an earlier answer)"
+    "{% else %}{{ message.content }}{% endif %}"
     "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

@@ -1,4 +1,4 @@
-"""`tunesmith check` on the built-in recipes, with real data and the tokenizer they name; skipped where these are not there."""
+"""`tunesmith check` on the built-in recipes, with real data and the tokenizers they name; skipped without them."""
 
 from __future__ import annotations
 

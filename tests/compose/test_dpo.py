@@ -1,4 +1,4 @@
-"""Whole runs on preferences: resumed to the bit, references that belong to model and data, gates that find planted faults."""
+"""Whole runs on preferences: resumed to the bit, with the right references, and gates that find planted faults."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_references_that_are_kept_give_the_run_of_references_that_are_computed(n
         patch.setattr(reference_module.ReferenceModel, "values", counted)
         again = train(root, run="again")
     assert digests(again) == expected
-    assert max(made) <= reference_module.PROBES  # only what is computed anew to check the cache
+    assert max(made) <= reference_module.PROBES  # only those that are recomputed to check the cache
 
 
 def test_references_of_other_batches_are_not_taken(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_references_of_other_batches_are_not_taken(tmp_path: Path) -> None:
     assert kept == [1, 2, 2]
 
 
-def test_a_damaged_cache_of_references_is_made_anew(never_stopped: World) -> None:
+def test_a_damaged_cache_of_references_is_computed_again(never_stopped: World) -> None:
     root, expected = never_stopped("llama")
     for file in (root / "cache" / "references").rglob("values.bin"):
         values = np.frombuffer(file.read_bytes(), "<f4")
         file.write_bytes(values[::-1].tobytes())
-    assert digests(train(root, run="mended")) == expected
+    assert digests(train(root, run="repaired")) == expected
 
 
 # Gates: what does not belong together is found before a weight moves
@@ -270,7 +270,7 @@ def test_rounding_is_no_fault(tmp_path: Path, objective: str, monkeypatch: pytes
     train(tmp_path, *SHORT, f"objective={{kind: dpo, {objective}}}")
 
 
-# A reference of its own
+# A separate reference
 
 
 def test_a_reference_that_changed_on_the_way_is_refused(tmp_path: Path) -> None:

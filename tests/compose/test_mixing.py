@@ -23,7 +23,7 @@ WORDS = ["red", "blue", "old", "new", "big", "small", "warm", "cold"]
 
 
 def source(root: Path, name: str, count: int, **keys: Any) -> str:
-    """A file of so many records of its own, and its entry in a recipe."""
+    """A new file with so many records, and its entry in a recipe."""
     lines = [
         json.dumps({"instruction": f"Say {name} {number}.", "response": " ".join(WORDS[: 1 + number % 8])})
         for number in range(count)
@@ -73,7 +73,7 @@ def test_without_amounts_the_order_is_that_of_one_list(root: Path) -> None:
     assert build_draws(recipe, found.train) == ()
 
 
-def test_every_source_has_validation_of_its_own(root: Path) -> None:
+def test_every_source_has_separate_validation(root: Path) -> None:
     entries = [
         source(root, "a", 40, validation=10, validation_limit=4),
         source(root, "b", 40, validation=0),
@@ -149,16 +149,16 @@ def test_a_mixed_run_trains_and_keeps_its_quarantine(root: Path, capsys: pytest.
     assert trained.steps > 6
     (line,) = (trained.directory / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["place"] == f"{root}/b.jsonl:13"
-    told = "".join(capsys.readouterr())
-    assert "1 quarantined" in told
-    assert "every epoch has 3 of " in told
+    printed = "".join(capsys.readouterr())
+    assert "1 quarantined" in printed
+    assert "every epoch has 3 of " in printed
     consumed = [
         json.loads(line)["examples"] for line in (trained.directory / "consumed.jsonl").read_text().splitlines()
     ]
     assert len(consumed) == trained.steps
 
 
-def test_copies_of_an_example_have_noise_of_their_own(root: Path) -> None:
+def test_copies_of_an_example_have_different_noise(root: Path) -> None:
     recipe, found, _ = prepared(
         root, [source(root, "a", 5, weight=3.0)], "data.validation=0", "train.evaluate_every=null"
     )

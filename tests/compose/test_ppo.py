@@ -93,21 +93,21 @@ def test_the_run_that_is_compared_has_all_that_can_go_wrong(never_stopped: Calla
     assert found[0]["reference_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_old_log_probabilities_that_a_resumed_run_computes_anew_are_seen(
+def test_old_log_probabilities_that_a_resumed_run_recomputes_are_seen(
     never_stopped: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, load = never_stopped("separate"), RolloutSteps.rollouts
 
-    def anew(self: RolloutSteps, place: Any) -> Rollouts:
+    def recomputed(self: RolloutSteps, place: Any) -> Rollouts:
         found = load(self, place)
         make = self.make
         assert isinstance(make, RolloutGenerator)
         return make.judge(place.iteration, found.answered, found.coefficient) if place.position else found
 
     with pytest.raises(StoppedError):
-        run(root, "anew", "train.stop_after=6")
-    monkeypatch.setattr(RolloutSteps, "rollouts", anew)
-    assert digests(run(root, "anew")) != digests(root / "run")
+        run(root, "recomputed", "train.stop_after=6")
+    monkeypatch.setattr(RolloutSteps, "rollouts", recomputed)
+    assert digests(run(root, "recomputed")) != digests(root / "run")
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed"])
@@ -228,8 +228,16 @@ def test_a_reward_model_with_another_tokenizer_is_refused(never_stopped: Callabl
 def test_a_reward_model_of_another_prompt_format_is_refused(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
     other = shutil.copytree(root / "reward-model", root / "other-format")
-    told = {"format": "alpaca", "options": {}, "max_length": 99, "sampling": {}, "base": "x", "recipe": "y", "steps": 1}
-    (other / "tunesmith.json").write_text(json.dumps(told))
+    description = {
+        "format": "alpaca",
+        "options": {},
+        "max_length": 99,
+        "sampling": {},
+        "base": "x",
+        "recipe": "y",
+        "steps": 1,
+    }
+    (other / "tunesmith.json").write_text(json.dumps(description))
     with pytest.raises(
         RecipeError, match=r"objective.rewards.0.path: .*prompt format 'alpaca', this recipe uses 'dolly'"
     ):

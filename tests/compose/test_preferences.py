@@ -1,4 +1,4 @@
-"""Preferences that cannot be used, and faults between the file and the loss: a clear error, a counted rejection, a failed check."""
+"""Unusable preferences, and faults between file and loss: an error, a counted rejection or a failed check."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ def test_columns_that_do_not_follow_the_order_of_a_batch_are_found(
 
 
 def answered(prompt: str, *answers: str | tuple[str, int], **more: Any) -> dict[str, Any]:
-    told = [each if isinstance(each, tuple) else (each, rank) for rank, each in enumerate(answers, 1)]
-    ranked = [{"answer": text, "rank": rank} for text, rank in told]
+    pairs = [each if isinstance(each, tuple) else (each, rank) for rank, each in enumerate(answers, 1)]
+    ranked = [{"answer": text, "rank": rank} for text, rank in pairs]
     return {"prompt": f"\n\nHuman: {prompt}\n\nAssistant: ", "answers": ranked, **more}
 
 
@@ -221,7 +221,7 @@ def test_a_run_at_every_limit_around_the_replies_is_sound_or_says_what_is_wrong(
     assert found == "trained" or "text.max_length" in found
 
 
-def test_when_every_record_is_rejected_the_reason_is_told(tmp_path: Path) -> None:
+def test_when_every_record_is_rejected_the_reason_is_reported(tmp_path: Path) -> None:
     write_preferences(tmp_path)
     (tmp_path / "rankings.jsonl").write_text(json.dumps(answered("Say it.", ("a", 1), ("b", 1))) + "\n")
     with pytest.raises(MissingInputError) as caught:
@@ -230,7 +230,7 @@ def test_when_every_record_is_rejected_the_reason_is_told(tmp_path: Path) -> Non
 
 
 def write_pairs(root: Path, scored: int, count: int = 40) -> None:
-    """Pairs in a file of their own, the first ``scored`` of them with scores."""
+    """Pairs in a separate file, the first ``scored`` of them with scores."""
     rows = []
     for number in range(count):
         sides = {"prompt": f"Say {number}.", "chosen": f"yes {number}", "rejected": f"no {number}"}

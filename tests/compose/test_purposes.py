@@ -51,13 +51,15 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "sft",
         "oasst-messages",
         {"keep": "prompts"},
-        "data.sources.0.options.keep: objective sft imitates replies, and reader oasst-messages gives prompts; set it to threads",
+        "data.sources.0.options.keep: objective sft imitates replies, and reader oasst-messages gives prompts; "
+        "set it to threads",
     ),
     "prompts imitated": (
         "sft",
         "prompts",
         {},
-        "data.sources.0.reader: objective sft imitates replies, and reader prompts gives prompts; name one that gives demonstrations: dolly,",
+        "data.sources.0.reader: objective sft imitates replies, and reader prompts gives prompts; "
+        "name one that gives demonstrations: dolly,",
     ),
     "demonstrations compared": (
         "dpo",
@@ -70,15 +72,15 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "reward",
         "ultrafeedback",
         {"replies": "best"},
-        "data.sources.0.options.replies: objective reward compares replies to one prompt, and reader ultrafeedback gives "
-        "demonstrations; set it to all",
+        "data.sources.0.options.replies: objective reward compares replies to one prompt, "
+        "and reader ultrafeedback gives demonstrations; set it to all",
     ),
     "threads compared": (
         "reward",
         "oasst",
         {},
-        "data.sources.0.options.keep: objective reward compares replies to one prompt, and reader oasst gives demonstrations; "
-        "set it to rankings",
+        "data.sources.0.options.keep: objective reward compares replies to one prompt, "
+        "and reader oasst gives demonstrations; set it to rankings",
     ),
     "prompts compared": ("dpo", "prompts", {}, "data.sources.0.reader: objective dpo compares replies to one prompt"),
 }

@@ -1,4 +1,4 @@
-"""Whole runs that train reward models: they learn the order, resume to the bit, and export what stock transformers scores with."""
+"""Whole runs of reward models: they learn, resume to the bit, and stock transformers scores with the export."""
 
 from __future__ import annotations
 
@@ -187,7 +187,8 @@ def test_prompts_that_fill_the_context_leave_nothing_to_compare(tmp_path: Path) 
 
 def test_a_reward_model_is_not_gone_on_with_in_another_language(root: Path) -> None:
     base = ["model.init=null", f"model.path={root}/run/export", f"run.directory={root}/other"]
-    with pytest.raises(RecipeError, match=r"text\.format: .*export was trained with prompt format 'oasst', this recipe uses 'dolly'"):
+    message = r"text\.format: .*export was trained with prompt format 'oasst', this recipe uses 'dolly'"
+    with pytest.raises(RecipeError, match=message):
         train_recipe(judge_recipe(root, [*base, "model.tokenizer=null", "text.format=dolly"]))
     write_tokenizer(root / "another", prefixed(), bos="<s>", eos="</s>", unk="<unk>")
     with pytest.raises(RecipeError, match=r"model\.tokenizer: .*export has another tokenizer than"):
@@ -227,9 +228,7 @@ def test_threads_read_by_themselves_train_as_trees_do(tmp_path: Path) -> None:
 def test_the_check_and_every_optimizer_know_reward_models(tmp_path: Path) -> None:
     checked = collect_checks(judge_recipe(tmp_path), lambda done, total, label: None)
     assert checked.exit_code == 0
-    assert "attention" in [
-        check.name for check in checked.report.checks if check.status == "pass"
-    ]
+    assert "attention" in [check.name for check in checked.report.checks if check.status == "pass"]
     for kind in ("muon", "adafactor"):
         overrides = [f"train.optimizer.kind={kind}", "train.steps=4", f"run.directory={tmp_path}/{kind}"]
         found = evaluations(train_recipe(judge_recipe(tmp_path, overrides)).directory)

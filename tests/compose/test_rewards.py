@@ -1,4 +1,4 @@
-"""Checks beside prompts: what can be read is read, everything else names its line."""
+"""Checks next to prompts: what can be read is read, everything else is an error with its line."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
-        "auxiliary": auxiliary_inputs(recipe),
+        "beside": auxiliary_inputs(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -53,8 +53,8 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
 def auxiliary_inputs(recipe: Recipe) -> Mapping[str, Any]:
     """Key below ``objective`` -> path and hashes of what a run reads in addition to its model and data.
 
-    These are a separate reference, reward models, checks, and the model of a value function; none may change while a run
-    is stopped.
+    These are a separate reference, reward models, checks, and the model of a value function; none may change while a
+    run is stopped.
     """
     reference = find_reference(recipe)
     paths = {**({} if reference is None else {"reference": reference}), **recipe.objective.further_inputs}

@@ -205,7 +205,7 @@ def batch_check(steps: DatasetSteps, find_fault: FindBatchFault[Any]) -> Check:
                 return Check(BATCHES, "fail", f"step {number + 1}: {fault}", "model.layout", DEFECT)
         if left := [found[0].number for found in waiting.values() if found]:
             return Check(BATCHES, "fail", f"step {number + 1}: example {left[0]} is in no batch", "", DEFECT)
-    summary = f"in {batches:,} batches of {len(numbers)} steps every target sees the beginning of its own thread only"
+    summary = f"in {batches:,} batches of {len(numbers)} steps every target sees its thread and nothing else"
     return Check(BATCHES, "pass", summary)
 
 

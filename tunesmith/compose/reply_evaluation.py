@@ -1,4 +1,4 @@
-"""Evaluation by generation: greedy replies to prompts of the validation data, compared with theirs and written to the run."""
+"""Evaluation by generation: greedy replies to validation prompts, compared with the replies of the data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reply_evaluation(
     directory: Path,
     report: ReportMetrics,
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """A function that evaluates the present weights after a step; None if the recipe asks for no replies or no prompt exists.
+    """A function that evaluates the present weights after a step; None if no replies are asked for or no prompt exists.
 
     validation: the data, and the names of their sources.
     directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.

@@ -1,4 +1,4 @@
-"""The data of a recipe: where they are read from, how they are rendered and stored, and whether they fit the objective."""
+"""The data of a recipe: where they are read from, and how they are rendered, stored and checked."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def cache_directory(recipe: Recipe) -> Path:
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:
     """(training data, separate evaluation data or None).
 
-    Raises RecipeError for a reader that does not fit the objective, DataError for scores that are missing, and everything
-    that ``data.dataset.prepare.prepare`` raises.
+    Raises RecipeError for a reader that does not fit the objective, DataError for scores that are missing, and
+    everything that ``data.dataset.prepare.prepare`` raises.
     """
     data, seed = recipe.data, stream_seed(recipe.seed, "validation")
     check_sources(recipe)

@@ -31,8 +31,8 @@ def tokenizer_revision(recipe: Recipe) -> str | None:
 def format_options(recipe: Recipe) -> dict[str, Any]:
     """The options of the prompt format.
 
-    The format ``tokenizer`` reads its chat template here, once; the template then is one of the options, so cache keys and
-    the export include it. Raises MissingInputError, DataError, RecipeError.
+    The format ``tokenizer`` reads its chat template here, once; the template then is one of the options, so cache keys
+    and the export include it. Raises MissingInputError, DataError, RecipeError.
     """
     if recipe.text.format != "tokenizer":
         return dict(recipe.text.options)

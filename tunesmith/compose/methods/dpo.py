@@ -38,7 +38,7 @@ def objective_of(keys: Dpo) -> PreferenceOptimization:
 
 
 def setup(context: Context, keys: Dpo) -> TrainingSetup[LanguagePolicy, MicroBatch]:
-    """Raises InternalError if cached references do not belong to model and data, DataError, RecipeError, MissingInputError."""
+    """Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError."""
     recipe, learner = context.recipe, context.learner
     objective = objective_of(keys)
     stores = [context.prepared.train, *([context.validation[0]] if context.validation else [])]

@@ -19,8 +19,8 @@ from tunesmith.train.run.callbacks import Scores
 def scores_of(store: Store, sources: Sequence[str], generator: RolloutGenerator) -> Callable[[], Scores]:
     """Evaluates the present weights on all prompts of a store.
 
-    ``loss`` is the mean reward with the other sign, so the best checkpoint is the one with the highest reward unless the
-    recipe chooses another metric.
+    ``loss`` is the mean reward with the other sign, so the best checkpoint is the one with the highest reward unless
+    the recipe chooses another metric.
 
     sources: their names, in the order of the store.
     generator: writes one greedy reply to each prompt.

@@ -24,7 +24,7 @@ COMPARED = 4  # replies that the stock model reads
 
 
 def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: Ppo) -> Callable[[], Sequence[Check]]:
-    """The checks before the first step; they sample the replies of the first iteration, which its first step then uses."""
+    """The checks before the first step. They sample the replies of the first iteration, which it trains on."""
 
     def gates() -> Sequence[Check]:
         first = steps[0]

@@ -1,4 +1,4 @@
-"""The two families of models, causal and encoder-decoder: what differs between them in loading, batches and policies."""
+"""The two families of models, causal and encoder-decoder: how they differ in loading, batches and policies."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Family(Generic[PolicyT, BatchT]):
 
 
 def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout | None:
-    """The dropout of a causal model; None if the recipe has none. Raises RecipeError for an architecture without hooks."""
+    """The dropout of a causal model; None if the recipe has none. Raises RecipeError for an unknown architecture."""
     keys = recipe.model
     return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
 
@@ -267,7 +267,7 @@ def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> t
 def prepare_language_policy(
     recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[LanguagePolicy, MicroBatch]:
-    """The policy of a language model on the best device, in the layout that the self-test allows. Raises RecipeError."""
+    """The policy of a language model on the best device, after the self-test of its layout. Raises RecipeError."""
     return family_of(str(model.config.model_type)).prepare_policy(recipe, model, tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""Reference log-probabilities: computed in one pass before training, cached under a digest of their inputs, checked on use."""
+"""Reference log-probabilities: computed once before training, cached under a digest of their inputs, checked on use."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def weights_digest(module: nn.Module) -> str:
 def cached_references(model: ReferenceModel, store: Store, cache: Path, progress: Progress) -> References:
     """The reference log-probabilities of a store, read from the cache, or computed and written to it.
 
-    A cache is checked whenever it is used: the file against its digest, and the values of some examples against the model.
+    A cache is checked whenever it is used: the file against its digest, some of its values against the model.
     Raises InternalError if they do not agree, StorageError.
     """
     ends = np.cumsum(store.replies)
@@ -134,8 +134,8 @@ def check_references(model: ReferenceModel, store: Store, found: References, whe
     if len(wrong):
         first = int(wrong[0])
         raise InternalError(
-            f"the cached reference log-probabilities do not belong to this model and data: {len(wrong)} of {len(cached)} "
-            f"replies differ; the first is {cached[first]:.3f} and should be {recomputed[first]:.3f}",
+            f"the cached reference log-probabilities do not belong to this model and data: {len(wrong)} of "
+            f"{len(cached)} replies differ; the first is {cached[first]:.3f} and should be {recomputed[first]:.3f}",
             where=where,
             advice=MISMATCH_ADVICE,
         )
