@@ -25,7 +25,7 @@ LONGEST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TextCheck:
+class FindingKind:
     """How one kind of finding is reported.
 
     name: of the check, whatever its status.
@@ -40,28 +40,28 @@ class TextCheck:
     advice: str
 
 
-EXACT = TextCheck("exact duplicates", "an earlier record is repeated", "data.duplicates", "`exact` keeps one of each")
-NEAR = TextCheck(
+EXACT = FindingKind("exact duplicates", "an earlier record is repeated", "data.duplicates", "`exact` keeps one of each")
+NEAR = FindingKind(
     "near duplicates", "an earlier record is nearly repeated", "data.duplicates", "`near` keeps one of each"
 )
-SPLIT = TextCheck(
+SPLIT = FindingKind(
     "overlap of training and validation",
     "a record on the other side of the split is nearly repeated",
     "data.duplicates",
     "`near` keeps one of each",
 )
-CONTROL = TextCheck(
+CONTROL = FindingKind(
     "control tokens in texts",
     "a control token is written out",
     "",
     "it stays text, which is safe; fix the text if it is an error",
 )
-REPETITIVE = TextCheck("repetitive texts", "a text repeats itself many times", "", "look at them; fix or drop them")
-BLANK = TextCheck("blank texts", "a text is blank", "", "fix or drop them")
-LANGUAGE = TextCheck(
+REPETITIVE = FindingKind("repetitive texts", "a text repeats itself many times", "", "look at them; fix or drop them")
+BLANK = FindingKind("blank texts", "a text is blank", "", "fix or drop them")
+LANGUAGE = FindingKind(
     "declared languages", "a text is not in the language it declares", "", "look at them; filter by language"
 )
-EVALUATION = TextCheck(
+EVALUATION = FindingKind(
     "overlap with evaluation sets",
     "a text of an evaluation set is contained",
     "data.evaluation_sets",
@@ -196,7 +196,7 @@ def _push(heap: list[Any], item: Any, size: int) -> None:
         heapq.heappop(heap)
 
 
-def _finding_check(kind: TextCheck, finding: Finding, total: int) -> Check:
+def _finding_check(kind: FindingKind, finding: Finding, total: int) -> Check:
     if not finding.records:
         return Check(kind.name, "pass", f"{kind.what} in none of {total:,} records")
     summary = f"{kind.what} in {finding.records:,} of {total:,} records"
