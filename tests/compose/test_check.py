@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tunesmith.compose.check.recipe import collect_checks
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.batch import packed as assembling
 from tunesmith.batch.packed import Layout
 from tunesmith.cli.main import main
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, TunesmithError
 from tunesmith.model import attention
@@ -34,11 +34,6 @@ REPLY = "reply text"
 CONTEXT = "context tokens"
 ATTENTION = "attention"
 BATCHES = "batches"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def checked(root: Path, *overrides: str, **world: str) -> CheckReport:

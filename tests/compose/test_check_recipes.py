@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tunesmith.compose.check.recipe import collect_checks
 
 from tunesmith.compose import train_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.recipe.load import load
 
 RECORDS = 300

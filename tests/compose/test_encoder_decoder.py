@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, T5ForConditionalGeneration
-from tunesmith.compose.check.recipe import collect_checks
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.batch import padded as pairs_module
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
 from tunesmith.generate.exported import read_export
@@ -28,11 +28,6 @@ from tunesmith.train.run import checkpoint
 
 BATCHES = "batches"
 TIED = "model.init={architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4}"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module", params=["own head", "tied head"])

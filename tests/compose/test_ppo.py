@@ -38,11 +38,6 @@ SHORT = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def run(root: Path, name: str, *overrides: str, **world: str) -> Path:
     given = [*SHORT, f"run.directory={root / name}", *overrides]
     return train_recipe(ppo_recipe(root, given, **world)).directory
@@ -66,19 +61,32 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return find
 
 
-CASES = [*(("separate", stop) for stop in range(1, STEPS)), *(("shared", stop) for stop in (3, 4, 6, 8))]
+CASES = [*(("separate", stop) for stop in (1, 4, 6, 11)), *(("shared", stop) for stop in (3, 8))]
 
 
 @pytest.mark.parametrize(("value", "stop"), CASES)
-def test_a_run_stopped_at_any_step_ends_as_if_never_stopped(
+def test_a_run_stopped_once_ends_as_if_never_stopped(
     value: str, stop: int, never_stopped: Callable[[str], Path]
 ) -> None:
+    """At every place of an iteration of four steps, and between iterations."""
     root = never_stopped(value)
     name = f"stop-{stop}"
     with pytest.raises(StoppedError, match=f"stopped after step {stop} of {STEPS}"):
         run(root, name, f"train.stop_after={stop}", value=value)
     assert digests(run(root, name, value=value)) == digests(root / "run")
     shutil.rmtree(root / name)
+
+
+@pytest.mark.parametrize("value", ["separate", "shared"])
+def test_a_run_stopped_after_every_step_ends_as_if_never_stopped(
+    value: str, never_stopped: Callable[[str], Path]
+) -> None:
+    root, expected = never_stopped(value), records(never_stopped(value) / "run")
+    for stop in range(1, STEPS):
+        with pytest.raises(StoppedError, match=f"stopped after step {stop} of {STEPS}"):
+            run(root, "every", f"train.stop_after={stop}", value=value)
+        assert records(root / "every") == expected[:stop]
+    assert digests(run(root, "every", value=value)) == digests(root / "run")
 
 
 def test_the_run_that_is_compared_has_all_that_can_go_wrong(never_stopped: Callable[[str], Path]) -> None:

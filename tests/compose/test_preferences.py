@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from tunesmith.compose.check.recipe import collect_checks
 
 from tests.compose.test_check import with_targets
 from tests.worlds import small_recipe, write_preferences
@@ -19,6 +17,7 @@ from tunesmith.batch import packed as assembling
 from tunesmith.batch import padded as pairs_module
 from tunesmith.batch.example import joined_columns
 from tunesmith.compose import train_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 from tunesmith.recipe.faults import RecipeFaults
 from tunesmith.report.check import CheckReport
@@ -28,11 +27,6 @@ from tunesmith.text.tokens.token_tree import TokenTree
 BATCHES = "batches"
 RANKING = "ranked replies"
 SHORT = ("train.steps=2", "train.evaluate_every=null", "data.validation=0")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def checked(root: Path, *overrides: str) -> CheckReport:

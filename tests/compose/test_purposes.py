@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tunesmith.compose.check.recipe import collect_checks
-from tunesmith.compose.components.data_checks import check_sources
 
 from tests.worlds import small_recipe, write_world
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.components.data_checks import check_sources
 from tunesmith.data.readers.registry import READERS, purpose
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import Loaded, load

@@ -10,22 +10,17 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from tunesmith.compose.check.recipe import collect_checks
 
 from tests.reward_worlds import END, judge_recipe, write_rankings
 from tests.runs import digests
 from tests.text.small_tokenizers import prefixed, write_tokenizer
 from tunesmith.compose import train_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.methods import reward as reward_module
 from tunesmith.compose.methods import reward_gates
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
 from tunesmith.generate.exported import open_engine, read_export
 from tunesmith.model.reward_model import head_of, load_reward_model
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module", params=["gpt_neox", "llama"])
@@ -81,24 +76,24 @@ def test_the_export_is_a_reward_model_that_stock_transformers_scores_with(root: 
         open_engine(root / "run")
 
 
-def test_a_stopped_run_ends_as_if_never_stopped(root: Path) -> None:
-    other = [f"run.directory={root}/stopped"]
-    for stop in (4, 19):
+RESUMED = ["train.steps=8", "train.evaluate_every=3", "train.save_every=4", "data.validation=8"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extra"),
+    [("gpt_neox", []), ("llama", ["model.residual_dropout=0.1", "model.gradient_checkpointing=true"])],
+)
+def test_a_stopped_run_ends_as_if_never_stopped(architecture: str, extra: list[str], tmp_path: Path) -> None:
+    """Over 24 records, so that epochs of three steps end before, at and after the stops."""
+    write_rankings(tmp_path, architecture=architecture, records=16)
+    whole = train_recipe(judge_recipe(tmp_path, [*RESUMED, *extra])).directory
+    stopped = [*RESUMED, *extra, f"run.directory={tmp_path}/stopped"]
+    for stop in (1, 3, 4, 5):
         with pytest.raises(StoppedError):
-            train_recipe(judge_recipe(root, [*other, f"train.stop_after={stop}"]))
-    train_recipe(judge_recipe(root, other))
-    assert digests(root / "stopped") == digests(root / "run")
-
-
-def test_dropout_and_checkpointing_resume_too(root: Path) -> None:
-    extra = ["model.residual_dropout=0.1", "model.gradient_checkpointing=true", "train.steps=8"]
-    whole = [*extra, f"run.directory={root}/whole"]
-    train_recipe(judge_recipe(root, whole))
-    parted = [*extra, f"run.directory={root}/parted"]
-    with pytest.raises(StoppedError):
-        train_recipe(judge_recipe(root, [*parted, "train.stop_after=3"]))
-    train_recipe(judge_recipe(root, parted))
-    assert evaluations(root / "parted") == evaluations(root / "whole")
+            train_recipe(judge_recipe(tmp_path, [*stopped, f"train.stop_after={stop}"]))
+    train_recipe(judge_recipe(tmp_path, stopped))
+    assert digests(tmp_path / "stopped") == digests(whole)
+    assert evaluations(tmp_path / "stopped") == evaluations(whole)
 
 
 def test_a_reward_model_goes_on_with_its_head(root: Path) -> None:
@@ -218,7 +213,7 @@ def test_the_best_checkpoint_by_accuracy_can_be_exported(tmp_path: Path) -> None
 def test_threads_read_by_themselves_train_as_trees_do(tmp_path: Path) -> None:
     runs = []
     for layout in ("tree", "threads"):
-        overrides = [f"model.layout={layout}", "train.steps=8", f"run.directory={tmp_path}/{layout}"]
+        overrides = [f"model.layout={layout}", "train.steps=4", f"run.directory={tmp_path}/{layout}"]
         runs.append(evaluations(train_recipe(judge_recipe(tmp_path, overrides)).directory))
     tree, threads = runs
     for step in tree:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tunesmith.compose.check.recipe import collect_checks
-from tunesmith.compose.models.reward_sources import read_checks
 
 from tests.worlds import ppo_recipe
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.models.reward_sources import read_checks
 from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.errors import DataError
 from tunesmith.evaluate.text_match import ListOf, OneOf, check_to_json
