@@ -37,8 +37,7 @@ INNER_LAYERS = {
     "train": (("tensors", "world"), ("optim",), ("steps",), ("loop",), ("rollout", "run")),
     "compose": (
         ("progress",),
-        ("purposes", "scores"),
-        ("parts",),
+        ("components",),
         ("models",),
         ("proof", "manifest", "best", "reply_evaluation"),
         ("methods",),

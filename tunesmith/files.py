@@ -17,6 +17,11 @@ from tunesmith.errors import StorageError
 UNFINISHED = ".unfinished-"
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether a text that may be a path or a hub name can only be a path: a hub name is ``name`` or ``owner/name``."""
+    return text.startswith((".", "/", "~")) or text.count("/") > 1
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -12,18 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.model.trees import small_model
 from tests.worlds import write_world
 from tunesmith.cli.main import main
 from tunesmith.train.run import checkpoint
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
 
 Attempt = Callable[..., tuple[int, list[str]]]
 

@@ -17,7 +17,7 @@ from tests.worlds import small_recipe, write_world
 from tunesmith.batch import packed as assembling
 from tunesmith.batch.packed import Layout
 from tunesmith.cli.main import main
-from tunesmith.compose.check.checks import check_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, TunesmithError
 from tunesmith.model import attention
@@ -28,21 +28,16 @@ from tunesmith.text.tokens import crop, render
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message
 
-END = "every trained turn ends with an end token that is a target"
-REPLY = "the trained tokens decode to the reply"
-CONTEXT = "only replies are trained"
-ATTENTION = "attention sees its own thread and nothing else"
-BATCHES = "batches hold every thread as if it were alone"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+END = "end of replies"
+REPLY = "reply text"
+CONTEXT = "context tokens"
+ATTENTION = "attention"
+BATCHES = "batches"
 
 
 def checked(root: Path, *overrides: str, **world: str) -> CheckReport:
     loaded = small_recipe(root, overrides, **world)
-    return check_recipe(loaded, lambda done, total, label: None).report
+    return collect_checks(loaded, lambda done, total, label: None).report
 
 
 def failures(report: CheckReport) -> dict[str, str]:
@@ -119,8 +114,8 @@ def test_a_second_begin_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Dolly, "split", wrong)
     found = failures(checked(tmp_path))
-    assert list(found) == ["the bos token is not doubled"]
-    assert "once more than it should" in found["the bos token is not doubled"]
+    assert list(found) == ["begin token"]
+    assert "once more than it should" in found["begin token"]
 
 
 def test_a_wrong_stop_token_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +138,7 @@ def test_a_limit_that_cuts_most_targets_fails(tmp_path: Path) -> None:
     with (tmp_path / "demonstrations.jsonl").open("a") as lines:
         lines.write(json.dumps({"instruction": "Count.", "response": "one two three four " * 500}) + "\n")
     report = checked(tmp_path, "text.truncation=drop", "data.validation=2")
-    assert "few targets are cut" in failures(report)
+    assert "truncated targets" in failures(report)
     assert report.facts["texts"]["targets_lost"] > 2000
 
 
@@ -201,7 +196,7 @@ def test_an_attention_that_leaks_between_examples_fails(tmp_path: Path, monkeypa
     assert "layout threads" in warned.summary
 
 
-def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
+def test_unusual_texts_are_reported(tmp_path: Path) -> None:
     write_world(tmp_path)
     file = tmp_path / "demonstrations.jsonl"
     prose = (
@@ -222,24 +217,26 @@ def test_what_is_odd_in_the_texts_is_told(tmp_path: Path) -> None:
     report = checked(tmp_path, "text.max_length=2000", f"data.evaluation_sets=[{evaluation}]", "data.validation=1")
     assert failures(report) == {}
     warned = {check.name: [place.rpartition(":")[2] for place, _ in check.places] for check in report.having("warn")}
-    assert warned["no text writes out a control token"] == ["61"]
-    assert warned["no text repeats itself without end"] == ["62"]
-    assert "64" in warned["records are not nearly the same"]
-    assert "65" in warned["records are distinct"]
-    assert warned["training does not overlap with evaluation sets"] == ["63", "64"]
+    assert warned["control tokens in texts"] == ["61"]
+    assert warned["repetitive texts"] == ["62"]
+    assert "64" in warned["near duplicates"]
+    assert "65" in warned["exact duplicates"]
+    assert warned["overlap with evaluation sets"] == ["63", "64"]
 
 
 @pytest.mark.parametrize(("policy", "status"), [("keep", "warn"), ("exact", "pass"), ("near", "pass")])
-def test_duplicates_that_are_dropped_are_counted_and_no_longer_told(policy: str, status: str, tmp_path: Path) -> None:
+def test_duplicates_that_are_dropped_are_counted_and_no_longer_reported(
+    policy: str, status: str, tmp_path: Path
+) -> None:
     write_world(tmp_path)
     with (tmp_path / "demonstrations.jsonl").open("a") as file:
         line = json.dumps({"instruction": "Say it twice.", "context": "", "response": "twice " * 20})
         file.write(f"{line}\n{line}\n")
     checks = {check.name: check for check in checked(tmp_path, f"data.duplicates={policy}").checks}
-    assert checks["records are distinct"].status == status
-    assert ("duplicates" in checks["every record is accounted for"].summary) == (policy != "keep")
+    assert checks["exact duplicates"].status == status
+    assert ("duplicates" in checks["records"].summary) == (policy != "keep")
     if policy == "near":
-        assert checks["records are not nearly the same"].status == "pass"
+        assert checks["near duplicates"].status == "pass"
 
 
 def test_the_command_writes_a_page_and_json_and_ends_with_a_code(
@@ -280,7 +277,8 @@ PLAIN_TEMPLATE = (
 )
 REWRITING_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>"
-    "{% if message.role == 'assistant' and not loop.last %}(an earlier answer){% else %}{{ message.content }}{% endif %}"
+    "{% if message.role == 'assistant' and not loop.last %}(an earlier answer)"
+    "{% else %}{{ message.content }}{% endif %}"
     "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
@@ -312,7 +310,7 @@ def test_a_template_that_rewrites_earlier_turns_fails_with_the_first_difference(
 
 def test_a_template_with_two_begin_tokens_fails(tmp_path: Path) -> None:
     found = failures(with_template(tmp_path, "{{ bos_token }}{{ bos_token }}" + PLAIN_TEMPLATE))
-    assert "the bos token is not doubled" in found
+    assert "begin token" in found
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig,
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.batch import padded as pairs_module
-from tunesmith.compose.check.checks import check_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
 from tunesmith.generate.export_directory import read_export
@@ -26,13 +26,8 @@ from tunesmith.report.check import CheckReport
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.train.run import checkpoint
 
-BATCHES = "batches hold every thread as if it were alone"
+BATCHES = "batches"
 TIED = "model.init={architecture: t5, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 2, num_heads: 4}"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module", params=["own head", "tied head"])
@@ -98,7 +93,7 @@ def _steps(run: Path) -> list[str]:
 
 def checked(root: Path, *overrides: str, with_model: bool = True) -> CheckReport:
     loaded = small_recipe(root, overrides, architecture="t5")
-    return check_recipe(loaded, lambda done, total, label: None, with_model=with_model).report
+    return collect_checks(loaded, lambda done, total, label: None, with_model=with_model).report
 
 
 @pytest.mark.parametrize("with_model", [True, False])
@@ -160,7 +155,7 @@ def test_causal_settings_on_a_loaded_t5_are_refused_once_its_configuration_is_re
     recipe = small_recipe(tmp_path, [*_directory(tmp_path, "t5"), override], architecture="t5")
     with pytest.raises(RecipeError, match=message):
         train_recipe(recipe)
-    report = check_recipe(recipe, lambda done, total, label: None).report
+    report = collect_checks(recipe, lambda done, total, label: None).report
     assert [check.status for check in report.checks] == ["fail"]
 
 

@@ -11,17 +11,19 @@ import pytest
 
 from tests.runs import digests
 from tests.worlds import small_recipe, write_world
-from tunesmith.compose import parts, train_recipe
+from tunesmith.compose import train_recipe
+from tunesmith.compose.components.data import prepare_data, row_filters
+from tunesmith.compose.components.steps import build_draws, build_plan, build_steps
+from tunesmith.compose.components.tokenizer import build_renderer
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import overlap
 from tunesmith.errors import DataError, MissingInputError, StoppedError
-from tunesmith.text.tokens.render import Renderer
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "warm", "cold"]
 
 
 def source(root: Path, name: str, count: int, **keys: Any) -> str:
-    """A file of so many records of its own, and its entry in a recipe."""
+    """A new file with so many records, and its entry in a recipe."""
     lines = [
         json.dumps({"instruction": f"Say {name} {number}.", "response": " ".join(WORDS[: 1 + number % 8])})
         for number in range(count)
@@ -32,7 +34,7 @@ def source(root: Path, name: str, count: int, **keys: Any) -> str:
 
 def prepared(root: Path, entries: list[str], *words: str) -> tuple[Any, Prepared, Prepared | None]:
     recipe = small_recipe(root, [f"data.sources=[{', '.join(entries)}]", *words]).recipe
-    return recipe, *parts.prepare_data(recipe, lambda done, total, label: None)
+    return recipe, *prepare_data(recipe, lambda done, total, label: None)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_an_epoch_holds_what_the_recipe_says(root: Path) -> None:
     recipe, found, _ = prepared(
         root, entries, "data.validation=0", "train.steps=null", "train.epochs=2", "train.evaluate_every=null"
     )
-    plan = parts.build_plan(recipe, found.train)
+    plan = build_plan(recipe, found.train)
     expected = {"half": 20, "few": 7, "many": 20, "often": 23, "all": 9}
     assert plan.total_steps == 2 * -(-sum(expected.values()) // 4)
     for epoch in range(2):
@@ -68,10 +70,10 @@ def test_an_epoch_holds_what_the_recipe_says(root: Path) -> None:
 
 def test_without_amounts_the_order_is_that_of_one_list(root: Path) -> None:
     recipe, found, _ = prepared(root, [source(root, "a", 10), source(root, "b", 20)], "data.validation=3")
-    assert parts.draws(recipe, found.train) == ()
+    assert build_draws(recipe, found.train) == ()
 
 
-def test_every_source_has_validation_of_its_own(root: Path) -> None:
+def test_every_source_has_separate_validation(root: Path) -> None:
     entries = [
         source(root, "a", 40, validation=10, validation_limit=4),
         source(root, "b", 40, validation=0),
@@ -134,7 +136,7 @@ def test_filters_and_bad_rows_are_read_from_the_recipe(root: Path) -> None:
         {"path": str(root / "a.jsonl"), "reader": "dolly", "filters": {"labels": {"quality": {"min": 1}}}}
     )
     recipe = small_recipe(root, [f"data.sources=[{labelled}]"]).recipe
-    assert parts.filters(recipe.data.sources[0].filters).labels == (("quality", 1, None),)
+    assert row_filters(recipe.data.sources[0].filters).labels == (("quality", 1, None),)
 
 
 def test_a_mixed_run_trains_and_keeps_its_quarantine(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,22 +149,20 @@ def test_a_mixed_run_trains_and_keeps_its_quarantine(root: Path, capsys: pytest.
     assert trained.steps > 6
     (line,) = (trained.directory / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["place"] == f"{root}/b.jsonl:13"
-    told = "".join(capsys.readouterr())
-    assert "1 is quarantined" in told
-    assert "every epoch has 3 of " in told
+    printed = "".join(capsys.readouterr())
+    assert "1 is quarantined" in printed
+    assert "every epoch has 3 of " in printed
     consumed = [
         json.loads(line)["examples"] for line in (trained.directory / "consumed.jsonl").read_text().splitlines()
     ]
     assert len(consumed) == trained.steps
 
 
-def test_copies_of_an_example_have_noise_of_their_own(root: Path) -> None:
+def test_copies_of_an_example_have_different_noise(root: Path) -> None:
     recipe, found, _ = prepared(
         root, [source(root, "a", 5, weight=3.0)], "data.validation=0", "train.evaluate_every=null"
     )
-    tokenizer = parts.load_tokenizer(recipe, parts.prompt_format(recipe))
-    renderer = Renderer(parts.prompt_format(recipe), tokenizer)
-    steps = parts.build_steps(recipe, found.train, renderer)
+    steps = build_steps(recipe, found.train, build_renderer(recipe))
     seen = [example for number in range(4) for example in steps.examples(number)]
     assert sorted(Counter(example.number for example in seen).values()) == [3] * 5
     assert len({example.seed for example in seen}) == 15

@@ -38,11 +38,6 @@ SHORT = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def run(root: Path, name: str, *overrides: str, **world: str) -> Path:
     given = [*SHORT, f"run.directory={root / name}", *overrides]
     return train_recipe(ppo_recipe(root, given, **world)).directory
@@ -66,19 +61,32 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return find
 
 
-CASES = [*(("separate", stop) for stop in range(1, STEPS)), *(("shared", stop) for stop in (3, 4, 6, 8))]
+CASES = [*(("separate", stop) for stop in (1, 4, 6, 11)), *(("shared", stop) for stop in (3, 8))]
 
 
 @pytest.mark.parametrize(("value", "stop"), CASES)
-def test_a_run_stopped_at_any_step_ends_as_if_never_stopped(
+def test_a_run_stopped_once_ends_as_if_never_stopped(
     value: str, stop: int, never_stopped: Callable[[str], Path]
 ) -> None:
+    """At every place of an iteration of four steps, and between iterations."""
     root = never_stopped(value)
     name = f"stop-{stop}"
     with pytest.raises(StoppedError, match=f"stopped after step {stop} of {STEPS}"):
         run(root, name, f"train.stop_after={stop}", value=value)
     assert digests(run(root, name, value=value)) == digests(root / "run")
     shutil.rmtree(root / name)
+
+
+@pytest.mark.parametrize("value", ["separate", "shared"])
+def test_a_run_stopped_after_every_step_ends_as_if_never_stopped(
+    value: str, never_stopped: Callable[[str], Path]
+) -> None:
+    root, expected = never_stopped(value), records(never_stopped(value) / "run")
+    for stop in range(1, STEPS):
+        with pytest.raises(StoppedError, match=f"stopped after step {stop} of {STEPS}"):
+            run(root, "every", f"train.stop_after={stop}", value=value)
+        assert records(root / "every") == expected[:stop]
+    assert digests(run(root, "every", value=value)) == digests(root / "run")
 
 
 def test_the_run_that_is_compared_has_all_that_can_go_wrong(never_stopped: Callable[[str], Path]) -> None:
@@ -93,21 +101,21 @@ def test_the_run_that_is_compared_has_all_that_can_go_wrong(never_stopped: Calla
     assert found[0]["reference_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_old_log_probabilities_that_a_resumed_run_computes_again_are_seen(
+def test_old_log_probabilities_that_a_resumed_run_recomputes_are_seen(
     never_stopped: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, load = never_stopped("separate"), RolloutSteps.rollouts
 
-    def again(self: RolloutSteps, position: Any) -> Rollouts:
+    def recomputed(self: RolloutSteps, position: Any) -> Rollouts:
         found = load(self, position)
         generate = self.generate
         assert isinstance(generate, RolloutGenerator)
         return generate.score(position.iteration, found.answered, found.coefficient) if position.offset else found
 
     with pytest.raises(StoppedError):
-        run(root, "again", "train.stop_after=6")
-    monkeypatch.setattr(RolloutSteps, "rollouts", again)
-    assert digests(run(root, "again")) != digests(root / "run")
+        run(root, "recomputed", "train.stop_after=6")
+    monkeypatch.setattr(RolloutSteps, "rollouts", recomputed)
+    assert digests(run(root, "recomputed")) != digests(root / "run")
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed"])
@@ -165,19 +173,19 @@ FAULTS: dict[str, tuple[Any, str, Any, str]] = {
         RolloutGenerator,
         "score",
         _made(lambda made: _columns(made, OLD, lambda old: np.roll(old, 1))),
-        "the ratio",
+        "probability ratio",
     ),
     "another reference": (
         RolloutGenerator,
         "score",
         _made(lambda made: _columns(made, "reference", lambda old: old - np.float32(0.01))),
-        "the KL to the reference is 0",
+        "KL to the reference",
     ),
     "another temperature": (
         ppo,
         "ActorCritic",
         lambda policy, value: ActorCritic(Policy(policy.model), value),
-        "log-probabilities of the replies are those of the stock model at their temperature",
+        "log-probabilities of the first replies",
     ),
 }
 
@@ -228,10 +236,18 @@ def test_a_reward_model_with_another_tokenizer_is_refused(never_stopped: Callabl
 def test_a_reward_model_of_another_prompt_format_is_refused(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
     other = shutil.copytree(root / "reward-model", root / "other-format")
-    told = {"format": "alpaca", "options": {}, "max_length": 99, "sampling": {}, "base": "x", "recipe": "y", "steps": 1}
-    (other / "tunesmith.json").write_text(json.dumps(told))
+    description = {
+        "format": "alpaca",
+        "options": {},
+        "max_length": 99,
+        "sampling": {},
+        "base": "x",
+        "recipe": "y",
+        "steps": 1,
+    }
+    (other / "tunesmith.json").write_text(json.dumps(description))
     with pytest.raises(
-        RecipeError, match=r"objective.rewards.0.path: .*prompt format 'alpaca', the policy writes 'dolly'"
+        RecipeError, match=r"objective.rewards.0.path: .*prompt format 'alpaca', this recipe uses 'dolly'"
     ):
         run(root, "refused-format", rewards({"kind": "model", "path": str(other)}))
 

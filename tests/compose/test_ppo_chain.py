@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.reward_worlds import judge_recipe
 from tunesmith.compose import train_recipe
@@ -16,11 +15,6 @@ from tunesmith.train.rollout.files import load_rollouts
 
 LOWEST = "train.best.metrics=[{name: validation/loss, mode: min}]"
 BEST = [f"data.sources.{index}.options.replies=best" for index in (0, 1)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

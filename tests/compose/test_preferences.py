@@ -1,4 +1,4 @@
-"""Preferences that cannot be used, and faults between the file and the loss: a clear error, a counted rejection, a failed check."""
+"""Unusable preferences, and faults between file and loss: an error, a counted rejection or a failed check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.compose.test_check import with_targets
 from tests.worlds import small_recipe, write_preferences
@@ -18,25 +17,20 @@ from tunesmith.batch import packed as assembling
 from tunesmith.batch import padded as pairs_module
 from tunesmith.batch.example import joined_columns
 from tunesmith.compose import train_recipe
-from tunesmith.compose.check.checks import check_recipe
+from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 from tunesmith.recipe.problems import InvalidRecipeError
 from tunesmith.report.check import CheckReport
 from tunesmith.text.tokens import render
 from tunesmith.text.tokens.token_tree import TokenTree
 
-BATCHES = "batches hold every thread as if it were alone"
-RANKING = "replies are compared as the data rank them"
+BATCHES = "batches"
+RANKING = "ranked replies"
 SHORT = ("train.steps=2", "train.evaluate_every=null", "data.validation=0")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def checked(root: Path, *overrides: str) -> CheckReport:
-    return check_recipe(small_recipe(root, overrides), lambda done, total, label: None).report
+    return collect_checks(small_recipe(root, overrides), lambda done, total, label: None).report
 
 
 def failures(report: CheckReport) -> dict[str, str]:
@@ -140,8 +134,8 @@ def test_columns_that_do_not_follow_the_order_of_a_batch_are_found(
 
 
 def answered(prompt: str, *answers: str | tuple[str, int], **more: Any) -> dict[str, Any]:
-    told = [each if isinstance(each, tuple) else (each, rank) for rank, each in enumerate(answers, 1)]
-    ranked = [{"answer": text, "rank": rank} for text, rank in told]
+    pairs = [each if isinstance(each, tuple) else (each, rank) for rank, each in enumerate(answers, 1)]
+    ranked = [{"answer": text, "rank": rank} for text, rank in pairs]
     return {"prompt": f"\n\nHuman: {prompt}\n\nAssistant: ", "answers": ranked, **more}
 
 
@@ -221,7 +215,7 @@ def test_a_run_at_every_limit_around_the_replies_is_sound_or_says_what_is_wrong(
     assert found == "trained" or "text.max_length" in found
 
 
-def test_when_every_record_is_rejected_the_reason_is_told(tmp_path: Path) -> None:
+def test_when_every_record_is_rejected_the_reason_is_reported(tmp_path: Path) -> None:
     write_preferences(tmp_path)
     (tmp_path / "rankings.jsonl").write_text(json.dumps(answered("Say it.", ("a", 1), ("b", 1))) + "\n")
     with pytest.raises(MissingInputError) as caught:
@@ -230,7 +224,7 @@ def test_when_every_record_is_rejected_the_reason_is_told(tmp_path: Path) -> Non
 
 
 def write_pairs(root: Path, scored: int, count: int = 40) -> None:
-    """Pairs in a file of their own, the first ``scored`` of them with scores."""
+    """Pairs in a separate file, the first ``scored`` of them with scores."""
     rows = []
     for number in range(count):
         sides = {"prompt": f"Say {number}.", "chosen": f"yes {number}", "rejected": f"no {number}"}

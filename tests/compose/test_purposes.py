@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.worlds import small_recipe, write_world
-from tunesmith.compose.check.checks import check_recipe
-from tunesmith.compose.purposes import check_sources
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.components.data_checks import check_sources
 from tunesmith.data.readers.registry import READERS, purpose
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import LoadedRecipe, load
@@ -51,13 +51,15 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "sft",
         "oasst-messages",
         {"keep": "prompts"},
-        "data.sources.0.options.keep: objective sft imitates replies, and reader oasst-messages gives prompts; set it to threads",
+        "data.sources.0.options.keep: objective sft imitates replies, and reader oasst-messages gives prompts; "
+        "set it to threads",
     ),
     "prompts imitated": (
         "sft",
         "prompts",
         {},
-        "data.sources.0.reader: objective sft imitates replies, and reader prompts gives prompts; name one that gives demonstrations: dolly,",
+        "data.sources.0.reader: objective sft imitates replies, and reader prompts gives prompts; "
+        "name one that gives demonstrations: dolly,",
     ),
     "demonstrations compared": (
         "dpo",
@@ -70,15 +72,15 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "reward",
         "ultrafeedback",
         {"replies": "best"},
-        "data.sources.0.options.replies: objective reward compares replies to one prompt, and reader ultrafeedback gives "
-        "demonstrations; set it to all",
+        "data.sources.0.options.replies: objective reward compares replies to one prompt, "
+        "and reader ultrafeedback gives demonstrations; set it to all",
     ),
     "threads compared": (
         "reward",
         "oasst",
         {},
-        "data.sources.0.options.keep: objective reward compares replies to one prompt, and reader oasst gives demonstrations; "
-        "set it to rankings",
+        "data.sources.0.options.keep: objective reward compares replies to one prompt, "
+        "and reader oasst gives demonstrations; set it to rankings",
     ),
     "prompts compared": ("dpo", "prompts", {}, "data.sources.0.reader: objective dpo compares replies to one prompt"),
 }
@@ -124,7 +126,7 @@ def test_every_reader_has_a_purpose() -> None:
 def test_the_check_says_so_before_anything_is_read(tmp_path: Path, objective: str) -> None:
     write_world(tmp_path)
     loaded = small_recipe(tmp_path, [f"objective={{kind: {objective}}}"])
-    failed = check_recipe(loaded, lambda done, total, label: None).report.having("fail")
+    failed = collect_checks(loaded, lambda done, total, label: None).report.having("fail")
     assert len(failed) == 1
     assert "data.sources.0.reader" in failed[0].summary
     assert f"objective {objective} compares replies to one prompt" in failed[0].summary

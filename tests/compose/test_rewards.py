@@ -1,4 +1,4 @@
-"""Checks beside prompts: what can be read is read, everything else names its line."""
+"""Checks next to prompts: what can be read is read, everything else is an error with its line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.worlds import ppo_recipe
-from tunesmith.compose.check.checks import check_recipe
-from tunesmith.compose.models.rewards import read_checks
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.models.reward_sources import read_checks
 from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.errors import DataError
 from tunesmith.evaluate.text_match import ListOf, OneOf, check_to_json
@@ -61,7 +61,7 @@ def test_two_checks_of_one_prompt_are_refused(root: Path, renderer: Renderer) ->
     path.write_text(row({"one_of": ["red"]}) * 2)
     assert len(read_checks(str(path), renderer)) == 1
     path.write_text(row({"one_of": ["red"]}) + row({"one_of": ["x"]}))
-    with pytest.raises(DataError, match=r"twice.jsonl:2: another check of this prompt stands above"):
+    with pytest.raises(DataError, match=r"twice.jsonl:2: an earlier record has another check of this prompt"):
         read_checks(str(path), renderer)
 
 
@@ -91,7 +91,7 @@ def test_any_row_is_read_or_refused_with_its_place(root: Path, renderer: Rendere
 
 def test_check_looks_at_the_reward_model_before_anything_is_trained(root: Path) -> None:
     rewards = f"objective.rewards=[{{kind: model, path: {root}/nothing}}]"
-    checked = check_recipe(ppo_recipe(root, [rewards]), lambda done, total, label: None)
+    checked = collect_checks(ppo_recipe(root, [rewards]), lambda done, total, label: None)
     assert checked.exit_code == 66
     assert "nothing" in checked.report.checks[-1].summary
-    assert check_recipe(ppo_recipe(root), lambda done, total, label: None).exit_code == 0
+    assert collect_checks(ppo_recipe(root), lambda done, total, label: None).exit_code == 0

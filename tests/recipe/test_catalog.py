@@ -9,7 +9,7 @@ import pytest
 
 from tests.recipe.published_preferences import MIXTURE, PREFERENCES, SPLITS
 from tunesmith.cli.recipes import HEADINGS
-from tunesmith.compose.purposes import check_sources
+from tunesmith.compose.components.data_checks import check_sources
 from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import SamplingParameters

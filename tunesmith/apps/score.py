@@ -13,7 +13,7 @@ import transformers
 
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_scores
-from tunesmith.compose.progress import shown
+from tunesmith.compose.progress import show_progress
 from tunesmith.data.readers.pipeline import read_source
 from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.source_config import SourceConfig
@@ -94,7 +94,7 @@ def _read_report(path: str) -> SamplingReport | None:
 
 def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
     """Score a sampling report and print its summary; returns the JSON object to write."""
-    with shown(f"scoring {report.name}") as progress:
+    with show_progress(f"scoring {report.name}") as progress:
         found = report_scores(scorer, report, skip, lambda done, total: progress(done, total, "prompts"))
     print(visible(f"{report.name}, replies of {report.model}:"), file=log)
     for name, mean in found["results"].items():
@@ -122,7 +122,7 @@ def _score_records(
     _raise_or_print(faults, skip, log)
     if not kept:
         raise MissingInputError("there is nothing to score", where=", ".join(inputs), advice="check the files")
-    with shown("scoring") as progress:
+    with show_progress("scoring") as progress:
         scored = scorer.scores([tokens for _, tokens in kept], lambda done, total: progress(done, total, "records"))
     lines = [line for (tree, _), scores in zip(kept, scored, strict=True) for line in _lines(tree, scores)]
     _print_summary([tokens for _, tokens in kept], scored, log)

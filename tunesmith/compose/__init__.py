@@ -1,4 +1,4 @@
-"""The composition root: ``train_recipe`` is the whole road from a recipe to an exported model."""
+"""The composition root: ``train_recipe`` is the whole road from a recipe to an export_directory model."""
 
 from tunesmith.compose.train import train_recipe
 

@@ -1,4 +1,4 @@
-"""What a run was made with, for its manifest: versions, hashes, seeds, hardware."""
+"""The manifest of a run: versions, hashes and seeds that decide its result, and the hardware that computed it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from tunesmith.compose.models.reference import own_reference
-from tunesmith.compose.parts import format_options
+from tunesmith.compose.components.tokenizer import format_options
+from tunesmith.compose.models.reference import find_reference
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import find_export
-from tunesmith.recipe.objectives import DpoConfig, PpoConfig
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -24,17 +23,20 @@ PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "
 
 
 def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Everything that decides the result of a run, and (under "hardware") where it ran."""
+    """Everything that decides the result of a run, and (under "hardware") where it ran.
+
+    prepared: training data. evaluated: separate validation data.
+    """
     data = {"content": prepared.content, "sources": dict(prepared.data), "report": prepared.report.as_json()}
-    own = None if evaluated is None else {"content": evaluated.content, "sources": dict(evaluated.data)}
+    separate = None if evaluated is None else {"content": evaluated.content, "sources": dict(evaluated.data)}
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed},
         "data": data,
-        "validation": own,
+        "validation": separate,
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
-        "beside": beside(recipe),
+        "beside": auxiliary_inputs(recipe),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
@@ -48,22 +50,19 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     return {"path": keys.path, "revision": keys.revision, **_weights(Path(keys.path))}
 
 
-def beside(recipe: Recipe) -> Mapping[str, Any]:
-    """What a run reads besides its model and data, by the objective's key, with hashes: none of it may change on the way.
+def auxiliary_inputs(recipe: Recipe) -> Mapping[str, Any]:
+    """Key below ``objective`` -> path and hashes of what a run reads in addition to its model and data.
 
-    A reference of its own, reward models, checks, what a value network begins as.
+    These are a separate reference, reward models, checks, and the model of a value function; none may change while a
+    run is stopped.
     """
-    keys, named = recipe.objective, dict[str, str | None]()
-    if isinstance(keys, DpoConfig | PpoConfig):
-        named["reference"] = own_reference(recipe)
-    if isinstance(keys, PpoConfig):
-        named |= {f"rewards.{index}": reward.path for index, reward in enumerate(keys.rewards)}
-        named["value"] = None if keys.value in ("shared", "separate") else keys.value
-    return {key: _named(name) for key, name in named.items() if name is not None}
+    reference = find_reference(recipe)
+    paths = {**({} if reference is None else {"reference": reference}), **recipe.objective.further_inputs}
+    return {key: _hashed(path) for key, path in paths.items()}
 
 
-def _named(name: str) -> dict[str, Any]:
-    """A file with its hash, or a model directory with those of its weights; of a name of the hub nothing more is known."""
+def _hashed(name: str) -> dict[str, Any]:
+    """A file with its hash, or a model directory with those of its weights; a hub name has none."""
     path = Path(name)
     if path.is_file():
         return {"path": name, "sha256": sha256(path)}
@@ -71,7 +70,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _weights(directory: Path) -> dict[str, Any]:
-    """The hash of every weight file of a local directory; nothing for a name of the hub."""
+    """The hash of every weight file of a local directory; empty for a hub name."""
     if not directory.is_dir():
         return {}
     hashes = {file.name: sha256(file) for file in (*sorted(directory.glob("*.safetensors")), directory / "config.json")}

@@ -1,4 +1,4 @@
-"""Progress of the work before the first step: a bar in a terminal, a line now and then where output is piped."""
+"""Progress of the work before the first step: a bar in a terminal, a line every few seconds where output is piped."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tunesmith.data.dataset.building import Progress as Callback
+from tunesmith.data.dataset.building import Progress as ProgressCallback
 
 PAUSE = 5.0
 """Seconds between two lines where there is no terminal."""
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Callback]:
-    """A callback (done, total, label) whose calls are shown while the block lasts."""
+def show_progress(title: str) -> Iterator[ProgressCallback]:
+    """A callback (done, total, label) that displays its calls while the block lasts."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _lines(console, title)
+        yield _line_callback(console, title)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[label]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -28,14 +28,14 @@ def shown(title: str) -> Iterator[Callback]:
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
 
 
-def _lines(console: Console, title: str) -> Callback:
-    told = time.monotonic()
+def _line_callback(console: Console, title: str) -> ProgressCallback:
+    printed = time.monotonic()
 
-    def tell(done: int, total: int | None, label: str) -> None:
-        nonlocal told
-        if time.monotonic() - told >= PAUSE:
-            told = time.monotonic()
+    def print_line(done: int, total: int | None, label: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= PAUSE:
+            printed = time.monotonic()
             share = f"{done / total:.0%} " if total else ""
             console.print(f"{title}: {share}{label}", markup=False, soft_wrap=True)
 
-    return tell
+    return print_line

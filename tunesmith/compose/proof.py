@@ -1,4 +1,4 @@
-"""The proof before training: masks, batches and attention, on the run's own data, tokenizer and model."""
+"""The proof before training: masks, stored examples and batches are verified on the run's data, tokenizer and model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from tunesmith.batch.example import Example
-from tunesmith.compose.models.families import BatchProof
-from tunesmith.compose.parts import source_specs
+from tunesmith.compose.components.data import source_configs
+from tunesmith.compose.models.families import FindBatchFault
 from tunesmith.data.dataset.store import Store, count_targets
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.errors import DataError, InternalError
@@ -20,47 +21,124 @@ from tunesmith.report.check import Check, Status
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Tree
 from tunesmith.train.steps import DatasetSteps
-from tunesmith.verify.masks import PROPERTIES, MaskFault, Property, find_mask_faults
+from tunesmith.verify.masks import MaskFault, Property, find_mask_faults
 
-KEPT = 20  # places for every property
-PROVEN = 256  # records of every source that are proven before a run; `tunesmith check` takes all
-AT_ONCE = 256  # records that are rendered together
-STEPS = 4  # whose batches are taken apart
-MENDS: dict[Property, tuple[str, str]] = {
-    "targets": (
+KEPT = 20  # places that are kept of every property
+PROVEN = 256  # records of every source that are verified before a run; `tunesmith check` takes all
+RENDERED_TOGETHER = 256  # records
+STEPS = 4  # whose batches are verified
+DEFECT = "this is a defect of Tunesmith; please report it with the recipe"
+BATCHES = "batches"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCheck:
+    """How one property of the masks is reported.
+
+    name: of the check, whatever its status.
+    holds, fails: the sentence for either status.
+    key: the recipe key that fixes a failure.
+    advice: what to do with it.
+    """
+
+    name: str
+    holds: str
+    fails: str
+    key: str
+    advice: str
+
+
+MASK_CHECKS: dict[Property, MaskCheck] = {
+    "targets": MaskCheck(
+        "targets",
+        "every record has target tokens",
+        "there are no target tokens",
         "text.targets",
         "choose what is trained so that every record has some, or drop records without a reply",
     ),
-    "end": (
+    "end": MaskCheck(
+        "end of replies",
+        "the end token of every trained turn is a target",
+        "the end token of a trained turn is no target",
         "text.format",
         "the format must end a reply with a token that it also stops at, and that token must be trained",
     ),
-    "reply": ("text.format", "choose a format whose replies read back as they were written"),
-    "prompt": ("text.format", "choose a format that writes earlier turns alike in training and in chat"),
-    "context": ("text.targets", "train replies only, or say with `all` that everything is to be learnt"),
-    "beginning": ("text.options", "set the option bos of the format to false, or use a template without a begin token"),
-    "control": ("text.format", "choose a format, or a tokenizer, whose control tokens cannot come from text"),
-    "source": ("model.tokenizer", "this is a defect of Tunesmith; please report it with the record"),
-    "ranking": ("text.targets", "this is a defect of Tunesmith; please report it with the record"),
+    "reply": MaskCheck(
+        "reply text",
+        "the trained tokens of every reply decode to its text",
+        "the trained tokens of a reply do not decode to its text",
+        "text.format",
+        "choose a format whose replies read back as they were written",
+    ),
+    "prompt": MaskCheck(
+        "generation prompt",
+        "the tokens before every trained reply are its generation prompt",
+        "the tokens before a trained reply are not its generation prompt",
+        "text.format",
+        "choose a format that writes earlier turns alike in training and in chat",
+    ),
+    "context": MaskCheck(
+        "context tokens",
+        "no token outside of replies is a target",
+        "a token outside of replies is a target",
+        "text.targets",
+        "train replies only, or set `all` to train every token",
+    ),
+    "beginning": MaskCheck(
+        "begin token",
+        "no begin token is doubled",
+        "a begin token is doubled",
+        "text.options",
+        "set the option bos of the format to false, or use a template without a begin token",
+    ),
+    "control": MaskCheck(
+        "control tokens",
+        "no control token comes from content",
+        "a control token comes from content",
+        "text.format",
+        "choose a format, or a tokenizer, whose control tokens cannot come from text",
+    ),
+    "source": MaskCheck(
+        "shift by one",
+        "every target is predicted from the token before it",
+        "a target is not predicted from the token before it",
+        "model.tokenizer",
+        "this is a defect of Tunesmith; please report it with the record",
+    ),
+    "ranking": MaskCheck(
+        "ranked replies",
+        "replies are compared as the data rank them",
+        "replies are not compared as the data rank them",
+        "text.targets",
+        "this is a defect of Tunesmith; please report it with the record",
+    ),
 }
 
 
 @dataclass(slots=True)
 class MaskProof:
-    """Faults by property, over all records that were looked at."""
+    """The faults of all records that were verified.
+
+    records: how many were rendered.
+    turns: assistant messages in them.
+    ranked: whether replies are compared.
+    targets: place of a record -> its target tokens before truncation.
+    faults: property -> the first faults.
+    counts: property -> records with a fault.
+    """
 
     records: int = 0
     turns: int = 0
-    ranked: bool = False  # whether replies are compared
-    targets: dict[str, int] = field(default_factory=dict)  # of every record, by its place, before anything is cut
+    ranked: bool = False
+    targets: dict[str, int] = field(default_factory=dict)
     faults: dict[Property, list[MaskFault]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[Property, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, renderer: Renderer, trees: Iterable[Tree]) -> None:
-        """Render the trees and prove each; one that cannot be rendered is a fault that preparation reports."""
+        """Render trees and verify the masks of each; preparation reports trees that cannot be rendered."""
         self.ranked = renderer.targets == "ranked"
         waiting = iter(trees)
-        while chunk := list(islice(waiting, AT_ONCE)):
+        while chunk := list(islice(waiting, RENDERED_TOGETHER)):
             for tree, tokens in zip(chunk, renderer.render_many(chunk), strict=True):
                 if isinstance(tokens, DataError):
                     continue
@@ -74,39 +152,41 @@ class MaskProof:
 
     def checks(self) -> list[Check]:
         """One check for each property."""
-        seen = f"{self.records:,} records, {self.turns:,} replies"
         found = []
-        for name, what in PROPERTIES.items():
+        for name, mask in MASK_CHECKS.items():
             if name == "ranking" and not self.ranked:
                 continue
-            if not self.counts[name]:
-                found.append(Check(what, "pass" if self.records else "skip", seen if self.records else "no records"))
-                continue
-            places = tuple((fault.place, fault.what) for fault in self.faults[name])
-            key, advice = MENDS[name]
-            summary = f"does not hold in {self.counts[name]:,} of {seen}"
-            found.append(Check(what, "fail", summary, key, advice, places))
+            if not self.records:
+                found.append(Check(mask.name, "skip", "not verified, since there are no records"))
+            elif not self.counts[name]:
+                summary = f"{mask.holds} ({self.records:,} records, {self.turns:,} replies)"
+                found.append(Check(mask.name, "pass", summary))
+            else:
+                places = tuple((fault.place, fault.what) for fault in self.faults[name])
+                summary = f"{mask.fails} in {self.counts[name]:,} of {self.records:,} records"
+                found.append(Check(mask.name, "fail", summary, mask.key, mask.advice, places))
         return found
 
 
 def stored_checks(store: Store, rows: int | None) -> list[Check]:
-    """What can be seen of all stored token trees at once. rows: of the model's embedding, if a model was made."""
-    empty = np.flatnonzero(store.targets == 0)
-    summary = f"{len(store):,} stored, {len(empty):,} without a target"
+    """Checks of all stored token trees together. rows: of the model's embedding; None if no model was loaded."""
+    empty = int(np.count_nonzero(store.targets == 0))
+    summary = f"{empty:,} of {len(store):,} stored examples have no target token"
+    if not empty:
+        summary = f"all {len(store):,} stored examples have target tokens"
     key, advice = "text.max_length", "raise it, or drop records that are too long"
-    found = [Check("every stored example has targets", "fail" if len(empty) else "pass", summary, key, advice)]
+    found = [Check("stored examples", "fail" if empty else "pass", summary, key, advice)]
     if rows is not None:
         highest = store.highest_id()
         status: Status = "pass" if highest < rows else "fail"
+        summary = f"the embedding has {rows:,} rows, and the highest token id is {highest:,}"
         advice = "use the tokenizer that belongs to the model, or let the embedding grow (exact)"
-        summary = f"highest id {highest:,}, {rows:,} rows"
-        found.append(Check("every token has a row in the embedding", status, summary, "model.resize", advice))
+        found.append(Check("embedding rows", status, summary, "model.resize", advice))
     return found
 
 
-def batch_check(steps: DatasetSteps, find_fault: BatchProof) -> Check:
-    """Take the batches of some steps apart: the first ones, the last, and one in the middle."""
-    name = "batches hold every thread as if it were alone"
+def batch_check(steps: DatasetSteps, find_fault: FindBatchFault[Any]) -> Check:
+    """Compare the batches of some steps with their examples: the first steps, the last, and one in the middle."""
     last = len(steps) - 1
     numbers = sorted({*range(min(STEPS - 2, len(steps))), last // 2, last})
     batches = 0
@@ -115,22 +195,22 @@ def batch_check(steps: DatasetSteps, find_fault: BatchProof) -> Check:
         missing = {*steps.plan.step(number).examples} - {example.number for example in examples}
         if missing:
             advice = "raise it; a window has to hold a part of a reply"
-            summary = f"step {number + 1}: example {min(missing)} has no target left after it was cut"
-            return Check(name, "fail", summary, "text.max_length", advice)
+            summary = f"step {number + 1}: example {min(missing)} has no target left after it was cropped"
+            return Check(BATCHES, "fail", summary, "text.max_length", advice)
         waiting = _by_seed(examples)
         for batch in steps.batches(examples):
             batches += 1
             mine = [waiting[key].pop(0) for key in zip(batch.examples, batch.seeds, strict=True) if waiting[key]]
             if fault := find_fault(mine, batch, steps.weighting):
-                advice = "this is a defect of Tunesmith; please report it with the recipe"
-                return Check(name, "fail", f"step {number + 1}: {fault}", "model.layout", advice)
+                return Check(BATCHES, "fail", f"step {number + 1}: {fault}", "model.layout", DEFECT)
         if left := [found[0].number for found in waiting.values() if found]:
-            return Check(name, "fail", f"step {number + 1}: example {left[0]} is in no batch")
-    return Check(name, "pass", f"{batches} batches of {len(numbers)} steps")
+            return Check(BATCHES, "fail", f"step {number + 1}: example {left[0]} is in no batch", "", DEFECT)
+    summary = f"in {batches:,} batches of {len(numbers)} steps every target sees its thread and nothing else"
+    return Check(BATCHES, "pass", summary)
 
 
 def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[Example]]:
-    """The examples of a step by number and seed: a kind of batch may put them into another order."""
+    """The examples of a step by number and seed: a collator may change their order."""
     found: defaultdict[tuple[int, int], list[Example]] = defaultdict(list)
     for example in examples:
         found[example.number, example.seed].append(example)
@@ -138,12 +218,16 @@ def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[E
 
 
 def proof_of_run(
-    recipe: Recipe, renderer: Renderer, steps: DatasetSteps, rows: int, find_fault: BatchProof
+    recipe: Recipe, renderer: Renderer, steps: DatasetSteps, rows: int, find_fault: FindBatchFault[Any]
 ) -> list[Check]:
-    """What every run has to prove before its first step, on the first records of each source. rows: of the embedding."""
+    """The checks before the first step of every run, on the first records of each source.
+
+    rows: of the model's embedding.
+    find_fault: verifies a batch.
+    """
     proof = MaskProof()
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
-    proof.add(renderer, read_trees(source_specs(recipe, sources), PROVEN))
+    proof.add(renderer, read_trees(source_configs(recipe, sources), PROVEN))
     return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps, find_fault)]
 
 

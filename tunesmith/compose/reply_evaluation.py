@@ -1,4 +1,4 @@
-"""Evaluation by generation, as a recipe asks for it: replies at every evaluation, measured and kept with the run."""
+"""Evaluation by generation: greedy replies to validation prompts, compared with the replies of the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tunesmith.compose import parts
+from tunesmith.compose.components.steps import crop_settings
+from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import stream_seed
 from tunesmith.evaluate.generation import (
@@ -18,8 +19,6 @@ from tunesmith.evaluate.generation import (
 )
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine
-from tunesmith.model.policy import Policy
-from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.recipe.schema import EvaluateConfig, Recipe
 from tunesmith.text.tokens.render import Renderer
 
@@ -28,21 +27,21 @@ PREDICTIONS = "predictions"
 
 def reply_evaluation(
     recipe: Recipe,
-    policy: Policy | Seq2SeqPolicy,
+    policy: LanguagePolicy,
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """The argument ``replies`` of ``EvaluationCallback``; None if the recipe asks for no replies or the data have no prompts.
+    """A function that evaluates the present weights after a step; None if no replies are asked for or no prompt exists.
 
-    directory: of the run. The replies of step 100 are written to ``predictions/step-000100.jsonl`` in it.
+    validation: the data, and the names of their sources.
+    directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.
     """
     keys = recipe.evaluate
     if not keys.replies:
         return None
     seed = stream_seed(recipe.seed, "replies")
-    crop = parts.crop(recipe, renderer)
-    prompts = choose_prompts(*validation, renderer, keys.replies, seed, crop)
+    prompts = choose_prompts(*validation, renderer, keys.replies, seed, crop_settings(recipe, renderer))
     engine = Engine(policy.model, renderer)
 
     def evaluate(step: int) -> Mapping[str, float]:
@@ -52,11 +51,7 @@ def reply_evaluation(
 
 
 def _evaluate(
-    policy: Policy | Seq2SeqPolicy,
-    engine: Engine,
-    prompts: Sequence[EvaluationPrompt],
-    keys: EvaluateConfig,
-    path: Path,
+    policy: LanguagePolicy, engine: Engine, prompts: Sequence[EvaluationPrompt], keys: EvaluateConfig, path: Path
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
-from tunesmith.compose import parts
 from tunesmith.compose.best import load_best, selection_rule
+from tunesmith.compose.components.data import prepare_data
+from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
+from tunesmith.compose.components.steps import build_draws
+from tunesmith.compose.components.tokenizer import build_renderer, format_options
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.compose.progress import shown
+from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
@@ -25,7 +29,6 @@ from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
-from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import train
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import (
@@ -87,12 +90,12 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """
     recipe = loaded.recipe
     method = METHODS[recipe.objective.kind]
-    families.check_model(recipe)
+    families.find_family(recipe)
     _configure_libraries(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         context = _prepare(recipe, run, view)
-        setup = method.course(context)
+        setup = method.setup(context, recipe.objective)
         check_no_failures(setup.proof)
         view.note(f"masks proven on the first {PROVEN} records of every source: {TRAINED[recipe.targets]}")
         run.record(
@@ -123,23 +126,22 @@ def _configure_libraries(recipe: Recipe) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
+def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, Any]:
     """Prepare data, tokenizer and model, which every method needs."""
-    with shown("preparing data") as progress:
-        prepared, evaluated = parts.prepare_data(recipe, progress)
-    draws = parts.draws(recipe, prepared.train)
+    with show_progress("preparing data") as progress:
+        prepared, evaluated = prepare_data(recipe, progress)
+    draws = build_draws(recipe, prepared.train)
     for line in prepared.report.lines({draw.name: (draw.count, len(draw.examples)) for draw in draws}):
         view.note(line)
     for found in (prepared, evaluated):
         if found is not None and found.quarantine is not None:
             view.note(f"rows that could not be used are listed in {found.quarantine}")
-    format = parts.prompt_format(recipe)
-    tokenizer = parts.load_tokenizer(recipe, format)
-    renderer = Renderer(format, tokenizer, recipe.targets)
+    renderer = build_renderer(recipe)
+    tokenizer = renderer.tokenizer
     method = METHODS[recipe.objective.kind]
-    model, (before, after) = method.build_model(recipe, tokenizer)
+    model, (before, after) = method.build_model(recipe, recipe.objective, tokenizer)
     families.check_positions(recipe, model)
-    learner = method.build_learner(recipe, model, tokenizer)
+    learner = method.prepare_policy(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
@@ -148,11 +150,11 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext:
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
 
 
-def _train(context: RunContext, setup: TrainingSetup, view: View) -> None:
+def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: View) -> None:
     """Run the steps that are not done yet."""
     recipe, run, total = context.recipe, context.run, len(setup.steps)
     keys = recipe.train
-    optimizer = parts.build_optimizer(keys, setup.policy, context.model)
+    optimizer = build_optimizer(keys, setup.policy, context.model)
     last = checkpoint.newest(run.checkpoints, view.warn)
     start = 0 if last is None else last.step
     selection = CheckpointSelection(selection_rule(keys.best))
@@ -191,13 +193,13 @@ def _train(context: RunContext, setup: TrainingSetup, view: View) -> None:
                     setup.objective,
                     setup.steps,
                     optimizer,
-                    parts.build_schedule(keys, total),
+                    build_schedule(keys, total),
                     SingleProcess(),
                     [
                         recorder,
                         ProgressCallback(view),
                         trackers,
-                        *setup.actions,
+                        *setup.callbacks,
                         *([evaluation] if evaluation is not None else []),
                         checkpointer,
                         StopCallback(signals.received, keys.stop_after, checkpointer),
@@ -207,7 +209,7 @@ def _train(context: RunContext, setup: TrainingSetup, view: View) -> None:
                 )
 
 
-def _check_gates(setup: TrainingSetup, view: View) -> None:
+def _check_gates(setup: TrainingSetup[Any, Any], view: View) -> None:
     """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
     gates = setup.gates()
     check_no_failures(gates)
@@ -219,8 +221,8 @@ def _check_gates(setup: TrainingSetup, view: View) -> None:
 
 
 def _evaluation(
-    context: RunContext,
-    setup: TrainingSetup,
+    context: RunContext[Any, Any],
+    setup: TrainingSetup[Any, Any],
     metrics: JsonLines,
     selection: CheckpointSelection,
     view: View,
@@ -238,7 +240,7 @@ def _evaluation(
     )
 
 
-def _facts(context: RunContext, total: int) -> dict[str, str]:
+def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:
     """What the view shows when training begins."""
     recipe, store = context.recipe, context.prepared.train
     keys = recipe.train
@@ -257,7 +259,7 @@ def _count(number: float, plural: str) -> str:
     return f"{number:,.6g} {plural.removesuffix('s') if number == 1 else plural}"
 
 
-def _export(context: RunContext, steps: int, view: View) -> None:
+def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     """Write the Hugging Face directory. steps: of the whole run."""
     recipe, run = context.recipe, context.run
     if recipe.run.export == "best":
@@ -265,7 +267,7 @@ def _export(context: RunContext, steps: int, view: View) -> None:
         view.note(f"the best checkpoint is that of step {steps}")
     info = ExportInfo(
         format=recipe.text.format,
-        options=parts.format_options(recipe),
+        options=format_options(recipe),
         max_length=recipe.text.max_length,
         sampling=recipe.sampling.model_dump(),
         base=recipe.model.path or "new",

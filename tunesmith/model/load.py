@@ -25,6 +25,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError
+from tunesmith.files import looks_like_path
 from tunesmith.model.attention import register
 from tunesmith.recipe.families import ENCODER_DECODERS
 
@@ -68,7 +69,7 @@ def classifies(path: str, revision: str | None = None) -> bool:
 
 
 def _configuration_of(path: str, revision: str | None) -> dict[str, Any]:
-    if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+    if not Path(path).is_dir() and looks_like_path(path):
         raise MissingInputError("there is no such model directory", where=path, advice="check model.path")
     try:
         content, _ = PretrainedConfig.get_config_dict(path, revision=revision)

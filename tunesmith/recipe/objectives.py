@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     BeforeValidator,
@@ -31,9 +31,54 @@ OBJECTIVE_KIND = "Selects the objective and with it the other keys of this secti
 REWARD_KIND = "Selects where the reward comes from: a reward model, or a check of the reply."
 
 
-class SftConfig(Section):
+class ObjectiveSection(Section):
+    """What data, steps and models read from the keys of any objective; an objective overrides what differs.
+
+    reader_purpose: what the readers of its data must give; None: anything.
+    """
+
+    reader_purpose: ClassVar[Literal["demonstrations", "rankings"] | None] = None
+
+    @property
+    def turn_weighting(self) -> Literal["threads", "messages"]:
+        """Whether a shared turn counts once for every thread through it, or once."""
+        return "messages"
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Tokens that every stored example leaves free below ``text.max_length`` for a reply."""
+        return 0
+
+    @property
+    def prompt_selection(self) -> Literal["last", "every"] | None:
+        """Which turns of a conversation are answered by the model itself; None: its replies are those of the data."""
+        return None
+
+    @property
+    def score_scale(self) -> float:
+        """Factor of the scores in the data; above 0 every ranked reply must have one."""
+        return 0.0
+
+    @property
+    def separate_reference(self) -> str | None:
+        """Path or hub name of a reference that is not the model before the first step."""
+        return None
+
+    @property
+    def reward_models(self) -> Mapping[str, str]:
+        """Recipe key -> directory of every reward model that the objective reads."""
+        return {}
+
+    @property
+    def further_inputs(self) -> Mapping[str, str]:
+        """Key below ``objective`` -> path of everything that a run reads apart from data, model and reference."""
+        return {}
+
+
+class SftConfig(ObjectiveSection):
     """Supervised fine-tuning: cross-entropy on the assistant's turns."""
 
+    reader_purpose = "demonstrations"
     kind: Literal["sft"] = Field(default="sft", description=OBJECTIVE_KIND)
     weighting: Literal["threads", "messages"] = Field(
         default="messages",
@@ -55,10 +100,15 @@ class SftConfig(Section):
         "number; with AdamW or gradient clipping the latter two only rescale learning_rate, epsilon and clip.",
     )
 
+    @property
+    def turn_weighting(self) -> Literal["threads", "messages"]:
+        return self.weighting
 
-class DpoConfig(Section):
+
+class DpoConfig(ObjectiveSection):
     """Direct preference optimisation and its variants, on chosen and rejected replies."""
 
+    reader_purpose = "rankings"
     kind: Literal["dpo"] = Field(default="dpo", description=OBJECTIVE_KIND)
     loss: Literal["sigmoid", "hinge", "ipo"] = Field(
         default="sigmoid",
@@ -105,10 +155,19 @@ class DpoConfig(Section):
         check_conflicts(_find_loss_conflicts(self))
         return self
 
+    @property
+    def score_scale(self) -> float:
+        return self.margin_scale
 
-class RewardConfig(Section):
+    @property
+    def separate_reference(self) -> str | None:
+        return None if self.reference in ("start", "none") else self.reference
+
+
+class RewardConfig(ObjectiveSection):
     """A reward model: a scalar score for every reply, higher for preferred replies (Bradley and Terry 1952)."""
 
+    reader_purpose = "rankings"
     kind: Literal["reward"] = Field(default="reward", description=OBJECTIVE_KIND)
     margin_scale: NonNegativeFloat = Field(
         default=0.0,
@@ -124,6 +183,10 @@ class RewardConfig(Section):
         description="The standard deviation of the new head's initial weights; null uses 1 / sqrt(hidden size + 1), 0 "
         "starts from zeros.",
     )
+
+    @property
+    def score_scale(self) -> float:
+        return self.margin_scale
 
 
 class ModelRewardConfig(Section):
@@ -144,7 +207,7 @@ class CheckRewardConfig(Section):
     offset: float = Field(default=0.0, description="This number is added to the scaled reward.")
 
 
-class PpoConfig(Section):
+class PpoConfig(ObjectiveSection):
     """Proximal policy optimisation (Schulman et al. 2017) on replies that the policy generates itself."""
 
     kind: Literal["ppo"] = Field(default="ppo", description=OBJECTIVE_KIND)
@@ -229,6 +292,37 @@ class PpoConfig(Section):
         default="start",
         description="The model for the KL penalty: start (the policy before the first step) or a model directory.",
     )
+
+    @property
+    def reserved_tokens(self) -> int:
+        return self.max_new_tokens
+
+    @property
+    def prompt_selection(self) -> Literal["last", "every"] | None:
+        return self.prompts
+
+    @property
+    def separate_reference(self) -> str | None:
+        return None if self.reference == "start" else self.reference
+
+    @property
+    def value_model(self) -> str | None:
+        """Directory of the reward model that the value function is initialised from."""
+        return None if self.value in ("shared", "separate") else self.value
+
+    @property
+    def reward_models(self) -> Mapping[str, str]:
+        found = {
+            f"objective.rewards.{index}.path": reward.path
+            for index, reward in enumerate(self.rewards)
+            if isinstance(reward, ModelRewardConfig)
+        }
+        return found if self.value_model is None else {**found, "objective.value": self.value_model}
+
+    @property
+    def further_inputs(self) -> Mapping[str, str]:
+        found = {f"rewards.{index}": reward.path for index, reward in enumerate(self.rewards)}
+        return found if self.value_model is None else {**found, "value": self.value_model}
 
 
 def _default_to_sft(given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The outer side of `tunesmith check`: progress, the table, the two files, the exit code."""
+"""`tunesmith check` as a command: progress, the printed table, check.json and check.html, the exit code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import transformers
 from rich.console import Console
 
-from tunesmith.compose.check.checks import check_recipe
-from tunesmith.compose.progress import shown
+from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.progress import show_progress
 from tunesmith.files import write_file, write_json
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.report.check import plain_lines, show_checks
@@ -18,11 +18,18 @@ FAILED = 70
 
 
 def run_check(loaded: LoadedRecipe, output: Path | None, *, strict: bool, with_model: bool) -> int:
-    """Check a recipe, show and keep the result. Returns the exit code; raises StorageError."""
+    """Check a recipe, print the result and write it to ``output``.
+
+    output: directory; None: next to the run, with -check at its end.
+    strict: warnings are failures.
+    with_model: build or load the model and test it, too.
+
+    Returns the exit code. Raises StorageError.
+    """
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with shown("checking") as progress:
-        checked = check_recipe(loaded, progress, with_model=with_model)
+    with show_progress("checking") as progress:
+        checked = collect_checks(loaded, progress, with_model=with_model)
     directory = output or loaded.recipe.directory.with_name(loaded.recipe.directory.name + "-check")
     write_json(directory / "check.json", checked.report.as_json())
     write_file(directory / "check.html", check_page(checked.report, checked.examples))

@@ -1,1 +1,1 @@
-"""What differs between the methods of training, one module each. ``table.METHODS`` has them by the kind of objective."""
+"""The methods of training, one module each; ``registry.METHODS`` has them by the kind of objective."""

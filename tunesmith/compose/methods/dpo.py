@@ -1,19 +1,20 @@
-"""Direct preference optimisation: pairs and rankings against reference log-probabilities that are computed once."""
+"""Direct preference optimisation: preference pairs and rankings against cached reference log-probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from tunesmith.compose import parts
+from tunesmith.batch.protocols import MicroBatch
+from tunesmith.compose.components.data import cache_directory
+from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.models import families
-from tunesmith.compose.models.families import PreparedPolicy
+from tunesmith.compose.models.families import LanguagePolicy, build_language_model, prepare_language_policy
 from tunesmith.compose.models.reference import load_reference
-from tunesmith.compose.models.reference_cache import ReferenceModel, references, weights_digest
-from tunesmith.compose.progress import shown
-from tunesmith.compose.proof import proof_of_run
+from tunesmith.compose.models.reference_cache import ReferenceModel, cached_references, weights_digest
+from tunesmith.compose.progress import show_progress
+from tunesmith.compose.proof import DEFECT, proof_of_run
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.objective import objective_metrics
 from tunesmith.objectives.preference import PreferenceOptimization
@@ -23,9 +24,11 @@ from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
-START = "policy and reference are the same before the first step"
+START = "policy and reference before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest mean difference of implicit rewards, over beta, that number formats explain where it should be 0."""
+
+Context = RunContext[LanguagePolicy, MicroBatch]
 
 
 def objective_of(keys: DpoConfig) -> PreferenceOptimization:
@@ -34,76 +37,73 @@ def objective_of(keys: DpoConfig) -> PreferenceOptimization:
     return PreferenceOptimization(**values, reference_free=keys.reference == "none")
 
 
-def course(setting: RunContext) -> TrainingSetup:
-    """Raises InternalError if kept references do not fit, DataError, RecipeError, MissingInputError."""
-    recipe, keys, learner = setting.recipe, setting.recipe.objective, setting.learner
-    assert isinstance(keys, DpoConfig)
+def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy, MicroBatch]:
+    """Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError."""
+    recipe, learner = context.recipe, context.learner
     objective = objective_of(keys)
-    stores = [setting.prepared.train, *([setting.validation[0]] if setting.validation else [])]
-    columns = _columns(setting, keys, stores)
-    steps = parts.build_steps(recipe, stores[0], setting.renderer, learner.batches.collate, columns[0])
+    stores = [context.prepared.train, *([context.validation[0]] if context.validation else [])]
+    columns = reference_columns(context, keys, stores)
+    steps = build_steps(recipe, stores[0], context.renderer, learner.batches.collate, columns[0])
     return TrainingSetup(
         policy=learner.policy,
         objective=objective,
         steps=steps,
-        modules={"model": setting.model},
-        proof=proof_of_run(recipe, setting.renderer, steps, setting.rows, learner.batches.find_fault),
-        gates=lambda: starts_at_the_reference(learner, objective, steps) if keys.reference == "start" else (),
-        scores=_scores(setting, objective, columns[-1]),
+        modules={"model": context.model},
+        proof=proof_of_run(recipe, context.renderer, steps, context.rows, learner.batches.find_fault),
+        gates=lambda: reference_gates(learner.policy, objective, steps) if keys.reference == "start" else (),
+        scores=_scores(context, objective, columns[-1]),
     )
 
 
-def _columns(setting: RunContext, keys: DpoConfig, stores: Sequence[Store]) -> list[Columns]:
-    """What is known of the examples of every store."""
+def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]) -> list[Columns]:
+    """For every store the reference log-probabilities of its examples; empty columns without a reference."""
     if keys.reference == "none":
         return [no_columns for _ in stores]
-    recipe, learner = setting.recipe, setting.learner
-    model, policy = setting.model, learner.policy
-    if keys.reference != "start":
-        model, policy = load_reference(recipe, setting.tokenizer)
+    recipe, learner = context.recipe, context.learner
+    model, policy = context.model, learner.policy
+    if keys.separate_reference is not None:
+        model = load_reference(recipe, context.tokenizer)
+        policy = prepare_language_policy(recipe, model, context.tokenizer).policy
     identity = {
         "weights": weights_digest(model),
         "layout": learner.layout,
         "compute": recipe.model.dtype,
-        "data": setting.prepared.content if setting.evaluated is None else setting.evaluated.content,
-        "train": setting.prepared.content,
+        "data": context.prepared.content if context.evaluated is None else context.evaluated.content,
+        "train": context.prepared.content,
     }
     reference = ReferenceModel(policy, learner.batches.collate, recipe.train.micro_batch_tokens, identity)
-    with shown("reference log-probabilities") as progress:
-        return [references(reference, store, parts.cache_directory(recipe), progress).columns for store in stores]
+    cache = cache_directory(recipe)
+    with show_progress("reference log-probabilities") as progress:
+        return [cached_references(reference, store, cache, progress).columns for store in stores]
 
 
-def starts_at_the_reference(
-    learner: PreparedPolicy, objective: PreferenceOptimization, steps: DatasetSteps
-) -> Sequence[Check]:
-    """The gate: with the weights of the beginning, no pair of the first step has a margin, and the loss is the one without."""
-    policy = learner.policy
-    measured = accumulate_metrics(policy, objective, steps[0])
-    margin, loss = measured["rewards/margins"] / objective.beta, measured["loss"]
+def reference_gates(policy: LanguagePolicy, objective: PreferenceOptimization, steps: DatasetSteps) -> Sequence[Check]:
+    """With the weights before the first step no pair has a margin, and the loss is that of margins of 0."""
+    metrics = accumulate_metrics(policy, objective, steps[0])
+    margin, loss = metrics["rewards/margins"] / objective.beta, metrics["loss"]
     allowed = LARGEST_MARGIN[policy.compute]
     expected = objective.initial_loss
-    summary = f"loss {loss:.4f}, mean margin {measured['rewards/margins']:.2g}"
-    wrong = not abs(margin) <= allowed or (
-        expected is not None and not abs(loss - expected) <= allowed * max(1.0, expected)
-    )
+    passed = abs(margin) <= allowed  # false for NaN
+    summary = f"the loss is {loss:.4f} and the mean margin {metrics['rewards/margins']:.2g}"
     if expected is not None:
-        summary += f"; a policy that is its own reference has {expected:.4f} and 0"
-    advice = "this is a defect of Tunesmith; please report it with the recipe"
-    return [Check(START, "fail" if wrong else "pass", summary, "objective.reference", advice)]
+        passed = passed and abs(loss - expected) <= allowed * max(1.0, expected)
+        summary += f"; a policy that equals its reference has {expected:.4f} and 0"
+    return [Check(START, "pass" if passed else "fail", summary, "objective.reference", DEFECT)]
 
 
 def _scores(
-    setting: RunContext, objective: PreferenceOptimization, columns: Columns
+    context: Context, objective: PreferenceOptimization, columns: Columns
 ) -> Callable[[], ValidationMetrics] | None:
-    if setting.validation is None:
+    """The metrics of the objective over the validation data."""
+    if context.validation is None:
         return None
-    store, sources = setting.validation
-    learner, size = setting.learner, setting.recipe.train.micro_batch_tokens
+    store, sources = context.validation
+    learner, size = context.learner, context.recipe.train.micro_batch_tokens
 
-    def scores() -> Mapping[str, Mapping[str, float]]:
+    def scores() -> ValidationMetrics:
         return objective_metrics(learner.policy, objective, store, sources, size, learner.batches.collate, columns)
 
     return scores
 
 
-DPO = Method(families.build_model, families.build_learner, course)
+DPO = Method(build_language_model, prepare_language_policy, setup)

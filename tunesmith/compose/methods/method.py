@@ -1,31 +1,47 @@
-"""What a method of training is: the parts of a run that its objective decides."""
+"""The interface of a training method: what the kind of objective decides about a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.compose.models.families import PreparedPolicy
+from tunesmith.batch.protocols import Objective
+from tunesmith.compose.models.families import BatchT, PolicyT, PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
+from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import Callback, Steps, Trainable
+from tunesmith.train.loop import Callback, Steps
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.validation import ValidationMetrics
+
+KeysT = TypeVar("KeysT", bound=ObjectiveSection)
+"""The section of the recipe that a method reads."""
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
-    """What every method begins with. learner: the model as it is before the first step, tested. rows: of its embedding."""
+class RunContext(Generic[PolicyT, BatchT]):
+    """What is built from the recipe before the method sets up its part.
+
+    recipe: the whole recipe.
+    run: the open directory of the run.
+    prepared: training data, and the validation data that were split off.
+    evaluated: separate validation data.
+    tokenizer, renderer: of the recipe.
+    model: the weights before the first step.
+    rows: rows of the model's embedding.
+    learner: the policy of the model, which passed the self-test, and the batches that it reads.
+    note: prints a line for the user.
+    """
 
     recipe: Recipe
     run: RunDirectory
@@ -35,12 +51,12 @@ class RunContext:
     renderer: Renderer
     model: PreTrainedModel
     rows: int
-    learner: PreparedPolicy
+    learner: PreparedPolicy[PolicyT, BatchT]
     note: Note
 
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
-        """The data to evaluate on with the names of its sources, if there is any."""
+        """The data to evaluate on and the names of their sources; None if there are none."""
         if self.evaluated is not None:
             return self.evaluated.train, list(self.evaluated.report.sources)
         if self.prepared.validation is not None:
@@ -49,34 +65,42 @@ class RunContext:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSetup:
+class TrainingSetup(Generic[PolicyT, BatchT]):
     """What is trained, and how.
 
-    policy, objective, steps: the arguments of the loop. modules: what a checkpoint holds, by the name of its file.
-    proof: what is proven before every start, about data and batches. gates: what must hold before the first step, with the
-    weights of the beginning. scores: evaluates the present weights; None without data for it. actions: further ones of the
-    loop, before the checkpoint is written. resumed: told how many steps are behind before the loop goes on.
+    policy, objective, steps: the arguments of the training loop.
+    modules: name of a file in a checkpoint -> the module whose weights it holds.
+    proof: checks of data and batches, made before every start.
+    gates: computes the checks of the weights before the first step; called once in a run.
+    scores: evaluates the present weights; None without validation data.
+    callbacks: called after every step, before a checkpoint is written.
+    resumed: called with the number of steps that are done before a stopped run continues.
     """
 
-    policy: Trainable
-    objective: Any
+    policy: PolicyT
+    objective: Objective
     steps: Steps
     modules: Mapping[str, nn.Module]
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]
     scores: Callable[[], ValidationMetrics] | None
-    actions: Sequence[Callback] = ()
+    callbacks: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """build_model: the model with rows for every token, and (rows before, rows after). build_learner: its policy on the best
-    device, tested. course: everything else. kind: what an export of it is. use: what to do with a run that is done.
+class Method(Generic[KeysT, PolicyT, BatchT]):
+    """A training method, by the keys that it reads, the policy of its model and the batches of that policy.
+
+    build_model: the model with an embedding row for every token, and (rows before, rows after).
+    prepare_policy: the policy of the model on the best device, after the self-test.
+    setup: everything else. It may wrap the policy, as PPO does, so only its own annotation names what is trained.
+    kind: kind of model that is exported.
+    use: what to do with a finished run, for the user; ``{run}`` is its directory.
     """
 
-    build_model: Callable[[Recipe, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
-    build_learner: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy]
-    course: Callable[[RunContext], TrainingSetup]
+    build_model: Callable[[Recipe, KeysT, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
+    prepare_policy: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
+    setup: Callable[[RunContext[PolicyT, BatchT], KeysT], TrainingSetup[Any, BatchT]]
     kind: Literal["assistant", "reward"] = "assistant"
     use: str = "talk to it: tunesmith chat {run}"

@@ -1,4 +1,4 @@
-"""PPO: replies that the policy writes itself, rewarded by models and checks."""
+"""PPO: replies that the policy writes itself, with rewards of models and checks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tunesmith.compose import parts
+from tunesmith.batch.packed import Batch
+from tunesmith.compose.components.steps import build_draws, build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.ppo_evaluation import scores_of
 from tunesmith.compose.methods.ppo_gates import gates_of
-from tunesmith.compose.models import families
-from tunesmith.compose.models.auxiliary import reference_policy, reward_model
-from tunesmith.compose.models.rewards import reward_sources
+from tunesmith.compose.models.families import build_language_model, prepare_causal_policy
+from tunesmith.compose.models.reference import reference_policy
+from tunesmith.compose.models.reward_models import prepare_reward_model
+from tunesmith.compose.models.reward_sources import reward_sources
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prompt_list import PromptList, list_prompts
 from tunesmith.draws import stream_seed
-from tunesmith.errors import RecipeError
 from tunesmith.generate.decoding import CausalState, StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
@@ -40,49 +41,58 @@ from tunesmith.train.run.metrics import read_records
 ROLLOUTS = "rollouts"
 CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
 
+Context = RunContext[Policy, Batch]
 
-def course(setting: RunContext) -> TrainingSetup:
+
+def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Batch]:
     """Raises RecipeError, MissingInputError, DataError."""
-    recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
-    assert isinstance(keys, PpoConfig)
-    if not isinstance(learner.policy, Policy):
-        what = "objective ppo trains causal models, not encoder-decoders"
-        raise RecipeError(what, where="objective.kind", advice="use a causal model")
-    policy = Policy(
-        learner.policy.model,
-        compute=learner.policy.compute,
-        layout=learner.policy.layout,
-        temperature=keys.temperature,
-    )
-    actor = ActorCritic(policy, value_function(setting, policy, keys.value))
-    prompts = list_prompts(setting.prepared.train)
-    maker = maker_of(setting, actor, prompts)
-    steps = steps_of(setting, maker, prompts)
-    stored = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
+    recipe, learner = context.recipe, context.learner
+    model, compute, layout = learner.policy.model, learner.policy.compute, learner.policy.layout
+    policy = Policy(model, compute=compute, layout=layout, temperature=keys.temperature)
+    actor = ActorCritic(policy, value_function(context, keys, policy))
+    prompts = list_prompts(context.prepared.train)
+    generator = rollout_generator(context, keys, actor, prompts)
+    steps = rollout_steps(context, keys, generator, prompts)
+    stored = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)
+    scores = None
+    if context.validation is not None:
+        scores = scores_of(*context.validation, replace(generator, sampling=greedy_sampling(generator.sampling)))
     return TrainingSetup(
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
         steps=steps,
-        modules={"model": setting.model, "value": actor.value.module},
-        proof=proof_of_run(recipe, setting.renderer, stored, setting.rows, learner.batches.find_fault),
+        modules={"model": context.model, "value": actor.value.module},
+        proof=proof_of_run(recipe, context.renderer, stored, context.rows, learner.batches.find_fault),
         gates=gates_of(actor, steps, keys),
-        scores=scores_of(setting, replace(maker, sampling=greedy(maker.sampling))),
-        actions=(steps.record_kl,),
-        resumed=lambda done: steps.restore_kl(read_records(setting.run.metrics)),
+        scores=scores,
+        callbacks=(steps.record_kl,),
+        resumed=lambda done: steps.restore_kl(read_records(context.run.metrics)),
     )
 
 
-def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> RolloutGenerator:
-    """What writes and scores replies. Raises as ``course``."""
-    recipe, keys, policy = setting.recipe, setting.recipe.objective, actor.policy
-    assert isinstance(keys, PpoConfig)
-    asked = [prompts] if setting.validation is None else [prompts, list_prompts(setting.validation[0])]
+def value_function(context: Context, keys: PpoConfig, policy: Policy) -> ValueFunction:
+    """A new head of zeros, on the policy (shared) or on a copy of its network (separate), or the recipe's reward model.
+
+    Raises RecipeError (a reward model with another tokenizer or prompt format), MissingInputError, DataError.
+    """
+    if keys.value_model is not None:
+        path, recipe = keys.value_model, context.recipe
+        found = prepare_reward_model("objective.value", path, recipe, policy, context.renderer)
+        return ValueFunction(head_of(found.model), found.backbone)
+    backbone = backbone_like(policy) if keys.value == "separate" else None
+    return ValueFunction(value_head(policy.model), backbone)
+
+
+def rollout_generator(context: Context, keys: PpoConfig, actor: ActorCritic, prompts: PromptList) -> RolloutGenerator:
+    """Writes and scores replies. Raises as ``setup``."""
+    recipe, policy = context.recipe, actor.policy
+    answered = [prompts] if context.validation is None else [prompts, list_prompts(context.validation[0])]
     return RolloutGenerator(
         policy=actor,
-        reference=reference_policy(recipe, policy, setting.renderer),
-        rewards=reward_sources(recipe, setting.renderer, policy, asked),
+        reference=reference_policy(recipe, policy, context.renderer),
+        rewards=reward_sources(recipe, keys, context.renderer, policy, answered),
         prompts=prompts.ids,
-        sampling=drawing_of(setting, policy),
+        sampling=rollout_sampling(context, keys, policy),
         advantages=AdvantageSettings(
             unfinished=keys.unfinished_reward,
             discount=keys.discount,
@@ -92,49 +102,44 @@ def maker_of(setting: RunContext, actor: ActorCritic, prompts: PromptList) -> Ro
             kl_horizon=keys.kl_horizon,
         ),
         tokens=recipe.train.micro_batch_tokens,
-        collate=setting.learner.batches.collate,
+        collate=context.learner.batches.collate,
     )
 
 
-def steps_of(setting: RunContext, maker: RolloutGenerator, prompts: PromptList) -> RolloutSteps:
+def rollout_steps(context: Context, keys: PpoConfig, generator: RolloutGenerator, prompts: PromptList) -> RolloutSteps:
     """The steps of the whole run."""
-    recipe, keys = setting.recipe, setting.recipe.objective
-    assert isinstance(keys, PpoConfig)
     return RolloutSteps(
-        plan=rollout_plan(recipe, prompts),
-        generate=maker,
-        directory=setting.run.path / ROLLOUTS,
+        plan=rollout_plan(context.recipe, keys, prompts),
+        generate=generator,
+        directory=context.run.path / ROLLOUTS,
         coefficient=keys.kl_coefficient,
-        tokens=recipe.train.micro_batch_tokens,
-        saved_steps=partial(saved_steps, setting.run.checkpoints),
-        decode=partial(setting.tokenizer.decode, skip_controls=False),
+        tokens=context.recipe.train.micro_batch_tokens,
+        saved_steps=partial(saved_steps, context.run.checkpoints),
+        decode=partial(context.tokenizer.decode, skip_controls=False),
         adaptive=keys.kl_target is not None,
         kl_stop=keys.kl_stop,
         value_warmup=keys.value_warmup_steps,
         whiten=whitened if keys.whiten_advantages else None,
-        collate=setting.learner.batches.collate,
+        collate=context.learner.batches.collate,
     )
 
 
-def rollout_plan(recipe: Recipe, prompts: PromptList) -> RolloutPlan:
+def rollout_plan(recipe: Recipe, keys: PpoConfig, prompts: PromptList) -> RolloutPlan:
     """Which prompts are answered in which iteration, and which a step trains on."""
-    keys, objective = recipe.train, recipe.objective
-    assert isinstance(objective, PpoConfig)
     plan = Plan(
         np.ones(len(prompts), np.int64),
-        objective.prompts_per_iteration,
-        epochs=keys.epochs,
-        steps=keys.steps,  # an iteration has a step at least, so there are never too few
+        keys.prompts_per_iteration,
+        epochs=recipe.train.epochs,
+        steps=recipe.train.steps,  # an iteration has at least one step, so there are never too few
         seed=stream_seed(recipe.seed, "order"),
-        draws=parts.draws(recipe, prompts),
+        draws=build_draws(recipe, prompts),
     )
-    return RolloutPlan(plan, keys.batch_size, objective.epochs_per_iteration, keys.steps)
+    return RolloutPlan(plan, recipe.train.batch_size, keys.epochs_per_iteration, recipe.train.steps)
 
 
-def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
-    """How the recipe wants replies to be drawn."""
-    recipe, keys, renderer = setting.recipe, setting.recipe.objective, setting.renderer
-    assert isinstance(keys, PpoConfig)
+def rollout_sampling(context: Context, keys: PpoConfig, policy: Policy) -> RolloutSampling:
+    """How replies are sampled."""
+    recipe, renderer = context.recipe, context.renderer
     return RolloutSampling(
         rows=lambda: CausalState(policy.model),
         decoding=SamplingParameters(
@@ -147,34 +152,21 @@ def drawing_of(setting: RunContext, policy: Policy) -> RolloutSampling:
     )
 
 
-def greedy(drawing: RolloutSampling) -> RolloutSampling:
+def greedy_sampling(sampling: RolloutSampling) -> RolloutSampling:
     """The most probable reply, one to each prompt."""
-    return replace(drawing, decoding=replace(drawing.decoding, do_sample=False), samples=1)
-
-
-def value_function(setting: RunContext, policy: Policy, named: str) -> ValueFunction:
-    """shared, separate (both with a new head of zeros), or the reward model of a directory.
-
-    Raises RecipeError (another tokenizer or prompt format), MissingInputError, DataError.
-    """
-    if named == "shared":
-        return ValueFunction(value_head(policy.model))
-    if named == "separate":
-        return ValueFunction(value_head(policy.model), backbone_like(policy))
-    found = reward_model("objective.value", named, setting.recipe, policy, setting.renderer)
-    return ValueFunction(head_of(found.model), found.backbone)
+    return replace(sampling, decoding=replace(sampling.decoding, do_sample=False), samples=1)
 
 
 def whitened(advantages: Floats) -> Floats:
-    """Of one step, with mean 0 and variance 1."""
+    """The advantages of one step, float32 [N], with mean 0 and variance 1."""
     values = whiten(torch.from_numpy(advantages).double())
     return np.asarray(values.numpy(), np.float32)
 
 
 def saved_steps(checkpoints: Path) -> list[int]:
-    """The steps of all checkpoints that there are, sound or not."""
+    """The steps of all checkpoints in a directory, damaged ones included."""
     found = [CHECKPOINT.fullmatch(path.name) for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
     return [int(match.group(1)) for match in found if match is not None]
 
 
-PPO = Method(families.build_model, families.build_learner, course)
+PPO = Method(build_language_model, prepare_causal_policy, setup)

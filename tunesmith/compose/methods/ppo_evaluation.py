@@ -1,47 +1,50 @@
-"""Evaluation of PPO: rewards of the most probable replies to prompts that are held back."""
+"""Evaluation of PPO: the rewards of greedy replies to held-out prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tunesmith.compose.methods.method import RunContext
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.data.dataset.prompt_list import list_prompts
+from tunesmith.data.dataset.store import Store
 from tunesmith.train.rollout.generator import RolloutGenerator
 from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.run.validation import ValidationMetrics
 
 
-def scores_of(setting: RunContext, maker: RolloutGenerator) -> Callable[[], ValidationMetrics] | None:
-    """maker: of the replies, one to each prompt. ``loss`` is the mean reward with the other sign, so that the best checkpoint is the
-    one with the highest reward unless the recipe says otherwise."""
-    if setting.validation is None:
-        return None
-    store, sources = setting.validation
+def scores_of(store: Store, sources: Sequence[str], generator: RolloutGenerator) -> Callable[[], ValidationMetrics]:
+    """Evaluates the present weights on all prompts of a store.
+
+    ``loss`` is the mean reward with the other sign, so the best checkpoint is the one with the highest reward unless
+    the recipe chooses another metric.
+
+    sources: their names, in the order of the store.
+    generator: writes one greedy reply to each prompt.
+    """
     prompts = list_prompts(store)
-    asking = replace(maker, prompts=prompts.ids)
+    generate = replace(generator, prompts=prompts.ids)
     planned = PlannedStep(0, 0, tuple(range(len(prompts))))
 
     def scores() -> ValidationMetrics:
-        rollouts = asking(0, planned, 0.0)
-        found = {"all": _measures(rollouts, np.ones(len(prompts), np.bool_))}
+        rollouts = generate(0, planned, 0.0)
+        found = {"all": _metrics(rollouts, np.ones(len(prompts), np.bool_))}
         for index, name in enumerate(sources):
-            mine = prompts.source == index
-            if mine.any():
-                found[name] = _measures(rollouts, mine)
+            mask = prompts.source == index
+            if mask.any():
+                found[name] = _metrics(rollouts, mask)
         return found
 
     return scores
 
 
-def _measures(rollouts: Rollouts, mine: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Mapping[str, float]:
-    """Of the prompts that are marked. mine: bool [P]."""
-    chosen = [index for index, marked in enumerate(mine.tolist()) if marked]
-    rewards = rollouts.rewards.astype(np.float64)[mine]
-    replies = [rollouts.answered[index].replies[0] for index in chosen]
+def _metrics(rollouts: Rollouts, mask: NDArray[np.bool_]) -> Mapping[str, float]:
+    """The metrics of some prompts. mask: bool [P], which prompts."""
+    rewards = rollouts.rewards.astype(np.float64)[mask]
+    replies = [rollouts.answered[index].replies[0] for index in np.flatnonzero(mask)]
     return {
         "loss": -float(rewards.mean()),
         "rewards/mean": float(rewards.mean()),

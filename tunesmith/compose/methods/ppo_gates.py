@@ -1,4 +1,4 @@
-"""What must hold before the first step of PPO: the stored numbers are those of the policy that is about to be trained."""
+"""The gates of PPO: checks of the stored numbers of the first rollouts with the weights before the first step."""
 
 from __future__ import annotations
 
@@ -7,70 +7,78 @@ from collections.abc import Callable, Sequence
 import torch
 
 from tunesmith.batch.packed import Batch
+from tunesmith.compose.proof import DEFECT
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.rollout.plan import RolloutPosition
 from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
+from tunesmith.verify.differences import largest_difference, max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
 
-DEFECT = "this is a defect of Tunesmith; please report it with the recipe"
-STOCK = 4  # replies that the stock model reads
+RATIO = "probability ratio of the first step"
+STOCK = "log-probabilities of the first replies"
+REFERENCE_KL = "KL to the reference before the first step"
+COMPARED = 4  # replies that the stock model reads
 
 
 def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: PpoConfig) -> Callable[[], Sequence[Check]]:
-    """Writes the replies of the first iteration, which its first step then uses."""
+    """The checks before the first step. They sample the replies of the first iteration, which it trains on."""
 
     def gates() -> Sequence[Check]:
         first = steps[0]
         rollouts = steps.rollouts(RolloutPosition(0, 0))
         actor.eval()
         batches = [batch.to(actor.device) for batch in first.batches]
-        checks = [_ratio(actor, batches), _stock(actor, rollouts, keys.temperature)]
-        return [*checks, _reference(actor, rollouts)] if keys.reference == "start" else checks
+        checks = [ratio_gate(actor, batches), stock_gate(actor, rollouts, keys.temperature)]
+        return [*checks, reference_gate(actor, rollouts)] if keys.reference == "start" else checks
 
     return gates
 
 
 @torch.no_grad()
-def _ratio(actor: ActorCritic, batches: Sequence[object]) -> Check:
+def ratio_gate(actor: ActorCritic, batches: Sequence[object]) -> Check:
     """The first step computes the log-probabilities that were stored, so every ratio is 1."""
-    worst = 0.0
+    differences = []
     for batch in batches:
         assert isinstance(batch, Batch)
         found, _ = actor.actor_critic(batch)
-        worst = max(worst, float((found.log_probability - batch.columns[OLD]).abs().max()))
-    return _verdict(actor, "the ratio of the first step is 1", worst, "objective.kind")
+        differences.append(largest_difference(found.log_probability, batch.columns[OLD]))
+    return _gate(actor, RATIO, max_or_nan(differences), "between rollouts and first step", "objective.kind")
 
 
 @torch.no_grad()
-def _stock(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Check:
-    """What is stored of the first replies is what the stock model gives for the thread alone, at the recipe's temperature."""
-    worst = 0.0
-    places = [(each, reply) for each in rollouts.answered for reply in each.replies]
+def stock_gate(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Check:
+    """The stored log-probabilities are those of the stock model, which reads every thread alone.
+
+    temperature: of the recipe.
+    """
+    differences = []
+    replies = [(each, reply) for each in rollouts.answered for reply in each.replies]
     start = 0
-    for each, reply in places[:STOCK]:
+    for each, reply in replies[:COMPARED]:
         ids = torch.tensor([[*each.prompt, *reply.ids]], device=actor.device)
         with actor.autocast():
             logits = actor.model(input_ids=ids, use_cache=False).logits[0, len(each.prompt) - 1 : -1].float()
         table = torch.log_softmax(logits / temperature, dim=-1)
         expected = table.gather(1, ids[0, len(each.prompt) :, None])[:, 0].cpu()
         stored = torch.from_numpy(rollouts.columns[OLD][start : start + len(reply.ids)])
-        worst = max(worst, float((stored - expected).abs().max()))
+        differences.append(largest_difference(stored, expected))
         start += len(reply.ids)
-    name = "log-probabilities of the replies are those of the stock model at their temperature"
-    return _verdict(actor, name, worst, "objective.temperature")
+    between = f"from the stock model at temperature {temperature:g}"
+    return _gate(actor, STOCK, max_or_nan(differences), between, "objective.temperature")
 
 
-def _reference(actor: ActorCritic, rollouts: Rollouts) -> Check:
-    """The reference is the model as it starts, so nothing lies between the two."""
-    difference = rollouts.columns[OLD] - rollouts.columns[REFERENCE]
-    name = "the KL to the reference is 0 before the first step"
-    return _verdict(actor, name, float(abs(difference).max()), "objective.reference")
+def reference_gate(actor: ActorCritic, rollouts: Rollouts) -> Check:
+    """The reference is the policy before the first step, so they agree."""
+    policy, reference = (torch.from_numpy(rollouts.columns[name]) for name in (OLD, REFERENCE))
+    difference = largest_difference(policy, reference)
+    return _gate(actor, REFERENCE_KL, difference, "between policy and reference", "objective.reference")
 
 
-def _verdict(actor: ActorCritic, name: str, worst: float, key: str) -> Check:
+def _gate(actor: ActorCritic, name: str, difference: float, between: str, key: str) -> Check:
+    """difference: largest one of a log-probability, in nats; NaN fails. between: the two that were compared."""
     allowed = TOLERANCE[actor.compute]
-    summary = f"largest difference of a log-probability {worst:.1e}, allowed {allowed:g}"
-    return Check(name, "pass" if worst <= allowed else "fail", summary, key, DEFECT)
+    summary = f"the largest difference {between} is {difference:.1e} nats, allowed are {allowed:g}"
+    return Check(name, "pass" if difference <= allowed else "fail", summary, key, DEFECT)

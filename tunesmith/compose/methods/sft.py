@@ -1,12 +1,13 @@
-"""Supervised fine-tuning: demonstrations, and the loss on those held back."""
+"""Supervised fine-tuning on demonstrations, evaluated by the loss on held-out ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tunesmith.compose import parts
+from tunesmith.batch.protocols import MicroBatch
+from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.models import families
+from tunesmith.compose.models.families import LanguagePolicy, build_language_model, prepare_language_policy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -15,32 +16,36 @@ from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import DatasetSteps
 
 
-def course(setting: RunContext) -> TrainingSetup:
+def setup(
+    context: RunContext[LanguagePolicy, MicroBatch], keys: SftConfig
+) -> TrainingSetup[LanguagePolicy, MicroBatch]:
     """Raises DataError."""
-    recipe, learner, keys = setting.recipe, setting.learner, setting.recipe.objective
-    assert isinstance(keys, SftConfig)
-    steps = parts.build_steps(recipe, setting.prepared.train, setting.renderer, learner.batches.collate)
+    recipe, learner = context.recipe, context.learner
+    steps = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)
     return TrainingSetup(
         policy=learner.policy,
         objective=SupervisedFineTuning(
             z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize
         ),
         steps=steps,
-        modules={"model": setting.model},
-        proof=proof_of_run(recipe, setting.renderer, steps, setting.rows, learner.batches.find_fault),
+        modules={"model": context.model},
+        proof=proof_of_run(recipe, context.renderer, steps, context.rows, learner.batches.find_fault),
         gates=lambda: (),
-        scores=_scores(setting, steps),
+        scores=_scores(context, steps),
     )
 
 
-def _scores(setting: RunContext, steps: DatasetSteps) -> Callable[[], ValidationMetrics] | None:
-    if setting.validation is None:
+def _scores(
+    context: RunContext[LanguagePolicy, MicroBatch], steps: DatasetSteps
+) -> Callable[[], ValidationMetrics] | None:
+    """The validation loss of every source and of all together."""
+    if context.validation is None:
         return None
-    store, sources = setting.validation
-    size = setting.recipe.train.micro_batch_tokens
+    store, sources = context.validation
+    size = context.recipe.train.micro_batch_tokens
 
     def scores() -> ValidationMetrics:
-        found = validation_loss(setting.learner.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
+        found = validation_loss(context.learner.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
             for name, score in found.items()
@@ -49,4 +54,4 @@ def _scores(setting: RunContext, steps: DatasetSteps) -> Callable[[], Validation
     return scores
 
 
-SFT = Method(families.build_model, families.build_learner, course)
+SFT = Method(build_language_model, prepare_language_policy, setup)

@@ -1,23 +1,26 @@
-"""What differs between families of models, in one place: causal models read threads in a row, encoder-decoders read pairs."""
+"""The two families of models, causal and encoder-decoder: how they differ in loading, batches and policies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.padded import collate_padded
-from tunesmith.batch.protocols import Collator
-from tunesmith.compose.parts import DTYPES, target_limit
+from tunesmith.batch.packed import Batch, collate_packed
+from tunesmith.batch.padded import PaddedBatch, collate_padded
+from tunesmith.batch.protocols import Collator, MicroBatch, Scorer
+from tunesmith.compose.components.data import target_limit
 from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.files import looks_like_path
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import check_weights, load_model, new_model
 from tunesmith.model.policy import Policy
@@ -25,6 +28,7 @@ from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
+from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -33,70 +37,133 @@ from tunesmith.verify.padded_batches import find_padded_fault
 from tunesmith.verify.self_test import self_test
 from tunesmith.verify.self_test_padded import self_test_padded
 
-Sizes = dict[str, Any]
-BatchProof = Callable[[Sequence[Example], Any, Weighting], str | None]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PolicyT = TypeVar("PolicyT")
+"""A policy, as the methods that train it use it."""
+BatchT = TypeVar("BatchT")
+"""The batches that a policy reads."""
+
+FindBatchFault: TypeAlias = Callable[[Sequence[Example], BatchT, Weighting], str | None]
 """find_fault(examples, batch, weighting): what is wrong with a batch of these examples, or None."""
 
 
 @dataclass(frozen=True, slots=True)
-class BatchKind:
-    """How batches of one kind are made, and how they are verified."""
+class BatchKind(Generic[BatchT]):
+    """A kind of batch.
+
+    collate: makes micro-batches of examples.
+    find_fault: compares a batch with the examples that it was made of.
+    """
 
     collate: Collator
-    find_fault: BatchProof
+    find_fault: FindBatchFault[BatchT]
 
 
-PACKED = BatchKind(collate_packed, find_packed_fault)
+PACKED: BatchKind[Batch] = BatchKind(collate_packed, find_packed_fault)
+"""The batches of causal models."""
 
 
-def padded(start: int, padding: int) -> BatchKind:
-    """start: the id that a decoder begins after. padding: the id of empty places."""
+def padded(start: int, padding: int) -> BatchKind[PaddedBatch]:
+    """The batches of an encoder-decoder.
+
+    start: the token id that the decoder reads first.
+    padding: the token id that fills rows.
+    """
     return BatchKind(
         partial(collate_padded, start=start, padding=padding),
         partial(find_padded_fault, start=start),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedPolicy:
-    """A model made ready for training. policy: of the kind that its method trains. batches: the kind that it reads.
-    layout: what they are called. difference: the largest difference from the stock model, of a log-probability or a state."""
+class LanguagePolicy(Scorer, Protocol):
+    """A policy of either family: what methods that train a language model use of it."""
 
-    policy: Any
-    batches: BatchKind
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def compute(self) -> torch.dtype: ...
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+
+    def parameters(self) -> dict[str, nn.Parameter]: ...
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+    def autocast(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPolicy(Generic[PolicyT, BatchT]):
+    """A policy on its device that passed the self-test.
+
+    policy: of the kind that the method trains.
+    batches: the kind of batch that the policy reads.
+    layout: name of the layout of the batches: tree, threads or padded.
+    difference: largest difference from the stock model in the self-test, of a log-probability (nats) or of a state.
+    """
+
+    policy: PolicyT
+    batches: BatchKind[BatchT]
     layout: str
     difference: float
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """batches: the kind of batch, where no model was made that knows more. sizes: what the tokenizer adds to the
-    configuration of a new model. learner: the policy on its device, tested against the stock model (RecipeError)."""
+class Family(Generic[PolicyT, BatchT]):
+    """What differs between the families of models.
 
-    batches: BatchKind
-    sizes: Callable[[Tokenizer], Sizes]
-    learner: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy]
+    batches: the kind of batch, for checks that load no model.
+    new_model_settings: entries that the tokenizer adds to the configuration of a new model.
+    prepare_policy: moves a model to its device and tests its policy against the stock model; raises RecipeError.
+    """
+
+    batches: BatchKind[BatchT]
+    new_model_settings: Callable[[Tokenizer], dict[str, Any]]
+    prepare_policy: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
 
 
 def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout | None:
-    """The dropout of a causal model. Raises RecipeError."""
+    """The dropout of a causal model; None if the recipe has none. Raises RecipeError for an unknown architecture."""
     keys = recipe.model
     return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
 
 
-def to_device(model: PreTrainedModel) -> None:
-    """To the best device there is."""
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _causal_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
+def move_to_device(model: nn.Module, device: torch.device) -> None:
+    """Move a model in place."""
+    model.to(device)
+
+
+def freeze(model: nn.Module) -> None:
+    """Put a model into evaluation mode, without gradients."""
+    model.requires_grad_(False).eval()
+
+
+def prepare_causal_policy(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+) -> PreparedPolicy[Policy, Batch]:
+    """The policy of a causal model, in the layout that the self-test allows. Raises RecipeError."""
+    move_to_device(model, best_device())
     keys = recipe.model
     policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
     return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
 
 
-def _pair_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
+def prepare_encoder_decoder_policy(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+) -> PreparedPolicy[Seq2SeqPolicy, PaddedBatch]:
+    """The policy of an encoder-decoder, after the self-test. Raises RecipeError."""
+    move_to_device(model, best_device())
     keys = recipe.model
     dropout = None
     if keys.residual_dropout:
@@ -107,29 +174,33 @@ def _pair_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) 
     padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
     longest = recipe.text.max_length
     difference = self_test_padded(policy, tokenizer.size, longest, target_limit(recipe) or longest, start)
-    return PreparedPolicy(policy, padded(start, padding), "pairs", difference)
+    return PreparedPolicy(policy, padded(start, padding), "padded", difference)
 
 
-def _pair_sizes(tokenizer: Tokenizer) -> Sizes:
-    """The token that pads is also the one that a reply begins after, as in T5."""
+def _encoder_decoder_settings(tokenizer: Tokenizer) -> dict[str, Any]:
+    """As in T5 the padding token is also the one that the decoder reads first."""
     padding = tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id
     return {"pad_token_id": padding, "eos_token_id": tokenizer.eos_id}
 
 
-CAUSAL = Family(PACKED, lambda tokenizer: {}, _causal_learner)
-ENCODER_DECODER = Family(padded(0, 0), _pair_sizes, _pair_learner)
+CAUSAL = Family(PACKED, lambda tokenizer: {}, prepare_causal_policy)
+ENCODER_DECODER = Family(padded(0, 0), _encoder_decoder_settings, prepare_encoder_decoder_policy)
 
 
-def family_of(architecture: str) -> Family:
-    """By transformers' ``model_type``."""
-    return ENCODER_DECODER if architecture in ENCODER_DECODERS else CAUSAL
+AnyFamily: TypeAlias = Family[LanguagePolicy, MicroBatch]
+"""A family whose kinds of policy and batch are not known to the type checker; they come from it together."""
 
 
-def check_model(recipe: Recipe) -> Family:
-    """The family of the recipe's model, and what can be said against the model before any work is done.
+def family_of(architecture: str) -> AnyFamily:
+    """The family of an architecture (transformers' ``model_type``)."""
+    return cast(AnyFamily, ENCODER_DECODER if architecture in ENCODER_DECODERS else CAUSAL)
 
-    A model of the hub is not fetched for this: until it is loaded, its family is the one that the prompt format is for.
-    Raises MissingInputError, DataError, InvalidRecipeError.
+
+def find_family(recipe: Recipe) -> AnyFamily:
+    """The family of the recipe's model, which is checked as far as that is possible without loading it.
+
+    A model of the hub is not downloaded for this: until it is loaded, its family is that of the prompt format.
+    Raises MissingInputError, DataError (no readable weights), InvalidRecipeError (keys for the other family).
     """
     keys = recipe.model
     if keys.init is not None:
@@ -139,11 +210,11 @@ def check_model(recipe: Recipe) -> Family:
         architecture = check_weights(Path(keys.path))
         check_family(recipe, architecture)
         return family_of(architecture)
-    if keys.path.startswith((".", "/", "~")):
+    if looks_like_path(keys.path):
         raise MissingInputError(
             "there is no such directory", where=f"model.path {keys.path}", advice="check the path, or give a hub name"
         )
-    return ENCODER_DECODER if recipe.text.format in ENCODER_DECODER_FORMATS else CAUSAL
+    return family_of(ENCODER_DECODERS[0] if recipe.text.format in ENCODER_DECODER_FORMATS else "")
 
 
 def check_family(recipe: Recipe, architecture: str) -> None:
@@ -158,21 +229,31 @@ def check_family(recipe: Recipe, architecture: str) -> None:
         raise InvalidRecipeError([RecipeProblem(origin, problem.key, problem.message) for problem in problems])
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
-    """The model with rows for every token, and (rows before, rows after). Raises RecipeError, MissingInputError, DataError."""
-    keys = recipe.model
-    if keys.path is not None:
-        model = load_model(keys.path, keys.revision)
+def build_language_model(
+    recipe: Recipe, keys: ObjectiveSection, tokenizer: Tokenizer
+) -> tuple[PreTrainedModel, tuple[int, int]]:
+    """The language model of a recipe with an embedding row for every token, and (rows before, rows after).
+
+    keys: of any objective; none of them concerns the model.
+
+    Raises RecipeError, MissingInputError, DataError.
+    """
+    origin = recipe.model
+    if origin.path is not None:
+        model = load_model(origin.path, origin.revision)
         check_family(recipe, str(model.config.model_type))
     else:
-        assert keys.init is not None
-        sizes = family_of(str(keys.init["architecture"])).sizes(tokenizer)
-        model = new_model({**sizes, **keys.init}, tokenizer.size, stream_seed(recipe.seed, "init"))
+        assert origin.init is not None
+        settings = family_of(str(origin.init["architecture"])).new_model_settings(tokenizer)
+        model = new_model({**settings, **origin.init}, tokenizer.size, stream_seed(recipe.seed, "init"))
     return model, fit_model(recipe, model, tokenizer)
 
 
 def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Resize the embedding and set what the recipe says about memory; (rows before, rows after). Raises RecipeError."""
+    """Resize the embedding and switch gradient checkpointing on if the recipe asks for it.
+
+    Returns (rows before, rows after). Raises RecipeError.
+    """
     keys = recipe.model
     rows = resize_vocabulary(model, tokenizer.size, keys.resize, stream_seed(recipe.seed, "resize"))
     if keys.gradient_checkpointing:
@@ -183,18 +264,24 @@ def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> t
     return rows
 
 
-def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy:
-    """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
-    to_device(model)
-    return family_of(str(model.config.model_type)).learner(recipe, model, tokenizer)
+def prepare_language_policy(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+) -> PreparedPolicy[LanguagePolicy, MicroBatch]:
+    """The policy of a language model on the best device, after the self-test of its layout. Raises RecipeError."""
+    return family_of(str(model.config.model_type)).prepare_policy(recipe, model, tokenizer)
 
 
 def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
-    """No thread may be longer than the model has positions. Raises RecipeError."""
-    positions = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    """Raises RecipeError if threads may be longer than the model has positions."""
+    positions = model_positions(model)
     if recipe.text.max_length > positions:
         raise RecipeError(
             f"{recipe.text.max_length:,} tokens are more than the {positions:,} positions of the model",
             where="text.max_length",
             advice=f"set it to {positions} or less",
         )
+
+
+def model_positions(model: PreTrainedModel) -> int:
+    """Longest sequence that a model can read, in tokens; very large for one without a limit."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)

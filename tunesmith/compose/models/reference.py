@@ -1,51 +1,62 @@
-"""A reference of its own: the model that a policy is compared with, where it is not the policy's own beginning."""
+"""The reference that DPO and PPO compare a policy with: the model before the first step, or a separate one."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
-from tunesmith.compose import parts
+from tunesmith.compose.components.tokenizer import check_same_tokenizer
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.load import check_weights, load_model
-from tunesmith.recipe.schema import DpoConfig, PpoConfig, Recipe
+from tunesmith.model.policy import Policy
+from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
 
 KEY = "objective.reference"
 
 
-def own_reference(recipe: Recipe) -> str | None:
-    """The model directory (of a run, its export) or hub name of the reference of DPO or PPO, or None for a policy's own
-    beginning and for none. Raises MissingInputError for a directory without a model."""
-    keys = recipe.objective
-    if not isinstance(keys, DpoConfig | PpoConfig) or keys.reference in ("start", "none"):
-        return None
-    return str(find_export(keys.reference)) if Path(keys.reference).is_dir() else keys.reference
+def find_reference(recipe: Recipe) -> str | None:
+    """The model directory or hub name of a separate reference; None if there is none.
+
+    A run named as the reference means its export. Raises MissingInputError for a directory without a model.
+    """
+    path = recipe.objective.separate_reference
+    if path is None or not Path(path).is_dir():
+        return path
+    return str(find_export(path))
 
 
 def check_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """What can be said against the reference before it is loaded. Raises MissingInputError, RecipeError, DataError."""
-    path = own_reference(recipe)
+    """Check a separate reference before it is loaded.
+
+    Raises MissingInputError (no such directory), RecipeError (another family or tokenizer), DataError.
+    """
+    path = find_reference(recipe)
     if path is None:
         return
     if not Path(path).is_dir():
-        if path.startswith((".", "/", "~")):
+        if looks_like_path(path):
             advice = "name a model directory, start or none"
             raise MissingInputError("there is no such directory", where=f"{KEY} {path}", advice=advice)
         return
-    if families.family_of(check_weights(Path(path))) is not families.check_model(recipe):
-        what = f"{path} is a model of another family than the one that is trained"
-        raise RecipeError(what, where=KEY, advice="both must read threads, or both be encoder-decoders")
-    parts.check_same_tokenizer(path, tokenizer, recipe, KEY)
+    if families.family_of(check_weights(Path(path))) is not families.find_family(recipe):
+        raise RecipeError(
+            f"{path} is a model of another family than the one that is trained",
+            where=KEY,
+            advice="both must be causal models, or both encoder-decoders",
+        )
+    check_same_tokenizer(path, tokenizer, recipe, KEY)
 
 
-def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedModel, Any]:
-    """The model with the rows that the data need, and its policy. Raises RecipeError, MissingInputError, DataError."""
-    path = own_reference(recipe)
+def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> PreTrainedModel:
+    """The model of a separate reference. Raises RecipeError, MissingInputError, DataError."""
+    path = find_reference(recipe)
     assert path is not None
     check_reference(recipe, tokenizer)
     model = load_model(path)
@@ -54,4 +65,19 @@ def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> tuple[PreTrainedMode
     if rows < tokenizer.size:
         what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
         raise RecipeError(what, where=KEY, advice="use a reference with the same tokenizer, such as start")
-    return model, families.build_learner(recipe, model, tokenizer).policy
+    return model
+
+
+def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
+    """A frozen reference next to a policy: a copy of its present weights, or the model that the recipe names.
+
+    Raises RecipeError (another tokenizer), MissingInputError, DataError.
+    """
+    if recipe.objective.separate_reference is None:
+        model, compute, layout = copy.deepcopy(policy.model), policy.compute, policy.layout
+    else:
+        model = load_reference(recipe, renderer.tokenizer)
+        found = families.prepare_causal_policy(recipe, model, renderer.tokenizer).policy
+        compute, layout = found.compute, found.layout
+    families.freeze(model)
+    return Policy(model, compute=compute, layout=layout, temperature=policy.temperature)

@@ -1,4 +1,4 @@
-"""Reference log-probabilities: computed in one pass before training, kept under what they were made from, checked on use."""
+"""Reference log-probabilities: computed once before training, cached under a digest of their inputs, checked on use."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tunesmith.verify.self_test import TOLERANCE
 
 COLUMN = "reference"
 VALUES, INDEX = "values.bin", "index.json"
-PROBES = 16  # examples that are computed anew when a cache is used
-NOT_THEIRS = "remove the cache of references (below data.cache), and report how it came to this"
+PROBES = 16  # examples that are recomputed whenever a cache is used
+MISMATCH_ADVICE = "remove the folder `references` below data.cache, and report how this happened"
 
 Values = NDArray[np.float32]
 Progress = Callable[[int, int | None, str], None]
@@ -33,20 +33,30 @@ Progress = Callable[[int, int | None, str], None]
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """values: float32 [R], one for every ranked reply of a store, in its order. ends: int64 [n], where those of each example end."""
+    """Reference log-probabilities of the E examples of a store, which have R ranked replies in all.
+
+    values: float32 [R], the log-probability of every reply in nats, in the order of the store.
+    ends: int64 [E], index in ``values`` after the last reply of each example.
+    """
 
     values: Values
     ends: NDArray[np.int64]
 
     def columns(self, number: int) -> Mapping[str, Values]:
-        """What is known of an example: the column ``reference``."""
+        """The column ``reference`` of an example: float32, one value for each of its ranked replies."""
         start = int(self.ends[number - 1]) if number else 0
         return {COLUMN: self.values[start : int(self.ends[number])]}
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceModel:
-    """A policy that nothing changes, how it reads, and what says which one it is (``weights_digest`` and so on)."""
+    """A policy whose weights do not change, and how it reads examples.
+
+    policy: of a language model.
+    collate: makes batches of the kind that the policy reads.
+    tokens: largest micro-batch, in tokens.
+    identity: what decides the values (``weights_digest`` and so on); part of the key of the cache.
+    """
 
     policy: Any
     collate: Collator
@@ -55,9 +65,12 @@ class ReferenceModel:
 
     @torch.no_grad()
     def values(self, examples: list[Example], progress: Callable[[int], None] = lambda done: None) -> Values:
-        """float32 [R], the log-probability of every ranked reply of the examples, in their order."""
+        """float32 [R], the log-probability of every ranked reply of the examples, in their order, in nats.
+
+        progress: called with the number of examples that are done.
+        """
         self.policy.eval()
-        assert not self.policy.model.training, "noise in the reference pass"
+        assert not self.policy.model.training, "dropout in the reference pass"
         found: dict[int, list[Values]] = {}
         done = 0
         for batch in self.collate(examples, "messages", self.tokens):
@@ -71,6 +84,7 @@ class ReferenceModel:
 
 
 def _reply_sums(policy: Scorer, batch: Any) -> Values:
+    """float32 [R], the log-probability of every reply of a batch."""
     moved = batch.to(policy.device)  # type: ignore[attr-defined]
     found = policy.log_probabilities(moved)
     sums, _ = reply_log_probabilities(found.log_probability, moved.owner, len(moved.replies))
@@ -78,7 +92,7 @@ def _reply_sums(policy: Scorer, batch: Any) -> Values:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Digest of all weights of a model as they are now."""
+    """Digest of names, types, shapes and present values of all weights of a model."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
@@ -86,16 +100,16 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def references(model: ReferenceModel, store: Store, cache: Path, progress: Progress) -> References:
-    """The values of a store's replies, from the cache if they are there, otherwise computed and put there.
+def cached_references(model: ReferenceModel, store: Store, cache: Path, progress: Progress) -> References:
+    """The reference log-probabilities of a store, read from the cache, or computed and written to it.
 
-    What comes from the cache is checked: its file against its digest, and the values of some examples against the model.
-    Raises InternalError if they do not belong together, StorageError.
+    A cache is checked whenever it is used: the file against its digest, some of its values against the model.
+    Raises InternalError if they do not agree, StorageError.
     """
     ends = np.cumsum(store.replies)
-    # Another cut into batches or another device gives other last digits, and a run is to end with the same ones every time.
-    passed = {"tokens": model.tokens, "device": model.policy.device.type}
-    key = fingerprint({**model.identity, **passed, "examples": hashlib.sha256(store.keys.tobytes()).hexdigest()})
+    # Other micro-batches or another device give other last digits, and a run must be reproducible to the bit.
+    pass_settings = {"tokens": model.tokens, "device": model.policy.device.type}
+    key = fingerprint({**model.identity, **pass_settings, "examples": hashlib.sha256(store.keys.tobytes()).hexdigest()})
     directory = cache / "references" / key[:32]
     values = _read(directory, key, int(store.replies.sum()))
     if values is None:
@@ -109,26 +123,26 @@ def references(model: ReferenceModel, store: Store, cache: Path, progress: Progr
 
 
 def check_references(model: ReferenceModel, store: Store, found: References, where: Path) -> None:
-    """Compute the values of some examples anew. Raises InternalError if the model does not give the same for these data."""
+    """Recompute the values of some examples. Raises InternalError if one differs by more than rounding explains."""
     numbers = sorted(set(np.linspace(0, len(store) - 1, PROBES).astype(int).tolist()))
     examples = [Example(place, store.tree(number)) for place, number in enumerate(numbers)]
-    anew = model.values(examples)
-    kept = np.concatenate([found.columns(number)[COLUMN] for number in numbers])
+    recomputed = model.values(examples)
+    cached = np.concatenate([found.columns(number)[COLUMN] for number in numbers])
     targets = np.concatenate([_lengths(example) for example in examples])
     allowed = TOLERANCE[model.policy.compute] * np.sqrt(targets)  # rounding adds up like a random walk
-    wrong = np.flatnonzero(~(np.abs(anew - kept) <= allowed))
+    wrong = np.flatnonzero(np.logical_not(np.abs(recomputed - cached) <= allowed))  # NaN is wrong, too
     if len(wrong):
         first = int(wrong[0])
         raise InternalError(
-            f"reference log-probabilities are not those of this model and data: {len(wrong)} of {len(kept)} replies differ, "
-            f"one is {kept[first]:.3f} and should be {anew[first]:.3f}",
+            f"the cached reference log-probabilities do not belong to this model and data: {len(wrong)} of "
+            f"{len(cached)} replies differ; the first is {cached[first]:.3f} and should be {recomputed[first]:.3f}",
             where=where,
-            advice=NOT_THEIRS,
+            advice=MISMATCH_ADVICE,
         )
 
 
 def _lengths(example: Example) -> NDArray[np.int64]:
-    """[R] target tokens of every ranked reply."""
+    """int64 [R], the number of target tokens of every ranked reply."""
     sizes = dict.fromkeys(example.tree.replies[:, 0].tolist(), 0)
     for start, end, _, message, _ in example.tree.spans.tolist():
         sizes[message] += end - start
@@ -136,15 +150,15 @@ def _lengths(example: Example) -> NDArray[np.int64]:
 
 
 def _read(directory: Path, key: str, count: int) -> Values | None:
-    """Kept values, or None if there are none that are whole."""
+    """The cached values; None if there are none, or none that match their digest."""
     index, file = directory / INDEX, directory / VALUES
     if not index.is_file() or not file.is_file():
         return None
     try:
-        known = json.loads(index.read_bytes())
+        description = json.loads(index.read_bytes())
     except ValueError:
         return None
-    if known != {"key": key, "sha256": sha256(file), "replies": count}:
+    if description != {"key": key, "sha256": sha256(file), "replies": count}:
         return None
     return np.frombuffer(file.read_bytes(), "<f4").astype(np.float32)
 
@@ -152,5 +166,5 @@ def _read(directory: Path, key: str, count: int) -> Values | None:
 def _write(directory: Path, key: str, values: Values) -> None:
     with new_directory(directory) as temporary:
         (temporary / VALUES).write_bytes(values.astype("<f4").tobytes())
-        found = {"key": key, "sha256": sha256(temporary / VALUES), "replies": len(values)}
-        write_json(temporary / INDEX, found)
+        description = {"key": key, "sha256": sha256(temporary / VALUES), "replies": len(values)}
+        write_json(temporary / INDEX, description)

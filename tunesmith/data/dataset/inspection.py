@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
@@ -113,12 +114,17 @@ SIMILAR_LANGUAGES = (
 """Languages that a detector cannot distinguish, or that have two codes."""
 
 
+@cache
+def _language_model() -> LanguageIdentifier:
+    """Read at the first text that declares a language, since unpacking it takes half a second."""
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 def language_detector() -> LanguageDetector:
-    """A function that gives (language code, probability) of a text, by the model of 97 languages in py3langid."""
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    """(language code, probability) of a text by py3langid's model of 97 languages, which is part of that package."""
 
     def detect(text: str) -> tuple[str, float]:
-        code, probability = identifier.classify(text)
+        code, probability = _language_model().classify(text)
         return str(code), float(probability)
 
     return detect

@@ -15,7 +15,7 @@ from tunesmith.data.sources.parquet_files import parquet_records
 from tunesmith.data.sources.rows import PlainRow, SourceRow
 from tunesmith.data.sources.strict_json import RecordError
 from tunesmith.errors import DataError, MissingInputError, RecipeError
-from tunesmith.files import fingerprint, sha256
+from tunesmith.files import fingerprint, looks_like_path, sha256
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 PARSERS = {"json": array_records, "jsonl": jsonl_records, "parquet": parquet_records}
@@ -61,7 +61,7 @@ def find_source(path: str, split: str | None = None) -> OpenedSource:
     """
     local = _expanded(path)
     if not _exists(local):
-        if path.startswith((".", "/", "~")) or file_kind(local) or not HUB_NAME.fullmatch(path):
+        if looks_like_path(path) or file_kind(local) or not HUB_NAME.fullmatch(path):
             raise MissingInputError(
                 "the path does not exist", where=path, advice="check it; it is relative to the current directory"
             )

@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.errors import DataError, MissingInputError
+from tunesmith.files import looks_like_path
 
 MAIN = "tokenizer.json"
 NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # the later one wins
@@ -58,9 +59,8 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
     directory = Path(path_or_hub_name).expanduser()
     if directory.is_dir():
         return directory
-    looks_like_path = path_or_hub_name.startswith((".", "/", "~")) or path_or_hub_name.count("/") > 1
     advice = "give a directory that holds tokenizer.json, or a hub name like owner/model"
-    if looks_like_path:
+    if looks_like_path(path_or_hub_name):
         raise MissingInputError("no such directory", where=path_or_hub_name, advice=advice)
     try:
         return Path(snapshot_download(path_or_hub_name, revision=revision, allow_patterns=[MAIN, *NAMES, TEMPLATE]))

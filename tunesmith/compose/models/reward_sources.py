@@ -1,4 +1,4 @@
-"""Where the rewards of sampled replies come from: a reward model, or a check that is written beside the prompt."""
+"""Where the rewards of sampled replies come from: a reward model, or an exact check written next to the prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.packed import Batch
-from tunesmith.compose.models.auxiliary import fitting_directory, frozen, reward_model
+from tunesmith.compose.models.families import freeze
+from tunesmith.compose.models.reward_models import prepare_reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.readers.reader import Filtered
 from tunesmith.data.readers.registry import open_reader
@@ -21,74 +22,64 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.recipe.objectives import CheckRewardConfig, ModelRewardConfig, PpoConfig
 from tunesmith.recipe.schema import Recipe
-from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.prompts import make_prompt_tree
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.rollout.generator import RewardSource
 from tunesmith.train.rollout.rollouts import PromptReplies
 
-CHECK = "check"
-SHOWN = 120  # characters of a prompt in an error
+FIELD = "check"
+SHOWN = 120  # characters of a prompt in an error message
 
-Checks = Mapping[tuple[int, ...], TextCheck]
+ChecksByPrompt = Mapping[tuple[int, ...], TextCheck]
+"""Token ids of a prompt -> the check of its replies."""
 
 
 def reward_sources(
-    recipe: Recipe, renderer: Renderer, policy: Policy, prompts: Sequence[PromptList]
+    recipe: Recipe, keys: PpoConfig, renderer: Renderer, policy: Policy, prompts: Sequence[PromptList]
 ) -> tuple[RewardSource, ...]:
-    """What the recipe names. prompts: all that will be asked, each of which must have its check.
+    """The reward sources of a recipe, each ready to score replies.
+
+    prompts: all prompts that will be answered; a source of checks must have one for each.
 
     Raises RecipeError (a reward model with another tokenizer or prompt format), MissingInputError, DataError.
     """
-    keys = recipe.objective
-    assert isinstance(keys, PpoConfig)
     kinds = [reward.kind for reward in keys.rewards]
     found: list[RewardSource] = []
     for index, reward in enumerate(keys.rewards):
         name = reward.kind if kinds.count(reward.kind) == 1 else f"{reward.kind}-{index + 1}"
         match reward:
             case ModelRewardConfig():
-                model = reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
-                frozen(model.model)
-                found.append(RewardSource(name, _Scored(model), reward.scale, reward.offset))
+                model = prepare_reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
+                freeze(model.model)
+                found.append(RewardSource(name, ModelScore(model), reward.scale, reward.offset))
             case CheckRewardConfig():
                 checks = read_checks(reward.path, renderer)
                 check_prompts_covered(checks, prompts, reward.path, renderer)
-                found.append(RewardSource(name, _Checked(checks, renderer), reward.scale, reward.offset))
+                found.append(RewardSource(name, CheckScore(checks, renderer), reward.scale, reward.offset))
             case _:
                 assert_never(reward)
     return tuple(found)
 
 
-def check_rewards(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """What can be said against the models of rewards and values before they are loaded. Raises as ``reward_sources``."""
-    keys = recipe.objective
-    if not isinstance(keys, PpoConfig):
-        return
-    for index, reward in enumerate(keys.rewards):
-        if isinstance(reward, ModelRewardConfig):
-            fitting_directory(f"objective.rewards.{index}.path", reward.path, recipe, tokenizer)
-    if keys.value not in ("shared", "separate"):
-        fitting_directory("objective.value", keys.value, recipe, tokenizer)
-
-
-class _Scored:
+class ModelScore:
     """The scores of a reward model, read at the last token of every reply."""
 
     def __init__(self, model: ScalarPolicy) -> None:
         self.model = model
 
     def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+        """float32 [R], the score of every reply of the batch."""
         return self.model.scalars(batch, batch.replies.end)
 
 
-class _Checked:
-    """1 for every reply that passes the check of its prompt, 0 for any other."""
+class CheckScore:
+    """1 for a reply that passes the check of its prompt, 0 for any other."""
 
-    def __init__(self, checks: Checks, renderer: Renderer) -> None:
+    def __init__(self, checks: ChecksByPrompt, renderer: Renderer) -> None:
         self.checks, self.renderer = checks, renderer
 
     def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+        """float32 [R], in the order of ``answered`` and its replies."""
         return torch.tensor(
             [
                 float(passes(self.checks[each.prompt], self.renderer.parse(reply.ids).text))
@@ -98,38 +89,43 @@ class _Checked:
         )
 
 
-def read_checks(path: str, renderer: Renderer) -> Checks:
-    """The checks of a file by the ids of their prompts. Its records are read as dolly's, with a field ``check`` besides.
+def read_checks(path: str, renderer: Renderer) -> ChecksByPrompt:
+    """The checks of a file by the token ids of their prompts.
 
-    Raises MissingInputError; DataError for a record without a check that can be read, or two checks of one prompt.
+    path: a file of records as reader dolly reads them, with a further field ``check``.
+
+    Raises MissingInputError; DataError for a record whose check cannot be read, or two different checks of one prompt.
     """
     found: dict[tuple[int, ...], TextCheck] = {}
     read = open_reader("dolly", {}, {}, where=f"rewards {Path(path).name}")
     for row in rows(path):
-        check = _check(row.value.get(CHECK), row.place)
+        check = _parse_check(row.value.get(FIELD), row.place)
         result = read(row.value)
-        assert not isinstance(result, Filtered), "an empty record is an error unless an option says otherwise"
+        assert not isinstance(result, Filtered), "an empty record is an error unless an option allows it"
         tree = make_prompt_tree(result.tree, "last")
-        assert tree is not None, "an instruction is what a user says"
+        assert tree is not None, "an instruction is a user message"
         prompt = tuple(renderer.prompt(tree.messages[:-1]))
         if found.setdefault(prompt, check) != check:
-            advice = "keep one of the two records"
-            raise DataError("another check of this prompt stands above", where=row.place, advice=advice)
+            raise DataError(
+                "an earlier record has another check of this prompt",
+                where=row.place,
+                advice="keep one of the two records",
+            )
     return found
 
 
-def _check(value: Any, place: str) -> TextCheck:
-    """A check as ``check_to_json`` writes it. Raises DataError."""
+def _parse_check(value: Any, place: str) -> TextCheck:
+    """A check in the form that ``check_to_json`` writes. Raises DataError."""
     advice = 'write {"one_of": ["..."]}, or {"list_of": ["..."], "count": 3}'
     if not isinstance(value, dict):
-        raise DataError(f"field {CHECK!r} is missing or no object", where=place, advice=advice)
+        raise DataError(f"field {FIELD!r} is missing or no object", where=place, advice=advice)
     try:
         return check_from_json(value)
     except ValueError as error:
-        raise DataError(f"field {CHECK!r} is no check: {error}", where=place, advice=advice) from error
+        raise DataError(f"field {FIELD!r} is no check: {error}", where=place, advice=advice) from error
 
 
-def check_prompts_covered(checks: Checks, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:
+def check_prompts_covered(checks: ChecksByPrompt, prompts: Sequence[PromptList], path: str, renderer: Renderer) -> None:
     """Raises DataError naming the first prompt that has no check."""
     for asked in prompts:
         for number in range(len(asked)):
@@ -138,4 +134,6 @@ def check_prompts_covered(checks: Checks, prompts: Sequence[PromptList], path: s
                 text = renderer.tokenizer.decode(ids, skip_controls=False)
                 shown = text if len(text) <= SHOWN else f"... {text[-SHOWN:]}"
                 what = f"there is no check for the prompt {shown!r}"
-                raise DataError(what, where=path, advice="add its record there, or take it out of the data")
+                raise DataError(
+                    what, where=path, advice="add its record to the file, or remove the prompt from the data"
+                )

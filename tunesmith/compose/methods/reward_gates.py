@@ -1,0 +1,85 @@
+"""The gates of reward models: checks of the scores with the weights before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from tunesmith.batch.packed import Batch
+from tunesmith.compose.proof import DEFECT
+from tunesmith.model.load import classifies
+from tunesmith.model.scalar_policy import ScalarPolicy
+from tunesmith.objectives.ranking import RewardRanking
+from tunesmith.recipe.schema import ModelConfig
+from tunesmith.report.check import Check, Status
+from tunesmith.train.loop import accumulate_metrics
+from tunesmith.train.steps import DatasetSteps
+from tunesmith.verify.differences import max_or_nan
+from tunesmith.verify.self_test import TOLERANCE
+
+SINGLE_REPLIES = "scores of single replies"
+NEW_HEAD = "accuracy of the new head"
+COMPARED = 8  # replies that are scored a second time
+DEVIATIONS = 3.0  # standard deviations from one half that chance explains
+
+
+def reward_gates(
+    policy: ScalarPolicy, objective: RewardRanking, steps: DatasetSteps, keys: ModelConfig
+) -> Sequence[Check]:
+    """The checks before the first step. keys: of the model, which decide whether its head is new."""
+    gates = [single_reply_gate(policy, steps)]
+    if keys.path is None or not classifies(keys.path, keys.revision):
+        accuracy = accumulate_metrics(policy, objective, steps[0])["accuracy"]
+        groups = sum(objective.units(batch) for batch in steps[0].batches)
+        gates.append(new_head_gate(accuracy, groups))
+    return gates
+
+
+@torch.no_grad()
+def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
+    """Compare the scores of replies in their batch with those of stock transformers, which reads every reply alone.
+
+    They differ if the attention does not follow the layout, if a score is not read at the end of its reply, or if stock
+    transformers takes that end for padding.
+    """
+    policy.eval()
+    batches = [batch for batch in steps[0].batches if isinstance(batch, Batch)]
+    scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
+    difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
+    summary = f"the largest difference from the stock model is {difference:.1e} in {len(scores)} replies"
+    status: Status = "pass" if difference <= TOLERANCE[policy.compute] else "fail"  # fails for NaN
+    return Check(SINGLE_REPLIES, status, summary, "model", DEFECT)
+
+
+def new_head_gate(accuracy: float, groups: float) -> Check:
+    """Warns if the accuracy of a new head is far from one half: something simple distinguishes the sides.
+
+    It does not fail, since a random head may follow the length of replies, or a closing line that only one side has.
+    A head of zeros ties all replies, which counts as wrong.
+
+    accuracy: share of the first step's rankings that are in order.
+    groups: how many rankings there are.
+    """
+    summary = f"{accuracy:.0%} of {groups:.0f} rankings are in order before the first step"
+    odd = accuracy > 0 and abs(accuracy - 0.5) > DEVIATIONS * 0.5 / groups**0.5
+    advice = (
+        "something other than quality distinguishes the sides, such as length or a closing line; look at some pairs"
+    )
+    return Check(NEW_HEAD, "warn" if odd else "pass", summary, "data.sources", advice)
+
+
+def _both_scores(policy: ScalarPolicy, batch: Batch) -> Iterator[tuple[float, float]]:
+    """(our score, score of the stock model) of the first replies of a batch."""
+    ends = batch.replies.end[:COMPARED]
+    ours = policy.scalars(batch.to(policy.device), ends.to(policy.device)).tolist()
+    for score, ids in zip(ours, visible_ids(batch, ends.tolist()), strict=True):
+        with policy.backbone.autocast():
+            stock = policy.model(input_ids=ids[None].to(policy.device)).logits
+        yield score, float(stock[0, 0])
+
+
+def visible_ids(batch: Batch, ends: Sequence[int]) -> Iterator[torch.Tensor]:
+    """For every token at ``ends`` the ids of the tokens that it sees, itself included: int64."""
+    for end in ends:
+        yield batch.ids[: end + 1][batch.layout.until[: end + 1] > end]
