@@ -22,7 +22,7 @@ from benchmarks.contender import Measured
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.seq2seq_world import FORMAT, MAX_INPUT, MAX_TARGET
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import assemble_padded, read_input_replies
+from tunesmith.batch.padded import assemble_padded, split_inputs_and_replies
 from tunesmith.compose.models.families import padded
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
@@ -52,8 +52,8 @@ def one_loss(policy: Seq2SeqPolicy, store: Store) -> dict[str, object]:
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
-    found = [read_input_replies(example) for example in examples]
-    return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0][1].tolist()] for each in found]}
+    found = [split_inputs_and_replies(example) for example in examples]
+    return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0].ids.tolist()] for each in found]}
 
 
 def run(policy: Seq2SeqPolicy, store: Store) -> Measured:

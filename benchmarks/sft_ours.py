@@ -25,7 +25,7 @@ from benchmarks.operations import MultiplicationRate, shape_of, useful_operation
 from benchmarks.ours import BATCH_SIZE, LOSS_EXAMPLES, MICRO_BATCH_TOKENS, SEED, epoch, settle
 from benchmarks.world import FORMAT
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings
@@ -52,7 +52,7 @@ def build_store(world: Path, cache: Path, workers: int | None = 0) -> Store:
 def one_loss(policy: Policy, store: Store) -> dict[str, object]:
     """Loss of the first examples, and their tokens."""
     trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
-    batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
+    batch = assemble_packed([Example(number, tree) for number, tree in enumerate(trees)], "messages")
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)

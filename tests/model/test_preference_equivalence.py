@@ -15,9 +15,10 @@ from tests.model.gradients import Found, assert_same, loss_and_gradients
 from tests.model.padded import START, small_t5
 from tests.model.rankings import FIVE, PAIR, SHAPES, SWAPPED, TWO_DEPTHS, Dialogue, dialogue, dialogues
 from tests.model.trees import small_model
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED, BatchKind, padded
-from tunesmith.compose.models.reference_cache import COLUMN, ReferenceModel
+from tunesmith.compose.models.reference_cache import ReferenceModel
 from tunesmith.model import head
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
@@ -158,7 +159,7 @@ def examples_of(told: Sequence[Dialogue], reference: PreTrainedModel) -> list[Ex
     found, start = [], 0
     for each in plain:
         end = start + len(each.tree.replies)
-        found.append(replace(each, columns={COLUMN: values[start:end]}))
+        found.append(replace(each, columns={REFERENCE: values[start:end]}))
         start = end
     return found
 

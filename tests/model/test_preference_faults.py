@@ -11,9 +11,9 @@ import torch
 from tests.model.gradients import assert_same
 from tests.model.rankings import dialogues
 from tests.model.test_preference_equivalence import by_hand, examples_of, made, one_batch, ours
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED
-from tunesmith.compose.models.reference_cache import COLUMN
 from tunesmith.model.policy import Policy
 
 
@@ -53,7 +53,7 @@ def exchanged_sides(examples: list[Example]) -> list[Example]:
 
 def references_of_others(examples: list[Example]) -> list[Example]:
     """The values of every example the other way round: those of its other replies."""
-    return [replace(each, columns={COLUMN: each.columns[COLUMN][::-1].copy()}) for each in examples]
+    return [replace(each, columns={REFERENCE: each.columns[REFERENCE][::-1].copy()}) for each in examples]
 
 
 def groups_of_one_tree_as_one(examples: list[Example]) -> list[Example]:

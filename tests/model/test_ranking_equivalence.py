@@ -14,7 +14,7 @@ from tests.model.gradients import Found, assert_same, gradients, loss_and_gradie
 from tests.model.rankings import Dialogue, dialogues
 from tests.model.test_scalar_policy import small_reward_model
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.models.families import PACKED
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -47,11 +47,11 @@ def by_hand(told: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: f
     return loss.item(), gradients(model)
 
 
-def ours(policy: ScalarPolicy, batches: Sequence[Batch], **settings: float) -> Found:
+def ours(policy: ScalarPolicy, batches: Sequence[PackedBatch], **settings: float) -> Found:
     return loss_and_gradients(policy, RewardRanking(**settings), batches)
 
 
-def batches(told: Sequence[Dialogue], tokens: int = 10**6) -> list[Batch]:
+def batches(told: Sequence[Dialogue], tokens: int = 10**6) -> list[PackedBatch]:
     examples = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
     return list(PACKED.collate(examples, "messages", tokens))  # type: ignore[arg-type]
 

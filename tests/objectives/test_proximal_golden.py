@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.objectives.given import PROXIMAL_COLUMNS, GivenBatch, batch_of, proximal_loss
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.batch.protocols import Loss
 from tunesmith.objectives.advantages import reply_advantages, token_rewards, whiten
 from tunesmith.objectives.proximal import ProximalPolicy
@@ -238,7 +238,7 @@ def test_a_rollout_lies_in_a_batch_as_the_original_reads_it_from_its_padding(gol
             prompt = int(row[:begin].sum())
             segments, spans = np.array([[0, len(whole), -1]]), np.array([[prompt, len(whole), prompt - 1, 1, 1]])
             examples.append(Example(number, TokenTree(whole, segments.astype(np.int32), spans.astype(np.int32), 1)))
-        batch, kept = assemble(examples, "messages"), mask[:, begin:]
+        batch, kept = assemble_packed(examples, "messages"), mask[:, begin:]
         assert kept.tolist() == (torch.tensor(expected["cont_attn_mask"]) > 0).tolist()
         assert batch.target.tolist() == torch.tensor(expected["cont_input_ids"])[kept].tolist()
         assert batch.positions[batch.source + 1].tolist() == torch.tensor(expected["cont_position_ids"])[kept].tolist()

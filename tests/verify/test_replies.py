@@ -17,7 +17,7 @@ from tests.model.rankings import FIVE, PAIR, SHAPES, dialogue
 from tests.text.ranked_trees import ranked_trees
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, assemble
+from tunesmith.batch.packed import PackedBatch, assemble_packed
 from tunesmith.batch.padded import assemble_padded
 from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.text.formats.registry import build_format
@@ -63,7 +63,7 @@ def assert_comparable(tree: TokenTree) -> None:
         assert all(len(several) == 1 for several in ranks.values())  # replies that read the same have one rank
 
 
-def assert_sound_batch(examples: list[Example], batch: Batch) -> None:
+def assert_sound_batch(examples: list[Example], batch: PackedBatch) -> None:
     assert PACKED.find_fault(examples, batch, "messages") is None
     replies = batch.replies
     assert set(batch.owner.tolist()) == set(range(len(replies)))
@@ -100,8 +100,8 @@ def test_at_every_limit_what_is_left_can_be_compared(
         found.append(Example(len(found), left, columns={"place": np.arange(len(left.replies), dtype=np.float32)}))
         assert still_ranked(left) is left
     if found:
-        assert_sound_batch(found, assemble(found, "messages"))
-        assert_sound_batch(found[-1:], assemble(found[-1:], "messages"))
+        assert_sound_batch(found, assemble_packed(found, "messages"))
+        assert_sound_batch(found[-1:], assemble_packed(found[-1:], "messages"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -180,7 +180,7 @@ NAMES = ("group", "rank", "score", "end")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_in_a_flat_batch_is_found(fault: str) -> None:
     told = examples()
-    batch = assemble(told, "messages")
+    batch = assemble_packed(told, "messages")
     assert PACKED.find_fault(told, batch, "messages") is None
     wrong, says = FAULTS[fault]
     found = PACKED.find_fault(told, wrong(batch), "messages")
@@ -211,7 +211,7 @@ ENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("fault", ENDS)
 def test_a_wrong_end_is_found(fault: str) -> None:
     told = examples()
-    found = PACKED.find_fault(told, changed_replies(end=ENDS[fault])(assemble(told, "messages")), "messages")
+    found = PACKED.find_fault(told, changed_replies(end=ENDS[fault])(assemble_packed(told, "messages")), "messages")
     assert found is not None
     assert "does not end where its thread does" in found or "lies in another example" in found
 

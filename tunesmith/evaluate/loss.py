@@ -11,7 +11,7 @@ import torch
 
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, Scorer
+from tunesmith.batch.protocols import Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
@@ -29,7 +29,7 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
 
-class Evaluated(Scorer, Protocol):
+class Evaluated(LogProbabilityModel, Protocol):
     """A policy as evaluation sees it."""
 
     @property

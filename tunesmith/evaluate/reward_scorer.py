@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, collate_packed, thread_ends
+from tunesmith.batch.packed import PackedBatch, collate_packed, thread_ends
 from tunesmith.errors import DataError
 from tunesmith.generate.exported import described, find_export
-from tunesmith.model.load import check_weights
+from tunesmith.model.context import NO_LIMIT, context_length
+from tunesmith.model.load import read_local_architecture
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
@@ -64,7 +65,7 @@ class RewardScorer:
         return found
 
     @torch.no_grad()
-    def _together(self, batch: Batch, trees: Sequence[TokenTree]) -> list[Scored]:
+    def _together(self, batch: PackedBatch, trees: Sequence[TokenTree]) -> list[Scored]:
         ends = thread_ends(trees)
         where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
         values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
@@ -94,7 +95,7 @@ def open_reward_scorer(path: str | Path, format_name: str | None = None) -> Rewa
     RecipeError where no layout is exact for it.
     """
     directory = find_export(path)
-    check_weights(directory)
+    read_local_architecture(directory)
     model = load_reward_model(str(directory))
     format, _ = described(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
@@ -108,7 +109,7 @@ def open_reward_scorer(path: str | Path, format_name: str | None = None) -> Rewa
     compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if torch.cuda.is_available():
         model.to(device="cuda", dtype=compute)  # type: ignore[call-arg]
-    limit = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    limit = context_length(model.config) or NO_LIMIT
     verdict = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(limit, PROBE))
     policy = ScalarPolicy(model, compute=compute, layout=verdict.layout)
     return RewardScorer(policy, Renderer(format, tokenizer, "ranked"), limit, str(path))

@@ -12,6 +12,7 @@ from tunesmith.errors import DataError
 from tunesmith.generate.decoding import CausalRows, Rows, StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderRows
 from tunesmith.generate.sampling import Sampling
+from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -19,7 +20,6 @@ from tunesmith.text.tree import Message
 End = Literal["stop", "length", "context"]
 
 ROOM_FOR_REPLY = 4  # old turns are dropped until the reply has this fraction of the context, if it may be that long
-NO_LIMIT = 2**31
 TRAINED_WITH = "use the prompt format that the model was trained with"
 
 
@@ -67,7 +67,7 @@ class Engine:
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, context: int | None = None) -> None:
         self.model, self.renderer = model, renderer
-        self.context: int = context or getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+        self.context: int = context or context_length(model.config) or NO_LIMIT
         self._encodes = bool(model.config.is_encoder_decoder)
         rows, needed = int(model.config.vocab_size), renderer.tokenizer.size
         if needed > rows:

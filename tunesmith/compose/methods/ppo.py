@@ -162,7 +162,7 @@ def value_function(setting: RunContext, policy: Policy, named: str) -> ValueFunc
     if named == "separate":
         return ValueFunction(value_head(policy.model), backbone_like(policy))
     found = reward_model("objective.value", named, setting.recipe, policy, setting.renderer)
-    return ValueFunction(head_of(found.model), found.backbone)
+    return ValueFunction(head_of(found.model), found)
 
 
 def whitened(advantages: Floats) -> Floats:

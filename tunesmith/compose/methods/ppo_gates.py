@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.columns import OLD_LOG_PROBABILITY, REFERENCE
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.recipe.objectives import Ppo
 from tunesmith.report.check import Check
 from tunesmith.train.rollout.plan import Place
-from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
+from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
+from tunesmith.verify.differences import largest_difference, max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
 
 DEFECT = "this is a defect of Tunesmith; please report it with the recipe"
@@ -36,18 +38,18 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: Ppo) -> Callable[[],
 @torch.no_grad()
 def _ratio(actor: ActorCritic, batches: Sequence[object]) -> Check:
     """The first step computes the log-probabilities that were stored, so every ratio is 1."""
-    worst = 0.0
+    differences = []
     for batch in batches:
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, PackedBatch)
         found, _ = actor.actor_critic(batch)
-        worst = max(worst, float((found.log_probability - batch.columns[OLD]).abs().max()))
-    return _verdict(actor, "the ratio of the first step is 1", worst, "objective.kind")
+        differences.append(largest_difference(found.log_probability, batch.columns[OLD_LOG_PROBABILITY]))
+    return _verdict(actor, "the ratio of the first step is 1", max_or_nan(differences), "objective.kind")
 
 
 @torch.no_grad()
 def _stock(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Check:
     """What is stored of the first replies is what the stock model gives for the thread alone, at the recipe's temperature."""
-    worst = 0.0
+    differences = []
     places = [(each, reply) for each in rollouts.answered for reply in each.replies]
     start = 0
     for each, reply in places[:STOCK]:
@@ -56,16 +58,16 @@ def _stock(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Check:
             logits = actor.model(input_ids=ids, use_cache=False).logits[0, len(each.prompt) - 1 : -1].float()
         table = torch.log_softmax(logits / temperature, dim=-1)
         expected = table.gather(1, ids[0, len(each.prompt) :, None])[:, 0].cpu()
-        stored = torch.from_numpy(rollouts.columns[OLD][start : start + len(reply.ids)])
-        worst = max(worst, float((stored - expected).abs().max()))
+        stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][start : start + len(reply.ids)])
+        differences.append(largest_difference(stored, expected))
         start += len(reply.ids)
     name = "log-probabilities of the replies are those of the stock model at their temperature"
-    return _verdict(actor, name, worst, "objective.temperature")
+    return _verdict(actor, name, max_or_nan(differences), "objective.temperature")
 
 
 def _reference(actor: ActorCritic, rollouts: Rollouts) -> Check:
     """The reference is the model as it starts, so nothing lies between the two."""
-    difference = rollouts.columns[OLD] - rollouts.columns[REFERENCE]
+    difference = rollouts.columns[OLD_LOG_PROBABILITY] - rollouts.columns[REFERENCE]
     name = "the KL to the reference is 0 before the first step"
     return _verdict(actor, name, float(abs(difference).max()), "objective.reference")
 

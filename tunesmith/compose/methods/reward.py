@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose import parts
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.models import families
@@ -18,7 +18,7 @@ from tunesmith.draws import stream_seed
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.reward import validation_ranking
 from tunesmith.generate.exported import read_export
-from tunesmith.model.load import classifies
+from tunesmith.model.load import is_classifier
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -29,6 +29,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.callbacks import Scores
 from tunesmith.train.steps import DatasetSteps
+from tunesmith.verify.differences import max_or_nan
 from tunesmith.verify.self_test import TOLERANCE, self_test_scalars
 
 GATE = "a reply scores what it scores alone, through the stock model"
@@ -117,9 +118,9 @@ def scored_alone(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
     A layout that is not followed, a reply that ends elsewhere, a padding token that stock transformers would look past.
     """
     policy.eval()
-    batches = [batch for batch in steps[0].batches if isinstance(batch, Batch)]
+    batches = [batch for batch in steps[0].batches if isinstance(batch, PackedBatch)]
     pairs = [pair for batch in batches for pair in _pairs(policy, batch)][:COMPARED]
-    worst = max((abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in pairs), default=0.0)
+    worst = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in pairs)
     summary = f"{len(pairs)} replies, largest difference {worst:.1e}"
     if worst <= TOLERANCE[policy.compute]:
         return Check(GATE, "pass", summary)
@@ -130,7 +131,7 @@ def scored_alone(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
 def _knows_nothing(setting: RunContext, objective: RewardRanking, steps: DatasetSteps) -> Sequence[Check]:
     """With a new head the accuracy before the first step is near one half, or something plain tells the sides apart."""
     keys = setting.recipe.model
-    if keys.path is not None and classifies(keys.path, keys.revision):
+    if keys.path is not None and is_classifier(keys.path, keys.revision):
         return ()
     accuracy = accumulate_metrics(setting.learner.policy, objective, steps[0])["accuracy"]
     groups = sum(objective.units(batch) for batch in steps[0].batches)
@@ -146,17 +147,17 @@ def near_one_half(accuracy: float, groups: float) -> Check:
     return Check(NOTHING_KNOWN, "warn" if odd else "pass", summary, "data.sources", advice)
 
 
-def _pairs(policy: ScalarPolicy, batch: Batch) -> Iterator[tuple[float, float]]:
+def _pairs(policy: ScalarPolicy, batch: PackedBatch) -> Iterator[tuple[float, float]]:
     """(our score, that of the stock model) of the first replies of a batch."""
     ends = batch.replies.end[:COMPARED]
     ours = policy.scalars(batch.to(policy.device), ends.to(policy.device)).tolist()
     for score, ids in zip(ours, alone(batch, ends.tolist()), strict=True):
-        with policy.backbone.autocast():
+        with policy.autocast():
             stock = policy.model(input_ids=ids[None].to(policy.device)).logits
         yield score, float(stock[0, 0])
 
 
-def alone(batch: Batch, ends: Sequence[int]) -> Iterator[torch.Tensor]:
+def alone(batch: PackedBatch, ends: Sequence[int]) -> Iterator[torch.Tensor]:
     """For every token at ``ends`` the ids of what it sees, itself included: int64."""
     for end in ends:
         yield batch.ids[: end + 1][batch.layout.until[: end + 1] > end]

@@ -16,6 +16,7 @@ from tunesmith.compose.models.reference import load_reference
 from tunesmith.compose.parts import check_same_tokenizer, format_options
 from tunesmith.errors import RecipeError
 from tunesmith.generate.exported import find_export, read_export
+from tunesmith.model.context import context_length
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -91,8 +92,8 @@ def _fit(where: str, model: PreTrainedModel, recipe: Recipe, renderer: Renderer,
     if rows < needed:
         what = f"the model has {rows:,} token ids, prompt format and tokenizer need {needed:,}"
         raise RecipeError(what, where=where, advice="name a model that was trained with this prompt format")
-    positions = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    if positions < recipe.text.max_length:
+    positions = context_length(model.config)
+    if positions is not None and positions < recipe.text.max_length:
         what = f"the model reads {positions:,} tokens, prompt and reply may have {recipe.text.max_length:,}"
         raise RecipeError(
             what, where=where, advice=f"set text.max_length to {positions} or less, or name another model"

@@ -18,8 +18,9 @@ from tunesmith.batch.protocols import Collator
 from tunesmith.compose.parts import DTYPES, target_limit
 from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.model.context import context_length
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.model.load import load_model, new_model, read_local_architecture
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
@@ -136,7 +137,7 @@ def check_model(recipe: Recipe) -> Family:
         return family_of(str(keys.init["architecture"]))
     assert keys.path is not None
     if Path(keys.path).is_dir():
-        architecture = check_weights(Path(keys.path))
+        architecture = read_local_architecture(Path(keys.path))
         check_family(recipe, architecture)
         return family_of(architecture)
     if keys.path.startswith((".", "/", "~")):
@@ -191,8 +192,8 @@ def build_learner(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) 
 
 def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
     """No thread may be longer than the model has positions. Raises RecipeError."""
-    positions = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    if recipe.text.max_length > positions:
+    positions = context_length(model.config)
+    if positions is not None and recipe.text.max_length > positions:
         raise RecipeError(
             f"{recipe.text.max_length:,} tokens are more than the {positions:,} positions of the model",
             where="text.max_length",

@@ -11,7 +11,7 @@ from tunesmith.compose import parts
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.generate.exported import find_export
-from tunesmith.model.load import check_weights, load_model
+from tunesmith.model.load import load_model, read_local_architecture
 from tunesmith.recipe.schema import Dpo, Ppo, Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ def check_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
             advice = "name a model directory, start or none"
             raise MissingInputError("there is no such directory", where=f"{KEY} {path}", advice=advice)
         return
-    if families.family_of(check_weights(Path(path))) is not families.check_model(recipe):
+    if families.family_of(read_local_architecture(Path(path))) is not families.check_model(recipe):
         what = f"{path} is a model of another family than the one that is trained"
         raise RecipeError(what, where=KEY, advice="both must read threads, or both be encoder-decoders")
     parts.check_same_tokenizer(path, tokenizer, recipe, KEY)

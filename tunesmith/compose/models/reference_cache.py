@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
-from tunesmith.batch.protocols import Collator, Scorer
+from tunesmith.batch.protocols import Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
 from tunesmith.objectives.replies import reply_log_probabilities
 from tunesmith.verify.self_test import TOLERANCE
 
-COLUMN = "reference"
 VALUES, INDEX = "values.bin", "index.json"
 PROBES = 16  # examples that are computed anew when a cache is used
 NOT_THEIRS = "remove the cache of references (below data.cache), and report how it came to this"
@@ -41,7 +41,7 @@ class References:
     def columns(self, number: int) -> Mapping[str, Values]:
         """What is known of an example: the column ``reference``."""
         start = int(self.ends[number - 1]) if number else 0
-        return {COLUMN: self.values[start : int(self.ends[number])]}
+        return {REFERENCE: self.values[start : int(self.ends[number])]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ReferenceModel:
         return np.concatenate([np.zeros(0, np.float32), *(part for n in range(len(examples)) for part in found[n])])
 
 
-def _reply_sums(policy: Scorer, batch: Any) -> Values:
+def _reply_sums(policy: LogProbabilityModel, batch: Any) -> Values:
     moved = batch.to(policy.device)  # type: ignore[attr-defined]
     found = policy.log_probabilities(moved)
     sums, _ = reply_log_probabilities(found.log_probability, moved.owner, len(moved.replies))
@@ -113,7 +113,7 @@ def check_references(model: ReferenceModel, store: Store, found: References, whe
     numbers = sorted(set(np.linspace(0, len(store) - 1, PROBES).astype(int).tolist()))
     examples = [Example(place, store.tree(number)) for place, number in enumerate(numbers)]
     anew = model.values(examples)
-    kept = np.concatenate([found.columns(number)[COLUMN] for number in numbers])
+    kept = np.concatenate([found.columns(number)[REFERENCE] for number in numbers])
     targets = np.concatenate([_lengths(example) for example in examples])
     allowed = TOLERANCE[model.policy.compute] * np.sqrt(targets)  # rounding adds up like a random walk
     wrong = np.flatnonzero(~(np.abs(anew - kept) <= allowed))

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.models.auxiliary import fitting_directory, frozen, reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.readers.reader import Pruned, Rejected
@@ -78,7 +78,7 @@ class _Scored:
     def __init__(self, model: ScalarPolicy) -> None:
         self.model = model
 
-    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+    def __call__(self, batch: PackedBatch, answered: Sequence[PromptReplies]) -> Tensor:
         return self.model.scalars(batch, batch.replies.end)
 
 
@@ -88,7 +88,7 @@ class _Checked:
     def __init__(self, checks: Checks, renderer: Renderer) -> None:
         self.checks, self.renderer = checks, renderer
 
-    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+    def __call__(self, batch: PackedBatch, answered: Sequence[PromptReplies]) -> Tensor:
         return torch.tensor(
             [
                 float(passes(self.checks[each.prompt], self.renderer.parse(reply.ids).text))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
@@ -21,7 +22,7 @@ from tunesmith.generate.decoding import Rows, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import Sampling
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
-from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, REFERENCE, RETURN, VALUE, PromptReplies, Reply, Rollouts
+from tunesmith.train.rollout.rollouts import PromptReplies, Reply, Rollouts
 
 
 class Actor(Protocol):
@@ -138,7 +139,7 @@ class RolloutGenerator:
             replies += sum(len(each.replies) for each in mine)
             for source in self.rewards:
                 scores[source.name].append(source.score(batch, mine).float().cpu())
-        columns = {OLD: torch.cat(old), VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
+        columns = {OLD_LOG_PROBABILITY: torch.cat(old), OLD_VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
         each = {name: torch.cat(parts) for name, parts in scores.items()}
         return self._valued(iteration, answered, columns, torch.cat(owner), each, coefficient)
 
@@ -166,13 +167,13 @@ class RolloutGenerator:
         stopped = torch.tensor([reply.stopped for reply in replies])
         if worth.unfinished is not None:
             total = torch.where(stopped, total, torch.tensor(worth.unfinished))
-        rewards = token_rewards(columns[OLD], columns[REFERENCE], owner, total, coefficient)
+        rewards = token_rewards(columns[OLD_LOG_PROBABILITY], columns[REFERENCE], owner, total, coefficient)
         if worth.whiten_rewards:
             rewards = whiten(rewards, shift_mean=False)
         advantages, returns = reply_advantages(
-            rewards, columns[VALUE], owner, discount=worth.discount, gae_lambda=worth.gae_lambda
+            rewards, columns[OLD_VALUE], owner, discount=worth.discount, gae_lambda=worth.gae_lambda
         )
-        log_ratio = (columns[OLD] - columns[REFERENCE]).double()
+        log_ratio = (columns[OLD_LOG_PROBABILITY] - columns[REFERENCE]).double()
         kl, following = float(log_ratio.sum()) / len(replies), coefficient
         if worth.kl_target is not None:
             following = adaptive_kl(

@@ -13,10 +13,6 @@ from tunesmith.text.tokens.token_tree import TokenTree
 Integers = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-OLD, VALUE, REFERENCE = "old_log_probability", "old_value", "reference"
-ADVANTAGE, RETURN = "advantage", "return"
-COLUMNS = (OLD, VALUE, REFERENCE, ADVANTAGE, RETURN)
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -76,7 +72,7 @@ class PromptReplies:
 class Rollouts:
     """The replies of one iteration. R replies with N tokens, in the order of ``answered``.
 
-    columns: float32 [N] under every name of ``COLUMNS``, but advantages as they are before a step whitens them.
+    columns: float32 [N] under every name of ``batch.columns.PPO_COLUMNS``, but advantages as they are before a step whitens them.
     rewards: float32 [R], what every reply earned at its end. coefficient: of the KL penalty that was used; following: the
     one of the next iteration. measures: what is told of the iteration.
     """
