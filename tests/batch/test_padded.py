@@ -1,4 +1,4 @@
-"""Inputs and replies of token trees: inputs shared, replies shifted once, micro-batches that cost least; every planted fault is seen."""
+"""Padded batches of token trees: shared inputs, shifted replies, the cheapest micro-batches; planted faults are found."""
 
 from __future__ import annotations
 

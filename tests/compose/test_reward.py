@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tests.model.rankings import PAIR, dialogue
+from tests.model.trees import SIZES, VOCABULARY
 from tests.reward_worlds import END, judge_recipe, write_rankings
 from tests.runs import digests
 from tests.text.small_tokenizers import prefixed, write_tokenizer
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.compose import train_recipe
 from tunesmith.compose.check.checks import check_recipe
 from tunesmith.compose.methods import reward as reward_module
 from tunesmith.compose.methods.reward import near_one_half
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StoppedError, UsageError
 from tunesmith.generate.exported import open_engine, read_export
-from tunesmith.model.reward_model import head_of, load_reward_model
+from tunesmith.model.reward_model import head_of, load_reward_model, new_reward_model
+from tunesmith.model.scalar_policy import ScalarPolicy
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -242,3 +248,15 @@ def test_the_check_and_every_optimizer_know_reward_models(tmp_path: Path) -> Non
 )
 def test_a_new_head_that_already_knows_the_order_is_a_warning(accuracy: float, groups: float, status: str) -> None:
     assert near_one_half(accuracy, groups).status == status
+
+
+def test_one_score_that_is_nan_fails_the_gate() -> None:
+    model = new_reward_model({"architecture": "llama", **SIZES["llama"]}, VOCABULARY, 0)
+    batch = assemble_packed([Example(0, dialogue(0, PAIR).tree())], "messages")
+    steps: Any = [SimpleNamespace(batches=[batch])]
+    assert reward_module.scored_alone(ScalarPolicy(model), steps).status == "pass"
+    with torch.no_grad():
+        model.get_input_embeddings().weight[batch.ids[batch.replies.end[1]]] = torch.nan
+    scores = ScalarPolicy(model).scalars(batch, batch.replies.end)
+    assert scores.isnan().tolist() == [False, True]
+    assert reward_module.scored_alone(ScalarPolicy(model), steps).status == "fail"

@@ -134,7 +134,7 @@ def _all_before(sizes: tuple[int, ...], layout: object) -> tuple[tuple[int, ...]
 
 
 def test_the_block_mask_for_gpus_says_the_same_as_the_segments() -> None:
-    """FlexAttention runs unfused without a GPU; its mask is the rule itself, so it checks the segments and the reverse."""
+    """FlexAttention runs unfused without a GPU; its mask is the rule itself, so both computations check each other."""
     batch = assemble_packed([Example(number, random_tree(number)) for number in range(3)], "threads")
     draw = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(1, 4, batch.tokens, 16, generator=draw) for _ in range(3))

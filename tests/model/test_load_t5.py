@@ -1,4 +1,4 @@
-"""Encoder-decoders: made, loaded, resized; the head is tied or its own as the weights say, whatever transformers claims."""
+"""Encoder-decoders are made, loaded and resized with the head that the weights have, tied or separate."""
 
 from __future__ import annotations
 

@@ -77,9 +77,9 @@ FAULTS: list[Callable[[list[Example]], list[Example]]] = [
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[list[Example]], list[Example]]) -> None:
     model, reference = made("llama"), made("llama", seed=1)
-    told = dialogues()
-    expected = by_hand({}, told, model, reference)
-    examples = examples_of(told, reference)
+    listed = dialogues()
+    expected = by_hand({}, listed, model, reference)
+    examples = examples_of(listed, reference)
     assert_same(ours(Policy(model), [one_batch(PACKED, examples)], {}), expected)
     with pytest.raises(AssertionError):
         assert_same(ours(Policy(model), [one_batch(PACKED, fault(examples))], {}), expected)
@@ -88,8 +88,8 @@ def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[li
 @pytest.mark.parametrize("fault", ["sources are shifted", "siblings see each other", "owners are moved on"])
 def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     model, reference = made("gpt_neox"), made("gpt_neox", seed=1)
-    told = dialogues()
-    batch = one_batch(PACKED, examples_of(told, reference))
+    listed = dialogues()
+    batch = one_batch(PACKED, examples_of(listed, reference))
     everything = tuple(tuple(range(index)) for index in range(len(batch.layout.sizes)))
     broken = {
         "sources are shifted": replace(batch, source=(batch.source - 1).clamp_min(0)),
@@ -97,4 +97,4 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
         "owners are moved on": replace(batch, owner=(batch.owner + 1) % len(batch.replies)),
     }[fault]
     with pytest.raises(AssertionError):
-        assert_same(ours(Policy(model), [broken], {}), by_hand({}, told, model, reference))
+        assert_same(ours(Policy(model), [broken], {}), by_hand({}, listed, model, reference))

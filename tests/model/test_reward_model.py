@@ -1,4 +1,4 @@
-"""Reward models: made from causal models without losing a weight, loaded by stock transformers, refused where they are none."""
+"""Reward models: made from causal models without losing a weight, loaded by stock transformers, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies scored in their tree == every sequence alone through the stock classification model: scores and every gradient."""
+"""Replies scored in their tree == every sequence alone through the stock classification model, and every gradient."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def small_reward_model(architecture: str, seed: int = 0) -> PreTrainedModel:
 
 
 def ranked_tree(seed: int, replies: int, turns: int = 1) -> TokenTree:
-    """A prompt with some replies of ranks 0, 1, ... as its children; with a second turn the best one is answered, and the
-    answer has two ranked replies."""
+    """A prompt with some replies of ranks 0, 1, ... as its children.
+
+    With a second turn the best one is answered, and the answer has two ranked replies.
+    """
     draw = np.random.default_rng(seed)
     parents = [-1, *[0] * replies] if turns == 1 else [-1, 0, 1, 1, *[0] * (replies - 1)]
     ranks = {1: 0, **{index: 1 + index for index in range(2, replies + 1)}}
@@ -178,7 +180,7 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
         assert_same(our_scores_and_gradients(ScalarPolicy(model), [broken]), expected)
 
 
-def test_scores_are_float32_also_where_the_trunk_computes_in_bfloat16() -> None:
+def test_scores_are_float32_also_where_the_backbone_computes_in_bfloat16() -> None:
     batch = assemble_packed(examples(), "messages")
     with torch.no_grad():
         scores = ScalarPolicy(small_reward_model("llama"), compute=torch.bfloat16).scalars(batch, batch.replies.end)

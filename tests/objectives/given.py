@@ -20,8 +20,10 @@ PROXIMAL_COLUMNS = (OLD_LOG_PROBABILITY, OLD_VALUE, ADVANTAGE, RETURN, REFERENCE
 
 @dataclass
 class GivenBatch:
-    """As much of a batch as the objectives read. numbers: which of the policy's numbers are this batch's. The end of a reply
-    is its number among the policy's scores."""
+    """The fields of a batch that objectives read. The end of a reply is its index among the scores of the policy.
+
+    numbers: which of the numbers of the policy belong to this batch.
+    """
 
     owner: Tensor
     replies: Replies

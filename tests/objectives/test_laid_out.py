@@ -1,4 +1,4 @@
-"""Objectives of replies on batches as they are laid out: whatever stands beside a tree, its replies keep their numbers."""
+"""Objectives of replies on packed batches: whatever a tree is packed with, its replies have the same numbers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def numbers_of(ids: Tensor, factor: int) -> Tensor:
 
 
 class OfIds:
-    """A policy that knows nothing but the token: log-probabilities and values of targets, scores of the tokens at ``where``.
+    """A policy whose log-probabilities, values and scores depend on the token id only.
 
-    Its log-probabilities can be differentiated with respect to those of all ids."""
+    Its log-probabilities can be differentiated with respect to those of all ids.
+    """
 
     def __init__(self) -> None:
         self.table = numbers_of(torch.arange(1000), 7).requires_grad_()

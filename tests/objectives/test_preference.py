@@ -252,7 +252,7 @@ def test_what_is_measured_is_known_beforehand(settings: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_policy_that_is_its_reference_has_the_foretold_loss(settings: dict[str, Any], expected: float | None) -> None:
+def test_a_policy_that_is_its_reference_has_the_initial_loss(settings: dict[str, Any], expected: float | None) -> None:
     objective = PreferenceOptimization(**settings)
     assert objective.initial_loss == (None if expected is None else pytest.approx(expected, rel=1e-12))
     batch, values = example()
@@ -292,7 +292,7 @@ def test_learning_raises_the_better_reply_over_the_worse() -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings) or "default")
-def test_the_gradient_of_a_group_is_foretold_bit_for_bit_from_its_own_log_probabilities(
+def test_the_gradient_hint_of_a_group_is_exact_from_its_own_log_probabilities(
     settings: dict[str, Any],
 ) -> None:
     batch, log_probability = example()

@@ -106,7 +106,7 @@ def test_simpo_is_the_loss_without_a_reference_and_with_a_target_margin(golden: 
 
 
 def test_the_original_wpo_weighs_pairs_by_means_over_other_pairs_and_this_one_does_not(golden: Golden) -> None:
-    """It multiplies sums [batch] by masks [batch, length]: that fails, or mixes the pairs when both sizes are the same."""
+    """It multiplies sums [batch] by masks [batch, length]: that fails, or mixes the pairs if both sizes are equal."""
     fails, mixes = cases(golden, "wpo", 2)
     assert fails["expected"] == {"raises": "RuntimeError"}
     for case in (fails, mixes):

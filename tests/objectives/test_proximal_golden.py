@@ -136,8 +136,11 @@ def test_loss_measures_and_gradients_are_those_of_trlx(golden: Golden) -> None:
 
 
 def prepared(case: dict[str, Any]) -> tuple[GivenBatch, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """A whole step of EasyLM made with the parts of this package: (batch, logits, values, own log-probabilities, rewards of
-    the tokens, scores of the replies). The columns are computed with the parameters of the step, as the original does."""
+    """A whole step of EasyLM made with the parts of this package.
+
+    Returns (batch, logits, values, log-probabilities, rewards of the tokens, scores of the replies). The columns are
+    computed with the parameters of the step, as in the original.
+    """
     settings = case["settings"]
     logits, value, tokens, kept = continuation(case)
     reference = chosen(numbers(case["input"]["reference_logits"])[:, case["input"]["prompt_length"] - 1 : -1], tokens)
@@ -222,8 +225,10 @@ def test_unlike_easylm_later_steps_on_a_rollout_see_how_far_the_policy_went(gold
 
 
 def test_a_rollout_lies_in_a_batch_as_the_original_reads_it_from_its_padding(golden: Golden) -> None:
-    """The original finds the end of a reply by its padding, and writes an end token there if there is room; here a reply is
-    its tokens, and positions, targets and values follow from their number."""
+    """The original finds the end of a reply by its padding, and writes an end token there if it fits.
+
+    Here a reply is its tokens, and positions, targets and values follow from their number.
+    """
     for case in cases(golden, "easylm_rollout"):
         expected, begin = case["expected"], case["input"]["prompt_length"]
         pad, eos = case["settings"]["pad"], case["settings"]["eos"]

@@ -104,7 +104,8 @@ def test_the_number_of_real_targets_is_the_divisor_by_default(golden: Golden) ->
     assert len(cases) == 4
     for case in cases:
         weight = torch.tensor(case["expected"]["weights"]).flatten()
-        assert SupervisedFineTuning().units(Weighted(weight, weight)) == case["expected"]["factor"]  # type: ignore[arg-type]
+        units = SupervisedFineTuning().units(Weighted(weight, weight))  # type: ignore[arg-type]
+        assert units == case["expected"]["factor"]
 
 
 def values() -> tuple[Tensor, Tensor, Tensor]:
