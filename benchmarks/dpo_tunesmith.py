@@ -30,7 +30,7 @@ from benchmarks.tunesmith_training import (
     measure_epoch,
 )
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.compose.methods.dpo import objective_of
 from tunesmith.compose.models.families import PACKED
 from tunesmith.compose.models.reference_cache import ReferenceModel, References
@@ -81,7 +81,7 @@ def first_loss(inputs: Path, policy: Policy, store: Store) -> dict[str, object]:
     before = references(Policy(load_model(str(inputs / "reference"))), store, LOSS_EXAMPLES)
     trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
     examples = [Example(number, tree, 0, before.columns(number)) for number, tree in enumerate(trees)]
-    batch, objective = assemble(examples, "messages"), objective_of(KEYS)
+    batch, objective = assemble_packed(examples, "messages"), objective_of(KEYS)
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
     return {"loss": loss, "ids": [tokens_of(tree) for tree in trees]}

@@ -28,7 +28,7 @@ from benchmarks.tunesmith_training import (
     measure_epoch,
 )
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import assemble_padded, read_input_replies
+from tunesmith.batch.padded import assemble_padded, split_inputs_and_replies
 from tunesmith.compose.models.families import padded
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
@@ -58,8 +58,8 @@ def first_loss(inputs: Path, policy: Seq2SeqPolicy, store: Store) -> dict[str, o
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)
-    found = [read_input_replies(example) for example in examples]
-    return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0][1].tolist()] for each in found]}
+    found = [split_inputs_and_replies(example) for example in examples]
+    return {"loss": loss, "ids": [[each.inputs[0].tolist(), each.replies[0].ids.tolist()] for each in found]}
 
 
 def run(policy: Seq2SeqPolicy, store: Store) -> Measurement:

@@ -30,7 +30,7 @@ from benchmarks.tunesmith_training import (
     measure_epoch,
 )
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings
@@ -57,7 +57,7 @@ def build_store(inputs: Path, cache: Path, workers: int | None = 0) -> Store:
 def first_loss(inputs: Path, policy: Policy, store: Store) -> dict[str, object]:
     """The loss of the first examples, and their token ids."""
     trees = [store.tree(number) for number in range(LOSS_EXAMPLES)]
-    batch = assemble([Example(number, tree) for number, tree in enumerate(trees)], "messages")
+    batch = assemble_packed([Example(number, tree) for number, tree in enumerate(trees)], "messages")
     objective = SupervisedFineTuning()
     with torch.no_grad():
         loss = float(objective(policy, batch, objective.units(batch)).loss)

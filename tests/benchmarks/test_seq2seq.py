@@ -13,7 +13,7 @@ from benchmarks.seq2seq import COMPARISON
 from benchmarks.seq2seq_inputs import INPUTS, MAX_INPUT, MAX_TARGET, as_input_target
 from benchmarks.seq2seq_tunesmith import build_store
 from tunesmith.batch.example import Example
-from tunesmith.batch.padded import read_input_replies
+from tunesmith.batch.padded import split_inputs_and_replies
 
 
 def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path: Path) -> None:
@@ -24,10 +24,10 @@ def test_the_text_that_the_trainer_gets_gives_the_tokens_that_we_store(tmp_path:
     assert len(store) == len(theirs) == 60
     longest = 0
     for number in range(60):
-        ours = read_input_replies(Example(number, store.tree(number)))
+        ours = split_inputs_and_replies(Example(number, store.tree(number)))
         assert ours.inputs[0].tolist() == theirs[number]["input_ids"]
-        assert ours.replies[0][1].tolist() == theirs[number]["labels"]
-        longest = max(longest, len(ours.replies[0][1]))
+        assert ours.replies[0].ids.tolist() == theirs[number]["labels"]
+        longest = max(longest, len(ours.replies[0].ids))
         assert len(ours.inputs[0]) <= MAX_INPUT
     assert longest == MAX_TARGET  # some are cut, and still end with the end token
 

@@ -31,7 +31,7 @@ from tests.data.bad_records import SETTINGS
 from tests.data.small_runs import left
 from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.compose.models.families import PACKED
 from tunesmith.data.dataset.duplicates import DuplicateSettings
 from tunesmith.data.dataset.faults import STRICT, BadRows
@@ -128,7 +128,7 @@ def check_ranked(index: int, tree: TokenTree) -> None:
     for _, group, rank in tree.replies.tolist():
         ranks.setdefault(group, set()).add(rank)
     example = Example(index, tree)
-    fault = PACKED.find_fault([example], assemble([example], "messages"), "messages")
+    fault = PACKED.find_fault([example], assemble_packed([example], "messages"), "messages")
     if not ranks or fault is not None or any(len(several) < 2 for several in ranks.values()):
         raise Violation(f"record {index} of the store cannot be compared: {fault or ranks}")
 

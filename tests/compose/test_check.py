@@ -171,7 +171,7 @@ def leaking_layout(segments: Any) -> Any:
 
 
 def test_a_layout_that_leaks_between_examples_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembling, "_until", leaking_layout)
+    monkeypatch.setattr(assembling, "_find_subtree_ends", leaking_layout)
     found = failures(checked(tmp_path))
     assert "sees tokens of the example before it" in found[BATCHES]
     with pytest.raises(InternalError, match="sees tokens of the example before it"):

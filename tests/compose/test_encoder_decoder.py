@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, T5ForConditionalGeneration
 
 from tests.worlds import small_recipe, write_world
-from tunesmith.batch import padded as pairs_module
+from tunesmith.batch import padded as padded_batches
 from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import InternalError, RecipeError
@@ -103,21 +103,21 @@ def test_a_sound_recipe_passes_the_check(tmp_path: Path, with_model: bool) -> No
 
 
 def not_shifted(replies: Any, start: int, padding: int) -> Any:
-    return pairs_module._rows(replies, padding)
+    return padded_batches._padded_rows(replies, padding)
 
 
 def mixed_up(original: Callable[..., Any]) -> Callable[..., Any]:
     def wrong(*arguments: Any, **named: Any) -> Any:
         batch = original(*arguments, **named)
-        return replace(batch, inputs=batch.inputs.flip(0))
+        return replace(batch, input_ids=batch.input_ids.flip(0))
 
     return wrong
 
 
 FAULTS = {
     "the decoder does not read the reply one place late": ("_decoder_rows", not_shifted),
-    "in the threads alone": ("assemble_padded", mixed_up(pairs_module.assemble_padded)),
-    "is in no batch": ("_groups", lambda shapes, tokens: [range(1)]),
+    "in the threads alone": ("assemble_padded", mixed_up(padded_batches.assemble_padded)),
+    "is in no batch": ("_cheapest_groups", lambda shapes, tokens: [range(1)]),
 }
 
 
@@ -126,7 +126,7 @@ def test_a_planted_fault_in_the_batches_fails_check_and_run(
     tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_world(tmp_path, architecture="t5")
-    monkeypatch.setattr(pairs_module, *FAULTS[fault])
+    monkeypatch.setattr(padded_batches, *FAULTS[fault])
     found = {check.name: check.summary for check in checked(tmp_path, with_model=False).having("fail")}
     assert fault in found[BATCHES]
     with pytest.raises((InternalError, RecipeError), match=rf"{fault}|in padded batches as alone"):

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from tests.train.small_rollouts import actor_critic, maker
+from tests.train.small_rollouts import actor_critic, generator
+from tunesmith.batch.columns import OLD_LOG_PROBABILITY, REFERENCE
 from tunesmith.compose.methods import dpo, reward_gates
 from tunesmith.compose.methods.ppo_gates import ratio_gate, reference_gate, stock_gate
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
+from tunesmith.train.rollout.rollouts import Rollouts
 
 
 @pytest.fixture
@@ -28,16 +29,16 @@ def actor() -> ActorCritic:
 
 @pytest.fixture
 def rollouts(actor: ActorCritic) -> Rollouts:
-    return maker(actor)(0, PlannedStep(0, 0, (0, 1, 2)), 0.1)
+    return generator(actor)(0, PlannedStep(0, 0, (0, 1, 2)), 0.1)
 
 
 def batches(actor: ActorCritic, rollouts: Rollouts) -> list[Any]:
     """One for each prompt, with the log-probabilities that were stored."""
-    made = maker(actor)
+    made = generator(actor)
     found = []
     for each, part in zip(rollouts.answered, rollouts.parts(), strict=True):
         ((batch, _),) = made._batches([each])
-        batch.columns[OLD] = torch.from_numpy(rollouts.columns[OLD][part].copy())  # type: ignore[index]
+        batch.columns[OLD_LOG_PROBABILITY] = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][part].copy())  # type: ignore[index]
         found.append(batch)
     return found
 
@@ -50,7 +51,7 @@ def test_the_gates_of_ppo_pass_the_numbers_of_the_policy(actor: ActorCritic, rol
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_ratio_that_is_not_a_number_fails(number: int, actor: ActorCritic, rollouts: Rollouts) -> None:
     planted = batches(actor, rollouts)
-    planted[number].columns[OLD][-1] = math.nan
+    planted[number].columns[OLD_LOG_PROBABILITY][-1] = math.nan
     check = ratio_gate(actor, planted)
     assert check.status == "fail"
     assert "nan" in check.summary
@@ -61,7 +62,7 @@ def test_a_stored_log_probability_that_is_not_a_number_fails(
     place: int, actor: ActorCritic, rollouts: Rollouts
 ) -> None:
     compared = sum(len(reply.ids) for reply in [*rollouts.answered[0].replies, rollouts.answered[1].replies[0]])
-    rollouts.columns[OLD][:compared][place] = np.nan
+    rollouts.columns[OLD_LOG_PROBABILITY][:compared][place] = np.nan
     assert stock_gate(actor, rollouts, 1.0).status == "fail"
     assert reference_gate(actor, rollouts).status == "fail"
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from tests.runs import digests
 from tests.text.small_tokenizers import unigram, write_tokenizer
 from tests.worlds import ppo_recipe
+from tunesmith.batch.columns import OLD_LOG_PROBABILITY
 from tunesmith.compose import train_recipe
 from tunesmith.compose.methods import ppo
 from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
@@ -25,7 +26,7 @@ from tunesmith.errors import DataError, InternalError, RecipeError, StoppedError
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.model.policy import Policy
 from tunesmith.train.rollout.generator import RolloutGenerator
-from tunesmith.train.rollout.rollouts import OLD, Rollouts
+from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
 
 STEPS = 13
@@ -172,7 +173,7 @@ FAULTS: dict[str, tuple[Any, str, Any, str]] = {
     "off by one": (
         RolloutGenerator,
         "score",
-        _made(lambda made: _columns(made, OLD, lambda old: np.roll(old, 1))),
+        _made(lambda made: _columns(made, OLD_LOG_PROBABILITY, lambda old: np.roll(old, 1))),
         "probability ratio",
     ),
     "another reference": (

@@ -14,8 +14,8 @@ import pytest
 from tests.compose.test_check import with_targets
 from tests.worlds import small_recipe, write_preferences
 from tunesmith.batch import packed as assembling
-from tunesmith.batch import padded as pairs_module
-from tunesmith.batch.example import joined_columns
+from tunesmith.batch import padded as padded_batches
+from tunesmith.batch.example import concatenate_columns
 from tunesmith.compose import train_recipe
 from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
@@ -83,25 +83,25 @@ def exchanged_ranks(replies: Sequence[Any]) -> Any:
     return table, scores
 
 
-def exchanged_in_the_batch(trees: Sequence[TokenTree], *, flat: bool = True) -> Any:
-    found = right_ranked(trees, flat=flat)
+def exchanged_in_the_batch(trees: Sequence[TokenTree], *, packed: bool = True) -> Any:
+    found = right_replies(trees, packed=packed)
     return replace(found, rank=9 - found.rank)
 
 
-def ends_before_the_end(trees: Sequence[TokenTree], *, flat: bool = True) -> Any:
-    found = right_ranked(trees, flat=flat)
+def ends_before_the_end(trees: Sequence[TokenTree], *, packed: bool = True) -> Any:
+    found = right_replies(trees, packed=packed)
     return replace(found, end=found.end - 1)
 
 
-right_table, right_ranked = render.reply_table, assembling.ranked
+right_table, right_replies = render.reply_table, assembling.collect_replies
 FAULTS: dict[str, tuple[Any, str, Any, str]] = {
     "targets one early": (render, "assemble_tree", with_targets(one_early), RANKING),
     "targets one late": (render, "assemble_tree", with_targets(one_late), RANKING),
     "the end is not trained": (render, "assemble_tree", with_targets(without_the_end), RANKING),
     "tokens of the other side": (render, "assemble_tree", with_targets(exchanged_messages), RANKING),
     "ranks exchanged in rendering": (render, "reply_table", exchanged_ranks, RANKING),
-    "ranks exchanged in the batch": (assembling, "ranked", exchanged_in_the_batch, BATCHES),
-    "scored before the end": (assembling, "ranked", ends_before_the_end, BATCHES),
+    "ranks exchanged in the batch": (assembling, "collect_replies", exchanged_in_the_batch, BATCHES),
+    "scored before the end": (assembling, "collect_replies", ends_before_the_end, BATCHES),
 }
 
 
@@ -121,10 +121,12 @@ def test_a_planted_fault_fails_the_check_and_stops_the_run(
 def test_columns_that_do_not_follow_the_order_of_a_batch_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches of pairs put the examples of a step into another order; their references have to follow."""
+    """Padded batches put the examples of a step into another order; their references have to follow."""
     write_preferences(tmp_path, architecture="t5")
     monkeypatch.setattr(
-        pairs_module, "joined_columns", lambda examples: joined_columns(sorted(examples, key=lambda each: each.number))
+        padded_batches,
+        "concatenate_columns",
+        lambda examples: concatenate_columns(sorted(examples, key=lambda each: each.number)),
     )
     with pytest.raises(InternalError, match="column 'reference' is not in the order of the replies"):
         train_recipe(small_recipe(tmp_path, SHORT))

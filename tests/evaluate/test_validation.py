@@ -11,7 +11,7 @@ import torch
 from tests.model.test_scalar_policy import ranked_tree, small_reward_model
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble, collate_packed
+from tunesmith.batch.packed import assemble_packed, collate_packed
 from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.evaluate.objective import objective_metrics
@@ -54,7 +54,7 @@ def test_the_loss_of_a_source_is_the_mean_over_its_targets(language_model: Polic
     assert list(found) == ["first", "second", "all"], "a source without examples has no loss"
     losses: dict[str, list[float]] = {"first": [], "second": [], "all": []}
     for number in range(len(demonstrations)):
-        batch = assemble([Example(number, demonstrations.tree(number))], "messages")
+        batch = assemble_packed([Example(number, demonstrations.tree(number))], "messages")
         with torch.no_grad():
             values = (-language_model.log_probabilities(batch).log_probability.double()).tolist()
         losses[SOURCES[int(demonstrations.source[number])]] += values

@@ -37,7 +37,7 @@ def small_t5(*, tied: bool = False, checkpointing: bool = False, seed: int = 0) 
     return model
 
 
-def pair_tree(seed: int, replies: Sequence[int] = (5,), size: int = 7) -> TokenTree:
+def seq2seq_tree(seed: int, replies: Sequence[int] = (5,), size: int = 7) -> TokenTree:
     """An input of ``size`` tokens with replies of these sizes below it, as the renderer lays them out."""
     draw = np.random.default_rng(seed)
     ids = draw.integers(2, VOCABULARY, size + sum(replies)).astype(np.int32)
@@ -51,11 +51,11 @@ def pair_tree(seed: int, replies: Sequence[int] = (5,), size: int = 7) -> TokenT
     return TokenTree(ids, np.array(segments, np.int32), np.array(spans, np.int32), len(replies))
 
 
-def pair_examples(count: int = 7, *, several: bool = True) -> list[Example]:
+def seq2seq_examples(count: int = 7, *, several: bool = True) -> list[Example]:
     """Inputs and replies of many lengths; every third input has three replies."""
     draw = np.random.default_rng(count)
     found = []
     for number in range(count):
         replies = draw.integers(1, 14, 3 if several and number % 3 == 1 else 1).tolist()
-        found.append(Example(number, pair_tree(number, replies, int(draw.integers(2, 30))), seed=number + 1))
+        found.append(Example(number, seq2seq_tree(number, replies, int(draw.integers(2, 30))), seed=number + 1))
     return found

@@ -1,4 +1,4 @@
-"""Dialogues with ranked replies, as token trees and as plain sequences that know nothing of trees."""
+"""Dialogues with ranked replies, as token trees and as plain sequences without trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
 VOCABULARY = 211
-HEADER = (7, 8)  # stands before every reply, and is given
+HEADER = (7, 8)  # precedes every reply and is no target
 
 # parents and ranks of the messages; a message without a rank asks, or answers without being compared
 PAIR = ((-1, 0, 0), (None, 0, 1))
@@ -30,7 +30,10 @@ Shape = tuple[tuple[int, ...], tuple[int | None, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """contents: the token ids of every message, of a reply with its header. Messages without a rank are never targets."""
+    """A dialogue with ranked replies. Messages without a rank are never targets.
+
+    contents: the token ids of every message; those of a reply include its header.
+    """
 
     parents: tuple[int, ...]
     ranks: tuple[int | None, ...]
@@ -39,11 +42,11 @@ class Dialogue:
 
     def tree(self) -> TokenTree:
         """As the renderer lays it out."""
-        told = [
+        messages = [
             Message("user" if rank is None else "assistant", "?", rank=rank, score=None if np.isnan(score) else score)
             for rank, score in zip(self.ranks, self.scores, strict=True)
         ]
-        tree = Tree(tuple(told), self.parents)
+        tree = Tree(tuple(messages), self.parents)
         replies, scores = reply_table(ranked_replies(tree))
         chosen = set(replies[:, 0].tolist())
         tokens = [

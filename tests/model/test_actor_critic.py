@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from tests.train.small_rollouts import actor_critic, generator
+from tunesmith.batch.columns import OLD_VALUE, PPO_COLUMNS
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
-from tunesmith.batch.threads import linear_threads
+from tunesmith.batch.packed import assemble_packed
+from tunesmith.batch.threads import split_into_threads
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.model import head
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.train.rollout.rollouts import COLUMNS, Rollouts
+from tunesmith.train.rollout.rollouts import Rollouts
 
 FAMILIES = ("gpt_neox", "llama")
 VALUES: tuple[Literal["shared", "separate"], ...] = ("shared", "separate")
@@ -38,7 +39,7 @@ def moved(actor: ActorCritic) -> ActorCritic:
 
 
 def gradients(actor: ActorCritic, examples: Sequence[Example]) -> tuple[float, dict[str, Tensor]]:
-    objective, batch = ProximalPolicy(), assemble(examples, "messages")
+    objective, batch = ProximalPolicy(), assemble_packed(examples, "messages")
     found = objective(actor, batch, objective.units(batch))
     found.loss.backward()
     grads = {name: p.grad.clone() for name, p in actor.parameters().items() if p.grad is not None}
@@ -56,9 +57,9 @@ def test_loss_and_gradients_of_trees_are_those_of_separate_sequences(
     rollouts = written(actor)
     trees, sequences = list[Example](), list[Example]()
     for each, part in zip(rollouts.answered, rollouts.prompt_slices(), strict=True):
-        columns = {name: rollouts.columns[name][part] for name in COLUMNS}
+        columns = {name: rollouts.columns[name][part] for name in PPO_COLUMNS}
         trees.append(Example(each.number, each.tree(), columns=columns))
-        for thread in linear_threads(each.tree()):
+        for thread in split_into_threads(each.tree()):
             own = {name: values[thread.targets] for name, values in columns.items()}
             sequences.append(Example(each.number, _without_replies(thread.tree), columns=own))
     assert len(sequences) == 9
@@ -77,23 +78,25 @@ def _without_replies(tree: TokenTree) -> TokenTree:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_gradient_that_is_foretold_is_the_one_that_arrives(
+def test_the_gradient_hint_is_the_gradient_that_the_backward_pass_receives(
     temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actor = actor_critic("llama", "shared", temperature)
     rollouts = written(actor)
-    columns = [{name: rollouts.columns[name][part] for name in COLUMNS} for part in rollouts.prompt_slices()]
+    columns = [{name: rollouts.columns[name][part] for name in PPO_COLUMNS} for part in rollouts.prompt_slices()]
     pairs = zip(rollouts.answered, columns, strict=True)
     examples = [Example(each.number, each.tree(), columns=own) for each, own in pairs]
     moved(actor)
-    sweeps, known = [], head._Sweep.known
-    monkeypatch.setattr(head._Sweep, "known", lambda *given, **more: (sweeps.append(1), known(*given, **more)))
+    passes, run = [], head._HeadPass.run
+    monkeypatch.setattr(head._HeadPass, "run", lambda *given, **more: (passes.append(1), run(*given, **more)))
     _, ours = gradients(actor, examples)
-    assert not sweeps, "the head was swept again, for another gradient than the foretold one"
-    of_hidden = Policy.of_hidden
-    monkeypatch.setattr(Policy, "of_hidden", lambda self, hidden, batch, hint=None: of_hidden(self, hidden, batch))
+    assert not passes, "the head ran again, for another gradient than the hint"
+    of_hidden = Policy.log_probabilities_of_hidden
+    monkeypatch.setattr(
+        Policy, "log_probabilities_of_hidden", lambda self, hidden, batch, hint=None: of_hidden(self, hidden, batch)
+    )
     _, expected = gradients(actor, examples)
-    assert sweeps
+    assert passes
     assert all(torch.equal(ours[name], gradient) for name, gradient in expected.items())
 
 
@@ -103,7 +106,7 @@ def test_threads_give_what_trees_give(value: Literal["shared", "separate"]) -> N
     threads = ActorCritic(threads.policy.with_layout("threads"), threads.value)
     if threads.value.backbone is not None:
         threads.value.backbone.layout = "threads"
-    batch = assemble([Example(0, each.tree()) for each in written(tree).answered], "messages")
+    batch = assemble_packed([Example(0, each.tree()) for each in written(tree).answered], "messages")
     (ours, our_values), (theirs, their_values) = tree.actor_critic(batch), threads.actor_critic(batch)
     assert torch.allclose(ours.log_probability, theirs.log_probability, atol=1e-5)
     assert torch.allclose(our_values, their_values, atol=1e-5)
@@ -112,7 +115,7 @@ def test_threads_give_what_trees_give(value: Literal["shared", "separate"]) -> N
 @pytest.mark.parametrize("value", VALUES)
 def test_what_is_saved_of_the_value_function_brings_it_back(value: Literal["shared", "separate"]) -> None:
     actor, other = moved(actor_critic(value=value)), actor_critic(value=value)
-    batch = assemble([Example(0, written(other).answered[0].tree())], "messages")
+    batch = assemble_packed([Example(0, written(other).answered[0].tree())], "messages")
     expected = actor.actor_critic(batch)[1]
     assert not torch.allclose(other.actor_critic(batch)[1], expected)
     other.model.load_state_dict(actor.model.state_dict())
@@ -132,7 +135,7 @@ def test_parameters_of_the_policy_keep_their_names_and_none_is_there_twice() -> 
 
 def test_a_value_network_of_its_own_does_not_move_the_policy() -> None:
     actor = actor_critic(value="separate")
-    batch = assemble([Example(0, written(actor).answered[0].tree())], "messages")
+    batch = assemble_packed([Example(0, written(actor).answered[0].tree())], "messages")
     actor.actor_critic(batch)[1].sum().backward()
     moving = {name for name, parameter in actor.parameters().items() if parameter.grad is not None}
     assert moving
@@ -143,4 +146,4 @@ def test_values_of_a_new_head_are_zero() -> None:
     actor = actor_critic()
     with torch.no_grad():
         actor.value.head.weight.zero_()
-    assert not written(actor).columns["old_value"].any()
+    assert not written(actor).columns[OLD_VALUE].any()

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.packed import Batch, assemble, collate_packed
-from tunesmith.batch.threads import linear_threads
+from tunesmith.batch.packed import PackedBatch, assemble_packed, collate_packed
+from tunesmith.batch.threads import split_into_threads
 from tunesmith.model.attention import SegmentAttention, prepare
 from tunesmith.model.attention_cuda import flex_attention_layout
 from tunesmith.model.dropout import ResidualDropout
@@ -23,11 +23,11 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 ARCHITECTURES = ("gpt_neox", "llama")
 
 
-def learned(policy: Policy, batches: Sequence[Batch]) -> Found:
+def learned(policy: Policy, batches: Sequence[PackedBatch]) -> Found:
     return loss_and_gradients(policy, SupervisedFineTuning(), batches)
 
 
-def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -> Found:
+def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[PackedBatch]) -> Found:
     """Every thread alone through the unmodified forward pass and head, cross-entropy by torch."""
     model.zero_grad()
     units = sum(float(batch.weight.sum()) for batch in threads)
@@ -41,10 +41,10 @@ def stock_loss_and_gradients(model: PreTrainedModel, threads: Sequence[Batch]) -
     return total, gradients(model)
 
 
-def alone(examples: Sequence[Example], weighting: Weighting) -> list[Batch]:
+def alone(examples: Sequence[Example], weighting: Weighting) -> list[PackedBatch]:
     once = weighting == "messages"
-    threads = [thread for example in examples for thread in linear_threads(example.tree, once=once)]
-    return [assemble([Example(0, thread.tree)], "threads") for thread in threads]
+    threads = [thread for example in examples for thread in split_into_threads(example.tree, once=once)]
+    return [assemble_packed([Example(0, thread.tree)], "threads") for thread in threads]
 
 
 @pytest.mark.parametrize("weighting", ["threads", "messages"])
@@ -57,7 +57,7 @@ def test_trees_in_one_row_equal_their_threads_through_the_stock_model(
 ) -> None:
     model = small_model(architecture, tied=tied, checkpointing=checkpointing)
     examples = [Example(number, random_tree(number)) for number in range(6)]
-    found = learned(Policy(model), [assemble(examples, weighting)])
+    found = learned(Policy(model), [assemble_packed(examples, weighting)])
     assert_same(found, stock_loss_and_gradients(model, alone(examples, weighting)))
 
 
@@ -65,8 +65,8 @@ def test_trees_in_one_row_equal_their_threads_through_the_stock_model(
 def test_packed_examples_equal_examples_alone(architecture: str) -> None:
     policy = Policy(small_model(architecture))
     examples = [Example(number, random_tree(number, messages=2, size=20)) for number in range(7)]
-    packed = learned(policy, [assemble(examples, "threads")])
-    assert_same(packed, learned(policy, [assemble([example], "threads") for example in examples]))
+    packed = learned(policy, [assemble_packed(examples, "threads")])
+    assert_same(packed, learned(policy, [assemble_packed([example], "threads") for example in examples]))
 
 
 @pytest.mark.parametrize("tokens", [1, 30, 64, 10_000])
@@ -78,7 +78,7 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
     model = small_model(architecture)
     policy = Policy(model, dropout=ResidualDropout(model, dropout, "rising") if dropout else None)
     examples = [Example(number, random_tree(number), seed=number + 1) for number in range(6)]
-    whole = learned(policy, [assemble(examples, "threads")])
+    whole = learned(policy, [assemble_packed(examples, "threads")])
     assert_same(learned(policy, list(collate_packed(examples, "threads", tokens))), whole)
 
 
@@ -86,14 +86,14 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
 def test_reading_thread_by_thread_equals_reading_the_tree(weighting: Weighting) -> None:
     policy = Policy(small_model("llama"))
     examples = [Example(number, random_tree(number)) for number in range(4)]
-    batches = [assemble(examples, weighting)]
+    batches = [assemble_packed(examples, weighting)]
     assert batches[0].layout.branches
     assert_same(learned(policy.with_layout("threads"), batches), learned(policy, batches))
 
 
 def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -> None:
     policy = Policy(small_model("gpt_neox"))
-    batch = assemble([Example(0, random_tree(1)), Example(1, random_tree(2))], "threads")
+    batch = assemble_packed([Example(0, random_tree(1)), Example(1, random_tree(2))], "threads")
     embedded = policy.model.get_input_embeddings()(batch.ids[None]).detach().requires_grad_()
     layout = prepare(batch.layout, torch.device("cpu"), torch.float32)
     states = policy.model.base_model(
@@ -115,7 +115,7 @@ def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -
 def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     model = small_model("gpt_neox")
     examples = [Example(number, random_tree(number)) for number in range(6)]
-    batch = assemble(examples, "threads")
+    batch = assemble_packed(examples, "threads")
     layout = batch.layout
     broken = {
         "siblings see each other": replace(batch, layout=replace(layout, ancestors=_all_before(layout.sizes, layout))),
@@ -134,8 +134,8 @@ def _all_before(sizes: tuple[int, ...], layout: object) -> tuple[tuple[int, ...]
 
 
 def test_the_block_mask_for_gpus_says_the_same_as_the_segments() -> None:
-    """FlexAttention runs unfused without a GPU; its mask is the rule itself, so it checks the segments and the reverse."""
-    batch = assemble([Example(number, random_tree(number)) for number in range(3)], "threads")
+    """FlexAttention runs unfused without a GPU; its mask is the rule itself, so both computations check each other."""
+    batch = assemble_packed([Example(number, random_tree(number)) for number in range(3)], "threads")
     draw = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(1, 4, batch.tokens, 16, generator=draw) for _ in range(3))
     segments = prepare(batch.layout, torch.device("cpu"), torch.float32)

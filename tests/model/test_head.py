@@ -62,7 +62,7 @@ def test_16_bit_products_keep_gradients_of_the_parameter_in_float32() -> None:
         assert (gradient - exact).norm() / exact.norm() < 0.02
 
 
-def test_a_second_gradient_of_another_kind_is_computed_anew() -> None:
+def test_a_second_backward_pass_computes_its_own_gradient() -> None:
     hidden, weight, _, target, coefficients = inputs(False)
     found, _ = target_log_probabilities(hidden, weight, None, target, coefficients)
     first = torch.autograd.grad((found * coefficients).sum(), weight, retain_graph=True)[0]
@@ -85,7 +85,7 @@ def loss_of_blocks(log_probability: torch.Tensor, block: torch.Tensor) -> torch.
     return torch.nn.functional.softplus(-0.01 * sums - 0.3).sum() / 7
 
 
-def foretelling(block: torch.Tensor, factor: float = 1.0) -> BlockwiseGradient:
+def block_hint(block: torch.Tensor, factor: float = 1.0) -> BlockwiseGradient:
     def gradient(log_probability: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             leaf = log_probability.clone().requires_grad_()
@@ -97,27 +97,27 @@ def foretelling(block: torch.Tensor, factor: float = 1.0) -> BlockwiseGradient:
 def computed_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many targets every product of the head was for."""
     rows: list[int] = []
-    original = head._Sweep.probabilities
+    original = head._HeadPass.probabilities
 
-    def probabilities(sweep: head._Sweep, part: slice) -> torch.Tensor:
+    def probabilities(head_pass: head._HeadPass, part: slice) -> torch.Tensor:
         rows.append(part.stop - part.start)
-        return original(sweep, part)
+        return original(head_pass, part)
 
-    monkeypatch.setattr(head._Sweep, "probabilities", probabilities)
+    monkeypatch.setattr(head._HeadPass, "probabilities", probabilities)
     return rows
 
 
 @pytest.mark.parametrize("rows", [16, 24, 100])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_gradient_that_is_found_block_by_block_is_that_of_autograd(
+def test_a_gradient_computed_block_by_block_is_that_of_autograd(
     name: str, bias: bool, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
     computed = computed_rows(monkeypatch)
     hidden, weight, shift, target, _ = inputs(bias)
     leaves, block = [leaf for leaf in (hidden, weight, shift) if leaf is not None], torch.tensor(BLOCKS[name])
-    found, correct = target_log_probabilities(hidden, weight, shift, target, foretelling(block))
+    found, correct = target_log_probabilities(hidden, weight, shift, target, block_hint(block))
     ours = torch.autograd.grad(loss_of_blocks(found, block), leaves)
     assert max(computed) <= rows
     logits = hidden @ weight.t() + (0.0 if shift is None else shift)
@@ -130,30 +130,30 @@ def test_a_gradient_that_is_found_block_by_block_is_that_of_autograd(
 
 
 @pytest.mark.parametrize(("name", "rows", "expected"), [("single", 16, 53), ("several", 32, 53), ("one", 32, 74)])
-def test_only_what_of_a_block_does_not_fit_is_computed_twice(
+def test_only_chunks_of_a_block_that_does_not_fit_are_computed_twice(
     name: str, rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
     computed = computed_rows(monkeypatch)
     hidden, weight, _, target, _ = inputs(False)
     block = torch.tensor(BLOCKS[name])
-    found, _ = target_log_probabilities(hidden, weight, None, target, foretelling(block))
+    found, _ = target_log_probabilities(hidden, weight, None, target, block_hint(block))
     loss_of_blocks(found, block).backward()
     assert sum(computed) == expected
 
 
-def test_what_was_foretold_wrongly_changes_nothing() -> None:
+def test_a_wrong_hint_changes_nothing() -> None:
     hidden, weight, _, target, _ = inputs(False)
     block = torch.tensor(BLOCKS["several"])
     gradients = []
-    for hint in (None, foretelling(block, 2.0)):
+    for hint in (None, block_hint(block, 2.0)):
         found, _ = target_log_probabilities(hidden, weight, None, target, hint)
         gradients.append(torch.autograd.grad(loss_of_blocks(found, block), (hidden, weight)))
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
 
 
-def test_nothing_is_foretold_where_no_gradient_is_wanted() -> None:
+def test_the_hint_is_not_used_where_no_gradient_is_wanted() -> None:
     hidden, weight, _, target, _ = inputs(False)
 
     def refuse(log_probability: torch.Tensor) -> torch.Tensor:
@@ -175,13 +175,13 @@ def test_a_batch_without_targets_has_gradients_of_zero() -> None:
 
 
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 20))
-def test_stretches_hold_all_targets_and_cut_no_block(blocks: list[int], rows: int) -> None:
-    stretches = head._whole_blocks(torch.tensor(blocks, dtype=torch.int64), rows)
-    assert [place for begin, end in stretches for place in range(begin, end)] == list(range(len(blocks)))
-    assert all(later[1] - former[0] > rows for former, later in pairwise(stretches))
-    for begin, end in stretches:
+def test_ranges_hold_all_targets_and_split_no_block(blocks: list[int], rows: int) -> None:
+    ranges = head._whole_blocks(torch.tensor(blocks, dtype=torch.int64), rows)
+    assert [place for begin, end in ranges for place in range(begin, end)] == list(range(len(blocks)))
+    assert all(later[1] - former[0] > rows for former, later in pairwise(ranges))
+    for begin, end in ranges:
         assert not set(blocks[begin:end]) & {*blocks[:begin], *blocks[end:]}
-        parts = head._pieces(begin, end, rows)
+        parts = head._chunks(begin, end, rows)
         assert [place for part in parts for place in range(part.start, part.stop)] == list(range(begin, end))
         assert all(0 < part.stop - part.start <= rows for part in parts)
         if end - begin > rows:  # then nothing could be cut off

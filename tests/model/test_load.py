@@ -11,7 +11,7 @@ import torch
 
 from tests.model.trees import SIZES, VOCABULARY, small_model
 from tunesmith.errors import DataError, MissingInputError, RecipeError
-from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.model.load import load_model, new_model, read_local_architecture
 from tunesmith.model.vocabulary import resize_vocabulary, rows_needed
 
 
@@ -83,16 +83,16 @@ def test_directories_that_are_no_models_say_what_is_missing(tmp_path: Path) -> N
     with pytest.raises(MissingInputError, match="no such model directory"):
         load_model(str(tmp_path / "nothing"))
     with pytest.raises(MissingInputError, match=r"no config\.json"):
-        check_weights(tmp_path)
+        read_local_architecture(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match=r"config\.json: not valid JSON"):
-        check_weights(tmp_path)
+        read_local_architecture(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "of my own", "auto_map": {"AutoConfig": "code.Own"}}')
     with pytest.raises(DataError, match="code in a model directory is never run"):
-        check_weights(tmp_path)
+        read_local_architecture(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(MissingInputError, match="no \\*\\.safetensors"):
-        check_weights(tmp_path)
+        read_local_architecture(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage"])

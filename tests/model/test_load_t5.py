@@ -1,4 +1,4 @@
-"""Encoder-decoders: made, loaded, resized; the head is tied or its own as the weights say, whatever transformers claims."""
+"""Encoder-decoders are made, loaded and resized with the head that the weights have, tied or separate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration
 
 from tests.model.padded import START, T5, V11, VOCABULARY, small_t5
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.model.load import architecture_of, load_model, new_model
+from tunesmith.model.load import load_model, new_model, read_architecture
 from tunesmith.model.seq2seq import Seq2SeqPolicy, output_scale
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.verify.self_test_padded import self_test_padded
@@ -25,7 +25,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, tied: bool) -> None
     model = small_t5(tied=tied).eval()
     model.save_pretrained(tmp_path)
     again = load_model(str(tmp_path)).eval()
-    assert architecture_of(str(tmp_path)) == "t5"
+    assert read_architecture(str(tmp_path)) == "t5"
     assert (again.lm_head.weight is again.shared.weight) is tied
     assert output_scale(again) == (T5["d_model"] ** -0.5 if tied else 1.0)
     assert torch.equal(model(IDS, labels=IDS).logits, again(IDS, labels=IDS).logits)

@@ -1,4 +1,4 @@
-"""Log-probabilities with their spread against torch's own functions, and against the head of every other loss."""
+"""Log-probabilities with logit statistics against torch's own functions, and against the head of every other loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.model import logit_statistics as normalizer
+from tunesmith.model import logit_statistics
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 
@@ -26,13 +26,13 @@ def inputs(bias: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, list[Tens
 def test_values_and_gradients_are_torchs_own_whatever_the_hint(
     bias: bool, chunk: int, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(normalizer, "CHUNK", chunk)
+    monkeypatch.setattr(logit_statistics, "CHUNK", chunk)
     hidden, weight, shift, target, coefficients = inputs(bias)
     off = 1.0 if hint == "wrong" else 0.0
 
-    def statistics_gradient(normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-        own, of_normalizer, total = (each[part] for each in coefficients)
-        return own + off, of_normalizer, total
+    def statistics_gradient(logsumexp: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        own, of_logsumexp, total = (each[part] for each in coefficients)
+        return own + off, of_logsumexp, total
 
     leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
     found = target_statistics(hidden, weight, shift, target, None if hint == "none" else statistics_gradient)
@@ -43,7 +43,7 @@ def test_values_and_gradients_are_torchs_own_whatever_the_hint(
         torch.logsumexp(logits, dim=-1),
         logits.sum(dim=-1),
     )
-    ours = (found.log_probability, found.statistics.normalizer, found.statistics.total)
+    ours = (found.log_probability, found.statistics.logsumexp, found.statistics.total)
     losses = [sum((c * value).sum() for c, value in zip(coefficients, each, strict=True)) for each in (ours, expected)]
     for our, their in zip(ours, expected, strict=True):
         assert torch.allclose(our, their, atol=1e-4)
@@ -67,7 +67,7 @@ def test_16_bit_products_keep_gradients_of_the_parameter_in_float32() -> None:
     def gradient(states: Tensor) -> Tensor:
         found = target_statistics(states, weight, None, target)
         assert found.statistics is not None
-        loss = (first * found.log_probability + second * found.statistics.normalizer).sum()
+        loss = (first * found.log_probability + second * found.statistics.logsumexp).sum()
         return torch.autograd.grad(loss, weight)[0]
 
     rough, exact = gradient(hidden.bfloat16()), gradient(hidden)

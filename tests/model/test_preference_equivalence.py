@@ -15,9 +15,10 @@ from tests.model.gradients import Found, assert_same, loss_and_gradients
 from tests.model.padded import START, small_t5
 from tests.model.rankings import FIVE, PAIR, SHAPES, SWAPPED, TWO_DEPTHS, Dialogue, dialogue, dialogues
 from tests.model.trees import small_model
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED, BatchKind, padded
-from tunesmith.compose.models.reference_cache import COLUMN, ReferenceModel
+from tunesmith.compose.models.reference_cache import ReferenceModel
 from tunesmith.model import head
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
@@ -56,16 +57,16 @@ def read_by(model: PreTrainedModel) -> tuple[Any, BatchKind]:
     return Policy(model), PACKED
 
 
-def for_family(architecture: str, told: Sequence[Dialogue]) -> list[Dialogue]:
+def for_family(architecture: str, listed: Sequence[Dialogue]) -> list[Dialogue]:
     """An encoder-decoder has single turns only."""
-    return [each for each in told if architecture != "t5" or set(each.parents) == {-1, 0}]
+    return [each for each in listed if architecture != "t5" or set(each.parents) == {-1, 0}]
 
 
 # By hand: full logits of the stock model, one sequence at a time
 
 
-def token_log_probabilities(model: PreTrainedModel, told: Dialogue, message: int) -> Tensor:
-    ids, begin = told.sequence(message)
+def token_log_probabilities(model: PreTrainedModel, one: Dialogue, message: int) -> Tensor:
+    ids, begin = one.sequence(message)
     if model.config.is_encoder_decoder:
         reply = ids[begin:]
         logits = model(input_ids=ids[None, :begin], labels=reply[None]).logits[0]
@@ -89,10 +90,10 @@ class ByHand:
     sft_weight: float = 0.0
     reference_free: bool = False
 
-    def of(self, told: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel) -> Tensor:
+    def of(self, listed: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel) -> Tensor:
         losses = [
             self._pair(each, group, better, worse, policy, reference)
-            for each in told
+            for each in listed
             for group in each.groups()
             for better in group
             for worse in group
@@ -102,29 +103,29 @@ class ByHand:
 
     def _pair(
         self,
-        told: Dialogue,
+        one: Dialogue,
         group: list[int],
         better: int,
         worse: int,
         policy: PreTrainedModel,
         reference: PreTrainedModel,
     ) -> Tensor:
-        chosen, rejected = (token_log_probabilities(policy, told, side) for side in (better, worse))
+        chosen, rejected = (token_log_probabilities(policy, one, side) for side in (better, worse))
         reduced = torch.mean if self.length_normalized else torch.sum
         difference = reduced(chosen) - reduced(rejected)
         if not self.reference_free:
             with torch.no_grad():
-                before = [reduced(token_log_probabilities(reference, told, side)) for side in (better, worse)]
+                before = [reduced(token_log_probabilities(reference, one, side)) for side in (better, worse)]
             difference = difference - (before[0] - before[1])
         logit = self.beta * difference - self.target_margin
-        logit = logit - self.margin_scale * (told.scores[better] - told.scores[worse]) if self.margin_scale else logit
+        logit = logit - self.margin_scale * (one.scores[better] - one.scores[worse]) if self.margin_scale else logit
         found = self._of_logit(logit)
         if self.policy_weighted:
             found = found * min(1.0, float((chosen.mean() + rejected.mean()).detach().exp()))
         if self.sft_weight:
-            lowest = min(told.ranks[number] for number in group)
-            best = [number for number in group if told.ranks[number] == lowest]
-            means = torch.stack([token_log_probabilities(policy, told, number).mean() for number in best])
+            lowest = min(one.ranks[number] for number in group)
+            best = [number for number in group if one.ranks[number] == lowest]
+            means = torch.stack([token_log_probabilities(policy, one, number).mean() for number in best])
             found = found - self.sft_weight * means.mean()
         return found
 
@@ -138,11 +139,11 @@ class ByHand:
 
 
 def by_hand(
-    settings: dict[str, Any], told: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel
+    settings: dict[str, Any], listed: Sequence[Dialogue], policy: PreTrainedModel, reference: PreTrainedModel
 ) -> Found:
     policy.zero_grad()
     policy.train()
-    loss = ByHand(**settings).of(told, policy, reference)
+    loss = ByHand(**settings).of(listed, policy, reference)
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
 
@@ -150,15 +151,15 @@ def by_hand(
 # Ours
 
 
-def examples_of(told: Sequence[Dialogue], reference: PreTrainedModel) -> list[Example]:
+def examples_of(listed: Sequence[Dialogue], reference: PreTrainedModel) -> list[Example]:
     """The trees with their column, which the pass over the reference computes."""
-    plain = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
+    plain = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(listed)]
     policy, batches = read_by(reference)
     values = ReferenceModel(policy, batches.collate, 60, {}).values(plain)
     found, start = [], 0
     for each in plain:
         end = start + len(each.tree.replies)
-        found.append(replace(each, columns={COLUMN: values[start:end]}))
+        found.append(replace(each, columns={REFERENCE: values[start:end]}))
         start = end
     return found
 
@@ -176,10 +177,10 @@ def one_batch(batches: BatchKind, examples: Sequence[Example]) -> Any:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_trees_in_one_batch_equal_separate_sequences_through_the_stock_model(architecture: str, setting: str) -> None:
     model, reference = made(architecture), made(architecture, seed=1)
-    told = for_family(architecture, dialogues(7))
+    listed = for_family(architecture, dialogues(7))
     policy, batches = read_by(model)
-    found = ours(policy, [one_batch(batches, examples_of(told, reference))], SETTINGS[setting])
-    assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
+    found = ours(policy, [one_batch(batches, examples_of(listed, reference))], SETTINGS[setting])
+    assert_same(found, by_hand(SETTINGS[setting], listed, model, reference))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 30])
@@ -189,27 +190,27 @@ def test_a_head_that_sweeps_in_small_chunks_changes_nothing(
 ) -> None:
     """Replies and groups end within chunks, and reach over several."""
     monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: rows)
-    model, reference, told = made("llama"), made("llama", seed=1), dialogues(5)
-    found = ours(Policy(model), [one_batch(PACKED, examples_of(told, reference))], SETTINGS[setting])
-    assert_same(found, by_hand(SETTINGS[setting], told, model, reference))
+    model, reference, listed = made("llama"), made("llama", seed=1), dialogues(5)
+    found = ours(Policy(model), [one_batch(PACKED, examples_of(listed, reference))], SETTINGS[setting])
+    assert_same(found, by_hand(SETTINGS[setting], listed, model, reference))
 
 
 @pytest.mark.parametrize("shape", [PAIR, SWAPPED, FIVE, TWO_DEPTHS], ids=["pair", "swapped", "five", "two depths"])
 def test_every_shape_alone_equals_its_separate_sequences(shape: Any) -> None:
     model, reference = made("llama"), made("llama", seed=1)
-    told = [dialogue(11, shape)]
-    found = ours(Policy(model), [one_batch(PACKED, examples_of(told, reference))], {"beta": 0.5})
-    assert_same(found, by_hand({"beta": 0.5}, told, model, reference))
+    listed = [dialogue(11, shape)]
+    found = ours(Policy(model), [one_batch(PACKED, examples_of(listed, reference))], {"beta": 0.5})
+    assert_same(found, by_hand({"beta": 0.5}, listed, model, reference))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
 def test_activations_that_are_computed_twice_change_nothing(architecture: str) -> None:
     model, reference = made(architecture, checkpointing=True), made(architecture, seed=1)
-    told = for_family(architecture, dialogues(4))
+    listed = for_family(architecture, dialogues(4))
     policy, batches = read_by(model)
-    found = ours(policy, [one_batch(batches, examples_of(told, reference))], {})
-    assert_same(found, by_hand({}, told, made(architecture), reference))
+    found = ours(policy, [one_batch(batches, examples_of(listed, reference))], {})
+    assert_same(found, by_hand({}, listed, made(architecture), reference))
 
 
 @pytest.mark.parametrize("setting", ["dpo", "wpo", "sft", "simpo"])
@@ -238,8 +239,8 @@ def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(
 @pytest.mark.parametrize("tokens", [1, 40, 80])
 def test_any_split_gives_the_same_update_where_batches_put_examples_into_another_order(tokens: int) -> None:
     policy, batches = read_by(made("t5"))
-    told = [dialogue(number, SHAPES[number % 3], size=3 + 3 * (number % 4)) for number in range(8)]
-    examples = examples_of(told, made("t5", seed=1))
+    listed = [dialogue(number, SHAPES[number % 3], size=3 + 3 * (number % 4)) for number in range(8)]
+    examples = examples_of(listed, made("t5", seed=1))
     cut = list(batches.collate(examples, "messages", tokens))
     assert [number for batch in cut for number in batch.examples] != list(range(8))
     assert_same(ours(policy, cut, {}), ours(policy, [one_batch(batches, examples)], {}))
@@ -249,14 +250,14 @@ def test_any_split_gives_the_same_update_where_batches_put_examples_into_another
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_references_stand_in_the_order_of_the_replies_whatever_the_batches_do(architecture: str, tokens: int) -> None:
     model = made(architecture)
-    told = [dialogue(number, SHAPES[number % 3], size=3 + 5 * (number % 4)) for number in range(8)]
+    listed = [dialogue(number, SHAPES[number % 3], size=3 + 5 * (number % 4)) for number in range(8)]
     policy, batches = read_by(model)
-    examples = [Example(number, each.tree()) for number, each in enumerate(told)]
+    examples = [Example(number, each.tree()) for number, each in enumerate(listed)]
     found = torch.from_numpy(ReferenceModel(policy, batches.collate, tokens, {}).values(examples))
     with torch.no_grad():
         expected = [
             token_log_probabilities(model, each, number).sum()
-            for each in told
+            for each in listed
             for number, rank in enumerate(each.ranks)
             if rank is not None
         ]

@@ -11,9 +11,9 @@ import torch
 from tests.model.gradients import assert_same
 from tests.model.rankings import dialogues
 from tests.model.test_preference_equivalence import by_hand, examples_of, made, one_batch, ours
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED
-from tunesmith.compose.models.reference_cache import COLUMN
 from tunesmith.model.policy import Policy
 
 
@@ -53,7 +53,7 @@ def exchanged_sides(examples: list[Example]) -> list[Example]:
 
 def references_of_others(examples: list[Example]) -> list[Example]:
     """The values of every example the other way round: those of its other replies."""
-    return [replace(each, columns={COLUMN: each.columns[COLUMN][::-1].copy()}) for each in examples]
+    return [replace(each, columns={REFERENCE: each.columns[REFERENCE][::-1].copy()}) for each in examples]
 
 
 def groups_of_one_tree_as_one(examples: list[Example]) -> list[Example]:
@@ -77,9 +77,9 @@ FAULTS: list[Callable[[list[Example]], list[Example]]] = [
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[list[Example]], list[Example]]) -> None:
     model, reference = made("llama"), made("llama", seed=1)
-    told = dialogues()
-    expected = by_hand({}, told, model, reference)
-    examples = examples_of(told, reference)
+    listed = dialogues()
+    expected = by_hand({}, listed, model, reference)
+    examples = examples_of(listed, reference)
     assert_same(ours(Policy(model), [one_batch(PACKED, examples)], {}), expected)
     with pytest.raises(AssertionError):
         assert_same(ours(Policy(model), [one_batch(PACKED, fault(examples))], {}), expected)
@@ -88,8 +88,8 @@ def test_a_planted_fault_in_the_examples_breaks_the_equality(fault: Callable[[li
 @pytest.mark.parametrize("fault", ["sources are shifted", "siblings see each other", "owners are moved on"])
 def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     model, reference = made("gpt_neox"), made("gpt_neox", seed=1)
-    told = dialogues()
-    batch = one_batch(PACKED, examples_of(told, reference))
+    listed = dialogues()
+    batch = one_batch(PACKED, examples_of(listed, reference))
     everything = tuple(tuple(range(index)) for index in range(len(batch.layout.sizes)))
     broken = {
         "sources are shifted": replace(batch, source=(batch.source - 1).clamp_min(0)),
@@ -97,4 +97,4 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
         "owners are moved on": replace(batch, owner=(batch.owner + 1) % len(batch.replies)),
     }[fault]
     with pytest.raises(AssertionError):
-        assert_same(ours(Policy(model), [broken], {}), by_hand({}, told, model, reference))
+        assert_same(ours(Policy(model), [broken], {}), by_hand({}, listed, model, reference))

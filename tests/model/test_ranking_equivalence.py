@@ -1,4 +1,4 @@
-"""Reward models on trees of rankings == separate sequences through the stock classification model, written down by hand."""
+"""Reward models on trees of rankings == separate sequences through the stock classification model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.model.gradients import Found, assert_same, gradients, loss_and_gradie
 from tests.model.rankings import Dialogue, dialogues
 from tests.model.test_scalar_policy import small_reward_model
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.models.families import PACKED
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -27,11 +27,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def by_hand(told: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: float, l2: float) -> Found:
+def by_hand(listed: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: float, l2: float) -> Found:
     """A mean over groups of the mean over their pairs, every reply alone."""
     model.zero_grad()
     groups = []
-    for each in told:
+    for each in listed:
         for group in each.groups():
             scored = {number: model(input_ids=each.sequence(number)[0][None]).logits[0, 0] for number in group}
             losses = []
@@ -47,12 +47,12 @@ def by_hand(told: Sequence[Dialogue], model: PreTrainedModel, *, margin_scale: f
     return loss.item(), gradients(model)
 
 
-def ours(policy: ScalarPolicy, batches: Sequence[Batch], **settings: float) -> Found:
+def ours(policy: ScalarPolicy, batches: Sequence[PackedBatch], **settings: float) -> Found:
     return loss_and_gradients(policy, RewardRanking(**settings), batches)
 
 
-def batches(told: Sequence[Dialogue], tokens: int = 10**6) -> list[Batch]:
-    examples = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(told)]
+def batches(listed: Sequence[Dialogue], tokens: int = 10**6) -> list[PackedBatch]:
+    examples = [Example(number, each.tree(), seed=number + 1) for number, each in enumerate(listed)]
     return list(PACKED.collate(examples, "messages", tokens))  # type: ignore[arg-type]
 
 
@@ -68,20 +68,20 @@ def stock(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
 def test_trees_equal_separate_sequences_through_the_stock_model(
     architecture: str, layout: str, settings: dict[str, float], tmp_path: Path
 ) -> None:
-    model, told = small_reward_model(architecture), dialogues(7)
+    model, listed = small_reward_model(architecture), dialogues(7)
     settings = {"l2": 0.0, "margin_scale": 0.0, **settings}
-    expected = by_hand(told, stock(model, tmp_path), **settings)
+    expected = by_hand(listed, stock(model, tmp_path), **settings)
     policy = ScalarPolicy(model, layout=layout)
-    assert_same(ours(policy, batches(told), **settings), expected)
-    cut = batches(told, 60)
+    assert_same(ours(policy, batches(listed), **settings), expected)
+    cut = batches(listed, 60)
     assert len(cut) > 2
     assert_same(ours(policy, cut, **settings), expected)
 
 
 @pytest.mark.parametrize("fault", ["scored one early", "sides exchanged", "siblings see each other"])
 def test_a_planted_fault_breaks_the_equality(fault: str, tmp_path: Path) -> None:
-    model, told = small_reward_model("llama"), dialogues()
-    (batch,) = batches(told)
+    model, listed = small_reward_model("llama"), dialogues()
+    (batch,) = batches(listed)
     replies, layout = batch.replies, batch.layout
     everything = tuple(tuple(range(index)) for index in range(len(layout.sizes)))
     broken = {
@@ -89,6 +89,6 @@ def test_a_planted_fault_breaks_the_equality(fault: str, tmp_path: Path) -> None
         "sides exchanged": replace(batch, replies=replace(replies, rank=9 - replies.rank)),
         "siblings see each other": replace(batch, layout=replace(layout, ancestors=everything)),
     }[fault]
-    expected = by_hand(told, stock(model, tmp_path), margin_scale=0.0, l2=0.0)
+    expected = by_hand(listed, stock(model, tmp_path), margin_scale=0.0, l2=0.0)
     with pytest.raises(AssertionError):
         assert_same(ours(ScalarPolicy(model), [broken]), expected)

@@ -1,4 +1,4 @@
-"""Reward models: made from causal models without losing a weight, loaded by stock transformers, refused where they are none."""
+"""Reward models: made from causal models without losing a weight, loaded by stock transformers, or refused."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_weights_without_a_place_are_refused(tmp_path: Path) -> None:
     directory = Path(saved(tmp_path, small_model("llama")))
     weights = load_file(directory / "model.safetensors")
     save_file({**weights, "value_head.weight": torch.ones(3)}, directory / "model.safetensors", {"format": "pt"})
-    with pytest.raises(DataError, match=r"has no place for \(value_head\.weight\)"):
+    with pytest.raises(DataError, match=r"does not have \(value_head\.weight\)"):
         start_reward_model(str(directory))
 
 
@@ -138,7 +138,7 @@ def test_tables_that_older_files_hold_are_no_weights(tmp_path: Path, init: dict[
 def test_a_reward_model_is_not_taken_for_one_that_writes(tmp_path: Path, tied: bool) -> None:
     """With a tied head nothing would be missing, and it would write nonsense."""
     model, _ = start_reward_model(saved(tmp_path / "causal", small_model("llama", tied=tied)))
-    with pytest.raises(DataError, match="is a reward model: it scores replies and cannot write any"):
+    with pytest.raises(DataError, match="is a reward model: it scores replies and cannot generate any"):
         load_model(saved(tmp_path / "reward", model))
 
 
@@ -151,7 +151,7 @@ def test_a_classifier_of_two_classes_is_no_reward_model(tmp_path: Path) -> None:
     config = small_model("llama").config
     config.num_labels = 2
     stock = AutoModelForSequenceClassification.from_config(config)
-    with pytest.raises(DataError, match="gives 2 numbers for a text; a reward model gives one"):
+    with pytest.raises(DataError, match="gives 2 numbers per text; a reward model gives one"):
         load_reward_model(saved(tmp_path, stock))
 
 
@@ -159,7 +159,7 @@ def test_a_classifier_of_two_classes_is_no_reward_model(tmp_path: Path) -> None:
     ("init", "message"),
     [
         ({"architecture": "codegen"}, r"model\.init\.architecture: transformers has no reward model of 'codegen'"),
-        ({"architecture": "bert", "hidden_size": 32, "num_attention_heads": 4}, "has no head of one number"),
+        ({"architecture": "bert", "hidden_size": 32, "num_attention_heads": 4}, "has no head that gives one number"),
         ({"architecture": "llama", "hidden_sise": 3}, "did you mean 'hidden_size'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Replies scored in their tree == every sequence alone through the stock classification model: scores and every gradient."""
+"""Replies scored in their tree == every sequence alone through the stock classification model, and every gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tests.model.trees import SIZES, VOCABULARY
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, assemble, collate_packed
+from tunesmith.batch.packed import PackedBatch, assemble_packed, collate_packed
 from tunesmith.errors import RecipeError
 from tunesmith.model import backbone as backbone_module
 from tunesmith.model.dropout import ResidualDropout
@@ -38,8 +38,10 @@ def small_reward_model(architecture: str, seed: int = 0) -> PreTrainedModel:
 
 
 def ranked_tree(seed: int, replies: int, turns: int = 1) -> TokenTree:
-    """A prompt with some replies of ranks 0, 1, ... as its children; with a second turn the best one is answered, and the
-    answer has two ranked replies."""
+    """A prompt with some replies of ranks 0, 1, ... as its children.
+
+    With a second turn the best one is answered, and the answer has two ranked replies.
+    """
     draw = np.random.default_rng(seed)
     parents = [-1, *[0] * replies] if turns == 1 else [-1, 0, 1, 1, *[0] * (replies - 1)]
     ranks = {1: 0, **{index: 1 + index for index in range(2, replies + 1)}}
@@ -78,7 +80,9 @@ def sequences(trees: Sequence[TokenTree]) -> list[torch.Tensor]:
 Gradients = dict[str, torch.Tensor]
 
 
-def our_scores_and_gradients(policy: ScalarPolicy, batches: Sequence[Batch]) -> tuple[torch.Tensor, float, Gradients]:
+def our_scores_and_gradients(
+    policy: ScalarPolicy, batches: Sequence[PackedBatch]
+) -> tuple[torch.Tensor, float, Gradients]:
     objective = RewardRanking(l2=0.01)
     units = sum(objective.units(batch) for batch in batches)
     policy.model.zero_grad()
@@ -131,7 +135,7 @@ def assert_same(found: tuple[torch.Tensor, float, Gradients], expected: tuple[to
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_replies_in_their_tree_equal_sequences_alone_through_the_stock_model(architecture: str, layout: str) -> None:
     model = small_reward_model(architecture)
-    found = our_scores_and_gradients(ScalarPolicy(model, layout=layout), [assemble(examples(), "messages")])
+    found = our_scores_and_gradients(ScalarPolicy(model, layout=layout), [assemble_packed(examples(), "messages")])
     assert_same(found, stock_scores_and_gradients(model, [example.tree for example in examples()]))
 
 
@@ -143,7 +147,7 @@ def test_a_padded_batch_of_the_exported_model_gives_the_same_scores(architecture
     rows = torch.nn.utils.rnn.pad_sequence(
         sequences([example.tree for example in examples()]), batch_first=True, padding_value=PADDING
     )
-    batch = assemble(examples(), "messages")
+    batch = assemble_packed(examples(), "messages")
     with torch.no_grad():
         theirs = stock(input_ids=rows, attention_mask=(rows != PADDING).long()).logits[:, 0]
         ours = ScalarPolicy(model).scalars(batch, batch.replies.end)
@@ -155,14 +159,14 @@ def test_a_padded_batch_of_the_exported_model_gives_the_same_scores(architecture
 def test_any_split_into_micro_batches_gives_the_same_update_also_with_dropout(dropout: float, tokens: int) -> None:
     model = small_reward_model("llama")
     policy = ScalarPolicy(model, dropout=ResidualDropout(model, dropout, "uniform") if dropout else None)
-    whole = our_scores_and_gradients(policy, [assemble(examples(), "messages")])
+    whole = our_scores_and_gradients(policy, [assemble_packed(examples(), "messages")])
     assert_same(our_scores_and_gradients(policy, list(collate_packed(examples(), "messages", tokens))), whole)
 
 
 @pytest.mark.parametrize("fault", ["ends one early", "siblings see each other", "ranks turned round", "groups joined"])
 def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
     model = small_reward_model("gpt_neox")
-    batch = assemble(examples(), "messages")
+    batch = assemble_packed(examples(), "messages")
     replies, layout = batch.replies, batch.layout
     all_before = tuple(tuple(range(index)) for index in range(len(layout.sizes)))
     broken = {
@@ -176,8 +180,8 @@ def test_a_planted_fault_in_the_batch_breaks_the_equality(fault: str) -> None:
         assert_same(our_scores_and_gradients(ScalarPolicy(model), [broken]), expected)
 
 
-def test_scores_are_float32_also_where_the_trunk_computes_in_bfloat16() -> None:
-    batch = assemble(examples(), "messages")
+def test_scores_are_float32_also_where_the_backbone_computes_in_bfloat16() -> None:
+    batch = assemble_packed(examples(), "messages")
     with torch.no_grad():
         scores = ScalarPolicy(small_reward_model("llama"), compute=torch.bfloat16).scalars(batch, batch.replies.end)
     assert scores.dtype == torch.float32

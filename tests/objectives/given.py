@@ -9,18 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
 from tunesmith.batch.example import Replies
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, Loss
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.objectives.proximal import ProximalPolicy
 
-PROXIMAL_COLUMNS = ("old_log_probability", "old_value", "advantage", "return", "reference")
+PROXIMAL_COLUMNS = (OLD_LOG_PROBABILITY, OLD_VALUE, ADVANTAGE, RETURN, REFERENCE)
 
 
 @dataclass
 class GivenBatch:
-    """As much of a batch as the objectives read. numbers: which of the policy's numbers are this batch's. The end of a reply
-    is its number among the policy's scores."""
+    """The fields of a batch that objectives read. The end of a reply is its index among the scores of the policy.
+
+    numbers: which of the numbers of the policy belong to this batch.
+    """
 
     owner: Tensor
     replies: Replies
@@ -81,16 +84,16 @@ def part_of(batch: GivenBatch, groups: Sequence[int]) -> GivenBatch:
 
 
 class GivenLogProbabilities:
-    """A policy whose log-probabilities [N] are given. hint: what it was told of their gradient at last."""
+    """A policy whose log-probabilities [N] are given. hint: the last gradient hint that it was given."""
 
     def __init__(self, log_probability: Tensor) -> None:
         self.log_probability = log_probability
         self.hint: GradientHint = None
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: Any = None
+        self, batch: Any, gradient_hint: GradientHint = None, *, statistics_gradient: Any = None
     ) -> LogProbabilities:
-        self.hint = expected_gradient
+        self.hint = gradient_hint
         own = self.log_probability[batch.numbers]
         return LogProbabilities(own, torch.ones_like(own, dtype=torch.bool))
 
@@ -102,14 +105,14 @@ class GivenLogits:
         self.logits, self.exact = logits.requires_grad_(), exact
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: Any = None
+        self, batch: Any, gradient_hint: GradientHint = None, *, statistics_gradient: Any = None
     ) -> LogProbabilities:
         logits = self.logits[batch.numbers]
         if self.exact:
             own = torch.log_softmax(logits, -1).gather(1, batch.target[:, None])[:, 0]
             return LogProbabilities(own, logits.argmax(-1) == batch.target)
         identity = torch.eye(logits.shape[1])
-        return LogProbabilities(*target_log_probabilities(logits, identity, None, batch.target, expected_gradient))
+        return LogProbabilities(*target_log_probabilities(logits, identity, None, batch.target, gradient_hint))
 
 
 class GivenScores:
@@ -128,7 +131,7 @@ class GivenActorCritic:
     def __init__(self, log_probability: Tensor, value: Tensor) -> None:
         self.log_probability, self.value = log_probability, value
 
-    def actor_critic(self, batch: Any, expected_gradient: Any = None) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: Any, gradient_hint: Any = None) -> tuple[LogProbabilities, Tensor]:
         own = self.log_probability[batch.numbers]
         return LogProbabilities(own, torch.ones_like(own, dtype=torch.bool)), self.value[batch.numbers]
 

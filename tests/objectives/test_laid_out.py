@@ -1,4 +1,4 @@
-"""Objectives of replies on batches as they are laid out: whatever stands beside a tree, its replies keep their numbers."""
+"""Objectives of replies on packed batches: whatever a tree is packed with, its replies have the same numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, assemble
+from tunesmith.batch.packed import PackedBatch, assemble_packed
 from tunesmith.batch.protocols import LogProbabilities, Loss
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.proximal import ProximalPolicy
@@ -32,20 +32,21 @@ def numbers_of(ids: Tensor, factor: int) -> Tensor:
 
 
 class OfIds:
-    """A policy that knows nothing but the token: log-probabilities and values of targets, scores of the tokens at ``where``.
+    """A policy whose log-probabilities, values and scores depend on the token id only.
 
-    Its log-probabilities can be differentiated with respect to those of all ids."""
+    Its log-probabilities can be differentiated with respect to those of all ids.
+    """
 
     def __init__(self) -> None:
         self.table = numbers_of(torch.arange(1000), 7).requires_grad_()
 
-    def log_probabilities(self, batch: Batch, *_: Any, **__: Any) -> LogProbabilities:
+    def log_probabilities(self, batch: PackedBatch, *_: Any, **__: Any) -> LogProbabilities:
         return LogProbabilities(self.table[batch.target], torch.ones_like(batch.target, dtype=torch.bool))
 
-    def actor_critic(self, batch: Batch, **_: Any) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: PackedBatch, **_: Any) -> tuple[LogProbabilities, Tensor]:
         return self.log_probabilities(batch), numbers_of(batch.target, 5)
 
-    def scalars(self, batch: Batch, where: Tensor) -> Tensor:
+    def scalars(self, batch: PackedBatch, where: Tensor) -> Tensor:
         return self.table[batch.ids[where]]
 
 
@@ -91,7 +92,7 @@ def examples(objective: Any, seed: int = 1) -> list[Example]:
 
 def run(objective: Any, parts: Sequence[Sequence[Example]]) -> tuple[list[Loss], Tensor, float]:
     policy = OfIds()
-    batches = [assemble(part, "messages") for part in parts]
+    batches = [assemble_packed(part, "messages") for part in parts]
     units = sum(objective.units(batch) for batch in batches)
     found = [objective(policy, batch, units) for batch in batches]
     for loss in found:

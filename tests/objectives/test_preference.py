@@ -14,7 +14,7 @@ from tests.objectives.given import GivenBatch, GivenLogits, GivenLogProbabilitie
 from tunesmith.batch.protocols import BlockwiseGradient, Loss
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.objectives.replies import ordered_pairs
+from tunesmith.objectives.replies import preference_pairs
 
 Golden = Callable[[str], dict[str, Any]]
 
@@ -114,7 +114,7 @@ def test_loss_measures_and_gradient_of_the_logits_are_those_of_easylm(golden: Go
 
 def test_pairs_are_all_of_one_group_that_differ_in_rank_better_first() -> None:
     batch, _ = example()
-    better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
+    better, worse = preference_pairs(batch.replies.group, batch.replies.rank)
     by_hand = [
         (i, j)
         for i in range(len(LENGTHS))
@@ -179,7 +179,7 @@ def test_the_gradient_of_wpo_is_that_of_the_pairs_times_their_weights() -> None:
     batch, log_probability = example()
     log_probability.requires_grad_()
     plain = PreferenceOptimization()
-    better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
+    better, worse = preference_pairs(batch.replies.group, batch.replies.rank)
     means = torch.stack([log_probability.detach()[batch.owner == reply].mean() for reply in range(len(LENGTHS))])
     expected = torch.zeros_like(log_probability)
     for number, (i, j) in enumerate(zip(better.tolist(), worse.tolist(), strict=True)):
@@ -252,7 +252,7 @@ def test_what_is_measured_is_known_beforehand(settings: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_policy_that_is_its_reference_has_the_foretold_loss(settings: dict[str, Any], expected: float | None) -> None:
+def test_a_policy_that_is_its_reference_has_the_initial_loss(settings: dict[str, Any], expected: float | None) -> None:
     objective = PreferenceOptimization(**settings)
     assert objective.initial_loss == (None if expected is None else pytest.approx(expected, rel=1e-12))
     batch, values = example()
@@ -292,7 +292,7 @@ def test_learning_raises_the_better_reply_over_the_worse() -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings) or "default")
-def test_the_gradient_of_a_group_is_foretold_bit_for_bit_from_its_own_log_probabilities(
+def test_the_gradient_hint_of_a_group_is_exact_from_its_own_log_probabilities(
     settings: dict[str, Any],
 ) -> None:
     batch, log_probability = example()

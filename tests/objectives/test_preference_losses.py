@@ -14,8 +14,8 @@ from tunesmith.objectives.preference_losses import (
     PreferenceLoss,
     implicit_rewards,
     log_ratios,
-    pair_losses,
     policy_weights,
+    preference_losses,
 )
 from tunesmith.objectives.replies import reply_log_probabilities
 
@@ -43,7 +43,7 @@ def losses(values: dict[str, Tensor], **settings: Any) -> Tensor:
     ratio = log_ratios(values["policy_chosen"], values["policy_rejected"], *references)
     loss: PreferenceLoss = "ipo" if settings.get("ipo") or settings.get("use_ipo") else "sigmoid"
     beta, smoothing = settings["beta"], settings.get("label_smoothing", 0.0)
-    return pair_losses(beta * ratio, loss, beta=beta, label_smoothing=smoothing)
+    return preference_losses(beta * ratio, loss, beta=beta, label_smoothing=smoothing)
 
 
 def expect(found: Tensor, expected: Any) -> None:
@@ -98,13 +98,15 @@ def test_simpo_is_the_loss_without_a_reference_and_with_a_target_margin(golden: 
         )
         logit = chosen - rejected - settings["beta"] * settings["gamma_beta_ratio"]
         smoothing = settings["label_smoothing"]
-        expect(pair_losses(logit, "sigmoid", beta=settings["beta"], label_smoothing=smoothing), expected["losses"])
+        expect(
+            preference_losses(logit, "sigmoid", beta=settings["beta"], label_smoothing=smoothing), expected["losses"]
+        )
         expect(chosen, expected["chosen_rewards"])
         expect(rejected, expected["rejected_rewards"])
 
 
 def test_the_original_wpo_weighs_pairs_by_means_over_other_pairs_and_this_one_does_not(golden: Golden) -> None:
-    """It multiplies sums [batch] by masks [batch, length]: that fails, or mixes the pairs when both sizes are the same."""
+    """It multiplies sums [batch] by masks [batch, length]: that fails, or mixes the pairs if both sizes are equal."""
     fails, mixes = cases(golden, "wpo", 2)
     assert fails["expected"] == {"raises": "RuntimeError"}
     for case in (fails, mixes):
@@ -149,22 +151,22 @@ def test_log_probabilities_of_replies_are_sums_or_means_over_their_targets(golde
 def test_smoothing_is_the_mean_over_labels_that_may_be_wrong() -> None:
     logit = torch.linspace(-3, 3, 7, dtype=torch.float64)
     for loss in LOSSES:
-        kept, flipped = pair_losses(logit, loss, beta=0.5), pair_losses(-logit, loss, beta=0.5)
-        found = pair_losses(logit, loss, beta=0.5, label_smoothing=0.25)
+        kept, flipped = preference_losses(logit, loss, beta=0.5), preference_losses(-logit, loss, beta=0.5)
+        found = preference_losses(logit, loss, beta=0.5, label_smoothing=0.25)
         torch.testing.assert_close(found, 0.75 * kept + 0.25 * flipped)
 
 
 def test_hinge_is_satisfied_beyond_its_margin_and_ipo_nowhere_but_at_its_target() -> None:
     logit = torch.tensor([-1.0, 0.5, 1.0, 4.0], dtype=torch.float64)
-    assert pair_losses(logit, "hinge", beta=0.1).tolist() == [2.0, 0.5, 0.0, 0.0]
-    assert pair_losses(torch.tensor([0.5, 0.6]), "ipo", beta=0.1).tolist() == pytest.approx([0.0, 1.0])
+    assert preference_losses(logit, "hinge", beta=0.1).tolist() == [2.0, 0.5, 0.0, 0.0]
+    assert preference_losses(torch.tensor([0.5, 0.6]), "ipo", beta=0.1).tolist() == pytest.approx([0.0, 1.0])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("size", [-1e6, 1e6])
 def test_far_from_the_reference_losses_and_gradients_are_still_numbers(loss: PreferenceLoss, size: float) -> None:
     logit = torch.tensor([size], requires_grad=True)
-    found = pair_losses(logit, loss, beta=0.1, label_smoothing=0.1).sum()
+    found = preference_losses(logit, loss, beta=0.1, label_smoothing=0.1).sum()
     found.backward()  # type: ignore[no-untyped-call]
     assert logit.grad is not None
     assert found.isfinite().all()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.objectives.given import PROXIMAL_COLUMNS, GivenBatch, batch_of, proximal_loss
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.batch.protocols import Loss
 from tunesmith.objectives.advantages import reply_advantages, token_rewards, whiten
 from tunesmith.objectives.proximal import ProximalPolicy
@@ -136,8 +136,11 @@ def test_loss_measures_and_gradients_are_those_of_trlx(golden: Golden) -> None:
 
 
 def prepared(case: dict[str, Any]) -> tuple[GivenBatch, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """A whole step of EasyLM made with the parts of this package: (batch, logits, values, own log-probabilities, rewards of
-    the tokens, scores of the replies). The columns are computed with the parameters of the step, as the original does."""
+    """A whole step of EasyLM made with the parts of this package.
+
+    Returns (batch, logits, values, log-probabilities, rewards of the tokens, scores of the replies). The columns are
+    computed with the parameters of the step, as in the original.
+    """
     settings = case["settings"]
     logits, value, tokens, kept = continuation(case)
     reference = chosen(numbers(case["input"]["reference_logits"])[:, case["input"]["prompt_length"] - 1 : -1], tokens)
@@ -222,8 +225,10 @@ def test_unlike_easylm_later_steps_on_a_rollout_see_how_far_the_policy_went(gold
 
 
 def test_a_rollout_lies_in_a_batch_as_the_original_reads_it_from_its_padding(golden: Golden) -> None:
-    """The original finds the end of a reply by its padding, and writes an end token there if there is room; here a reply is
-    its tokens, and positions, targets and values follow from their number."""
+    """The original finds the end of a reply by its padding, and writes an end token there if it fits.
+
+    Here a reply is its tokens, and positions, targets and values follow from their number.
+    """
     for case in cases(golden, "easylm_rollout"):
         expected, begin = case["expected"], case["input"]["prompt_length"]
         pad, eos = case["settings"]["pad"], case["settings"]["eos"]
@@ -238,7 +243,7 @@ def test_a_rollout_lies_in_a_batch_as_the_original_reads_it_from_its_padding(gol
             prompt = int(row[:begin].sum())
             segments, spans = np.array([[0, len(whole), -1]]), np.array([[prompt, len(whole), prompt - 1, 1, 1]])
             examples.append(Example(number, TokenTree(whole, segments.astype(np.int32), spans.astype(np.int32), 1)))
-        batch, kept = assemble(examples, "messages"), mask[:, begin:]
+        batch, kept = assemble_packed(examples, "messages"), mask[:, begin:]
         assert kept.tolist() == (torch.tensor(expected["cont_attn_mask"]) > 0).tolist()
         assert batch.target.tolist() == torch.tensor(expected["cont_input_ids"])[kept].tolist()
         assert batch.positions[batch.source + 1].tolist() == torch.tensor(expected["cont_position_ids"])[kept].tolist()

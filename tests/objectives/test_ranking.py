@@ -15,7 +15,7 @@ from tunesmith.batch.protocols import Loss
 from tunesmith.errors import DataError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.objectives.ranking import RewardRanking, ranking_losses
-from tunesmith.objectives.replies import ordered_pairs
+from tunesmith.objectives.replies import preference_pairs
 
 Golden = Callable[[str], dict[str, Any]]
 GROUPS = [[0, 1], [1, 0, 2], [0, 0, 1], [1, 1], [2, 0, 1, 1]]
@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_openassistant_with_and_without_its_hold_on_the_scor
                 expect(torch.stack([run(objective, scores, part).loss for part in parts]), expected["per_group"])
             in_float = run(objective, scores.float(), batch).loss
         else:  # two-way cross-entropy over all pairs alike: the same loss of a pair, another mean
-            better, worse = ordered_pairs(batch.replies.group, batch.replies.rank)
+            better, worse = preference_pairs(batch.replies.group, batch.replies.rank)
             pairs = ranking_losses(values[better], values[worse])
             expect(pairs.detach(), expected["per_pair"])
             found, in_float = pairs.mean(), ranking_losses(scores[better].float(), scores[worse].float()).mean()

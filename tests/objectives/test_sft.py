@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.protocols import LogProbabilities, Loss, StatisticsGradient
-from tunesmith.model import logit_statistics as normalizer
+from tunesmith.model import logit_statistics
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -34,12 +34,13 @@ class GivenLogits:
         self.logits, self.hints = logits.requires_grad_(), hints
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: Tensor | None = None, *, statistics: StatisticsGradient | None = None
+        self, batch: Any, gradient_hint: Tensor | None = None, *, statistics_gradient: StatisticsGradient | None = None
     ) -> LogProbabilities:
         identity = torch.eye(self.logits.shape[1])
-        if statistics is not None:
-            return target_statistics(self.logits, identity, None, batch.target, statistics if self.hints else None)
-        return LogProbabilities(*target_log_probabilities(self.logits, identity, None, batch.target, expected_gradient))
+        if statistics_gradient is not None:
+            hint = statistics_gradient if self.hints else None
+            return target_statistics(self.logits, identity, None, batch.target, hint)
+        return LogProbabilities(*target_log_probabilities(self.logits, identity, None, batch.target, gradient_hint))
 
 
 def run(objective: SupervisedFineTuning, logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Loss, Tensor]:
@@ -103,7 +104,8 @@ def test_the_number_of_real_targets_is_the_divisor_by_default(golden: Golden) ->
     assert len(cases) == 4
     for case in cases:
         weight = torch.tensor(case["expected"]["weights"]).flatten()
-        assert SupervisedFineTuning().units(Weighted(weight, weight)) == case["expected"]["factor"]  # type: ignore[arg-type]
+        units = SupervisedFineTuning().units(Weighted(weight, weight))  # type: ignore[arg-type]
+        assert units == case["expected"]["factor"]
 
 
 def values() -> tuple[Tensor, Tensor, Tensor]:
@@ -148,21 +150,21 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
 
 
 @pytest.mark.parametrize(("z_loss", "label_smoothing"), [(1e-2, 0.0), (0.0, 0.1), (1e-2, 0.1)])
-def test_what_the_loss_foretells_is_its_gradient(
+def test_the_gradient_hint_of_the_loss_is_its_gradient(
     z_loss: float, label_smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits, target, weight = values()
     objective, batch = SupervisedFineTuning(z_loss=z_loss, label_smoothing=label_smoothing), Weighted(target, weight)
-    sweeps = []
-    slope = normalizer._slope
-    monkeypatch.setattr(normalizer, "_slope", lambda *given: sweeps.append(1) or slope(*given))
+    calls = []
+    logit_gradient = logit_statistics._logit_gradient
+    monkeypatch.setattr(logit_statistics, "_logit_gradient", lambda *given: calls.append(1) or logit_gradient(*given))
     gradients = []
     for hints, expected in ((True, 1), (False, 1)):
         policy = GivenLogits(logits.clone(), hints=hints)
         objective(policy, batch, 3.0).loss.backward()  # type: ignore[arg-type, no-untyped-call]
         gradients.append(policy.logits.grad)
-        assert len(sweeps) == expected, "one sweep makes the gradient"
-        sweeps.clear()
+        assert len(calls) == expected, "one pass computes the gradient"
+        calls.clear()
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
 
 

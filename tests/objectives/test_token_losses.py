@@ -1,4 +1,4 @@
-"""Losses of tokens in other systems, out of this one's log-probabilities; and a count of all vectors, so that none is skipped."""
+"""Token losses of other systems, computed from our log-probabilities; all vectors are counted, so none is skipped."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def of_case(case: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_cross_entropy_is_that_of_openassistant_and_poly_loss_is_a_function_of_it(golden: Golden) -> None:
-    """PolyLoss, - log p + epsilon (1 - p), is no option of a recipe; log-probabilities with their gradient are all it needs."""
+    """PolyLoss, - log p + epsilon (1 - p), is no option of a recipe; it needs log-probabilities with gradients only."""
     seen: Counter[str] = Counter()
     for case in cases(golden, "oa_token_loss"):
         if "raises" in case["expected"]:
@@ -148,7 +148,8 @@ def test_accuracy_counts_the_token_of_id_0_unlike_the_original(golden: Golden) -
     labels, predictions = torch.tensor(case["input"]["labels"]), torch.tensor(case["input"]["predictions"])
     for kept, original in ((labels > 0, True), (labels >= 0, False)):
         policy, batch = masked(torch.nn.functional.one_hot(predictions, 8).double(), labels, kept)
-        found = float(SupervisedFineTuning()(policy, batch, 1.0).sums["accuracy"]) / batch.targets  # type: ignore[arg-type]
+        loss = SupervisedFineTuning()(policy, batch, 1.0)  # type: ignore[arg-type]
+        found = float(loss.sums["accuracy"]) / batch.targets
         by_hand = float((predictions[kept] == labels[kept]).double().mean())
         assert found == pytest.approx(by_hand)
         assert (found == pytest.approx(case["expected"]["accuracy"])) == original

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.generate.decoding import CausalState, StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
@@ -45,7 +45,7 @@ def frozen(actor: ActorCritic) -> Policy:
     return Policy(copy.deepcopy(actor.model), temperature=actor.policy.temperature)
 
 
-def low_tokens(batch: Batch, answered: Sequence[PromptReplies]) -> torch.Tensor:
+def low_tokens(batch: PackedBatch, answered: Sequence[PromptReplies]) -> torch.Tensor:
     """The share of a reply's tokens below 12."""
     replies = [reply.ids for each in answered for reply in each.replies]
     return torch.tensor([sum(token < 12 for token in ids) / len(ids) for ids in replies])

@@ -9,8 +9,8 @@ import torch
 
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, collate_packed
-from tunesmith.batch.protocols import Loss, Scorer
+from tunesmith.batch.packed import PackedBatch, collate_packed
+from tunesmith.batch.protocols import LogProbabilityModel, Loss
 from tunesmith.draws import noise_seed
 from tunesmith.errors import InternalError
 from tunesmith.model.policy import Policy
@@ -72,7 +72,7 @@ def test_metrics_and_update_do_not_depend_on_micro_batches(tokens: int) -> None:
 class MeanOfMeans(SupervisedFineTuning):
     """The planted fault of the field: every micro-batch divided by its own count."""
 
-    def __call__(self, policy: Scorer, batch: Batch, units: float) -> Loss:
+    def __call__(self, policy: LogProbabilityModel, batch: PackedBatch, units: float) -> Loss:
         return super().__call__(policy, batch, self.units(batch))
 
 
@@ -89,7 +89,7 @@ class Poisoned(SupervisedFineTuning):
         super().__init__()
         self.place, self.value = place, value
 
-    def __call__(self, policy: Scorer, batch: Batch, units: float) -> Loss:
+    def __call__(self, policy: LogProbabilityModel, batch: PackedBatch, units: float) -> Loss:
         found = super().__call__(policy, batch, units)
         if self.place == "loss":
             return replace(found, sums={**found.sums, "loss": found.sums["loss"] * self.value})

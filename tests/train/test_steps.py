@@ -9,7 +9,7 @@ import torch
 
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Weighting
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate.loss import validation_loss
@@ -39,11 +39,11 @@ def steps(store: Store, weighting: Weighting = "threads", **given: object) -> Da
     return DatasetSteps(plan, store, weighting, 60, 7, **{"crop": WINDOWS, **given})  # type: ignore[arg-type]
 
 
-def content(batch: Batch) -> tuple[list[int], list[int], list[float]]:
+def content(batch: PackedBatch) -> tuple[list[int], list[int], list[float]]:
     return batch.ids.tolist(), batch.target.tolist(), batch.weight.tolist()
 
 
-def trained(batches: tuple[Batch, ...]) -> Counter[tuple[int, int, int]]:
+def trained(batches: tuple[PackedBatch, ...]) -> Counter[tuple[int, int, int]]:
     """How much weight every target has: (id before it, id, position) in the thread."""
     found: Counter[tuple[int, int, int]] = Counter()
     for batch in batches:

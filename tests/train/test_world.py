@@ -11,7 +11,7 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
-from tests.model.padded import T5, V11, VOCABULARY, pair_examples
+from tests.model.padded import T5, V11, VOCABULARY, seq2seq_examples
 from tests.model.rankings import SHAPES, dialogue
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Example
@@ -40,7 +40,7 @@ class Shared:
         examples = tuple(range(7)) if number < 2 else (3,)
         share = examples[self.communicator.rank :: self.communicator.size]
         if self.kind == "pairs":
-            several = pair_examples(7)
+            several = seq2seq_examples(7)
             return Step(number, 0, examples, tuple(padded(0, 0).collate([several[n] for n in share], "threads", 60)))
         if self.kind == "preferences":
             return Step(number, 0, examples, tuple(PACKED.collate([ranked(n) for n in share], "messages", 60)))

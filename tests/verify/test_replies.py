@@ -1,4 +1,4 @@
-"""Ranked replies from messages to batches: invariants at every limit, and a proof of batches that finds planted faults."""
+"""Ranked replies from messages to batches: invariants at every limit, and a proof that finds planted faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.model.rankings import FIVE, PAIR, SHAPES, dialogue
 from tests.text.ranked_trees import ranked_trees
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, assemble
+from tunesmith.batch.packed import PackedBatch, assemble_packed
 from tunesmith.batch.padded import assemble_padded
 from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.text.formats.registry import build_format
@@ -63,7 +63,7 @@ def assert_comparable(tree: TokenTree) -> None:
         assert all(len(several) == 1 for several in ranks.values())  # replies that read the same have one rank
 
 
-def assert_sound_batch(examples: list[Example], batch: Batch) -> None:
+def assert_sound_batch(examples: list[Example], batch: PackedBatch) -> None:
     assert PACKED.find_fault(examples, batch, "messages") is None
     replies = batch.replies
     assert set(batch.owner.tolist()) == set(range(len(replies)))
@@ -82,8 +82,8 @@ def test_at_every_limit_what_is_left_can_be_compared(
     renderers: dict[str, Renderer], data: st.DataObject, name: str, policy: Any
 ) -> None:
     renderer = renderers[name]
-    told = data.draw(ranked_trees(single=not renderer.format.multi_turn, most=7))
-    whole = renderer.render(told)
+    tree = data.draw(ranked_trees(single=not renderer.format.multi_turn, most=7))
+    whole = renderer.render(tree)
     found: list[Example] = []
     for limit in range(1, len(whole.ids) + 2):
         cut = truncate(whole, limit, policy)
@@ -100,8 +100,8 @@ def test_at_every_limit_what_is_left_can_be_compared(
         found.append(Example(len(found), left, columns={"place": np.arange(len(left.replies), dtype=np.float32)}))
         assert drop_incomparable_replies(left) is left
     if found:
-        assert_sound_batch(found, assemble(found, "messages"))
-        assert_sound_batch(found[-1:], assemble(found[-1:], "messages"))
+        assert_sound_batch(found, assemble_packed(found, "messages"))
+        assert_sound_batch(found[-1:], assemble_packed(found[-1:], "messages"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,8 +112,8 @@ def test_replies_of_an_encoder_decoder_at_every_limit(
     renderers: dict[str, Renderer], data: st.DataObject, policy: Any, limits: tuple[int, int]
 ) -> None:
     batches, found = padded(0, 0), []
-    for told in data.draw(st.lists(ranked_trees(single=True, most=6), min_size=1, max_size=4)):
-        whole = renderers["t5-dolly"].render(told)
+    for tree in data.draw(st.lists(ranked_trees(single=True, most=6), min_size=1, max_size=4)):
+        whole = renderers["t5-dolly"].render(tree)
         cut = truncate_input_and_replies(whole, *limits, policy)
         left = None if isinstance(cut, DroppedTree) else drop_incomparable_replies(cut)
         if left is not None:
@@ -178,24 +178,24 @@ NAMES = ("group", "rank", "score", "end")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_in_a_flat_batch_is_found(fault: str) -> None:
-    told = examples()
-    batch = assemble(told, "messages")
-    assert PACKED.find_fault(told, batch, "messages") is None
+def test_a_planted_fault_in_a_packed_batch_is_found(fault: str) -> None:
+    listed = examples()
+    batch = assemble_packed(listed, "messages")
+    assert PACKED.find_fault(listed, batch, "messages") is None
     wrong, says = FAULTS[fault]
-    found = PACKED.find_fault(told, wrong(batch), "messages")
+    found = PACKED.find_fault(listed, wrong(batch), "messages")
     assert found is not None
     assert says in found
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.startswith("owners")])
-def test_a_planted_fault_in_a_batch_of_pairs_is_found(fault: str) -> None:
-    told = examples(single=True)
-    batch = assemble_padded(told, "messages", start=0, padding=0)
+def test_a_planted_fault_in_a_padded_batch_is_found(fault: str) -> None:
+    listed = examples(single=True)
+    batch = assemble_padded(listed, "messages", start=0, padding=0)
     batches = padded(0, 0)
-    assert batches.find_fault(told, batch, "messages") is None
+    assert batches.find_fault(listed, batch, "messages") is None
     wrong, says = FAULTS[fault]
-    found = batches.find_fault(told, wrong(batch), "messages")
+    found = batches.find_fault(listed, wrong(batch), "messages")
     assert found is not None
     assert says in found
 
@@ -210,22 +210,22 @@ ENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize("fault", ENDS)
 def test_a_wrong_end_is_found(fault: str) -> None:
-    told = examples()
-    found = PACKED.find_fault(told, changed_replies(end=ENDS[fault])(assemble(told, "messages")), "messages")
+    listed = examples()
+    found = PACKED.find_fault(listed, changed_replies(end=ENDS[fault])(assemble_packed(listed, "messages")), "messages")
     assert found is not None
     assert "does not end where its thread does" in found or "lies in another example" in found
 
 
-def test_references_that_a_batch_of_pairs_puts_in_the_order_of_the_step_are_found() -> None:
-    """Such batches put examples into another order; what is known of them has to follow."""
-    told = examples(single=True)
-    batches = padded(0, 0)
-    collated = list(batches.collate(told[::-1], "messages", 10**6))
-    order = [number for batch in collated for number in batch.examples]
-    assert order != [example.number for example in told[::-1]]
-    joined = torch.from_numpy(np.concatenate([example.columns["reference"] for example in told[::-1]]))
-    (batch,) = collated
-    mine = [told[number] for number in batch.examples]
-    assert batches.find_fault(mine, batch, "messages") is None
-    wrong = batches.find_fault(mine, replace(batch, columns={"reference": joined}), "messages")
+def test_references_in_the_order_of_the_step_instead_of_the_batch_are_found() -> None:
+    """Padded batches reorder the examples of a step; their columns have to follow."""
+    listed = examples(single=True)
+    kind = padded(0, 0)
+    batches = list(kind.collate(listed[::-1], "messages", 10**6))
+    order = [number for batch in batches for number in batch.examples]
+    assert order != [example.number for example in listed[::-1]]
+    joined = torch.from_numpy(np.concatenate([example.columns["reference"] for example in listed[::-1]]))
+    (batch,) = batches
+    mine = [listed[number] for number in batch.examples]
+    assert kind.find_fault(mine, batch, "messages") is None
+    wrong = kind.find_fault(mine, replace(batch, columns={"reference": joined}), "messages")
     assert wrong == "column 'reference' is not in the order of the replies"

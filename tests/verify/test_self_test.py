@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
+from tests.model.padded import START, VOCABULARY, small_t5
 from tests.model.trees import SIZES, small_model
 from tunesmith.errors import RecipeError
 from tunesmith.model import backbone as backbone_module
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
-from tunesmith.verify.self_test import self_test
+from tunesmith.model.reward_model import new_reward_model
+from tunesmith.model.scalar_policy import ScalarPolicy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.verify.self_test import self_test, self_test_scalars
+from tunesmith.verify.self_test_padded import self_test_padded
 
 LLAMA = SIZES["llama"]
 
@@ -65,3 +71,48 @@ class _Leaky:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
     ) -> torch.Tensor:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+
+
+def with_nan(model: PreTrainedModel, *, everywhere: bool = True) -> PreTrainedModel:
+    """The model with NaN for all of its weights, or for one number of its last layer."""
+    with torch.no_grad():
+        for weight in model.parameters() if everywhere else list(model.base_model.parameters())[-1:]:
+            weight.view(-1)[slice(None) if everywhere else 0] = torch.nan
+    return model
+
+
+NAN = r"model: the {} of .* are NaN or infinite, also in the stock model; its weights hold NaN"
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("wanted", [None, "tree", "threads"])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_a_model_with_nan_in_its_weights_is_refused(architecture: str, wanted: Any, everywhere: bool) -> None:
+    model = with_nan(small_model(architecture), everywhere=everywhere)
+    with pytest.raises(RecipeError, match=NAN.format("log-probabilities")):
+        self_test(Policy(model), 100, longest=40, wanted=wanted)
+
+
+def test_a_reward_model_with_nan_in_its_weights_is_refused() -> None:
+    model = with_nan(new_reward_model({"architecture": "llama", **LLAMA}, 100, 0))
+    with pytest.raises(RecipeError, match=NAN.format("states")):
+        self_test_scalars(ScalarPolicy(model), 100, longest=40)
+
+
+def test_an_encoder_decoder_with_nan_in_its_weights_is_refused() -> None:
+    with pytest.raises(RecipeError, match=NAN.format("log-probabilities")):
+        self_test_padded(Seq2SeqPolicy(with_nan(small_t5())), VOCABULARY, 20, 10, START)
+
+
+def test_nan_that_only_our_batches_give_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone_module, "prepare", lambda layout, device, dtype: _NotANumber())
+    with pytest.raises(RecipeError, match=r"does not give the same log-probabilities .* by layout tree: nan; allowed"):
+        self_test(Policy(small_model("gpt_neox")), 100, longest=20, wanted="tree")
+    assert self_test(Policy(small_model("gpt_neox")), 100, longest=20).layout == "threads"
+
+
+class _NotANumber:
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+    ) -> torch.Tensor:
+        return torch.full_like(query, torch.nan)

@@ -1,4 +1,4 @@
-"""What is put into a batch of either kind: examples, their ranked replies and the columns known of them beforehand."""
+"""What a batch of either kind is made from: examples, their ranked replies and their columns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from torch import Tensor
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Weighting = Literal["threads", "messages"]
+"""How often a target counts: once for every root-to-leaf thread through it, or once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A token tree with its number in the store and the seed of its noise.
+    """One token tree of a dataset.
 
-    columns: what is known beforehand of each of its targets, or of each of its ranked replies, in their order: float32.
+    number: its number in the store.
+    tree: the tokens, their segments and the spans that are targets.
+    seed: seed of its dropout noise.
+    columns: name -> float32 values known before the step, one for each target or for each ranked reply, in their order
+        (``batch.columns``).
     """
 
     number: int
@@ -31,11 +36,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """What of a batch is ranked, aligned with the numbers of its owners; R is 0 where nothing is.
+    """The ranked replies of a batch, in the order of ``owner``; R is 0 for data without ranks.
 
-    group: int64 [R], numbered through the batch: replies to the same message. rank: int64 [R], the lowest is the best.
-    score: float32 [R], as the data give it, or NaN. end: int64 [R], the last token of the reply in the flat row, from which
-    a reward model reads its score (0 in batches of pairs, which reward models do not read).
+    group: int64 [R], numbered through the batch; replies to the same message have the same number.
+    rank: int64 [R], lower is better.
+    score: float32 [R], as given by the data, NaN where there is none.
+    end: int64 [R], index of the last token of each reply in the packed row, where a reward model reads its score; zeros
+        in padded batches, which reward models do not read.
     """
 
     group: Tensor
@@ -47,35 +54,39 @@ class Replies:
         return len(self.group)
 
     def to(self, device: torch.device) -> Replies:
+        """The same replies on another device."""
         return Replies(self.group.to(device), self.rank.to(device), self.score.to(device), self.end.to(device))
 
 
-def ranked(trees: Sequence[TokenTree], *, flat: bool = True) -> Replies:
-    """The ranked replies of trees that are laid out one after another. flat: in one row, so that they have ends."""
+def collect_replies(trees: Sequence[TokenTree], *, packed: bool = True) -> Replies:
+    """The ranked replies of the trees of one batch.
+
+    packed: whether the trees are laid out one after another in one row, so that replies have an ``end`` in it.
+    """
     groups, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    tokens = found = 0
+    token_offset = group_offset = 0
     for tree in trees:
-        numbers, places = np.unique(tree.replies[:, 1], return_inverse=True)
-        groups.append(places + found)
-        if flat and len(tree.replies):
+        messages, group = np.unique(tree.replies[:, 1], return_inverse=True)
+        groups.append(group + group_offset)
+        if packed and len(tree.replies):
             last = {message: end - 1 for _, end, _, message, _ in tree.spans.tolist()}  # spans are in order
-            ends.append(np.array([tokens + last[message] for message in tree.replies[:, 0].tolist()], np.int64))
-        tokens, found = tokens + len(tree.ids), found + len(numbers)
-    group = tensor_of(groups, np.int64)
+            ends.append(np.array([token_offset + last[message] for message in tree.replies[:, 0].tolist()], np.int64))
+        token_offset, group_offset = token_offset + len(tree.ids), group_offset + len(messages)
+    group_numbers = concatenate(groups, np.int64)
     return Replies(
-        group=group,
-        rank=tensor_of([tree.replies[:, 2] for tree in trees], np.int64),
-        score=tensor_of([tree.scores for tree in trees], np.float32),
-        end=tensor_of(ends, np.int64) if flat else torch.zeros_like(group),
+        group=group_numbers,
+        rank=concatenate([tree.replies[:, 2] for tree in trees], np.int64),
+        score=concatenate([tree.scores for tree in trees], np.float32),
+        end=concatenate(ends, np.int64) if packed else torch.zeros_like(group_numbers),
     )
 
 
-def joined_columns(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """The columns of all examples end to end; every example has the same ones."""
+def concatenate_columns(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Name -> float32 [N] or [R], the columns of all examples end to end; every example has the same columns."""
     names = examples[0].columns if examples else ()
-    return {name: tensor_of([example.columns[name] for example in examples], np.float32) for name in names}
+    return {name: concatenate([example.columns[name] for example in examples], np.float32) for name in names}
 
 
-def tensor_of(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> torch.Tensor:
-    """The arrays end to end as one tensor."""
+def concatenate(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> Tensor:
+    """The arrays end to end along their first axis, as one tensor of ``dtype``."""
     return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))

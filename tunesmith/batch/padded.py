@@ -1,43 +1,55 @@
-"""The second batch: inputs and replies in padded rows, for models that read with an encoder and write with a decoder.
+"""The batch of encoder-decoders: inputs and replies in padded rows.
 
-Every span of a token tree is one reply; what its thread holds before it is its input. Replies to the same input share the row of
-that input. The shift by one is made here, in ``_decoder_rows``, and nowhere else.
+Every span of a token tree is one reply; the tokens before it in its thread are its input. Replies to the same input
+share the row of that input. The shift by one is made here, in ``_decoder_rows``, only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunesmith.batch.example import Example, Replies, Weighting, joined_columns, ranked
+from tunesmith.batch.example import Example, Replies, Weighting, collect_replies, concatenate, concatenate_columns
 from tunesmith.errors import InternalError
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Integers = NDArray[np.int32]
 
-PASS = 128
-"""What a forward and backward pass costs besides its tokens, in tokens: a micro-batch is cut where that saves more padding."""
+PASS_OVERHEAD = 128
+"""Fixed cost of one forward and backward pass, in tokens: a micro-batch is split where that saves more padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """One micro-batch of I inputs and R replies with N targets, all tensors on one device.
+    """One micro-batch of I inputs of at most L tokens and R replies of at most M tokens with N targets, on one device.
 
-    inputs: int64 [I, L]. read: bool [I, L], false where a row is padded. starts: int64 [R, M], what the decoder reads: the
-    start token, and the reply without its last token. input_of: int64 [R], the input that a reply belongs to.
-    source: int64 [N], the place (in R * M) whose hidden state predicts. target, weight, owner: as in ``Batch``; owner is the
-    number of the reply. examples, seeds, replies, columns: as in ``Batch``.
-    input_sizes, reply_sizes: tokens of every row. input_owners, reply_owners: the example (its place in ``examples``) of every row.
+    input_ids: int64 [I, L], padded on the right.
+    attention_mask: bool [I, L], false at padding.
+    decoder_input_ids: int64 [R, M], the start token and the reply without its last token.
+    input_of: int64 [R], the input (row of ``input_ids``) that each reply answers.
+    source: int64 [N], index (in R * M) of the decoder position whose hidden state predicts the target.
+    target: int64 [N], the token id to be predicted.
+    weight: float32 [N], how often the target counts.
+    owner: int64 [N], the reply (row of ``decoder_input_ids``) that the target belongs to.
+    examples: number of each example in its store.
+    seeds: seed of the dropout noise of each example.
+    input_sizes: tokens of each input.
+    reply_sizes: tokens of each reply.
+    input_owners: for each input its example, as an index into ``examples``.
+    reply_owners: for each reply its example, as an index into ``examples``.
+    replies: the ranked replies.
+    columns: name -> float32 [N] or [R], known before the step (``batch.columns``).
     """
 
-    inputs: Tensor
-    read: Tensor
-    starts: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    decoder_input_ids: Tensor
     input_of: Tensor
     source: Tensor
     target: Tensor
@@ -59,15 +71,16 @@ class PaddedBatch:
 
     @property
     def targets(self) -> int:
+        """N, the number of targets."""
         return int(self.target.numel())
 
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
         return replace(
             self,
-            inputs=self.inputs.to(device),
-            read=self.read.to(device),
-            starts=self.starts.to(device),
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            decoder_input_ids=self.decoder_input_ids.to(device),
             input_of=self.input_of.to(device),
             source=self.source.to(device),
             target=self.target.to(device),
@@ -78,136 +91,183 @@ class PaddedBatch:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class InputReplies:
-    """The pairs of one example. inputs: token ids. replies: for each (its input, token ids, threads through it)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class InputReply:
+    """One reply of an example.
 
-    example: Example
+    input: index of the input that it answers among those of its example.
+    ids: int32 [M], its token ids.
+    threads: how many root-to-leaf threads run through it.
+    """
+
+    input: int
+    ids: Integers
+    threads: int
+
+
+class _Shape(NamedTuple):
+    """Size of one example in padded rows.
+
+    inputs: number of inputs.
+    longest_input: tokens of the longest input.
+    replies: number of replies.
+    longest_reply: tokens of the longest reply.
+    """
+
+    inputs: int
+    longest_input: int
+    replies: int
+    longest_reply: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputsAndReplies:
+    """What the encoder reads and the decoder writes for one example.
+
+    inputs: token ids of each input, int32 [L].
+    replies: the replies, in the order of the spans.
+    """
+
     inputs: tuple[Integers, ...]
-    replies: tuple[tuple[int, Integers, int], ...]
+    replies: tuple[InputReply, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(inputs, longest input, replies, longest reply)."""
-        longest = max((len(reply) for _, reply, _ in self.replies), default=0)
-        return len(self.inputs), max(map(len, self.inputs), default=0), len(self.replies), longest
+    def shape(self) -> _Shape:
+        """The size of the example in padded rows."""
+        return _Shape(
+            len(self.inputs),
+            max((len(ids) for ids in self.inputs), default=0),
+            len(self.replies),
+            max((len(reply.ids) for reply in self.replies), default=0),
+        )
 
 
-def read_input_replies(example: Example) -> InputReplies:
-    """Inputs and replies of a token tree. Raises InternalError if a target has nothing before it: no encoder could read it."""
+def split_inputs_and_replies(example: Example) -> InputsAndReplies:
+    """The inputs and replies of the token tree of an example.
+
+    Raises InternalError for a reply without tokens before it, which would leave the encoder nothing to read.
+    """
     tree = example.tree
-    inputs: dict[int, int] = {}
-    found: list[Integers] = []
+    index_of_source: dict[int, int] = {}
+    inputs: list[Integers] = []
     replies = []
     for start, end, source, _, threads in tree.spans.tolist():
         if source < 0:
             raise InternalError(f"example {example.number} has a reply without an input")
-        if source not in inputs:
-            inputs[source] = len(inputs)
-            found.append(tree.ids[_before(tree, source)])
-        replies.append((inputs[source], tree.ids[start:end], threads))
-    return InputReplies(example, tuple(found), tuple(replies))
+        if source not in index_of_source:
+            index_of_source[source] = len(inputs)
+            inputs.append(tree.ids[_tokens_up_to(tree, source)])
+        replies.append(InputReply(index_of_source[source], tree.ids[start:end], threads))
+    return InputsAndReplies(tuple(inputs), tuple(replies))
 
 
-def _before(tree: TokenTree, source: int) -> Integers:
-    """The indices of the tokens from the root to ``source``, both included."""
+def _tokens_up_to(tree: TokenTree, source: int) -> Integers:
+    """The indices of the tokens from the root to token ``source``, both included."""
     segment = int(np.flatnonzero((tree.segments[:, 0] <= source) & (source < tree.segments[:, 1]))[0])
     thread = tree.thread(segment)
     return thread[: len(thread) - (int(tree.segments[segment, 1]) - 1 - source)]
 
 
 def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start: int, padding: int) -> PaddedBatch:
-    """Lay examples out in padded rows.
+    """Lay out the examples in padded rows.
 
-    weighting: as in ``assemble``. start: the id that every reply begins after. padding: the id in the empty places.
+    weighting: as in ``assemble_packed``.
+    start: the token id that the decoder reads before the first token of a reply.
+    padding: the token id of padding.
     """
-    pairs = [read_input_replies(example) for example in examples]
-    inputs = [ids for each in pairs for ids in each.inputs]
-    before = np.cumsum([0, *(len(each.inputs) for each in pairs)])
-    replies = [
-        (int(before[number]) + own, ids, threads)
-        for number, each in enumerate(pairs)
-        for own, ids, threads in each.replies
+    split = [split_inputs_and_replies(example) for example in examples]
+    inputs = [ids for each in split for ids in each.inputs]
+    replies = [reply for each in split for reply in each.replies]
+    first_input = np.cumsum([0, *(len(each.inputs) for each in split)]).tolist()
+    input_of = [
+        offset + reply.input for offset, each in zip(first_input[:-1], split, strict=True) for reply in each.replies
     ]
-    sizes = np.array([len(ids) for _, ids, _ in replies], np.int64)
-    starts = _decoder_rows([ids for _, ids, _ in replies], start, padding)
-    owner = np.repeat(np.arange(len(replies)), sizes)
-    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    through = np.array([threads if weighting == "threads" else 1 for *_, threads in replies], np.float32)
-    rows = _rows(inputs, padding)
-    read = np.arange(rows.shape[1])[None] < np.array([len(ids) for ids in inputs], np.int64)[:, None]
-    target = np.concatenate([np.zeros(0, np.int64), *(ids for _, ids, _ in replies)]).astype(np.int64)
+    input_ids = _padded_rows(inputs, padding)
+    input_sizes = np.array([len(ids) for ids in inputs], np.int64)
+    reply_sizes = np.array([len(reply.ids) for reply in replies], np.int64)
+    decoder_input_ids = _decoder_rows([reply.ids for reply in replies], start, padding)
+    owner = np.repeat(np.arange(len(replies)), reply_sizes)
+    place = np.arange(int(reply_sizes.sum())) - np.repeat(np.cumsum(reply_sizes) - reply_sizes, reply_sizes)
+    reply_weight = np.array([reply.threads if weighting == "threads" else 1 for reply in replies], np.float32)
     return PaddedBatch(
-        inputs=torch.from_numpy(rows),
-        read=torch.from_numpy(read),
-        starts=torch.from_numpy(starts),
-        input_of=torch.tensor([own for own, *_ in replies], dtype=torch.int64),
-        source=torch.from_numpy(owner * starts.shape[1] + place),
-        target=torch.from_numpy(target),
-        weight=torch.from_numpy(through[owner]),
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(np.arange(input_ids.shape[1])[None] < input_sizes[:, None]),
+        decoder_input_ids=torch.from_numpy(decoder_input_ids),
+        input_of=torch.tensor(input_of, dtype=torch.int64),
+        source=torch.from_numpy(owner * decoder_input_ids.shape[1] + place),
+        target=concatenate([np.zeros(0, np.int64), *(reply.ids for reply in replies)], np.int64),
+        weight=torch.from_numpy(reply_weight[owner]),
         owner=torch.from_numpy(owner),
         examples=tuple(example.number for example in examples),
         seeds=tuple(example.seed for example in examples),
-        input_sizes=tuple(len(ids) for ids in inputs),
-        reply_sizes=tuple(sizes.tolist()),
-        input_owners=tuple(number for number, each in enumerate(pairs) for _ in each.inputs),
-        reply_owners=tuple(number for number, each in enumerate(pairs) for _ in each.replies),
-        replies=ranked([example.tree for example in examples], flat=False),
-        columns=joined_columns(examples),
+        input_sizes=tuple(input_sizes.tolist()),
+        reply_sizes=tuple(reply_sizes.tolist()),
+        input_owners=tuple(index for index, each in enumerate(split) for _ in each.inputs),
+        reply_owners=tuple(index for index, each in enumerate(split) for _ in each.replies),
+        replies=collect_replies([example.tree for example in examples], packed=False),
+        columns=concatenate_columns(examples),
     )
 
 
-def _rows(texts: Sequence[Integers], padding: int) -> NDArray[np.int64]:
+def _padded_rows(texts: Sequence[Integers], padding: int) -> NDArray[np.int64]:
     """[len(texts), longest], padded on the right."""
-    found = np.full((len(texts), max(map(len, texts), default=0)), padding, np.int64)
-    for row, ids in zip(found, texts, strict=True):
+    rows = np.full((len(texts), max(map(len, texts), default=0)), padding, np.int64)
+    for row, ids in zip(rows, texts, strict=True):
         row[: len(ids)] = ids
-    return found
+    return rows
 
 
 def _decoder_rows(replies: Sequence[Integers], start: int, padding: int) -> NDArray[np.int64]:
-    """What the decoder reads when it predicts the replies: each shifted to the right by one, after the start token."""
-    found = np.full((len(replies), max(map(len, replies), default=0)), padding, np.int64)
-    found[:, :1] = start
-    for row, ids in zip(found, replies, strict=True):
+    """[R, M], what the decoder reads to predict the replies: the start token and each reply without its last token."""
+    rows = np.full((len(replies), max(map(len, replies), default=0)), padding, np.int64)
+    rows[:, :1] = start
+    for row, ids in zip(rows, replies, strict=True):
         row[1 : len(ids)] = ids[:-1]
-    return found
+    return rows
 
 
 def collate_padded(
     examples: Iterable[Example], weighting: Weighting, tokens: int, *, start: int, padding: int
 ) -> Iterator[PaddedBatch]:
-    """Cut a step's examples into batches of like lengths, of at most ``tokens`` places, padding included; a longer example
-    stands alone. Which examples go together and in which order follows from their lengths and places alone.
+    """Split the examples of a step into batches of similar lengths, of at most ``tokens`` tokens including padding.
+
+    A longer example is a batch alone. The split and the order of examples depend only on their lengths and their order.
+    start, padding: as in ``assemble_padded``.
     """
     waiting = list(examples)
-    shapes = [read_input_replies(example).shape for example in waiting]
-    order = sorted(range(len(waiting)), key=lambda index: (shapes[index][1] + shapes[index][3], index))
-    for group in _groups([shapes[index] for index in order], tokens):
+    shapes = [split_inputs_and_replies(example).shape for example in waiting]
+    order = sorted(
+        range(len(waiting)), key=lambda index: (shapes[index].longest_input + shapes[index].longest_reply, index)
+    )
+    for group in _cheapest_groups([shapes[index] for index in order], tokens):
         yield assemble_padded([waiting[order[place]] for place in group], weighting, start=start, padding=padding)
 
 
-def _groups(shapes: Sequence[tuple[int, int, int, int]], tokens: int) -> list[range]:
-    """The cheapest cut of a list into runs, a run costing its places and one ``PASS``; of equal ones that of fewest runs."""
+def _cheapest_groups(shapes: Sequence[_Shape], tokens: int) -> list[range]:
+    """The cheapest partition of a list into contiguous groups, by dynamic programming.
+
+    A group costs its padded tokens plus ``PASS_OVERHEAD``; of equally cheap ones that with the larger last group.
+    """
     costs, cuts = [0], [0]
     for end in range(1, len(shapes) + 1):
-        best = (-1, -1)
+        best_cost, best_begin = -1, -1
         inputs = replies = longest_input = longest_reply = 0
         for begin in range(end - 1, -1, -1):
-            more_inputs, input_size, more_replies, reply_size = shapes[begin]
-            inputs, replies = inputs + more_inputs, replies + more_replies
-            longest_input, longest_reply = max(longest_input, input_size), max(longest_reply, reply_size)
-            places = inputs * longest_input + replies * longest_reply
-            if places > tokens and begin < end - 1:
+            shape = shapes[begin]
+            inputs, replies = inputs + shape.inputs, replies + shape.replies
+            longest_input = max(longest_input, shape.longest_input)
+            longest_reply = max(longest_reply, shape.longest_reply)
+            padded_tokens = inputs * longest_input + replies * longest_reply
+            if padded_tokens > tokens and begin < end - 1:
                 break
-            cost = costs[begin] + places + PASS
-            if best[0] < 0 or cost <= best[0]:
-                best = cost, begin
-        costs.append(best[0])
-        cuts.append(best[1])
-    found = []
+            cost = costs[begin] + padded_tokens + PASS_OVERHEAD
+            if best_cost < 0 or cost <= best_cost:
+                best_cost, best_begin = cost, begin
+        costs.append(best_cost)
+        cuts.append(best_begin)
+    groups = []
     end = len(shapes)
     while end:
-        found.append(range(cuts[end], end))
+        groups.append(range(cuts[end], end))
         end = cuts[end]
-    return found[::-1]
+    return groups[::-1]

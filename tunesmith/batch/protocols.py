@@ -1,4 +1,7 @@
-"""What the parts promise each other about a batch: the policy to the objective, the objective to the loop."""
+"""The protocols between policy, objective and training loop: what each of them takes and returns.
+
+Shapes: N targets and R replies in a batch, n targets in a part of it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from tunesmith.batch.example import Example, Replies, Weighting
 
 
 class MicroBatch(Protocol):
-    """A batch of either kind as objective and loop see it: what is trained. What the model reads is between the batch and
-    its policy. The names are those of ``layout.Batch``."""
+    """The fields that objectives and loop read of a batch of either kind; they are documented in ``PackedBatch``.
+
+    The fields that the model reads differ between the kinds; only the policy uses them.
+    """
 
     @property
     def target(self) -> Tensor: ...
@@ -52,27 +57,39 @@ Collator: TypeAlias = Callable[[Iterable[Example], Weighting, int], Iterator[Mic
 
 @dataclass(frozen=True, slots=True)
 class LogitStatistics:
-    """What the logits of each target were like. normalizer: float32 [N], their log-sum-exp. total: float32 [N], their sum
-    over the ``vocabulary`` (its size)."""
+    """Statistics of the logits of each target, which regularisers need.
 
-    normalizer: Tensor
+    logsumexp: float32 [N], log sum_v exp logit_v over the vocabulary.
+    total: float32 [N], sum_v logit_v over the vocabulary.
+    vocabulary: size V of the vocabulary.
+    """
+
+    logsumexp: Tensor
     total: Tensor
     vocabulary: int
 
 
 class StatisticsGradient(Protocol):
-    """What a loss foretells of its gradient where it depends on the spread too."""
+    """The gradient of a loss that depends on log-probabilities and logit statistics, known before the backward pass."""
 
-    def __call__(self, normalizer: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient with respect to log-probability, normalizer and total of the targets in ``part`` of the batch, whose
-        normalizers are given: float32 [n] each."""
+    def __call__(self, logsumexp: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of the loss with respect to log-probability, logsumexp and total, float32 [n] each.
+
+        logsumexp: float32 [n], of the targets in ``part``.
+        part: which targets of the batch.
+        vocabulary: size of the vocabulary.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LogProbabilities:
-    """log_probability: float32 [N], one for each target of the batch. correct: bool [N], whether it had the highest logit.
-    spread: only where it was asked for."""
+    """What a policy computes for the targets of a batch.
+
+    log_probability: float32 [N], log p(target).
+    correct: bool [N], whether the target has the highest logit.
+    statistics: statistics of the logits where they were asked for.
+    """
 
     log_probability: Tensor
     correct: Tensor
@@ -81,10 +98,14 @@ class LogProbabilities:
 
 @dataclass(frozen=True, slots=True)
 class BlockwiseGradient:
-    """The gradient of a loss that falls into blocks of targets, as soon as the log-probabilities of a block are known.
+    """The gradient of a loss that is a sum over blocks of targets.
 
-    block: int64 [N], the block of each target, 0 or more. gradient(log_probability): from float32 [N] that of the loss,
-    float32 [N]; what it says of a target depends on the log-probabilities of its own block alone, all others may be anything.
+    It is known as soon as the log-probabilities of a block are.
+
+    block: int64 [N], the block of each target, 0 or more.
+    gradient: maps log-probabilities, float32 [N], to the gradient of the loss with respect to them, float32 [N]. The
+        gradient of a target depends on the log-probabilities of its own block only; those of other blocks may hold any
+        number.
     """
 
     block: Tensor
@@ -92,14 +113,19 @@ class BlockwiseGradient:
 
 
 GradientHint: TypeAlias = Tensor | BlockwiseGradient | None
-"""What is known beforehand of the gradient of a loss with respect to the log-probabilities: float32 [N], or how to find it."""
+"""What is known beforehand of the gradient of a loss with respect to the log-probabilities: all of it, float32 [N], or
+how to compute it block by block. A hint saves time and never changes a result."""
 
 
-class Scorer(Protocol):
-    """A policy as an objective sees it. It reads one kind of batch; policy and ``Collator`` are chosen together."""
+class LogProbabilityModel(Protocol):
+    """A policy as objectives on log-probabilities use it. It reads the kind of batch that its ``Collator`` makes."""
 
     def log_probabilities(
-        self, batch: Any, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
+        self,
+        batch: Any,
+        gradient_hint: GradientHint = None,
+        *,
+        statistics_gradient: StatisticsGradient | None = None,
     ) -> LogProbabilities:
         """See ``model.policy.Policy.log_probabilities``."""
         ...
@@ -107,9 +133,11 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """loss: scalar to be differentiated, this micro-batch's share of the step's loss.
+    """The loss of one micro-batch and its metrics.
 
-    sums: detached scalars by name, to be added over micro-batches and processes and divided by the step's units.
+    loss: scalar with gradient, the share of this micro-batch in the loss of the step.
+    sums: name -> detached scalar; the loop adds them over micro-batches and processes and divides by the units of the
+        step.
     """
 
     loss: Tensor
@@ -117,21 +145,21 @@ class Loss:
 
 
 class Objective(Protocol):
-    """A loss over batches, with its count made before anything is computed.
-
-    measures: the names of its sums; known without a batch, since a process may have none in a step.
-    """
+    """A loss over batches whose denominator is known before anything is computed."""
 
     @property
-    def metrics(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[str, ...]:
+        """The keys of ``Loss.sums``; known without a batch, since a process may have none in a step."""
+        ...
 
     def units(self, batch: MicroBatch) -> float:
-        """What one micro-batch adds to the denominator of the step's loss."""
+        """What a micro-batch adds to the denominator of the loss of the step."""
         ...
 
     def __call__(self, policy: Any, batch: Any, units: float) -> Loss:
-        """The micro-batch's share of the loss; ``units`` is the count of the whole step, over all processes.
+        """The share of a micro-batch in the loss.
 
-        policy, batch: of the kinds that the objective is for; they are chosen together.
+        policy, batch: of the kinds that the objective reads; they are chosen together.
+        units: the denominator of the whole step, over all processes.
         """
         ...

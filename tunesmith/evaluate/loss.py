@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, MicroBatch, Scorer
+from tunesmith.batch.protocols import Collator, LogProbabilityModel, MicroBatch
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.validation import EvaluatedPolicy, means_by_source, measure_sources
 from tunesmith.text.tokens.crop import CropSettings
@@ -30,7 +30,7 @@ class ValidationLoss:
     targets: int
 
 
-class ScoringPolicy(EvaluatedPolicy, Scorer, Protocol):
+class ScoringPolicy(EvaluatedPolicy, LogProbabilityModel, Protocol):
     """A policy that computes log-probabilities and can be put into eval mode."""
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Batch, collate_packed, thread_ends
+from tunesmith.batch.packed import PackedBatch, collate_packed, thread_ends
 from tunesmith.errors import DataError
 from tunesmith.generate.export_directory import declared_format, find_export
-from tunesmith.model.load import check_weights
+from tunesmith.model.context import NO_LIMIT, context_length
+from tunesmith.model.load import read_local_architecture
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
@@ -78,7 +79,7 @@ class RewardScorer:
         return found
 
     @torch.no_grad()
-    def _batch_scores(self, batch: Batch, trees: Sequence[TokenTree]) -> list[TreeScores]:
+    def _batch_scores(self, batch: PackedBatch, trees: Sequence[TokenTree]) -> list[TreeScores]:
         ends = thread_ends(trees)
         where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
         values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
@@ -111,7 +112,7 @@ def open_reward_scorer(path: str | Path, format_name: str | None = None) -> Rewa
     model gives exact scores in no layout.
     """
     directory = find_export(path)
-    check_weights(directory)
+    read_local_architecture(directory)
     model = load_reward_model(str(directory))
     format, _ = declared_format(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
@@ -125,7 +126,7 @@ def open_reward_scorer(path: str | Path, format_name: str | None = None) -> Rewa
     compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if torch.cuda.is_available():
         model.to(device="cuda", dtype=compute)  # type: ignore[call-arg]
-    max_length = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    max_length = context_length(model.config) or NO_LIMIT
     result = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(max_length, SELF_TEST_TOKENS))
     policy = ScalarPolicy(model, compute=compute, layout=result.layout)
     return RewardScorer(policy, Renderer(format, tokenizer, "ranked"), max_length, str(path))

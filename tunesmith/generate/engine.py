@@ -12,6 +12,7 @@ from tunesmith.errors import DataError
 from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -21,7 +22,6 @@ FinishReason = Literal["stop", "length", "context"]
 
 RESERVED_PART = 4
 """One part in so many of the context is reserved for the reply, or ``max_new_tokens`` where that is less."""
-NO_LIMIT = 2**31
 FORMAT_ADVICE = "use the prompt format that the model was trained with"
 
 
@@ -85,7 +85,7 @@ class Engine:
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, context: int | None = None) -> None:
         self.model, self.renderer = model, renderer
-        self.context: int = context or getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+        self.context: int = context or context_length(model.config) or NO_LIMIT
         self._is_encoder_decoder = bool(model.config.is_encoder_decoder)
         rows, needed = int(model.config.vocab_size), renderer.tokenizer.size
         if needed > rows:

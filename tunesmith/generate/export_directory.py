@@ -15,7 +15,7 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import DESCRIPTION, ExportInfo
-from tunesmith.model.load import check_weights, classifies, load_model
+from tunesmith.model.load import is_classifier, load_model, read_local_architecture
 from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import FORMATS, build_format
@@ -97,8 +97,8 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
     Raises MissingInputError, DataError, UsageError.
     """
     directory = find_export(path)
-    check_weights(directory)
-    if classifies(str(directory)):
+    read_local_architecture(directory)
+    if is_classifier(str(directory)):
         what = "this is a reward model: it scores replies and cannot write any"
         raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
     format, sampling = declared_format(directory, format_name)

@@ -1,27 +1,29 @@
-"""A policy with a value function: on the policy's own trunk, or a network of its own."""
+"""A policy with a value function, which reads the hidden states of the policy or of a separate network."""
 
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.policy import Policy
+from tunesmith.model.wrapper import ModelWrapper
 
 VALUE = "value."
+BACKBONE_IN_CHECKPOINTS = "trunk"  # part of the names of tensors in checkpoints, which must not change
 
 
 class ValueFunction:
-    """One number for a token: what the rest of its reply is expected to earn.
+    """One number for a token: the return that is expected from there to the end of its reply.
 
-    head: from D hidden units to one number, in float32. trunk: whose last hidden states the head reads; None: those of the
-    policy. module: all that it has of its own, for a checkpoint.
+    head: from D hidden units to one number, in float32.
+    backbone: the network whose last hidden states the head reads; None for those of the policy.
+    module: all tensors that belong to the value function only, for a checkpoint.
     """
 
     def __init__(self, head: nn.Linear, backbone: Backbone | None = None) -> None:
@@ -29,10 +31,14 @@ class ValueFunction:
         self.head, self.backbone = head, backbone
         self.module = nn.ModuleDict({"head": head})
         if backbone is not None:
-            self.module["trunk"] = backbone.model.base_model
+            self.module[BACKBONE_IN_CHECKPOINTS] = backbone.model.base_model
 
-    def of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
-        """float32 [K], the values at the tokens ``where`` (int64 [K]) of last hidden states [T, D]."""
+    def values_of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
+        """float32 [K], the values at some tokens.
+
+        hidden: [T, D], last hidden states.
+        where: int64 [K], indices of the tokens.
+        """
         states = hidden.index_select(0, where).float()
         return nn.functional.linear(states, self.head.weight, self.head.bias)[:, 0]
 
@@ -42,7 +48,7 @@ class ValueFunction:
 
 
 def value_head(model: PreTrainedModel) -> nn.Linear:
-    """A new head on the hidden units of ``model``, all zeros: the first values are 0 whatever is read."""
+    """A new head [1, D] on the hidden units of ``model``, all zeros: at first every value is 0."""
     head = nn.Linear(int(model.config.get_text_config().hidden_size), 1, device=model.device, dtype=torch.float32)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -50,73 +56,60 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
 
 
 def backbone_like(policy: Policy) -> Backbone:
-    """A copy of a policy's trunk with the present weights, read in the same way, without noise."""
+    """A copy of the backbone of a policy with its present weights, in the same layout, without dropout."""
     body = copy.deepcopy(policy.model.base_model)
     assert isinstance(body, PreTrainedModel), type(body)
     return Backbone(body, compute=policy.compute, layout=policy.layout)
 
 
-class ActorCritic:
-    """What PPO trains: a policy and its value function, as one learner with one set of parameters.
+class ActorCritic(ModelWrapper):
+    """The model that PPO trains: a policy and its value function with one set of parameters.
 
-    The policy's parameters keep their names, those of the value function have ``value.`` in front.
+    The parameters of the policy keep their names; those of the value function are prefixed with ``value.``.
+    The attribute ``model`` is that of the policy: it generates replies and is exported.
     """
 
     def __init__(self, policy: Policy, value: ValueFunction) -> None:
+        super().__init__(policy.model, compute=policy.compute, dropout=policy.dropout)
         self.policy, self.value = policy, value
 
     @property
-    def model(self) -> PreTrainedModel:
-        """The policy's: what writes replies and is exported."""
-        return self.policy.model
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.policy.backbone
-
-    @property
-    def device(self) -> torch.device:
-        return self.policy.device
-
-    @property
-    def compute(self) -> torch.dtype:
-        return self.policy.compute
-
-    @property
     def layout(self) -> LayoutKind:
+        """The layout in which the policy reads batches."""
         return self.policy.layout
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters of both by name; tied ones once."""
-        return self.policy.parameters() | {f"{VALUE}{name}": each for name, each in self.value.parameters().items()}
+        """Trainable parameters of policy and value function by name; tied ones once."""
+        return super().parameters() | {f"{VALUE}{name}": each for name, each in self.value.parameters().items()}
 
     def train(self) -> None:
-        self.policy.train()
+        """Training mode of policy and value function."""
+        super().train()
         if self.value.backbone is not None:
             self.value.backbone.train()
 
     def eval(self) -> None:
-        """Evaluation mode: no noise of any kind."""
-        self.policy.eval()
+        """Evaluation mode of policy and value function: no noise of any kind."""
+        super().eval()
         if self.value.backbone is not None:
             self.value.backbone.eval()
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """The number format of the policy's forward pass."""
-        return self.policy.autocast()
-
     def log_probabilities(
-        self, batch: Batch, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
+        self,
+        batch: PackedBatch,
+        gradient_hint: GradientHint = None,
+        *,
+        statistics_gradient: StatisticsGradient | None = None,
     ) -> LogProbabilities:
         """Of the policy alone; see ``Policy.log_probabilities``."""
-        return self.policy.log_probabilities(batch, expected_gradient, statistics=statistics)
+        return self.policy.log_probabilities(batch, gradient_hint, statistics_gradient=statistics_gradient)
 
-    def actor_critic(self, batch: Batch, expected_gradient: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
-        """Log-probabilities of the targets, and float32 [N] the values of the tokens that they are predicted from.
+    def actor_critic(self, batch: PackedBatch, gradient_hint: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
+        """The log-probabilities of the N targets, and float32 [N], the values of the states before them.
 
-        expected_gradient: see ``Policy.log_probabilities``.
+        gradient_hint: see ``Policy.log_probabilities``.
         """
-        hidden = self.policy.backbone.hidden(batch)
-        found = self.policy.of_hidden(hidden, batch, expected_gradient)
+        hidden = self.policy.hidden(batch)
+        found = self.policy.log_probabilities_of_hidden(hidden, batch, gradient_hint)
         states = hidden if self.value.backbone is None else self.value.backbone.hidden(batch)
-        return found, self.value.of_hidden(states, batch.source)
+        return found, self.value.values_of_hidden(states, batch.source)

@@ -1,7 +1,9 @@
-"""The attention of a flat row of trees, registered with transformers by name, so that model code stays stock.
+"""The attention of a packed row of trees, registered with transformers by name, so that model code stays stock.
 
-Attention "tunesmith" with a ``layout`` argument follows the rule of ``batch.layout``; without one (generation, plain use) it hands
-over to transformers' scaled-dot-product attention. What a layout means on a device is worked out once per batch by ``prepare``.
+The attention "tunesmith" follows the rule of ``batch.packed`` if it gets a ``layout`` argument. Without one
+(generation, plain use) it calls transformers' scaled-dot-product attention. ``prepare`` computes the kernel of a
+layout once per batch.
+Shapes: H query heads, G key and value heads, T tokens, D units of a head.
 """
 
 from __future__ import annotations
@@ -23,10 +25,15 @@ NAME = "tunesmith"
 
 
 class AttentionLayout(Protocol):
-    """A layout made ready for one kind of kernel."""
+    """A layout prepared for one kind of kernel."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        """query [1, H, T, D]; key, value [1, G, T, D] with H a multiple of G -> [1, H, T, D]."""
+        """The attended values, [1, H, T, D].
+
+        query: [1, H, T, D].
+        key, value: [1, G, T, D], where H is a multiple of G.
+        scaling: factor of the products of query and key; None for D ** -0.5.
+        """
         ...
 
 
@@ -34,7 +41,9 @@ class AttentionLayout(Protocol):
 class SegmentAttention:
     """One scaled-dot-product call for each segment, with the keys of its ancestors before its own.
 
-    masks[s]: bool [size, keys] for a segment with ancestors, None for one that starts a tree.
+    sizes: tokens of each segment.
+    ancestors: for each segment the segments above it, root first.
+    masks: for each segment bool [its tokens, tokens of its ancestors and its own], None for one that starts a tree.
     """
 
     sizes: tuple[int, ...]
@@ -42,8 +51,9 @@ class SegmentAttention:
     masks: tuple[Tensor | None, ...]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        # The sizes are a list because split() with sizes has a backward pass of one concatenation; slices would each
-        # make a gradient of the full length.
+        """See ``AttentionLayout``."""
+        # split() has a backward pass of one concatenation, whereas every slice would make a gradient of the full
+        # length.
         if (groups := query.shape[1] // key.shape[1]) > 1:
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
         queries, keys, values = (torch.split(states, list(self.sizes), dim=2) for states in (query, key, value))
@@ -75,8 +85,11 @@ def _segment_attention(layout: Layout, device: torch.device) -> SegmentAttention
 
 
 def prepare(layout: Layout, device: torch.device, dtype: torch.dtype) -> AttentionLayout:
-    """The kernel for this device: on CUDA the variable-length kernel where nothing branches (16-bit only, as the kernel
-    requires), FlexAttention where something does; elsewhere one call a segment."""
+    """The kernel for a layout on a device.
+
+    On CUDA it is the variable-length kernel where nothing branches (in 16 bits, as the kernel requires), otherwise
+    FlexAttention. On other devices it is one scaled-dot-product call per segment.
+    """
     if device.type != "cuda":
         return _segment_attention(layout, device)
     if layout.branches or dtype == torch.float32:
@@ -96,9 +109,10 @@ def attention(
     layout: AttentionLayout | None = None,
     **extra: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention protocol: [B, H, T, D] in, [B, T, H, D] out.
+    """transformers' attention protocol: query [B, H, T, D], key and value [B, G, T, D] in, [B, T, H, D] out.
 
-    ``extra`` is what transformers hands to every attention function; it belongs to its protocol, not to ours.
+    layout: the prepared layout of a packed row (B is 1); None for transformers' own attention.
+    extra: what transformers passes to every attention function.
     """
     if layout is None:
         result: tuple[Tensor, None] = sdpa_attention_forward(
@@ -109,7 +123,7 @@ def attention(
 
 
 def register() -> str:
-    """Make the attention known to transformers; returns the name to load models with."""
+    """Register the attention with transformers; returns its name, with which models are loaded."""
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME

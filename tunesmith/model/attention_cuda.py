@@ -16,17 +16,22 @@ compiled_flex_attention = torch.compile(flex_attention, dynamic=True)
 
 @dataclass(frozen=True, slots=True)
 class VarlenAttention:
-    """Every segment is one thread; bounds: int32 [S + 1], where segments begin and end."""
+    """Causal attention within each of S segments, none of which branches.
+
+    bounds: int32 [S + 1], index of the first token of each segment, and T.
+    longest: tokens of the longest segment.
+    """
 
     bounds: Tensor
     longest: int
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        flat_query, flat_key, flat_value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
+        """See ``model.attention.AttentionLayout``."""
+        row_query, row_key, row_value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
         mixed = varlen_attn(
-            flat_query,
-            flat_key,
-            flat_value,
+            row_query,
+            row_key,
+            row_value,
             self.bounds,
             self.bounds,
             self.longest,
@@ -41,12 +46,17 @@ class VarlenAttention:
 
 @dataclass(frozen=True, slots=True)
 class FlexAttention:
-    """The rule itself as a block mask. compiled: off only where the rule is checked without a GPU."""
+    """Attention with the rule of ``batch.packed`` as a block mask.
+
+    mask: the block mask over [T, T].
+    compiled: whether to compile the kernel; off only where the rule is checked without a GPU.
+    """
 
     mask: BlockMask
     compiled: bool = True
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        """See ``model.attention.AttentionLayout``."""
         kernel = compiled_flex_attention if self.compiled else flex_attention
         mixed = kernel(
             query, key, value, block_mask=self.mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
@@ -56,11 +66,13 @@ class FlexAttention:
 
 
 def varlen_attention_layout(layout: Layout, device: torch.device) -> VarlenAttention:
+    """The variable-length kernel for a layout without branches."""
     sizes = torch.tensor((0, *layout.sizes), dtype=torch.int32)
     return VarlenAttention(sizes.cumsum(0, dtype=torch.int32).to(device), max(layout.sizes))
 
 
 def flex_attention_layout(layout: Layout, device: torch.device, compiled: bool = True) -> FlexAttention:
+    """The FlexAttention kernel for any layout."""
     until = layout.until.to(device)
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -1,28 +1,34 @@
-"""The trunk: a stock causal model without its head, and how it reads a batch."""
+"""The backbone: a stock causal model without its head, and how it reads a packed batch."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+import copy
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.packed import Batch, Layout
+from tunesmith.batch.packed import Layout, PackedBatch
 from tunesmith.model.attention import prepare
 from tunesmith.model.dropout import ResidualDropout
+from tunesmith.model.wrapper import ModelWrapper
 
 LayoutKind = Literal["tree", "threads"]
 
 
-class Backbone:
-    """The body of a model with any head, and its optional residual dropout.
+class Backbone(ModelWrapper):
+    """The body of a causal model with any head.
 
-    model: loaded with the attention of ``model.attention``. compute: number format of the forward pass; the parameters keep
-    theirs. layout: "tree" reads a batch as one row; "threads" reads every root-to-leaf thread by itself, for models whose
-    attention cannot follow the layout, so that what threads share is computed for each of them.
+    model: a model that was loaded with the attention of ``model.attention``.
+    compute: number format of the forward pass.
+    layout: "tree" reads a batch as one packed row. "threads" reads every root-to-leaf thread separately, for models
+        whose attention cannot follow the layout of the row; tokens that threads share are then computed once for each
+        thread.
+    dropout: residual dropout, which is active in training mode only.
     """
+
+    dropout: ResidualDropout | None
 
     def __init__(
         self,
@@ -32,56 +38,45 @@ class Backbone:
         layout: LayoutKind = "tree",
         dropout: ResidualDropout | None = None,
     ) -> None:
-        self.model, self.layout, self.compute, self.dropout = model, layout, compute, dropout
+        super().__init__(model, compute=compute, dropout=dropout)
+        self.layout: LayoutKind = layout
         self._body: nn.Module = model.base_model
 
-    def with_layout(self, layout: LayoutKind) -> Backbone:
-        """The same model read in another way."""
-        return Backbone(self.model, compute=self.compute, layout=layout, dropout=self.dropout)
+    def with_layout(self, layout: LayoutKind) -> Self:
+        """The same wrapper of the same model, reading batches in another layout."""
+        other = copy.copy(self)
+        other.layout = layout
+        return other
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters of the whole model by name; tied ones once."""
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-
-    def train(self) -> None:
-        self.model.train()
-
-    def eval(self) -> None:
-        """Evaluation mode: no noise of any kind."""
-        self.model.eval()  # type: ignore[no-untyped-call]
-        if self.dropout is not None:
-            self.dropout.end()
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The number format of the forward pass."""
-        if self.compute == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute)
-
-    def hidden(self, batch: Batch) -> Tensor:
-        """Last hidden states [T, D]."""
+    def hidden(self, batch: PackedBatch) -> Tensor:
+        """Last hidden states of all tokens, [T, D] in the format ``compute``."""
         with self.autocast():
             if self.layout == "tree":
-                return self._row(batch.ids, batch.positions, batch.layout, batch.layout.trees, batch.seeds)
-            threads, seeds, places = _threads(batch)
+                return self._run(batch.ids, batch.positions, batch.layout, batch.layout.trees, batch.seeds)
+            threads, seeds, places = _split_into_threads(batch)
             rows = [
-                self._row(batch.ids[thread], batch.positions[thread], None, (len(thread),), (seed,))
+                self._run(batch.ids[thread], batch.positions[thread], None, (len(thread),), (seed,))
                 for thread, seed in zip(threads, seeds, strict=True)
             ]
             return torch.cat(rows).index_select(0, places)
 
-    def _row(
+    def _run(
         self, ids: Tensor, positions: Tensor, layout: Layout | None, sizes: tuple[int, ...], seeds: tuple[int, ...]
     ) -> Tensor:
+        """Hidden states [T, D] of one row.
+
+        ids, positions: int64 [T].
+        layout: the segments of the row; None for a plain sequence.
+        sizes, seeds: tokens and dropout seed of each example in the row.
+        """
         if self.dropout is not None:
-            self.dropout.begin(sizes, seeds) if self.model.training else self.dropout.end()
+            if self.model.training:
+                self.dropout.begin(sizes, seeds)
+            else:
+                self.dropout.end()
         extra: dict[str, Any] = {}
         if layout is not None:
-            # A mask of four dimensions is taken as prepared: transformers then builds none of its own.
+            # transformers takes a mask of four dimensions as final and builds none itself.
             extra["layout"] = prepare(layout, ids.device, self.compute)
             extra["attention_mask"] = ids.new_empty((1, 1, 1, 0), dtype=torch.bool)
         output = self._body(input_ids=ids[None], position_ids=positions[None], use_cache=False, **extra)
@@ -89,9 +84,14 @@ class Backbone:
         return states
 
 
-def _threads(batch: Batch) -> tuple[list[Tensor], list[int], Tensor]:
-    """The token indices of every root-to-leaf thread, the seed of its example, and for every token of the batch (int64 [T])
-    its place in the threads joined: in the first one that runs through it."""
+def _split_into_threads(batch: PackedBatch) -> tuple[list[Tensor], list[int], Tensor]:
+    """(threads, seeds, places) of the root-to-leaf threads of a batch.
+
+    threads: int64 [tokens of the thread] each, the indices of its tokens in the packed row.
+    seeds: for each thread the seed of its example.
+    places: int64 [T], for every token of the batch its index among the concatenated threads, in the first that
+        contains it.
+    """
     layout, device = batch.layout, batch.ids.device
     starts = [0, *torch.tensor(layout.sizes).cumsum(0).tolist()]
     ends_of_trees = torch.tensor(layout.trees).cumsum(0)

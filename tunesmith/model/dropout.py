@@ -1,8 +1,8 @@
-"""Residual dropout: noise on the output of every attention and every MLP before it is added to the stream.
+"""Residual dropout: noise on the output of every attention and every MLP before it is added to the residual stream.
 
-The noise of an example is a function of (its seed, the place in the model), not of the batch it happens to be in, of
-micro-batches or of a global generator; so resuming and re-splitting a step change nothing, and recomputation under gradient checkpointing
-meets the same noise.
+The noise of an example is a function of its seed and the module, not of the batch, of micro-batches or of a global
+generator. So neither resuming nor another split of a step changes it, and recomputation under gradient checkpointing
+gets the same noise.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ T5_BRANCHES = ("SelfAttention", "EncDecAttention", "DenseReluDense")
 
 
 class ResidualDropout:
-    """Forward hooks on the decoder layers of a stock model; silent until ``begin`` gives them a batch."""
+    """Forward hooks on the decoder layers of a stock model, without effect until ``begin`` gives them a batch.
+
+    model: a causal model with any head.
+    probability: probability p that a number becomes 0.
+    shape: "uniform" uses p in every layer, "rising" uses p * i / (L - 1) in layer i of L (LIMA, Zhou et al. 2023).
+    Raises RecipeError for a family whose layers are not known.
+    """
 
     def __init__(self, model: nn.Module, probability: float, shape: Literal["uniform", "rising"]) -> None:
-        """rising: p * i / (L - 1) in layer i of L (LIMA, Zhou et al. 2023). Raises RecipeError for an unknown family."""
         self._sizes: tuple[int, ...] = ()
         self._seeds: tuple[int, ...] = ()
         layers = decoder_layers(model, "model.residual_dropout")
@@ -36,15 +41,20 @@ class ResidualDropout:
                 module.register_forward_hook(_Noise(self, probability * share, 2 * index + place))
 
     def begin(self, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> None:
-        """The next forward passes hold examples of these sizes with these seeds."""
+        """Announce the next forward passes: the tokens and the seed of each example in the row."""
         self._sizes, self._seeds = sizes, seeds
 
     def end(self) -> None:
-        """No noise from here on (evaluation)."""
+        """Switch the noise off, for evaluation."""
         self._sizes = self._seeds = ()
 
     def mask(self, place: int, probability: float, like: Tensor) -> Tensor | None:
-        """Factors 0 or 1 / (1 - p), [1, T, D], or None when there is no noise."""
+        """Factors 0 or 1 / (1 - p), [1, T, D] in the format of ``like``; None when there is no noise.
+
+        place: number of the module in the model.
+        probability: p of this module.
+        like: the states that are multiplied, [1, T, D].
+        """
         if not self._seeds or probability == 0.0:
             return None
         parts = _kept(self._sizes, self._seeds, place, probability, like)
@@ -52,13 +62,15 @@ class ResidualDropout:
 
 
 class Seq2SeqDropout:
-    """The same for an encoder-decoder: on the output of every attention, also across, and every MLP of both stacks.
+    """The same for an encoder-decoder: on the output of every self-attention, cross-attention and MLP of both stacks.
 
-    The noise of a row is a function of its own seed; what stands in the padding does not matter.
+    The noise of a row depends on the seed of the row and not on padding.
+    stacks: encoder and decoder.
+    probability, shape: as of ``ResidualDropout``.
+    Raises RecipeError for a family whose layers are not known.
     """
 
     def __init__(self, stacks: Sequence[nn.Module], probability: float, shape: Literal["uniform", "rising"]) -> None:
-        """stacks: encoder and decoder. Raises RecipeError for an unknown family."""
         self._sizes: tuple[tuple[int, ...], ...] = ()
         self._seeds: tuple[tuple[int, ...], ...] = ()
         place = 0
@@ -70,15 +82,19 @@ class Seq2SeqDropout:
                     place += 1
 
     def begin(self, sizes: tuple[tuple[int, ...], ...], seeds: tuple[tuple[int, ...], ...]) -> None:
-        """For encoder and decoder: the tokens of every row of the next forward passes, and its seed."""
+        """Announce the next forward passes: for encoder and decoder the tokens and the seed of each row."""
         self._sizes, self._seeds = sizes, seeds
 
     def end(self) -> None:
-        """No noise from here on (evaluation)."""
+        """Switch the noise off, for evaluation."""
         self._sizes = self._seeds = ()
 
     def mask(self, stack: int, place: int, probability: float, like: Tensor) -> Tensor | None:
-        """Factors 0 or 1 / (1 - p), [rows, longest, D], or None when there is no noise."""
+        """Factors 0 or 1 / (1 - p), [rows, longest, D] in the format of ``like``; None when there is no noise.
+
+        stack: 0 for the encoder, 1 for the decoder.
+        place, probability, like: as of ``ResidualDropout.mask``.
+        """
         if not self._seeds or probability == 0.0:
             return None
         parts = _kept(self._sizes[stack], self._seeds[stack], place, probability, like)
@@ -86,7 +102,7 @@ class Seq2SeqDropout:
 
 
 class _Stack:
-    """One stack of a ``Seq2SeqDropout``, as its hooks see it."""
+    """One stack of a ``Seq2SeqDropout``, with the interface that its hooks use."""
 
     def __init__(self, owner: Seq2SeqDropout, stack: int) -> None:
         self._owner, self._stack = owner, stack
@@ -96,7 +112,7 @@ class _Stack:
 
 
 def _kept(sizes: Sequence[int], seeds: Sequence[int], place: int, probability: float, like: Tensor) -> list[Tensor]:
-    """For every row 1 where its states [size, D] are kept, 0 where not."""
+    """For every row float32 [size, D], 1 where its states are kept and 0 where not."""
     parts = []
     for size, seed in zip(sizes, seeds, strict=True):
         generator = torch.Generator(like.device).manual_seed(module_seed(seed, place))
@@ -106,7 +122,7 @@ def _kept(sizes: Sequence[int], seeds: Sequence[int], place: int, probability: f
 
 
 class _Noise:
-    """One hook: multiplies the module's first output."""
+    """A forward hook that multiplies the first output of a module by noise."""
 
     def __init__(self, owner: ResidualDropout | _Stack, probability: float, place: int) -> None:
         self.owner, self.probability, self.place = owner, probability, place
@@ -121,9 +137,10 @@ class _Noise:
 
 
 def decoder_layers(model: nn.Module, wanted_by: str) -> nn.ModuleList:
-    """The list of decoder layers: the module list whose members have an attention and an MLP.
+    """The decoder layers of a model: the module list whose members have an attention and an MLP.
 
-    wanted_by: the key of the recipe that needs them. Raises RecipeError for a family that is built otherwise.
+    wanted_by: the recipe key that needs them, for the error.
+    Raises RecipeError for a family whose layers are not known.
     """
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) and all(_has_parts(layer) for layer in module):

@@ -1,7 +1,7 @@
-"""The export: a plain Hugging Face directory that stock transformers loads, carrying prompt format and sampling defaults.
+"""The export: a plain Hugging Face directory that stock transformers loads, with prompt format and sampling defaults.
 
-`tunesmith.json` is what our own chat and server read; the chat template says the same to other tools. A reward model is
-exported alike, but for the settings of sampling.
+Our own chat and scoring read `tunesmith.json`; other tools get the same prompt format from the chat template. A reward
+model is exported in the same way, but without sampling defaults.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from typing import Any, Literal
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.files import new_directory, write_json
+from tunesmith.model.context import context_length
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
 DESCRIPTION = "tunesmith.json"
+DEFAULT_CONTEXT = 2048  # model_max_length of a tokenizer whose model sets no limit
+GREEDY_SETTINGS = ("do_sample", "repetition_penalty", "min_new_tokens", "max_new_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportInfo:
-    """What a directory says about itself besides weights and tokenizer.
+    """What `tunesmith.json` records about a model.
 
-    format, options: the prompt format. max_length: longest thread it was trained on. sampling: defaults of chat.
-    base: the model it came from. recipe: name of the recipe. steps: optimizer steps trained. kind: whether it writes replies
-    or scores them.
+    format: name of the prompt format.
+    options: options of the prompt format.
+    max_length: tokens of the longest thread in training.
+    sampling: sampling defaults of chat, in the names of transformers.
+    base: path or hub name of the model that training started from.
+    recipe: name of the recipe.
+    steps: optimizer steps of training.
+    kind: whether the model generates replies or scores them.
     """
 
     format: str
@@ -41,10 +49,11 @@ class ExportInfo:
 
 
 def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> None:
-    """Write the directory, whole or not at all; an older one of that name is replaced. Raises StorageError."""
-    extra: dict[str, Any] = {"model_max_length": _context(model)}
+    """Write the directory completely or not at all; an existing one of that name is replaced. Raises StorageError."""
+    extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
     if info.kind == "reward" and model.config.pad_token_id is not None:
-        # What stock transformers looks past to find the end of a reply, for its tokenizer too.
+        # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the same
+        # one.
         extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
     with new_directory(directory) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
@@ -57,7 +66,7 @@ def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format
 def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Mapping[str, Any]) -> GenerationConfig:
     tokenizer = renderer.tokenizer
     return GenerationConfig(  # type: ignore[no-untyped-call]
-        **_generation(sampling),
+        **_sampling_settings(sampling),
         eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
         bos_token_id=tokenizer.bos_id,
         pad_token_id=tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
@@ -65,13 +74,8 @@ def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Map
     )
 
 
-def _generation(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling defaults in transformers' words; without sampling its knobs would only be warned about."""
+def _sampling_settings(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling defaults; without sampling only those that transformers uses then, as it warns about others."""
     if sampling.get("do_sample", True):
         return dict(sampling)
-    kept = ("do_sample", "repetition_penalty", "min_new_tokens", "max_new_tokens")
-    return {key: value for key, value in sampling.items() if key in kept}
-
-
-def _context(model: PreTrainedModel) -> int:
-    return int(getattr(model.config, "max_position_embeddings", None) or 2048)
+    return {key: value for key, value in sampling.items() if key in GREEDY_SETTINGS}

@@ -1,6 +1,7 @@
-"""Log-probabilities with what regularisers of the logits need beside them: their log-sum-exp and their sum.
+"""Log-probabilities together with the statistics of the logits that regularisers need: their logsumexp and their sum.
 
-A function of its own, so that the head of every other loss (``model.head``) reads and writes nothing more for it.
+This is a separate function, so that the head of every other loss (``model.head``) reads and writes nothing for it.
+Shapes: N targets, D hidden units, V tokens in the vocabulary, n targets in one chunk.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from torch import Tensor
 from tunesmith.batch.protocols import LogitStatistics, LogProbabilities, StatisticsGradient
 
 CHUNK = 16_000_000
-"""Logits computed at once: large enough for efficient products, small beside tokens x vocabulary."""
+"""Logits computed at once: large enough for efficient products, small compared with [N, V]."""
 
 
 def _logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[n, V] in float32; the product runs in the number format of ``states``."""
+    """float32 [n, V]; the product runs in the number format of ``states``, [n, D]."""
     product = torch.mm(states, weight.t()) if bias is None else torch.addmm(bias, states, weight.t())
     return product.float()
 
@@ -29,7 +30,7 @@ def _chunks(count: int, vocabulary: int) -> list[slice]:
 
 
 class _Gradients:
-    """Gradients of hidden states, weight and bias, added up chunk by chunk."""
+    """Gradients of hidden states, weight and bias, added up chunk by chunk and shaped as what they belong to."""
 
     __slots__ = ("bias", "hidden", "weight")
 
@@ -38,7 +39,12 @@ class _Gradients:
         self.bias = None if bias is None else torch.zeros_like(bias)
 
     def add(self, part: slice, states: Tensor, matrix: Tensor, table: Tensor) -> None:
-        """table: float32 [n, V], the gradient of the logits of one chunk."""
+        """Add one chunk.
+
+        states: [n, D].
+        matrix: [V, D], the weight in the number format of the products.
+        table: float32 [n, V], the gradient of the logits.
+        """
         if self.bias is not None:
             self.bias.add_(table.sum(0))
         table = table.to(matrix.dtype)
@@ -49,18 +55,31 @@ class _Gradients:
             self.weight.add_(torch.mm(table.t(), states))
 
 
-def _slope(
-    logits: Tensor, normalizer: Tensor, target: Tensor, of_own: Tensor, of_normalizer: Tensor, of_total: Tensor
+def _logit_gradient(
+    logits: Tensor,
+    logsumexp: Tensor,
+    target: Tensor,
+    of_log_probability: Tensor,
+    of_logsumexp: Tensor,
+    of_total: Tensor,
 ) -> Tensor:
-    """The gradient of a chunk's logits, written over them: d logp = onehot - softmax, d normalizer = softmax, d total = 1."""
-    table = logits.sub_(normalizer[:, None]).exp_().mul_((of_normalizer - of_own)[:, None])
+    """float32 [n, V], the gradient of a chunk of logits, written over them.
+
+    d log p = onehot - softmax, d logsumexp = softmax, d total = 1.
+    logits: float32 [n, V].
+    logsumexp: float32 [n].
+    target: int64 [n].
+    of_log_probability, of_logsumexp, of_total: float32 [n], gradients of the loss with respect to these.
+    """
+    table = logits.sub_(logsumexp[:, None]).exp_().mul_((of_logsumexp - of_log_probability)[:, None])
     if bool(of_total.any()):
         table.add_(of_total[:, None])
-    return table.scatter_add_(1, target[:, None], of_own[:, None])
+    return table.scatter_add_(1, target[:, None], of_log_probability[:, None])
 
 
-class _Statistics(torch.autograd.Function):
-    """Gradients are made in the forward sweep from ``slopes``; if others arrive, the logits are computed once more."""
+class _TargetStatistics(torch.autograd.Function):
+    """Computes gradients in the forward pass from ``statistics_gradient``; if the backward pass receives other ones,
+    the logits are computed again."""
 
     @staticmethod
     def forward(
@@ -71,48 +90,43 @@ class _Statistics(torch.autograd.Function):
         target: Tensor,
         statistics_gradient: StatisticsGradient | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        own, normalizer, total = (torch.empty(len(target), device=hidden.device) for _ in range(3))
+        target_logit, logsumexp, total = (torch.empty(len(target), device=hidden.device) for _ in range(3))
         correct = torch.empty(len(target), dtype=torch.bool, device=hidden.device)
         matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         wanted = statistics_gradient is not None and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
-        made = _Gradients(hidden, weight, bias) if wanted else None
+        found = _Gradients(hidden, weight, bias) if wanted else None
         for part in _chunks(len(target), len(weight)):
             logits = _logits(hidden[part], matrix, shift)
-            own[part] = logits.gather(1, target[part, None])[:, 0]
-            correct[part] = own[part] >= logits.amax(dim=-1)
-            normalizer[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
-            if made is not None and statistics_gradient is not None:
-                predicted_by_previous = statistics_gradient(normalizer[part], part, len(weight))
-                made.add(
-                    part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *predicted_by_previous)
-                )
-        ctx.save_for_backward(hidden, weight, bias, target, normalizer)
-        ctx.made, ctx.statistics_gradient = made, statistics_gradient
+            target_logit[part] = logits.gather(1, target[part, None])[:, 0]
+            correct[part] = target_logit[part] >= logits.amax(dim=-1)
+            logsumexp[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
+            if found is not None and statistics_gradient is not None:
+                hint = statistics_gradient(logsumexp[part], part, len(weight))
+                found.add(part, hidden[part], matrix, _logit_gradient(logits, logsumexp[part], target[part], *hint))
+        ctx.save_for_backward(hidden, weight, bias, target, logsumexp)
+        ctx.found, ctx.statistics_gradient = found, statistics_gradient
         ctx.mark_non_differentiable(correct)
-        return own - normalizer, correct, normalizer, total
+        return target_logit - logsumexp, correct, logsumexp, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, target, normalizer = ctx.saved_tensors
-        arrived = (gradients[0], gradients[2], gradients[3])
-        made: _Gradients | None = ctx.made
-        if made is None or not _alike(arrived, ctx.statistics_gradient(normalizer, slice(None), len(weight))):
-            made = _Gradients(hidden, weight, bias)
+        hidden, weight, bias, target, logsumexp = ctx.saved_tensors
+        received = (gradients[0], gradients[2], gradients[3])
+        found: _Gradients | None = ctx.found
+        if found is None or not _close(received, ctx.statistics_gradient(logsumexp, slice(None), len(weight))):
+            found = _Gradients(hidden, weight, bias)
             matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
             for part in _chunks(len(target), len(weight)):
                 logits = _logits(hidden[part], matrix, shift)
-                here = (each[part] for each in arrived)
-                made.add(part, hidden[part], matrix, _slope(logits, normalizer[part], target[part], *here))
-        ctx.made = None  # the buffers become gradients; a second backward computes its own
-        return made.hidden, made.weight, made.bias, None, None
+                in_part = (each[part] for each in received)
+                found.add(part, hidden[part], matrix, _logit_gradient(logits, logsumexp[part], target[part], *in_part))
+        ctx.found = None  # the buffers become gradients; a second backward pass computes its own
+        return found.hidden, found.weight, found.bias, None, None
 
 
-def _alike(arrived: Sequence[Tensor], predicted_by_previous: Sequence[Tensor]) -> bool:
-    """Up to rounding: a loss sums what depends on the normalizer in an order of its own."""
-    return all(
-        torch.allclose(one, other, rtol=1e-5, atol=0.0)
-        for one, other in zip(arrived, predicted_by_previous, strict=True)
-    )
+def _close(received: Sequence[Tensor], hint: Sequence[Tensor]) -> bool:
+    """Whether gradients are equal up to rounding: a loss may add its terms in another order than the hint."""
+    return all(torch.allclose(one, other, rtol=1e-5, atol=0.0) for one, other in zip(received, hint, strict=True))
 
 
 def target_statistics(
@@ -122,10 +136,16 @@ def target_statistics(
     target: Tensor,
     statistics_gradient: StatisticsGradient | None = None,
 ) -> LogProbabilities:
-    """As ``model.head.target_log_probabilities``, with ``spread``; everything but ``correct`` can be differentiated.
+    """As ``model.head.target_log_probabilities``, with ``statistics``; everything but ``correct`` is differentiable.
 
-    slopes: what is known of the gradient beforehand; a hint that saves a product with the vocabulary.
+    hidden: [N, D], in the number format of the computation.
+    weight: [V, D], a parameter in float32.
+    bias: [V], a parameter in float32, or None.
+    target: int64 [N].
+    statistics_gradient: what is known of the gradient beforehand, a hint that saves a product with the vocabulary.
     """
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Statistics.apply(hidden, weight, bias, target, statistics_gradient)  # type: ignore[no-untyped-call]
-    log_probability, correct, normalizer, total = found
-    return LogProbabilities(log_probability, correct, LogitStatistics(normalizer, total, len(weight)))
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _TargetStatistics.apply(
+        hidden, weight, bias, target, statistics_gradient
+    )  # type: ignore[no-untyped-call]
+    log_probability, correct, logsumexp, total = found
+    return LogProbabilities(log_probability, correct, LogitStatistics(logsumexp, total, len(weight)))

@@ -1,15 +1,14 @@
-"""The policy: a stock causal model that answers with the log-probabilities of what is trained, and nothing else."""
+"""The policy: a stock causal model that computes the log-probabilities of the targets of a packed batch."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
@@ -19,10 +18,11 @@ from tunesmith.model.logit_statistics import target_statistics
 __all__ = ["LayoutKind", "Policy"]
 
 
-class Policy:
-    """A trunk with a head over the vocabulary. temperature: logits are divided by it, as sampling does.
+class Policy(Backbone):
+    """A backbone with a head over the vocabulary.
 
-    model, compute, layout, dropout: see ``model.trunk.Backbone``.
+    model, compute, layout, dropout: see ``Backbone``.
+    temperature: logits are divided by it, as in sampling.
     """
 
     def __init__(
@@ -34,71 +34,41 @@ class Policy:
         dropout: ResidualDropout | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.model, self.temperature = model, temperature
-        self.backbone = Backbone(model, compute=compute, layout=layout, dropout=dropout)
+        super().__init__(model, compute=compute, layout=layout, dropout=dropout)
+        self.temperature = temperature
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
-    @property
-    def device(self) -> torch.device:
-        return self._head.weight.device
-
-    @property
-    def compute(self) -> torch.dtype:
-        return self.backbone.compute
-
-    @property
-    def layout(self) -> LayoutKind:
-        return self.backbone.layout
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters by name; tied ones once."""
-        return self.backbone.parameters()
-
-    def train(self) -> None:
-        self.backbone.train()
-
-    def eval(self) -> None:
-        """Evaluation mode: no noise of any kind."""
-        self.backbone.eval()
-
     def log_probabilities(
-        self, batch: Batch, expected_gradient: GradientHint = None, *, statistics: StatisticsGradient | None = None
+        self,
+        batch: PackedBatch,
+        gradient_hint: GradientHint = None,
+        *,
+        statistics_gradient: StatisticsGradient | None = None,
     ) -> LogProbabilities:
-        """The vocabulary is projected at the batch's sources only.
+        """The log-probabilities of the N targets of a batch; only hidden states at its sources are projected.
 
-        expected_gradient: the gradient of the loss with respect to the log-probabilities where the objective knows it, or a way
-        to it, beforehand; a hint that saves time and never changes the result (see ``model.head``).
-        spread: give ``LogProbabilities.spread`` too; what it says of the gradient is such a hint as well.
+        gradient_hint: the gradient of the loss with respect to the log-probabilities, float32 [N], or how to compute
+            it, where the objective knows it beforehand. It saves time and never changes the result (see
+            ``model.head``).
+        statistics_gradient: given, ``LogProbabilities.statistics`` is computed too. The gradient that it returns is a
+            hint of the same kind.
         """
-        return self.of_hidden(self.backbone.hidden(batch), batch, expected_gradient, statistics=statistics)
+        return self.log_probabilities_of_hidden(
+            self.hidden(batch), batch, gradient_hint, statistics_gradient=statistics_gradient
+        )
 
-    def of_hidden(
+    def log_probabilities_of_hidden(
         self,
         hidden: Tensor,
-        batch: Batch,
-        expected_gradient: GradientHint = None,
+        batch: PackedBatch,
+        gradient_hint: GradientHint = None,
         *,
-        statistics: StatisticsGradient | None = None,
+        statistics_gradient: StatisticsGradient | None = None,
     ) -> LogProbabilities:
-        """The same where the last hidden states [T, D] are known already."""
+        """As ``log_probabilities``, from last hidden states [T, D] of the batch."""
         states, bias = hidden.index_select(0, batch.source).to(self.compute), cast(Tensor | None, self._head.bias)
         if self.temperature != 1.0:
             states, bias = states / self.temperature, None if bias is None else bias / self.temperature
-        if statistics is not None:
-            return target_statistics(states, self._head.weight, bias, batch.target, statistics)
-        found = target_log_probabilities(states, self._head.weight, bias, batch.target, expected_gradient)
-        return LogProbabilities(*found)
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The number format of the forward pass."""
-        return self.backbone.autocast()
-
-    def with_layout(self, layout: LayoutKind) -> Policy:
-        """The same model read in another way."""
-        return Policy(
-            self.model,
-            compute=self.compute,
-            layout=layout,
-            dropout=self.backbone.dropout,
-            temperature=self.temperature,
-        )
+        if statistics_gradient is not None:
+            return target_statistics(states, self._head.weight, bias, batch.target, statistics_gradient)
+        return LogProbabilities(*target_log_probabilities(states, self._head.weight, bias, batch.target, gradient_hint))

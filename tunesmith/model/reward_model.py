@@ -1,7 +1,8 @@
-"""Reward models: a causal trunk that ends in one number instead of a vocabulary, as transformers' own classification models.
+"""Reward models: a causal backbone with a head of one number, as transformers' own classification models with one
+label.
 
-So an export is an ordinary directory: stock transformers loads it and scores with it. It takes the score at the rightmost
-token that is not ``pad_token_id``, which therefore must be a token that no reply can end with (``padding_id``).
+So an export is an ordinary directory, which stock transformers loads and scores with. It takes the score at the
+rightmost token that is not ``pad_token_id``; so that must be a token that no reply can end with (``padding_id``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from transformers.models.auto.modeling_auto import (
 
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.load import (
-    Kind,
-    architecture_of,
-    attention_of,
+    ModelKind,
     check_no_missing_weights,
-    classifies,
+    choose_attention,
+    is_classifier,
     new_model,
+    read_architecture,
     read_model,
 )
 from tunesmith.text.formats.format import Control
@@ -32,82 +33,95 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 
 HEAD = "score"
-# What the files of a causal model hold and a reward model has no place for: its head, under the names that families give it.
+SINGLE_LABEL = {"num_labels": 1}
+# Weights of causal models that a reward model does not have: the vocabulary head, under the names that families give
+# it.
 VOCABULARY_HEADS = ("lm_head.", "embed_out.", "output.")
-# Tables that older versions of transformers wrote into the files of causal models, and that are computed today.
-TABLES = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
-ONE = {"num_labels": 1}
+# Constants that older versions of transformers wrote into the files of causal models, and newer ones compute.
+COMPUTED_BUFFERS = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
+SUPPORTED_FAMILIES = "use another family, such as gpt_neox, llama, mistral or qwen2"
 
 
 def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel:
     """A reward model with its head, in float32, from a directory or the hub.
 
-    Raises MissingInputError or DataError: no such directory, weights that are missing or have no place, a model that is no
-    reward model or gives more than one number.
+    Raises MissingInputError (no such directory or name) or DataError (missing or unexpected weights, no reward model,
+    more than one number per text).
     """
-    architecture = _scoring_architecture(path, revision)
-    if not classifies(path, revision):
+    architecture = _read_scoring_architecture(path, revision)
+    if not is_classifier(path, revision):
         raise DataError(
-            f"is a {architecture} model without a head that scores",
+            f"this is a {architecture} model without a head that scores",
             where=path,
             advice="name a reward model, as training with objective.kind: reward exports one",
         )
-    found = read_model(path, revision, _kind(architecture, {}))
-    outputs = found.model.config.num_labels
+    loaded = read_model(path, revision, _classification_kind(architecture, {}))
+    outputs = loaded.model.config.num_labels
     if outputs != 1:
-        raise DataError(f"gives {outputs} numbers for a text", where=path, advice="a reward model gives one")
-    check_no_missing_weights(found.missing, path)
-    if found.unexpected:
+        raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
+    check_no_missing_weights(loaded.missing, path)
+    if loaded.unexpected:
         raise DataError(
-            f"holds weights that the model has no place for ({', '.join(sorted(found.unexpected)[:3])})",
+            f"the files hold weights that the model does not have ({', '.join(sorted(loaded.unexpected)[:3])})",
             where=path,
-            advice="it was written by other code; export it in transformers' own form",
+            advice="they were written by other code; export the model in the form of transformers",
         )
-    return _ready(found.model, path)
+    return _prepare(loaded.model, path)
 
 
 def start_reward_model(
     path: str, revision: str | None = None, *, head_std: float | None = None, seed: int = 0
 ) -> tuple[PreTrainedModel, bool]:
-    """What training begins with, and whether its head is new: a reward model as it is, or the trunk of a causal model with a
-    head drawn from ``seed`` (``draw_head``).
+    """The model that training starts from, and whether its head is new.
 
-    Raises what ``load_reward_model`` raises; DataError too if a weight of the trunk is not in the files.
+    It is a reward model unchanged, or the backbone of a causal model with a head drawn from ``seed`` (``draw_head``).
+    head_std: as ``std`` of ``draw_head``.
+    Raises as ``load_reward_model``, and DataError if a weight of the backbone is not in the files.
     """
-    if classifies(path, revision):
+    if is_classifier(path, revision):
         return load_reward_model(path, revision), False
-    architecture = _scoring_architecture(path, revision)
-    found = read_model(path, revision, _kind(architecture, ONE))
-    check_no_missing_weights({name for name in found.missing if not name.startswith(f"{HEAD}.")}, path)
+    architecture = _read_scoring_architecture(path, revision)
+    loaded = read_model(path, revision, _classification_kind(architecture, SINGLE_LABEL))
+    check_no_missing_weights({name for name in loaded.missing if not name.startswith(f"{HEAD}.")}, path)
     lost = sorted(
-        name for name in found.unexpected if not name.startswith(VOCABULARY_HEADS) and not name.endswith(TABLES)
+        name
+        for name in loaded.unexpected
+        if not name.startswith(VOCABULARY_HEADS) and not name.endswith(COMPUTED_BUFFERS)
     )
     if lost:
         raise DataError(
-            f"holds weights that a reward model has no place for ({', '.join(lost[:3])})",
+            f"the files hold weights that a reward model does not have ({', '.join(lost[:3])})",
             where=path,
-            advice="begin with a plain causal model",
+            advice="start from a plain causal model",
         )
-    draw_head(found.model, head_std, seed)
-    return _ready(found.model, path), True
+    draw_head(loaded.model, head_std, seed)
+    return _prepare(loaded.model, path), True
 
 
 def new_reward_model(
     init: Mapping[str, Any], tokens: int, seed: int, *, head_std: float | None = None, head_seed: int = 0
 ) -> PreTrainedModel:
-    """A reward model with random weights; arguments as of ``load.new_model``. Raises RecipeError."""
+    """A reward model with random weights.
+
+    init, tokens, seed: as of ``load.new_model``.
+    head_std, head_seed: as ``std`` and ``seed`` of ``draw_head``.
+    Raises RecipeError.
+    """
     architecture = str(init["architecture"])
     if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _can_score(architecture):
         raise RecipeError(f"transformers has no reward model of {architecture!r}", where="model.init.architecture")
-    model = new_model(init, tokens, seed, _kind(architecture, ONE))
+    model = new_model(init, tokens, seed, _classification_kind(architecture, SINGLE_LABEL))
     draw_head(model, head_std, head_seed)
-    return _ready(model, "model.init")
+    return _prepare(model, "model.init")
 
 
 @torch.no_grad()
 def draw_head(model: PreTrainedModel, std: float | None, seed: int) -> None:
-    """New weights of the head from a normal distribution of mean 0; ``std`` None: 1 / sqrt(D + 1) for D hidden units, as in
-    open-instruct and Stiennon et al. (2020); 0: zeros. A bias becomes 0."""
+    """Set the head to new weights from a normal distribution with mean 0, and its bias to 0.
+
+    std: standard deviation; 0 gives zeros; None gives 1 / sqrt(D + 1) for D hidden units, as in open-instruct and
+        Stiennon et al. (2020).
+    """
     head = head_of(model)
     width = head.weight.shape[1]
     draw = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
@@ -117,49 +131,58 @@ def draw_head(model: PreTrainedModel, std: float | None, seed: int) -> None:
 
 
 def head_of(model: PreTrainedModel) -> nn.Linear:
-    """The last layer [1, D]. Raises RecipeError for a family that transformers built otherwise."""
+    """The head of a reward model, with a weight of [1, D]. Raises RecipeError for a family without such a head."""
     head = getattr(model, HEAD, None)
     if not isinstance(head, nn.Linear) or head.weight.shape[0] != 1:
         raise RecipeError(
-            f"{type(model).__name__} has no head of one number at each token",
+            f"{type(model).__name__} has no head that gives one number per token",
             where="model",
-            advice="use another family, such as gpt_neox, llama, mistral or qwen2",
+            advice=SUPPORTED_FAMILIES,
         )
     return head
 
 
 def padding_id(renderer: Renderer) -> int | None:
-    """The token to pad batches with: the tokenizer's own, its begin token, or another control token, provided that no reply
-    can end with it; None if there is none, and then stock transformers scores texts one at a time only."""
+    """The token id to pad batches with: a token that no reply can end with.
+
+    It is the padding token of the tokenizer, its begin token, or another control token. None if there is no such token;
+    stock transformers can then score texts only one at a time.
+    """
     tokenizer, format = renderer.tokenizer, renderer.format
     reply = format.split(Message("assistant", "!"), [Message("user", "?")])
     names = [piece.name for piece in reply.produced if isinstance(piece, Control)]
-    written = {tokenizer.eos_id, *renderer.stop_ids, *tokenizer.find_ids(names)}
-    wanted = (tokenizer.pad_id, tokenizer.bos_id, *tokenizer.find_ids(format.controls), *sorted(tokenizer.control_ids))
-    for token in wanted:
-        if token is not None and token not in written and not tokenizer.may_come_from_text(token):
+    in_replies = {tokenizer.eos_id, *renderer.stop_ids, *tokenizer.find_ids(names)}
+    candidates = (
+        tokenizer.pad_id,
+        tokenizer.bos_id,
+        *tokenizer.find_ids(format.controls),
+        *sorted(tokenizer.control_ids),
+    )
+    for token in candidates:
+        if token is not None and token not in in_replies and not tokenizer.may_come_from_text(token):
             return token
     return None
 
 
 def set_padding(model: PreTrainedModel, token: int | None) -> None:
-    """Tell the configuration which token stock transformers has to look past."""
+    """Set the padding token in the configuration, which stock transformers skips to find the end of a text."""
     model.config.pad_token_id = token
     model.config.get_text_config().pad_token_id = token
 
 
-def _kind(architecture: str, settings: Mapping[str, Any]) -> Kind:
-    attention = attention_of(architecture, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
-    return Kind(AutoModelForSequenceClassification, attention, settings)
+def _classification_kind(architecture: str, config: Mapping[str, Any]) -> ModelKind:
+    attention = choose_attention(architecture, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
+    return ModelKind(AutoModelForSequenceClassification, attention, config)
 
 
-def _scoring_architecture(path: str, revision: str | None) -> str:
-    architecture = architecture_of(path, revision)
+def _read_scoring_architecture(path: str, revision: str | None) -> str:
+    """The architecture of a pretrained model. Raises DataError if transformers has no causal reward model of it."""
+    architecture = read_architecture(path, revision)
     if not _can_score(architecture):
         raise DataError(
             f"transformers has no reward model of {architecture!r} that reads from left to right",
             where=path,
-            advice="use another family, such as gpt_neox, llama, mistral or qwen2",
+            advice=SUPPORTED_FAMILIES,
         )
     return architecture
 
@@ -171,9 +194,11 @@ def _can_score(architecture: str) -> bool:
     )
 
 
-def _ready(model: PreTrainedModel, where: str) -> PreTrainedModel:
-    """Checked, and with an embedding that trains every row: transformers gives the row of the padding token no gradient,
-    which would freeze a token that has a meaning elsewhere."""
+def _prepare(model: PreTrainedModel, where: str) -> PreTrainedModel:
+    """The model after a check of its head, with an embedding of which every row is trained.
+
+    transformers gives the row of the padding token no gradient, which would freeze a token with a meaning elsewhere.
+    """
     try:
         head_of(model)
     except RecipeError as error:

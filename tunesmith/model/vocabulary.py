@@ -1,4 +1,4 @@
-"""Rows of the embedding and the head: as many as the tokens need, by a declared policy."""
+"""The rows of embedding and head: as many as the tokens need."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ Resize = Literal["none", "exact"] | int
 
 
 def rows_needed(tokens: int, present: int, resize: Resize) -> int:
-    """How many rows the embedding gets for ``tokens`` token ids.
+    """How many rows the embedding gets.
 
-    none: as many as there are (an error if tokens need more); exact: one a token, also fewer than before (dolly);
-    n: the number of tokens rounded up to a multiple of n, also fewer than before (Open-Assistant: 16).
+    tokens: number of token ids.
+    present: number of rows that there are.
+    resize: "none" keeps the rows; "exact" gives one row per token, also fewer than before (dolly); a number n rounds
+        the tokens up to a multiple of n, also fewer than before (Open-Assistant: 16).
+    Raises RecipeError if rows are kept and tokens need more.
     """
     if resize == "none":
         if tokens > present:
@@ -32,14 +35,15 @@ def rows_needed(tokens: int, present: int, resize: Resize) -> int:
 
 
 def rows_of(model: nn.Module) -> int:
-    """Rows of the embedding."""
+    """The number of rows of the embedding."""
     return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
 
 
 def resize_vocabulary(model: nn.Module, tokens: int, resize: Resize, seed: int) -> tuple[int, int]:
-    """Resize embedding and head in place; returns rows (before, after).
+    """Resize embedding and head in place; returns the number of rows (before, after).
 
-    New rows are drawn as the model draws fresh ones, from ``seed`` alone.
+    New rows are initialised as transformers initialises those of a new model, from ``seed`` only. tokens, resize: as in
+    ``rows_needed``. Raises RecipeError as it does.
     """
     present = rows_of(model)
     wanted = rows_needed(tokens, present, resize)

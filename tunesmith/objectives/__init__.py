@@ -1,0 +1,1 @@
+"""The losses of supervised fine-tuning, preference optimisation, reward models and PPO."""

@@ -1,7 +1,7 @@
-"""From the rewards of sampled replies to advantages: KL penalty, generalised advantage estimation, whitening, KL control.
+"""From rewards of sampled replies to advantages: KL penalty, generalised advantage estimation, whitening, KL control.
 
-Everything here is computed once per rollout, before the first optimizer step on it. [N] are all tokens of all replies,
-``owner`` says which reply a token belongs to; the tokens of one reply stand in their order.
+Everything here is computed once per rollout, before the first optimizer step on it.
+Shapes: R replies with N tokens; int64 [N] ``owner`` is the reply of each token, and the tokens of a reply are in order.
 """
 
 from __future__ import annotations
@@ -13,19 +13,32 @@ from torch import Tensor
 
 
 def kl_difference(log_ratio: Tensor) -> Tensor:
-    """k1 of KL(p || q) from tokens drawn from p, with log_ratio = log p - log q: without bias, of either sign."""
+    """The estimator k1 of KL(p || q): unbiased, of either sign (Schulman 2020, Approximating KL Divergence).
+
+    log_ratio: log p - log q of tokens drawn from p, any shape.
+    """
     return log_ratio
 
 
 def kl_quadratic(log_ratio: Tensor) -> Tensor:
-    """k3 of KL(p || q) from tokens drawn from p, with log_ratio = log p - log q: without bias, never negative, of less
-    variance than k1 where p and q are near each other (Schulman 2020, Approximating KL Divergence)."""
+    """The estimator k3 of KL(p || q): q / p - 1 - log(q / p) (Schulman 2020, Approximating KL Divergence).
+
+    It is unbiased and never negative, and has less variance than k1 where p and q are close.
+    log_ratio: log p - log q of tokens drawn from p, any shape.
+    """
     return torch.expm1(-log_ratio) + log_ratio
 
 
 def adaptive_kl(coefficient: float, kl: float, *, target: float, steps: int, horizon: float) -> float:
-    """The next coefficient of the KL penalty, after ``steps`` replies with a mean KL of ``kl`` (Ziegler et al. 2019, section
-    2.2): the relative error, at most 0.2 either way, moves it by the share ``steps / horizon``."""
+    """The next coefficient of the KL penalty (Ziegler et al. 2019, section 2.2).
+
+    The relative error of the KL, clipped to [-0.2, 0.2], changes the coefficient in proportion to ``steps / horizon``.
+    coefficient: the present one.
+    kl: mean KL of the replies since the last change.
+    target: the KL to reach.
+    steps: number of these replies.
+    horizon: number of replies over which a full correction takes place.
+    """
     error = min(max(kl / target - 1.0, -0.2), 0.2)
     return coefficient * (1.0 + error * steps / horizon)
 
@@ -33,9 +46,14 @@ def adaptive_kl(coefficient: float, kl: float, *, target: float, steps: int, hor
 def token_rewards(
     log_probability: Tensor, reference: Tensor, owner: Tensor, scores: Tensor, kl_coefficient: float
 ) -> Tensor:
-    """[N] - kl_coefficient (log pi - log rho) at every token, and at the last token of a reply its score, too.
+    """[N], the KL penalty at every token, plus the score of the reply at its last token (Ziegler et al. 2019, equation
+    2).
 
-    log_probability, reference: [N], of the policy that wrote the replies and of the reference. scores: [R].
+    The penalty is - kl_coefficient (log pi - log ref).
+    log_probability: [N], log pi under the policy that generated the replies.
+    reference: [N], log ref under the reference.
+    owner: int64 [N].
+    scores: [R].
     """
     rewards = -kl_coefficient * kl_difference(log_probability - reference)
     order, starts, lengths = _by_reply(owner, len(scores))
@@ -48,14 +66,15 @@ def generalized_advantages(
 ) -> tuple[Tensor, Tensor]:
     """(advantages, returns), [..., T] each, of episodes that end after T tokens (Schulman et al. 2016, equation 16).
 
-    values: [..., T], v_t is predicted before token t is written. returns = advantages + values. An episode that ends
-    sooner has 0 in both from there on.
+    rewards: [..., T], r_t is received after token t.
+    values: [..., T], v_t is predicted before token t.
+    An episode that ends earlier has 0 in both from there on. returns = advantages + values.
     """
     advantages = torch.zeros_like(rewards)
     next_value = next_advantage = torch.zeros_like(rewards[..., 0])
     for time in reversed(range(rewards.shape[-1])):
-        surprise = rewards[..., time] + discount * next_value - values[..., time]
-        next_advantage = surprise + discount * gae_lambda * next_advantage
+        residual = rewards[..., time] + discount * next_value - values[..., time]
+        next_advantage = residual + discount * gae_lambda * next_advantage
         next_value = values[..., time]
         advantages[..., time] = next_advantage
     return advantages, advantages + values
@@ -64,7 +83,11 @@ def generalized_advantages(
 def reply_advantages(
     rewards: Tensor, values: Tensor, owner: Tensor, *, discount: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
-    """``generalized_advantages`` of every reply, from flat lists to flat lists, [N] each. owner: int64 [N]."""
+    """(advantages, returns), [N] each: ``generalized_advantages`` of every reply.
+
+    rewards, values: [N].
+    owner: int64 [N].
+    """
     if not len(owner):
         return rewards.clone(), values.clone()
     replies = int(owner.max()) + 1
@@ -78,16 +101,24 @@ def reply_advantages(
 
 
 def _by_reply(owner: Tensor, replies: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(the tokens reply by reply [N], where each reply begins among them [R], how many it has [R])."""
+    """(order, starts, lengths) of the tokens reply by reply.
+
+    order: int64 [N], indices of the tokens.
+    starts: int64 [R], where the tokens of each reply begin in ``order``.
+    lengths: int64 [R], tokens of each reply.
+    """
     lengths = torch.bincount(owner, minlength=replies)
     return owner.argsort(stable=True), lengths.cumsum(0) - lengths, lengths
 
 
 def whiten(values: Tensor, mask: Tensor | None = None, *, shift_mean: bool = True, epsilon: float = 1e-6) -> Tensor:
-    """``values`` with a standard deviation of 1, and a mean of 0 unless ``shift_mean`` is false, when it stays.
+    """``values`` with standard deviation 1 and mean 0, in their shape.
 
-    The variance is that of a sample (divided by one less than their number). mask: where to measure it, default
-    everywhere; every value is changed. epsilon: added to the variance.
+    values: any shape; all of them are changed.
+    mask: where mean and variance are computed, in the shape of ``values``; by default everywhere. The variance is that
+        of a sample (divided by one less than their number).
+    shift_mean: if false, the mean stays.
+    epsilon: added to the variance.
     """
     counted = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     number = counted.sum()
@@ -99,7 +130,12 @@ def whiten(values: Tensor, mask: Tensor | None = None, *, shift_mean: bool = Tru
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Number, mean and sum of squared deviations of everything seen, for rewards on a running scale (Chan et al. 1979)."""
+    """Running mean and variance, for rewards on a running scale (Chan et al. 1979).
+
+    count: number of values.
+    mean: their mean.
+    squares: sum of their squared deviations from the mean.
+    """
 
     count: int = 0
     mean: float = 0.0
@@ -111,13 +147,13 @@ class Moments:
         return float((self.squares / (self.count - 1)) ** 0.5) if self.count > 1 else 1.0
 
     def joined(self, values: Tensor) -> Moments:
-        """These and the values of another batch together."""
+        """The moments of these and further values together. values: any shape."""
         count = self.count + values.numel()
         if not values.numel():
             return self
-        own = values.detach().double()
-        mean = float(own.mean())
-        squares = float((own - mean).square().sum())
+        further = values.detach().double()
+        mean = float(further.mean())
+        squares = float((further - mean).square().sum())
         shift = mean - self.mean
         return Moments(
             count,

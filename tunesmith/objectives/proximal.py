@@ -1,4 +1,8 @@
-"""Proximal policy optimisation (Schulman et al. 2017) on sampled replies: what was true when they were written is stored."""
+"""Proximal policy optimisation (Schulman et al. 2017) on sampled replies, whose columns were stored when they were
+generated.
+
+Shapes: N targets in a batch.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
 from tunesmith.batch.protocols import BlockwiseGradient, GradientHint, LogProbabilities, Loss, MicroBatch
 from tunesmith.objectives.advantages import kl_quadratic
 
 
-class ActorCritic(Protocol):
-    """A policy with a value function, as this objective sees it."""
+class ActorCriticModel(Protocol):
+    """A policy with a value function, as this objective uses it."""
 
-    def actor_critic(self, batch: Any, expected_gradient: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
-        """The log-probabilities of the targets, and the values float32 [N] of the tokens that they are predicted from.
+    def actor_critic(self, batch: Any, gradient_hint: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
+        """The log-probabilities of the targets, and float32 [N], the values of the states before them.
 
-        expected_gradient: as of ``Scorer.log_probabilities``.
+        gradient_hint: as of ``LogProbabilityModel.log_probabilities``.
         """
         ...
 
@@ -28,27 +33,41 @@ class ActorCritic(Protocol):
 def clipped_policy_losses(
     log_probability: Tensor, old_log_probability: Tensor, advantage: Tensor, clip: float
 ) -> tuple[Tensor, Tensor]:
-    """(losses [N], bool [N] where the clip binds): max(-A r, -A clip(r, 1 - clip, 1 + clip)), r = p / p_old (equation 7)."""
+    """max(-A r, -A clip(r, 1 - clip, 1 + clip)) with r = p / p_old (equation 7), [N], and bool [N], where the clip
+    binds.
+
+    log_probability: [N], log p under the policy.
+    old_log_probability: [N], log p_old under the policy that generated the token.
+    advantage: [N], A.
+    """
     ratio = (log_probability - old_log_probability).exp()
-    free, bound = -advantage * ratio, -advantage * ratio.clamp(1.0 - clip, 1.0 + clip)
-    return torch.maximum(free, bound), bound > free
+    unclipped, clipped = -advantage * ratio, -advantage * ratio.clamp(1.0 - clip, 1.0 + clip)
+    return torch.maximum(unclipped, clipped), clipped > unclipped
 
 
 def clipped_value_losses(value: Tensor, old_value: Tensor, returns: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """(losses [N], bool [N] where the clip binds): half the greater of two squared errors, that of the value and that of the
-    value at most ``clip`` away from what it was."""
+    """max((v - R)^2, (v_old + clip(v - v_old, -clip, clip) - R)^2) / 2, [N], and bool [N], where the clip binds.
+
+    As in OpenAI's baselines (ppo2); the clip limits how far the value moves from what it was.
+    value: [N], v under the value function.
+    old_value: [N], v_old when the token was generated.
+    returns: [N], R.
+    """
     near = old_value + (value - old_value).clamp(-clip, clip)
-    free, bound = 0.5 * (value - returns).square(), 0.5 * (near - returns).square()
-    return torch.maximum(free, bound), bound > free
+    unclipped, clipped = 0.5 * (value - returns).square(), 0.5 * (near - returns).square()
+    return torch.maximum(unclipped, clipped), clipped > unclipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProximalPolicy:
     """loss = sum over tokens of (policy loss + value_weight value loss) / number of tokens, both over the whole step.
 
-    The batch's columns, [N] each: ``old_log_probability`` and ``old_value`` of the policy that wrote the replies,
-    ``advantage``, ``return``, and ``reference``, the log-probability under the reference. They were stored when the replies
-    were written, so the ratio is 1 in the first step on a rollout only. value_clip: None for no clip.
+    The batch has the columns ``batch.columns.PPO_COLUMNS``, float32 [N] each. They were stored when the replies were
+    generated, so the ratio is 1 only in the first step on a rollout.
+
+    clip: largest distance of the ratio from 1.
+    value_clip: largest distance of the value from what it was; None for no limit.
+    value_weight: factor of the value loss.
     """
 
     clip: float = 0.2
@@ -57,8 +76,16 @@ class ProximalPolicy:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Means over tokens. ``clipped``, ``value_clipped``: shares where the clip binds. ``kl``: KL(old policy || policy),
-        ``reference_kl``: KL(policy || reference), both estimated by k3. ``value_error``: (value - return)^2."""
+        """Means over tokens.
+
+        loss, policy_loss, value_loss: the loss and its two terms; the value loss without its factor.
+        ratio: p / p_old.
+        clipped, value_clipped: share of tokens where the clip binds.
+        kl: KL(old policy || policy), estimated by k3.
+        reference_kl: KL(policy || reference), estimated by k3.
+        value, return: the value and its target.
+        value_error: (value - return)^2.
+        """
         return (
             "loss",
             "policy_loss",
@@ -74,19 +101,21 @@ class ProximalPolicy:
         )
 
     def units(self, batch: MicroBatch) -> float:
-        """The number of tokens that were written by the policy."""
+        """The number of tokens that the policy generated."""
         return float(batch.targets)
 
-    def __call__(self, policy: ActorCritic, batch: MicroBatch, units: float) -> Loss:
+    def __call__(self, policy: ActorCriticModel, batch: MicroBatch, units: float) -> Loss:
+        """See ``batch.protocols.Objective``."""
         columns = {name: values.double() for name, values in batch.columns.items()}
-        found, values = policy.actor_critic(batch, expected_gradient=self._foretold(batch, columns, units))
-        own, value, returns = found.log_probability.double(), values.double(), columns["return"]
-        old, value_clip = columns["old_log_probability"], math.inf if self.value_clip is None else self.value_clip
-        policy_loss, clipped = clipped_policy_losses(own, old, columns["advantage"], self.clip)
-        value_loss, value_clipped = clipped_value_losses(value, columns["old_value"], returns, value_clip)
+        found, values = policy.actor_critic(batch, gradient_hint=self._gradient_hint(batch, columns, units))
+        log_probability, value, returns = found.log_probability.double(), values.double(), columns[RETURN]
+        old = columns[OLD_LOG_PROBABILITY]
+        policy_loss, clipped = clipped_policy_losses(log_probability, old, columns[ADVANTAGE], self.clip)
+        value_clip = math.inf if self.value_clip is None else self.value_clip
+        value_loss, value_clipped = clipped_value_losses(value, columns[OLD_VALUE], returns, value_clip)
         loss = policy_loss + self.value_weight * value_loss
-        now = own.detach()
-        measured = {
+        now = log_probability.detach()
+        metrics = {
             "loss": loss,
             "policy_loss": policy_loss,
             "value_loss": value_loss,
@@ -94,23 +123,26 @@ class ProximalPolicy:
             "clipped": clipped,
             "value_clipped": value_clipped,
             "kl": kl_quadratic(old - now),
-            "reference_kl": kl_quadratic(now - columns["reference"]),
+            "reference_kl": kl_quadratic(now - columns[REFERENCE]),
             "value": value,
             "value_error": (value - returns).square(),
             "return": returns,
         }
-        return Loss(loss.sum() / units, {name: values.detach().double().sum() for name, values in measured.items()})
+        return Loss(loss.sum() / units, {name: each.detach().double().sum() for name, each in metrics.items()})
 
-    def _foretold(self, batch: MicroBatch, columns: Mapping[str, Tensor], units: float) -> BlockwiseGradient:
-        """The gradient of a token depends on its own log-probability alone. It is found by the same arithmetic that the
-        loss goes through, so that it is the same to the bit."""
+    def _gradient_hint(self, batch: MicroBatch, columns: Mapping[str, Tensor], units: float) -> BlockwiseGradient:
+        """The gradient of the loss: that of a token depends on its own log-probability only.
+
+        It is computed by the same operations as the loss, so that both are equal bit for bit.
+        columns: float64 [N] by name.
+        """
 
         def gradient(log_probability: Tensor) -> Tensor:
             with torch.enable_grad():
-                own = log_probability.detach().requires_grad_()
-                old, advantage = columns["old_log_probability"], columns["advantage"]
-                losses, _ = clipped_policy_losses(own.double(), old, advantage, self.clip)
-                (found,) = torch.autograd.grad(losses.sum() / units, own)
+                leaf = log_probability.detach().requires_grad_()
+                old, advantage = columns[OLD_LOG_PROBABILITY], columns[ADVANTAGE]
+                losses, _ = clipped_policy_losses(leaf.double(), old, advantage, self.clip)
+                (found,) = torch.autograd.grad(losses.sum() / units, leaf)
             return found
 
         return BlockwiseGradient(torch.arange(batch.targets, device=batch.target.device), gradient)

@@ -1,4 +1,8 @@
-"""What losses over ranked replies have in common: the log-probability of a reply, the pairs of a group, their margins."""
+"""What losses over ranked replies share: the log-probability of a reply, the preference pairs of a group, their
+margins.
+
+Shapes: N targets, R replies, P preference pairs in a batch.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,41 @@ import torch
 from torch import Tensor
 
 
-def ordered_pairs(group: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """(better, worse): int64 [P] each, the replies of every pair of one group whose ranks differ; ties form no pair.
+def preference_pairs(group: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """(chosen, rejected), int64 [P] each: all pairs of replies of one group with different ranks.
 
-    group, rank: int64 [R], a lower rank is better. In the order of the better reply, then of the worse one.
+    The pairs are in the order of the chosen reply, then of the rejected one.
+    group: int64 [R], equal for replies to the same message.
+    rank: int64 [R], lower is better.
     """
     pairs = (group[:, None] == group[None, :]) & (rank[:, None] < rank[None, :])
-    better, worse = pairs.nonzero(as_tuple=True)
-    return better, worse
+    chosen, rejected = pairs.nonzero(as_tuple=True)
+    return chosen, rejected
 
 
 def reply_log_probabilities(log_probability: Tensor, owner: Tensor, replies: int) -> tuple[Tensor, Tensor]:
-    """(sums [R] in the type of ``log_probability``, added up in double precision; lengths [R], float64, at least 1).
+    """(sums, lengths) over the targets of each reply.
 
-    log_probability: [N], one for each target. owner: int64 [N], its reply. replies: R. A reply without targets has sum 0.
-    The sums go back to the given precision because that is how the sums of a reference are kept: a policy that is its
-    reference differs from it by nothing.
+    sums: [R] in the format of ``log_probability``, added up in float64; 0 for a reply without targets. They are
+        rounded to that format because the sums of the reference are stored so: a policy that is its own reference
+        differs from it by exactly 0.
+    lengths: float64 [R], the number of targets, at least 1.
+
+    log_probability: [N].
+    owner: int64 [N], the reply of each target.
+    replies: R.
     """
     sums = torch.zeros(replies, dtype=torch.float64, device=owner.device)
     lengths = sums.index_add(0, owner, torch.ones_like(owner, dtype=torch.float64))
     return sums.index_add(0, owner, log_probability.double()).to(log_probability.dtype), lengths.clamp(min=1.0)
 
 
-def score_margins(score: Tensor, better: Tensor, worse: Tensor, scale: float) -> Tensor:
-    """float64 [P]: ``scale`` times how much higher the data score the better reply; 0 for scale 0, whatever the scores.
+def score_margins(score: Tensor, chosen: Tensor, rejected: Tensor, scale: float) -> Tensor:
+    """float64 [P], ``scale`` times the difference of the scores in the data; 0 for scale 0, whatever the scores.
 
-    score: [R], NaN where there is none.
+    score: float32 [R], NaN where there is none.
+    chosen, rejected: int64 [P], the replies of each pair.
     """
     if not scale:
-        return torch.zeros(len(better), dtype=torch.float64, device=score.device)
-    return scale * (score[better].double() - score[worse].double())
+        return torch.zeros(len(chosen), dtype=torch.float64, device=score.device)
+    return scale * (score[chosen].double() - score[rejected].double())

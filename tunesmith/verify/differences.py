@@ -16,8 +16,8 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
 def max_or_nan(values: Iterable[float]) -> float:
     """The largest of some numbers, 0.0 if there are none, and NaN if any is NaN.
 
-    The built-in ``max`` ignores NaN depending on the order: ``max(0.0, nan)`` is 0.0. Whoever compares the result with a
-    tolerance must write ``result <= tolerance``, which is false for NaN.
+    The built-in ``max`` ignores NaN depending on the order: ``max(0.0, nan)`` is 0.0. Whoever compares the result with
+    a tolerance must write ``result <= tolerance``, which is false for NaN.
     """
     listed = list(values)
     return math.nan if any(math.isnan(value) for value in listed) else max(listed, default=0.0)

@@ -1,4 +1,4 @@
-"""Proof of a batch: what every target is predicted from is read off the batch itself and compared with the threads."""
+"""Proof of a packed batch: what every target is predicted from is read from the batch and compared with the threads."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.packed import Batch
-from tunesmith.batch.threads import linear_threads
+from tunesmith.batch.packed import PackedBatch
+from tunesmith.batch.threads import split_into_threads
 from tunesmith.verify.replies import find_reply_end_fault, find_reply_fault
 
 Array = NDArray[Any]
 
-PROBES = 3  # targets of every run that are looked at: its first, its last, and one between
+CHECKED_TARGETS = 3  # targets of every run of neighbours that are checked: the first, the last, and one between
 
 
-def find_packed_fault(examples: Sequence[Example], batch: Batch, weighting: Weighting) -> str | None:
+def find_packed_fault(examples: Sequence[Example], batch: PackedBatch, weighting: Weighting) -> str | None:
     """What is wrong with ``batch`` as the layout of ``examples``, or None.
 
-    For a choice of its targets the tokens that the layout lets its source see, in the order of their positions, must be the
-    beginning of a root-to-leaf thread of that example up to the target, and nothing else; all targets and their weights must
-    be those of the threads. Costs a pass over the batch for every target that is looked at.
+    For some of its targets the tokens that the layout lets the source attend to, in the order of their positions, must
+    be the beginning of a root-to-leaf thread of the example up to the target, and nothing else. All targets and their
+    weights must be those of the threads. The cost is one pass over the batch per checked target.
     """
     ids, until = batch.ids.numpy(), batch.layout.until.numpy()
     positions, source, target = batch.positions.numpy(), batch.source.numpy(), batch.target.numpy()
@@ -32,38 +32,37 @@ def find_packed_fault(examples: Sequence[Example], batch: Batch, weighting: Weig
         return "the batch holds other examples than the step"
     starts = np.cumsum([0, *batch.layout.trees])
     place = np.arange(len(ids))
-    for number, example in enumerate(examples):
-        mine = np.flatnonzero((source >= starts[number]) & (source < starts[number + 1]))
-        if not len(mine):
+    for index, example in enumerate(examples):
+        own = np.flatnonzero((source >= starts[index]) & (source < starts[index + 1]))
+        if not len(own):
             return f"example {example.number} has no target"
-        prefixes = [(thread.tree.ids, thread.tree) for thread in linear_threads(example.tree)]
+        threads = [thread.tree for thread in split_into_threads(example.tree)]
         expected = Counter[int]()
-        for ids_of_thread, thread in prefixes:
-            expected.update(ids_of_thread[thread.targets()].tolist())
-        if fault := _weights(expected, target[mine], batch.weight.numpy()[mine], weighting):
+        for thread in threads:
+            expected.update(thread.ids[thread.targets()].tolist())
+        if fault := _find_weight_fault(expected, target[own], batch.weight.numpy()[own], weighting):
             return f"example {example.number}: {fault}"
-        for chosen in _probes(mine, source):
-            seen = np.flatnonzero((place <= source[chosen]) & (until > source[chosen]))
-            if seen[0] < starts[number]:
+        for checked in _choose_targets(own, source):
+            seen = np.flatnonzero((place <= source[checked]) & (until > source[checked]))
+            if seen[0] < starts[index]:
                 return f"example {example.number} sees tokens of the example before it"
             if not np.array_equal(positions[seen], np.arange(len(seen))):
-                return f"example {example.number}: the positions that target {chosen} sees are not 0, 1, 2, ..."
-            known = any(_predicts(ids_of_thread, ids[seen], target[chosen]) for ids_of_thread, _ in prefixes)
-            if not known:
-                return f"example {example.number}: what target {chosen} is predicted from is no beginning of a thread"
+                return f"example {example.number}: the positions that target {checked} sees are not 0, 1, 2, ..."
+            if not any(_continues(thread.ids, ids[seen], target[checked]) for thread in threads):
+                return f"example {example.number}: what target {checked} is predicted from is no beginning of a thread"
     return find_reply_fault(examples, batch) or find_reply_end_fault(
         examples, batch.replies, batch.ids, batch.layout.until
     )
 
 
-def _predicts(thread: Array, seen: Array, target: int) -> bool:
-    """Whether the thread begins with the tokens seen and goes on with the target."""
+def _continues(thread: Array, seen: Array, target: int) -> bool:
+    """Whether the thread begins with the tokens ``seen``, followed by the target."""
     size = len(seen)
     return len(thread) > size and bool(np.array_equal(thread[:size], seen)) and int(thread[size]) == int(target)
 
 
-def _weights(expected: Counter[int], targets: Array, weights: Array, weighting: Weighting) -> str | None:
-    """Targets are compared as a multiset of ids: by "threads" each counts as often as threads train it."""
+def _find_weight_fault(expected: Counter[int], targets: Array, weights: Array, weighting: Weighting) -> str | None:
+    """Targets are compared as a multiset of ids; with "threads" each counts once for every thread that trains it."""
     if weighting == "messages":
         missing = set(expected) ^ set(targets.tolist())
         return f"token {missing.pop()} is trained in one of tree and threads only" if missing else None
@@ -77,10 +76,10 @@ def _weights(expected: Counter[int], targets: Array, weights: Array, weighting: 
     return f"token {token} is a target {found[token]} times, in the threads alone {expected[token]} times"
 
 
-def _probes(mine: Array, source: Array) -> list[int]:
-    """Of every run of neighbouring sources the first, the last and one between."""
-    breaks = np.flatnonzero(np.diff(source[mine]) != 1) + 1
-    found: list[int] = []
-    for run in np.split(mine, breaks):
-        found += sorted({int(run[index]) for index in np.linspace(0, len(run) - 1, PROBES).astype(int)})
-    return found
+def _choose_targets(own: Array, source: Array) -> list[int]:
+    """Of every run of neighbouring sources the first target, the last and one between."""
+    breaks = np.flatnonzero(np.diff(source[own]) != 1) + 1
+    chosen: list[int] = []
+    for run in np.split(own, breaks):
+        chosen += sorted({int(run[index]) for index in np.linspace(0, len(run) - 1, CHECKED_TARGETS).astype(int)})
+    return chosen

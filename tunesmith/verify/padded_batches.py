@@ -1,4 +1,4 @@
-"""Proof of a batch of pairs: every row is read off the batch itself and compared with the threads of its example."""
+"""Proof of a padded batch: every row is read from the batch and compared with the threads of its example."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.padded import PaddedBatch
-from tunesmith.batch.threads import linear_threads
+from tunesmith.batch.threads import split_into_threads
 from tunesmith.verify.replies import find_reply_fault
 
-Pair = tuple[tuple[int, ...], tuple[int, ...]]  # an input and a reply to it
+InputAndReply = tuple[tuple[int, ...], tuple[int, ...]]
+"""The token ids of an input and of one reply to it."""
 
 
 def find_padded_fault(
@@ -18,55 +19,57 @@ def find_padded_fault(
 ) -> str | None:
     """What is wrong with ``batch`` as the layout of ``examples``, or None.
 
-    The replies of an example, each with the input that the batch gives it, must be what its threads hold alone: the
-    same, each as often; the decoder must read each of them behind the start token and one place late, and predict all of it.
-    What is compared must be in the batch as in the examples.
+    The replies of an example, each with the input that the batch gives it, must be those of its threads, each as often
+    as there. The decoder must read each of them after the start token, shifted by one, and predict all of it. Ranked
+    replies must be those of the examples.
+    start: the token id that the decoder reads before a reply.
     """
     if list(batch.examples) != [example.number for example in examples]:
         return "the batch holds other examples than the step"
-    found = [Counter[Pair]() for _ in examples]
-    inputs, read, starts = batch.inputs.tolist(), batch.read.tolist(), batch.starts.tolist()
+    found = [Counter[InputAndReply]() for _ in examples]
+    input_ids, attention_mask = batch.input_ids.tolist(), batch.attention_mask.tolist()
+    decoder_input_ids = batch.decoder_input_ids.tolist()
     source, target = batch.source.tolist(), batch.target.tolist()
     weight, owner = batch.weight.tolist(), batch.owner.tolist()
-    width = batch.starts.shape[1]
+    width = batch.decoder_input_ids.shape[1]
     begin = 0
-    for reply, (own, size) in enumerate(zip(batch.input_of.tolist(), batch.reply_sizes, strict=True)):
-        mine = slice(begin, begin + size)
+    for reply, (row, size) in enumerate(zip(batch.input_of.tolist(), batch.reply_sizes, strict=True)):
+        own = slice(begin, begin + size)
         begin += size
         name = f"example {batch.examples[batch.reply_owners[reply]]}"
-        if set(owner[mine]) != {reply} or source[mine] != list(range(reply * width, reply * width + size)):
+        if set(owner[own]) != {reply} or source[own] != list(range(reply * width, reply * width + size)):
             return f"{name}: its targets are not predicted from the places of the reply"
-        if len(set(weight[mine])) != 1:
+        if len(set(weight[own])) != 1:
             return f"{name}: the targets of its reply have different weights"
-        if starts[reply][:size] != [start, *target[mine]][:size]:
+        if decoder_input_ids[reply][:size] != [start, *target[own]][:size]:
             return f"{name}: the decoder does not read the reply one place late"
-        if batch.input_owners[own] != batch.reply_owners[reply]:
+        if batch.input_owners[row] != batch.reply_owners[reply]:
             return f"{name}: its reply belongs to the input of another example"
-        visible = tuple(token for token, seen in zip(inputs[own], read[own], strict=True) if seen)
-        found[batch.reply_owners[reply]][visible, tuple(target[mine])] += round(weight[begin - 1])
+        visible = tuple(token for token, seen in zip(input_ids[row], attention_mask[row], strict=True) if seen)
+        found[batch.reply_owners[reply]][visible, tuple(target[own])] += round(weight[begin - 1])
     if begin != len(target):
         return "there are targets that belong to no reply"
-    for example, pairs in zip(examples, found, strict=True):
-        if fault := _difference(_expected(example, weighting), pairs):
+    for example, replies in zip(examples, found, strict=True):
+        if fault := _find_difference(_expected_replies(example, weighting), replies):
             return f"example {example.number}: {fault}"
     return find_reply_fault(examples, batch)
 
 
-def _expected(example: Example, weighting: Weighting) -> Counter[Pair]:
-    """Every reply with its input, as often as the threads of the example hold it (by "messages" once)."""
-    pairs = Counter[Pair]()
-    for thread in linear_threads(example.tree, once=weighting == "messages"):
+def _expected_replies(example: Example, weighting: Weighting) -> Counter[InputAndReply]:
+    """Every reply with its input, counted once for each thread that holds it; with "messages" once."""
+    replies = Counter[InputAndReply]()
+    for thread in split_into_threads(example.tree, once=weighting == "messages"):
         ids = thread.tree.ids
         for start, end, source, *_ in thread.tree.spans.tolist():
-            pairs[tuple(ids[: source + 1].tolist()), tuple(ids[start:end].tolist())] += 1
-    return pairs
+            replies[tuple(ids[: source + 1].tolist()), tuple(ids[start:end].tolist())] += 1
+    return replies
 
 
-def _difference(expected: Counter[Pair], found: Counter[Pair]) -> str | None:
+def _find_difference(expected: Counter[InputAndReply], found: Counter[InputAndReply]) -> str | None:
     if not found:
         return "it has no target"
-    for pair in expected.keys() | found.keys():
-        if expected[pair] != found[pair]:
-            size = f"a reply of {len(pair[1])} tokens to an input of {len(pair[0])}"
-            return f"{size} is trained {found[pair]} times, in the threads alone {expected[pair]} times"
+    for each in expected.keys() | found.keys():
+        if expected[each] != found[each]:
+            sizes = f"a reply of {len(each[1])} tokens to an input of {len(each[0])}"
+            return f"{sizes} is trained {found[each]} times, in the threads alone {expected[each]} times"
     return None

@@ -1,4 +1,4 @@
-"""Proof of the replies in a batch of either kind: rank, group, tokens and columns of each, compared with the threads."""
+"""Proof of the ranked replies of a batch of either kind: ranks, groups, tokens and columns against the threads."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from torch import Tensor
 
 from tunesmith.batch.example import Example, Replies
 from tunesmith.batch.protocols import MicroBatch
-from tunesmith.batch.threads import linear_threads
+from tunesmith.batch.threads import split_into_threads
 
-Beginning = tuple[int, ...]
+Tokens = tuple[int, ...]
 
 
 def find_reply_fault(examples: Sequence[Example], batch: MicroBatch) -> str | None:
-    """What is wrong with the replies of ``batch`` as those that ``examples`` compare, in their order, or None.
+    """What is wrong with the ranked replies of ``batch`` as those of ``examples`` in their order, or None.
 
-    The targets that belong to a reply must be its tokens in the threads of its example; replies are of one group exactly
-    when they answer one message, and groups are numbered without gaps.
+    The targets that belong to a reply must be its tokens in the threads of its example. Replies must be of one group
+    exactly when they answer one message, and groups must be numbered without gaps. Columns must be in the order of the
+    replies.
     """
     replies, owner = batch.replies, batch.owner
-    expected = [(place, *row) for place, example in enumerate(examples) for row in _rows(example)]
+    expected = [(place, *row) for place, example in enumerate(examples) for row in _expected_replies(example)]
     if not expected:
         return "the batch has replies, its examples have none" if len(replies) else None
     if len(expected) != len(replies):
@@ -37,13 +38,13 @@ def find_reply_fault(examples: Sequence[Example], batch: MicroBatch) -> str | No
             return f"{name}: a reply of score {score:g} has score {float(replies.score[row]):g} in the batch"
         if target[owner == row].tolist() != tokens:
             return f"{name}: the targets of a reply of rank {rank} are not its tokens"
-    if fault := _groups([row[:2] for row in expected], replies.group):
+    if fault := _find_group_fault([row[:2] for row in expected], replies.group):
         return fault
-    return _columns(examples, batch)
+    return _find_column_fault(examples, batch)
 
 
-def _rows(example: Example) -> Iterator[tuple[int, int, float, list[int]]]:
-    """(group, rank, score, tokens) of every reply, read from the first thread that it stands in."""
+def _expected_replies(example: Example) -> Iterator[tuple[int, int, float, list[int]]]:
+    """(group, rank, score, tokens) of every ranked reply, read from the first thread that holds it."""
     tree = example.tree
     if not len(tree.replies):
         return
@@ -52,10 +53,10 @@ def _rows(example: Example) -> Iterator[tuple[int, int, float, list[int]]]:
         yield group, rank, score, list(contents[message][1]) if message in contents else []
 
 
-def reply_beginnings(example: Example) -> dict[int, tuple[Beginning, Beginning]]:
-    """Message -> (its whole thread up to its last token, its own tokens)."""
-    found: dict[int, tuple[Beginning, Beginning]] = {}
-    for thread in linear_threads(example.tree):
+def reply_beginnings(example: Example) -> dict[int, tuple[Tokens, Tokens]]:
+    """Message -> (the tokens of its thread from the root to its end, the tokens that are its targets)."""
+    found: dict[int, tuple[Tokens, Tokens]] = {}
+    for thread in split_into_threads(example.tree):
         ids = tuple(thread.tree.ids.tolist())
         own: dict[int, list[tuple[int, int]]] = {}
         for start, end, _, message, _ in thread.tree.spans.tolist():
@@ -66,8 +67,12 @@ def reply_beginnings(example: Example) -> dict[int, tuple[Beginning, Beginning]]
     return found
 
 
-def _groups(expected: Sequence[tuple[int, int]], found: Tensor) -> str | None:
-    """Whether the replies are parted as expected, into groups that are numbered 0, 1, 2, ..."""
+def _find_group_fault(expected: Sequence[tuple[int, int]], found: Tensor) -> str | None:
+    """Whether the replies are grouped as expected, in groups numbered 0, 1, 2, ...
+
+    expected: (example, message answered) of each reply.
+    found: int64 [R], the groups in the batch.
+    """
     numbers: dict[tuple[int, int], int] = {}
     for key, number in zip(expected, found.tolist(), strict=True):
         if numbers.setdefault(key, number) != number:
@@ -77,8 +82,8 @@ def _groups(expected: Sequence[tuple[int, int]], found: Tensor) -> str | None:
     return None
 
 
-def _columns(examples: Sequence[Example], batch: MicroBatch) -> str | None:
-    """What is known of every reply or target must stand beside it."""
+def _find_column_fault(examples: Sequence[Example], batch: MicroBatch) -> str | None:
+    """Whether the columns of the batch are those of the examples, in the order of its replies or targets."""
     for name, values in batch.columns.items():
         expected = np.concatenate([example.columns[name] for example in examples])
         if len(values) not in (len(batch.replies), batch.targets):
@@ -91,8 +96,12 @@ def _columns(examples: Sequence[Example], batch: MicroBatch) -> str | None:
 
 
 def find_reply_end_fault(examples: Sequence[Example], replies: Replies, ids: Tensor, until: Tensor) -> str | None:
-    """What is wrong with where the replies of a flat row end, or None: what the last token of a reply sees must be its
-    whole thread up to there, and nothing else."""
+    """What is wrong with the ends of the replies in a packed row, or None.
+
+    The tokens that the last token of a reply attends to must be its thread up to there, and nothing else.
+    ids: int64 [T].
+    until: int64 [T], as of ``batch.packed.Layout``.
+    """
     everything, bounds = ids.numpy(), until.numpy()
     place = np.arange(len(everything))
     row = start = 0

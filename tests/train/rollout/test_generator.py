@@ -11,7 +11,7 @@ import torch
 
 from tests.train.small_rollouts import LOW, PROMPTS, STOPS, actor_critic, frozen, generator
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import InternalError
 from tunesmith.model.actor_critic import ActorCritic
@@ -172,7 +172,7 @@ def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
 def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:
     replies = (SampledReply((5, 6, 1), True), SampledReply((7,), False), SampledReply((8, 2), True))
     for chosen in (replies, replies[:1]):
-        batch = assemble([Example(0, PromptReplies(0, 0, (3, 4), chosen).tree())] * 2, "messages")
+        batch = assemble_packed([Example(0, PromptReplies(0, 0, (3, 4), chosen).tree())] * 2, "messages")
         tokens = [token for reply in chosen for token in reply.ids] * 2
         assert batch.target.tolist() == tokens
         assert batch.ids[batch.replies.end].tolist() == [reply.ids[-1] for reply in chosen] * 2

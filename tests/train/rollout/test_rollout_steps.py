@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.train.small_rollouts import PROMPTS, actor_critic, generator
+from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY
 from tunesmith.data.dataset.plan import Plan, PlannedStep
 from tunesmith.errors import StorageError
 from tunesmith.objectives.advantages import whiten
@@ -22,7 +23,7 @@ from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerator
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
-from tunesmith.train.rollout.rollouts import ADVANTAGE, OLD, Floats, Rollouts
+from tunesmith.train.rollout.rollouts import Floats, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
 from tunesmith.train.world import SingleProcess
 
@@ -272,7 +273,9 @@ def test_the_reference_does_not_move(tmp_path: Path) -> None:
 
 
 def shifted(rollouts: Rollouts) -> Rollouts:
-    return replace(rollouts, columns={**rollouts.columns, OLD: np.roll(rollouts.columns[OLD], 1)})
+    return replace(
+        rollouts, columns={**rollouts.columns, OLD_LOG_PROBABILITY: np.roll(rollouts.columns[OLD_LOG_PROBABILITY], 1)}
+    )
 
 
 def test_old_log_probabilities_that_are_off_by_one_show_in_the_ratio(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.components.steps import build_draws, build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.ppo_evaluation import scores_of
@@ -41,10 +41,10 @@ from tunesmith.train.run.metrics import read_records
 ROLLOUTS = "rollouts"
 CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
 
-Context = RunContext[Policy, Batch]
+Context = RunContext[Policy, PackedBatch]
 
 
-def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Batch]:
+def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, PackedBatch]:
     """Raises RecipeError, MissingInputError, DataError."""
     recipe, learner = context.recipe, context.learner
     model, compute, layout = learner.policy.model, learner.policy.compute, learner.policy.layout
@@ -78,7 +78,7 @@ def value_function(context: Context, keys: PpoConfig, policy: Policy) -> ValueFu
     if keys.value_model is not None:
         path, recipe = keys.value_model, context.recipe
         found = prepare_reward_model("objective.value", path, recipe, policy, context.renderer)
-        return ValueFunction(head_of(found.model), found.backbone)
+        return ValueFunction(head_of(found.model), found)
     backbone = backbone_like(policy) if keys.value == "separate" else None
     return ValueFunction(value_head(policy.model), backbone)
 

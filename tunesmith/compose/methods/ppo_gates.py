@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.columns import OLD_LOG_PROBABILITY, REFERENCE
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.proof import DEFECT
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.rollout.plan import RolloutPosition
-from tunesmith.train.rollout.rollouts import OLD, REFERENCE, Rollouts
+from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
 from tunesmith.verify.differences import largest_difference, max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
@@ -42,9 +43,9 @@ def ratio_gate(actor: ActorCritic, batches: Sequence[object]) -> Check:
     """The first step computes the log-probabilities that were stored, so every ratio is 1."""
     differences = []
     for batch in batches:
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, PackedBatch)
         found, _ = actor.actor_critic(batch)
-        differences.append(largest_difference(found.log_probability, batch.columns[OLD]))
+        differences.append(largest_difference(found.log_probability, batch.columns[OLD_LOG_PROBABILITY]))
     return _gate(actor, RATIO, max_or_nan(differences), "between rollouts and first step", "objective.kind")
 
 
@@ -63,7 +64,7 @@ def stock_gate(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Ch
             logits = actor.model(input_ids=ids, use_cache=False).logits[0, len(each.prompt) - 1 : -1].float()
         table = torch.log_softmax(logits / temperature, dim=-1)
         expected = table.gather(1, ids[0, len(each.prompt) :, None])[:, 0].cpu()
-        stored = torch.from_numpy(rollouts.columns[OLD][start : start + len(reply.ids)])
+        stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][start : start + len(reply.ids)])
         differences.append(largest_difference(stored, expected))
         start += len(reply.ids)
     between = f"from the stock model at temperature {temperature:g}"
@@ -72,7 +73,7 @@ def stock_gate(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Ch
 
 def reference_gate(actor: ActorCritic, rollouts: Rollouts) -> Check:
     """The reference is the policy before the first step, so they agree."""
-    policy, reference = (torch.from_numpy(rollouts.columns[name]) for name in (OLD, REFERENCE))
+    policy, reference = (torch.from_numpy(rollouts.columns[name]) for name in (OLD_LOG_PROBABILITY, REFERENCE))
     difference = largest_difference(policy, reference)
     return _gate(actor, REFERENCE_KL, difference, "between policy and reference", "objective.reference")
 

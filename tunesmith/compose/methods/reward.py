@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.components.tokenizer import check_same_format, check_same_tokenizer, prompt_format
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
@@ -26,7 +26,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.verify.self_test import self_test_scalars
 
-Context = RunContext[ScalarPolicy, Batch]
+Context = RunContext[ScalarPolicy, PackedBatch]
 
 
 def build_model(recipe: Recipe, keys: RewardConfig, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
@@ -49,7 +49,9 @@ def build_model(recipe: Recipe, keys: RewardConfig, tokenizer: Tokenizer) -> tup
     return model, rows
 
 
-def prepare_policy(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> PreparedPolicy[ScalarPolicy, Batch]:
+def prepare_policy(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+) -> PreparedPolicy[ScalarPolicy, PackedBatch]:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     keys = recipe.model
     families.move_to_device(model, families.best_device())
@@ -60,7 +62,7 @@ def prepare_policy(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer)
     return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
 
 
-def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, Batch]:
+def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:
     """Raises DataError."""
     recipe, learner = context.recipe, context.learner
     steps = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)

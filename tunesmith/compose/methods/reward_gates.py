@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.proof import DEFECT
-from tunesmith.model.load import classifies
+from tunesmith.model.load import is_classifier
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.recipe.schema import ModelConfig
@@ -29,7 +29,7 @@ def reward_gates(
 ) -> Sequence[Check]:
     """The checks before the first step. keys: of the model, which decide whether its head is new."""
     gates = [single_reply_gate(policy, steps)]
-    if keys.path is None or not classifies(keys.path, keys.revision):
+    if keys.path is None or not is_classifier(keys.path, keys.revision):
         accuracy = accumulate_metrics(policy, objective, steps[0])["accuracy"]
         groups = sum(objective.units(batch) for batch in steps[0].batches)
         gates.append(new_head_gate(accuracy, groups))
@@ -44,7 +44,7 @@ def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
     transformers takes that end for padding.
     """
     policy.eval()
-    batches = [batch for batch in steps[0].batches if isinstance(batch, Batch)]
+    batches = [batch for batch in steps[0].batches if isinstance(batch, PackedBatch)]
     scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
     summary = f"the largest difference from the stock model is {difference:.1e} in {len(scores)} replies"
@@ -69,17 +69,17 @@ def new_head_gate(accuracy: float, groups: float) -> Check:
     return Check(NEW_HEAD, "warn" if odd else "pass", summary, "data.sources", advice)
 
 
-def _both_scores(policy: ScalarPolicy, batch: Batch) -> Iterator[tuple[float, float]]:
+def _both_scores(policy: ScalarPolicy, batch: PackedBatch) -> Iterator[tuple[float, float]]:
     """(our score, score of the stock model) of the first replies of a batch."""
     ends = batch.replies.end[:COMPARED]
     ours = policy.scalars(batch.to(policy.device), ends.to(policy.device)).tolist()
     for score, ids in zip(ours, visible_ids(batch, ends.tolist()), strict=True):
-        with policy.backbone.autocast():
+        with policy.autocast():
             stock = policy.model(input_ids=ids[None].to(policy.device)).logits
         yield score, float(stock[0, 0])
 
 
-def visible_ids(batch: Batch, ends: Sequence[int]) -> Iterator[torch.Tensor]:
+def visible_ids(batch: PackedBatch, ends: Sequence[int]) -> Iterator[torch.Tensor]:
     """For every token at ``ends`` the ids of the tokens that it sees, itself included: int64."""
     for end in ends:
         yield batch.ids[: end + 1][batch.layout.until[: end + 1] > end]

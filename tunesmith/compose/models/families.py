@@ -14,15 +14,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.packed import Batch, collate_packed
+from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.batch.padded import PaddedBatch, collate_padded
-from tunesmith.batch.protocols import Collator, MicroBatch, Scorer
+from tunesmith.batch.protocols import Collator, LogProbabilityModel, MicroBatch
 from tunesmith.compose.components.data import target_limit
 from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
+from tunesmith.model.context import context_length
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.load import check_weights, load_model, new_model
+from tunesmith.model.load import load_model, new_model, read_local_architecture
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
@@ -60,7 +61,7 @@ class BatchKind(Generic[BatchT]):
     find_fault: FindBatchFault[BatchT]
 
 
-PACKED: BatchKind[Batch] = BatchKind(collate_packed, find_packed_fault)
+PACKED: BatchKind[PackedBatch] = BatchKind(collate_packed, find_packed_fault)
 """The batches of causal models."""
 
 
@@ -76,7 +77,7 @@ def padded(start: int, padding: int) -> BatchKind[PaddedBatch]:
     )
 
 
-class LanguagePolicy(Scorer, Protocol):
+class LanguagePolicy(LogProbabilityModel, Protocol):
     """A policy of either family: what methods that train a language model use of it."""
 
     @property
@@ -150,7 +151,7 @@ def freeze(model: nn.Module) -> None:
 
 def prepare_causal_policy(
     recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
-) -> PreparedPolicy[Policy, Batch]:
+) -> PreparedPolicy[Policy, PackedBatch]:
     """The policy of a causal model, in the layout that the self-test allows. Raises RecipeError."""
     move_to_device(model, best_device())
     keys = recipe.model
@@ -207,7 +208,7 @@ def find_family(recipe: Recipe) -> AnyFamily:
         return family_of(str(keys.init["architecture"]))
     assert keys.path is not None
     if Path(keys.path).is_dir():
-        architecture = check_weights(Path(keys.path))
+        architecture = read_local_architecture(Path(keys.path))
         check_family(recipe, architecture)
         return family_of(architecture)
     if looks_like_path(keys.path):
@@ -273,15 +274,10 @@ def prepare_language_policy(
 
 def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
     """Raises RecipeError if threads may be longer than the model has positions."""
-    positions = model_positions(model)
-    if recipe.text.max_length > positions:
+    positions = context_length(model.config)
+    if positions is not None and recipe.text.max_length > positions:
         raise RecipeError(
             f"{recipe.text.max_length:,} tokens are more than the {positions:,} positions of the model",
             where="text.max_length",
             advice=f"set it to {positions} or less",
         )
-
-
-def model_positions(model: PreTrainedModel) -> int:
-    """Longest sequence that a model can read, in tokens; very large for one without a limit."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)

@@ -12,7 +12,7 @@ from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
-from tunesmith.model.load import check_weights, load_model
+from tunesmith.model.load import load_model, read_local_architecture
 from tunesmith.model.policy import Policy
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ def check_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
             advice = "name a model directory, start or none"
             raise MissingInputError("there is no such directory", where=f"{KEY} {path}", advice=advice)
         return
-    if families.family_of(check_weights(Path(path))) is not families.find_family(recipe):
+    if families.family_of(read_local_architecture(Path(path))) is not families.find_family(recipe):
         raise RecipeError(
             f"{path} is a model of another family than the one that is trained",
             where=KEY,

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
-from tunesmith.batch.protocols import Collator, Scorer
+from tunesmith.batch.protocols import Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
 from tunesmith.objectives.replies import reply_log_probabilities
 from tunesmith.verify.self_test import TOLERANCE
 
-COLUMN = "reference"
 VALUES, INDEX = "values.bin", "index.json"
 PROBES = 16  # examples that are recomputed whenever a cache is used
 MISMATCH_ADVICE = "remove the folder `references` below data.cache, and report how this happened"
@@ -45,7 +45,7 @@ class References:
     def columns(self, number: int) -> Mapping[str, Values]:
         """The column ``reference`` of an example: float32, one value for each of its ranked replies."""
         start = int(self.ends[number - 1]) if number else 0
-        return {COLUMN: self.values[start : int(self.ends[number])]}
+        return {REFERENCE: self.values[start : int(self.ends[number])]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class ReferenceModel:
         return np.concatenate([np.zeros(0, np.float32), *(part for n in range(len(examples)) for part in found[n])])
 
 
-def _reply_sums(policy: Scorer, batch: Any) -> Values:
+def _reply_sums(policy: LogProbabilityModel, batch: Any) -> Values:
     """float32 [R], the log-probability of every reply of a batch."""
     moved = batch.to(policy.device)  # type: ignore[attr-defined]
     found = policy.log_probabilities(moved)
@@ -127,7 +127,7 @@ def check_references(model: ReferenceModel, store: Store, found: References, whe
     numbers = sorted(set(np.linspace(0, len(store) - 1, PROBES).astype(int).tolist()))
     examples = [Example(place, store.tree(number)) for place, number in enumerate(numbers)]
     recomputed = model.values(examples)
-    cached = np.concatenate([found.columns(number)[COLUMN] for number in numbers])
+    cached = np.concatenate([found.columns(number)[REFERENCE] for number in numbers])
     targets = np.concatenate([_lengths(example) for example in examples])
     allowed = TOLERANCE[model.policy.compute] * np.sqrt(targets)  # rounding adds up like a random walk
     wrong = np.flatnonzero(np.logical_not(np.abs(recomputed - cached) <= allowed))  # NaN is wrong, too

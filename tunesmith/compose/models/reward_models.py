@@ -7,9 +7,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunesmith.compose.components.tokenizer import check_same_format, check_same_tokenizer
-from tunesmith.compose.models.families import model_positions, move_to_device
+from tunesmith.compose.models.families import move_to_device
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import find_export
+from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -62,7 +63,7 @@ def check_size(key: str, model: PreTrainedModel, recipe: Recipe, tokenizer: Toke
     if rows < needed:
         what = f"the model has {rows:,} token ids, prompt format and tokenizer need {needed:,}"
         raise RecipeError(what, where=key, advice="name a model that was trained with this prompt format")
-    positions = model_positions(model)
+    positions = context_length(model.config) or NO_LIMIT
     if positions < recipe.text.max_length:
         what = f"the model reads {positions:,} tokens, prompt and reply may have {recipe.text.max_length:,}"
         raise RecipeError(what, where=key, advice=f"set text.max_length to {positions} or less, or name another model")

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
-from tunesmith.batch.packed import Batch
+from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.models.families import freeze
 from tunesmith.compose.models.reward_models import prepare_reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
@@ -67,7 +67,7 @@ class ModelScore:
     def __init__(self, model: ScalarPolicy) -> None:
         self.model = model
 
-    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+    def __call__(self, batch: PackedBatch, answered: Sequence[PromptReplies]) -> Tensor:
         """float32 [R], the score of every reply of the batch."""
         return self.model.scalars(batch, batch.replies.end)
 
@@ -78,7 +78,7 @@ class CheckScore:
     def __init__(self, checks: ChecksByPrompt, renderer: Renderer) -> None:
         self.checks, self.renderer = checks, renderer
 
-    def __call__(self, batch: Batch, answered: Sequence[PromptReplies]) -> Tensor:
+    def __call__(self, batch: PackedBatch, answered: Sequence[PromptReplies]) -> Tensor:
         """float32 [R], in the order of ``answered`` and its replies."""
         return torch.tensor(
             [

@@ -23,9 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tunesmith.batch.columns import PPO_COLUMNS
 from tunesmith.errors import StorageError
 from tunesmith.files import fingerprint, new_directory, remove_unfinished, sha256, write_json
-from tunesmith.train.rollout.rollouts import COLUMNS, PromptReplies, Rollouts, SampledReply, reply_lengths
+from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply, reply_lengths
 from tunesmith.train.tensors import write_tensors
 
 TENSORS, INDEX, REPLIES = "rollouts.safetensors", "iteration.json", "replies.jsonl"
@@ -70,7 +71,7 @@ def load_rollouts(directory: Path, iteration: int) -> Rollouts:
         tensors = load_file(path / TENSORS)
     except SafetensorError as error:
         raise _damaged(path, f"{TENSORS}: {error}") from error
-    columns = {name: tensors[name].numpy() for name in COLUMNS}
+    columns = {name: tensors[name].numpy() for name in PPO_COLUMNS}
     return Rollouts(
         iteration,
         tuple(_read_replies(tensors)),
@@ -144,7 +145,7 @@ def _tensors(rollouts: Rollouts) -> dict[str, Tensor]:
         "ids": torch.tensor([token for reply in replies for token in reply.ids], dtype=torch.int32),
         "stopped": torch.tensor([reply.stopped for reply in replies], dtype=torch.bool),
         "rewards": torch.from_numpy(np.asarray(rollouts.rewards, np.float32)),
-        **{name: torch.from_numpy(np.asarray(rollouts.columns[name], np.float32)) for name in COLUMNS},
+        **{name: torch.from_numpy(np.asarray(rollouts.columns[name], np.float32)) for name in PPO_COLUMNS},
     }
 
 

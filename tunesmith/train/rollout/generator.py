@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
@@ -25,16 +26,7 @@ from tunesmith.generate.decoding import DecodingState, StoppingCriteria
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
-from tunesmith.train.rollout.rollouts import (
-    ADVANTAGE,
-    OLD,
-    REFERENCE,
-    RETURN,
-    VALUE,
-    PromptReplies,
-    Rollouts,
-    SampledReply,
-)
+from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply
 
 
 class Actor(Protocol):
@@ -178,7 +170,7 @@ class RolloutGenerator:
             replies += sum(len(each.replies) for each in pieces)
             for source in self.rewards:
                 scores[source.name].append(source.score(batch, pieces).float().cpu())
-        columns = {OLD: torch.cat(old), VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
+        columns = {OLD_LOG_PROBABILITY: torch.cat(old), OLD_VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
         terms = {name: torch.cat(parts) for name, parts in scores.items()}
         return self._add_advantages(iteration, answered, columns, torch.cat(owner), terms, coefficient)
 
@@ -207,13 +199,13 @@ class RolloutGenerator:
         stopped = torch.tensor([reply.stopped for reply in replies])
         if how.unfinished is not None:
             total = torch.where(stopped, total, torch.tensor(how.unfinished))
-        rewards = token_rewards(columns[OLD], columns[REFERENCE], owner, total, coefficient)
+        rewards = token_rewards(columns[OLD_LOG_PROBABILITY], columns[REFERENCE], owner, total, coefficient)
         if how.whiten_rewards:
             rewards = whiten(rewards, shift_mean=False)
         advantages, returns = reply_advantages(
-            rewards, columns[VALUE], owner, discount=how.discount, gae_lambda=how.gae_lambda
+            rewards, columns[OLD_VALUE], owner, discount=how.discount, gae_lambda=how.gae_lambda
         )
-        log_ratio = (columns[OLD] - columns[REFERENCE]).double()
+        log_ratio = (columns[OLD_LOG_PROBABILITY] - columns[REFERENCE]).double()
         kl, next_coefficient = float(log_ratio.sum()) / len(replies), coefficient
         if how.kl_target is not None:
             next_coefficient = adaptive_kl(

@@ -13,10 +13,6 @@ from tunesmith.text.tokens.token_tree import TokenTree
 Integers = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-OLD, VALUE, REFERENCE = "old_log_probability", "old_value", "reference"
-ADVANTAGE, RETURN = "advantage", "return"
-COLUMNS = (OLD, VALUE, REFERENCE, ADVANTAGE, RETURN)
-
 
 @dataclass(frozen=True, slots=True)
 class SampledReply:
@@ -88,7 +84,7 @@ class Rollouts:
 
     iteration: from 0.
     answered: the prompts with their replies.
-    columns: name -> float32 [N], for every name in ``COLUMNS``. Advantages are not whitened yet.
+    columns: name -> float32 [N], for every name in ``PPO_COLUMNS``. Advantages are not whitened yet.
     rewards: float32 [R], the reward at the end of each reply, without the KL penalty.
     coefficient: coefficient of the KL penalty in this iteration.
     next_coefficient: the coefficient for the next iteration.

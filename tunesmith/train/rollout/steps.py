@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tunesmith.batch.columns import ADVANTAGE, PPO_COLUMNS
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.batch.protocols import Collator, MicroBatch
@@ -17,7 +18,7 @@ from tunesmith.errors import StorageError
 from tunesmith.train.loop import StepResult
 from tunesmith.train.rollout.files import Decode, delete_rollouts, load_rollouts, read_index, save_rollouts
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
-from tunesmith.train.rollout.rollouts import ADVANTAGE, COLUMNS, Floats, Rollouts
+from tunesmith.train.rollout.rollouts import Floats, Rollouts
 from tunesmith.train.steps import Step
 
 KL = "kl"
@@ -155,7 +156,7 @@ class RolloutSteps:
             start = slices[index].start
             for piece in rollouts.answered[index].split(self.tokens):
                 stop = start + piece.targets
-                columns = {name: rollouts.columns[name][start:stop] for name in COLUMNS}
+                columns = {name: rollouts.columns[name][start:stop] for name in PPO_COLUMNS}
                 columns[ADVANTAGE] = step_advantages[done : done + piece.targets]
                 examples.append(Example(piece.number, piece.tree(), columns=columns))
                 start, done = stop, done + piece.targets

@@ -1,0 +1,54 @@
+"""What all wrappers of a stock transformers model have in common: device, parameters, modes and number format."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
+
+
+class ModelWrapper:
+    """A stock model with the number format of its forward pass and its optional residual dropout.
+
+    model: the parameters keep their own number format.
+    compute: number format of the forward pass.
+    dropout: residual dropout, which is active in training mode only.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        compute: torch.dtype = torch.float32,
+        dropout: ResidualDropout | Seq2SeqDropout | None = None,
+    ) -> None:
+        self.model, self.compute, self.dropout = model, compute, dropout
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return self.model.device
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters of the whole model by name; tied ones once."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def train(self) -> None:
+        """Training mode."""
+        self.model.train()
+
+    def eval(self) -> None:
+        """Evaluation mode: no noise of any kind."""
+        self.model.eval()  # type: ignore[no-untyped-call]
+        if self.dropout is not None:
+            self.dropout.end()
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context in which the forward pass runs in the format ``compute``."""
+        if self.compute == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute)
