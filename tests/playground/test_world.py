@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.playground.reader import Reader
 from tunesmith.evaluate.text_match import ListOf, OneOf, Rate, check_from_json, check_to_json, passes
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import MAKERS, Exercise, write_exercises
@@ -75,6 +76,13 @@ def test_every_answer_is_right_by_its_own_check_and_wrong_by_every_other(passage
         other = found[index - 1]
         if other.response != each.response and isinstance(each.check, OneOf):
             assert not passes(each.check, other.response)
+
+
+def test_every_held_out_instruction_can_be_answered_from_the_prose_and_its_passage() -> None:
+    passages = load_passages(build_world(1))
+    reader = Reader(passages, write_documents(passages, random.Random(0), 6000))
+    for each in exercises(passages, True, 20):
+        assert passes(each.check, reader.answer(each.instruction, each.context)), each
 
 
 @pytest.mark.parametrize("reply", ["- a\n- a", "- a", "- a\n- b\n- c", "a\nb", "- a\n- x", "- a, b", "- a\n\n- b\n- c"])

@@ -76,9 +76,7 @@ def run(
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(
-            highlight=False, width=120
-        )  # a fixed width, so that the table is not wrapped in a file or pipe
+        console = Console(highlight=False, width=120)  # so that the table is not wrapped in a file or pipe
     timer = StageTimer(console)
     timer.start(
         "data: prose, demonstrations, preferences and held-out instructions about a small world, and a tokenizer"
