@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 from tests.test_architecture import LONGEST_FILE, LONGEST_FUNCTION
 from tests.test_language import LONGEST_LINE
 from tunesmith.compose.methods.registry import METHODS
-from tunesmith.recipe.objectives import Dpo, Ppo, Reward, Sft
+from tunesmith.recipe.objectives import DpoConfig, PpoConfig, RewardConfig, SftConfig
 
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 LIMITS = (
@@ -90,7 +90,7 @@ def test_the_limits_are_those_that_are_tested() -> None:
 
 
 def test_every_objective_of_the_recipe_has_a_method() -> None:
-    kinds = [get_args(section.model_fields["kind"].annotation)[0] for section in (Sft, Dpo, Reward, Ppo)]
+    kinds = [get_args(section.model_fields["kind"].annotation)[0] for section in (SftConfig, DpoConfig, RewardConfig, PpoConfig)]
     assert kinds == list(METHODS)
 
 
