@@ -35,7 +35,7 @@ def test_the_full_demo_trains_and_compares_all_models(tmp_path: Path, capsys: py
     shown = capsys.readouterr().out
     assert "stopped by themselves" in shown
     assert "reward: accuracy on held-out pairs: held-out-tones" in shown
-    assert "ppo: mean reward of held-out replies 0.0" in shown
+    assert "ppo: mean reward of held-out replies: 0.0" in shown
     assert f"chat {tmp_path / 'demo' / 'ppo'}" in shown
     engine, _ = open_engine(tmp_path / "demo" / "ppo")
     assert engine.renderer.format.name == "dolly"

@@ -37,8 +37,8 @@ def test_the_line_of_ppo_has_the_rewards_before_and_after_and_the_kl(tmp_path: P
     )
     lines = list(report_runs(tmp_path, [PPO], {"ppo": read_validations(run)}))
     assert lines == [
-        "ppo: mean reward of held-out replies 0.400 before and 0.850 after training (+0.450); "
-        "mean KL per reply to the model before training 1.25 at the end, at most 1.50"
+        "ppo: mean reward of held-out replies: 0.400 before and 0.850 after training (+0.450); "
+        "mean KL per reply to the model before training: 1.25 at the end, at most 1.50"
     ]
 
 

@@ -50,6 +50,6 @@ def _reward_change(found: Sequence[Validation], run: Path) -> str:
     before, after = (validation[ALL]["rewards/mean"] for validation in (found[0], found[-1]))
     distances = [record[KL] for record in read_records(run / "metrics.jsonl") if KL in record]
     return (
-        f"mean reward of held-out replies {before:.3f} before and {after:.3f} after training ({after - before:+.3f}); "
-        f"mean KL per reply to the model before training {distances[-1]:.2f} at the end, at most {max(distances):.2f}"
+        f"mean reward of held-out replies: {before:.3f} before and {after:.3f} after training ({after - before:+.3f}); "
+        f"mean KL per reply to the model before training: {distances[-1]:.2f} at the end, at most {max(distances):.2f}"
     )
