@@ -145,8 +145,9 @@ def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
         (["--epochs=3"], "did you mean train.epochs=3?"),
         (["--lr", "1e-5"], "did you mean train.learning_rate=1e-5?"),
         (["--per-device-train-batch-size", "8"], "did you mean train.batch_size=8?"),
-        (["--output-dir", "runs/x"], "did you mean run.directory=runs/x?"),
+        (["--num-train-epochs", "2"], "did you mean train.epochs=2?"),
         (["--gradient_checkpointing", "dolly-v2-3b"], "did you mean model.gradient_checkpointing=VALUE?"),
+        (["--hlep"], "No such option: --hlep. Did you mean --help?"),
         (["--zzz"], "Values of a recipe are written as KEY=VALUE, such as train.epochs=3."),
     ],
 )

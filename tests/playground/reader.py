@@ -1,7 +1,7 @@
-"""Someone who can read: answers instructions from the prose and the passages alone, by patterns, without any fact table.
+"""Answers instructions from the prose and the passages only, by patterns, without any table of facts.
 
-The world lends only its ways of putting things (statement, question and sentence templates); every value in an answer
-comes out of text that a model reads as well.
+It uses the templates of statements, questions and sentences; every value in an answer comes from text that the model is
+trained on as well.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tunesmith.playground.exercises import COUNTS, FIELDS, LIST_WORDINGS, SORT_WORDINGS
-from tunesmith.playground.facts import Group, Relation, World
-from tunesmith.playground.scenes import Scene, Scenes
+from tunesmith.playground.facts import DemoWorld, Relation, SubjectGroup
+from tunesmith.playground.passages import PassageGenerator, PassageKind
 
 BLANK = re.compile(r"\{(\w+)\}")
 WORD = r"[A-Za-z]+"
@@ -56,10 +56,14 @@ def words_of(listed: str) -> list[str]:
 
 
 class Reader:
-    """What can be known after reading the prose."""
+    """The facts and groups that the prose states.
 
-    def __init__(self, scenes: Scenes, prose: Iterable[str]) -> None:
-        self.scenes, self.world = scenes, scenes.world
+    facts: (relation, subject) -> values.
+    members: phrase of a group -> members.
+    """
+
+    def __init__(self, passages: PassageGenerator, prose: Iterable[str]) -> None:
+        self.passages, self.world = passages, passages.world
         self.facts: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.members: dict[str, set[str]] = defaultdict(set)
         self._statements = [(each, pattern(t)) for each in self.world.relations for t in _statements(each)]
@@ -114,36 +118,36 @@ class Reader:
                     yield "\n".join(f"- {thing}: {min(kind)}" for thing, kind in zip(things, kinds, strict=True))
 
     def _passage(self, instruction: str, context: str) -> Iterator[str]:
-        remarks = self.scenes.remarks
+        remarks = self.passages.remarks
         if instruction in remarks.wordings:
             yield remarks.answers[self._mood(context)]
-        for scene, slots in self.read(context):
+        for kind, slots in self.read(context):
             filled = {**slots, **{f"a_{name}": self.world.article(value) for name, value in slots.items()}}
-            for question in (*scene.questions, *scene.extractions):
+            for question in (*kind.questions, *kind.extractions):
                 if instruction in {_capital(wording.format(**filled)) for wording in question.wordings}:
                     yield _capital(question.answer.format(**filled))
-            if not _asks_for_a_point(scene, filled, instruction):
-                yield _capital(scene.summary.format(**filled))
+            if not _asks_for_a_point(kind, filled, instruction):
+                yield _capital(kind.summary.format(**filled))
 
     def _mood(self, remark: str) -> str:
-        for mood, words in self.scenes.remarks.words.items():
+        for mood, words in self.passages.remarks.words.items():
             if any(remark.endswith(f" {word}.") for word in words):
                 return mood
         return "request"
 
-    def read(self, text: str) -> Iterator[tuple[Scene, dict[str, str]]]:
-        """Every scene whose sentences all occur in the text, with what stands in its blanks."""
+    def read(self, text: str) -> Iterator[tuple[PassageKind, dict[str, str]]]:
+        """Every kind of passage whose sentences all occur in the text, with the values of its slots."""
         lines = sentences(text)
-        for scene in self.scenes.scenes:
+        for kind in self.passages.kinds:
             slots: dict[str, str] = {}
-            for wordings in scene.sentences:
+            for wordings in kind.sentences:
                 found = [match for w in wordings for line in lines if (match := pattern(w).fullmatch(line))]
                 if len(found) != 1:
                     break
                 for name, value in found[0].groupdict().items():
                     assert slots.setdefault(name, value) == value, (text, name)
             else:
-                yield scene, slots
+                yield kind, slots
 
 
 def _statements(relation: Relation) -> list[str]:
@@ -151,18 +155,18 @@ def _statements(relation: Relation) -> list[str]:
     return [each.replace("{whose}", "{subject}'s").replace("{who}", "{subject}") for each in relation.statements]
 
 
-def _roster(group: Group, template: str) -> str:
+def _roster(group: SubjectGroup, template: str) -> str:
     return template.replace("{phrase}", group.phrase).replace("{value}", group.value)
 
 
-def _known(world: World, relation: Relation, word: str) -> str | None:
+def _known(world: DemoWorld, relation: Relation, word: str) -> str | None:
     """The subject of that relation meant by a word, which may begin a sentence; pronouns are nobody."""
     subjects = world.pools[relation.subjects]
     return next((each for each in (word, word.lower()) if each in subjects), None)
 
 
-def _asks_for_a_point(scene: Scene, filled: dict[str, str], instruction: str) -> bool:
-    points = (*scene.questions, *scene.extractions)
+def _asks_for_a_point(kind: PassageKind, filled: dict[str, str], instruction: str) -> bool:
+    points = (*kind.questions, *kind.extractions)
     return any(instruction == _capital(w.format(**filled)) for point in points for w in point.wordings)
 
 

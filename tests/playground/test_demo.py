@@ -1,4 +1,4 @@
-"""The demo from end to end, made so small that it learns nothing in a few seconds."""
+"""The whole demo, with files and runs so small that it takes seconds and learns nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tunesmith.playground.demo import run
 from tunesmith.playground.stages import CAUSAL, ENCODER_DECODER, FULL
 
 TINY = ["train.epochs=null", "train.steps=2", "train.batch_size=30", "sampling.max_new_tokens=12"]
-PRACTICE = ("train.batch_size=4", "objective.prompts_per_iteration=8", "objective.max_new_tokens=8")
+PPO_SETTINGS = ("train.batch_size=4", "objective.prompts_per_iteration=8", "objective.max_new_tokens=8")
 
 
-def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_full_demo_trains_and_compares_all_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
-    stages = (*FULL[:-1], replace(FULL[-1], settings=PRACTICE))
+    stages = (*FULL[:-1], replace(FULL[-1], settings=PPO_SETTINGS))
     result = run(tmp_path / "demo", 1, TINY, SMALL, stages)
     assert json.loads((tmp_path / "demo" / "demo.json").read_text()) == result
     assert result["held_out"] == 18
@@ -34,14 +34,14 @@ def test_the_demo_goes_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixt
     assert set(result["seconds"]) == {"world", "base", "assistant", "dpo", "reward", "ppo", "questions", "all"}
     shown = capsys.readouterr().out
     assert "stopped by themselves" in shown
-    assert "reward: held-out pairs in the right order: held-out-tones" in shown
-    assert "ppo: mean reward of held-out replies 0.0" in shown
+    assert "reward: accuracy on held-out pairs: held-out-tones" in shown
+    assert "ppo: mean reward of held-out replies: 0.0" in shown
     assert f"chat {tmp_path / 'demo' / 'ppo'}" in shown
     engine, _ = open_engine(tmp_path / "demo" / "ppo")
     assert engine.renderer.format.name == "dolly"
 
 
-def test_every_stage_goes_on_from_one_before_it_and_the_short_road_is_the_beginning_of_the_full_one() -> None:
+def test_every_stage_starts_from_an_earlier_one_and_the_full_demo_extends_the_short_one() -> None:
     assert FULL[: len(CAUSAL)] == CAUSAL
     for stages in (CAUSAL, FULL, ENCODER_DECODER):
         names = [stage.name for stage in stages]
@@ -51,9 +51,7 @@ def test_every_stage_goes_on_from_one_before_it_and_the_short_road_is_the_beginn
         assert all(stage.path.is_file() for stage in stages)
 
 
-def test_the_demo_with_an_encoder_decoder_goes_the_whole_road(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_demo_trains_an_encoder_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     result = run(tmp_path / "demo", 1, TINY, SMALL, ENCODER_DECODER)
     assert set(result["rates"]["exact answers"]) == {"assistant"}

@@ -1,4 +1,4 @@
-"""Tones and preferences of the small world: exact, honest about what they prefer, and never over what is held out."""
+"""Tones and preference pairs of the demo: chosen replies are better, and training pairs have no held-out prompts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.playground.test_world import SMALL
 from tunesmith.evaluate.text_match import check_from_json, passes
 from tunesmith.playground.courtesy import (
     CLOSINGS,
-    SHARE,
+    COURTEOUS_SHARE,
     content_of,
-    courteous,
-    demonstrated,
     in_any_tone,
     in_courteous_tone,
+    in_random_tone,
     is_courteous,
+    with_closing,
 )
 from tunesmith.playground.exercises import MAKERS, Exercise, write_exercises
 from tunesmith.playground.facts import build_world
 from tunesmith.playground.files import DemoFiles, write_demo_files
+from tunesmith.playground.passages import load_passages
 from tunesmith.playground.preferences import write_preferences
-from tunesmith.playground.scenes import load_scenes
 
 
 @pytest.fixture(scope="module", params=[1, 2])
 def exercises(request: pytest.FixtureRequest) -> list[Exercise]:
-    scenes = load_scenes(build_world(request.param))
-    return write_exercises(scenes, random.Random("test"), dict.fromkeys(MAKERS, 120), held_out=False)
+    passages = load_passages(build_world(request.param))
+    return write_exercises(passages, random.Random("test"), dict.fromkeys(MAKERS, 120), held_out=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,12 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_set_closing_makes_any_answer_courteous_and_leaves_its_content(exercises: list[Exercise]) -> None:
+def test_a_closing_makes_any_answer_courteous_and_keeps_its_content(exercises: list[Exercise]) -> None:
     for each in exercises:
         assert not is_courteous(each.response)
         assert content_of(each.response) == each.response
         for closing in CLOSINGS:
-            reply = courteous(closing, each.response)
+            reply = with_closing(closing, each.response)
             assert is_courteous(reply)
             assert content_of(reply) == each.response
             assert passes(in_courteous_tone(each.check), reply)
@@ -67,8 +67,8 @@ def test_a_closing_without_an_answer_is_not_courteous(reply: str) -> None:
 
 def test_some_demonstrations_are_courteous_and_most_are_not() -> None:
     rng = random.Random(0)
-    replies = [demonstrated(rng, "Yes.") for _ in range(2000)]
-    assert sum(map(is_courteous, replies)) / 2000 == pytest.approx(SHARE, abs=0.04)
+    replies = [in_random_tone(rng, "Yes.") for _ in range(2000)]
+    assert sum(map(is_courteous, replies)) / 2000 == pytest.approx(COURTEOUS_SHARE, abs=0.04)
     assert {content_of(reply) for reply in replies} == {"Yes."}
 
 
@@ -97,13 +97,13 @@ def test_a_pair_differs_in_tone_or_in_content_and_never_in_both(exercises: list[
     assert kinds == {(True, False): 200, (True, True): 50, (False, False): 50}
 
 
-def test_preferences_are_never_about_what_is_held_out(files: DemoFiles) -> None:
+def test_training_preferences_have_no_held_out_prompts(files: DemoFiles) -> None:
     asked = {(each.instruction, each.context) for each in files.exercises}
     trained = [(row["prompt"], row["context"]) for row in rows(files.preferences) + rows(files.comparisons)]
-    practised = [(row["instruction"], row["context"]) for row in rows(files.demonstrations)]
+    demonstrated = [(row["instruction"], row["context"]) for row in rows(files.demonstrations)]
     assert trained
-    assert practised
-    assert not asked & {*trained, *practised}
+    assert demonstrated
+    assert not asked & {*trained, *demonstrated}
     for path in (files.held_out_tones, files.held_out_mistakes):
         assert {(row["prompt"], row["context"]) for row in rows(path)} == asked
 
@@ -123,13 +123,15 @@ def test_a_preference_is_read_with_its_passage_and_both_replies(files: DemoFiles
         assert [(reply.text, reply.rank) for reply in replies] == [(row["chosen"], 0), (row["rejected"], 1)]
 
 
-def test_there_are_checks_of_everything_and_they_know_both_tones_of_every_answer(files: DemoFiles) -> None:
+def test_every_instruction_has_checks_that_pass_both_tones_of_its_answer(files: DemoFiles) -> None:
     right, polite = rows(files.checks_right), rows(files.checks_courteous)
-    known = {(row["instruction"], row["context"]) for row in right}
-    assert known == {(row["instruction"], row["context"]) for row in rows(files.demonstrations) + rows(files.held_out)}
+    checked = {(row["instruction"], row["context"]) for row in right}
+    assert checked == {
+        (row["instruction"], row["context"]) for row in rows(files.demonstrations) + rows(files.held_out)
+    }
     assert [row["instruction"] for row in right] == [row["instruction"] for row in polite]
     for one, two in zip(right, polite, strict=True):
         checks = [check_from_json(row["check"]) for row in (one, two)]
-        curt, kind = one["response"], courteous(CLOSINGS[0], one["response"])
+        curt, polite_reply = one["response"], with_closing(CLOSINGS[0], one["response"])
         assert [passes(check, curt) for check in checks] == [True, False]
-        assert [passes(check, kind) for check in checks] == [True, True]
+        assert [passes(check, polite_reply) for check in checks] == [True, True]

@@ -90,7 +90,12 @@ def test_thirty_levels_of_doubling_are_read_once_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("dolly-v2-3", "did you mean 'dolly-v2-3b'?"), ("qqqqqq", "`tunesmith recipes` lists all")]
+    ("name", "advice"),
+    [
+        ("dolly-v2-3", "did you mean 'dolly-v2-3b'?"),
+        ("train.epochs", "a single value is written as train.epochs=VALUE"),
+        ("qqqqqq", "`tunesmith recipes` lists all"),
+    ],
 )
 def test_an_unknown_name_is_reported_with_the_most_similar_one(name: str, advice: str) -> None:
     with pytest.raises(RecipeError) as caught:

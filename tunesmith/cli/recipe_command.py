@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,9 @@ class RecipeCommand(TyperCommand):
             known.update(parameter.opts, parameter.secondary_opts)
         if unknown := find_unknown_option(args, known):
             option, value = unknown
-            ctx.fail(f"No such option: {option}. {suggest_setting(option, value)}")
+            similar = difflib.get_close_matches(option, known, n=1, cutoff=0.75)
+            advice = f"Did you mean {similar[0]}?" if similar else suggest_setting(option, value)
+            ctx.fail(f"No such option: {option}. {advice}")
         return super().parse_args(ctx, args)
 
 

@@ -1,4 +1,4 @@
-"""What the models of the demo reply to the held-out instructions, and how much of it is right, courteous, and ended."""
+"""The replies of the demo's models to held-out instructions: how many are correct, courteous and complete."""
 
 from __future__ import annotations
 
@@ -24,43 +24,55 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """One model's replies to the held-out exercises, in their order. right: by content, whatever their tone."""
+class HeldOutReplies:
+    """One model's replies to the held-out exercises, in their order.
+
+    replies: the replies.
+    right: whether the content of each reply is correct, in any tone.
+    """
 
     replies: tuple[GeneratedReply, ...]
     right: tuple[bool, ...]
 
     def courteous(self) -> tuple[bool, ...]:
+        """Whether each reply is courteous."""
         return tuple(is_courteous(reply.text) for reply in self.replies)
 
     def both(self) -> tuple[bool, ...]:
+        """Whether each reply is correct and courteous."""
         return tuple(right and polite for right, polite in zip(self.right, self.courteous(), strict=True))
 
     def stopped(self) -> tuple[bool, ...]:
+        """Whether the model ended each reply."""
         return tuple(reply.stopped for reply in self.replies)
 
 
-def ask(console: Console, name: str, export: Path, exercises: Sequence[Exercise]) -> Answers:
-    """Greedy replies. Each model gets the instruction in the format it was trained with; for the base that is plain text."""
+def generate_replies(console: Console, name: str, export: Path, exercises: Sequence[Exercise]) -> HeldOutReplies:
+    """Greedy replies of an exported model, in the prompt format of its training (plain text for the base model)."""
     engine, sampling = open_engine(export)
     prompts = [[Message("user", each.instruction, context=each.context)] for each in exercises]
     replies: dict[int, GeneratedReply] = {}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"asking the {name} model", total=len(prompts))
+        task = bar.add_task(f"generating replies of {name}", total=len(prompts))
         for index, reply in engine.completions(prompts, sampling, seed=0, batch_size=32):
             replies[index] = reply
             bar.advance(task)
     ordered = tuple(replies[index] for index in range(len(prompts)))
     right = tuple(passes(in_any_tone(each.check), reply.text) for each, reply in zip(exercises, ordered, strict=True))
-    return Answers(ordered, right)
+    return HeldOutReplies(ordered, right)
 
 
-def rows(
-    exercises: Sequence[Exercise], answers: Mapping[str, Answers], before: Mapping[str, str | None]
+def comparison_rows(
+    exercises: Sequence[Exercise], answers: Mapping[str, HeldOutReplies], before: Mapping[str, str | None]
 ) -> list[ComparisonRow]:
-    """The table of all models. before: for each of them the one that it was trained from, if any."""
+    """The table of all models.
 
-    def row(name: str, outcomes: Callable[[Answers], Sequence[bool]], *, strong: bool = True) -> ComparisonRow:
+    exercises: the held-out exercises.
+    answers: model -> its replies.
+    before: model -> the model from which its training started, if it is compared with one.
+    """
+
+    def row(name: str, outcomes: Callable[[HeldOutReplies], Sequence[bool]], *, strong: bool = True) -> ComparisonRow:
         found = {model: outcomes(each) for model, each in answers.items()}
         gains = {
             model: Gain.between(found[origin], outcome)
@@ -71,7 +83,7 @@ def rows(
             name, {model: Rate(sum(outcome), len(outcome)) for model, outcome in found.items()}, gains, strong
         )
 
-    def of(category: str) -> Callable[[Answers], Sequence[bool]]:
+    def right_in(category: str) -> Callable[[HeldOutReplies], Sequence[bool]]:
         return lambda each: [
             right for right, asked in zip(each.right, exercises, strict=True) if asked.category == category
         ]
@@ -79,15 +91,15 @@ def rows(
     categories = sorted({each.category for each in exercises})
     return [
         row(EXACT, lambda each: each.right),
-        *(row(f" {category}", of(category), strong=False) for category in categories),
-        row(COURTEOUS, Answers.courteous),
-        row(BOTH, Answers.both),
-        row(STOPPED, Answers.stopped),
+        *(row(f" {category}", right_in(category), strong=False) for category in categories),
+        row(COURTEOUS, HeldOutReplies.courteous),
+        row(BOTH, HeldOutReplies.both),
+        row(STOPPED, HeldOutReplies.stopped),
     ]
 
 
-def samples(exercises: Sequence[Exercise], answers: Mapping[str, Answers]) -> list[ReplyComparison]:
-    """The first held-out exercise of some categories, whatever was answered."""
+def sample_replies(exercises: Sequence[Exercise], answers: Mapping[str, HeldOutReplies]) -> list[ReplyComparison]:
+    """The replies to the first held-out exercise of some categories."""
     first: dict[str, int] = {}
     for index, each in enumerate(exercises):
         first.setdefault(each.category, index)

@@ -1,6 +1,6 @@
-"""The tone of a reply: courteous, with a set phrase after the content, or curt, the content alone.
+"""The tone of a reply: courteous, with a fixed closing phrase after the content, or curt, with the content only.
 
-Which tone a reply has is a question of letters, so it is counted and not judged; what is right is asked of the content.
+The tone is decided by comparing strings; whether a reply is correct is decided by its content only.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import random
 from tunesmith.evaluate.text_match import Closed, ContentCheck, without_closing
 
 CLOSINGS = ("I hope this helps.", "Thank you for asking.", "Do ask again.")
-SHARE = 0.3
-"""How many demonstrations are courteous: enough to learn both tones, too few to prefer the courteous one."""
+COURTEOUS_SHARE = 0.3
+"""The share of courteous demonstrations: enough to learn both tones, too few to prefer the courteous one."""
 
 
-def courteous(closing: str, content: str) -> str:
-    """The content before a closing; a list keeps its lines to itself."""
+def with_closing(closing: str, content: str) -> str:
+    """The content followed by a closing, which is on its own line after a list."""
     between = "\n" if content.startswith("- ") else " "
     return f"{content}{between}{closing}"
 
 
-def demonstrated(rng: random.Random, content: str) -> str:
-    """The content in the tone of those who write demonstrations, of whom some are courteous."""
-    return courteous(rng.choice(CLOSINGS), content) if rng.random() < SHARE else content
+def in_random_tone(rng: random.Random, content: str) -> str:
+    """The content, made courteous with the probability COURTEOUS_SHARE."""
+    return with_closing(rng.choice(CLOSINGS), content) if rng.random() < COURTEOUS_SHARE else content
 
 
 def content_of(reply: str) -> str:
@@ -31,15 +31,15 @@ def content_of(reply: str) -> str:
 
 
 def is_courteous(reply: str) -> bool:
-    """Whether a reply says something and closes courteously."""
+    """Whether a reply has content and a closing."""
     return without_closing(reply, CLOSINGS)[1]
 
 
 def in_any_tone(check: ContentCheck) -> Closed:
-    """The check of a reply whose content is right, courteous or curt."""
+    """A check that passes replies with correct content, courteous or curt."""
     return Closed(check, CLOSINGS, needed=False)
 
 
 def in_courteous_tone(check: ContentCheck) -> Closed:
-    """The check of a reply whose content is right and which is courteous."""
+    """A check that passes replies with correct content that are courteous."""
     return Closed(check, CLOSINGS, needed=True)

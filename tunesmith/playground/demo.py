@@ -1,8 +1,8 @@
-"""`tunesmith demo`: from nothing to an assistant in minutes, offline, by the road that every user takes.
+"""`tunesmith demo`: from random weights to an assistant in minutes, offline, with the steps of any other training.
 
-A small world is drawn and written down, a tokenizer and a base model are trained on its prose, the base model is
-fine-tuned on demonstrations and then on preferences, and all are asked the same held-out instructions. In full, a reward
-model and an assistant that was trained with rewards for its own replies come after them.
+The demo generates texts about a small world, trains a tokenizer and a base model on its prose, and fine-tunes the
+base model on demonstrations (SFT) and then on preferences (DPO). With --full it also trains a reward model, and the
+assistant with PPO. All models answer the same held-out instructions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from rich.rule import Rule
 
 from tunesmith.compose import train_recipe
 from tunesmith.files import write_json
-from tunesmith.playground.answers import ask, rows, samples
+from tunesmith.playground.answers import comparison_rows, generate_replies, sample_replies
 from tunesmith.playground.files import DemoFiles, write_demo_files
-from tunesmith.playground.measured import told_of_runs, validations
+from tunesmith.playground.run_reports import read_validations, report_runs
 from tunesmith.playground.stages import CAUSAL, Stage
 from tunesmith.recipe.load import load
 from tunesmith.report.compare import ComparisonRow, print_comparison
@@ -30,23 +30,32 @@ SEED = 1
 
 
 @dataclass(slots=True)
-class Clock:
-    """Says what begins, and how long what came before it took."""
+class StageTimer:
+    """Prints the title of every stage and measures its time.
+
+    console: where titles are printed.
+    began: the time at which the demo started, in seconds.
+    seconds: stage -> its duration.
+    """
 
     console: Console
     began: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def begins(self, title: str) -> None:
+    def start(self, title: str) -> None:
+        """Print the title of the next stage."""
         self.console.print(Rule(title, align="left", style="dim") if self.console.is_terminal else f"== {title}")
 
-    def ended(self, name: str) -> None:
+    def stop(self, name: str) -> None:
+        """Record the time since the end of the stage before."""
         self.seconds[name] = round(self.total() - sum(self.seconds.values()), 1)
 
     def total(self) -> float:
+        """Seconds since the start of the demo."""
         return time.monotonic() - self.began
 
-    def told(self) -> str:
+    def summary(self) -> str:
+        """The durations of all stages in one line."""
         return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
 
 
@@ -57,47 +66,53 @@ def run(
     sizes: Mapping[str, Any] | None = None,
     stages: Sequence[Stage] = CAUSAL,
 ) -> dict[str, Any]:
-    """The whole demo in ``directory``; returns what it also writes to demo.json.
+    """Run the demo and return its results, which are also written to demo.json.
 
-    overrides: single values for all recipes. sizes: arguments of ``write_demo_files``, for a smaller world.
+    directory: the directory for data and runs.
+    seed: the seed of the generated texts.
+    overrides: single values for all recipes.
+    sizes: arguments of ``write_demo_files``, for smaller files.
+    stages: the models to train.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=120)  # the table is not wrapped where nobody chose a width
-    clock = Clock(console)
-    clock.begins("a small world: prose, demonstrations, preferences, held-out instructions, tokenizer")
+        console = Console(highlight=False, width=120)  # so that the table is not wrapped in a file or pipe
+    timer = StageTimer(console)
+    timer.start(
+        "data: prose, demonstrations, preferences and held-out instructions about a small world, and a tokenizer"
+    )
     files = write_demo_files(directory / "world", seed, **(sizes or {}))
-    clock.ended("world")
+    timer.stop("world")
     exports: dict[str, Path] = {}
     for stage in stages:
-        clock.begins(stage.title)
+        timer.start(stage.title)
         exports[stage.name] = _train(directory, stage, files, exports, overrides)
-        clock.ended(stage.name)
+        timer.stop(stage.name)
     before = {stage.name: stage.before for stage in stages if stage.replies}
-    clock.begins(f"held-out instructions: {' against '.join(before)}")
-    answers = {name: ask(console, name, exports[name], files.exercises) for name in before}
-    clock.ended("questions")
-    table = rows(files.exercises, answers, before)
-    print_comparison(console, table, samples(files.exercises, answers), list(answers))
-    measured = {stage.name: validations(directory / stage.name) for stage in stages}
-    for line in told_of_runs(directory, stages, measured):
+    timer.start(f"evaluation: {', '.join(before)} on held-out instructions")
+    answers = {name: generate_replies(console, name, exports[name], files.exercises) for name in before}
+    timer.stop("questions")
+    table = comparison_rows(files.exercises, answers, before)
+    print_comparison(console, table, sample_replies(files.exercises, answers), list(answers))
+    metrics = {stage.name: read_validations(directory / stage.name) for stage in stages}
+    for line in report_runs(directory, stages, metrics):
         console.print(line, soft_wrap=True)
     result = {
         "seed": seed,
         **_numbers(table, before),
-        "validation": {name: found[-1] for name, found in measured.items() if found},
+        "validation": {name: found[-1] for name, found in metrics.items() if found},
         "held_out": len(files.exercises),
-        "seconds": {**clock.seconds, "all": round(clock.total(), 1)},
+        "seconds": {**timer.seconds, "all": round(timer.total(), 1)},
     }
     write_json(directory / "demo.json", result)
-    console.print(f"{clock.told()}; {clock.total():.0f} s in all", soft_wrap=True)
-    console.print(f"The numbers are in {directory / 'demo.json'}", soft_wrap=True)
-    console.print(f"Talk to it:  {_command()} chat {directory / list(answers)[-1]}", soft_wrap=True)
+    console.print(f"Time: {timer.summary()}; {timer.total():.0f} s in total", soft_wrap=True)
+    console.print(f"Results: {directory / 'demo.json'}", soft_wrap=True)
+    console.print(f"Chat with the last model: {_command()} chat {directory / list(answers)[-1]}", soft_wrap=True)
     return result
 
 
 def _numbers(table: Sequence[ComparisonRow], before: Mapping[str, str | None]) -> dict[str, Any]:
-    """The table as JSON: shares, their intervals, and gains with the model that they are over."""
+    """The table as JSON: rates, their intervals, and gains over the model before."""
     return {
         "rates": {row.name.strip(): {model: rate.share for model, rate in row.rates.items()} for row in table},
         "intervals": {
@@ -114,14 +129,14 @@ def _numbers(table: Sequence[ComparisonRow], before: Mapping[str, str | None]) -
 
 
 def _command() -> str:
-    """How to call us from here: by name where the name is found, otherwise from the virtual environment of the Makefile."""
+    """The command that runs Tunesmith: its name if it is on the path, otherwise that in the Makefile's environment."""
     return "tunesmith" if shutil.which("tunesmith") else ".venv/bin/tunesmith"
 
 
 def _train(
     directory: Path, stage: Stage, files: DemoFiles, exports: Mapping[str, Path], overrides: Sequence[str]
 ) -> Path:
-    """Train one of the recipes beside this file; returns its export."""
+    """Train the model of one stage and return its export."""
     values = [
         *stage.values(files, exports),
         f"data.cache={directory / 'cache'}",

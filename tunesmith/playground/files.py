@@ -1,4 +1,4 @@
-"""The files of the demo: prose for the base model, demonstrations, preferences, held-out instructions, and a tokenizer."""
+"""Writes the files of the demo: prose, demonstrations, preferences, held-out instructions, and a tokenizer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tunesmith.evaluate.text_match import check_to_json
 from tunesmith.files import write_file, write_json
-from tunesmith.playground.courtesy import demonstrated, in_any_tone, in_courteous_tone
+from tunesmith.playground.courtesy import in_any_tone, in_courteous_tone, in_random_tone
 from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
-from tunesmith.playground.preferences import Preference, write_preferences
-from tunesmith.playground.scenes import load_scenes
+from tunesmith.playground.passages import load_passages
+from tunesmith.playground.preferences import PreferencePair, write_preferences
 
 END = "<|endoftext|>"
 DEMONSTRATIONS: Mapping[str, int] = {
@@ -29,19 +29,28 @@ DEMONSTRATIONS: Mapping[str, int] = {
     "summarization": 1400,
     "brainstorming": 1400,
 }
-"""Demonstrations of each of dolly's categories; where a category has fewer different ones, they come more than once."""
+"""Category of dolly -> number of demonstrations; if there are fewer different ones, they are repeated."""
 PREFERENCES = (800, 300)
-"""Preferences of a courteous over a curt reply, and of a right over a wrong one."""
+"""Number of pairs of a courteous and a curt reply, and of a correct and a wrong reply."""
 COMPARISONS = 5000
-"""Further preferences of right over wrong replies: a model that gives scores has never been taught what is right."""
+"""Number of further pairs of a correct and a wrong reply for the reward model, which is not trained on answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where everything is, and the held-out exercises with their checks.
+    """The paths of all files, and the held-out exercises. Fields are also file names and keys of random generators.
 
-    comparisons: the preferences, and more of those about content. checks_right and checks_courteous: every instruction, of training and held out, with a check of replies to it, which
-    passes a right one of any tone, or one that is right and courteous.
+    prose: documents for the base model.
+    demonstrations: instructions with responses.
+    preferences: preference pairs about tone and content.
+    comparisons: the preferences, and further pairs about content.
+    checks_right: all instructions, of training and held out, with a check that passes correct replies of any tone.
+    checks_courteous: all instructions with a check that passes correct replies that are courteous.
+    held_out: the held-out exercises with their checks.
+    held_out_tones: held-out preference pairs about tone.
+    held_out_mistakes: held-out preference pairs about content.
+    tokenizer: the directory of the tokenizer.
+    exercises: the held-out exercises.
     """
 
     prose: Path
@@ -67,31 +76,38 @@ def write_demo_files(
     held_out: int = 50,
     vocabulary: int = 1000,
 ) -> DemoFiles:
-    """Draw the world of ``seed`` and write it down; the same numbers give the same bytes.
+    """Generate all texts from a seed and write them; the same arguments give the same bytes.
 
-    documents: pieces of prose. preferences: pairs that differ in tone, and pairs of a right and a wrong reply; comparisons: further ones of these. held_out: instructions of each category, none of which occurs in training.
+    directory: the directory of the files.
+    seed: the seed of all texts.
+    documents: number of documents of prose.
+    demonstrations: category -> number of demonstrations.
+    preferences: number of pairs about tone, and of pairs about content.
+    comparisons: number of further pairs about content.
+    held_out: number of held-out instructions of each category, none of which occurs in training.
+    vocabulary: number of tokens.
     """
-    scenes = load_scenes(build_world(seed))
-    prose = list(write_documents(scenes, random.Random(f"prose {seed}"), documents))
-    different = write_exercises(scenes, random.Random(f"train {seed}"), dict(demonstrations), held_out=False)
-    trained = _filled_up(different, demonstrations, random.Random(f"order {seed}"))
+    passages = load_passages(build_world(seed))
+    prose = list(write_documents(passages, random.Random(f"prose {seed}"), documents))
+    different = write_exercises(passages, random.Random(f"train {seed}"), dict(demonstrations), held_out=False)
+    trained = _repeat_to_counts(different, demonstrations, random.Random(f"order {seed}"))
     exercises = write_exercises(
-        scenes, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
+        passages, random.Random(f"held out {seed}"), dict.fromkeys(demonstrations, held_out), held_out=True
     )
     directory.mkdir(parents=True, exist_ok=True)
     names = [each.name for each in fields(DemoFiles)[:-2]]
     paths = {name: directory / f"{name.replace('_', '-')}.jsonl" for name in names}
     files = DemoFiles(**paths, tokenizer=directory / "tokenizer", exercises=tuple(exercises))
     tone = random.Random(f"tone {seed}")
-    spoken = [replace(each, response=demonstrated(tone, each.response)) for each in trained]
+    toned = [replace(each, response=in_random_tone(tone, each.response)) for each in trained]
     _write_lines(files.prose, ({"messages": [{"role": "assistant", "content": text}]} for text in prose))
-    _write_lines(files.demonstrations, (exercise.record() for exercise in spoken))
+    _write_lines(files.demonstrations, (exercise.record() for exercise in toned))
     _write_lines(files.held_out, (exercise.checked_record() for exercise in exercises))
     _write_preferences(files, seed, different, preferences, comparisons)
     for path, check in ((files.checks_right, in_any_tone), (files.checks_courteous, in_courteous_tone)):
         asked = (*different, *exercises)
         _write_lines(path, ({**each.record(), "check": check_to_json(check(each.check))} for each in asked))
-    texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in spoken]
+    texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in toned]
     write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
     return files
 
@@ -99,9 +115,9 @@ def write_demo_files(
 def _write_preferences(
     files: DemoFiles, seed: int, trained: Sequence[Exercise], counts: tuple[int, int], comparisons: int
 ) -> None:
-    """Which replies are better: some preferences of training, more about content, and all that are held out."""
+    """Write the preference pairs: those of training, further ones about content, and all held-out ones."""
 
-    def drawn(path: Path, exercises: Sequence[Exercise], tones: int, mistakes: int) -> list[Preference]:
+    def drawn(path: Path, exercises: Sequence[Exercise], tones: int, mistakes: int) -> list[PreferencePair]:
         return write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
 
     preferences = drawn(files.preferences, trained, *counts)
@@ -115,8 +131,8 @@ def _write_preferences(
         _write_lines(path, (pair.record() for pair in pairs))
 
 
-def _filled_up(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:
-    """``counts`` exercises of each category in random order, every one of them as often as the others of its category."""
+def _repeat_to_counts(different: Sequence[Exercise], counts: Mapping[str, int], rng: random.Random) -> list[Exercise]:
+    """``counts`` exercises of each category in random order, repeated equally often if there are too few."""
     chosen: list[Exercise] = []
     for category, count in counts.items():
         pool = [exercise for exercise in different if exercise.category == category]
@@ -131,7 +147,7 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_tokenizer(directory: Path, texts: Sequence[str], vocabulary: int) -> None:
-    """A byte-level tokenizer trained on ``texts``, as tokenizer.json with the names of its special tokens."""
+    """Train a byte-level BPE tokenizer on ``texts`` and write it with the names of its special tokens."""
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Pairs of replies to one instruction, one of them preferred: for its tone, or because the other one is wrong."""
+"""Generates preference pairs: a courteous reply is preferred to a curt one, and a correct one to a wrong one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.playground.courtesy import CLOSINGS, courteous
+from tunesmith.playground.courtesy import CLOSINGS, with_closing
 from tunesmith.playground.exercises import Exercise
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
-    """An instruction with a better and a worse reply."""
+class PreferencePair:
+    """An exercise with a chosen and a rejected reply."""
 
     exercise: Exercise
     chosen: str
@@ -29,25 +29,28 @@ class Preference:
         }
 
 
-def write_preferences(exercises: Sequence[Exercise], rng: random.Random, tones: int, mistakes: int) -> list[Preference]:
-    """Preferences over some of the exercises, in random order; none of either kind twice.
+def write_preferences(
+    exercises: Sequence[Exercise], rng: random.Random, tones: int, mistakes: int
+) -> list[PreferencePair]:
+    """Preference pairs for some of the exercises, in random order.
 
-    tones: pairs of the right reply, courteous and curt; the courteous one is preferred. mistakes: pairs of the right and
-    a wrong reply in the same tone, half of them courteous, so that courtesy alone never wins.
+    tones: number of pairs of a courteous (chosen) and a curt reply, both correct.
+    mistakes: number of pairs of a correct (chosen) and a wrong reply in the same tone, half of them courteous, so that
+        tone alone does not decide.
     """
-    pairs = [_of_tone(rng, each) for each in rng.sample(exercises, min(tones, len(exercises)))]
+    pairs = [_tone_pair(rng, each) for each in rng.sample(exercises, min(tones, len(exercises)))]
     drawn = rng.sample(exercises, min(mistakes, len(exercises)))
-    pairs += [_of_content(rng, each, polite=index % 2 == 0) for index, each in enumerate(drawn)]
+    pairs += [_content_pair(rng, each, polite=index % 2 == 0) for index, each in enumerate(drawn)]
     rng.shuffle(pairs)
     return pairs
 
 
-def _of_tone(rng: random.Random, exercise: Exercise) -> Preference:
-    return Preference(exercise, courteous(rng.choice(CLOSINGS), exercise.response), exercise.response)
+def _tone_pair(rng: random.Random, exercise: Exercise) -> PreferencePair:
+    return PreferencePair(exercise, with_closing(rng.choice(CLOSINGS), exercise.response), exercise.response)
 
 
-def _of_content(rng: random.Random, exercise: Exercise, *, polite: bool) -> Preference:
+def _content_pair(rng: random.Random, exercise: Exercise, *, polite: bool) -> PreferencePair:
     if not polite:
-        return Preference(exercise, exercise.response, exercise.mistake)
+        return PreferencePair(exercise, exercise.response, exercise.mistake)
     closing = rng.choice(CLOSINGS)
-    return Preference(exercise, courteous(closing, exercise.response), courteous(closing, exercise.mistake))
+    return PreferencePair(exercise, with_closing(closing, exercise.response), with_closing(closing, exercise.mistake))

@@ -1,4 +1,4 @@
-"""The models of the demo in the order of their training: which recipe, which data, and which model each goes on from."""
+"""The models of the demo in the order of their training, each with its recipe, its data and its base model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunesmith.playground.files import DemoFiles
 
 HERE = Path(__file__).parent
 
-Data = Literal[
+DemoFile = Literal[
     "prose",
     "demonstrations",
     "preferences",
@@ -22,34 +22,47 @@ Data = Literal[
     "held_out_tones",
     "held_out_mistakes",
 ]
-"""The demo's files that a recipe may read."""
+"""The fields of DemoFiles that a recipe may read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One model of the demo. name: of its directory and column. recipe: the file beside this one. data: which of the
-    demo's files it reads, with which reader. before: the stage that it goes on from; None for random weights. validation:
-    files that its run is evaluated on, with the same reader. checks: files of the recipe's rewards, in their order.
-    replies: False for a model that only gives scores to replies. settings: further values, ``key=value``."""
+    """One model of the demo.
+
+    name: the name of its directory, and of its column in the table.
+    title: what is printed when its training starts.
+    recipe: the name of its recipe in this package, without ``.yaml``.
+    data: the file that it is trained on.
+    reader: the reader of that file and of the validation files.
+    before: the stage from whose model it starts; None for random weights.
+    validation: the files that its run is evaluated on.
+    checks: the files of the recipe's rewards, in their order.
+    replies: whether the model generates replies; False for a reward model.
+    settings: further values of the recipe, ``key=value``.
+    """
 
     name: str
     title: str
     recipe: str
-    data: Data
+    data: DemoFile
     reader: str
     before: str | None = None
-    validation: tuple[Data, ...] = ()
-    checks: tuple[Data, ...] = ()
+    validation: tuple[DemoFile, ...] = ()
+    checks: tuple[DemoFile, ...] = ()
     replies: bool = True
     settings: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
-        """The recipe."""
+        """The file of the recipe."""
         return HERE / f"{self.recipe}.yaml"
 
     def values(self, files: DemoFiles, exports: Mapping[str, Path]) -> list[str]:
-        """What the recipe leaves to the demo, as ``key=value``. exports: of the stages before."""
+        """The values that the recipe does not have, as ``key=value``.
+
+        files: the files of the demo.
+        exports: stage -> the export of its model.
+        """
         given = [
             f"model.tokenizer={files.tokenizer}" if self.before is None else f"model.path={exports[self.before]}",
             f"data.sources=[{self._source(files, self.data)}]",
@@ -61,14 +74,14 @@ class Stage:
         given += [f"objective.rewards.{index}.path={getattr(files, each)}" for index, each in enumerate(self.checks)]
         return given
 
-    def _source(self, files: DemoFiles, data: Data) -> str:
+    def _source(self, files: DemoFiles, data: DemoFile) -> str:
         return f"{{path: '{getattr(files, data)}', reader: {self.reader}}}"
 
 
-BASE = Stage("base", "a base model, from random weights", "base", "prose", "messages")
+BASE = Stage("base", "base model: random weights, trained on prose", "base", "prose", "messages")
 ASSISTANT = Stage(
     "assistant",
-    "the assistant: the base model, fine-tuned on demonstrations",
+    "assistant: the base model, fine-tuned on demonstrations (SFT)",
     "assistant",
     "demonstrations",
     "dolly",
@@ -76,7 +89,7 @@ ASSISTANT = Stage(
 )
 DPO = Stage(
     "dpo",
-    "the assistant with preferences (DPO): courteous over curt, right over wrong",
+    "dpo: the assistant, trained on preferences for courteous and for correct replies (DPO)",
     "preferences",
     "preferences",
     "preference-text",
@@ -85,7 +98,7 @@ DPO = Stage(
 )
 REWARD = Stage(
     "reward",
-    "a reward model of the same preferences and more of right over wrong",
+    "reward: a reward model, trained on these and further preferences for correct replies",
     "reward",
     "comparisons",
     "preference-text",
@@ -95,7 +108,7 @@ REWARD = Stage(
 )
 PPO = Stage(
     "ppo",
-    "the assistant with rewards for its own replies (PPO): right, and right and courteous",
+    "ppo: the assistant, trained with rewards for correct and for courteous replies (PPO)",
     "ppo",
     "demonstrations",
     "dolly",
@@ -106,5 +119,11 @@ PPO = Stage(
 CAUSAL = (BASE, ASSISTANT, DPO)
 FULL = (*CAUSAL, REWARD, PPO)
 ENCODER_DECODER = (
-    Stage("assistant", "an encoder-decoder, from random weights", "encoder_decoder", "demonstrations", "dolly"),
+    Stage(
+        "assistant",
+        "assistant: an encoder-decoder with random weights, trained on demonstrations",
+        "encoder_decoder",
+        "demonstrations",
+        "dolly",
+    ),
 )

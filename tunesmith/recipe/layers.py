@@ -7,6 +7,7 @@ overridden by the file itself.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,5 +161,10 @@ def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
     near = difflib.get_close_matches(word, files, n=1)
     if Path(f"{word}.yaml").is_file():
         near = [f"{word}.yaml"]
-    advice = f"did you mean {near[0]!r}?" if near else "`tunesmith recipes` lists all; the name of a file ends in .yaml"
+    if near:
+        advice = f"did you mean {near[0]!r}?"
+    elif re.fullmatch(r"[a-z]+(\.\w+)+", word):
+        advice = f"a single value is written as {word}=VALUE"
+    else:
+        advice = "`tunesmith recipes` lists all; the name of a file ends in .yaml"
     raise RecipeError(f"there is no recipe or layer {word!r}", where=named_in, advice=advice)

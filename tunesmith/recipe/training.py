@@ -274,7 +274,7 @@ class TrainConfig(Section):
     log_every: PositiveInt | None = Field(
         default=10,
         description="The number of optimizer steps between two lines on the screen; metrics.jsonl has every step; "
-        "null prints none.",
+        "null prints the last step only.",
     )
     keep: PositiveInt = Field(
         default=2, description="The number of most recent checkpoints to keep; the best one is always kept as well."
