@@ -102,7 +102,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         revision=tokenizer_revision(recipe),
         targets=recipe.targets,
         max_target_length=target_limit(recipe),
-        reply_tokens=recipe.objective.max_new_tokens if isinstance(recipe.objective, schema.Ppo) else 0,
+        reserved=recipe.objective.max_new_tokens if isinstance(recipe.objective, schema.Ppo) else 0,
     )
 
 

@@ -14,7 +14,7 @@ from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.text.tree import Message
 
-PROMPTS: dict[str, Any] = {"prompts": "last", "targets": "marked", "room": 30}
+PROMPTS: dict[str, Any] = {"prompts": "last", "targets": "marked", "reserved": 30}
 
 
 def test_the_prompts_of_a_store_are_what_chat_reads(tokenizer: str, tmp_path: Path) -> None:
@@ -42,13 +42,13 @@ def test_every_question_of_a_conversation_can_be_a_prompt(tokenizer: str, tmp_pa
         assert [prompts.example.tolist().count(number) for number in range(3)] == counts
 
 
-def test_prompts_without_room_are_counted_or_refused(tokenizer: str, tmp_path: Path) -> None:
+def test_prompts_that_leave_too_few_tokens_are_counted_or_refused(tokenizer: str, tmp_path: Path) -> None:
     records = [{"instruction": "x" * size, "context": "", "response": "y"} for size in (2, 90, 3)]
     path = write(tmp_path / "a.jsonl", records)
     prepared = run(path, tokenizer, tmp_path / "cache", **{**PROMPTS, "max_length": 100})
     tally = prepared.report.sources["data"]
     assert (tally.records, tally.used, dict(tally.rejected)) == (3, 2, {"longer than the limit": 1})
-    with pytest.raises(DataError, match=r"a.jsonl:2: a prompt of \d+ tokens, with room for 30 more"):
+    with pytest.raises(DataError, match=r"a.jsonl:2: a prompt of \d+ tokens and a reply of 30"):
         run(path, tokenizer, tmp_path / "cache", **{**PROMPTS, "max_length": 100, "truncation": "error"})
 
 
@@ -60,8 +60,10 @@ def test_a_document_is_no_prompt(tokenizer: str, tmp_path: Path) -> None:
         run(path, tokenizer, tmp_path / "cache", **given)
 
 
-def test_room_and_choice_of_prompts_decide_the_store(tokenizer: str, tmp_path: Path, made: list[str]) -> None:
+def test_reserved_tokens_and_choice_of_prompts_decide_the_store(
+    tokenizer: str, tmp_path: Path, made: list[str]
+) -> None:
     path = write(tmp_path / "a.jsonl", RECORDS)
-    for given in (PROMPTS, {**PROMPTS, "room": 31}, {**PROMPTS, "prompts": "every"}, PROMPTS):
+    for given in (PROMPTS, {**PROMPTS, "reserved": 31}, {**PROMPTS, "prompts": "every"}, PROMPTS):
         run(path, tokenizer, tmp_path / "cache", **given)
     assert len(made) == 3

@@ -52,7 +52,7 @@ class RenderSettings:
 
     tokenizer: a directory or a hub name. options: of the format. max_length: of a thread, in tokens.
     targets: which messages are trained on. max_target_length: of a reply, in tokens; ``max_length`` is that of an input then,
-    as for encoder-decoders. None: one limit for the whole thread. reply_tokens: of ``max_length``,
+    as for encoder-decoders. None: one limit for the whole thread. reserved: tokens of ``max_length``
     that every prompt must leave for its reply; 0 where trees are not prompts.
     """
 
@@ -64,7 +64,7 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
-    reply_tokens: int = 0
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +257,10 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
 
 
 def _cut(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
-    if settings.reply_tokens:
+    if settings.reserved:
         assert settings.truncation in ("drop", "error"), "refused before"
         long: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
-        return reserve_reply_tokens(tree, settings.max_length, settings.reply_tokens, long, place)
+        return reserve_reply_tokens(tree, settings.max_length, settings.reserved, long, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     policy = settings.truncation
