@@ -48,7 +48,7 @@ def test_prompts_that_leave_too_few_tokens_are_counted_or_refused(tokenizer: str
     prepared = run(path, tokenizer, tmp_path / "cache", **{**PROMPTS, "max_length": 100})
     tally = prepared.report.sources["data"]
     assert (tally.records, tally.used, dict(tally.rejected)) == (3, 2, {"longer than the limit": 1})
-    with pytest.raises(DataError, match=r"a.jsonl:2: a prompt of \d+ tokens, with room for 30 more"):
+    with pytest.raises(DataError, match=r"a.jsonl:2: a prompt of \d+ tokens and a reply of 30"):
         run(path, tokenizer, tmp_path / "cache", **{**PROMPTS, "max_length": 100, "truncation": "error"})
 
 

@@ -203,7 +203,7 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "a value of"),
         ("{% for i in range(99999) %}{{ 'x' * 54 }}{% endfor %}", "it writes more"),
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
-        ("{% set n = namespace() %}{% set n.__class__ = 1 %}", "cannot be called '__class__'"),
+        ("{% set n = namespace() %}{% set n.__class__ = 1 %}", "cannot be named '__class__'"),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_be_trained_on_is_refused(template: str, reason: str) -> None:

@@ -77,7 +77,7 @@ def render_settings(recipe: Recipe) -> RenderSettings:
         revision=tokenizer_revision(recipe),
         targets=recipe.targets,
         max_target_length=target_limit(recipe),
-        reply_tokens=recipe.objective.reserved_tokens,
+        reserved=recipe.objective.reserved_tokens,
     )
 
 

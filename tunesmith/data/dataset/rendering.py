@@ -47,7 +47,7 @@ class RenderSettings:
     revision: of a tokenizer on the hub.
     targets: which messages are trained on.
     max_target_length: of a reply, in tokens, for encoder-decoders; None for one limit of the whole thread.
-    reply_tokens: how many tokens of ``max_length`` a prompt must leave for its reply; 0 where trees are not prompts.
+    reserved: how many tokens of ``max_length`` a prompt must leave for its reply; 0 where trees are not prompts.
     """
 
     tokenizer: str
@@ -58,7 +58,7 @@ class RenderSettings:
     revision: str | None = None
     targets: Targets = "assistant"
     max_target_length: int | None = None
-    reply_tokens: int = 0
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,10 @@ def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: i
 
 
 def _within_limit(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
-    if settings.reply_tokens:
+    if settings.reserved:
         assert settings.truncation in ("drop", "error"), "refused with the recipe"
         policy: Literal["drop", "error"] = "error" if settings.truncation == "error" else "drop"
-        return reserve_reply_tokens(tree, settings.max_length, settings.reply_tokens, policy, place)
+        return reserve_reply_tokens(tree, settings.max_length, settings.reserved, policy, place)
     if settings.max_target_length is None:
         return truncate(tree, settings.max_length, settings.truncation, place, opening)
     assert settings.truncation != "left", "refused with the recipe"

@@ -216,7 +216,7 @@ class TemplateSplitter:
             prompt = self._render(roles, generation=True)
         except DataError:
             return len(full)
-        common = _common_length(full, prompt)
+        common = _shared_prefix_length(full, prompt)
         if common in (len(full), 0):
             return len(full)
         ends = [control.end() for control in self._controls.finditer(full) if least <= control.end() <= common]
@@ -272,7 +272,7 @@ def _written(part: TemplatePiece, contents: Sequence[str]) -> str:
     return part.text if isinstance(part, TextPiece) else part.name
 
 
-def _common_length(one: str, other: str) -> int:
+def _shared_prefix_length(one: str, other: str) -> int:
     """Return the length of the longest common prefix of two texts."""
     pairs = zip(one, other, strict=False)
     return next((index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
@@ -286,6 +286,6 @@ def show(text: str) -> str:
 def describe_difference(one: str, other: str) -> str:
     """Quote both texts around the first position where they differ."""
     one, other = show(one), show(other)
-    place = _common_length(one, other)
+    place = _shared_prefix_length(one, other)
     window = slice(max(place - _QUOTED, 0), place + _QUOTED)
     return f"{one[window]!r} against {other[window]!r}"
