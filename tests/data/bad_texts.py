@@ -225,7 +225,7 @@ def packed_files() -> Family:
     yield "packed twice", Bad("a.jsonl.gz", gzip.compress(whole), "is compressed with gzip twice")
     yield (
         "parquet, packed",
-        Bad("a.jsonl.gz", gzip.compress(parquet({"a": ["b"]})), "is a parquet file packed with gzip"),
+        Bad("a.jsonl.gz", gzip.compress(parquet({"a": ["b"]})), "is a parquet file compressed with gzip"),
     )
     for magic, name in ((b"PK\3\4", "zip"), (b"BZh9", "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz")):
         yield f"{name} named .gz", Bad("a.jsonl.gz", magic + lines, "is not gzip data")

@@ -92,5 +92,5 @@ def test_without_the_comparison_a_flipped_count_would_leave_rows_out(tmp_path: P
     for position in (index for index, byte in enumerate(whole) if byte == 12):  # 6 as a footer writes it; 8 is 4
         path.write_bytes(whole[:position] + b"\x08" + whole[position + 1 :])
         found.append(str(read_until_error(path)[1]))
-    assert any("it has 6 rows, and says that it has 4" in message for message in found)
+    assert any("it has 6 rows, but its footer claims 4" in message for message in found)
     assert any("it has 4 rows, and says that it has 6" in message for message in found)
