@@ -1,11 +1,11 @@
-"""Damaged files by the thousand through reading and preparing: a clear error or a sound result, and nothing half-written.
+"""Damaged files by the thousand are read and prepared: a clear error or a valid result, and nothing half-written.
 
     python -m tests.campaigns.fuzz [--inputs 20000] [--seed 0] [--only NUMBER] [--json FILE]
 
-Every input follows from the seed and its number. Batches run in forked children, so that even the death of a process is a
-finding with a number. Counted as violations: any error that is not one of ours, one of ours without a place or without
-advice or that is not one short line, an exit code other than 65 or 66, records that are not accounted for, a store that is
-not as its index says, anything left in the cache after an error, more than ten seconds for one input, a dead process.
+Every input follows from the seed and its number. Batches run in forked children, so that even the death of a process is
+found with its number. Violations are: any error that is not one of ours, one of ours without a place, without advice or
+not in one short line, an exit code other than 65 or 66, records that are not accounted for, a store that does not
+match its index, anything left in the cache after an error, more than ten seconds for one input, a dead process.
 """
 
 from __future__ import annotations

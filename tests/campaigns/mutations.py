@@ -1,4 +1,4 @@
-"""Damage done to good files: to their values, to their text, to their bytes. All of it follows from one generator of chance."""
+"""Damage to the values, the text and the bytes of good files. All of it follows from one random generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Families of bad files, made by rules: every byte at which a line can be cut, every control character, every encoding ...
+"""Families of bad files, made by rules: lines that are cut at every byte, every control character, every encoding.
 
 Each family also holds good neighbours: files that look much like its bad ones and must be read.
 """
@@ -39,7 +39,7 @@ def cut_lines() -> Family:
 
 
 def not_utf8() -> Family:
-    """Broken UTF-8 at several offsets, in lines, lists and packed files; the message counts bytes from the file's start."""
+    """Broken UTF-8 at several offsets, in lines, lists and compressed files; the message has the offset in the file."""
     sequences = {
         "a continuation alone": b"\x80",
         "a byte that never occurs": b"\xfe",

@@ -198,7 +198,8 @@ def make(*given):
     print("made", flush=True)
     original(*given)
 module.build_store = make
-found = module.prepare([SourceConfig("data", path, "dolly")], RenderSettings(tokenizer, "dolly", 200), validation=0, seed=0, cache=Path(cache), workers=0)
+sources, settings = [SourceConfig("data", path, "dolly")], RenderSettings(tokenizer, "dolly", 200)
+found = module.prepare(sources, settings, validation=0, seed=0, cache=Path(cache), workers=0)
 print(len(found.train), found.train.tokens.sum())
 """
 

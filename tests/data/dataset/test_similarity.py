@@ -88,7 +88,10 @@ def test_the_order_of_paragraphs_hardly_matters() -> None:
 
 
 def test_a_signature_is_the_same_in_another_process() -> None:
-    code = "from tunesmith.data.dataset.similarity import signature; print(signature('the same text in every process, please').tolist())"
+    code = (
+        "from tunesmith.data.dataset.similarity import signature\n"
+        "print(signature('the same text in every process, please').tolist())"
+    )
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == str(signature("the same text in every process, please").tolist())
 

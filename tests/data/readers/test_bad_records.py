@@ -1,4 +1,4 @@
-"""Every reader of the registry on records that are wrong in every field: the reason, the place, and the same in every form."""
+"""Every reader on records that are wrong in every field: the reason, the place, and the same in every form."""
 
 from __future__ import annotations
 

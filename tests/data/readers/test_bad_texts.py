@@ -93,4 +93,4 @@ def test_without_the_comparison_a_flipped_count_would_leave_rows_out(tmp_path: P
         path.write_bytes(whole[:position] + b"\x08" + whole[position + 1 :])
         found.append(str(read_until_error(path)[1]))
     assert any("it has 6 rows, but its footer claims 4" in message for message in found)
-    assert any("it has 4 rows, and says that it has 6" in message for message in found)
+    assert any("it has 4 rows, but its footer claims 6" in message for message in found)

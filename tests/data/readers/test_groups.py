@@ -1,4 +1,4 @@
-"""Rows that belong together: put together in order of first appearance, faults at their own rows, counted as one record."""
+"""Rows of one record: grouped in order of first appearance, faults at their own rows, counted as one record."""
 
 from __future__ import annotations
 

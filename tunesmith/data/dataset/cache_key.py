@@ -78,9 +78,8 @@ def code_digest(package: Path) -> str:
 def imported_modules(package: Path, roots: Sequence[str]) -> dict[str, Path]:
     """Some modules and all modules of the package that they import, directly or not, with their source files.
 
-    The imports are found in the source files, where they are all at the top. The ``__init__`` files of packages are
-    left
-    out: they have nothing but a docstring.
+    The imports are found in the source files, where they are all at the top. The ``__init__`` files of packages do
+    not count, as they have nothing but a docstring.
 
     package: the directory of ``tunesmith``.
     roots: full names of modules.

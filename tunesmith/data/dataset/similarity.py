@@ -112,8 +112,7 @@ class NearDuplicates:
 
     Candidates are found by locality-sensitive hashing (MinHash LSH), which may miss two texts with a similarity close
     to the threshold (one in 50); identical texts are never missed. A text may have several parts, uint32 [parts, 128]
-    with
-    the whole text first: then all of them must be similar. Needs some 5 kB a text.
+    with the whole text first: then all of them must be similar. Needs some 5 kB a text.
     """
 
     def __init__(self, threshold: float) -> None:

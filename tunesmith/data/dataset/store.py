@@ -23,9 +23,7 @@ from tunesmith.files import fingerprint, sha256, storage_errors, write_json
 from tunesmith.text.tokens.token_tree import TokenTree
 
 INDEX = "index.json"
-HASH_LIMIT = (
-    64 * 2**20
-)  # a store up to this size is hashed whenever it is opened; of a larger one only the sizes are compared
+HASH_LIMIT = 64 * 2**20  # a store up to this size is hashed whenever it is opened; of others only sizes are compared
 LOCK_PAUSE = 0.05  # seconds between two attempts at a lock that another process has
 LOCK_NOTICE = 2.0  # seconds until the user learns of the wait
 

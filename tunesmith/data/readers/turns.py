@@ -11,14 +11,8 @@ from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role
 
 TURN_LIMIT = 2000
-UNSUPPORTED = (
-    "name",
-    "tool_calls",
-    "tool_call_id",
-    "function_call",
-    "audio",
-    "refusal",
-)  # of a message in OpenAI's form
+# Keys of a message in OpenAI's form.
+UNSUPPORTED = ("name", "tool_calls", "tool_call_id", "function_call", "audio", "refusal")
 PLAIN_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
