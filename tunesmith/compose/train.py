@@ -217,7 +217,7 @@ def _check_gates(setup: TrainingSetup[Any, Any], view: View) -> None:
         if gate.status == "warn":
             view.warn(f"{gate.name}: {gate.summary}; {gate.advice}")
         else:
-            view.note(f"check before the first step: {gate.name} ({gate.summary})")
+            view.note(f"initial check: {gate.name} ({gate.summary})")
 
 
 def _evaluation(

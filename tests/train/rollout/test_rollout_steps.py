@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.small_rollouts import PROMPTS, actor_critic, generator
+from tests.train.small_rollouts import PROMPTS, actor_critic, frozen, generator
 from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY
 from tunesmith.data.dataset.plan import Plan, PlannedStep
 from tunesmith.errors import StorageError
@@ -265,10 +265,10 @@ def _named(batch: Any, name: str) -> torch.Tensor:
 
 def test_the_reference_does_not_move(tmp_path: Path) -> None:
     actor = actor_critic()
-    generate = generator(actor, samples=2)
-    before = {name: tensor.clone() for name, tensor in generate.reference.model.state_dict().items()}  # type: ignore[attr-defined]
-    train_some(tmp_path, actor, generate, plan=plan(steps=8))
-    assert all(torch.equal(before[name], tensor) for name, tensor in generate.reference.model.state_dict().items())  # type: ignore[attr-defined]
+    reference = frozen(actor)
+    before = {name: tensor.clone() for name, tensor in reference.model.state_dict().items()}
+    train_some(tmp_path, actor, generator(actor, samples=2, reference=reference), plan=plan(steps=8))
+    assert all(torch.equal(before[name], tensor) for name, tensor in reference.model.state_dict().items())
     assert not all(torch.equal(before[name], tensor) for name, tensor in actor.model.state_dict().items())
 
 

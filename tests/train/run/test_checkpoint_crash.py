@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(tmp_path: Path, exhausted: str
     assert ran.returncode == 0, ran.stderr
     done = {int(line.split()[1]) for line in ran.stdout.splitlines()}
     assert 0 in done, "the smallest disk has no space for one"
-    assert len(done) > 2, "the sizes tell apart"
+    assert len(done) > 2, "the sizes differ in effect"
 
 
 class Rotation(RuleBasedStateMachine):
