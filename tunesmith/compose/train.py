@@ -161,15 +161,15 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: 
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         recorder = MetricsRecorder(metrics, consumed, timing)
         checkpointer = Checkpointer(
-            run.checkpoints,
-            setup.modules,
-            optimizer,
-            {"recipe": recipe.name},
-            keys.save_every,
-            keys.keep,
-            recorder,
-            selection,
-            view,
+            directory=run.checkpoints,
+            modules=setup.modules,
+            optimizer=optimizer,
+            facts={"recipe": recipe.name},
+            every=keys.save_every,
+            keep=keys.keep,
+            recorder=recorder,
+            selection=selection,
+            view=view,
         )
         if last is None:
             _check_gates(setup, view)
@@ -180,9 +180,8 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: 
             view.note(f"the run is complete: all {total:,} steps are done")
             return
         setup.resumed(start)
-        with closing(
-            TrackerCallback(open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start))
-        ) as trackers:
+        services = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
+        with closing(TrackerCallback(services)) as trackers:
             view.start(total, start, _facts(context, total))
             evaluation = _evaluation(context, setup, metrics, selection, view, trackers)
             if evaluation is not None and start == 0:
