@@ -1,4 +1,4 @@
-"""`tunesmith score`: scores are those of the model, every thread and every reply has one, and what cannot be scored says why."""
+"""`tunesmith score`: every thread and every reply gets the score of the model, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.model.trees import small_model
 from tests.reward_worlds import judge_recipe
 from tunesmith.apps.sampling_reports import read_report, without_end
-from tunesmith.apps.score import ReaderSettings, run
+from tunesmith.apps.score import ReaderChoice, run
 from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
 from tunesmith.evaluate import reward_scorer as reward_scorer_module
@@ -72,7 +72,7 @@ def test_conversations_get_the_score_of_stock_transformers(world: Path, tmp_path
 
 
 def test_ranked_replies_get_a_line_each_and_their_order_is_measured(world: Path) -> None:
-    found, log = score(world, world / "lists.jsonl", reading=ReaderSettings("ultrafeedback"))
+    found, log = score(world, world / "lists.jsonl", reading=ReaderChoice("ultrafeedback"))
     lines = [json.loads(line) for line in found.splitlines()]
     assert len(lines) == 180
     assert [line["rank"] for line in lines[:3]] == [0, 1, 2]
@@ -102,7 +102,7 @@ def test_a_ranking_inside_a_conversation_is_measured_where_its_replies_end(world
 
 
 def test_batches_of_records_change_no_score(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = ReaderSettings("preference-text")
+    reading = ReaderChoice("preference-text")
     whole, _ = score(world, world / "pairs.jsonl", reading=reading)
     monkeypatch.setattr(reward_scorer_module, "BATCH_TOKENS", 1)
     alone, _ = score(world, world / "pairs.jsonl", reading=reading)
@@ -191,7 +191,8 @@ CASES: dict[str, tuple[Callable[[Path], object], type[TunesmithError], str]] = {
     "a thread that is too long": (
         lambda root: long_talk(root / "a.jsonl"),
         DataError,
-        r"a\.jsonl:1: prompt and reply have [\d,]+ tokens, but the reward model reads at most 2,048; .*--skip leaves such records out",
+        r"a\.jsonl:1: prompt and reply have [\d,]+ tokens, but the reward model reads at most 2,048; .*"
+        r"--skip leaves such records out",
     ),
     "a conversation that ends with the user": (
         lambda root: unanswered(root / "a.jsonl"),
@@ -272,7 +273,7 @@ def test_models_that_do_not_fit_are_refused(world: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="this model was trained with prompt format 'oasst', not 'dolly'"):
         score(world, talks, format="dolly")
     with pytest.raises(RecipeError, match="there is no reader 'mesages'"):
-        score(world, talks, reading=ReaderSettings("mesages"))
+        score(world, talks, reading=ReaderChoice("mesages"))
     small_model("llama").save_pretrained(tmp_path / "causal")
     with pytest.raises(DataError, match="without a head that scores"):
         run(str(tmp_path / "causal"), [str(talks)])

@@ -1,4 +1,4 @@
-"""The benchmark of preferences: both sides get the same tokens; lengths are those of the table; ratios are of medians."""
+"""The benchmark of preferences: both sides get the same tokens, lengths follow the table, ratios are of medians."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(score_command, "load_part", lambda name: lambda *given, **named: calls.append((name, *given)))
     assert run(monkeypatch, "score", "runs/reward", "a.jsonl", *words) == 0
     options, fields = {"keep": "rankings", "reviewed": False}, {"prompt": "root"}
-    assert calls[0] == ("tunesmith.apps.score:ReaderSettings", "oasst", fields, options)
+    assert calls[0] == ("tunesmith.apps.score:ReaderChoice", "oasst", fields, options)
 
 
 def test_a_setting_without_a_value_is_a_usage_error(

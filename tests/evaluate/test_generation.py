@@ -32,9 +32,9 @@ CHAT = Tree.path(
     (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "And?"), Message("assistant", "Bye."))
 )
 BRANCHED = Tree(
-    (Message("user", "Name one."), Message("assistant", "Red."), Message("assistant", "Blue."), Message("assistant", "Red.")),
+    (Message("user", "Name one."), *(Message("assistant", text) for text in ("Red.", "Blue.", "Red."))),
     (-1, 0, 0, 0),
-)  # fmt: skip
+)
 
 
 @pytest.fixture

@@ -39,8 +39,9 @@ def test_a_list_may_name_its_members_in_any_order(reply):
 
 @pytest.mark.parametrize(
     "reply",
-    ["", "- owl", "- owl\n- owl", "- owl\n- pike", "- owl\n- lark\n- heron", "owl\nlark", "- owl\n\n- lark", "Here:\n- owl\n- lark",
-     "- owl\n- lark\n- owl", "- owl \n- lark", "* owl\n* lark", "- owl, lark"],
+    ["", "- owl", "- owl\n- owl", "- owl\n- pike", "- owl\n- lark\n- heron", "owl\nlark",
+     "- owl\n\n- lark", "Here:\n- owl\n- lark", "- owl\n- lark\n- owl", "- owl \n- lark",
+     "* owl\n* lark", "- owl, lark"],
 )  # fmt: skip
 def test_a_list_that_is_too_short_too_long_repeated_foreign_or_laid_out_otherwise_is_wrong(reply):
     assert not passes(BIRDS, reply)
@@ -64,7 +65,7 @@ CLOSINGS = ("Good luck.", "Really good luck.")
         ("", "", False),
     ],
 )
-def test_a_closing_is_taken_from_the_end_of_a_reply_where_it_stands_apart(reply, content, closed):
+def test_a_closing_is_removed_from_the_end_of_a_reply_after_white_space(reply, content, closed):
     assert without_closing(reply, CLOSINGS) == (content, closed)
 
 

@@ -133,7 +133,7 @@ def test_a_reused_cache_gives_what_a_fresh_one_gives(model: PreTrainedModel, pro
 
 
 class _Interrupting(torch.nn.Module):
-    """Stands in for one layer and is interrupted once, in the middle of a forward pass."""
+    """Replaces one layer and is interrupted once, in the middle of a forward pass."""
 
     def __init__(self, layer: torch.nn.Module, at: int) -> None:
         super().__init__()

@@ -40,12 +40,13 @@ KINDS: dict[str, type[PretrainedConfig]] = {"tied": T5Config, "untied": T5Config
 
 
 def random_t5(kind: str = "untied", rows: int = 64) -> PreTrainedModel:
-    """A small model whose replies differ. tied: the first T5, its output scaled. untied: T5 1.1 with a head of its own."""
+    """A small model whose replies differ. tied: the first T5, its output scaled. untied: T5 1.1."""
     torch.manual_seed(3)
     config = KINDS[kind](
         vocab_size=rows, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
-        relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0, decoder_start_token_id=0,
-        feed_forward_proj="relu" if kind == "tied" else "gated-gelu", tie_word_embeddings=kind == "tied",
+        relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0,
+        decoder_start_token_id=0, feed_forward_proj="relu" if kind == "tied" else "gated-gelu",
+        tie_word_embeddings=kind == "tied",
     )  # fmt: skip
     model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
     if kind != "tied":
@@ -151,7 +152,7 @@ def test_a_prompt_that_is_held_already_is_not_encoded_again(model: PreTrainedMod
 
 
 class _Interrupting(torch.nn.Module):
-    """Stands in for one layer and is interrupted once, in the middle of a forward pass."""
+    """Replaces one layer and is interrupted once, in the middle of a forward pass."""
 
     def __init__(self, layer: torch.nn.Module, at: int) -> None:
         super().__init__()
@@ -208,7 +209,7 @@ def _joined(chunks: Sequence[ReplyChunk]) -> str:
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
-def test_a_stream_tells_what_complete_returns(engine: Engine, sampling: SamplingParameters) -> None:
+def test_a_stream_gives_what_complete_returns(engine: Engine, sampling: SamplingParameters) -> None:
     prompts = [_asked(text) for text in ASKED]
     replies = engine.complete(prompts, sampling, seed=3, batch_size=2)
     assert replies == engine.complete(prompts, sampling, seed=3, batch_size=8)
@@ -222,7 +223,7 @@ def test_a_stream_tells_what_complete_returns(engine: Engine, sampling: Sampling
 
 
 class _Scripted(torch.nn.Module):
-    """Stands in for the head: the next token is always that of the script."""
+    """Replaces the head: the next token is always that of the script."""
 
     def __init__(self, script: Sequence[int], rows: int) -> None:
         super().__init__()
@@ -249,7 +250,7 @@ def test_line_breaks_arrive_as_such_and_never_as_marks(renderers: dict[str, Rend
     renderer = renderers[kind]
     engine, script = scripted(renderer, text)
     if kind == "t5_like":
-        assert 2 in script, "the unknown token has to be written where the bracket of a mark stands"
+        assert 2 in script, "the unknown token has to be written in place of the bracket of a mark"
     limit = SamplingParameters(do_sample=False, max_new_tokens=len(script))
     chunks = list(engine.stream(_asked("Hi"), limit, 0))
     assert _joined(chunks) == renderer.parse(script).text

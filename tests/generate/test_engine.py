@@ -56,7 +56,7 @@ def _joined(chunks: Sequence[ReplyChunk]) -> str:
 
 @pytest.mark.parametrize("tokenizer", ["byte_level", "prefixed"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_stream_tells_what_complete_returns(engine: Callable[..., Engine], name: str, tokenizer: str) -> None:
+def test_a_stream_gives_what_complete_returns(engine: Callable[..., Engine], name: str, tokenizer: str) -> None:
     engine_ = engine(name, tokenizer)
     prompts = [_asked(question) for question in QUESTIONS]
     for sampling in (GREEDY, DRAWN):

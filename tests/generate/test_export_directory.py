@@ -149,7 +149,7 @@ def test_a_known_architecture_with_code_is_loaded_without_the_code(exported: Pat
     assert not canary.exists()
 
 
-def test_what_is_no_model_directory_is_said_to_be_none(tmp_path: Path, exported: Path) -> None:
+def test_a_directory_without_a_model_is_refused_with_the_reason(tmp_path: Path, exported: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "unfinished" / "checkpoints").mkdir(parents=True)
     for name, message in (
@@ -171,5 +171,5 @@ def test_a_damaged_file_is_one_clear_error(exported: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_null_stands_for_the_default() -> None:
+def test_null_means_the_default() -> None:
     assert read_sampling({"temperature": None, "top_k": 5}) == SamplingParameters(top_k=5)

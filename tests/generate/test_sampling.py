@@ -86,9 +86,10 @@ def test_temperature_comes_before_the_nucleus() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")), ("temperature", True),
-        ("top_k", -1), ("top_k", 1.5), ("top_k", True), ("top_p", 0.0), ("top_p", 1.5), ("typical_p", 0.0), ("typical_p", 2),
-        ("repetition_penalty", 0), ("min_new_tokens", -1), ("max_new_tokens", 0), ("do_sample", 1), ("do_sample", "yes"),
+        ("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
+        ("temperature", True), ("top_k", -1), ("top_k", 1.5), ("top_k", True), ("top_p", 0.0), ("top_p", 1.5),
+        ("typical_p", 0.0), ("typical_p", 2), ("repetition_penalty", 0), ("min_new_tokens", -1), ("max_new_tokens", 0),
+        ("do_sample", 1), ("do_sample", "yes"),
     ],
 )  # fmt: skip
 def test_an_impossible_setting_is_refused_by_name(name: str, value: Any) -> None:

@@ -55,7 +55,7 @@ def test_models_that_were_asked_differently_often_say_so():
     assert "40 to 50" in printed([], [row])
 
 
-def test_replies_stand_under_their_instruction_with_a_verdict():
+def test_replies_are_below_their_instruction_with_a_verdict():
     sample = ReplyComparison(
         "Where?", "A passage.", {"base": "", "assistant": "Ashby."}, {"base": False, "assistant": True}
     )

@@ -31,7 +31,7 @@ PRINTED_METRICS = ("accuracy", "accuracy/pairs", "margin", "kendall_tau")
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderSettings:
+class ReaderChoice:
     """How files of records are read.
 
     reader: the name of the reader.
@@ -49,7 +49,7 @@ def run(
     inputs: Sequence[str],
     *,
     output: Path | None = None,
-    reading: ReaderSettings | None = None,
+    reading: ReaderChoice | None = None,
     format: str | None = None,
     skip: bool = False,
     target: TextIO | None = None,
@@ -80,7 +80,7 @@ def run(
         found = [_score_report(scorer, report, skip, log) for report in reports]
         text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
     else:
-        text = _score_records(scorer, inputs, reading or ReaderSettings(), skip, log)
+        text = _score_records(scorer, inputs, reading or ReaderChoice(), skip, log)
     if output is None:
         (target or sys.stdout).write(text)
     else:
@@ -105,9 +105,7 @@ def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log:
     return found
 
 
-def _score_records(
-    scorer: RewardScorer, inputs: Sequence[str], settings: ReaderSettings, skip: bool, log: TextIO
-) -> str:
+def _score_records(scorer: RewardScorer, inputs: Sequence[str], settings: ReaderChoice, skip: bool, log: TextIO) -> str:
     """Score files of records and print the summary; returns the lines of JSON to write."""
     trees: list[Tree] = []
     faults: list[DataError] = []
@@ -129,7 +127,7 @@ def _score_records(
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def _read_records(inputs: Sequence[str], settings: ReaderSettings) -> Iterator[Tree | DataError]:
+def _read_records(inputs: Sequence[str], settings: ReaderChoice) -> Iterator[Tree | DataError]:
     fields, options = settings.fields or {}, settings.options or {}
     for path in inputs:
         source = SourceConfig(path, path, settings.reader, fields=fields, options=options)

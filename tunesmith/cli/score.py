@@ -11,7 +11,7 @@ from tunesmith.cli.lazy import load_part
 from tunesmith.cli.words import split_settings
 from tunesmith.recipe.reading import parse_scalar
 
-SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderSettings"
+SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderChoice"
 
 
 def score(

@@ -14,8 +14,8 @@ from tunesmith.report.intervals import Gain, Rate
 from tunesmith.text.visible import visible
 
 NOTE = (
-    "Brackets hold 95 % confidence intervals: Wilson's for a rate, Newcombe's for paired rates for a gain. A gain is the "
-    "difference, in percentage points, from the model that a model was trained from, on the same instructions."
+    "Brackets hold 95 % confidence intervals: Wilson's for a rate, Newcombe's for paired rates for a gain. A gain is "
+    "the difference, in points, from the model that a model was trained from, on the same instructions."
 )
 
 
