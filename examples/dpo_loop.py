@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
 from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.draws import stream_seed
 from tunesmith.model.export import ExportInfo, export
@@ -36,8 +37,7 @@ from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tree import Tree
-from tunesmith.train.optim.optimizers import AdamW, clipping
+from tunesmith.train.optim.optimizers import AdamW, clip_coefficient
 from tunesmith.train.optim.schedules import cosine
 
 
@@ -70,14 +70,14 @@ MODEL = {  # a small Llama with random weights; model.load.load_model reads a pr
 def tokenize(path: Path, renderer: Renderer, max_length: int) -> list[TokenTree]:
     """One token tree for each pair: the prompt, and both replies as its branches with their ranks."""
     read = open_reader("preference", fields={}, options={})
-    found = []
+    trees = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        tree = read(json.loads(line))
-        assert isinstance(tree, Tree), "a reader returns a tree, or the reason why a row is filtered"
-        tokens = renderer.render(tree)
+        found = read(json.loads(line))
+        assert isinstance(found, ReadTree), "a reader returns a tree, or the reason why a row is filtered"
+        tokens = renderer.render(found.tree)
         if max(len(tokens.thread(end)) for end in tokens.ends()) <= max_length:
-            found.append(tokens)
-    return found
+            trees.append(tokens)
+    return trees
 
 
 @torch.no_grad()
@@ -113,9 +113,9 @@ def train(model: PreTrainedModel, trees: list[TokenTree], settings: Settings) ->
             found.loss.backward()
             loss += float(found.sums["loss"]) / units
             margin += float(found.sums["rewards/margins"]) / units
-        _, scale = clipping(policy.parameters(), settings.clip, step)
+        _, scale = clip_coefficient(policy.parameters(), settings.clip, step)
         optimizer.step(schedule(step), scale)
-        optimizer.zero()
+        optimizer.zero_grad()
         print(f"step {step + 1}/{settings.steps}  loss {loss:.4f}  reward margin {margin:.4f}")
 
 
@@ -128,7 +128,9 @@ def dpo(data: Path, tokenizer: Path, output: Path, settings: Settings) -> None:
     model = new_model(MODEL, renderer.tokenizer.size, stream_seed(settings.seed, "init"))
     resize_vocabulary(model, renderer.tokenizer.size, settings.resize, stream_seed(settings.seed, "resize"))
     train(model, trees, settings)
-    info = ExportInfo("tulu", {}, settings.max_length, {}, base="new", recipe="examples/dpo_loop.py", steps=settings.steps)
+    info = ExportInfo(
+        "tulu", {}, settings.max_length, {}, base="new", recipe="examples/dpo_loop.py", steps=settings.steps
+    )
     export(output, model, renderer.tokenizer, format, info)
     print(f"exported to {output}; chat with it: tunesmith chat {output}")
 

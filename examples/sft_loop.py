@@ -24,8 +24,9 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import collate_packed
-from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.readers.reader import ReadTree
+from tunesmith.data.readers.registry import open_reader
 from tunesmith.draws import stream_seed
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.load import new_model
@@ -37,7 +38,7 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
-from tunesmith.train.optim.optimizers import AdamW, clipping
+from tunesmith.train.optim.optimizers import AdamW, clip_coefficient
 from tunesmith.train.optim.schedules import cosine
 
 
@@ -67,16 +68,16 @@ MODEL = {  # a small Llama with random weights; model.load.load_model reads a pr
 
 
 def read_trees(path: Path) -> Iterator[Tree]:
-    """One tree of messages for each record: a question of the user with its context, and the answer of the assistant."""
+    """One tree of messages for each record: a question with its context, and the answer of the assistant."""
     read = open_reader("dolly", fields={}, options={})
     for line in path.read_text(encoding="utf-8").splitlines():
-        tree = read(json.loads(line))
-        assert isinstance(tree, Tree), "a reader returns a tree, or the reason why a row is filtered"
-        yield tree
+        found = read(json.loads(line))
+        assert isinstance(found, ReadTree), "a reader returns a tree, or the reason why a row is filtered"
+        yield found.tree
 
 
 def tokenize(trees: Iterator[Tree], renderer: Renderer, max_length: int) -> list[TokenTree]:
-    """Token ids and targets. Only what the format says the model must produce is a target: the reply and its end token."""
+    """Token ids and targets. Targets are the tokens that the model must produce: the reply and its end token."""
     found = []
     for tree in trees:
         tokens = renderer.render(tree)
@@ -111,9 +112,9 @@ def train(model: PreTrainedModel, trees: list[TokenTree], settings: Settings) ->
             found = objective(policy, batch, units)
             found.loss.backward()
             total += float(found.sums["loss"])
-        norm, scale = clipping(policy.parameters(), settings.clip, step)
+        norm, scale = clip_coefficient(policy.parameters(), settings.clip, step)
         optimizer.step(schedule(step), scale)
-        optimizer.zero()
+        optimizer.zero_grad()
         print(f"step {step + 1}/{settings.steps}  loss {total / units:.4f}  gradient norm {norm:.2f}")
 
 
@@ -141,7 +142,9 @@ def sft(data: Path, tokenizer: Path, output: Path, settings: Settings) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Supervised fine-tuning in one file.")
-    parser.add_argument("data", type=Path, help="records with instruction, context and response, one JSON object a line")
+    parser.add_argument(
+        "data", type=Path, help="records with instruction, context and response, one JSON object a line"
+    )
     parser.add_argument("tokenizer", type=Path, help="directory with a tokenizer.json")
     parser.add_argument("output", type=Path, help="directory for the trained model")
     arguments = parser.parse_args()

@@ -57,7 +57,7 @@ LIGHT_PACKAGES = ("errors", "files", "memory", "draws", "recipe", "text", "data"
 LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
 HEAVY = ("torch", "transformers")
 
-# The only packages that are imported where they are used: those of the optional extras, and datasketch, which loads scipy.
+# Only these packages are imported inside functions: those of the optional extras, and datasketch, which loads scipy.
 OPTIONAL_PACKAGES = ("datasets", "datasketch", "tensorboard", "torch.utils.tensorboard", "wandb")
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")

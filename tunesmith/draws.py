@@ -1,7 +1,7 @@
 """Every seeded draw of a run: each is a function of its arguments alone.
 
-No generator is shared and none has a state, so a draw does not depend on the number of workers or processes, on what else
-is drawn, or on where a run was stopped. The key strings are part of the results: another string gives other numbers.
+No generator is shared and none has a state, so a draw does not depend on the number of workers or processes, on other
+draws, or on where a run was stopped. The key strings are part of the results: another string gives other numbers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def stream_seed(seed: int, stream: str) -> int:
 def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> npt.NDArray[np.int64]:
     """A random order of ``count`` examples in one epoch, int64 [count].
 
-    Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output is fixed for
-    good, unlike that of ``Generator.permutation``, which may change between releases of numpy.
+    Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output never
+    changes, unlike that of ``Generator.permutation``, which may change between releases of numpy.
     """
     digest = hashlib.sha256(f"{seed}\n{stream}\n{epoch}".encode()).digest()
     key = np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)

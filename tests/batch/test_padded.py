@@ -1,4 +1,4 @@
-"""Padded batches of token trees: shared inputs, shifted replies, the cheapest micro-batches; planted faults are found."""
+"""Padded batches of token trees: shared inputs, shifted replies, the cheapest micro-batches; planted faults."""
 
 from __future__ import annotations
 

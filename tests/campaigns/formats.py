@@ -2,8 +2,8 @@
 
     python -m tests.campaigns.formats [--examples 10000] [--seed 0] [--only NAME ...] [--json FILE]
 
-Half of the conversations hold control tokens, parts of them, the marks of templates and unusual characters; the other half
-is compared token by token with stock transformers on the exported template.
+Half of the conversations hold control tokens, parts of them, the marks of templates and unusual characters; the other
+half is compared token by token with stock transformers on the exported template.
 """
 
 from __future__ import annotations

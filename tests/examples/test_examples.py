@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY
