@@ -38,7 +38,8 @@ def batches(actor: ActorCritic, rollouts: Rollouts) -> list[Any]:
     found = []
     for each, part in zip(rollouts.answered, rollouts.parts(), strict=True):
         ((batch, _),) = made._batches([each])
-        batch.columns[OLD_LOG_PROBABILITY] = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][part].copy())  # type: ignore[index]
+        stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][part].copy())
+        batch.columns[OLD_LOG_PROBABILITY] = stored  # type: ignore[index]
         found.append(batch)
     return found
 

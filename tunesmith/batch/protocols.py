@@ -104,7 +104,7 @@ class BlockwiseGradient:
 
     block: int64 [N], the block of each target, 0 or more.
     gradient: maps log-probabilities, float32 [N], to the gradient of the loss with respect to them, float32 [N]. The
-        gradient of a target depends on the log-probabilities of its own block only; those of other blocks may hold any
+        gradient of a target depends only on the log-probabilities of the same block; those of other blocks may hold any
         number.
     """
 

@@ -18,7 +18,7 @@ from tunesmith.playground.documents import write_documents
 from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
 from tunesmith.playground.passages import load_passages
-from tunesmith.playground.preferences import PreferencePair, write_preferences
+from tunesmith.playground.preferences import ExercisePair, write_preferences
 
 END = "<|endoftext|>"
 DEMONSTRATIONS: Mapping[str, int] = {
@@ -117,7 +117,7 @@ def _write_preferences(
 ) -> None:
     """Write the preference pairs: those of training, further ones about content, and all held-out ones."""
 
-    def drawn(path: Path, exercises: Sequence[Exercise], tones: int, mistakes: int) -> list[PreferencePair]:
+    def drawn(path: Path, exercises: Sequence[Exercise], tones: int, mistakes: int) -> list[ExercisePair]:
         return write_preferences(exercises, random.Random(f"{path.stem} {seed}"), tones, mistakes)
 
     preferences = drawn(files.preferences, trained, *counts)

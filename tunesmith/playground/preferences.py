@@ -11,7 +11,7 @@ from tunesmith.playground.exercises import Exercise
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePair:
+class ExercisePair:
     """An exercise with a chosen and a rejected reply."""
 
     exercise: Exercise
@@ -31,7 +31,7 @@ class PreferencePair:
 
 def write_preferences(
     exercises: Sequence[Exercise], rng: random.Random, tones: int, mistakes: int
-) -> list[PreferencePair]:
+) -> list[ExercisePair]:
     """Preference pairs for some of the exercises, in random order.
 
     tones: number of pairs of a courteous (chosen) and a curt reply, both correct.
@@ -45,12 +45,12 @@ def write_preferences(
     return pairs
 
 
-def _tone_pair(rng: random.Random, exercise: Exercise) -> PreferencePair:
-    return PreferencePair(exercise, with_closing(rng.choice(CLOSINGS), exercise.response), exercise.response)
+def _tone_pair(rng: random.Random, exercise: Exercise) -> ExercisePair:
+    return ExercisePair(exercise, with_closing(rng.choice(CLOSINGS), exercise.response), exercise.response)
 
 
-def _content_pair(rng: random.Random, exercise: Exercise, *, polite: bool) -> PreferencePair:
+def _content_pair(rng: random.Random, exercise: Exercise, *, polite: bool) -> ExercisePair:
     if not polite:
-        return PreferencePair(exercise, exercise.response, exercise.mistake)
+        return ExercisePair(exercise, exercise.response, exercise.mistake)
     closing = rng.choice(CLOSINGS)
-    return PreferencePair(exercise, with_closing(closing, exercise.response), with_closing(closing, exercise.mistake))
+    return ExercisePair(exercise, with_closing(closing, exercise.response), with_closing(closing, exercise.mistake))
