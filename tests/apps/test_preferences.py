@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.outcomes import read, tree_of, write_rows
+from tests.data.outcomes import chat, write_rows
 from tunesmith.apps import preferences
-from tunesmith.apps.preference_pairs import PreferencePair, pair_line, pairs_of
 from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
-from tunesmith.data.readers.prompts import prompt_key, prompt_keys
+from tunesmith.data.readers.prompts import prompt_keys
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, InternalError, MissingInputError, RecipeError, StorageError, UsageError
-from tunesmith.text.tree import Message, Tree
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
 
@@ -48,15 +46,11 @@ def built(
     return report, [json.loads(line) for line in (root / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def chat(*texts: str) -> list[dict[str, str]]:
-    return [{"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(texts)]
-
-
 QUESTIONS = [f"Question {number}?" for number in range(40)]
 
 
 @pytest.mark.parametrize(("score", "best", "worst"), [("overall", "b", 3.0), ("mean", "a", 1.0)])
-def test_ultrafeedback_gives_the_best_reply_and_one_of_the_worse(
+def test_ultrafeedback_gives_the_best_reply_and_one_of_a_lower_rank(
     tmp_path: Path, score: str, best: str, worst: float
 ) -> None:
     options = {"score": score, "replies": "pair", "seed": 42}
@@ -70,7 +64,7 @@ def test_ultrafeedback_gives_the_best_reply_and_one_of_the_worse(
     assert report.sources["data"].dropped == {"not of the pair": 2 * len(QUESTIONS)}
 
 
-def test_the_worse_reply_is_a_formula_of_seed_and_content(tmp_path: Path) -> None:
+def test_the_rejected_reply_is_a_formula_of_seed_and_content(tmp_path: Path) -> None:
     rows = [raw(question) for question in QUESTIONS]
 
     def drawn(seed: int, rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -85,7 +79,7 @@ def test_the_worse_reply_is_a_formula_of_seed_and_content(tmp_path: Path) -> Non
 
 
 def test_only_the_prompts_of_a_cleaned_set_are_kept(tmp_path: Path) -> None:
-    """The binarized form with its scores, and a cleaned set whose prompts stand in another form."""
+    """The binarized form with its scores, and a cleaned set whose prompts have another form."""
     sides = [(chat(question, "good"), chat(question, "bad")) for question in QUESTIONS]
     binarized = [
         {"prompt": chosen[0]["content"], "chosen": chosen, "rejected": worse, "score_chosen": 8, "score_rejected": 6.5}
@@ -157,72 +151,6 @@ def test_readers_without_a_switch_for_it_are_cleaned_too(tmp_path: Path) -> None
     assert report.sources["data"].rejected == {"equal replies": 1, "empty reply": 1}
 
 
-def test_every_better_reply_makes_a_pair_with_every_worse_one() -> None:
-    replies = [Message("assistant", text, rank=rank) for text, rank in (("b", 1), ("a", 0), ("c", 1), ("d", 2))]
-    messages = (Message("user", "Q"), *replies, Message("assistant", "unranked"))
-    found = list(pairs_of(Tree(messages, (-1, 0, 0, 0, 0, 0))))
-    assert [(pair.chosen.text, pair.rejected.text) for pair in found] == [
-        *(("a", worse) for worse in "bcd"),
-        ("b", "d"),
-        ("c", "d"),
-    ]
-    assert all(pair.prompt == [Message("user", "Q")] for pair in found)
-
-
-def test_the_prompt_of_a_deeper_ranking_is_all_that_leads_to_it() -> None:
-    def reply(text: str, rank: int) -> Message:
-        return Message("assistant", text, rank=rank)
-
-    texts = (Message("user", "Q"), reply("good", 0), Message("user", "More?"), reply("x", 0), reply("y", 1))
-    found = list(pairs_of(Tree((*texts, reply("bad", 1)), (-1, 0, 1, 2, 2, 0))))
-    assert [[message.text for message in pair.prompt] for pair in found] == [["Q"], ["Q", "good", "More?"]]
-
-
-spoken = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=6)
-scores = st.none() | st.floats(-1e9, 1e9, allow_nan=False)
-
-
-@st.composite
-def drawn_pairs(draw: st.DrawFn) -> PreferencePair:
-    texts = draw(st.lists(spoken.filter(str.strip), min_size=1, max_size=3))
-    roles = draw(st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user")]))
-    prompt = [Message(role, texts[index % len(texts)]) for index, role in enumerate(roles)]  # type: ignore[arg-type]
-    better, worse = draw(spoken.filter(str.strip)), draw(spoken.filter(str.strip))
-    high, low = draw(scores), draw(scores)
-    if high is None or low is None:
-        high = low = None
-    else:
-        high, low = max(high, low), min(high, low)
-    return PreferencePair(
-        prompt, Message("assistant", better, rank=0, score=high), Message("assistant", worse, rank=1, score=low)
-    )
-
-
-@settings(max_examples=150, deadline=None)
-@given(drawn_pairs())
-def test_what_is_written_is_read_back_as_the_same_pair(pair: PreferencePair) -> None:
-    if pair.chosen.text == pair.rejected.text:
-        return
-    line = pair_line(pair, "x")
-    assert line.count(b"\n") == 1
-    tree = tree_of(read("preference", json.loads(line)))
-    (again,) = pairs_of(tree)
-    assert [message.text for message in again.prompt] == [message.text for message in pair.prompt]
-    assert (again.chosen.text, again.rejected.text) == (pair.chosen.text, pair.rejected.text)
-    if pair.chosen.score is None or pair.rejected.score is None:
-        assert again.chosen.score is again.rejected.score is None
-    else:
-        assert again.chosen.score is not None
-        assert again.rejected.score is not None
-        assert again.chosen.score - again.rejected.score == pair.chosen.score - pair.rejected.score
-
-
-def test_a_passage_stands_behind_the_text_that_refers_to_it() -> None:
-    asked, reply = Message("user", "Sum up.", context="A passage."), Message("assistant", "a", rank=0)
-    record = json.loads(pair_line(PreferencePair([asked], reply, Message("assistant", "b", rank=1)), "x"))
-    assert record["chosen"] == chat("Sum up.\n\nA passage.", "a")
-
-
 likely = st.sampled_from(["Q", " Q", "a", "b", "", " ", None, 3])
 
 
@@ -266,7 +194,7 @@ def test_a_shuffle_and_its_limit_do_not_depend_on_the_order_of_the_rows(tmp_path
     assert order(rows, limit=7) == QUESTIONS[:7]
 
 
-def test_several_sources_stand_one_after_the_other_under_their_names(tmp_path: Path) -> None:
+def test_several_sources_follow_one_another_under_their_names(tmp_path: Path) -> None:
     one = write_rows(tmp_path / "one.jsonl", [{"prompt": "Q1", "chosen": "a", "rejected": "b"}])
     two = write_rows(
         tmp_path / "two.jsonl",
@@ -279,7 +207,7 @@ def test_several_sources_stand_one_after_the_other_under_their_names(tmp_path: P
     assert set(report.as_json()["sources"]) == {"one", "two"}
 
 
-def test_rows_that_belong_together_are_put_together(tmp_path: Path) -> None:
+def test_rows_of_one_record_are_grouped(tmp_path: Path) -> None:
     def rated(prompt: str, text: str, number: int) -> dict[str, Any]:
         return {
             "prompt": prompt,
@@ -379,46 +307,6 @@ def test_where_nothing_is_left_the_reasons_are_said(tmp_path: Path) -> None:
         MissingInputError, match=r"there are no pairs in 2 records \(equal replies: 2\); check the reader"
     ):
         built(tmp_path, [{**ROW, "chosen": "b"}] * 2, "preference-text")
-
-
-def test_the_key_of_a_prompt_is_what_user_and_assistant_say() -> None:
-    def key(*turns: tuple[str, str]) -> bytes:
-        return prompt_key([Message(role, text) for role, text in turns])  # type: ignore[arg-type]
-
-    plain = key(("user", "a"))
-    assert key(("system", "s"), ("user", " a\n")) == plain
-    others = [(("user", "A"),), (("assistant", "a"),), (("user", "a"), ("user", "b")), (("user", "ab"),), ()]
-    assert len({plain, *(key(*turns) for turns in others)}) == 6  # type: ignore[arg-type]
-
-
-def test_lists_of_prompts_may_be_text_or_data(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("One?\n\n Two? \n", encoding="utf-8")
-    rows = [{"prompt": "One?"}, {"messages": chat("Two?", "x")}]
-    write_rows(tmp_path / "list.jsonl", rows)
-    assert prompt_keys([str(tmp_path / "list.txt")]) == prompt_keys([str(tmp_path / "list.jsonl")])
-    assert len(prompt_keys([str(tmp_path / "list.txt")])) == 2
-    write_rows(tmp_path / "bad.jsonl", [*rows, {"text": "x"}])
-    with pytest.raises(
-        DataError, match=r"bad\.jsonl:3: there is no prompt; the row has text; one of prompt, instruction"
-    ):
-        prompt_keys([str(tmp_path / "bad.jsonl")])
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(DataError, match="is not UTF-8"):
-        prompt_keys([str(tmp_path / "latin.txt")])
-
-
-def test_prompts_are_found_where_the_trainer_of_tulu_found_them(golden: Callable[[str], dict[str, Any]]) -> None:
-    cases = [case for case in golden("tulu")["cases"] if case["kind"] == "easylm_ppo_prompt"]
-    assert len(cases) > 8
-    for case in cases:
-        expected = case["expected"].get("prompt_text")
-        if expected is None:
-            continue  # what it turned away is refused here, or has a prompt all the same
-        turns = tree_of(read("prompts", case["input"])).messages
-        end = {"user": "\n", "system": "\n", "assistant": "</s>\n"}
-        text = "".join(f"<|{turn.role}|>\n{turn.text.strip()}{end[turn.role]}" for turn in turns) + "<|assistant|>\n"
-        assert text.startswith(expected), case["id"]
-        assert text == expected or "note" in case
 
 
 REAL: dict[str, tuple[str, dict[str, str], dict[str, Any], dict[str, int], int]] = {

@@ -81,3 +81,8 @@ def read_file(path: Path, reader: str, fields: dict[str, str] | None = None, **o
 def write_rows(path: Path, values: Sequence[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
     return path
+
+
+def chat(*texts: str) -> list[dict[str, str]]:
+    """Messages in OpenAI's form, of user and assistant in turn."""
+    return [{"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(texts)]
