@@ -68,7 +68,7 @@ def test_loss_and_gradients_of_trees_are_those_of_separate_sequences(
     expected_loss, expected = gradients(actor, sequences)
     assert loss == pytest.approx(expected_loss, abs=1e-5)
     assert ours.keys() == expected.keys()
-    assert any(name.startswith("value.trunk") for name in ours) == (value == "separate")
+    assert any(name.startswith("value.backbone") for name in ours) == (value == "separate")
     for name, gradient in expected.items():
         assert torch.allclose(ours[name], gradient, atol=1e-5), name
 
@@ -130,7 +130,7 @@ def test_parameters_of_the_policy_keep_their_names_and_none_is_there_twice() -> 
     assert own.keys() == names.keys()
     assert all(own[name] is names[name] for name in names)
     assert len({id(value) for value in actor.parameters().values()}) == len(actor.parameters())
-    assert {name.split(".")[1] for name in actor.parameters().keys() - names.keys()} == {"head", "trunk"}
+    assert {name.split(".")[1] for name in actor.parameters().keys() - names.keys()} == {"head", "backbone"}
 
 
 def test_a_value_network_of_its_own_does_not_move_the_policy() -> None:

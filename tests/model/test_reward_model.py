@@ -45,7 +45,7 @@ def causal(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_trunk_of_a_causal_model_is_kept_to_the_bit(tmp_path: Path, architecture: str, tied: bool) -> None:
+def test_the_backbone_of_a_causal_model_is_kept_to_the_bit(tmp_path: Path, architecture: str, tied: bool) -> None:
     before = small_model(architecture, tied=tied)
     model, new = start_reward_model(saved(tmp_path, before), seed=3)
     assert new

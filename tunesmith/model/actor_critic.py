@@ -15,7 +15,6 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.wrapper import ModelWrapper
 
 VALUE = "value."
-BACKBONE_IN_CHECKPOINTS = "trunk"  # part of the names of tensors in checkpoints, which must not change
 
 
 class ValueFunction:
@@ -31,7 +30,7 @@ class ValueFunction:
         self.head, self.backbone = head, backbone
         self.module = nn.ModuleDict({"head": head})
         if backbone is not None:
-            self.module[BACKBONE_IN_CHECKPOINTS] = backbone.model.base_model
+            self.module["backbone"] = backbone.model.base_model
 
     def values_of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
         """float32 [K], the values at some tokens.

@@ -1,0 +1,145 @@
+"""Values that are valid alone and conflict with each other: one line for each conflict, with what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["model.path=null"], "model.path: there is no model; set model.path"),
+        (
+            ["model.init={architecture: llama}", "model.tokenizer=t"],
+            "model.init: init (random weights) cannot be combined with path ('some/model')",
+        ),
+        (
+            ["model.path=null", "model.init={architecture: llama}"],
+            "model.tokenizer: a model with random weights (init) has no tokenizer",
+        ),
+        (
+            ["model.path=null", "model.init={hidden_size: 8}", "model.tokenizer=t"],
+            "model.init.architecture: the required key is missing",
+        ),
+        (
+            ["model.path=null", "model.init={architecture: llama}", "model.tokenizer=t", "model.revision=main"],
+            "model.revision: a revision belongs to model.path",
+        ),
+        (["model.dtype=float16"], "model.dtype: float16 loses small gradients"),
+        (["train.epochs=null"], "train.epochs: the run has no length; set train.epochs or train.steps"),
+        (
+            ["train.steps=5"],
+            "train.steps: the run has two lengths, steps (5) and epochs (2); set one of the two to null",
+        ),
+        (
+            ["train.schedule={kind: linear, warmup_steps: 1, warmup_ratio: 0.1}"],
+            "train.schedule.warmup_ratio: the warm-up has two lengths",
+        ),
+        (
+            ["train.schedule={kind: cosine, warmup_steps: 1, warmup_ratio: 0.1}"],
+            "train.schedule.warmup_ratio: the warm-up has two lengths",
+        ),
+        (
+            ["train.schedule={kind: cosine, end: 1.0}"],
+            "train.schedule.end: 1 is greater than train.learning_rate (1e-05)",
+        ),
+        (["data.validation=0"], "train.evaluate_every: there are no validation data"),
+        (
+            ["data.validation=0", "train.evaluate_every=null", "evaluate.replies=5"],
+            "evaluate.replies: there are no validation data",
+        ),
+        (
+            ["data.validation=0", "train.evaluate_every=null", "run.export=best"],
+            "run.export: there are no validation data",
+        ),
+        (
+            ["evaluate.replies=5", "text.targets=all"],
+            "evaluate.replies: text.targets all also trains on turns that are not replies",
+        ),
+        (
+            ["train.best={metrics: [{name: validation/bleu, mode: max}]}"],
+            "train.best.metrics.0.name: this metric needs generated replies; set evaluate.replies",
+        ),
+        (
+            ["train.optimizer={kind: adafactor, step_offset: 5, initial_step: 4}"],
+            "train.optimizer.step_offset: 5 is greater than initial_step (4)",
+        ),
+        (
+            ["data.sources+=[{path: x/dolly.json, reader: dolly}]"],
+            "data.sources.1.name: 'dolly' is already the name of data.sources.0",
+        ),
+        (
+            ["data.validation_sources=[{path: v.jsonl, reader: dolly}]"],
+            "data.validation: data.validation cannot be combined",
+        ),
+        (["data.validation_sources=[{path: v.jsonl, reader: dolly, size: 3}]", "data.validation=0"], V_SIZE),
+        (
+            ["data.sources.0.fraction=0.5", "data.sources.0.weight=2"],
+            "data.sources.0.weight: weight cannot be combined with fraction (0.5)",
+        ),
+        (["data.sources.0.validation=0"], "train.evaluate_every: there are no validation data"),
+        (
+            ["data.sources.0.filters={min_characters: 9, max_characters: 8}"],
+            "data.sources.0.filters.min_characters: 9 is greater than max_characters (8)",
+        ),
+        (
+            ["data.sources.0.filters={labels: {quality: {min: 0.5, max: 0.1}}}"],
+            "data.sources.0.filters.labels.quality.min: 0.5 is greater than max (0.1)",
+        ),
+        (
+            ["data.sources.0.filters={labels: {quality: {}}}"],
+            "data.sources.0.filters.labels.quality.min: the range has no limit",
+        ),
+        (["sampling.min_new_tokens=300"], "sampling.min_new_tokens: 300 is greater than max_new_tokens (256)"),
+        (["objective={kind: dpo}", "text.targets=last"], "text.targets: 'last' cannot be used with objective dpo"),
+        (["text.targets=ranked"], "text.targets: 'ranked' cannot be used with objective sft"),
+        (
+            ["objective={kind: dpo}", "text.truncation=left"],
+            "text.truncation: 'left' would separate the replies that objective dpo compares; use drop or right",
+        ),
+        (
+            ["objective={kind: reward}", "text.truncation=window"],
+            "text.truncation: 'window' would separate the replies that objective reward compares; use drop or right",
+        ),
+        (
+            ["objective={kind: reward}", "evaluate.replies=5"],
+            "evaluate.replies: a reward model scores replies and generates none; set this to 0",
+        ),
+        (
+            ["objective={kind: dpo, loss: ipo, target_margin: 1.0}"],
+            "objective.target_margin: loss ipo has a fixed target margin",
+        ),
+        ([f"objective={PPO}", "text.targets=assistant"], "text.targets: 'assistant' cannot be used with objective ppo"),
+        (
+            [f"objective={PPO}", "text.truncation=right"],
+            "text.truncation: 'right' would truncate the prompts of objective ppo; use drop or error",
+        ),
+        (
+            [f"objective={PPO}", "text.max_length=64"],
+            "objective.max_new_tokens: a reply of 64 tokens leaves no space for a prompt in text.max_length (64)",
+        ),
+        (
+            [f"objective={PPO}", "train.batch_unit=tokens"],
+            "train.batch_unit: 'tokens' cannot be used with objective ppo, whose batches consist of prompts; use "
+            "examples",
+        ),
+        (
+            [f"objective={PPO}", "train.batch_size=17"],
+            "train.batch_size: 17 prompts are more than one iteration has (16); lower it",
+        ),
+        (
+            [*T5, f"objective={PPO}"],
+            "objective.kind: 'ppo' is for causal models, and t5 is not one; use sft or dpo",
+        ),
+        (
+            [*T5, "objective={kind: reward}"],
+            "objective.kind: 'reward' is for causal models, and t5 is not one; use sft or dpo",
+        ),
+    ],
+)
+def test_a_conflict_is_one_line_with_what_to_do(words: list[str], problem: str) -> None:
+    found = problems(good(*words))
+    assert len(found) == 1, found
+    assert found[0].startswith(problem)
