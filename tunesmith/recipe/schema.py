@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunesmith.recipe.combinations import find_objective_conflicts
 from tunesmith.recipe.data import DataConfig, DataSourceConfig
 from tunesmith.recipe.families import find_family_conflicts
 from tunesmith.recipe.filters import FiltersConfig, LabelRangeConfig
 from tunesmith.recipe.generation import EvaluateConfig, SamplingConfig
 from tunesmith.recipe.model import ModelConfig
+from tunesmith.recipe.objective_conflicts import find_objective_conflicts
 from tunesmith.recipe.objectives import (
     CheckRewardConfig,
     DpoConfig,
