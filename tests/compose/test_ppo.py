@@ -292,7 +292,7 @@ def test_another_reward_model_than_the_run_began_with_is_refused(never_stopped: 
         run(root, "changed", *given)
     tensors = load_file(model / "model.safetensors")
     save_file({**tensors, "score.weight": tensors["score.weight"] + 1}, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RecipeError, match=r"begun with other things(.|\n)*rewards"):
+    with pytest.raises(RecipeError, match=r"started with other data, models or software(.|\n)*rewards"):
         run(root, "changed", *given)
 
 
