@@ -262,7 +262,7 @@ def test_messages_that_are_left_out_of_the_prompt_are_reported(
     replies([REPLY])
     _, errors = _chat(model_directory, *["mat " * 1500] * 3, "short", "/reset", "short")
     assert errors.count("left out of the prompt") >= 1
-    with pytest.raises(TunesmithError, match="no room for a reply"):
+    with pytest.raises(TunesmithError, match="no tokens for a reply"):
         _chat(model_directory, "mat " * 5000)
 
 
