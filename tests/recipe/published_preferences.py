@@ -133,7 +133,7 @@ PREFERENCES: dict[str, dict[str, Any]] = {
         **TULU,
         "model.path": "meta-llama/Llama-2-13b-hf",
         "targets": "assistant",
-        "text.options": {"bos": True, "strip": True, "foretell_line_break": True},
+        "text.options": {"bos": True, "strip": True, "predict_line_break": True},
         "text.max_length": 8192,
         "text.truncation": "right",
         "objective.kind": "sft",

@@ -157,7 +157,7 @@ def oi_sft(case: Case, build: Build) -> str:
 
 
 def easylm_sft(case: Case, build: Build) -> str:
-    renderer = build(foretell_line_break=True)
+    renderer = build(predict_line_break=True)
 
     def known(case: Case, ids: list[int], wanted: list[int]) -> str | None:
         expected = case["expected"]
@@ -237,7 +237,7 @@ def easylm_dataset(case: Case, build: Build) -> str:
     kept, cut = [], []
     for index, record in enumerate(records):
         if settings["dataset"] == "sft":
-            tree = build(foretell_line_break=True).render(Tree.path(chat(record["messages"])))
+            tree = build(predict_line_break=True).render(Tree.path(chat(record["messages"])))
             found = [(tree.ids.tolist()[:length], labels(tree)[:length])]
             usable = not isinstance(truncate(tree, length, "right"), DroppedTree)
             assert usable == is_trained(found[0][1])

@@ -179,7 +179,7 @@ def test_the_next_role_is_a_target_if_the_format_predicts_it(renderer: Build) ->
     assert built.render(tree).spans[:, 3].tolist() == [1, 1, 3]  # the next role is a target of the turn before
     built = renderer("oasst", predict_next_role=False)
     assert decoded_targets(built, built.render(tree)) == [first, second]
-    built = renderer("tulu", foretell_line_break=True)
+    built = renderer("tulu", predict_line_break=True)
     assert decoded_targets(built, built.render(tree)) == [first, "\n", "Rex,\n\n  I think<|endoftext|>"]
 
 

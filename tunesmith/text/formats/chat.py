@@ -29,7 +29,7 @@ class Tulu(Format):
 
     bos, context: see the module.
     strip: whether white space is removed from both ends of contents (EasyLM does that, open-instruct does not).
-    foretell_line_break: whether the line break between a reply and the next turn is a target (in EasyLM it is, in
+    predict_line_break: whether the line break between a reply and the next turn is a target (in EasyLM it is, in
         open-instruct it is not).
 
     Source: hamishivi/EasyLM, ``data.py``.
@@ -37,7 +37,7 @@ class Tulu(Format):
 
     bos: bool = True
     strip: bool = True
-    foretell_line_break: bool = False
+    predict_line_break: bool = False
     context: Literal["keep", "drop"] = "keep"
 
     name: ClassVar[str] = "tulu"
@@ -53,7 +53,7 @@ class Tulu(Format):
         content = content.strip() if self.strip else content
         after_reply = bool(before) and before[-1].role == "assistant"
         start: tuple[Piece, ...] = self.opening if not before else (TextPiece("\n"),) if after_reply else ()
-        predicted = int(after_reply and self.foretell_line_break)
+        predicted = int(after_reply and self.predict_line_break)
         if message.role == "assistant":
             return Split((*start, TextPiece("<|assistant|>\n")), (TextPiece(content), Control("eos")), predicted)
         return Split((*start, TextPiece(f"<|{message.role}|>\n{content}\n")), (), predicted)
