@@ -9,6 +9,9 @@ import pytest
 from torch import Tensor, nn
 
 RELATIVE = 1e-5
+RELATIVE_GRADIENT = 2e-5
+"""T5 adds up float32 rounding in an order that depends on the processor: 1.3e-5 was measured on an AMD EPYC, where the
+four cases that exceed 1e-5 do so in the code of every version. test_preference_faults.py finds its faults with it."""
 
 Found = tuple[float, dict[str, Tensor]]
 
@@ -36,4 +39,4 @@ def assert_same(found: Found, expected: Found) -> None:
     for name, gradient in expected[1].items():
         difference = (found[1][name] - gradient).norm() / gradient.norm().clamp_min(1e-12)
         # Key biases have a gradient of zero in exact arithmetic; what is left there is rounding.
-        assert difference < RELATIVE or gradient.norm() < 1e-7, name
+        assert difference < RELATIVE_GRADIENT or gradient.norm() < 1e-7, name
