@@ -36,7 +36,7 @@ def batches(actor: ActorCritic, rollouts: Rollouts) -> list[Any]:
     """One for each prompt, with the log-probabilities that were stored."""
     made = generator(actor)
     found = []
-    for each, part in zip(rollouts.answered, rollouts.parts(), strict=True):
+    for each, part in zip(rollouts.answered, rollouts.prompt_slices(), strict=True):
         ((batch, _),) = made._batches([each])
         stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][part].copy())
         batch.columns[OLD_LOG_PROBABILITY] = stored  # type: ignore[index]
@@ -107,7 +107,7 @@ SCORES = {
 @pytest.mark.parametrize("case", SCORES)
 def test_a_score_that_is_not_a_number_fails(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, status = SCORES[case]
-    monkeypatch.setattr(reward_gates, "Batch", nn.Identity)
+    monkeypatch.setattr(reward_gates, "PackedBatch", nn.Identity)
     monkeypatch.setattr(reward_gates, "_both_scores", lambda policy, batch: iter(scores))
     policy: Any = Scalars()
     steps: Any = Steps()
