@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import pytest
 
@@ -80,6 +81,12 @@ Sources = Mapping[str, str]
 Check = Callable[[Sources], Iterator[str]]
 
 
+@cache
+def parse(text: str) -> ast.Module:
+    """The syntax tree of a module; every rule reads all modules."""
+    return ast.parse(text)
+
+
 def read_sources() -> dict[str, str]:
     """Module name -> source code, for the whole package."""
     found = {}
@@ -107,7 +114,7 @@ def imported(tree: ast.AST, known: Sources) -> Iterator[tuple[str, int]]:
 
 def imports_go_down(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        for target, line in imported(ast.parse(text), sources):
+        for target, line in imported(parse(text), sources):
             if target.startswith("."):
                 yield f"{module}:{line} relative import {target}"
             if not target.startswith("tunesmith.") or not package_of(module):
@@ -135,7 +142,7 @@ def _inner_fault(module: str, target: str) -> Iterator[str]:
 
 
 def imports_have_no_cycle(sources: Sources) -> Iterator[str]:
-    graph = {module: {target for target, _ in imported(ast.parse(text), sources)} for module, text in sources.items()}
+    graph = {module: {target for target, _ in imported(parse(text), sources)} for module, text in sources.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -144,7 +151,7 @@ def imports_have_no_cycle(sources: Sources) -> Iterator[str]:
 
 def imports_are_at_the_top(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        for function in ast.walk(ast.parse(text)):
+        for function in ast.walk(parse(text)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 for target, line in imported(function, sources):
                     if not any(target == name or target.startswith(f"{name}.") for name in OPTIONAL_PACKAGES):
@@ -154,7 +161,7 @@ def imports_are_at_the_top(sources: Sources) -> Iterator[str]:
 def names_are_specific(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         yield from (f"{module}: {part}" for part in module.split(".") if VAGUE_NAMES.search(part))
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.name).lower()
                 if VAGUE_NAMES.search(words):
@@ -163,7 +170,7 @@ def names_are_specific(sources: Sources) -> Iterator[str]:
 
 def input_is_never_executed(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        tree = ast.parse(text)
+        tree = parse(text)
         for target, line in imported(tree, sources):
             if target.split(".")[0] in PICKLING:
                 yield f"{module}:{line} imports {target}"
@@ -180,7 +187,7 @@ def input_is_never_executed(sources: Sources) -> Iterator[str]:
 
 def no_globals_and_no_imports_by_name(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.Global):
                 yield f"{module}:{node.lineno} global {', '.join(node.names)}"
             if isinstance(node, ast.Attribute) and node.attr == "import_module" and module != "tunesmith.cli.lazy":
@@ -194,14 +201,14 @@ def files_and_functions_are_short(sources: Sources) -> Iterator[str]:
         lines = text.count("\n")
         if lines > LONGEST_FILE:
             yield f"{module}: {lines} lines"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION:
                 yield f"{module}:{node.lineno} {node.name} has {(node.end_lineno or 0) - node.lineno + 1} lines"
 
 
 def modules_have_docstrings(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
-        if not ast.get_docstring(ast.parse(text)):
+        if not ast.get_docstring(parse(text)):
             yield f"{module}: no docstring"
 
 
@@ -216,7 +223,7 @@ def packages_state_their_purpose_in_one_line(sources: Sources) -> Iterator[str]:
 def light_packages_import_nothing_heavy(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         if package_of(module) in LIGHT_PACKAGES or module in LIGHT_MODULES:
-            for target, line in imported(ast.parse(text), sources):
+            for target, line in imported(parse(text), sources):
                 if target.split(".")[0] in HEAVY:
                     yield f"{module}:{line} imports {target}"
 
