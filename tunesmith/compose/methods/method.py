@@ -103,4 +103,4 @@ class Method(Generic[KeysT, PolicyT, BatchT]):
     prepare_policy: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
     setup: Callable[[RunContext[PolicyT, BatchT], KeysT], TrainingSetup[Any, BatchT]]
     kind: Literal["assistant", "reward"] = "assistant"
-    use: str = "talk to it: tunesmith chat {run}"
+    use: str = "chat with it: tunesmith chat {run}"

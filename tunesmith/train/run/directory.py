@@ -129,9 +129,9 @@ class RunDirectory:
         changed, allowed = _changes(old, new, may_differ)
         if changed:
             raise RecipeError(
-                "the run was started with other data, models or software:" + _listed(changed),
+                "the run was started with other data, models or software",
                 where=path,
-                advice="restore them, or start a new run in another run.directory",
+                advice="restore them, or start a new run in another run.directory:" + _listed(changed),
             )
         for key, change in allowed.items():
             notice(f"changed since the run was started: {key}: {change}")
@@ -230,9 +230,9 @@ def _check_recipe(path: Path, text: str, may_differ: Collection[str], notice: No
     changed, allowed = _changes(_read_mapping(path, yaml.safe_load), yaml.safe_load(text), may_differ)
     if changed:
         raise RecipeError(
-            "a run with another recipe exists here:" + _listed(changed),
+            "a run with another recipe exists here",
             where=path,
-            advice="continue it with its own recipe, or choose another run.directory for this one",
+            advice="continue it with its own recipe, or choose another run.directory for this one:" + _listed(changed),
         )
     for key, change in allowed.items():
         notice(f"changed since the run was started: {key}: {change}")
@@ -280,4 +280,4 @@ def _short(value: Any) -> str:
 
 def _listed(changes: Mapping[str, str], most: int = 10) -> str:
     lines = [f"\n  {key}: {change}" for key, change in changes.items()]
-    return "".join(lines[:most]) + (f"\n  and {len(lines) - most} more" if len(lines) > most else "") + "\n "
+    return "".join(lines[:most]) + (f"\n  and {len(lines) - most} more" if len(lines) > most else "")
