@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test check bench crash properties fuzz clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,7 +27,10 @@ demo-full: $(RUNTIME) ## the demo, then a reward model and PPO
 	$(BIN)/tunesmith demo --full
 
 test: $(DEVELOPMENT) ## run the test suite
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-slow: $(DEVELOPMENT) ## run the slow tests: the data of the demo, and whole demos
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
 
 check: $(DEVELOPMENT) ## run the linter, the format check and the type checker
 	$(BIN)/ruff check .

@@ -148,7 +148,9 @@ def test_there_are_commands_to_try() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_lists_every_target() -> None:
-    done = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
     phony = re.search(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert phony is not None
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [["make", name] for name in phony[1].split()]

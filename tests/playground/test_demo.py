@@ -14,6 +14,8 @@ from tunesmith.generate.export_directory import open_engine
 from tunesmith.playground.demo import run
 from tunesmith.playground.stages import CAUSAL, ENCODER_DECODER, FULL
 
+pytestmark = pytest.mark.slow  # the whole demo world is written for each seed
+
 TINY = ["train.epochs=null", "train.steps=2", "train.batch_size=30", "sampling.max_new_tokens=12"]
 PPO_SETTINGS = ("train.batch_size=4", "objective.prompts_per_iteration=8", "objective.max_new_tokens=8")
 

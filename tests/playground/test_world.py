@@ -18,6 +18,8 @@ from tunesmith.playground.files import write_demo_files
 from tunesmith.playground.passages import PassageGenerator, load_passages
 from tunesmith.report.intervals import Rate
 
+pytestmark = pytest.mark.slow  # the whole demo world is written for each seed
+
 SMALL: dict[str, Any] = {
     "documents": 240,
     "demonstrations": dict.fromkeys(MAKERS, 40),
