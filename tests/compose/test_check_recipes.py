@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from tunesmith.compose import train_recipe
 from tunesmith.compose.check.recipe import collect_checks
@@ -55,7 +54,6 @@ def oasst_sources(real_data: Callable[[str], Path], root: Path) -> list[str]:
 
 
 def test_the_built_in_recipe_of_an_encoder_decoder_passes(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
-    torch.set_num_threads(1)
     overrides = [
         *dolly_sources(real_data, tmp_path),
         f"model.tokenizer={real_data('tokenizers/t5')}",
@@ -69,7 +67,6 @@ def test_the_built_in_recipe_of_an_encoder_decoder_passes(tmp_path: Path, real_d
 
 @pytest.mark.parametrize("name", [*DOLLY, *OASST])
 def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
-    torch.set_num_threads(1)
     sources = dolly_sources if name in DOLLY else oasst_sources
     overrides = [
         *sources(real_data, tmp_path),
@@ -89,7 +86,6 @@ def test_a_built_in_recipe_passes(name: str, tmp_path: Path, real_data: Callable
 def test_a_built_in_recipe_of_preferences_passes(
     recipe: str, name: str, reading: str, tmp_path: Path, real_data: Callable[[str], Path]
 ) -> None:
-    torch.set_num_threads(1)
     checked = collect_checks(
         load([recipe, "tiny"], preferences(real_data, tmp_path, name, reading)), lambda done, total, label: None
     )
@@ -100,9 +96,9 @@ def test_a_built_in_recipe_of_preferences_passes(
 def test_a_recipe_of_ppo_is_checked_against_its_reward_model(
     tmp_path: Path, real_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)  # the layer names runs/reward-tiny, which nobody has trained here
-    given = preferences(real_data, tmp_path, "preference/dpo_en_sharegpt-300.json", "reader: preference-sharegpt")
+    name, reading = "preference/hh_harmless-300.jsonl", "reader: hh, options: {on_equal: drop, empty: drop}"
+    given = preferences(real_data, tmp_path, name, reading, TREES)
     recipe = load(["tulu-2.5-ppo-13b-uf-mean", "tiny-ppo"], given)
     (failed,) = collect_checks(recipe, lambda done, total, label: None).report.having("fail")
     assert "runs/reward-tiny: there is no such directory" in failed.summary
@@ -125,5 +121,5 @@ def preferences(real_data: Callable[[str], Path], root: Path, name: str, reading
         f"data.cache={root / 'cache'}",
         "data.workers=0",
         "data.validation=20",
-        "text.max_length=2048",
+        f"text.max_length={2048 if 'sharegpt' in name else 1024}",
     ]

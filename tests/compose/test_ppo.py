@@ -62,7 +62,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return find
 
 
-CASES = [*(("separate", stop) for stop in (1, 4, 6, 11)), *(("shared", stop) for stop in (3, 8))]
+CASES = [("separate", 4), ("separate", 6), ("separate", 11), ("shared", 3)]
 
 
 @pytest.mark.parametrize(("value", "stop"), CASES)

@@ -26,6 +26,7 @@ from tunesmith.text.tokens.token_tree import TokenTree
 
 BATCHES = "batches"
 RANKING = "ranked replies"
+RECORDS = 24
 SHORT = ("train.steps=2", "train.evaluate_every=null", "data.validation=0")
 
 
@@ -43,7 +44,7 @@ def failures(report: CheckReport) -> dict[str, str]:
     ("architecture", "format"), [("llama", "oasst"), ("gpt_neox", "tulu"), ("llama", "dolly"), ("t5", "")]
 )
 def test_sound_preferences_pass(tmp_path: Path, architecture: str, format: str) -> None:
-    write_preferences(tmp_path, architecture=architecture, format=format)
+    write_preferences(tmp_path, architecture=architecture, format=format, records=RECORDS)
     report = checked(tmp_path)
     assert failures(report) == {}
     assert next(check for check in report.checks if check.name == RANKING).status == "pass"
@@ -109,7 +110,7 @@ FAULTS: dict[str, tuple[Any, str, Any, str]] = {
 def test_a_planted_fault_fails_the_check_and_stops_the_run(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     module, name, wrong, check = FAULTS[fault]
     monkeypatch.setattr(module, name, wrong)
     assert check in failures(checked(tmp_path))
@@ -122,7 +123,7 @@ def test_columns_that_do_not_follow_the_order_of_a_batch_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Padded batches put the examples of a step into another order; their references have to follow."""
-    write_preferences(tmp_path, architecture="t5")
+    write_preferences(tmp_path, architecture="t5", records=RECORDS)
     monkeypatch.setattr(
         padded_batches,
         "concatenate_columns",
@@ -160,7 +161,7 @@ EQUAL: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("record", EQUAL)
 def test_a_pair_that_says_nothing_stops_the_run_with_its_place_or_is_skipped(tmp_path: Path, record: str) -> None:
     row, says = EQUAL[record]
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     with_records(tmp_path, [row], at=2)
     with pytest.raises(DataError, match=says) as caught:
         train_recipe(small_recipe(tmp_path, SHORT))
@@ -179,7 +180,7 @@ def rejected(root: Path, *overrides: str) -> dict[str, int]:
 
 
 def test_rankings_that_say_nothing_are_counted(tmp_path: Path) -> None:
-    write_preferences(tmp_path, format="tulu")
+    write_preferences(tmp_path, format="tulu", records=RECORDS)
     same = answered("Say it.", "the cat", " the cat")  # the format strips
     ties = answered("Say it.", ("the cat", 1), ("the dog", 1))
     with_records(tmp_path, [ties, same])
@@ -187,7 +188,7 @@ def test_rankings_that_say_nothing_are_counted(tmp_path: Path) -> None:
 
 
 def test_replies_that_are_cut_to_the_same_beginning_are_counted(tmp_path: Path) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     long = "the cat sat on the mat and the dog sat by the door " * 8
     with_records(tmp_path, [answered("Say it.", f"{long}first", f"{long}second")])
     assert rejected(tmp_path, "text.truncation=right", "text.max_length=110") == {"no two replies to compare": 1}
@@ -195,7 +196,7 @@ def test_replies_that_are_cut_to_the_same_beginning_are_counted(tmp_path: Path) 
 
 @pytest.mark.parametrize("truncation", ["right", "drop"])
 def test_a_prompt_that_fills_the_context_is_counted(tmp_path: Path, truncation: str) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     with_records(tmp_path, [answered("the cat sat on the mat " * 60, "yes", "no")])
     found = rejected(tmp_path, f"text.truncation={truncation}")
     assert found == {"longer than the limit": 1}
@@ -218,7 +219,7 @@ def test_a_run_at_every_limit_around_the_replies_is_sound_or_says_what_is_wrong(
 
 
 def test_when_every_record_is_rejected_the_reason_is_reported(tmp_path: Path) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     (tmp_path / "rankings.jsonl").write_text(json.dumps(answered("Say it.", ("a", 1), ("b", 1))) + "\n")
     with pytest.raises(MissingInputError) as caught:
         train_recipe(small_recipe(tmp_path, SHORT))
@@ -239,7 +240,7 @@ PAIRS = "data.sources=[{path: ROOT/pairs.jsonl, reader: preference-text}]"
 
 @pytest.mark.parametrize("objective", ["dpo", "reward"])
 def test_margins_without_scores_are_refused_before_training(tmp_path: Path, objective: str) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     write_pairs(tmp_path, 37)
     asked = [PAIRS.replace("ROOT", str(tmp_path)), f"objective={{kind: {objective}, margin_scale: 0.5}}", *SHORT]
     with pytest.raises(DataError, match=r"objective\.margin_scale is 0\.5.*3 of 40 records") as caught:
@@ -254,7 +255,7 @@ def test_margins_without_scores_are_refused_before_training(tmp_path: Path, obje
 
 @pytest.mark.parametrize("objective", ["dpo", "reward"])
 def test_margins_without_scores_are_refused_in_data_held_back_too(tmp_path: Path, objective: str) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     write_pairs(tmp_path, 40)
     asked = [PAIRS.replace("ROOT", str(tmp_path)), f"objective={{kind: {objective}, margin_scale: 0.5}}"]
     held = f"data.validation_sources=[{{path: {tmp_path}/rankings.jsonl, reader: nectar}}]"
@@ -265,13 +266,13 @@ def test_margins_without_scores_are_refused_in_data_held_back_too(tmp_path: Path
 
 @pytest.mark.parametrize("truncation", ["left", "window"])
 def test_truncation_that_would_part_replies_is_refused(tmp_path: Path, truncation: str) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     with pytest.raises(InvalidRecipeError, match=r"text\.truncation.*would separate the replies.*use drop or right"):
         small_recipe(tmp_path, [f"text.truncation={truncation}"])
 
 
 def test_demonstrations_are_nothing_to_compare(tmp_path: Path) -> None:
-    write_preferences(tmp_path)
+    write_preferences(tmp_path, records=RECORDS)
     asked = f"data.sources=[{{path: {tmp_path}/demonstrations.jsonl, reader: dolly}}]"
     with pytest.raises(TunesmithError, match="compares replies to one prompt"):
         train_recipe(small_recipe(tmp_path, [asked]))
