@@ -99,12 +99,12 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         check_no_failures(setup.proof)
         view.note(f"masks proven on the first {PROVEN} records of every source: {TRAINED[recipe.targets]}")
         run.record(
-            manifest(recipe, context.prepared, context.evaluated, context.tokenizer),
+            manifest(recipe, context.data, context.evaluation_data, context.tokenizer),
             view.note,
             may_differ=("hardware", "versions"),
         )
-        if context.prepared.quarantine is not None:
-            write_file(run.path / QUARANTINE, context.prepared.quarantine.read_bytes())
+        if context.data.quarantine is not None:
+            write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
         try:
             _train(context, setup, view)
         finally:
@@ -141,13 +141,13 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     method = METHODS[recipe.objective.kind]
     model, (before, after) = method.build_model(recipe, recipe.objective, tokenizer)
     families.check_positions(recipe, model)
-    learner = method.prepare_policy(recipe, model, tokenizer)
+    policy = method.prepare_policy(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
-    difference = f"largest difference {learner.difference:.0e}, layout {learner.layout}"
+    difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, learner, view.note)
+    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
 def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: View) -> None:
@@ -227,21 +227,21 @@ def _evaluation(
     view: View,
     trackers: TrackerCallback,
 ) -> EvaluationCallback | None:
-    if setup.scores is None:
+    if setup.evaluate is None:
         return None
     recipe, replies = context.recipe, None
     if context.validation is not None:
-        policy, directory = context.learner.policy, context.run.path
+        policy, directory = context.prepared.policy, context.run.path
         replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory)
     keys = recipe.train
     return EvaluationCallback(
-        setup.scores, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies
+        setup.evaluate, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies
     )
 
 
 def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:
     """What the view shows when training begins."""
-    recipe, store = context.recipe, context.prepared.train
+    recipe, store = context.recipe, context.data.train
     keys = recipe.train
     tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
     epochs = f" = {_count(keys.epochs, 'epochs')}" if keys.epochs is not None else ""

@@ -39,19 +39,19 @@ def objective_of(keys: DpoConfig) -> PreferenceOptimization:
 
 def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy, MicroBatch]:
     """Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError."""
-    recipe, learner = context.recipe, context.learner
+    recipe, prepared = context.recipe, context.prepared
     objective = objective_of(keys)
-    stores = [context.prepared.train, *([context.validation[0]] if context.validation else [])]
+    stores = [context.data.train, *([context.validation[0]] if context.validation else [])]
     columns = reference_columns(context, keys, stores)
-    steps = build_steps(recipe, stores[0], context.renderer, learner.batches.collate, columns[0])
+    steps = build_steps(recipe, stores[0], context.renderer, prepared.batches.collate, columns[0])
     return TrainingSetup(
-        policy=learner.policy,
+        policy=prepared.policy,
         objective=objective,
         steps=steps,
         modules={"model": context.model},
-        proof=proof_of_run(recipe, context.renderer, steps, context.rows, learner.batches.find_fault),
-        gates=lambda: reference_gates(learner.policy, objective, steps) if keys.reference == "start" else (),
-        scores=_scores(context, objective, columns[-1]),
+        proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
+        gates=lambda: reference_gates(prepared.policy, objective, steps) if keys.reference == "start" else (),
+        evaluate=_evaluation(context, objective, columns[-1]),
     )
 
 
@@ -59,19 +59,19 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     """For every store the reference log-probabilities of its examples; empty columns without a reference."""
     if keys.reference == "none":
         return [no_columns for _ in stores]
-    recipe, learner = context.recipe, context.learner
-    model, policy = context.model, learner.policy
+    recipe, prepared = context.recipe, context.prepared
+    model, policy = context.model, prepared.policy
     if keys.separate_reference is not None:
         model = load_reference(recipe, context.tokenizer)
         policy = prepare_language_policy(recipe, model, context.tokenizer).policy
     identity = {
         "weights": weights_digest(model),
-        "layout": learner.layout,
+        "layout": prepared.layout,
         "compute": recipe.model.dtype,
-        "data": context.prepared.content if context.evaluated is None else context.evaluated.content,
-        "train": context.prepared.content,
+        "data": context.data.content if context.evaluation_data is None else context.evaluation_data.content,
+        "train": context.data.content,
     }
-    reference = ReferenceModel(policy, learner.batches.collate, recipe.train.micro_batch_tokens, identity)
+    reference = ReferenceModel(policy, prepared.batches.collate, recipe.train.micro_batch_tokens, identity)
     cache = cache_directory(recipe)
     with show_progress("reference log-probabilities") as progress:
         return [cached_references(reference, store, cache, progress).columns for store in stores]
@@ -91,19 +91,19 @@ def reference_gates(policy: LanguagePolicy, objective: PreferenceOptimization, s
     return [Check(START, "pass" if passed else "fail", summary, "objective.reference", DEFECT)]
 
 
-def _scores(
+def _evaluation(
     context: Context, objective: PreferenceOptimization, columns: Columns
 ) -> Callable[[], ValidationMetrics] | None:
     """The metrics of the objective over the validation data."""
     if context.validation is None:
         return None
     store, sources = context.validation
-    learner, size = context.learner, context.recipe.train.micro_batch_tokens
+    prepared, size = context.prepared, context.recipe.train.micro_batch_tokens
 
-    def scores() -> ValidationMetrics:
-        return objective_metrics(learner.policy, objective, store, sources, size, learner.batches.collate, columns)
+    def evaluate() -> ValidationMetrics:
+        return objective_metrics(prepared.policy, objective, store, sources, size, prepared.batches.collate, columns)
 
-    return scores
+    return evaluate
 
 
 DPO = Method(build_language_model, prepare_language_policy, setup)

@@ -25,8 +25,6 @@ from tunesmith.train.run.validation import ValidationMetrics
 KeysT = TypeVar("KeysT", bound=ObjectiveSection)
 """The section of the recipe that a method reads."""
 
-Note = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
 class RunContext(Generic[PolicyT, BatchT]):
@@ -34,33 +32,31 @@ class RunContext(Generic[PolicyT, BatchT]):
 
     recipe: the whole recipe.
     run: the open directory of the run.
-    prepared: training data, and the validation data that were split off.
-    evaluated: separate validation data.
+    data: the training data, and the validation data that were split off.
+    evaluation_data: separate validation data.
     tokenizer, renderer: of the recipe.
     model: the weights before the first step.
     rows: rows of the model's embedding.
-    learner: the policy of the model, which passed the self-test, and the batches that it reads.
-    note: prints a line for the user.
+    prepared: the policy of the model, which passed the self-test, and the batches that it reads.
     """
 
     recipe: Recipe
     run: RunDirectory
-    prepared: Prepared
-    evaluated: Prepared | None
+    data: Prepared
+    evaluation_data: Prepared | None
     tokenizer: Tokenizer
     renderer: Renderer
     model: PreTrainedModel
     rows: int
-    learner: PreparedPolicy[PolicyT, BatchT]
-    note: Note
+    prepared: PreparedPolicy[PolicyT, BatchT]
 
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
         """The data to evaluate on and the names of their sources; None if there are none."""
-        if self.evaluated is not None:
-            return self.evaluated.train, list(self.evaluated.report.sources)
-        if self.prepared.validation is not None:
-            return self.prepared.validation, list(self.prepared.report.sources)
+        if self.evaluation_data is not None:
+            return self.evaluation_data.train, list(self.evaluation_data.report.sources)
+        if self.data.validation is not None:
+            return self.data.validation, list(self.data.report.sources)
         return None
 
 
@@ -72,7 +68,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     modules: name of a file in a checkpoint -> the module whose weights it holds.
     proof: checks of data and batches, made before every start.
     gates: computes the checks of the weights before the first step; called once in a run.
-    scores: evaluates the present weights; None without validation data.
+    evaluate: the metrics of the present weights on the validation data; None without such data.
     callbacks: called after every step, before a checkpoint is written.
     resumed: called with the number of steps that are done before a stopped run continues.
     """
@@ -83,7 +79,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     modules: Mapping[str, nn.Module]
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]
-    scores: Callable[[], ValidationMetrics] | None
+    evaluate: Callable[[], ValidationMetrics] | None
     callbacks: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
 

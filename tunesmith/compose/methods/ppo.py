@@ -13,7 +13,7 @@ import torch
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.components.steps import build_draws, build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.methods.ppo_evaluation import scores_of
+from tunesmith.compose.methods.ppo_evaluation import reward_evaluation
 from tunesmith.compose.methods.ppo_gates import gates_of
 from tunesmith.compose.models.families import build_language_model, prepare_causal_policy
 from tunesmith.compose.models.reference import reference_policy
@@ -46,25 +46,27 @@ Context = RunContext[Policy, PackedBatch]
 
 def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, PackedBatch]:
     """Raises RecipeError, MissingInputError, DataError."""
-    recipe, learner = context.recipe, context.learner
-    model, compute, layout = learner.policy.model, learner.policy.compute, learner.policy.layout
+    recipe, prepared = context.recipe, context.prepared
+    model, compute, layout = prepared.policy.model, prepared.policy.compute, prepared.policy.layout
     policy = Policy(model, compute=compute, layout=layout, temperature=keys.temperature)
     actor = ActorCritic(policy, value_function(context, keys, policy))
-    prompts = list_prompts(context.prepared.train)
+    prompts = list_prompts(context.data.train)
     generator = rollout_generator(context, keys, actor, prompts)
     steps = rollout_steps(context, keys, generator, prompts)
-    stored = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)
-    scores = None
+    stored = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
+    evaluate = None
     if context.validation is not None:
-        scores = scores_of(*context.validation, replace(generator, sampling=greedy_sampling(generator.sampling)))
+        evaluate = reward_evaluation(
+            *context.validation, replace(generator, sampling=greedy_sampling(generator.sampling))
+        )
     return TrainingSetup(
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
         steps=steps,
         modules={"model": context.model, "value": actor.value.module},
-        proof=proof_of_run(recipe, context.renderer, stored, context.rows, learner.batches.find_fault),
+        proof=proof_of_run(recipe, context.renderer, stored, context.rows, prepared.batches.find_fault),
         gates=gates_of(actor, steps, keys),
-        scores=scores,
+        evaluate=evaluate,
         callbacks=(steps.record_kl,),
         resumed=lambda done: steps.restore_kl(read_records(context.run.metrics)),
     )
@@ -102,7 +104,7 @@ def rollout_generator(context: Context, keys: PpoConfig, actor: ActorCritic, pro
             kl_horizon=keys.kl_horizon,
         ),
         tokens=recipe.train.micro_batch_tokens,
-        collate=context.learner.batches.collate,
+        collate=context.prepared.batches.collate,
     )
 
 
@@ -120,7 +122,7 @@ def rollout_steps(context: Context, keys: PpoConfig, generator: RolloutGenerator
         kl_stop=keys.kl_stop,
         value_warmup=keys.value_warmup_steps,
         whiten=whitened if keys.whiten_advantages else None,
-        collate=context.learner.batches.collate,
+        collate=context.prepared.batches.collate,
     )
 
 

@@ -16,7 +16,9 @@ from tunesmith.train.rollout.rollouts import Rollouts
 from tunesmith.train.run.validation import ValidationMetrics
 
 
-def scores_of(store: Store, sources: Sequence[str], generator: RolloutGenerator) -> Callable[[], ValidationMetrics]:
+def reward_evaluation(
+    store: Store, sources: Sequence[str], generator: RolloutGenerator
+) -> Callable[[], ValidationMetrics]:
     """Evaluates the present weights on all prompts of a store.
 
     ``loss`` is the mean reward with the other sign, so the best checkpoint is the one with the highest reward unless
@@ -29,7 +31,7 @@ def scores_of(store: Store, sources: Sequence[str], generator: RolloutGenerator)
     generate = replace(generator, prompts=prompts.ids)
     planned = PlannedStep(0, 0, tuple(range(len(prompts))))
 
-    def scores() -> ValidationMetrics:
+    def evaluate() -> ValidationMetrics:
         rollouts = generate(0, planned, 0.0)
         found = {"all": _metrics(rollouts, np.ones(len(prompts), np.bool_))}
         for index, name in enumerate(sources):
@@ -38,7 +40,7 @@ def scores_of(store: Store, sources: Sequence[str], generator: RolloutGenerator)
                 found[name] = _metrics(rollouts, mask)
         return found
 
-    return scores
+    return evaluate
 
 
 def _metrics(rollouts: Rollouts, mask: NDArray[np.bool_]) -> Mapping[str, float]:

@@ -64,26 +64,26 @@ def prepare_policy(
 
 def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:
     """Raises DataError."""
-    recipe, learner = context.recipe, context.learner
-    steps = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)
+    recipe, prepared = context.recipe, context.prepared
+    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
     objective = RewardRanking(margin_scale=keys.margin_scale, l2=keys.l2)
     return TrainingSetup(
-        policy=learner.policy,
+        policy=prepared.policy,
         objective=objective,
         steps=steps,
         modules={"model": context.model},
-        proof=proof_of_run(recipe, context.renderer, steps, context.rows, learner.batches.find_fault),
-        gates=lambda: reward_gates(learner.policy, objective, steps, recipe.model),
-        scores=_scores(context, objective),
+        proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
+        gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model),
+        evaluate=_evaluation(context, objective),
     )
 
 
-def _scores(context: Context, objective: RewardRanking) -> Callable[[], ValidationMetrics] | None:
+def _evaluation(context: Context, objective: RewardRanking) -> Callable[[], ValidationMetrics] | None:
     """Loss and ranking metrics over the validation data."""
     if context.validation is None:
         return None
     store, sources = context.validation
-    policy, tokens = context.learner.policy, context.recipe.train.micro_batch_tokens
+    policy, tokens = context.prepared.policy, context.recipe.train.micro_batch_tokens
     return lambda: validation_ranking(policy, objective, store, sources, tokens)
 
 

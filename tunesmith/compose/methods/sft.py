@@ -20,22 +20,22 @@ def setup(
     context: RunContext[LanguagePolicy, MicroBatch], keys: SftConfig
 ) -> TrainingSetup[LanguagePolicy, MicroBatch]:
     """Raises DataError."""
-    recipe, learner = context.recipe, context.learner
-    steps = build_steps(recipe, context.prepared.train, context.renderer, learner.batches.collate)
+    recipe, prepared = context.recipe, context.prepared
+    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
     return TrainingSetup(
-        policy=learner.policy,
+        policy=prepared.policy,
         objective=SupervisedFineTuning(
             z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize
         ),
         steps=steps,
         modules={"model": context.model},
-        proof=proof_of_run(recipe, context.renderer, steps, context.rows, learner.batches.find_fault),
+        proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
         gates=lambda: (),
-        scores=_scores(context, steps),
+        evaluate=_evaluation(context, steps),
     )
 
 
-def _scores(
+def _evaluation(
     context: RunContext[LanguagePolicy, MicroBatch], steps: DatasetSteps
 ) -> Callable[[], ValidationMetrics] | None:
     """The validation loss of every source and of all together."""
@@ -44,14 +44,14 @@ def _scores(
     store, sources = context.validation
     size = context.recipe.train.micro_batch_tokens
 
-    def scores() -> ValidationMetrics:
-        found = validation_loss(context.learner.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
+    def evaluate() -> ValidationMetrics:
+        found = validation_loss(context.prepared.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
             for name, score in found.items()
         }
 
-    return scores
+    return evaluate
 
 
 SFT = Method(build_language_model, prepare_language_policy, setup)

@@ -16,7 +16,8 @@ from torch import nn
 
 from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
-from tunesmith.batch.protocols import Collator, LogProbabilityModel
+from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
@@ -58,7 +59,7 @@ class ReferenceModel:
     identity: what decides the values (``weights_digest`` and so on); part of the key of the cache.
     """
 
-    policy: Any
+    policy: LanguagePolicy
     collate: Collator
     tokens: int
     identity: Mapping[str, Any]
@@ -83,9 +84,9 @@ class ReferenceModel:
         return np.concatenate([np.zeros(0, np.float32), *(part for n in range(len(examples)) for part in found[n])])
 
 
-def _reply_sums(policy: LogProbabilityModel, batch: Any) -> Values:
+def _reply_sums(policy: LanguagePolicy, batch: MicroBatch) -> Values:
     """float32 [R], the log-probability of every reply of a batch."""
-    moved = batch.to(policy.device)  # type: ignore[attr-defined]
+    moved = batch.to(policy.device)
     found = policy.log_probabilities(moved)
     sums, _ = reply_log_probabilities(found.log_probability, moved.owner, len(moved.replies))
     return np.asarray(sums.float().cpu().numpy(), np.float32)
