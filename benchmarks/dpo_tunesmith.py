@@ -93,7 +93,7 @@ def run(policy: Policy, store: Store) -> Measurement:
     before = references(policy, store, len(store))
     preparation = time.perf_counter() - began
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, columns=before.columns)
+    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, PACKED.collate, columns=before.columns)
     objective, details = objective_of(KEYS), {"max_length": MAX_LENGTH, "beta": KEYS.beta}
     return measure_epoch(policy, objective, steps, LEARNING_RATE, pairs, details, preparation=preparation)
 

@@ -30,7 +30,7 @@ from benchmarks.tunesmith_training import (
     measure_epoch,
 )
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import assemble_packed
+from tunesmith.batch.packed import assemble_packed, collate_packed
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prepare import prepare
 from tunesmith.data.dataset.rendering import RenderSettings
@@ -67,7 +67,7 @@ def first_loss(inputs: Path, policy: Policy, store: Store) -> dict[str, object]:
 def run(policy: Policy, store: Store) -> Measurement:
     """One epoch, and the rate of a matrix product in between."""
     plan = Plan(np.ones(len(store), np.int64), BATCH_SIZE, 1, None, SEED)
-    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED)
+    steps = DatasetSteps(plan, store, "messages", MICRO_BATCH_TOKENS, SEED, collate_packed)
     shape, rate = shape_of(policy.model), MultiplicationRate()
     operations: list[int] = []
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.runs import digests
 from tests.worlds import small_recipe, write_world
+from tunesmith.batch.packed import collate_packed
 from tunesmith.compose import train_recipe
 from tunesmith.compose.components.data import prepare_data, row_filters
 from tunesmith.compose.components.steps import build_draws, build_plan, build_steps
@@ -162,7 +163,7 @@ def test_copies_of_an_example_have_different_noise(root: Path) -> None:
     recipe, found, _ = prepared(
         root, [source(root, "a", 5, weight=3.0)], "data.validation=0", "train.evaluate_every=null"
     )
-    steps = build_steps(recipe, found.train, build_renderer(recipe))
+    steps = build_steps(recipe, found.train, build_renderer(recipe), collate_packed)
     seen = [example for number in range(4) for example in steps.examples(number)]
     assert sorted(Counter(example.number for example in seen).values()) == [3] * 5
     assert len({example.seed for example in seen}) == 15

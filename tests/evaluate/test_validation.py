@@ -49,7 +49,7 @@ def demonstrations(tmp_path: Path) -> Store:
 
 def test_the_loss_of_a_source_is_the_mean_over_its_targets(language_model: Policy, demonstrations: Store) -> None:
     language_model.train()
-    found = validation_loss(language_model, demonstrations, SOURCES, 70)
+    found = validation_loss(language_model, demonstrations, SOURCES, 70, collate_packed)
     assert not language_model.model.training
     assert list(found) == ["first", "second", "all"], "a source without examples has no loss"
     losses: dict[str, list[float]] = {"first": [], "second": [], "all": []}
@@ -71,7 +71,7 @@ def test_the_validation_loss_is_what_the_objective_of_fine_tuning_measures(
     measured = objective_metrics(language_model, objective, demonstrations, SOURCES, 70, collate_packed, no_columns)
     expected = {
         source: {"loss": loss.loss, "accuracy": loss.accuracy, "units": loss.targets}
-        for source, loss in validation_loss(language_model, demonstrations, SOURCES, 70).items()
+        for source, loss in validation_loss(language_model, demonstrations, SOURCES, 70, collate_packed).items()
     }
     assert measured.keys() == expected.keys()
     for source, values in expected.items():

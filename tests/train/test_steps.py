@@ -9,7 +9,7 @@ import torch
 
 from tests.model.trees import random_tree, small_model
 from tunesmith.batch.example import Weighting
-from tunesmith.batch.packed import PackedBatch
+from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.store import Store, open_store, open_writer, pack, read_index
 from tunesmith.evaluate.loss import validation_loss
@@ -34,9 +34,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(directory, index)
 
 
-def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DatasetSteps:
+def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DatasetSteps[PackedBatch]:
     plan = Plan(store.threads, 8, epochs=3, steps=None, seed=1)
-    return DatasetSteps(plan, store, weighting, 60, 7, **{"crop": WINDOWS, **given})  # type: ignore[arg-type]
+    return DatasetSteps(plan, store, weighting, 60, 7, collate_packed, **{"crop": WINDOWS, **given})  # type: ignore[arg-type]
 
 
 def content(batch: PackedBatch) -> tuple[list[int], list[int], list[float]]:
@@ -102,7 +102,7 @@ def test_evaluation_takes_the_same_part_in_every_layout_and_every_time(policy: s
     rule = CropSettings(policy, 16, 2)  # type: ignore[arg-type]
     model = Policy(small_model("llama"), compute=torch.float32)
     scores = [
-        validation_loss(each, store, ["data"], 70, crop=rule)["data"]
+        validation_loss(each, store, ["data"], 70, collate_packed, crop=rule)["data"]
         for each in (model, model, model.with_layout("threads"))
     ]
     assert scores[0] == scores[1]

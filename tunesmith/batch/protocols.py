@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,10 +48,16 @@ class MicroBatch(Protocol):
     @property
     def targets(self) -> int: ...
 
-    def to(self, device: torch.device) -> MicroBatch: ...
+    def to(self, device: torch.device) -> Self: ...
 
 
-Collator: TypeAlias = Callable[[Iterable[Example], Weighting, int], Iterator[MicroBatch]]
+BatchT = TypeVar("BatchT", bound=MicroBatch)
+BatchT_co = TypeVar("BatchT_co", bound=MicroBatch, covariant=True)
+BatchT_contra = TypeVar("BatchT_contra", bound=MicroBatch, contravariant=True)
+PolicyT_contra = TypeVar("PolicyT_contra", contravariant=True)
+
+
+Collator: TypeAlias = Callable[[Iterable[Example], Weighting, int], Iterator[BatchT]]
 """collate(examples, weighting, tokens): the examples of a step as micro-batches of at most ``tokens`` tokens."""
 
 
@@ -117,12 +123,12 @@ GradientHint: TypeAlias = Tensor | BlockwiseGradient | None
 how to compute it block by block. A hint saves time and never changes a result."""
 
 
-class LogProbabilityModel(Protocol):
-    """A policy as objectives on log-probabilities use it. It reads the kind of batch that its ``Collator`` makes."""
+class LogProbabilityModel(Protocol[BatchT_contra]):
+    """A policy as objectives on log-probabilities use it, by the kind of batch that it reads."""
 
     def log_probabilities(
         self,
-        batch: Any,
+        batch: BatchT_contra,
         gradient_hint: GradientHint = None,
         *,
         statistics_gradient: StatisticsGradient | None = None,
@@ -144,8 +150,8 @@ class Loss:
     sums: dict[str, Tensor]
 
 
-class Objective(Protocol):
-    """A loss over batches whose denominator is known before anything is computed."""
+class Objective(Protocol[PolicyT_contra, BatchT_contra]):
+    """A loss over batches whose denominator is known before anything is computed, by the policy that it trains."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -156,10 +162,9 @@ class Objective(Protocol):
         """What a micro-batch adds to the denominator of the loss of the step."""
         ...
 
-    def __call__(self, policy: Any, batch: Any, units: float) -> Loss:
+    def __call__(self, policy: PolicyT_contra, batch: BatchT_contra, units: float) -> Loss:
         """The share of a micro-batch in the loss.
 
-        policy, batch: of the kinds that the objective reads; they are chosen together.
         units: the denominator of the whole step, over all processes.
         """
         ...

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
 from tunesmith.batch.example import Example
+from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.components.data import source_configs
 from tunesmith.compose.models.families import FindBatchFault
 from tunesmith.data.dataset.store import Store, count_targets
@@ -185,7 +185,7 @@ def stored_checks(store: Store, rows: int | None) -> list[Check]:
     return found
 
 
-def batch_check(steps: DatasetSteps, find_fault: FindBatchFault[Any]) -> Check:
+def batch_check(steps: DatasetSteps[BatchT], find_fault: FindBatchFault[BatchT]) -> Check:
     """Compare the batches of some steps with their examples: the first steps, the last, and one in the middle."""
     last = len(steps) - 1
     numbers = sorted({*range(min(STEPS - 2, len(steps))), last // 2, last})
@@ -218,7 +218,7 @@ def _by_seed(examples: Sequence[Example]) -> defaultdict[tuple[int, int], list[E
 
 
 def proof_of_run(
-    recipe: Recipe, renderer: Renderer, steps: DatasetSteps, rows: int, find_fault: FindBatchFault[Any]
+    recipe: Recipe, renderer: Renderer, steps: DatasetSteps[BatchT], rows: int, find_fault: FindBatchFault[BatchT]
 ) -> list[Check]:
     """The checks before the first step of every run, on the first records of each source.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.components.steps import crop_settings
 from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
@@ -27,7 +28,7 @@ PREDICTIONS = "predictions"
 
 def reply_evaluation(
     recipe: Recipe,
-    policy: LanguagePolicy,
+    policy: LanguagePolicy[BatchT],
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
@@ -51,7 +52,11 @@ def reply_evaluation(
 
 
 def _evaluate(
-    policy: LanguagePolicy, engine: Engine, prompts: Sequence[EvaluationPrompt], keys: EvaluateConfig, path: Path
+    policy: LanguagePolicy[BatchT],
+    engine: Engine,
+    prompts: Sequence[EvaluationPrompt],
+    keys: EvaluateConfig,
+    path: Path,
 ) -> Mapping[str, float]:
     policy.eval()
     with policy.autocast():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
@@ -29,7 +30,7 @@ from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
-from tunesmith.train.loop import train
+from tunesmith.train.loop import PolicyT, train
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import (
     Checkpointer,
@@ -150,7 +151,7 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
-def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: View) -> None:
+def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
     """Run the steps that are not done yet."""
     recipe, run, total = context.recipe, context.run, len(setup.steps)
     keys = recipe.train
@@ -208,7 +209,7 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[Any, Any], view: 
                 )
 
 
-def _check_gates(setup: TrainingSetup[Any, Any], view: View) -> None:
+def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
     """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
     gates = setup.gates()
     check_no_failures(gates)
@@ -221,7 +222,7 @@ def _check_gates(setup: TrainingSetup[Any, Any], view: View) -> None:
 
 def _evaluation(
     context: RunContext[Any, Any],
-    setup: TrainingSetup[Any, Any],
+    setup: TrainingSetup[PolicyT, BatchT],
     metrics: JsonLines,
     selection: CheckpointSelection,
     view: View,

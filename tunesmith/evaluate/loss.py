@@ -9,8 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, LogProbabilityModel, MicroBatch
+from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.validation import EvaluatedPolicy, means_by_source, measure_sources
 from tunesmith.text.tokens.crop import CropSettings
@@ -30,25 +29,24 @@ class ValidationLoss:
     targets: int
 
 
-class ScoringPolicy(EvaluatedPolicy, LogProbabilityModel, Protocol):
+class ScoringPolicy(EvaluatedPolicy, LogProbabilityModel[BatchT_contra], Protocol[BatchT_contra]):
     """A policy that computes log-probabilities and can be put into eval mode."""
 
 
 def validation_loss(
-    policy: ScoringPolicy,
+    policy: ScoringPolicy[BatchT],
     store: Store,
     sources: Sequence[str],
     tokens: int,
+    collate: Collator[BatchT],
     crop: CropSettings | None = None,
-    *,
-    collate: Collator = collate_packed,
 ) -> dict[str, ValidationLoss]:
     """The loss on every source by name, and on all of them under "all". Every message counts once.
 
     The arguments are those of ``measure_sources``. A source without targets is left out.
     """
 
-    def sums(batch: MicroBatch) -> Tensor:
+    def sums(batch: BatchT) -> Tensor:
         """Float64 [3]: targets, summed cross-entropy, correct targets."""
         found = policy.log_probabilities(batch)
         return torch.stack(

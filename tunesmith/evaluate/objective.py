@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tunesmith.batch.protocols import Collator, MicroBatch, Objective
+from tunesmith.batch.protocols import BatchT, Collator, Objective
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.validation import EvaluatedPolicy, ExampleColumns, means_by_source, measure_sources
+from tunesmith.evaluate.validation import EvaluatedPolicyT, ExampleColumns, means_by_source, measure_sources
 
 
 def objective_metrics(
-    policy: EvaluatedPolicy,
-    objective: Objective,
+    policy: EvaluatedPolicyT,
+    objective: Objective[EvaluatedPolicyT, BatchT],
     store: Store,
     sources: Sequence[str],
     tokens: int,
-    collate: Collator,
+    collate: Collator[BatchT],
     columns: ExampleColumns,
 ) -> dict[str, dict[str, float]]:
     """The means of ``objective.metrics`` over its units, for every source by name and over all of them under "all".
@@ -27,7 +27,7 @@ def objective_metrics(
     units is left out.
     """
 
-    def sums(batch: MicroBatch) -> Tensor:
+    def sums(batch: BatchT) -> Tensor:
         """Float64 [1 + K]: units, then the sum of each metric."""
         found = objective(policy, batch, 1.0).sums
         values = [float(found[name]) for name in objective.metrics]

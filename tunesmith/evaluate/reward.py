@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import MicroBatch, Objective
+from tunesmith.batch.packed import PackedBatch, collate_packed
+from tunesmith.batch.protocols import Objective
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.validation import EvaluatedPolicy, add_batches, measure_sources
+from tunesmith.objectives.ranking import ScalarModel
 
 
-class ScalarReader(EvaluatedPolicy, Protocol):
+class ScalarReader(EvaluatedPolicy, ScalarModel[PackedBatch], Protocol):
     """A reward model that can be put into eval mode."""
-
-    def scalars(self, batch: Any, where: Tensor) -> Tensor:
-        """The scores, float32 [K], at the tokens ``where``, int64 [K]."""
-        ...
 
 
 class _KnownScores:
@@ -32,7 +29,7 @@ class _KnownScores:
     def __init__(self, scores: Tensor) -> None:
         self.scores = scores
 
-    def scalars(self, batch: Any, where: Tensor) -> Tensor:
+    def scalars(self, batch: PackedBatch, where: Tensor) -> Tensor:
         return self.scores
 
 
@@ -53,7 +50,11 @@ class ScoredBatch:
 
 
 def validation_ranking(
-    policy: ScalarReader, objective: Objective, store: Store, sources: Sequence[str], tokens: int
+    policy: ScalarReader,
+    objective: Objective[ScalarModel[PackedBatch], PackedBatch],
+    store: Store,
+    sources: Sequence[str],
+    tokens: int,
 ) -> dict[str, dict[str, float]]:
     """The metrics of every source by name, and of all of them under "all".
 
@@ -61,7 +62,7 @@ def validation_ranking(
     ``measure_sources``. A source without anything to compare is left out.
     """
 
-    def score(batch: MicroBatch) -> ScoredBatch:
+    def score(batch: PackedBatch) -> ScoredBatch:
         replies = batch.replies
         scores = policy.scalars(batch, replies.end)
         loss = float(objective(_KnownScores(scores), batch, 1.0).sums["loss"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.batch.example import Example
-from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.batch.protocols import BatchT, Collator
 from tunesmith.data.dataset.store import Store
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -31,6 +31,9 @@ class EvaluatedPolicy(Protocol):
     def eval(self) -> None: ...
 
 
+EvaluatedPolicyT = TypeVar("EvaluatedPolicyT", bound=EvaluatedPolicy)
+
+
 def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
     """The ``ExampleColumns`` of data of which nothing is known beforehand."""
     return {}
@@ -48,12 +51,12 @@ def evaluation_trees(store: Store, number: int, crop: CropSettings | None) -> li
 @torch.no_grad()
 def measure_sources(
     policy: EvaluatedPolicy,
-    measure: Callable[[MicroBatch], Measured],
+    measure: Callable[[BatchT], Measured],
     store: Store,
     sources: Sequence[str],
     tokens: int,
     *,
-    collate: Collator,
+    collate: Collator[BatchT],
     crop: CropSettings | None = None,
     columns: ExampleColumns = no_columns,
 ) -> dict[str, list[Measured]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.columns import REFERENCE
-from tunesmith.batch.protocols import BlockwiseGradient, LogProbabilityModel, Loss, MicroBatch
+from tunesmith.batch.protocols import BatchT, BlockwiseGradient, LogProbabilityModel, Loss, MicroBatch
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference_losses import (
     PreferenceLoss,
@@ -100,7 +100,7 @@ class PreferenceOptimization:
             check_scores(batch, chosen, rejected)
         return float(len(chosen))
 
-    def __call__(self, policy: LogProbabilityModel, batch: MicroBatch, units: float) -> Loss:
+    def __call__(self, policy: LogProbabilityModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
 
         def gradient(log_probability: Tensor) -> Tensor:

@@ -9,20 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
-from tunesmith.batch.protocols import BlockwiseGradient, GradientHint, LogProbabilities, Loss, MicroBatch
+from tunesmith.batch.protocols import (
+    BatchT,
+    BatchT_contra,
+    BlockwiseGradient,
+    GradientHint,
+    LogProbabilities,
+    Loss,
+    MicroBatch,
+)
 from tunesmith.objectives.advantages import kl_quadratic
 
 
-class ActorCriticModel(Protocol):
+class ActorCriticModel(Protocol[BatchT_contra]):
     """A policy with a value function, as this objective uses it."""
 
-    def actor_critic(self, batch: Any, gradient_hint: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
+    def actor_critic(self, batch: BatchT_contra, gradient_hint: GradientHint = None) -> tuple[LogProbabilities, Tensor]:
         """The log-probabilities of the targets, and float32 [N], the values of the states before them.
 
         gradient_hint: as of ``LogProbabilityModel.log_probabilities``.
@@ -104,7 +112,7 @@ class ProximalPolicy:
         """The number of tokens that the policy generated."""
         return float(batch.targets)
 
-    def __call__(self, policy: ActorCriticModel, batch: MicroBatch, units: float) -> Loss:
+    def __call__(self, policy: ActorCriticModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
         columns = {name: values.double() for name, values in batch.columns.items()}
         found, values = policy.actor_critic(batch, gradient_hint=self._gradient_hint(batch, columns, units))

@@ -6,21 +6,21 @@ Shapes: R replies, P preference pairs in a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tunesmith.batch.protocols import Loss, MicroBatch
+from tunesmith.batch.protocols import BatchT, BatchT_contra, Loss, MicroBatch
 from tunesmith.objectives.preference import check_scores
 from tunesmith.objectives.replies import preference_pairs, score_margins
 
 
-class ScalarModel(Protocol):
+class ScalarModel(Protocol[BatchT_contra]):
     """A model that computes one number at any token, as this objective uses it."""
 
-    def scalars(self, batch: Any, where: Tensor) -> Tensor:
+    def scalars(self, batch: BatchT_contra, where: Tensor) -> Tensor:
         """float32 [K], the numbers at the tokens ``where``, int64 [K]."""
         ...
 
@@ -72,7 +72,7 @@ class RewardRanking:
             check_scores(batch, chosen, rejected)
         return float(len(set(batch.replies.group[chosen].tolist())))
 
-    def __call__(self, policy: ScalarModel, batch: MicroBatch, units: float) -> Loss:
+    def __call__(self, policy: ScalarModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
         replies = batch.replies
         chosen, rejected = preference_pairs(replies.group, replies.rank)

@@ -10,7 +10,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from tunesmith.batch.protocols import LogitStatistics, LogProbabilityModel, Loss, MicroBatch, StatisticsGradient
+from tunesmith.batch.protocols import (
+    BatchT,
+    LogitStatistics,
+    LogProbabilityModel,
+    Loss,
+    MicroBatch,
+    StatisticsGradient,
+)
 
 
 class SupervisedFineTuning:
@@ -54,7 +61,7 @@ class SupervisedFineTuning:
         """The total weight of the targets."""
         return float(batch.weight.double().sum())
 
-    def __call__(self, policy: LogProbabilityModel, batch: MicroBatch, units: float) -> Loss:
+    def __call__(self, policy: LogProbabilityModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
         divisor = self._divisor(units)
         if self.regularised:
@@ -77,7 +84,7 @@ class SupervisedFineTuning:
             return 1.0
         return float(self.normalize)
 
-    def _regularised_loss(self, policy: LogProbabilityModel, batch: MicroBatch, divisor: float) -> Loss:
+    def _regularised_loss(self, policy: LogProbabilityModel[BatchT], batch: BatchT, divisor: float) -> Loss:
         coefficients = batch.weight / divisor
         found = policy.log_probabilities(batch, statistics_gradient=self._statistics_gradient(coefficients))
         assert found.statistics is not None, "they were asked for"

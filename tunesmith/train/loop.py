@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 
-from tunesmith.batch.protocols import Objective
+from tunesmith.batch.protocols import BatchT, BatchT_co, Objective
 from tunesmith.train.optim.optimizers import Optimizer, check_finite, clip_coefficient
 from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.steps import Step
@@ -35,12 +35,15 @@ class Trainable(Protocol):
     def eval(self) -> None: ...
 
 
-class Steps(Protocol):
+PolicyT = TypeVar("PolicyT", bound=Trainable)
+
+
+class Steps(Protocol[BatchT_co]):
     """A source of steps: demonstrations, preferences or rollouts."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> Step: ...
+    def __getitem__(self, number: int) -> Step[BatchT_co]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ Callback = Callable[[StepResult], None]
 
 
 def train(
-    policy: Trainable,
-    objective: Objective,
-    steps: Steps,
+    policy: PolicyT,
+    objective: Objective[PolicyT, BatchT],
+    steps: Steps[BatchT],
     optimizer: Optimizer,
     schedule: Schedule,
     communicator: Communicator,
@@ -147,7 +150,9 @@ class StepTotals:
         return {name: value / self.units for name, value in self.sums.items()} if self.tokens else {}
 
 
-def accumulate_gradients(policy: Trainable, objective: Objective, step: Step, communicator: Communicator) -> StepTotals:
+def accumulate_gradients(
+    policy: PolicyT, objective: Objective[PolicyT, BatchT], step: Step[BatchT], communicator: Communicator
+) -> StepTotals:
     """Run the backward pass of every micro-batch, which adds to the gradients of this process; returns the totals."""
     counts = [
         sum(objective.units(batch) for batch in step.batches),
@@ -166,7 +171,7 @@ def accumulate_gradients(policy: Trainable, objective: Objective, step: Step, co
 
 
 @torch.no_grad()
-def accumulate_metrics(policy: Trainable, objective: Objective, step: Step) -> dict[str, float]:
+def accumulate_metrics(policy: PolicyT, objective: Objective[PolicyT, BatchT], step: Step[BatchT]) -> dict[str, float]:
     """Means of the objective's metrics over this process's batches of a step, without dropout and without gradients."""
     policy.eval()
     units = sum(objective.units(batch) for batch in step.batches)

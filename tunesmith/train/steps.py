@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.batch.example import Example, Weighting
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.batch.protocols import BatchT, BatchT_co, Collator
 from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import crop_seed, noise_seed
@@ -18,7 +18,7 @@ from tunesmith.text.tokens.crop import CropSettings, crop_threads
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Generic[BatchT_co]):
     """The data of one optimizer step. A step without batches updates nothing.
 
     number: from 0.
@@ -31,7 +31,7 @@ class Step:
     number: int
     epoch: int
     examples: tuple[int, ...]
-    batches: tuple[MicroBatch, ...]
+    batches: tuple[BatchT_co, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -45,7 +45,7 @@ def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetSteps:
+class DatasetSteps(Generic[BatchT]):
     """``steps[s]`` for every s in range(len(steps)). It has no state, so steps may be asked for in any order.
 
     plan: which examples each step trains on.
@@ -53,9 +53,9 @@ class DatasetSteps:
     weighting: how often a shared message counts.
     tokens: largest micro-batch.
     seed: of dropout and of crops.
+    collate: makes micro-batches of the kind that the policy reads.
     crop: how threads that are longer than the limit are cropped; None: the store has none.
     rank, processes: number of this process and of all processes; a step is divided between them.
-    collate: makes micro-batches of the kind that the policy reads.
     columns: columns of every example.
     """
 
@@ -64,20 +64,20 @@ class DatasetSteps:
     weighting: Weighting
     tokens: int
     seed: int
+    collate: Collator[BatchT]
     crop: CropSettings | None = None
     rank: int = 0
     processes: int = 1
-    collate: Collator = collate_packed
     columns: Columns = no_columns
 
     def __len__(self) -> int:
         return self.plan.total_steps
 
-    def __getitem__(self, number: int) -> Step:
+    def __getitem__(self, number: int) -> Step[BatchT]:
         planned = self.plan.step(number)
         return Step(number, planned.epoch, planned.examples, self.batches(self.examples(number)))
 
-    def batches(self, examples: Sequence[Example]) -> tuple[MicroBatch, ...]:
+    def batches(self, examples: Sequence[Example]) -> tuple[BatchT, ...]:
         """The micro-batches of the examples of one step."""
         return tuple(self.collate(examples, self.weighting, self.tokens))
 

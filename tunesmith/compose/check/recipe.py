@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs
 from tunesmith.compose.components.steps import build_steps
@@ -169,7 +170,7 @@ def _shown_examples(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownEx
     return examples
 
 
-def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> BatchKind[Any] | None:
+def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> BatchKind[MicroBatch] | None:
     """Build or load the model and test its attention; the kind of its batches, or None if the test failed."""
     state.key = "model"
     state.progress(0, None, "building the model")
@@ -190,7 +191,9 @@ def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> Ba
     return found.batches
 
 
-def _verify_batches(state: CheckState, renderer: Renderer, prepared: Prepared, batches: BatchKind[Any] | None) -> None:
+def _verify_batches(
+    state: CheckState, renderer: Renderer, prepared: Prepared, batches: BatchKind[MicroBatch] | None
+) -> None:
     kind = batches or families.find_family(state.recipe).batches
     steps = build_steps(state.recipe, prepared.train, renderer, kind.collate)
     state.checks.append(batch_check(steps, kind.find_fault))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator
+from tunesmith.batch.protocols import BatchT, Collator
 from tunesmith.data.dataset.plan import Draw, Plan, share_of
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.dataset.store import Store
@@ -21,9 +20,9 @@ def build_steps(
     recipe: Recipe,
     store: Store,
     renderer: Renderer,
-    collate: Collator = collate_packed,
+    collate: Collator[BatchT],
     columns: Columns = no_columns,
-) -> DatasetSteps:
+) -> DatasetSteps[BatchT]:
     """The steps of the whole run over the examples of a store.
 
     collate: makes the micro-batches.

@@ -28,7 +28,7 @@ START = "policy and reference before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest mean difference of implicit rewards, over beta, that number formats explain where it should be 0."""
 
-Context = RunContext[LanguagePolicy, MicroBatch]
+Context = RunContext[LanguagePolicy[MicroBatch], MicroBatch]
 
 
 def objective_of(keys: DpoConfig) -> PreferenceOptimization:
@@ -37,7 +37,7 @@ def objective_of(keys: DpoConfig) -> PreferenceOptimization:
     return PreferenceOptimization(**values, reference_free=keys.reference == "none")
 
 
-def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy, MicroBatch]:
+def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy[MicroBatch], MicroBatch]:
     """Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError."""
     recipe, prepared = context.recipe, context.prepared
     objective = objective_of(keys)
@@ -77,7 +77,9 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
         return [cached_references(reference, store, cache, progress).columns for store in stores]
 
 
-def reference_gates(policy: LanguagePolicy, objective: PreferenceOptimization, steps: DatasetSteps) -> Sequence[Check]:
+def reference_gates(
+    policy: LanguagePolicy[MicroBatch], objective: PreferenceOptimization, steps: DatasetSteps[MicroBatch]
+) -> Sequence[Check]:
     """With the weights before the first step no pair has a margin, and the loss is that of margins of 0."""
     metrics = accumulate_metrics(policy, objective, steps[0])
     margin, loss = metrics["rewards/margins"] / objective.beta, metrics["loss"]

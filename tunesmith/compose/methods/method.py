@@ -9,8 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.batch.protocols import Objective
-from tunesmith.compose.models.families import BatchT, PolicyT, PreparedPolicy
+from tunesmith.batch.protocols import BatchT, Objective
+from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
 from tunesmith.recipe.objectives import ObjectiveSection
@@ -18,7 +18,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.train.loop import Callback, Steps
+from tunesmith.train.loop import Callback, PolicyT, Steps
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.validation import ValidationMetrics
 
@@ -74,8 +74,8 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     """
 
     policy: PolicyT
-    objective: Objective
-    steps: Steps
+    objective: Objective[PolicyT, BatchT]
+    steps: Steps[BatchT]
     modules: Mapping[str, nn.Module]
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]

@@ -25,7 +25,7 @@ DEVIATIONS = 3.0  # standard deviations from one half that chance explains
 
 
 def reward_gates(
-    policy: ScalarPolicy, objective: RewardRanking, steps: DatasetSteps, keys: ModelConfig
+    policy: ScalarPolicy, objective: RewardRanking, steps: DatasetSteps[PackedBatch], keys: ModelConfig
 ) -> Sequence[Check]:
     """The checks before the first step. keys: of the model, which decide whether its head is new."""
     gates = [single_reply_gate(policy, steps)]
@@ -37,7 +37,7 @@ def reward_gates(
 
 
 @torch.no_grad()
-def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps) -> Check:
+def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) -> Check:
     """Compare the scores of replies in their batch with those of stock transformers, which reads every reply alone.
 
     They differ if the attention does not follow the layout, if a score is not read at the end of its reply, or if stock

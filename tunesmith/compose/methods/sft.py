@@ -17,8 +17,8 @@ from tunesmith.train.steps import DatasetSteps
 
 
 def setup(
-    context: RunContext[LanguagePolicy, MicroBatch], keys: SftConfig
-) -> TrainingSetup[LanguagePolicy, MicroBatch]:
+    context: RunContext[LanguagePolicy[MicroBatch], MicroBatch], keys: SftConfig
+) -> TrainingSetup[LanguagePolicy[MicroBatch], MicroBatch]:
     """Raises DataError."""
     recipe, prepared = context.recipe, context.prepared
     steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
@@ -36,7 +36,7 @@ def setup(
 
 
 def _evaluation(
-    context: RunContext[LanguagePolicy, MicroBatch], steps: DatasetSteps
+    context: RunContext[LanguagePolicy[MicroBatch], MicroBatch], steps: DatasetSteps[MicroBatch]
 ) -> Callable[[], ValidationMetrics] | None:
     """The validation loss of every source and of all together."""
     if context.validation is None:

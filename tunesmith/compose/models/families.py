@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.batch.padded import PaddedBatch, collate_padded
-from tunesmith.batch.protocols import Collator, LogProbabilityModel, MicroBatch
+from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel, MicroBatch
 from tunesmith.compose.components.data import target_limit
 from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
@@ -33,17 +33,13 @@ from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.train.loop import PolicyT
 from tunesmith.verify.packed_batches import find_packed_fault
 from tunesmith.verify.padded_batches import find_padded_fault
 from tunesmith.verify.self_test import self_test
 from tunesmith.verify.self_test_padded import self_test_padded
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-PolicyT = TypeVar("PolicyT")
-"""A policy, as the methods that train it use it."""
-BatchT = TypeVar("BatchT")
-"""The batches that a policy reads."""
 
 FindBatchFault: TypeAlias = Callable[[Sequence[Example], BatchT, Weighting], str | None]
 """find_fault(examples, batch, weighting): what is wrong with a batch of these examples, or None."""
@@ -57,11 +53,11 @@ class BatchKind(Generic[BatchT]):
     find_fault: compares a batch with the examples that it was made of.
     """
 
-    collate: Collator
+    collate: Collator[BatchT]
     find_fault: FindBatchFault[BatchT]
 
 
-PACKED: BatchKind[PackedBatch] = BatchKind(collate_packed, find_packed_fault)
+PACKED = BatchKind[PackedBatch](collate_packed, find_packed_fault)
 """The batches of causal models."""
 
 
@@ -71,14 +67,14 @@ def padded(start: int, padding: int) -> BatchKind[PaddedBatch]:
     start: the token id that the decoder reads first.
     padding: the token id that fills rows.
     """
-    return BatchKind(
+    return BatchKind[PaddedBatch](
         partial(collate_padded, start=start, padding=padding),
         partial(find_padded_fault, start=start),
     )
 
 
-class LanguagePolicy(LogProbabilityModel, Protocol):
-    """A policy of either family: what methods that train a language model use of it."""
+class LanguagePolicy(LogProbabilityModel[BatchT_contra], Protocol[BatchT_contra]):
+    """What methods that train a language model use of its policy, by the kind of batch that it reads."""
 
     @property
     def device(self) -> torch.device: ...
@@ -188,7 +184,7 @@ CAUSAL = Family(PACKED, lambda tokenizer: {}, prepare_causal_policy)
 ENCODER_DECODER = Family(padded(0, 0), _encoder_decoder_settings, prepare_encoder_decoder_policy)
 
 
-AnyFamily: TypeAlias = Family[LanguagePolicy, MicroBatch]
+AnyFamily: TypeAlias = Family[LanguagePolicy[MicroBatch], MicroBatch]
 """A family whose kinds of policy and batch are not known to the type checker; they come from it together."""
 
 
@@ -267,7 +263,7 @@ def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> t
 
 def prepare_language_policy(
     recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
-) -> PreparedPolicy[LanguagePolicy, MicroBatch]:
+) -> PreparedPolicy[LanguagePolicy[MicroBatch], MicroBatch]:
     """The policy of a language model on the best device, after the self-test of its layout. Raises RecipeError."""
     return family_of(str(model.config.model_type)).prepare_policy(recipe, model, tokenizer)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 
 from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
-from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.batch.protocols import BatchT, Collator
 from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import InternalError
@@ -50,7 +50,7 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceModel:
+class ReferenceModel(Generic[BatchT]):
     """A policy whose weights do not change, and how it reads examples.
 
     policy: of a language model.
@@ -59,8 +59,8 @@ class ReferenceModel:
     identity: what decides the values (``weights_digest`` and so on); part of the key of the cache.
     """
 
-    policy: LanguagePolicy
-    collate: Collator
+    policy: LanguagePolicy[BatchT]
+    collate: Collator[BatchT]
     tokens: int
     identity: Mapping[str, Any]
 
@@ -84,7 +84,7 @@ class ReferenceModel:
         return np.concatenate([np.zeros(0, np.float32), *(part for n in range(len(examples)) for part in found[n])])
 
 
-def _reply_sums(policy: LanguagePolicy, batch: MicroBatch) -> Values:
+def _reply_sums(policy: LanguagePolicy[BatchT], batch: BatchT) -> Values:
     """float32 [R], the log-probability of every reply of a batch."""
     moved = batch.to(policy.device)
     found = policy.log_probabilities(moved)
@@ -101,7 +101,7 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def cached_references(model: ReferenceModel, store: Store, cache: Path, progress: Progress) -> References:
+def cached_references(model: ReferenceModel[BatchT], store: Store, cache: Path, progress: Progress) -> References:
     """The reference log-probabilities of a store, read from the cache, or computed and written to it.
 
     A cache is checked whenever it is used: the file against its digest, some of its values against the model.
@@ -123,7 +123,7 @@ def cached_references(model: ReferenceModel, store: Store, cache: Path, progress
     return found
 
 
-def check_references(model: ReferenceModel, store: Store, found: References, where: Path) -> None:
+def check_references(model: ReferenceModel[BatchT], store: Store, found: References, where: Path) -> None:
     """Recompute the values of some examples. Raises InternalError if one differs by more than rounding explains."""
     numbers = sorted(set(np.linspace(0, len(store) - 1, PROBES).astype(int).tolist()))
     examples = [Example(place, store.tree(number)) for place, number in enumerate(numbers)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tunesmith.batch.columns import ADVANTAGE, OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE, RETURN
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, LogProbabilities, MicroBatch
+from tunesmith.batch.packed import PackedBatch, collate_packed
+from tunesmith.batch.protocols import Collator, LogProbabilities
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.draws import sample_number
 from tunesmith.errors import InternalError
@@ -39,13 +39,13 @@ class Actor(Protocol):
 
     def autocast(self) -> AbstractContextManager[None]: ...
 
-    def actor_critic(self, batch: Any) -> tuple[LogProbabilities, Tensor]: ...
+    def actor_critic(self, batch: PackedBatch) -> tuple[LogProbabilities, Tensor]: ...
 
 
 class Reference(Protocol):
     """The reference of the KL penalty; its log-probabilities are computed at the temperature of the rollouts too."""
 
-    def log_probabilities(self, batch: Any) -> LogProbabilities: ...
+    def log_probabilities(self, batch: PackedBatch) -> LogProbabilities: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RewardSource:
     """
 
     name: str
-    score: Callable[[Any, Sequence[PromptReplies]], Tensor]
+    score: Callable[[PackedBatch, Sequence[PromptReplies]], Tensor]
     scale: float = 1.0
     offset: float = 0.0
 
@@ -124,7 +124,7 @@ class RolloutGenerator:
     sampling: RolloutSampling
     advantages: AdvantageSettings
     tokens: int
-    collate: Collator = collate_packed
+    collate: Collator[PackedBatch] = collate_packed
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts:
         """Sample replies and score them. Raises InternalError for logits or rewards that are not finite.
@@ -174,7 +174,7 @@ class RolloutGenerator:
         terms = {name: torch.cat(parts) for name, parts in scores.items()}
         return self._add_advantages(iteration, answered, columns, torch.cat(owner), terms, coefficient)
 
-    def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[MicroBatch, list[PromptReplies]]]:
+    def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[PackedBatch, list[PromptReplies]]]:
         """The trees in order as micro-batches, each with the prompts and replies that it holds."""
         pieces = [piece for each in answered for piece in each.split(self.tokens)]
         examples = [Example(index, piece.tree()) for index, piece in enumerate(pieces)]

@@ -11,8 +11,8 @@ import numpy as np
 
 from tunesmith.batch.columns import ADVANTAGE, PPO_COLUMNS
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import collate_packed
-from tunesmith.batch.protocols import Collator, MicroBatch
+from tunesmith.batch.packed import PackedBatch, collate_packed
+from tunesmith.batch.protocols import Collator
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import StorageError
 from tunesmith.train.loop import StepResult
@@ -64,14 +64,14 @@ class RolloutSteps:
     kl_stop: float | None = None
     value_warmup: int = 0
     whiten: Callable[[Floats], Floats] | None = None
-    collate: Collator = collate_packed
+    collate: Collator[PackedBatch] = collate_packed
     current: Rollouts | None = None
     kl_of_steps: dict[int, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.plan.total_steps
 
-    def __getitem__(self, number: int) -> Step:
+    def __getitem__(self, number: int) -> Step[PackedBatch]:
         position = self.plan.position(number)
         epoch = self.plan.iteration(position.iteration).epoch
         rollouts = self.rollouts(position)
@@ -82,7 +82,7 @@ class RolloutSteps:
         examples = tuple(rollouts.answered[index].number for index in chosen)
         return Step(number, epoch, examples, self.batches(self._examples(number, rollouts, chosen)), metrics)
 
-    def batches(self, examples: Iterable[Example]) -> tuple[MicroBatch, ...]:
+    def batches(self, examples: Iterable[Example]) -> tuple[PackedBatch, ...]:
         """The micro-batches of the examples of one step."""
         return tuple(self.collate(examples, "messages", self.tokens))
 
