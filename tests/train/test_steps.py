@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def steps(store: Store, weighting: Weighting = "threads", **given: object) -> DatasetSteps[PackedBatch]:
     plan = Plan(store.threads, 8, epochs=3, steps=None, seed=1)
-    return DatasetSteps(plan, store, weighting, 60, 7, collate_packed, **{"crop": WINDOWS, **given})  # type: ignore[arg-type]
+    settings: Any = {"crop": WINDOWS, **given}
+    return DatasetSteps(plan, store, weighting, 60, 7, collate_packed, **settings)
 
 
 def content(batch: PackedBatch) -> tuple[list[int], list[int], list[float]]:

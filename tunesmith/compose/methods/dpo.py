@@ -38,7 +38,10 @@ def objective_of(keys: DpoConfig) -> PreferenceOptimization:
 
 
 def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy[MicroBatch], MicroBatch]:
-    """Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError."""
+    """The loss over pairs, with reference log-probabilities as a column of every example.
+
+    Raises InternalError (cached references of another model or data), DataError, RecipeError, MissingInputError.
+    """
     recipe, prepared = context.recipe, context.prepared
     objective = objective_of(keys)
     stores = [context.data.train, *([context.validation[0]] if context.validation else [])]

@@ -45,7 +45,7 @@ Context = RunContext[Policy, PackedBatch]
 
 
 def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, PackedBatch]:
-    """Raises RecipeError, MissingInputError, DataError."""
+    """Policy and value function together, trained on rollouts. Raises RecipeError, MissingInputError, DataError."""
     recipe, prepared = context.recipe, context.prepared
     model, compute, layout = prepared.policy.model, prepared.policy.compute, prepared.policy.layout
     policy = Policy(model, compute=compute, layout=layout, temperature=keys.temperature)

@@ -63,7 +63,7 @@ def prepare_policy(
 
 
 def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:
-    """Raises DataError."""
+    """The ranking loss on scores of a reward model. Raises DataError."""
     recipe, prepared = context.recipe, context.prepared
     steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
     objective = RewardRanking(margin_scale=keys.margin_scale, l2=keys.l2)

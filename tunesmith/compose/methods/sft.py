@@ -19,7 +19,7 @@ from tunesmith.train.steps import DatasetSteps
 def setup(
     context: RunContext[LanguagePolicy[MicroBatch], MicroBatch], keys: SftConfig
 ) -> TrainingSetup[LanguagePolicy[MicroBatch], MicroBatch]:
-    """Raises DataError."""
+    """Cross-entropy of the targets, on batches of either family. Raises DataError."""
     recipe, prepared = context.recipe, context.prepared
     steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
     return TrainingSetup(

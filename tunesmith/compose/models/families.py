@@ -57,7 +57,7 @@ class BatchKind(Generic[BatchT]):
     find_fault: FindBatchFault[BatchT]
 
 
-PACKED = BatchKind[PackedBatch](collate_packed, find_packed_fault)
+PACKED: BatchKind[PackedBatch] = BatchKind(collate_packed, find_packed_fault)
 """The batches of causal models."""
 
 
@@ -67,10 +67,8 @@ def padded(start: int, padding: int) -> BatchKind[PaddedBatch]:
     start: the token id that the decoder reads first.
     padding: the token id that fills rows.
     """
-    return BatchKind[PaddedBatch](
-        partial(collate_padded, start=start, padding=padding),
-        partial(find_padded_fault, start=start),
-    )
+    collate: Collator[PaddedBatch] = partial(collate_padded, start=start, padding=padding)
+    return BatchKind(collate, partial(find_padded_fault, start=start))
 
 
 class LanguagePolicy(LogProbabilityModel[BatchT_contra], Protocol[BatchT_contra]):
