@@ -248,10 +248,16 @@ def test_the_balance_of_bleu_and_loss_chooses_the_checkpoint_of_flan_t5() -> Non
     assert best.keep > 1
 
 
-def test_the_languages_are_the_twenty_of_the_card() -> None:
-    for name in ("oasst-sft-1-pythia-12b", "oasst-sft-4-pythia-12b"):
-        languages = load([name]).recipe.data.sources[0].options["lang"]
-        assert " ".join(languages) == "bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk"
+def test_the_languages_are_those_of_the_cards() -> None:
+    first, fourth = (load([f"oasst-sft-{number}-pythia-12b"]).recipe for number in (1, 4))
+    assert first.data.sources[0].options["lang"] == ["en"]
+    languages = fourth.data.sources[0].options["lang"]
+    assert " ".join(languages) == "bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk"
+
+
+def test_the_tokenizer_of_a_model_that_was_trained_before_is_its_own() -> None:
+    model = load(["oasst-sft-4-pythia-12b"]).recipe.model
+    assert model.tokenizer == model.path
 
 
 def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
