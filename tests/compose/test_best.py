@@ -31,6 +31,7 @@ SETTINGS = [
     "objective.label_smoothing=0.1",
     "evaluate={replies: 5, max_new_tokens: 6, batch_size: 2}",
     "train.best={metrics: [{name: validation/loss, mode: min}, {name: validation/rouge_l, mode: max}], keep: 2}",
+    "train.best.save=planned",
 ]
 ARCHITECTURES = ("llama", "t5")
 

@@ -19,7 +19,7 @@ from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, 
 def selection_rule(keys: BestConfig) -> SelectionRule:
     """The rule of ``train.best``."""
     metrics = tuple(SelectionMetric(metric.name, metric.mode, metric.weight) for metric in keys.metrics)
-    return SelectionRule(metrics, keys.keep)
+    return SelectionRule(metrics, keys.save == "wins", keys.keep)
 
 
 def best_of_run(directory: Path) -> CheckpointSelection:

@@ -15,36 +15,42 @@ from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
-from tunesmith.compose.components.steps import build_draws
-from tunesmith.compose.components.tokenizer import build_renderer, format_options
+from tunesmith.compose.components.steps import build_draws, count_epoch
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, format_options
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
+from tunesmith.compose.plan_checks import check_space, plan_checks
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.data.dataset.faults import QUARANTINE
+from tunesmith.errors import RecipeError
 from tunesmith.files import write_file
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
 from tunesmith.train.loop import PolicyT, train
+from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import (
+    LEARNING_RATE,
     Checkpointer,
     EvaluationCallback,
     MetricsRecorder,
+    PatienceCallback,
     ProgressCallback,
     StopCallback,
     TrackerCallback,
 )
 from tunesmith.train.run.directory import RunDirectory
-from tunesmith.train.run.metrics import JsonLines
+from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
 from tunesmith.train.run.trackers import open_trackers
+from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import View, open_view
 from tunesmith.train.world import SingleProcess
 
@@ -57,8 +63,11 @@ MAY_DIFFER = (
     "train.log_every",
     "train.stop_after",
     "train.keep",
+    "train.epochs",
+    "train.steps",
+    "train.patience",
 )
-"""Keys that may change when a run is continued, since they do not affect its result."""
+"""Keys that may change when a run is continued, since they do not affect the steps that are done already."""
 
 TRAINED: Mapping[Targets, str] = {
     "assistant": "only replies are trained",
@@ -92,6 +101,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     recipe = loaded.recipe
     method = METHODS[recipe.objective.kind]
     families.find_family(recipe)
+    check_start_format(recipe)
     _configure_libraries(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
@@ -107,13 +117,13 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         if context.data.quarantine is not None:
             write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
         try:
-            _train(context, setup, view)
+            steps = _train(context, setup, view)
         finally:
             view.finish()
-        _export(context, len(setup.steps), view)
+        _export(context, steps, view)
         view.note(f"exported to {_relative(run.export)}")
         view.note(method.use.format(run=_relative(run.path)))
-        return TrainedRun(run.path, run.export, len(setup.steps))
+        return TrainedRun(run.path, run.export, steps)
 
 
 def _configure_libraries(recipe: Recipe) -> None:
@@ -151,8 +161,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
-def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
-    """Run the steps that are not done yet."""
+def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT], view: View) -> int:
+    """Run the steps that are not done yet; returns the steps that are done at the end."""
     recipe, run, total = context.recipe, context.run, len(setup.steps)
     keys = recipe.train
     optimizer = build_optimizer(keys, setup.policy, context.model)
@@ -172,14 +182,24 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
             selection=selection,
             view=view,
         )
+        patience = PatienceCallback(keys.patience, selection, checkpointer)
+        schedule = build_schedule(keys, total)
         if last is None:
-            _check_gates(setup, view)
             recorder.clear()
         else:
             checkpointer.restore(last)
-        if start == total:
-            view.note(f"the run is complete: all {total:,} steps are done")
-            return
+        if start >= total or patience.is_exhausted():
+            _check_length(start, total)
+            view.note(_completion(start, total))
+            return start
+        for check in plan_checks(recipe, total, count_epoch(recipe, context.data.train)):
+            if check.status == "warn":
+                view.warn(f"{check.key}: {check.summary}; {check.advice}")
+        check_space(checkpointer, context.model, total, evaluates=setup.evaluate is not None)
+        if last is None:
+            _check_gates(setup, view)
+        else:
+            _warn_of_new_schedule(schedule, metrics.path, view)
         setup.resumed(start)
         services = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
         with closing(TrackerCallback(services)) as trackers:
@@ -188,12 +208,12 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
             if evaluation is not None and start == 0:
                 evaluation.run(0)
             with StopSignals() as signals:
-                train(
+                done = train(
                     setup.policy,
                     setup.objective,
                     setup.steps,
                     optimizer,
-                    build_schedule(keys, total),
+                    schedule,
                     SingleProcess(),
                     [
                         recorder,
@@ -202,11 +222,46 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
                         *setup.callbacks,
                         *([evaluation] if evaluation is not None else []),
                         checkpointer,
+                        patience,
                         StopCallback(signals.received, keys.stop_after, checkpointer),
                     ],
                     start=start,
                     clip_norm=keys.clip,
                 )
+    if done < total:
+        view.note(_completion(done, total))
+    return done
+
+
+def _completion(done: int, total: int) -> str:
+    """Why no step is left, for the user."""
+    if done < total:
+        return f"the run is complete: it ended early after step {done:,} of {total:,} (train.patience)"
+    return f"the run is complete: all {total:,} steps are done"
+
+
+def _check_length(done: int, total: int) -> None:
+    """Raises RecipeError if a run that is continued with a smaller length has more steps already."""
+    if done > total:
+        raise RecipeError(
+            f"the run has {done:,} steps already, and with this length it would have {total:,}",
+            where="train.steps, train.epochs",
+            advice="raise it, or start a new run in another run.directory",
+        )
+
+
+def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None:
+    """Warn if the learning rate of the last step that is done is not that of the schedule of the whole run.
+
+    This is so where a run is continued with another length and the learning rate depends on it.
+    """
+    last = next((record for record in reversed(list(read_records(metrics))) if LEARNING_RATE in record), None)
+    if last is not None and schedule(last[STEP] - 1) != last[LEARNING_RATE]:
+        used, now = last[LEARNING_RATE], schedule(last[STEP] - 1)
+        view.warn(
+            f"the length of the run has changed and the schedule with it: step {last[STEP]:,} had the learning rate "
+            f"{used:.3g} and would have {now:.3g} now; the steps that follow have the rates of the new schedule"
+        )
 
 
 def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:

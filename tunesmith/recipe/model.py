@@ -33,6 +33,11 @@ class ModelConfig(Section):
         description="The rows of the embedding: none adds rows only if tokens need them, exact makes one row per "
         "token, a number n rounds the number of tokens up to a multiple of n.",
     )
+    change_format: bool = Field(
+        default=False,
+        description="Whether path may be an export of Tunesmith that was trained with another prompt format than "
+        "text.format and text.options; without this, it is an error.",
+    )
     residual_dropout: FractionBelowOne = Field(
         default=0.0, description="The dropout probability on the output of every attention and every MLP."
     )

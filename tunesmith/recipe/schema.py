@@ -38,6 +38,7 @@ from tunesmith.recipe.training import (
     LinearScheduleConfig,
     LogarithmicScheduleConfig,
     MuonConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 
@@ -65,6 +66,7 @@ __all__ = [
     "RewardConfig",
     "RunConfig",
     "SamplingConfig",
+    "ScheduleConfig",
     "SftConfig",
     "TextConfig",
     "TrainConfig",
@@ -165,6 +167,8 @@ def find_section_conflicts(
     if data and not data.evaluates:
         if train and train.evaluate_every:
             yield Conflict("train.evaluate_every", f"{nothing} null")
+        if train and train.patience:
+            yield Conflict("train.patience", f"{nothing} null")
         if evaluate and evaluate.replies:
             yield Conflict("evaluate.replies", f"{nothing} 0")
         if run and run.export == "best":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -158,7 +158,7 @@ class LogarithmicScheduleConfig(Section):
 
 
 class FactorsScheduleConfig(Section):
-    """A product of named factors, as in t5x; the learning rate never falls below 1e-8."""
+    """A product of named factors, as in t5x, which never falls below a minimum."""
 
     kind: Literal["factors"] = Field(default="factors", description=SCHEDULE_KIND)
     factors: Annotated[
@@ -197,6 +197,16 @@ class FactorsScheduleConfig(Section):
         default=0,
         description="The step count at which training begins, as t5x goes on counting the steps of pretraining.",
     )
+    minimum: NonNegativeFloat = Field(default=1e-8, description="The smallest learning rate.")
+
+
+ScheduleConfig: TypeAlias = (
+    ConstantScheduleConfig
+    | LinearScheduleConfig
+    | CosineScheduleConfig
+    | LogarithmicScheduleConfig
+    | FactorsScheduleConfig
+)
 
 
 class BestMetricConfig(Section):
@@ -219,6 +229,11 @@ class BestConfig(Section):
     metrics: Annotated[tuple[BestMetricConfig, ...], Field(strict=False, min_length=1)] = Field(
         default=(BestMetricConfig(name="validation/loss", mode="min"),),
         description="The metrics by which the checkpoints are ranked.",
+    )
+    save: Literal["wins", "planned"] = Field(
+        default="wins",
+        description="Which evaluated steps can be the best: wins also saves a checkpoint after every evaluation that "
+        "is the best so far, planned has only the checkpoints of save_every.",
     )
     keep: PositiveInt = Field(
         default=1,
@@ -251,14 +266,7 @@ class TrainConfig(Section):
     optimizer: Annotated[AdamWConfig | MuonConfig | AdafactorConfig, Field(discriminator="kind")] = Field(
         default_factory=AdamWConfig, description="The optimizer and its settings; the default is AdamW."
     )
-    schedule: Annotated[
-        ConstantScheduleConfig
-        | LinearScheduleConfig
-        | CosineScheduleConfig
-        | LogarithmicScheduleConfig
-        | FactorsScheduleConfig,
-        Field(discriminator="kind"),
-    ] = Field(
+    schedule: Annotated[ScheduleConfig, Field(discriminator="kind")] = Field(
         default_factory=ConstantScheduleConfig,
         description="The learning rate as a function of the step; the default is constant without warm-up.",
     )
@@ -269,7 +277,9 @@ class TrainConfig(Section):
         default=None, description="The number of optimizer steps between two evaluations; null never evaluates."
     )
     save_every: PositiveInt | None = Field(
-        default=None, description="The number of optimizer steps between two checkpoints; null saves only at the end."
+        default=None,
+        description="The number of optimizer steps between two checkpoints; null saves only at the end. An evaluation "
+        "that is the best so far is saved as well, unless best.save is planned.",
     )
     log_every: PositiveInt | None = Field(
         default=10,
@@ -280,6 +290,11 @@ class TrainConfig(Section):
         default=2, description="The number of most recent checkpoints to keep; the best one is always kept as well."
     )
     best: BestConfig = Field(default_factory=BestConfig, description="How the best checkpoint is chosen.")
+    patience: PositiveInt | None = Field(
+        default=None,
+        description="Training ends early when this many evaluations in a row are not better than the best one; null "
+        "trains to the end.",
+    )
     threads: PositiveInt | None = Field(
         default=None, description="The number of CPU threads of PyTorch; null leaves the choice to PyTorch."
     )
@@ -291,7 +306,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_conflicts(_find_length_conflicts(self))
+        check_conflicts([*_find_length_conflicts(self), *_find_patience_conflict(self)])
         return self
 
 
@@ -308,6 +323,12 @@ def _find_two_warmups(schedule: LinearScheduleConfig | CosineScheduleConfig) -> 
         yield Conflict("warmup_ratio", f"{message}; set warmup_ratio to null or warmup_steps to 0")
 
 
+def _find_patience_conflict(train: TrainConfig) -> Iterator[Conflict]:
+    if train.patience is not None and train.evaluate_every is None and train.save_every is None:
+        message = "it counts evaluations, and there is only one at the end; set train.evaluate_every"
+        yield Conflict("patience", message)
+
+
 def _find_length_conflicts(train: TrainConfig) -> Iterator[Conflict]:
     """The run has exactly one length, and the schedule does not end above its peak."""
     if train.epochs is None and train.steps is None:
@@ -315,8 +336,12 @@ def _find_length_conflicts(train: TrainConfig) -> Iterator[Conflict]:
     if train.epochs is not None and train.steps is not None:
         message = f"the run has two lengths, steps ({train.steps:,}) and epochs ({train.epochs:g})"
         yield Conflict("steps", f"{message}; set one of the two to null")
-    if isinstance(train.schedule, LinearScheduleConfig | CosineScheduleConfig):
-        end = train.schedule.end
-        if end > train.learning_rate:
-            message = f"{end:g} is greater than train.learning_rate ({train.learning_rate:g}); lower it"
-            yield Conflict("schedule.end", message)
+    match train.schedule:
+        case LinearScheduleConfig() | CosineScheduleConfig():
+            key, lowest = "schedule.end", train.schedule.end
+        case FactorsScheduleConfig():
+            key, lowest = "schedule.minimum", train.schedule.minimum
+        case _:
+            return
+    if lowest > train.learning_rate:
+        yield Conflict(key, f"{lowest:g} is greater than train.learning_rate ({train.learning_rate:g}); lower it")

@@ -80,6 +80,10 @@ Callback = Callable[[StepResult], None]
 """Called after every optimizer step."""
 
 
+class TrainingEnded(Exception):
+    """A callback raises it to end training before its last step; it is no error."""
+
+
 def train(
     policy: PolicyT,
     objective: Objective[PolicyT, BatchT],
@@ -91,13 +95,14 @@ def train(
     *,
     start: int = 0,
     clip_norm: float | None = None,
-) -> None:
+) -> int:
     """Run the steps ``start`` to ``len(steps) - 1``, and after each of them every callback in order.
 
     A step without batches updates nothing. A callback ends the run by raising.
 
     start: steps that are done already.
     clip_norm: largest gradient norm; None: gradients are not clipped.
+    Returns the steps that are done: fewer than ``len(steps)`` if a callback raised TrainingEnded.
     Raises InternalError before the weights are updated if the loss or the gradient norm is not finite.
     """
     for number in range(start, len(steps)):
@@ -127,8 +132,12 @@ def train(
             targets=totals.targets,
             seconds=time.perf_counter() - began,
         )
-        for callback in callbacks:
-            callback(result)
+        try:
+            for callback in callbacks:
+                callback(result)
+        except TrainingEnded:
+            return result.done
+    return len(steps)
 
 
 @dataclass(frozen=True, slots=True)

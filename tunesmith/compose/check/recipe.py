@@ -9,13 +9,14 @@ from typing import Any
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs
-from tunesmith.compose.components.steps import build_steps
-from tunesmith.compose.components.tokenizer import build_renderer
+from tunesmith.compose.components.steps import build_steps, count_epoch
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.models.families import BatchKind
 from tunesmith.compose.models.reference import check_reference
 from tunesmith.compose.models.reward_models import check_reward_models
+from tunesmith.compose.plan_checks import plan_checks
 from tunesmith.compose.proof import MaskProof, batch_check, stored_checks
 from tunesmith.data.dataset.building import Progress
 from tunesmith.data.dataset.prepare import Prepared
@@ -105,6 +106,7 @@ def _error_check(error: TunesmithError, key: str) -> Check:
 
 def _load_renderer(state: CheckState) -> Renderer:
     families.find_family(state.recipe)
+    check_start_format(state.recipe)
     renderer = build_renderer(state.recipe)
     tokenizer, format = renderer.tokenizer, renderer.format
     stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
@@ -197,3 +199,6 @@ def _verify_batches(
     kind = batches or families.find_family(state.recipe).batches
     steps = build_steps(state.recipe, prepared.train, renderer, kind.collate)
     state.checks.append(batch_check(steps, kind.find_fault))
+    if state.recipe.objective.prompt_selection is None:  # steps of rollouts need the model
+        epoch = count_epoch(state.recipe, prepared.train)
+        state.checks += plan_checks(state.recipe, len(steps), epoch)

@@ -15,6 +15,7 @@ from tunesmith.recipe.schema import (
     FactorsScheduleConfig,
     LinearScheduleConfig,
     LogarithmicScheduleConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 from tunesmith.train.loop import Trainable
@@ -39,9 +40,9 @@ def build_schedule(keys: TrainConfig, total: int) -> Schedule:
         case ConstantScheduleConfig():
             return constant(rate, schedule.warmup_steps, total)
         case LinearScheduleConfig():
-            return linear(rate, _warmup(schedule, total), total, end=schedule.end)
+            return linear(rate, warmup_length(schedule, total), total, end=schedule.end)
         case CosineScheduleConfig():
-            return cosine(rate, _warmup(schedule, total), total, minimum=schedule.end)
+            return cosine(rate, warmup_length(schedule, total), total, minimum=schedule.end)
         case LogarithmicScheduleConfig():
             lag = schedule.lag
             return logarithmic(rate, schedule.warmup_steps, total, decay=schedule.decay, lag=lag, first_at_peak=lag)
@@ -51,8 +52,11 @@ def build_schedule(keys: TrainConfig, total: int) -> Schedule:
             assert_never(schedule)
 
 
-def _warmup(schedule: LinearScheduleConfig | CosineScheduleConfig, total: int) -> int:
-    if schedule.warmup_ratio is not None:
+def warmup_length(schedule: ScheduleConfig, total: int) -> int:
+    """Optimizer steps of the warm-up of a schedule. total: steps of the whole run."""
+    if isinstance(schedule, FactorsScheduleConfig) and "linear_warmup" not in schedule.factors:
+        return 0
+    if isinstance(schedule, LinearScheduleConfig | CosineScheduleConfig) and schedule.warmup_ratio is not None:
         return warmup_steps(schedule.warmup_ratio, total)
     return schedule.warmup_steps
 

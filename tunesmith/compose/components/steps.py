@@ -62,6 +62,11 @@ def build_draws(recipe: Recipe, store: Store | PromptList) -> tuple[Draw, ...]:
     return tuple(found)
 
 
+def count_epoch(recipe: Recipe, store: Store | PromptList) -> int:
+    """The examples of one epoch."""
+    return sum(draw.count for draw in build_draws(recipe, store)) or len(store)
+
+
 def is_mixed(source: DataSourceConfig) -> bool:
     """Whether an epoch has anything else of a source than all of it, once."""
     return any(getattr(source, key) is not None for key in AMOUNTS)

@@ -72,6 +72,22 @@ def check_same_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: s
         )
 
 
+def check_start_format(recipe: Recipe) -> None:
+    """Raises RecipeError if training begins with an export that has another prompt format, unless that is meant."""
+    path = recipe.model.path
+    info = None if path is None or recipe.model.change_format else read_export(Path(path))
+    if info is None:
+        return
+    ours = (recipe.text.format, format_options(recipe))
+    if (info.format, dict(info.options)) != ours:
+        raise RecipeError(
+            f"{path} was trained with prompt format {_describe_format(info.format, info.options)}, this recipe "
+            f"trains it with {_describe_format(*ours)}",
+            where="text.format",
+            advice=f"set text.format to {info.format}, or model.change_format to true if the change is meant",
+        )
+
+
 def check_same_format(directory: Path, recipe: Recipe, key: str) -> None:
     """Raises RecipeError if the model of an export was trained with another prompt format than that of the recipe.
 

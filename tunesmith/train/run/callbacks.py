@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from tunesmith.errors import StoppedError
-from tunesmith.train.loop import StepResult
+from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
@@ -22,6 +22,9 @@ from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.trackers import Tracker
 from tunesmith.train.run.validation import ALL, ValidationMetrics, flatten, validation_record
 from tunesmith.train.run.view import View
+
+LEARNING_RATE = "learning_rate"
+"""Key of a step's learning rate in metrics.jsonl."""
 
 OPTIMIZER = "optimizer"
 """Name of the optimizer's state in a checkpoint, next to the names of the modules."""
@@ -50,7 +53,7 @@ class MetricsRecorder:
                 "step": result.done,
                 "epoch": result.epoch,
                 **result.metrics,
-                "learning_rate": result.learning_rate,
+                LEARNING_RATE: result.learning_rate,
                 "gradient_norm": result.gradient_norm,
                 "units": result.units,
                 "tokens": result.tokens,
@@ -145,6 +148,7 @@ class EvaluationCallback:
             self.view.replies(step, replies)
             self.trackers.log_validation(step, {ALL: replies})
             found[ALL].update(replies)
+        saved = saved or (self.selection.rule.save_wins and self.selection.wins(step, found))
         self.selection.add(step, found, saved=saved)
         self.metrics.write(validation_record(step, found, saved=saved))
 
@@ -157,7 +161,7 @@ class Checkpointer:
     modules: name of a file in a checkpoint -> the module whose weights it holds.
     optimizer: its state is saved too.
     facts: stored in the manifest of each checkpoint.
-    every: steps between checkpoints; None: only the last step.
+    every: steps between checkpoints; None: only the last step. A step that the selection keeps is saved as well.
     keep: newest checkpoints that are kept, next to those that the selection keeps.
     recorder: its files are cut to the lengths in the checkpoint when the run resumes.
     selection: of the best checkpoint.
@@ -177,17 +181,20 @@ class Checkpointer:
     saved: int = 0
 
     def __call__(self, result: StepResult) -> None:
-        if is_due(result, self.every):
+        if is_due(result, self.every) or result.done in self.selection.kept:
             self.save(result.done)
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """The groups of tensors of a checkpoint: those of every module, and the state of the optimizer."""
+        groups: dict[str, Mapping[str, Tensor]] = {name: each.state_dict() for name, each in self.modules.items()}
+        return groups | {OPTIMIZER: self.optimizer.state_dict()}
 
     def save(self, step: int) -> None:
         """Save now, unless this step is saved already. Raises StorageError."""
         if step == self.saved:
             return
-        groups = {name: module.state_dict() for name, module in self.modules.items()}
-        groups[OPTIMIZER] = self.optimizer.state_dict()
         state = {**self.recorder.sync(), "best": self.selection.best}
-        checkpoint.save(self.directory, step, groups, state, self.facts)
+        checkpoint.save(self.directory, step, self.tensors(), state, self.facts)
         checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn)
         self.view.saved(step)
         self.saved = step
@@ -200,6 +207,30 @@ class Checkpointer:
         self.recorder.truncate(found.state)
         self.selection.add_records(read_records(self.recorder.metrics.path))
         self.saved = found.step
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceCallback:
+    """Ends training early when the model no longer gets better, and saves a checkpoint of the last step.
+
+    patience: evaluations in a row that are not better than the best one; None: training has its full length.
+    selection: has the evaluations so far, read from the records where the run was resumed.
+    checkpointer: saves before training ends.
+    """
+
+    patience: int | None
+    selection: CheckpointSelection
+    checkpointer: Checkpointer
+
+    def is_exhausted(self) -> bool:
+        """Whether the evaluations so far end training."""
+        return self.patience is not None and self.selection.evaluations_without_win >= self.patience
+
+    def __call__(self, result: StepResult) -> None:
+        """Raises TrainingEnded if the last evaluations were not better than the best one."""
+        if result.done in self.selection.evaluated and self.is_exhausted():
+            self.checkpointer.save(result.done)
+            raise TrainingEnded
 
 
 @dataclass(frozen=True, slots=True)

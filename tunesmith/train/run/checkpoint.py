@@ -98,7 +98,9 @@ def save(
         group: {name: tensor for name, tensor in tensors.items() if name not in tied.get(group, {})}
         for group, tensors in groups.items()
     }
-    check_free_space(directory, sum(size_in_bytes(each) for each in stored.values()) + len(text), f"step {step}")
+    check_free_space(
+        directory, sum(size_in_bytes(each) for each in stored.values()) + len(text), f"the checkpoint of step {step}"
+    )
     path, attempt = _free_name(directory, step)
     with new_directory(path) as temporary:
         files = {
@@ -118,7 +120,7 @@ def save(
 def check_free_space(directory: Path, size: int, what: str) -> None:
     """Raises StorageError if ``size`` bytes, and a little for headers and directories, do not fit on the disk.
 
-    what: saved item in the message.
+    what: is to be saved, in the message.
     """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -126,7 +128,7 @@ def check_free_space(directory: Path, size: int, what: str) -> None:
     needed = size + (1 << 17)
     if needed > available:
         raise StorageError(
-            f"too little disk space for the checkpoint of {what}: {needed:,} bytes needed, {available:,} available",
+            f"too little disk space for {what}: {needed:,} bytes needed, {available:,} available",
             where=directory,
             advice="free space, keep fewer checkpoints or choose another run.directory; older ones are unchanged",
         )
@@ -205,7 +207,7 @@ def rotate(directory: Path, keep: int, pinned: Collection[int], notice: Notice) 
 def _candidates(directory: Path, notice: Notice) -> list[Checkpoint]:
     """All checkpoints with a valid manifest and files of the right sizes, newest first; the others are renamed."""
     found: list[Checkpoint] = []
-    for path in _checkpoint_paths(directory):
+    for path in checkpoint_paths(directory):
         checked = _verify(path, contents=False)
         if isinstance(checked, Checkpoint):
             found.append(checked)
@@ -214,7 +216,8 @@ def _candidates(directory: Path, notice: Notice) -> list[Checkpoint]:
     return sorted(found, key=lambda each: (each.step, each.attempt), reverse=True)
 
 
-def _checkpoint_paths(directory: Path) -> list[Path]:
+def checkpoint_paths(directory: Path) -> list[Path]:
+    """The directories of all checkpoints, valid or not. Raises StorageError without permission to read."""
     try:
         return sorted(path for path in directory.iterdir() if path.name.startswith("step-"))
     except FileNotFoundError:

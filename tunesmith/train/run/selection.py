@@ -4,10 +4,11 @@ The rule. Among all evaluations so far, every metric ranks the steps. Rank 1 is 
 their ranks, and a value that is not finite is the worst. The mean rank of a step is the weighted mean of its ranks over
 the metrics. The lowest mean rank wins, and the earlier step where mean ranks are equal.
 
-What is kept. Only a step with a planned checkpoint can be chosen. A step is dominated if another one is at least as
-good in every metric. A dominated step cannot win, whatever follows, so its checkpoint is deleted. The others (the
-Pareto front) are kept, at most ``keep`` of them, those of the lowest mean rank so far. One that falls out stays out,
-even if later evaluations would improve its rank. So the choice is among checkpoints that exist, and reading
+What is kept. Only a step with a checkpoint can be chosen: the steps of ``train.save_every``, and with
+``train.best.save`` wins also every step that is the best when it is evaluated. A step is dominated if another one is at
+least as good in every metric. A dominated step cannot win, whatever follows, so its checkpoint is deleted. The others
+(the Pareto front) are kept, at most ``keep`` of them, those of the lowest mean rank so far. One that falls out stays
+out, even if later evaluations would improve its rank. So the choice is among checkpoints that exist, and reading
 metrics.jsonl from its first line to its last gives the same choice as the run itself.
 """
 
@@ -44,10 +45,12 @@ class SelectionRule:
     """How the best checkpoint is chosen.
 
     metrics: at least one.
+    save_wins: whether a step that is the best when it is evaluated gets a checkpoint without a plan.
     keep: how many checkpoints that can still be chosen are kept.
     """
 
     metrics: tuple[SelectionMetric, ...] = (SelectionMetric(f"{VALIDATION}/loss"),)
+    save_wins: bool = True
     keep: int = 1
 
 
@@ -86,11 +89,27 @@ class CheckpointSelection:
         """The chosen step; 0 if there is none."""
         return self.kept[0] if self.kept else 0
 
+    @property
+    def evaluations_without_win(self) -> int:
+        """How many evaluations came after the best one, whether it was saved or not."""
+        ranking = self.ranking()
+        best = min(ranking, key=lambda ranked: (ranked.mean_rank, ranked.step)).step if ranking else 0
+        return sum(ranked.step > best for ranked in ranking)
+
+    def wins(self, step: int, validation: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether an evaluation that is not added yet would be the best if its step were saved; nothing is changed.
+
+        Raises as ``add``.
+        """
+        trial = CheckpointSelection(self.rule, dict(self.evaluated), self.kept)
+        trial.add(step, validation, saved=True)
+        return trial.best == step != 0 and all(map(math.isfinite, trial.evaluated[step]))
+
     def add(self, step: int, validation: Mapping[str, Mapping[str, Any]], *, saved: bool) -> None:
         """Add an evaluation. The untrained model (step 0) is not ranked.
 
         validation: source -> metric -> value, as in metrics.jsonl.
-        saved: whether the step has a planned checkpoint.
+        saved: whether the step has a checkpoint.
         Raises RecipeError for a metric that the evaluation does not have.
         """
         values = tuple(_value(metric, validation) for metric in self.rule.metrics)

@@ -13,11 +13,11 @@ ALL = "all"
 STEP = "step"
 CHECKPOINT = "checkpoint"
 VALIDATION = "validation"
-"""Keys of the line of an evaluation. ``CHECKPOINT``: whether the step has a planned checkpoint."""
+"""Keys of the line of an evaluation. ``CHECKPOINT``: whether the step has a checkpoint, by plan or as the best."""
 
 
 def validation_record(step: int, metrics: ValidationMetrics, *, saved: bool) -> dict[str, Any]:
-    """The line of an evaluation in metrics.jsonl. saved: whether the step has a planned checkpoint."""
+    """The line of an evaluation in metrics.jsonl. saved: whether the step has a checkpoint, by plan or as the best."""
     return {STEP: step, CHECKPOINT: saved, VALIDATION: metrics}
 
 

@@ -1,0 +1,97 @@
+"""Checks of the plan of a run before its first step: periods that have no effect, and disk space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from tunesmith.compose.components.optimizer import build_schedule, warmup_length
+from tunesmith.recipe.schema import Recipe, TrainConfig
+from tunesmith.report.check import Check
+from tunesmith.train.run.callbacks import Checkpointer
+from tunesmith.train.run.checkpoint import check_free_space, checkpoint_paths
+from tunesmith.train.tensors import size_in_bytes, tied_names
+
+PLAN = "plan"
+
+
+def plan_checks(recipe: Recipe, total: int, examples: int) -> list[Check]:
+    """One check for every period of a recipe that has not the effect that it is set for; one that passes without any.
+
+    total: optimizer steps of the run.
+    examples: of one epoch.
+    """
+    found = list(_find_warmup(recipe.train, total))
+    if recipe.objective.prompt_selection is None:  # otherwise a batch has replies of the model
+        found += _find_batch(recipe.train, examples)
+    if recipe.data.evaluates:
+        found += [*_find_evaluations(recipe.train, total), *_find_unsaved(recipe, total)]
+    return found or [Check(PLAN, "pass", f"{total:,} optimizer steps; warm-up, evaluations and checkpoints fit in")]
+
+
+def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
+    warmup = warmup_length(keys.schedule, total)
+    if warmup >= total and total > 1:
+        largest = max(map(build_schedule(keys, total), range(total)))
+        summary = (
+            f"the warm-up ({warmup:,} steps) is not over at the end of the run ({total:,} steps): the largest learning "
+            f"rate is {largest:.2g}, not {keys.learning_rate:g}"
+        )
+        advice = f"set it to {max(1, total // 20)}, for example, or train longer"
+        yield Check(PLAN, "warn", summary, "train.schedule.warmup_steps", advice)
+
+
+def _find_batch(keys: TrainConfig, examples: int) -> Iterator[Check]:
+    if keys.batch_unit == "examples" and keys.batch_size > examples:
+        summary = f"a batch of {keys.batch_size:,} examples is more than an epoch has ({examples:,}): every step is one"
+        advice = "lower it for more than one step per epoch"
+        yield Check(PLAN, "warn", summary, "train.batch_size", advice)
+
+
+def _find_evaluations(keys: TrainConfig, total: int) -> Iterator[Check]:
+    if keys.evaluate_every is not None and keys.evaluate_every >= total > 1:
+        summary = f"evaluations every {keys.evaluate_every:,} steps leave one only, after the last of {total:,} steps"
+        yield Check(PLAN, "warn", summary, "train.evaluate_every", f"set it to {max(1, total // 10)}, for example")
+
+
+def _find_unsaved(recipe: Recipe, total: int) -> Iterator[Check]:
+    """With ``train.best.save`` planned, evaluations between checkpoints can never be the best."""
+    keys = recipe.train
+    if keys.best.save == "wins" or keys.evaluate_every is None:
+        return
+    every = keys.save_every or total
+    unsaved = [step for step in range(keys.evaluate_every, total, keys.evaluate_every) if step % every]
+    if unsaved:
+        summary = (
+            f"{len(unsaved):,} evaluations, such as that of step {unsaved[0]:,}, are at steps without a checkpoint, "
+            "so they cannot be the best"
+        )
+        yield Check(PLAN, "warn", summary, "train.best.save", "set it to wins, or evaluate_every to save_every")
+
+
+def check_space(checkpointer: Checkpointer, model: nn.Module, total: int, *, evaluates: bool) -> None:
+    """Check that the disk has space for the checkpoints of the rest of the run, and for the export.
+
+    At the most, the newest ``keep`` checkpoints and those that the selection keeps exist while another one is written.
+
+    total: optimizer steps of the run.
+    evaluates: whether there are evaluations that can be saved as the best.
+    Raises StorageError.
+    """
+    size = sum(_stored_bytes(tensors) for tensors in checkpointer.tensors().values())
+    planned = math.ceil((total - checkpointer.saved) / (checkpointer.every or total))
+    rule = checkpointer.selection.rule
+    best = rule.keep if evaluates else 0
+    most = checkpointer.keep + best + 1 - len(checkpoint_paths(checkpointer.directory))
+    count = max(1, min(planned + best * rule.save_wins, most))
+    of_export = _stored_bytes(dict(model.state_dict()))
+    what = f"{count} checkpoint{'s' * (count > 1)} of {size:,} bytes and an export of {of_export:,} bytes"
+    check_free_space(checkpointer.directory, count * size + of_export, what)
+
+
+def _stored_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the tensors in a file, where tied ones are stored once."""
+    tied = tied_names(tensors)
+    return size_in_bytes({name: tensor for name, tensor in tensors.items() if name not in tied})
