@@ -40,8 +40,9 @@ INNER_LAYERS = {
         ("progress",),
         ("components",),
         ("models",),
-        ("proof", "manifest", "best", "reply_evaluation"),
+        ("proof", "manifest", "best", "reply_evaluation", "plan_checks"),
         ("methods",),
+        ("run_export",),
         ("check", "train"),
     ),
 }

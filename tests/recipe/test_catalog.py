@@ -250,7 +250,7 @@ def test_the_balance_of_bleu_and_loss_chooses_the_checkpoint_of_flan_t5() -> Non
 
 def test_the_languages_are_those_of_the_cards() -> None:
     first, fourth = (load([f"oasst-sft-{number}-pythia-12b"]).recipe for number in (1, 4))
-    assert first.data.sources[0].options["lang"] == ["en"]
+    assert first.data.sources[0].options["lang"] == ("en",)
     languages = fourth.data.sources[0].options["lang"]
     assert " ".join(languages) == "bg ca cs da de en es fr hr hu it nl pl pt ro ru sl sr sv uk"
 

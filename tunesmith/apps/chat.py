@@ -15,8 +15,12 @@ from transformers.utils.logging import disable_progress_bar
 from tunesmith.apps.commands import is_command, run_command
 from tunesmith.apps.conversation import Conversation, describe_sampling
 from tunesmith.apps.terminal import Terminal
+from tunesmith.compose.methods.registry import METHODS
+from tunesmith.compose.run_export import has_checkpoints, load_checkpoint_model
 from tunesmith.errors import TunesmithError, UsageError
-from tunesmith.generate.export_directory import find_export, open_engine, read_sampling
+from tunesmith.generate.engine import Engine
+from tunesmith.generate.export_directory import EXPORT, build_engine, find_export, open_engine, read_sampling
+from tunesmith.generate.sampling import SamplingParameters
 
 
 def run(
@@ -48,10 +52,9 @@ def run(
     if save is not None and save.exists():
         raise UsageError("the file already exists", where=save, advice="choose another name for --save")
     terminal = Terminal(_with_replacement(source or sys.stdin), output or sys.stdout, errors or sys.stderr)
-    terminal.notice(f"loading {find_export(path)}")
     if not terminal.interactive:
         disable_progress_bar()  # type: ignore[no-untyped-call]
-    engine, declared = open_engine(path, format)
+    engine, declared = _open_model(path, format, terminal)
     overrides = {name: value for name, value in (sampling or {}).items() if value is not None}
     chosen_sampling = read_sampling({**asdict(declared), **overrides})
     chosen_seed = secrets.randbelow(2**31) if seed is None else seed
@@ -67,6 +70,25 @@ def run(
             if not terminal.interactive:
                 raise
             terminal.error(str(error))
+
+
+def _open_model(path: str, format: str | None, terminal: Terminal) -> tuple[Engine, SamplingParameters]:
+    """The engine and the sampling of a model directory, or of the newest checkpoint of a run without an export.
+
+    format: the prompt format of a model directory without tunesmith.json.
+    Raises as ``open_engine`` and ``load_checkpoint_model``; UsageError for a reward model.
+    """
+    directory = Path(path).expanduser()
+    if not has_checkpoints(directory) or (directory / EXPORT).is_dir():
+        terminal.notice(f"loading {find_export(path)}")
+        return open_engine(path, format)
+    terminal.notice(f"loading the newest checkpoint of {directory}, which has no export yet")
+    found = load_checkpoint_model(directory, "last", terminal.notice)
+    if METHODS[found.recipe.objective.kind].kind == "reward":
+        what = "this run trains a reward model: it scores replies and cannot write any"
+        raise UsageError(what, where=directory, advice="export it, and score replies with it: tunesmith score")
+    terminal.notice(f"this is the model after step {found.step:,}")
+    return build_engine(found.model, found.renderer), read_sampling(found.recipe.sampling.model_dump())
 
 
 def _print_settings(conversation: Conversation) -> None:

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True),
     "check": CliCommand("tunesmith.cli.check:check", "Check data, loss masks and model before training.", True),
     "best": CliCommand("tunesmith.cli.best:best", "Show which checkpoint of a run is the best, and why."),
+    "export": CliCommand("tunesmith.cli.export:export", "Export a checkpoint of a run, also of a stopped one."),
     "chat": CliCommand("tunesmith.cli.chat:chat", "Chat with a trained model in the terminal."),
     "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
     "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),

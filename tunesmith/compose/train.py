@@ -16,7 +16,7 @@ from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
 from tunesmith.compose.components.steps import build_draws, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, format_options
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
@@ -25,14 +25,15 @@ from tunesmith.compose.plan_checks import check_space, plan_checks
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import reply_evaluation
+from tunesmith.compose.run_export import export_model
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import write_file
-from tunesmith.model.export import ExportInfo, export
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
 from tunesmith.train.loop import PolicyT, train
+from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import (
@@ -168,21 +169,10 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
     optimizer = build_optimizer(keys, setup.policy, context.model)
     last = checkpoint.newest(run.checkpoints, view.warn)
     start = 0 if last is None else last.step
-    selection = CheckpointSelection(selection_rule(keys.best))
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         recorder = MetricsRecorder(metrics, consumed, timing)
-        checkpointer = Checkpointer(
-            directory=run.checkpoints,
-            modules=setup.modules,
-            optimizer=optimizer,
-            facts={"recipe": recipe.name},
-            every=keys.save_every,
-            keep=keys.keep,
-            recorder=recorder,
-            selection=selection,
-            view=view,
-        )
-        patience = PatienceCallback(keys.patience, selection, checkpointer)
+        checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
+        patience = PatienceCallback(keys.patience, checkpointer.selection, checkpointer)
         schedule = build_schedule(keys, total)
         if last is None:
             recorder.clear()
@@ -192,9 +182,7 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
             _check_length(start, total)
             view.note(_completion(start, total))
             return start
-        for check in plan_checks(recipe, total, count_epoch(recipe, context.data.train)):
-            if check.status == "warn":
-                view.warn(f"{check.key}: {check.summary}; {check.advice}")
+        _warn_of_plan(context, total, view)
         check_space(checkpointer, context.model, total, evaluates=setup.evaluate is not None)
         if last is None:
             _check_gates(setup, view)
@@ -204,7 +192,7 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
         services = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
         with closing(TrackerCallback(services)) as trackers:
             view.start(total, start, _facts(context, total))
-            evaluation = _evaluation(context, setup, metrics, selection, view, trackers)
+            evaluation = _evaluation(context, setup, metrics, checkpointer.selection, view, trackers)
             if evaluation is not None and start == 0:
                 evaluation.run(0)
             with StopSignals() as signals:
@@ -248,6 +236,34 @@ def _check_length(done: int, total: int) -> None:
             where="train.steps, train.epochs",
             advice="raise it, or start a new run in another run.directory",
         )
+
+
+def _warn_of_plan(context: RunContext[Any, Any], total: int, view: View) -> None:
+    """Print the warnings about the plan of the run. total: optimizer steps of the whole run."""
+    for check in plan_checks(context.recipe, total, count_epoch(context.recipe, context.data.train)):
+        if check.status == "warn":
+            view.warn(f"{check.key}: {check.summary}; {check.advice}")
+
+
+def _build_checkpointer(
+    context: RunContext[Any, Any],
+    setup: TrainingSetup[PolicyT, BatchT],
+    optimizer: Optimizer,
+    recorder: MetricsRecorder,
+    view: View,
+) -> Checkpointer:
+    keys = context.recipe.train
+    return Checkpointer(
+        directory=context.run.checkpoints,
+        modules=setup.modules,
+        optimizer=optimizer,
+        facts={"recipe": context.recipe.name},
+        every=keys.save_every,
+        keep=keys.keep,
+        recorder=recorder,
+        selection=CheckpointSelection(selection_rule(keys.best)),
+        view=view,
+    )
 
 
 def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None:
@@ -320,17 +336,7 @@ def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     if recipe.run.export == "best":
         steps = load_best(run.path, context.model, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")
-    info = ExportInfo(
-        format=recipe.text.format,
-        options=format_options(recipe),
-        max_length=recipe.text.max_length,
-        sampling=recipe.sampling.model_dump(),
-        base=recipe.model.path or "new",
-        recipe=recipe.name,
-        steps=steps,
-        kind=METHODS[recipe.objective.kind].kind,
-    )
-    export(run.export, context.model, context.tokenizer, context.renderer.format, info)
+    export_model(recipe, context.model, context.renderer, steps, run.export)
 
 
 def _relative(path: Path) -> Path:

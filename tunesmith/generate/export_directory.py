@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
 from tunesmith.generate.engine import Engine
@@ -54,7 +55,7 @@ def find_export(path: str | Path) -> Path:
     if (directory / "config.json").is_file():
         return directory
     if (directory / "recipe.yaml").is_file() or (directory / "checkpoints").is_dir():
-        advice = "train it to its end; the same `tunesmith train` command resumes it"
+        advice = f"export a checkpoint of it: tunesmith export {directory}"
         raise MissingInputError("this run has no export yet", where=directory, advice=advice)
     advice = "give a run directory, its export, or another Hugging Face directory with safetensors"
     what = "this is neither a run nor a model directory: it has no config.json"
@@ -103,12 +104,16 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
         raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
     format, sampling = declared_format(directory, format_name)
     tokenizer = Tokenizer.load(str(directory), format.controls)
-    model = load_model(str(directory))
+    return build_engine(load_model(str(directory)), Renderer(format, tokenizer)), sampling
+
+
+def build_engine(model: PreTrainedModel, renderer: Renderer) -> Engine:
+    """The engine of a model, which is moved to a CUDA device in bfloat16 if there is one."""
     module: nn.Module = model  # its `to` moves the weights in place
     module.eval()
     if torch.cuda.is_available():
         module.to(device="cuda", dtype=torch.bfloat16)
-    return Engine(model, Renderer(format, tokenizer)), sampling
+    return Engine(model, renderer)
 
 
 def declared_format(directory: Path, format_name: str | None) -> tuple[Format, SamplingParameters]:

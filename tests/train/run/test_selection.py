@@ -82,14 +82,18 @@ def there(directory: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in (directory / "checkpoints").iterdir())
 
 
-def test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("save_wins", "early", "balance"), [(False, 2, 6), (True, 3, 6)])
+def test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen(
+    tmp_path: Path, save_wins: bool, early: int, balance: int
+) -> None:
+    """Without unplanned checkpoints the lowest loss, that of step 3, cannot be chosen."""
     alone = {
-        "validation/loss": SelectionRule((SelectionMetric("validation/loss", "min"),)),
-        "validation/bleu": SelectionRule((SelectionMetric("validation/bleu", "max"),)),
-        "both": BALANCE,
+        "validation/loss": SelectionRule((SelectionMetric("validation/loss", "min"),), save_wins),
+        "validation/bleu": SelectionRule((SelectionMetric("validation/bleu", "max"),), save_wins),
+        "both": replace(BALANCE, save_wins=save_wins),
     }
     best = {name: train_with_planted_curves(tmp_path / name, rule).selection.best for name, rule in alone.items()}
-    assert best == {"validation/loss": 2, "validation/bleu": 12, "both": 6}
+    assert best == {"validation/loss": early, "validation/bleu": 12, "both": balance}
 
 
 def test_the_chosen_checkpoint_equals_a_recomputation_from_the_record(tmp_path: Path) -> None:

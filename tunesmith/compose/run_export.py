@@ -1,0 +1,129 @@
+"""The export of a run: from the weights at its end, or from a checkpoint of a run that is not at its end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedModel
+
+from tunesmith.compose.best import best_of_run
+from tunesmith.compose.components.tokenizer import build_renderer, format_options
+from tunesmith.compose.methods.registry import METHODS
+from tunesmith.errors import MissingInputError, StorageError
+from tunesmith.model.export import ExportInfo, export
+from tunesmith.recipe.load import load
+from tunesmith.recipe.schema import Recipe
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.train.run import checkpoint
+from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.directory import CHECKPOINTS, RECIPE
+
+StepChoice = int | Literal["last", "best"]
+MODULE = "model"
+"""Name of the group of tensors in a checkpoint that is exported."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointModel:
+    """The model of a checkpoint.
+
+    model: with the weights of the checkpoint.
+    renderer: tokenizer and prompt format.
+    recipe: of the run.
+    step: optimizer steps done.
+    """
+
+    model: PreTrainedModel
+    renderer: Renderer
+    recipe: Recipe
+    step: int
+
+    def export(self, directory: Path) -> None:
+        """Write the Hugging Face directory. Raises StorageError."""
+        export_model(self.recipe, self.model, self.renderer, self.step, directory)
+
+
+def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, step: int, directory: Path) -> None:
+    """Write the Hugging Face directory of a run.
+
+    step: optimizer steps after which the model has its weights.
+    Raises StorageError.
+    """
+    info = ExportInfo(
+        format=recipe.text.format,
+        options=format_options(recipe),
+        max_length=recipe.text.max_length,
+        sampling=recipe.sampling.model_dump(),
+        base=recipe.model.path or "new",
+        recipe=recipe.name,
+        steps=step,
+        kind=METHODS[recipe.objective.kind].kind,
+    )
+    export(directory, model, renderer.tokenizer, renderer.format, info)
+
+
+def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> CheckpointModel:
+    """Build the model of a run and load the weights of one of its checkpoints. Nothing in the run is changed.
+
+    run: the directory of a run, at its end or not.
+    choice: a step that has a checkpoint, the last one, or the best of the evaluations so far.
+    notice: reports checkpoints that are damaged.
+    Raises MissingInputError, RecipeError, StorageError.
+    """
+    path = run / RECIPE
+    if not path.is_file():
+        raise MissingInputError("this is not the directory of a run: it has no recipe.yaml", where=run)
+    found = _find_checkpoint(run, choice, notice)
+    recipe = load([str(path)]).recipe
+    renderer = build_renderer(recipe)
+    model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
+    model.load_state_dict(found.load(MODULE), strict=True)
+    return CheckpointModel(model, renderer, recipe, found.step)
+
+
+def has_checkpoints(run: Path) -> bool:
+    """Whether a directory is that of a run with a checkpoint."""
+    return (run / RECIPE).is_file() and bool(_steps(run / CHECKPOINTS))
+
+
+def _find_checkpoint(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> Checkpoint:
+    """The chosen checkpoint, verified. Raises MissingInputError without one, StorageError if it is damaged."""
+    paths = _steps(run / CHECKPOINTS)
+    if not paths:
+        advice = "training saves one at train.save_every, after a win in an evaluation, and when it is stopped"
+        raise MissingInputError("the run has no checkpoint yet", where=run, advice=advice)
+    if choice == "last":
+        return _newest_valid(paths, notice)
+    wanted = best_of_run(run).best if choice == "best" else choice
+    if wanted not in paths:
+        known = ", ".join(f"{step:,}" for step in sorted(paths))
+        what = "no evaluated step has a checkpoint" if wanted == 0 else f"there is no checkpoint of step {wanted:,}"
+        raise MissingInputError(what, where=run / CHECKPOINTS, advice=f"there are those of the steps {known}")
+    return checkpoint.read(paths[wanted])
+
+
+def _newest_valid(paths: dict[int, Path], notice: Callable[[str], None]) -> Checkpoint:
+    """The newest checkpoint that is not damaged. Raises StorageError if all are."""
+    errors = []
+    for step in sorted(paths, reverse=True):
+        try:
+            return checkpoint.read(paths[step])
+        except StorageError as error:
+            notice(str(error))
+            errors.append(error)
+    raise errors[0]
+
+
+def _steps(directory: Path) -> dict[int, Path]:
+    """Step -> the directory of its latest attempt."""
+    found: dict[int, tuple[int, Path]] = {}
+    for path in checkpoint.checkpoint_paths(directory):
+        match = re.fullmatch(r"step-([0-9]+)(?:-([0-9]+))?", path.name)
+        if match is not None:
+            step, attempt = int(match.group(1)), int(match.group(2) or 1)
+            found[step] = max(found.get(step, (0, path)), (attempt, path))
+    return {step: path for step, (_, path) in found.items()}
