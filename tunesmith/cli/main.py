@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -28,14 +29,20 @@ def main() -> None:
     try:
         build_app()(prog_name=NAME)
     except StoppedError as stopped:  # asked for by the user, so it is not printed as an error
-        print(f"{NAME}: {visible(str(stopped))}", file=sys.stderr)
+        _print_line(f"{NAME}: {visible(str(stopped))}")
         sys.exit(stopped.exit_code)
     except TunesmithError as error:
         for line in str(error).split("\n"):
-            print(f"{NAME}: error: {visible(line)}", file=sys.stderr)
+            _print_line(f"{NAME}: error: {visible(line)}")
         sys.exit(error.exit_code)
     except SystemExit as stop:
         sys.exit(UsageError.exit_code if stop.code == TYPER_USAGE_ERROR else stop.code)
+
+
+def _print_line(line: str) -> None:
+    """Print to standard error, which may be a terminal that was closed; the exit code says the rest."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def build_app() -> Any:

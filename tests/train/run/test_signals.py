@@ -17,7 +17,7 @@ def send(number: int) -> None:
     time.sleep(0.001)  # gives the interpreter a chance to run the handler
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_is_remembered_and_nothing_is_interrupted(number: signal.Signals) -> None:
     with StopSignals() as signals:
         assert signals.received() is None
@@ -45,6 +45,19 @@ def test_the_earlier_handlers_are_restored_even_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         fail_while_listening()
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+def test_a_command_under_nohup_ignores_the_end_of_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            send(signal.SIGHUP)
+            assert signals.received() is None
+            send(signal.SIGTERM)
+            assert signals.received() == "SIGTERM"
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_it_is_for_the_main_thread_only() -> None:

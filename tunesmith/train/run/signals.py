@@ -11,8 +11,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, the end of a job, and the warning that some batch systems send before it."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C, the end of a job, the warning that some batch systems send before it, and the end of the terminal."""
 
 
 class StopSignals:
@@ -32,7 +32,11 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         assert threading.current_thread() is threading.main_thread(), "signals reach only the main thread"
-        self._previous = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        # `nohup` ignores SIGHUP for its command, which is meant to survive the terminal.
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        self._previous = {
+            number: signal.signal(number, self._handle) for number in STOP_SIGNALS if number not in ignored
+        }
         return self
 
     def __exit__(

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -72,9 +74,46 @@ def open_view(every: int | None, console: Console | None = None) -> View:
     every: steps between two lines of steps, where there are lines; None: only the last step gets one.
     console: standard error by default.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or Console(file=cast(TextIO, LogStream(sys.stderr)), highlight=False)
     live = console.is_terminal and not console.is_dumb_terminal
     return LiveView(console) if live else PlainView(console, every)
+
+
+class LogStream(io.TextIOBase):
+    """A text stream that no longer writes once writing has failed.
+
+    The terminal of a run may be closed, the pipe behind it may end, and the disk of its log file may be full. Training
+    then goes on, or saves and stops if a signal came with it; ``metrics.jsonl`` has all numbers.
+
+    stream: where text is written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.failed = stream, False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if not self.failed:
+            try:
+                action()
+            except OSError:
+                self.failed = True
 
 
 class RunClock:
