@@ -78,7 +78,7 @@ CHAT_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
             "name": "Bob",
         }.items()
     },
-    **{f"the weight {weight}": (with_turn(weight=weight), "weight") for weight in (2, -1, 0.5, "1", True)},
+    **{f"the weight {weight}": (with_turn(weight=weight), "weight") for weight in (2, -1, 0.5, "1")},
     "content in parts": (with_turn(content=[{"type": "text", "text": "a"}]), "messages[1].content is a list"),
     "2,001 messages": (chat(*([("user", "a"), ("assistant", "b")] * 1000), ("user", "c")), "has 2,001 messages"),
     "other names": ({"conversations": [{"from": "human", "value": "Hi"}]}, "field 'messages' is missing"),

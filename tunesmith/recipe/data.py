@@ -60,6 +60,16 @@ class DataSourceConfig(Section):
         description="Renamed columns: the name that the reader expects, with the name of that column in the data.",
     )
     options: Mapping[Name, ReaderOption] = Field(default_factory=dict, description="Options of the reader.")
+    ignore: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Columns and message keys (such as messages[].id) that are left out on purpose. A reader refuses a "
+        "row in which a column that it does not read holds a part of the conversation.",
+    )
+    group: str | None = Field(
+        default=None,
+        description="The column whose value groups records, such as the number of a conversation; records of one group "
+        "are on the same side of the validation split.",
+    )
     filters: FiltersConfig = Field(
         default_factory=FiltersConfig, description="Conditions that messages must fulfil; by default all are kept."
     )

@@ -42,6 +42,7 @@ class Tree:
     parents: for every message the index of the message that it answers, which is lower than its own; -1 for the root.
     place: where the tree was read (``file.jsonl:12``), for error messages.
     source: the name of its data source.
+    group: trees of one group are on the same side of the validation split; empty for a tree of no group.
 
     Raises ValueError if the order is not depth-first or there is not exactly one root.
     """
@@ -50,6 +51,7 @@ class Tree:
     parents: tuple[int, ...]
     place: str = ""
     source: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         if len(self.messages) != len(self.parents) or not self.messages:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.outcomes import read, says, tree_of, whole_tree_of
+from tests.data.outcomes import chat, read, says, tree_of, whole_tree_of
 from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
@@ -311,3 +311,47 @@ def test_the_input_of_alpacafarm_is_the_passage_of_its_instruction() -> None:
     tree = tree_of(read("alpacafarm", {**FORMS["alpacafarm"], "input": "A passage.", "preference": 2}))
     assert [message.context for message in tree.messages] == ["A passage.", "", ""]
     assert [message.text for message in tree.messages] == ["Q", "bad", "good"]
+
+
+WHOLE = {
+    "prompt": chat("Name a fruit."),
+    "chosen": chat("Name a fruit.", "A banana."),
+    "rejected": chat("Name a fruit.", "A chair."),
+}
+EXPECTED = [["Name a fruit.", "A banana."], ["Name a fruit.", "A chair."]]
+SYSTEM_TURN = {"role": "system", "content": "Be brief."}
+
+
+def test_a_prompt_that_both_conversations_repeat_is_given_once() -> None:
+    assert says(read("preference", WHOLE)) == EXPECTED
+    replies_alone = {**WHOLE, "chosen": WHOLE["chosen"][1:], "rejected": WHOLE["rejected"][1:]}
+    assert says(read("preference", replies_alone)) == EXPECTED
+    one_whole = {**WHOLE, "chosen": WHOLE["chosen"][1:]}
+    assert says(read("preference", one_whole)) == EXPECTED
+
+
+def test_a_system_message_of_the_prompt_need_not_be_repeated() -> None:
+    row = {**WHOLE, "prompt": [SYSTEM_TURN, *WHOLE["prompt"]]}
+    assert says(read("preference", row)) == [["Be brief.", *path] for path in EXPECTED]
+
+
+def test_a_conversation_that_begins_with_another_prompt_is_refused() -> None:
+    with pytest.raises(DataError, match="'rejected' begins with another prompt"):
+        read("preference", {**WHOLE, "rejected": chat("Name a chair.", "A chair.")})
+
+
+def test_a_text_prompt_is_the_question_of_replies_that_have_none() -> None:
+    row = {"prompt": "Name a fruit.", "chosen": WHOLE["chosen"][1:], "rejected": WHOLE["rejected"][1:]}
+    assert says(read("preference", row)) == EXPECTED
+    assert says(read("preference", {**WHOLE, "prompt": "Name a fruit."})) == EXPECTED
+
+
+def test_replies_that_begin_with_the_prompt_are_an_error_unless_an_option_decides() -> None:
+    prompt = "Name a fruit that is yellow."
+    row = {"prompt": prompt, "chosen": f"{prompt}\nA banana.", "rejected": f" {prompt} A chair."}
+    with pytest.raises(DataError, match=r"begin with the prompt.*options\.prompt_again"):
+        read("preference-text", row)
+    assert says(read("preference-text", row, prompt_again="cut")) == [[prompt, "A banana."], [prompt, "A chair."]]
+    assert says(read("preference-text", row, prompt_again="keep"))[0][1] == row["chosen"]
+    short = {"prompt": "Hello", "chosen": "Hello there.", "rejected": "Hello?"}
+    assert says(read("preference-text", short)) == [["Hello", "Hello there."], ["Hello", "Hello?"]]

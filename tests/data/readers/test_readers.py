@@ -173,7 +173,7 @@ BAD_CHATS: dict[str, tuple[dict[str, Any], str]] = {
     "no answer": (chat(USER), "field 'messages' has no assistant message"),
     "a weight between": (chat(USER, {**ANSWER, "weight": 0.5}), r"messages\[1\]: weight 0.5 is neither 0 nor 1"),
     "a weight in words": (chat(USER, {**ANSWER, "weight": "1"}), r"weight '1' is neither"),
-    "a weight that is true": (chat(USER, {**ANSWER, "weight": True}), r"weight True is neither"),
+    "a weight of a half": (chat(USER, {**ANSWER, "weight": 0.5}), r"weight 0\.5 is neither"),
     "2,001 messages": (chat(*[USER, ANSWER] * 1000, USER), "has 2,001 messages"),
 }
 

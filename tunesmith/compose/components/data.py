@@ -101,6 +101,8 @@ def _source_config(source: DataSourceConfig, limit: int | None, prompts: Prompts
         split=source.split,
         fields=dict(source.fields),
         options=dict(source.options),
+        ignore=source.ignore,
+        group=source.group,
         filters=row_filters(source.filters),
         holdout=Holdout(source.validation, source.validation_limit or limit),
         prompts=prompts,

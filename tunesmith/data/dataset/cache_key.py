@@ -62,6 +62,8 @@ def _reading(config: SourceConfig) -> dict[str, Any]:
         "reader": config.reader,
         "fields": dict(config.fields),
         "options": dict(config.options),
+        "ignore": list(config.ignore),
+        "group": config.group,
         "filters": asdict(config.filters),
         "prompts": config.prompts,
     }

@@ -35,6 +35,9 @@ REASONS: Mapping[str, str] = {
 }
 
 
+LONGEST_NAME = 60  # characters of the name of a column or key that was not read
+
+
 @dataclass(frozen=True, slots=True)
 class RenderSettings:
     """Everything that decides the tokens of a tree, as plain values that can be pickled and hashed.
@@ -149,6 +152,7 @@ def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChun
         except DataError as error:
             faults[index] = _fault(row, error)
             continue
+        counts.unread.update(one_line(name, LONGEST_NAME) for name in pipeline.find_unread(row))
         if isinstance(result, Filtered):
             counts.rejected[one_line(result.reason, 60)] += 1
         else:

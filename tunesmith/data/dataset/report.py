@@ -13,6 +13,9 @@ from typing import Any
 
 from tunesmith.errors import InternalError
 
+MOST_NAMES = 100  # of what was not read; keys of a row may be data themselves
+OTHER_NAMES = "other names"
+SHOWN_NAMES = 5
 REPORT_IT = "this is a bug of Tunesmith; please report it with the recipe"
 
 
@@ -31,6 +34,8 @@ class SourceCounts:
     duplicates: records that were dropped because they repeat an earlier one.
     repeated: tokens of these duplicates.
     bad: rows that cannot be used and were left out.
+    unread: how often a column or message key holds something that its reader did not read, by its full name.
+    matched: in how many used records an entry of a filter occurs, by key and entry.
     """
 
     records: int = 0
@@ -44,11 +49,16 @@ class SourceCounts:
     duplicates: int = 0
     repeated: int = 0
     bad: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
+    matched: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: SourceCounts) -> None:
         """Add the counts of another part of the same source."""
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        if len(self.unread) > MOST_NAMES:
+            kept = Counter(dict(self.unread.most_common(MOST_NAMES - 1)))
+            self.unread = kept + Counter({OTHER_NAMES: self.unread.total() - kept.total()})
 
     def use(self, trained: int, context: int) -> None:
         """Count a record that is used, with its tokens."""
@@ -64,15 +74,16 @@ class SourceCounts:
     def as_json(self) -> dict[str, Any]:
         """The counts as plain values, without those of what did not happen; ``from_json`` reads them back."""
         amounts = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("duplicates", "repeated", "bad"):
+        for name in ("duplicates", "repeated", "bad", "unread", "matched"):
             if not amounts[name]:
                 del amounts[name]
-        return amounts | {"rejected": dict(self.rejected), "dropped": dict(self.dropped)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in amounts.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> SourceCounts:
         """The counts that ``as_json`` wrote."""
-        return cls(**{**content, "rejected": Counter(content["rejected"]), "dropped": Counter(content["dropped"])})
+        counters = {name: Counter(value) for name, value in content.items() if isinstance(value, dict)}
+        return cls(**{**content, **counters})
 
     def check(self) -> None:
         """Raises InternalError if a record or token was lost or counted twice."""
@@ -159,6 +170,8 @@ def _source_lines(name: str, counts: SourceCounts, draw: tuple[int, int] | None)
     if dropped := counts.dropped.total():
         verb = "was" if dropped == 1 else "were"
         lines.append(f"{name}: {_number(dropped, 'message')} {verb} dropped ({reasons(counts.dropped)})")
+    if counts.unread:
+        lines.append(f"{name}: not read: {unread_words(counts.unread, SHOWN_NAMES)}")
     amounts = f"{counts.trained:,} are trained, {counts.context:,} are context, {counts.cut:,} were cut"
     amounts += f", {counts.repeated:,} are in duplicates" if counts.repeated else ""
     lines.append(f"{name}: of {_number(counts.tokens, 'token')}, {amounts}")
@@ -172,6 +185,13 @@ def _amount(count: int, size: int) -> str:
     if count < size:
         return f"{count:,} of its {_number(size, 'record')}, drawn again for each epoch"
     return f"each of its {_number(size, 'record')} {count / size:.4g} times"
+
+
+def unread_words(unread: Counter[str], most: int | None = None) -> str:
+    """``category 15,011; messages[].id 400``, the most frequent first. most: names that are listed; None for all."""
+    named = [f"{name} {count:,}" for name, count in unread.most_common(most)]
+    others = len(unread) - len(named)
+    return "; ".join(named) + (f"; and {others:,} more" if others else "")
 
 
 def reasons(counts: Counter[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith.data.readers.ranked import PAIR_OPTIONS, Candidate, check_prompt, pair_tree
 from tunesmith.data.readers.reader import Filtered, Reader, ReadResult, Settings, optional_text_of, required, text_of
-from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, parse_turns
+from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turns
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message
 
@@ -66,6 +66,12 @@ def _pair(
 
 
 COMPARISONS: dict[str, Reader] = {
-    "arena": Reader(arena, ("conversation_a", "conversation_b", "winner", "role", "content"), PAIR_OPTIONS),
+    "arena": Reader(
+        arena,
+        ("conversation_a", "conversation_b", "winner", "role", "content"),
+        PAIR_OPTIONS,
+        inner={"conversation_a": TURN_KEYS, "conversation_b": TURN_KEYS},
+        keys=("role", "content"),
+    ),
     "alpacafarm": Reader(alpacafarm, ("instruction", "input", "output_1", "output_2", "preference"), PAIR_OPTIONS),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from tunesmith.data.readers.reader import (
     EMPTY,
+    Contents,
     Filtered,
     Option,
     Reader,
@@ -20,7 +21,14 @@ from tunesmith.data.readers.reader import (
     flag,
     required,
 )
-from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, check_answered, check_not_empty, parse_turns
+from tunesmith.data.readers.turns import (
+    PLAIN_ROLES,
+    TURN_KEYS,
+    TurnFormat,
+    check_answered,
+    check_not_empty,
+    parse_turns,
+)
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
@@ -30,12 +38,15 @@ SHAREGPT_ROLES: Mapping[str, Role] = {
     "system": "system",
 }
 SHAREGPT = TurnFormat(("from", "role"), ("value", "content"), SHAREGPT_ROLES)
+SHAREGPT_KEYS: Contents = {**TURN_KEYS, "from": None, "value": None}
 ESCAPED = re.compile(r"\\([_*])")
 CITATION = re.compile(r"\[ ?\d+ ?\]")
 
 
 def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
-    """Fields: messages, a list of objects with role and content; an answer with ``weight`` 0 is not trained on.
+    """Fields: messages, a list of objects with role and content; an answer with ``train`` false is not trained on.
+
+    ``masks.MASK_KEYS`` has all names of that key.
 
     Options:
     system, user, assistant: the names of these roles in the data.
@@ -106,6 +117,9 @@ def _alternating(settings: Settings, turns: Sequence[Message], place: str) -> li
     for index, turn in enumerate(turns):
         if not found or found[-1].role != turn.role:
             found.append(turn)
+        elif found[-1].trained != turn.trained:
+            what = f"{place}: turns {index - 1} and {index} follow each other, and one of them alone is trained on"
+            raise DataError(what, advice="give both the same mask")
         elif settings.options["same_role"] == "merge":
             found[-1] = replace(found[-1], text=f"{found[-1].text}\n{turn.text}")
         else:
@@ -122,7 +136,14 @@ ROLE_NAMES: dict[str, Option] = {
 }
 
 CONVERSATIONS: dict[str, Reader] = {
-    "messages": Reader(messages, ("messages", "role", "content"), ROLE_NAMES),
+    "messages": Reader(
+        messages,
+        ("messages", "role", "content"),
+        ROLE_NAMES,
+        inner={"messages": TURN_KEYS},
+        keys=("role", "content"),
+        also=("tools", "functions"),
+    ),
     "sharegpt": Reader(
         sharegpt,
         ("conversations",),
@@ -134,5 +155,7 @@ CONVERSATIONS: dict[str, Reader] = {
             "strip": flag(False),
             "strip_citations": flag(False),
         },
+        inner={"conversations": SHAREGPT_KEYS, "items": SHAREGPT_KEYS},
+        also=("items",),
     ),
 }

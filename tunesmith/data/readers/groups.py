@@ -11,6 +11,15 @@ from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 
 
+def find_group(row: Mapping[str, Any], column: str) -> str:
+    """The text or whole number in the column by which records are grouped, as text. Raises DataError."""
+    found, value = find_value(row, column)
+    if (isinstance(value, str) and value) or type(value) is int:
+        return str(value)
+    what = "missing" if not found else "empty" if value == "" else f"{type_name(value)}, not text"
+    raise DataError(f"field {column!r} is {what}", advice="records are grouped by it; see group of the data source")
+
+
 def group_rows(rows: Iterable[PlainRow | DataError], column: str) -> Iterator[SourceRow[RowGroup] | DataError]:
     """The rows of a source grouped by the text in ``column``, groups and rows in the order of first appearance.
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tunesmith.data.readers.history import HISTORY, HISTORY_KEYS, read_history
 from tunesmith.data.readers.reader import (
     EMPTY,
+    REFUSED,
     Filtered,
     Reader,
     ReadResult,
@@ -21,7 +23,14 @@ from tunesmith.data.readers.reader import (
     text_list,
     text_of,
 )
-from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, check_answered, check_not_empty, parse_turns
+from tunesmith.data.readers.turns import (
+    PLAIN_ROLES,
+    TURN_KEYS,
+    TurnFormat,
+    check_answered,
+    check_not_empty,
+    parse_turns,
+)
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
@@ -46,9 +55,10 @@ def dolly(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
 
 
 def alpaca(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
-    """Fields: instruction, input (may be missing, null or empty), output.
+    """Fields: instruction, input (may be missing, null or empty), output; optional: history, the earlier turns.
 
     Options:
+    train_history: the replies in the history are trained on like the output; ``text.targets`` decides about both.
     join: append the input to the instruction, on a new line, instead of giving it to the format as context.
     drop_phrases: filter rows whose output contains one of them, in upper or lower case.
     """
@@ -59,15 +69,17 @@ def alpaca(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     lowered = output.lower()
     if any(phrase.lower() in lowered for phrase in settings.options["drop_phrases"] or ()):
         return Filtered("phrase in output")
+    earlier = read_history(settings, row, trained=settings.options["train_history"])
+    question = Message("user", instruction, context=given)
     if settings.options["join"] and given:
-        return ReadTree(Tree.path((Message("user", f"{instruction}\n{given}"), Message("assistant", output))))
-    return ReadTree(Tree.path((Message("user", instruction, context=given), Message("assistant", output))))
+        question = Message("user", f"{instruction}\n{given}")
+    return ReadTree(Tree.path((*earlier, question, Message("assistant", output))))
 
 
 def prompt_completion(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
-    """Fields: prompt and completion, each a text or a list of messages with role and content.
+    """Fields: prompt and completion, each a text or a list of messages; optional: history, the turns before the prompt.
 
-    Only the completion is trained on: assistant turns of the prompt are context.
+    Only the completion is trained on: assistant turns of the history and of the prompt are context.
     """
     sides: list[list[Message]] = []
     named: tuple[tuple[str, Role], ...] = (("prompt", "user"), ("completion", "assistant"))
@@ -82,6 +94,7 @@ def prompt_completion(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     if completion[0].role != "assistant":
         advice = "move the user's messages to the prompt"
         raise DataError(f"field {column!r} does not begin with the assistant", advice=advice)
+    prompt = [*read_history(settings, row, trained=False), *prompt]
     context = [replace(message, trained=False) if message.role == "assistant" else message for message in prompt]
     return ReadTree(Tree.path((*context, *completion)))
 
@@ -104,12 +117,30 @@ def plain_text(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
 
 
 INSTRUCTIONS: dict[str, Reader] = {
-    "dolly": Reader(dolly, ("instruction", "context", "response"), {"empty": EMPTY, "strip_citations": flag(False)}),
+    "dolly": Reader(
+        dolly,
+        ("instruction", "context", "response"),
+        {"empty": EMPTY, "strip_citations": flag(False)},
+        refused=(*REFUSED, "passage"),
+    ),
     "alpaca": Reader(
         alpaca,
-        ("instruction", "input", "output"),
-        {"empty": EMPTY, "join": flag(False), "drop_phrases": text_list(None)},
+        ("instruction", "input", "output", HISTORY),
+        {"empty": EMPTY, "join": flag(False), "drop_phrases": text_list(None), "train_history": flag(True)},
+        inner={HISTORY: HISTORY_KEYS},
+        refused=(*REFUSED, "passage"),
     ),
-    "prompt-completion": Reader(prompt_completion, ("prompt", "completion"), {"empty": EMPTY}),
-    "text": Reader(plain_text, ("text",), {"empty": EMPTY}),
+    "prompt-completion": Reader(
+        prompt_completion,
+        ("prompt", "completion", HISTORY),
+        {"empty": EMPTY},
+        inner={"prompt": TURN_KEYS, "completion": TURN_KEYS, HISTORY: HISTORY_KEYS},
+    ),
+    "text": Reader(
+        plain_text,
+        ("text",),
+        {"empty": EMPTY},
+        refused=tuple(meaning for meaning in REFUSED if meaning != "preference"),
+        system=False,
+    ),
 }

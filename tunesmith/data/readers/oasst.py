@@ -13,6 +13,12 @@ from tunesmith.text.tree import Message, Role, Tree
 
 ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
 SHOWN_IDS = 6  # of a path in an error message
+MESSAGE_KEYS = (
+    *("message_id", "parent_id", "text", "role", "lang", "rank", "review_result"),
+    *("deleted", "synthetic", "labels"),
+)
+"""The keys of a message that are read here."""
+
 HIGHEST_LABEL = 1e6  # labels are between 0 and 1, but nothing here depends on it
 
 OASST_OPTIONS: dict[str, Option] = {

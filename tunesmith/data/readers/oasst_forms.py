@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.data.readers.oasst import OASST_OPTIONS, OasstNode, message_error, message_name, select_messages
-from tunesmith.data.readers.reader import Reader, ReadResult, Settings, field_names
+from tunesmith.data.readers.oasst import (
+    MESSAGE_KEYS,
+    OASST_OPTIONS,
+    OasstNode,
+    message_error,
+    message_name,
+    select_messages,
+)
+from tunesmith.data.readers.reader import Contents, Reader, ReadResult, Settings, field_names
 from tunesmith.data.sources.rows import RowGroup
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
@@ -146,7 +153,24 @@ def _cycle_error(group: RowGroup, rows: Mapping[str, int], start: int) -> DataEr
     return DataError(what, where=group.places[index], advice="correct parent_id; the first message has none")
 
 
+MESSAGE: dict[str, Contents | None] = dict.fromkeys((*MESSAGE_KEYS, "message_tree_id", "tree_state"))
+MESSAGE["replies"] = MESSAGE  # to any depth
+
 OASST: dict[str, Reader] = {
-    "oasst": Reader(oasst, ("prompt", "tree_state"), OASST_OPTIONS),
-    "oasst-messages": Reader(oasst_messages, ("message_tree_id", "tree_state"), OASST_OPTIONS, group="message_tree_id"),
+    "oasst": Reader(
+        oasst,
+        ("prompt", "tree_state"),
+        OASST_OPTIONS,
+        inner={"prompt": MESSAGE, "thread": MESSAGE, "replies": MESSAGE},
+        also=(*MESSAGE_KEYS, "message_tree_id", "thread_id", "thread", "replies"),
+        system=False,
+    ),
+    "oasst-messages": Reader(
+        oasst_messages,
+        ("message_tree_id", "tree_state"),
+        OASST_OPTIONS,
+        group="message_tree_id",
+        also=MESSAGE_KEYS,
+        system=False,
+    ),
 }

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from tunesmith.data.readers.conversations import SHAREGPT
+from tunesmith.data.readers.conversations import SHAREGPT, SHAREGPT_KEYS
+from tunesmith.data.readers.history import HISTORY, HISTORY_KEYS, read_history
 from tunesmith.data.readers.ranked import PAIR_OPTIONS, Candidate, check_prompt, pair_tree, strip_messages
 from tunesmith.data.readers.reader import (
     Filtered,
@@ -14,6 +15,7 @@ from tunesmith.data.readers.reader import (
     ReadResult,
     ReadTree,
     Settings,
+    choice,
     find_value,
     flag,
     optional_number_of,
@@ -22,45 +24,68 @@ from tunesmith.data.readers.reader import (
     text_of,
 )
 from tunesmith.data.readers.transcripts import parse_transcript
-from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, parse_turn, parse_turns
+from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turn, parse_turns
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message
 
 SCORES = ("score_chosen", "score_rejected", "margin")
+SHORT_PROMPT = 20  # characters; shorter prompts are not looked for at the beginning of replies
 SIDES = ("chosen", "rejected")
 
 
 def preference_text(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
-    """Fields: prompt, chosen, rejected, all texts; optional: context, system, score_chosen with score_rejected, margin.
+    """Fields: prompt, chosen, rejected, all texts.
 
-    context is a passage that the prompt refers to.
+    Optional: context, a passage that the prompt refers to; history, the turns before the prompt; score_chosen with
+    score_rejected; margin.
+
+    Options:
+    prompt_again: where both replies begin with the prompt, it is ``cut`` off from them, or they are left as they are
+        (``keep``); by default that is an ``error``.
     """
-    system = optional_text_of(settings, row, "system")
-    prompt = [Message("system", system)] if system.strip() else []
-    context = optional_text_of(settings, row, "context")
-    prompt.append(Message("user", text_of(settings, row, "prompt"), context=context))
+    text, context = text_of(settings, row, "prompt"), optional_text_of(settings, row, "context")
+    prompt = [*read_history(settings, row, trained=False), Message("user", text, context=context)]
     check_prompt(prompt, f"field {settings.columns['prompt']!r}")
-    return _pair(settings, row, prompt, [text_of(settings, row, side) for side in SIDES])
+    return _pair(
+        settings, row, prompt, _without_prompt(settings, text, [text_of(settings, row, side) for side in SIDES])
+    )
+
+
+def _without_prompt(settings: Settings, prompt: str, replies: Sequence[str]) -> Sequence[str]:
+    """The replies without the prompt at their beginning. Raises DataError unless the option says what is to be done.
+
+    A short prompt may well be the beginning of a reply to it.
+    """
+    again = settings.options["prompt_again"]
+    start = prompt.strip()
+    if again == "keep" or len(start) < SHORT_PROMPT or not all(text.lstrip().startswith(start) for text in replies):
+        return replies
+    if again == "error":
+        names = " and ".join(repr(settings.columns[side]) for side in SIDES)
+        advice = "set options.prompt_again to cut, or to keep if the replies repeat it on purpose"
+        raise DataError(f"fields {names} begin with the prompt", advice=advice)
+    return [text.lstrip().removeprefix(start).lstrip() for text in replies]
 
 
 def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     """Fields: chosen and rejected, lists of messages that begin with the same prompt and end with a reply each.
 
-    If ``prompt`` is a list of messages, it comes before both (a prompt that is a text only repeats a turn, and is not
-    read). Optional: score_chosen with score_rejected, margin.
+    If ``prompt`` is a list of messages, it comes before both, unless both begin with it. A prompt that is a text is the
+    question if the two sides have none; otherwise it repeats one of their turns, and is not read. Optional:
+    score_chosen with score_rejected, margin.
 
     Options:
     clean: strip all texts and drop messages that are then empty.
     """
     columns = settings.columns
     form = TurnFormat((columns["role"],), (columns["content"],), PLAIN_ROLES)
-    _, given = find_value(row, columns["prompt"])
-    before = parse_turns(given, columns["prompt"], form) if isinstance(given, list) else []
     for side in SIDES:
         if isinstance(row.get(columns[side]), str):
             what = f"field {columns[side]!r} is text, not a list of messages"
             raise DataError(what, advice="if all rows are like that, use the reader preference-text")
-    sides = [[*before, *parse_turns(required(settings, row, side), columns[side], form)] for side in SIDES]
+    sides = [parse_turns(required(settings, row, side), columns[side], form) for side in SIDES]
+    before = _given_prompt(settings, row, form, sides)
+    sides = [[*before, *_after_prompt(before, side, columns[name])] for name, side in zip(SIDES, sides, strict=True)]
     if settings.options["clean"]:
         sides = [strip_messages(side) for side in sides]
     for side, turns in zip(SIDES, sides, strict=True):
@@ -69,6 +94,39 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     prompt = _shared([side[:-1] for side in sides], columns)
     check_prompt(prompt, "the prompt")
     return _pair(settings, row, prompt, [side[-1].text for side in sides])
+
+
+def _given_prompt(
+    settings: Settings, row: Mapping[str, Any], form: TurnFormat, sides: Sequence[Sequence[Message]]
+) -> Sequence[Message]:
+    """The messages of the field prompt that come before both sides."""
+    column = settings.columns["prompt"]
+    _, given = find_value(row, column)
+    if isinstance(given, list) and given:
+        return parse_turns(given, column, form)
+    if isinstance(given, str) and given.strip() and not any(turn.role == "user" for side in sides for turn in side):
+        return [Message("user", given)]
+    return []
+
+
+def _after_prompt(prompt: Sequence[Message], side: Sequence[Message], column: str) -> Sequence[Message]:
+    """The messages of a side without the prompt, if it begins with it; its system message need not be repeated.
+
+    Raises DataError if the side begins with another conversation.
+    """
+    if not prompt:
+        return side
+    for repeated in (prompt, [message for message in prompt if message.role != "system"]):
+        if repeated and _texts(side[: len(repeated)]) == _texts(repeated):
+            return side[len(repeated) :]
+    if side[0].role == "assistant":
+        return side
+    advice = "it has the reply alone, or the whole conversation with the prompt; fix the record"
+    raise DataError(f"field {column!r} begins with another prompt than the field of that name", advice=advice)
+
+
+def _texts(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message.role, message.text.strip()) for message in messages]
 
 
 def _shared(prompts: Sequence[Sequence[Message]], columns: Mapping[str, str]) -> Sequence[Message]:
@@ -168,11 +226,28 @@ def _pair(settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message],
 
 
 CLEAN = {**PAIR_OPTIONS, "clean": flag(False)}
+AGAIN = {**PAIR_OPTIONS, "prompt_again": choice("error", "cut", "keep")}
 
 PAIRS: dict[str, Reader] = {
-    "preference": Reader(preference, (*SIDES, "prompt", "role", "content", *SCORES), CLEAN),
-    "preference-text": Reader(preference_text, ("prompt", *SIDES, "context", "system", *SCORES), PAIR_OPTIONS),
-    "preference-sharegpt": Reader(preference_sharegpt, ("conversations", *SIDES, *SCORES), CLEAN),
+    "preference": Reader(
+        preference,
+        (*SIDES, "prompt", "role", "content", *SCORES),
+        CLEAN,
+        inner=dict.fromkeys((*SIDES, "prompt"), TURN_KEYS),
+        keys=("role", "content"),
+    ),
+    "preference-text": Reader(
+        preference_text,
+        ("prompt", *SIDES, "context", HISTORY, *SCORES),
+        AGAIN,
+        inner={HISTORY: HISTORY_KEYS},
+    ),
+    "preference-sharegpt": Reader(
+        preference_sharegpt,
+        ("conversations", *SIDES, *SCORES),
+        CLEAN,
+        inner=dict.fromkeys((*SIDES, "conversations"), SHAREGPT_KEYS),
+    ),
     "hh": Reader(hh, SIDES, CLEAN),
     "shp": Reader(shp, ("history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B"), PAIR_OPTIONS),
 }

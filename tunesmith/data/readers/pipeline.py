@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from tunesmith.data.readers.filters import apply_filters
-from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.readers.groups import find_group, group_rows
 from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
-from tunesmith.data.readers.registry import group_column, open_reader
+from tunesmith.data.readers.registry import contents_of, group_column, open_reader
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.rows import AnyRow, PlainRow
+from tunesmith.data.readers.unread import add_column, find_unread
+from tunesmith.data.sources.rows import AnyRow, PlainRow, RowGroup
 from tunesmith.data.sources.source import find_source, read_rows
 from tunesmith.errors import DataError
 from tunesmith.text.tokens.prompts import NO_USER, make_prompt_tree
@@ -27,7 +29,11 @@ class Pipeline:
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
-        self._read = open_reader(config.reader, config.fields, config.options, where=f"data source {config.name}")
+        where = f"data source {config.name}"
+        self._read = open_reader(config.reader, config.fields, config.options, ignore=config.ignore, where=where)
+        self._contents = dict(contents_of(config.reader, config.fields))
+        if config.group is not None:
+            add_column(self._contents, config.group)
 
     def group(self, rows: Iterable[PlainRow | DataError]) -> Iterable[AnyRow | DataError]:
         """The rows as the reader is given them: as they are, or grouped by the column that it names."""
@@ -49,7 +55,26 @@ class Pipeline:
         tree = result.tree if prompts is None else make_prompt_tree(result.tree, prompts)
         if tree is None:
             return Filtered(NO_USER)
-        return ReadTree(replace(tree, place=row.place, source=self.config.name), result.dropped)
+        found = replace(tree, place=row.place, source=self.config.name, group=self._group(row) or result.tree.group)
+        return ReadTree(found, result.dropped)
+
+    def _group(self, row: AnyRow) -> str:
+        """The group of the record by the column that the recipe names, or an empty text. Raises DataError."""
+        if self.config.group is None:
+            return ""
+        try:
+            found = {find_group(value, self.config.group) for value in _rows(row)}
+        except DataError as error:
+            raise DataError(error.what, where=row.place, advice=error.advice) from None
+        if len(found) > 1:
+            what = f"the rows of one record differ in {self.config.group!r}, by which records are grouped"
+            raise DataError(what, where=row.place, advice="name a column that they have in common")
+        return found.pop()
+
+    def find_unread(self, row: AnyRow) -> Iterator[str]:
+        """The full names of the columns and message keys of a row that hold something and are not read."""
+        for value in _rows(row):
+            yield from (name for name, _, _ in find_unread(value, self._contents))
 
     def read_all(self, rows: Iterable[PlainRow | DataError]) -> Iterator[ReadResult | DataError]:
         """The result of every row or group of rows, in order. Errors of single rows are yielded, not raised."""
@@ -63,6 +88,10 @@ class Pipeline:
                 yield error
                 continue
             yield result
+
+
+def _rows(row: AnyRow) -> Sequence[Mapping[str, Any]]:
+    return row.value.rows if isinstance(row.value, RowGroup) else (row.value,)
 
 
 def read_source(config: SourceConfig) -> Iterator[ReadResult | DataError]:

@@ -7,9 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.readers.meanings import Meaning
 from tunesmith.data.readers.ranked import check_prompt
-from tunesmith.data.readers.reader import Filtered, Reader, ReadResult, ReadTree, Settings, field_names, find_value
-from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, parse_turns
+from tunesmith.data.readers.reader import (
+    REFUSED,
+    Filtered,
+    Reader,
+    ReadResult,
+    ReadTree,
+    Settings,
+    field_names,
+    find_value,
+)
+from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turns
 from tunesmith.data.sources.files import read_errors
 from tunesmith.data.sources.source import rows
 from tunesmith.draws import KEY_BYTES
@@ -87,4 +97,16 @@ def _text_lines(path: Path) -> Sequence[str]:
         raise DataError("the file is not UTF-8", where=path, advice="save it as UTF-8") from error
 
 
-PROMPTS: dict[str, Reader] = {"prompts": Reader(prompts, (*PROMPT_FIELDS, "role", "content"), {})}
+REFUSED_BESIDE_PROMPTS: tuple[Meaning, ...] = tuple(meaning for meaning in REFUSED if meaning != "preference")
+"""Rows with preferences are a usual source of prompts; their replies are not needed."""
+
+PROMPTS: dict[str, Reader] = {
+    "prompts": Reader(
+        prompts,
+        (*PROMPT_FIELDS, "role", "content"),
+        {},
+        inner=dict.fromkeys(PROMPT_FIELDS, TURN_KEYS),
+        keys=("role", "content"),
+        refused=REFUSED_BESIDE_PROMPTS,
+    )
+}

@@ -128,10 +128,18 @@ def helpsteer(settings: Settings, group: RowGroup) -> ReadResult:
 
 RANKINGS: dict[str, Reader] = {
     "ultrafeedback": Reader(
-        ultrafeedback, ("instruction", "completions"), {**LIST_OPTIONS, "score": choice("mean", "overall")}
+        ultrafeedback,
+        ("instruction", "completions"),
+        {**LIST_OPTIONS, "score": choice("mean", "overall")},
+        inner={"completions": dict.fromkeys(("response", "annotations", "overall_score"))},
     ),
-    "nectar": Reader(nectar, ("prompt", "answers"), LIST_OPTIONS),
-    "stackexchange": Reader(stackexchange, ("question", "answers"), LIST_OPTIONS),
+    "nectar": Reader(nectar, ("prompt", "answers"), LIST_OPTIONS, inner={"answers": dict.fromkeys(("answer", "rank"))}),
+    "stackexchange": Reader(
+        stackexchange,
+        ("question", "answers"),
+        LIST_OPTIONS,
+        inner={"answers": dict.fromkeys(("text", "pm_score"))},
+    ),
     "helpsteer": Reader(
         helpsteer,
         ("prompt", "response", *HELPSTEER_MEAN),

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from tunesmith.data.readers.meanings import Meaning
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
+
+REFUSED: tuple[Meaning, ...] = ("system", "history", "tools", "media", "reasoning", "preference", "weight", "mask")
+"""What a column may not hold that a reader does not read, unless the reader says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class Option(NamedTuple):
     expected: str
 
 
+Contents: TypeAlias = Mapping[str, "Contents | None"]
+"""What is read of an object, or of every object of a list: key -> what is read of its value; None for all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How rows of one format become trees.
@@ -69,12 +77,22 @@ class Reader:
     columns: the fields that it reads.
     options: its options by name.
     group: the field by whose value rows are grouped; ``read`` is then given a ``RowGroup`` instead of an object.
+    inner: for fields with objects in them what is read of these; of all other fields everything is read.
+    keys: those of ``columns`` that are keys of a message, and not columns of a row.
+    also: columns that it reads and that have no other name.
+    refused: what a column that it does not read may not hold.
+    system: whether a column with what the system says becomes the first message.
     """
 
     read: Callable[[Settings, Any], ReadResult]
     columns: tuple[str, ...]
     options: Mapping[str, Option]
     group: str | None = None
+    inner: Mapping[str, Contents] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    refused: tuple[Meaning, ...] = REFUSED
+    system: bool = True
 
 
 def flag(default: bool) -> Option:

@@ -6,34 +6,52 @@ cannot use, a reader raises a DataError that names the field; the caller adds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from tunesmith.data.readers.comparisons import COMPARISONS
 from tunesmith.data.readers.conversations import CONVERSATIONS
 from tunesmith.data.readers.instructions import INSTRUCTIONS
+from tunesmith.data.readers.meanings import check_meanings
 from tunesmith.data.readers.oasst_forms import OASST
 from tunesmith.data.readers.pairs import PAIRS
 from tunesmith.data.readers.prompts import PROMPTS
 from tunesmith.data.readers.rankings import RANKINGS
-from tunesmith.data.readers.reader import Reader, ReadResult, Settings
-from tunesmith.errors import RecipeError
+from tunesmith.data.readers.reader import Contents, Reader, ReadResult, Settings
+from tunesmith.data.readers.system import SYSTEM, add_system, system_columns
+from tunesmith.data.readers.unread import add_column, find_unread, read_contents, without
+from tunesmith.data.sources.rows import RowGroup
+from tunesmith.errors import DataError, RecipeError
 
-READERS: dict[str, Reader] = {**INSTRUCTIONS, **CONVERSATIONS, **OASST, **PAIRS, **RANKINGS, **COMPARISONS, **PROMPTS}
+READERS: dict[str, Reader] = {
+    name: replace(reader, columns=(*reader.columns, SYSTEM)) if reader.system else reader
+    for readers in (INSTRUCTIONS, CONVERSATIONS, OASST, PAIRS, RANKINGS, COMPARISONS, PROMPTS)
+    for name, reader in readers.items()
+}
+"""Every reader. Those of conversations have the field ``system`` in common."""
 
 Purpose = Literal["demonstrations", "rankings", "prompts"]
 PURPOSE_OF_KEEP: Mapping[str, Purpose] = {"threads": "demonstrations", "rankings": "rankings", "prompts": "prompts"}
 
 
 def open_reader(
-    name: str, fields: Mapping[str, str], options: Mapping[str, Any], *, where: str | None = None
+    name: str,
+    fields: Mapping[str, str],
+    options: Mapping[str, Any],
+    *,
+    ignore: Collection[str] = (),
+    where: str | None = None,
 ) -> Callable[[Any], ReadResult]:
     """The function that reads the rows of one source.
+
+    It refuses a row in which something holds a part of the conversation and is not read (``meanings``).
 
     name: a key of ``READERS``.
     fields: field name of the reader -> column of the data.
     options: options of the reader; the others have their defaults.
+    ignore: columns and message keys (``messages[].id``) that are left out on purpose, whatever they hold.
     where: the source, for messages.
     Returns a function of an object, or of a ``RowGroup`` if ``group_column`` names a column.
     Raises RecipeError for an unknown reader, field or option, or a value that the option does not allow.
@@ -53,7 +71,33 @@ def open_reader(
                 f"options.{key} of reader {name} is {value!r}", where=where, advice=f"it must be {expected}"
             )
     columns = {column: fields.get(column, column) for column in reader.columns}
-    return partial(reader.read, Settings(columns, _values(name, options)))
+    settings = Settings(columns, _values(name, options))
+    return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore))
+
+
+def contents_of(name: str, fields: Mapping[str, str]) -> Contents:
+    """What a reader reads of a row of one source, under the names that the data have."""
+    reader = READERS[name]
+    columns = {column: fields.get(column, column) for column in reader.columns}
+    contents = dict(read_contents(reader, columns))
+    if reader.system:
+        for column in system_columns(columns[SYSTEM]):
+            add_column(contents, column)
+    return contents
+
+
+def _read(name: str, settings: Settings, contents: Contents, ignored: Collection[str], value: Any) -> ReadResult:
+    """The result of a row or a group of rows. Raises DataError."""
+    reader = READERS[name]
+    group = value if isinstance(value, RowGroup) else RowGroup((value,), ("",))
+    group = RowGroup(tuple(without(row, contents, ignored) for row in group.rows), group.places)
+    for row, place in zip(group.rows, group.places, strict=True):
+        try:
+            check_meanings(find_unread(row, contents), reader.refused, name)
+        except DataError as error:
+            raise DataError(error.what, where=place or None, advice=error.advice) from None
+    result = reader.read(settings, group if isinstance(value, RowGroup) else group.rows[0])
+    return add_system(result, group.rows, settings.columns[SYSTEM]) if reader.system else result
 
 
 def group_column(name: str, fields: Mapping[str, str]) -> str | None:

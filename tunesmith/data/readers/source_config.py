@@ -32,6 +32,8 @@ class SourceConfig:
     split: of a hub dataset.
     fields: field name of the reader -> column of the data.
     options: options of the reader.
+    ignore: columns and message keys (``messages[].id``) that are left out on purpose, whatever they hold.
+    group: the column of the data whose value groups records; those of one group are on one side of the split.
     filters: which messages are kept.
     holdout: which records are held out.
     prompts: how its trees become prompts (``text.tokens.prompts``); None: they stay conversations.
@@ -43,6 +45,8 @@ class SourceConfig:
     split: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    group: str | None = None
     filters: MessageFilters = NO_FILTERS
     holdout: Holdout = field(default_factory=Holdout)
     prompts: Prompts | None = None

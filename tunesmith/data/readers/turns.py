@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tunesmith.data.readers.reader import as_text
+from tunesmith.data.readers.masks import MASK_KEYS, find_mask
+from tunesmith.data.readers.reader import Contents, as_text
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role
@@ -14,6 +15,8 @@ TURN_LIMIT = 2000
 # Keys of a message in OpenAI's form.
 UNSUPPORTED = ("name", "tool_calls", "tool_call_id", "function_call", "audio", "refusal")
 PLAIN_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+TURN_KEYS: Contents = dict.fromkeys(("role", "content", *MASK_KEYS, *UNSUPPORTED))
+"""The keys of a turn that are read, or refused where they hold something."""
 
 
 class TurnFormat(NamedTuple):
@@ -64,10 +67,7 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
         advice = f"known are {', '.join(form.roles)}; options can rename them"
         raise DataError(f"{place}: role {shown} is unknown", advice=advice)
     text, role = as_text(turn.get(content_key), f"{place}.{content_key}"), form.roles[named]
-    weight = turn.get("weight")
-    if weight not in (None, 0, 1) or isinstance(weight, bool):
-        raise DataError(f"{place}: weight {weight!r} is neither 0 nor 1")
-    return Message(role, text, trained=None if weight is None or role != "assistant" else weight == 1)
+    return Message(role, text, trained=find_mask(turn, role, place))
 
 
 def check_not_empty(messages: Sequence[Message], place: str) -> None:
