@@ -152,7 +152,7 @@ BROKEN_JSON = {  # text of the second line -> what is said
     "an unknown escape": ('{"instruction": "\\x41"}', "not JSON"),
     "65 levels": (nested(65), "nested deeper than 64 levels"),
     "100,000 levels": (nested(100_000), "nested deeper than 64 levels"),
-    "a byte order mark in the middle": ("\ufeff" + GOOD.decode(), "not JSON"),
+    "a byte order mark in the middle": ("\ufeff" + GOOD.decode(), "the invisible mark U+FEFF"),
     "a record of 17 MiB": ('{"a": "' + "x" * (17 * 2**20) + '"}', "longer than 16 MiB"),
 }
 BROKEN_UTF8 = {

@@ -89,7 +89,7 @@ def control_characters() -> Family:
         says = f"raw control character U+{code:04X}"
         record = '{"a": "b' + character + 'c"}'
         yield f"U+{code:04X}", Bad("a.jsonl", line(record), says, "a.jsonl:2", good_rows=1)
-        yield f"U+{code:04X} in a list", Bad("a.json", f"[\n{record}]".encode(), says, "a.json:2")
+        yield f"U+{code:04X} in a list", Bad("a.json", f"[\n{record}]".encode(), says, "a.json:2[0]")
     for spelled in ("\\u0000", "\\u0000x", "x\\u0000"):
         for where, record in in_several_places(spelled):
             yield f"{spelled} {where}", Bad("a.jsonl", line(record), "NUL", "a.jsonl:2", good_rows=1)
@@ -107,7 +107,7 @@ def half_characters() -> Family:
     for half in ("\\ud800", "\\uDBFF", "\\udc00", "\\uDFFF", "\\ud83d\\ud83d", "\\ude00\\ud83d", "\\ud83dx\\ude00"):
         for where, record in in_several_places(half):
             yield f"{half} {where}", Bad("a.jsonl", line(record), "lone surrogate", "a.jsonl:2", good_rows=1)
-        yield f"{half} in a list", Bad("a.json", f'[\n{{"a": "{half}"}}]'.encode(), "lone surrogate", "a.json:2")
+        yield f"{half} in a list", Bad("a.json", f'[\n{{"a": "{half}"}}]'.encode(), "lone surrogate", "a.json:2[0]")
 
 
 def numbers() -> Family:
@@ -124,7 +124,7 @@ def numbers() -> Family:
             yield f"{word[:12]} as {where}", Bad("a.jsonl", line(record), says, "a.jsonl:2", good_rows=1)
         yield (
             f"{word[:12]} in a file",
-            Bad("a.json", f'[{{}},\n{{"a": {word}}}]'.encode(), says, "a.json:2", good_rows=1),
+            Bad("a.json", f'[{{}},\n{{"a": {word}}}]'.encode(), says, "a.json:2[1]", good_rows=1),
         )
 
 
@@ -138,7 +138,7 @@ def equal_keys() -> Family:
         record = f'{{"{one}": 1, "x": 2, "{other}": 3}}'
         yield name, Bad("a.jsonl", line(record), says, "a.jsonl:2", good_rows=1)
         yield f"{name}, inside", Bad("a.jsonl", line(f'{{"a": [{record}]}}'), says, "a.jsonl:2", good_rows=1)
-        yield f"{name} in a file", Bad("a.json", f"[{{}},\n{record}]".encode(), says, "a.json:2", good_rows=1)
+        yield f"{name} in a file", Bad("a.json", f"[{{}},\n{record}]".encode(), says, "a.json:2[1]", good_rows=1)
         if one != other:
             table = pyarrow.table([pyarrow.array([1]), pyarrow.array([2])], names=[one, other])
             yield f"{name} as columns", Bad("a.parquet", parquet(table), says, "a.parquet:row 1")
@@ -159,7 +159,7 @@ def depths() -> Family:
             record = f'{{"a": {value}}}'
             says = "nested deeper than 64 levels"
             yield f"{levels} {name}", Bad("a.jsonl", line(record), says, "a.jsonl:2", good_rows=1)
-            yield f"{levels} {name} in a file", Bad("a.json", f"[\n{record}]".encode(), says, "a.json:2")
+            yield f"{levels} {name} in a file", Bad("a.json", f"[\n{record}]".encode(), says, "a.json:2[0]")
 
 
 def around_records() -> Family:
@@ -182,7 +182,7 @@ def around_records() -> Family:
         "\u2028",
         "\ufeff",
     ):
-        says = "there is text after the object"
+        says = "there is text after the object" if tail.strip("\u00a0\u2028\ufeff") else "invisible"
         yield f"{tail!r} after an object", Bad("a.jsonl", line(good + tail), says, "a.jsonl:2", good_rows=1)
         says = "there is text after the closing ]"
         yield f"{tail!r} after a list", Bad("a.json", f"[{good}]\n{tail}".encode(), says, "a.json:2", good_rows=1)
@@ -194,7 +194,7 @@ def around_records() -> Family:
         )
     for between in ("", "\n", ";", ":", "}", "\u2028", "null"):
         number = 1 + between.count("\n")
-        says = "a comma or ] is missing before"
+        says = "a comma or ] is missing before" if between != "\u2028" else r"invisible character U\+2028"
         content = f"[{good}{between}{good}]".encode()
         yield f"list with {between!r} between", Bad("a.json", content, says, f"a.json:{number}", good_rows=1)
     for whole in ("{}", good, '"a"', "1", "null", "true", f"{good}\n{good}", f'{{"data": [{good}]}}'):

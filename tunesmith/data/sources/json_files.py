@@ -14,6 +14,7 @@ from tunesmith.data.sources.strict_json import (
     RECORD_LIMIT,
     RecordError,
     decode_at,
+    find_invisible,
     is_truncated,
     parse_record,
     syntax_error,
@@ -32,11 +33,18 @@ class ParsedRecord(NamedTuple):
     number: its line or row, from 1.
     value: the object, or the error of a record that cannot be used.
     end: how far the source has been read, in characters, bytes or rows.
+    item: its index in the list of the file, from 0, since a line may have many; None where a file is no list.
     """
 
     number: int
     value: dict[str, Any] | RecordError
     end: int
+    item: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it is in the file: ``12``, or ``12[37]`` in a list."""
+        return str(self.number) if self.item is None else f"{self.number}[{self.item}]"
 
 
 def jsonl_records(file: InputFile) -> Iterator[ParsedRecord]:
@@ -77,7 +85,7 @@ def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
 
 
 def array_records(file: InputFile) -> Iterator[ParsedRecord]:
-    """The objects of one top-level list; ``number`` is the line on which a record starts.
+    """The objects of one top-level list; ``number`` is the line on which a record starts, ``item`` its index.
 
     Raises DataError at the first error, since nothing after it can be read.
     """
@@ -85,16 +93,20 @@ def array_records(file: InputFile) -> Iterator[ParsedRecord]:
     first = window.next_character()
     if not first:
         return
+    if error := find_invisible(first, f"line {window.line}"):
+        raise _data_error(file, window.line, error)
     if first != "[":
         advice = "one object a line? then name it .jsonl" if first == "{" else "a .json file is one list of objects"
         raise _data_error(file, window.line, RecordError("the file is not a list", advice))
     window.skip()
     while window.next_character() != "]" or window.records:
-        number = window.line
-        yield ParsedRecord(number, window.record(), window.position)
+        number, index = window.line, window.records
+        yield ParsedRecord(number, window.record(), window.position, index)
         follows = window.next_character()
         if follows == "]":
             break
+        if follows and (error := find_invisible(follows, f"line {window.line}")):
+            raise _data_error(file, window.line, error)
         if follows != ",":
             what = f"a comma or ] is missing before {follows!r}" if follows else "the list is never closed with ]"
             advice = COMMAS if follows else "the file is truncated; download it again"
@@ -149,7 +161,7 @@ class _Window:
     def record(self) -> dict[str, Any]:
         """The object that starts at the next character. Raises DataError."""
         if self.next_character() == "]":
-            raise _data_error(self.file, self.line, RecordError("a comma before the closing ]", "remove it"))
+            raise self._error(RecordError("a comma before the closing ]", "remove it"))
         while True:
             try:
                 value, end = decode_at(self.text, self.start)
@@ -157,17 +169,21 @@ class _Window:
                 if is_truncated(error) and len(self.text) - self.start <= RECORD_LIMIT and self._more():
                     continue
                 line = self.line + self.text.count("\n", self.start, error.pos)
-                raise _data_error(self.file, self.line, self._syntax_error(error, line)) from None
+                raise self._error(self._syntax_error(error, line)) from None
             except RecordError as error:
-                raise _data_error(self.file, self.line, error) from None
+                raise self._error(error) from None
             if not isinstance(value, dict):
                 what = f"the list has {type_name(value)} in it, not an object"
-                raise _data_error(self.file, self.line, RecordError(what, ADVICE))
+                raise self._error(RecordError(what, ADVICE))
             if self._bytes(end) > RECORD_LIMIT:
-                raise _data_error(self.file, self.line, _too_long())
+                raise self._error(_too_long())
             self._move(end)
             self.records += 1
             return value
+
+    def _error(self, error: RecordError) -> DataError:
+        """The error of the record that starts at the next character."""
+        return _data_error(self.file, f"{self.line}[{self.records}]", error)
 
     def _syntax_error(self, error: json.JSONDecodeError, line: int) -> RecordError:
         return _too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_error(error, f"line {line}")
@@ -201,5 +217,5 @@ def _not_utf8(byte: int, offset: int) -> RecordError:
     return RecordError(f"byte 0x{byte:02x} at offset {offset:,} is not UTF-8", "save the file as UTF-8")
 
 
-def _data_error(file: InputFile, line: int, error: RecordError) -> DataError:
+def _data_error(file: InputFile, line: int | str, error: RecordError) -> DataError:
     return DataError(error.what, where=f"{file.path}:{line}", advice=error.advice)

@@ -25,8 +25,8 @@ Value = TypeVar("Value", covariant=True)
 class SourceRow(Generic[Value]):
     """One record of a source, as a reader is given it.
 
-    place: where it (or the first row of a group) was read: ``file.jsonl:12``, ``file.parquet:row 12``,
-        ``name[train]:row 12``.
+    place: where it (or the first row of a group) was read: ``file.jsonl:12``, ``file.json:12[37]`` (line from 1, index
+        in the list from 0), ``file.parquet:row 12``, ``name[train]:row 12``.
     value: the object, or a ``RowGroup``.
     share: the fraction of the source that has been read so far, 0 to 1.
     """

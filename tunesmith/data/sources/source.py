@@ -117,7 +117,7 @@ def read_rows(source: OpenedSource) -> Iterator[PlainRow | DataError]:
         word = "row " if file.kind == "parquet" else ""
         for record in PARSERS[file.kind](file):
             share = (before + file.size * min(1.0, record.end / file.length)) / total
-            yield _row(f"{file.path}:{word}{record.number}", record.value, share)
+            yield _row(f"{file.path}:{word}{record.name}", record.value, share)
         check_unchanged(file)
         before += file.size
 

@@ -18,6 +18,7 @@ SHOWN_CHARACTERS = 60  # of a text from the data in a message
 
 SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")  # escapes that may be half a character or NUL
 BEGINNINGS = ("true", "false", "null", "-", ".", "e+", "e-", "E+", "E-")  # of a value, or of how a number goes on
+INVISIBLE = ("Cf", "Zl", "Zp", "Zs")  # categories of characters that are not seen
 UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -95,6 +96,8 @@ def parse_record(text: str) -> dict[str, Any]:
         value, end = decode_at(body, 0)
     except json.JSONDecodeError as error:
         raise syntax_error(error, f"column {shift + error.pos + 1}") from None
+    if end < len(body) and (invisible := find_invisible(body[end:].lstrip(" \t\r")[0], f"column {shift + end + 1}")):
+        raise invisible
     if not isinstance(value, dict):
         raise RecordError(f"the line is {type_name(value)}, not an object", "every record is one JSON object")
     if end < len(body):
@@ -116,7 +119,23 @@ def syntax_error(error: json.JSONDecodeError, spot: str) -> RecordError:
     if error.msg.startswith("Invalid control character"):
         code = ord(error.doc[error.pos])
         return RecordError(f"raw control character U+{code:04X} in a text ({spot})", "escape it, as \\n or \\t")
+    if invisible := find_invisible(error.doc[error.pos], spot):
+        return invisible
     return RecordError(f"not JSON: {error.msg[0].lower()}{error.msg[1:]} ({spot})", "every record is one JSON object")
+
+
+def find_invisible(character: str, spot: str) -> RecordError | None:
+    """The error of a character outside of texts that nobody sees in an editor, or None if it can be seen.
+
+    spot: where it is, for the message.
+    """
+    if character in " \t\r\n" or unicodedata.category(character) not in INVISIBLE:
+        return None
+    name = unicodedata.name(character, "no name").lower()
+    what = f"invisible character U+{ord(character):04X} ({name}) outside of texts ({spot})"
+    if character == "\ufeff":
+        what = f"the invisible mark U+FEFF ({spot}), which some programs write at the beginning of a file or line"
+    return RecordError(what, "remove it; it may come from joining files or from copying out of a document")
 
 
 def is_truncated(error: json.JSONDecodeError) -> bool:
