@@ -15,6 +15,7 @@ from tests.recipe.good_recipe import GOOD, MAX_TURN, PPO, REFERENCE, good, probl
 from tunesmith.data.readers.registry import READERS
 from tunesmith.recipe.data import source_name
 from tunesmith.recipe.keys import OTHER_NAMES, all_keys
+from tunesmith.recipe.load import load
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, read_text
 from tunesmith.recipe.schema import Recipe
@@ -297,3 +298,31 @@ def test_any_value_anywhere_is_accepted_or_explained_in_plain_words(changes: lis
 def test_the_table_of_expectations_covers_what_the_schema_can_say() -> None:
     assert all(phrase and not phrase.endswith(".") for phrase in EXPECTED.values())
     assert Recipe.model_config["extra"] == "forbid"
+
+
+UNIONS = {
+    "a key with the name of its kind": (
+        "train.schedule={kind: factors, factors: [constant], base: abc}",
+        {"train.schedule.base"},
+    ),
+    "two wrong keys next to the name of a kind": (
+        "objective.rewards=[{kind: model, model: a, weight: abc}]",
+        {"objective.rewards.0.model", "objective.rewards.0.weight", "objective.rewards.0.path"},
+    ),
+    "a mapping with the name of a type": (
+        "data.sources.0.options={strip_citations: {bool: 1}}",
+        {"data.sources.0.options.strip_citations"},
+    ),
+    "an item of a list that may be something else": (
+        "data.sources.0.options={drop_phrases: [a, 2]}",
+        {"data.sources.0.options.drop_phrases.1"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "keys"), UNIONS.values(), ids=UNIONS)
+def test_an_error_of_one_alternative_names_the_key_that_was_given(change: str, keys: set[str]) -> None:
+    name = "oasst-rlhf-pythia-12b" if change.startswith("objective") else "dolly-v2-3b"
+    with pytest.raises(InvalidRecipeError) as refused:
+        load([name], [change])
+    assert {problem.key for problem in refused.value.problems} == keys

@@ -36,6 +36,7 @@ def check(
     """
     names, values = split_words([recipe, *(changes or ())])
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
+    load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     raise typer.Exit(
         load_part("tunesmith.compose.check.command:run_check")(loaded, output, strict=strict, with_model=model)
     )

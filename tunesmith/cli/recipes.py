@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tunesmith.cli.lazy import load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file
@@ -79,6 +80,7 @@ def show(
     For example: tunesmith show dolly-v2-3b tiny train.epochs=1
     """
     loaded = load(*split_words([recipe, *(changes or ())]))
+    load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     if as_json:
         origins = {key: str(origin) for key, origin in loaded.origins.items()}
         print(json.dumps({"recipe": loaded.recipe.model_dump(mode="json"), "origins": origins}, indent=2))

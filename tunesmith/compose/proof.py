@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,6 +22,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Tree
 from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.masks import MaskFault, Property, find_mask_faults
+from tunesmith.verify.unknown import UnknownTargets, count_unknown_targets
 
 KEPT = 20  # places that are kept of every property
 PROVEN = 256  # records of every source that are verified before a run; `tunesmith check` takes all
@@ -29,6 +30,7 @@ RENDERED_TOGETHER = 256  # records
 STEPS = 4  # whose batches are verified
 DEFECT = "this is a defect of Tunesmith; please report it with the recipe"
 BATCHES = "batches"
+UNKNOWN = "unknown tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,9 @@ class MaskProof:
     records: how many were rendered.
     turns: assistant messages in them.
     ranked: whether replies are compared.
-    targets: place of a record -> its target tokens before truncation.
+    targets: for every tree that was added its target tokens before truncation; 0 where it cannot be rendered.
+    max_unknown: the largest share of a source's targets that may be characters outside the vocabulary.
+    unknown: source -> how many of its targets do.
     faults: property -> the first faults.
     counts: property -> records with a fault.
     """
@@ -130,7 +134,9 @@ class MaskProof:
     records: int = 0
     turns: int = 0
     ranked: bool = False
-    targets: dict[str, int] = field(default_factory=dict)
+    targets: list[int] = field(default_factory=list)
+    max_unknown: float = 0.01
+    unknown: dict[str, UnknownTargets] = field(default_factory=lambda: defaultdict(UnknownTargets))
     faults: dict[Property, list[MaskFault]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[Property, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -141,9 +147,13 @@ class MaskProof:
         while chunk := list(islice(waiting, RENDERED_TOGETHER)):
             for tree, tokens in zip(chunk, renderer.render_many(chunk), strict=True):
                 if isinstance(tokens, DataError):
+                    self.targets.append(0)
                     continue
                 self.records += 1
-                self.targets[tree.place] = count_targets(tokens)
+                self.targets.append(count_targets(tokens))
+                self.unknown[tree.source].add(
+                    tree.place, count_unknown_targets(renderer, tree, tokens), self.targets[-1]
+                )
                 self.turns += sum(message.role == "assistant" for message in tree.messages)
                 for fault in find_mask_faults(renderer, tree, tokens):
                     self.counts[fault.property] += 1
@@ -165,7 +175,26 @@ class MaskProof:
                 places = tuple((fault.place, fault.what) for fault in self.faults[name])
                 summary = f"{mask.fails} in {self.counts[name]:,} of {self.records:,} records"
                 found.append(Check(mask.name, "fail", summary, mask.key, mask.advice, places))
-        return found
+        return [*found, unknown_check(self.unknown, self.max_unknown)] if self.records else found
+
+
+def unknown_check(sources: Mapping[str, UnknownTargets], limit: float) -> Check:
+    """How many targets of each source are characters that the vocabulary does not have.
+
+    limit: the largest share of the targets of a source.
+    """
+    counted = {source: found for source, found in sources.items() if found.tokens}
+    if not counted:
+        return Check(UNKNOWN, "pass", "every target is text of the vocabulary")
+    shares = [f"{name}: {found.tokens:,} of {found.targets:,} ({found.share:.2%})" for name, found in counted.items()]
+    summary = f"targets are characters outside the vocabulary: {'; '.join(shares)}"
+    worst_first = sorted(counted.values(), key=lambda found: -found.share)
+    status: Status = "fail" if worst_first[0].share > limit else "pass"
+    places = tuple(
+        (found.place, f"{found.most:,} of its targets are characters outside the vocabulary") for found in worst_first
+    )
+    advice = f"use a tokenizer and a model that have these characters; text.max_unknown allows {limit:g} of the targets"
+    return Check(UNKNOWN, status, summary, "model.tokenizer", advice, places)
 
 
 def stored_checks(store: Store, rows: int | None) -> list[Check]:
@@ -225,7 +254,7 @@ def proof_of_run(
     rows: of the model's embedding.
     find_fault: verifies a batch.
     """
-    proof = MaskProof()
+    proof = MaskProof(max_unknown=recipe.text.max_unknown)
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
     proof.add(renderer, read_trees(source_configs(recipe, sources), PROVEN))
     return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps, find_fault)]

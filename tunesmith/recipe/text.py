@@ -30,6 +30,11 @@ class TextConfig(Section):
     max_length: Annotated[int, Field(gt=1)] = Field(
         description="The largest number of tokens of a thread, or of the input of an encoder-decoder."
     )
+    max_unknown: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01,
+        description="The largest share of a source's target tokens that may be characters which the tokenizer does "
+        "not have; the proof before training fails above it.",
+    )
     max_target_length: Annotated[int, Field(gt=1)] | None = Field(
         default=None,
         description="The largest number of tokens of a reply of an encoder-decoder, to which truncation (drop, right "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -85,6 +85,8 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
             key_path = (*path, "kind") if detail["type"] == "union_tag_invalid" else path
             expected.setdefault(key_path, []).append(_expected(detail))
     for path, phrases in expected.items():
+        if any(len(other) > len(path) and other[: len(path)] == path for other in expected):
+            continue  # of several types that the value may have, one fits except for what is inside
         yield path, _value_message(phrases, _at(given, path))
     yield from _conflict_messages((), _find_conflicts(details, given))
 
@@ -148,18 +150,37 @@ def _shown(value: Any) -> str:
 
 
 def _path(detail: ErrorDetails, given: Any) -> Path:
-    """The keys and indices of the value; pydantic's location also has members of unions, which are not keys."""
-    path: list[str] = []
-    last = len(detail["loc"]) - 1
-    for index, part in enumerate(detail["loc"]):
-        inside = (isinstance(given, dict) and part in given) or (
-            isinstance(given, list) and isinstance(part, int) and part < len(given)
-        )
-        if inside:
-            given = given[part]
-        if inside or (index == last and detail["type"] == "missing"):
-            path.append(str(part))
-    return tuple(path)
+    """The keys and indices of the value.
+
+    Pydantic's location also has members of unions, which may have the name of a key. Of all ways to read it, the right
+    one leads to the value that pydantic says it was given.
+    """
+    missing = detail["type"] == "missing"
+    location = detail["loc"][:-1] if missing else detail["loc"]
+    ways = [*_ways(location, given)]
+    right = [path for path, value in ways if _is_same(value, detail["input"])]
+    found = max(right, key=len) if right else ways[0][0]
+    return (*found, str(detail["loc"][-1])) if missing else found
+
+
+def _ways(location: Sequence[int | str], given: Any) -> Iterator[tuple[Path, Any]]:
+    """Every way to read a location, with the value that it leads to; first the one with the first key that fits."""
+    if not location:
+        yield (), given
+        return
+    part, rest = location[0], location[1:]
+    if isinstance(given, dict):
+        inside = [given[part]] if part in given else []
+    else:
+        inside = given[part : part + 1] if isinstance(given, list) and isinstance(part, int) else []
+    for child in inside:
+        yield from (((str(part), *path), value) for path, value in _ways(rest, child))
+    yield from _ways(rest, given)
+
+
+def _is_same(value: Any, given: Any) -> bool:
+    """Whether a value is the one that pydantic was given; scalars need only be equal."""
+    return value is given or (not isinstance(value, dict | list) and value == given)
 
 
 def _at(given: Any, path: Path) -> Any:

@@ -86,8 +86,8 @@ def test_a_broken_file_is_listed_with_the_faults_before_it(tokenizer: str, tmp_p
         run(path, tokenizer, tmp_path / "cache")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("2 records cannot be used")
-    assert lines[1].startswith(f"  {path}:1: field 'response' is missing")
-    assert lines[2].startswith(f"  {path}:3: the record breaks off")
+    assert lines[1].startswith(f"  {path}:1[0]: field 'response' is missing")
+    assert lines[2].startswith(f"  {path}:3[2]: the record breaks off")
 
 
 def test_what_the_format_refuses_is_a_fault_with_a_place(tokenizer: str, tmp_path: Path) -> None:

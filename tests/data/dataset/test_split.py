@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.small_runs import RECORDS, run, write
 from tunesmith.data.dataset.split import content_key, held_out, limit_records, split_records
 from tunesmith.data.readers.source_config import Holdout
 from tunesmith.errors import DataError
@@ -189,3 +192,42 @@ def test_a_source_that_holds_back_everything_is_named() -> None:
     assert (
         split_records(twice, owners(10, 11), [Holdout(3), Holdout(0)], 0, 7, ["a", "b"]).train.sum() == 10 - 3 + 11 - 3
     )
+
+
+def thread_file(directory: Path, trees: int = 40) -> Path:
+    """Three threads of each tree, as OpenAssistant exports them: one a line, in no order of the trees."""
+    rows = []
+    for branch in range(3):
+        for number in range(trees):
+            root = {"message_id": f"q{number}", "role": "prompter", "text": f"Question {number}?"}
+            reply = {"message_id": f"a{number}.{branch}", "role": "assistant", "text": f"Answer {branch} to {number}."}
+            rows.append({"thread_id": f"{number}.{branch}", "thread": [root, {**reply, "parent_id": f"q{number}"}]})
+    return write(directory / "threads.jsonl", rows)
+
+
+@pytest.mark.parametrize("validation", [0.3, 10])
+def test_threads_of_one_tree_are_on_one_side_of_the_split(
+    tokenizer: str, tmp_path: Path, validation: int | float
+) -> None:
+    path = thread_file(tmp_path)
+    options = {"states": None, "reviewed": False}
+    prepared = run(
+        path, tokenizer, tmp_path, validation=validation, reader="oasst", options=options, format="oasst", seed=3
+    )
+    assert prepared.validation is not None
+    train, held = ({group.tobytes() for group in store.groups} for store in (prepared.train, prepared.validation))
+    assert not train & held
+    assert len(train) + len(held) == 40
+    assert (len(prepared.train), len(prepared.validation)) == (3 * len(train), 3 * len(held))
+    assert len(held) >= 4
+
+
+def test_records_without_a_group_are_split_by_their_content(tokenizer: str, tmp_path: Path) -> None:
+    prepared = run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path, validation=0.3)
+    assert np.array_equal(prepared.train.groups, prepared.train.keys)
+
+
+def test_groups_that_repeat_each_other_leave_nothing_to_train_on() -> None:
+    keys, groups = np.repeat(KEYS[:1], 2, axis=0), KEYS[1:3]
+    with pytest.raises(DataError, match="repeats one that is held out"):
+        split_records(keys, owners(2), [Holdout()], 1, 7, ["a"], groups)

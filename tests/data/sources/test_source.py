@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from tunesmith.data.sources import files as inputs
 from tunesmith.data.sources import json_files, strict_json
 from tunesmith.data.sources import source as sources
 from tunesmith.data.sources.rows import PlainRow
-from tunesmith.data.sources.source import open_source, read_rows, rows
+from tunesmith.data.sources.source import rows
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError
 
 RECORDS = [
@@ -393,42 +392,3 @@ def test_the_digest_follows_the_content_and_not_the_name(tmp_path: Path) -> None
 )
 def test_real_files_are_read_to_the_last_record(name: str, count: int, real_data: Callable[[str], Path]) -> None:
     assert len(read(real_data(name))) == count
-
-
-INVISIBLE = {
-    "a byte order mark": ("\ufeff", r"the invisible mark U\+FEFF .*, which some programs write at the beginning"),
-    "a zero width space": ("\u200b", r"invisible character U\+200B \(zero width space\) outside of texts"),
-    "a no-break space": ("\u00a0", r"invisible character U\+00A0 \(no-break space\)"),
-    "a right-to-left mark": ("\u200f", r"U\+200F \(right-to-left mark\)"),
-    "a line separator": ("\u2028", r"U\+2028 \(line separator\)"),
-}
-
-
-@pytest.mark.parametrize(("character", "says"), INVISIBLE.values(), ids=INVISIBLE)
-def test_an_invisible_character_outside_of_texts_is_named(character: str, says: str, tmp_path: Path) -> None:
-    good, odd = GOOD.decode(), tmp_path / "a.jsonl"
-    for line in (character + good, good + character, "{" + character + good[1:]):
-        odd.write_text(f"{good}\n{line}\n{good}\n", encoding="utf-8")
-        first, error, last = read_rows(open_source(str(odd)))
-        assert isinstance(error, DataError), line
-        assert error.where == f"{odd}:2"
-        assert re.search(says, str(error)), error
-        assert "remove it" in str(error)
-        assert not isinstance(first, DataError)
-        assert not isinstance(last, DataError)
-    whole = tmp_path / "a.json"
-    for text in (f"[{good}{character},{good}]", f"[{good},{character}{good}]", f" {character}[{good}]"):
-        whole.write_text(text, encoding="utf-8")
-        with pytest.raises(DataError, match=says):
-            values(whole)
-
-
-def test_records_of_a_list_on_one_line_have_different_places(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps([{"a": number} for number in range(40)] + [3]))
-    places = []
-    with pytest.raises(DataError, match="the list has a number in it") as refused:
-        places += [row.place for row in read_rows(open_source(str(path))) if not isinstance(row, DataError)]
-    assert refused.value.where == f"{path}:1[40]"
-    path.write_text(json.dumps([{"a": number} for number in range(40)]))
-    assert [row.place for row in read(path)] == [f"{path}:1[{number}]" for number in range(40)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith.batch.protocols import MicroBatch
+from tunesmith.compose.check.rows import unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
-from tunesmith.compose.components.data import prepare_data, source_configs
+from tunesmith.compose.components.data import prepare_data, source_configs, target_limit
 from tunesmith.compose.components.steps import build_steps, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
 from tunesmith.compose.methods.registry import METHODS
@@ -136,16 +137,22 @@ def _prepare(state: CheckState) -> tuple[Prepared, Prepared | None]:
     tokens, cut = sum(tally.tokens for tally in tallies), sum(tally.cut for tally in tallies)
     status: Status = "fail" if 2 * cut > tokens else "warn" if 100 * cut > tokens else "pass"
     summary = f"{cut:,} of {tokens:,} tokens ({cut / max(tokens, 1):.1%}) are truncated or in records that are too long"
-    advice = f"raise it (it is {state.recipe.text.max_length:,}), or choose another text.truncation"
-    state.checks.append(Check("length limit", status, summary, "text.max_length", advice))
+    limits = {"text.max_length": state.recipe.text.max_length, "text.max_target_length": target_limit(state.recipe)}
+    named = {key: limit for key, limit in limits.items() if limit is not None}
+    values = " and ".join(f"{limit:,}" for limit in named.values())
+    advice = (
+        f"raise {'it' if len(named) == 1 else 'the one that cuts'} (now {values}), or choose another text.truncation"
+    )
+    state.checks.append(Check("length limit", status, summary, ", ".join(named), advice))
+    state.checks += [unread_check(report), *unmatched_checks(report)]
     return prepared, evaluated
 
 
 def _survey_texts(state: CheckState, renderer: Renderer, prepared: Prepared, evaluated: Prepared | None) -> None:
     """One pass over the messages of all records: their masks and their texts."""
     recipe, stores = state.recipe, [prepared.train, prepared.validation, evaluated.train if evaluated else None]
-    proof = MaskProof()
-    survey = TextSurvey(recipe.data, renderer, [store for store in stores if store is not None])
+    proof = MaskProof(max_unknown=recipe.text.max_unknown)
+    survey = TextSurvey(recipe.data, renderer, [store for store in stores if store is not None], target_limit(recipe))
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
     total = sum(len(store) for store in stores if store is not None)
 

@@ -75,9 +75,13 @@ class TextSurvey:
     data: the recipe's section.
     renderer: of the run.
     stores: the token trees of training, and of validation. A record belongs to the side that has its content.
+    target_limit: of a reply, in tokens, where it has a separate limit; otherwise None.
     """
 
-    def __init__(self, data: DataConfig, renderer: Renderer, stores: Sequence[Store]) -> None:
+    def __init__(
+        self, data: DataConfig, renderer: Renderer, stores: Sequence[Store], target_limit: int | None = None
+    ) -> None:
+        self._target_limit = target_limit
         self._renderer, self._language = renderer, language_detector()
         self._sides = [_sizes_by_key(store) for store in stores]
         total = sum(len(store) for store in stores)
@@ -91,7 +95,7 @@ class TextSurvey:
         self._first: dict[bytes, tuple[str, int]] = {}  # content -> the place where it came first, and its side
         self._samples: list[tuple[int, int, Tree]] = []
         self._longest: list[tuple[int, str]] = []
-        self._targets: dict[str, int] = {}  # place of a record -> its stored targets
+        self._targets: list[int] = []  # of every record the stored targets
         self._trees = 0
 
     def includes(self, tree: Tree) -> bool:
@@ -103,7 +107,7 @@ class TextSurvey:
         key = content_key(tree)
         side = next((number for number, sizes in enumerate(self._sides) if key in sizes), -1)
         tokens, targets = self._sides[side][key] if side >= 0 else (0, 0)
-        self._targets[tree.place] = targets
+        self._targets.append(targets)
         inspect_texts([tree], self._renderer.tokenizer, self._language, self.texts)
         self._find_repetition(tree, key, side)
         if side == 0 and self._evaluation_files and (what := self._evaluation.overlap(tree)):
@@ -133,13 +137,14 @@ class TextSurvey:
         return [tree for _, _, tree in sorted(self._samples, key=lambda item: item[:2], reverse=True)]
 
     def checks(self, proof: MaskProof) -> list[Check]:
-        """The checks of all texts. proof: has the target tokens of every record before truncation."""
+        """The checks of all texts. proof: has the target tokens of the same records before truncation."""
         texts, total = self.texts, self.texts.records
         lost, whole = self._lost_targets(proof)
         share = lost / max(whole, 1)
         status: Status = "fail" if share > 0.5 else "warn" if share > 0.01 else "pass"
         summary = f"{lost:,} of {whole:,} target tokens ({share:.1%}) are truncated or in rejected records"
         advice = "raise it, or choose a truncation that keeps replies"
+        key = "text.max_length" if self._target_limit is None else self._cutting_key(proof, self._target_limit)
         findings = {
             EXACT: self.duplicates,
             NEAR: self.near,
@@ -150,10 +155,16 @@ class TextSurvey:
             LANGUAGE: texts.language,
         }
         return [
-            Check("truncated targets", status, summary, "text.max_length", advice),
+            Check("truncated targets", status, summary, key, advice),
             *(_finding_check(kind, finding, total) for kind, finding in findings.items()),
             self._contamination(),
         ]
+
+    def _cutting_key(self, proof: MaskProof, limit: int) -> str:
+        """The key that cuts more targets, where replies have a separate limit. limit: of a reply, in tokens."""
+        lost = [(whole, whole - stored) for whole, stored in zip(proof.targets, self._targets, strict=True)]
+        by_reply = sum(cut for whole, cut in lost if cut > 0 and whole > limit)
+        return "text.max_target_length" if 2 * by_reply >= sum(cut for _, cut in lost if cut > 0) else "text.max_length"
 
     def _contamination(self) -> Check:
         if not self._evaluation_files:
@@ -164,8 +175,8 @@ class TextSurvey:
 
     def _lost_targets(self, proof: MaskProof) -> tuple[int, int]:
         """(target tokens that are truncated or rejected, all target tokens)."""
-        lost = sum(max(0, count - self._targets.get(place, 0)) for place, count in proof.targets.items())
-        return lost, sum(proof.targets.values())
+        pairs = zip(proof.targets, self._targets, strict=True)
+        return sum(max(0, whole - stored) for whole, stored in pairs), sum(proof.targets)
 
     def facts(self, proof: MaskProof) -> Mapping[str, Any]:
         """Counts for the JSON report."""

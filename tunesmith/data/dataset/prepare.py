@@ -154,7 +154,7 @@ def _split(
 ) -> tuple[Store, Store | None]:
     """The training records and those that are held out, if there are any. Raises DataError."""
     names, holdouts = [config.name for config in sources], [config.holdout for config in sources]
-    masks = split_records(store.keys, store.source, holdouts, validation, seed, names)
+    masks = split_records(store.keys, store.source, holdouts, validation, seed, names, store.groups)
     return store.subset(masks.train), store.subset(masks.evaluated) if masks.evaluated.any() else None
 
 

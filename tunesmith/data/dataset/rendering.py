@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ from tunesmith.data.dataset.duplicates import signatures
 from tunesmith.data.dataset.faults import RowFault, one_line
 from tunesmith.data.dataset.report import SourceCounts
 from tunesmith.data.dataset.similarity import Signature
-from tunesmith.data.dataset.split import content_key
+from tunesmith.data.dataset.split import content_key, group_key
 from tunesmith.data.dataset.store import Chunk, count_targets, pack
 from tunesmith.data.readers.pipeline import Pipeline
 from tunesmith.data.readers.reader import Filtered
@@ -96,12 +97,14 @@ class RenderedRecord(NamedTuple):
     """The facts about one token tree within the length limit.
 
     key: its ``content_key``.
+    group: its ``group_key``.
     tokens, targets: that are laid out for it.
     context: its tokens that are only read, each counted once.
     signature: uint32 [2, 128], for near duplicates; None unless ``Work.signed``.
     """
 
     key: bytes
+    group: bytes
     tokens: int
     targets: int
     context: int
@@ -140,7 +143,7 @@ def load_renderer(settings: RenderSettings) -> Renderer:
 def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChunk:
     """Read, render and truncate one chunk of rows. A row that cannot be used becomes a fault and stops nothing."""
     pipeline = Pipeline(work.sources[chunk.source])
-    counts = SourceCounts(records=len(chunk.rows))
+    counts = SourceCounts(records=len(chunk.rows), matched=Counter(dict.fromkeys(pipeline.entries, 0)))
     faults: dict[int, RowFault] = {}  # by the index of the row
     read: list[tuple[int, AnyRow, Tree]] = []
     for index, row in enumerate(chunk.rows):
@@ -157,6 +160,7 @@ def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChun
             counts.rejected[one_line(result.reason, 60)] += 1
         else:
             counts.dropped.update(result.dropped)
+            counts.matched.update(pipeline.find_matches(row, result.tree))
             read.append((index, row, result.tree))
     trees: list[TokenTree] = []
     records: list[RenderedRecord] = []
@@ -173,8 +177,9 @@ def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChun
             trees.append(fitted)
             records.append(record)
     counts.bad = len(faults)
+    keys = [record.key for record in records]
     sizes = [(record.tokens, record.targets) for record in records]
-    packed = pack(trees, [chunk.source] * len(trees), [record.key for record in records], sizes)
+    packed = pack(trees, [chunk.source] * len(trees), keys, sizes, [record.group for record in records])
     ordered = tuple(faults[index] for index in sorted(faults))
     return RenderedChunk(chunk.source, packed, tuple(records), counts, ordered)
 
@@ -233,4 +238,6 @@ def _record(work: Work, opening: int, tree: Tree, fitted: TokenTree) -> Rendered
     if settings.truncation == "left" or settings.truncation == "window":  # the tree is stored whole
         laid_out = count_crops(fitted, CropSettings(settings.truncation, settings.max_length, opening))
         tokens, kept, targets = laid_out.tokens, kept - fitted.cut, laid_out.targets
-    return RenderedRecord(content_key(tree), tokens, targets, kept - targets, signatures(tree) if work.signed else None)
+    key = content_key(tree)
+    signed = signatures(tree) if work.signed else None
+    return RenderedRecord(key, group_key(tree, key), tokens, targets, kept - targets, signed)

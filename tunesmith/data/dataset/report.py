@@ -35,7 +35,7 @@ class SourceCounts:
     repeated: tokens of these duplicates.
     bad: rows that cannot be used and were left out.
     unread: how often a column or message key holds something that its reader did not read, by its full name.
-    matched: in how many used records an entry of a filter occurs, by key and entry.
+    matched: in how many used records an entry of a filter occurs, by key and entry; 0 for those that match nothing.
     """
 
     records: int = 0
@@ -55,7 +55,11 @@ class SourceCounts:
     def add(self, other: SourceCounts) -> None:
         """Add the counts of another part of the same source."""
         for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+            mine, others = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(mine, Counter):
+                mine.update(others)  # unlike a sum it keeps counts of 0
+            else:
+                setattr(self, item.name, mine + others)
         if len(self.unread) > MOST_NAMES:
             kept = Counter(dict(self.unread.most_common(MOST_NAMES - 1)))
             self.unread = kept + Counter({OTHER_NAMES: self.unread.total() - kept.total()})
@@ -172,6 +176,9 @@ def _source_lines(name: str, counts: SourceCounts, draw: tuple[int, int] | None)
         lines.append(f"{name}: {_number(dropped, 'message')} {verb} dropped ({reasons(counts.dropped)})")
     if counts.unread:
         lines.append(f"{name}: not read: {unread_words(counts.unread, SHOWN_NAMES)}")
+    if missed := [entry for entry, count in counts.matched.items() if not count]:
+        others = f"; and {len(missed) - SHOWN_NAMES:,} more" if len(missed) > SHOWN_NAMES else ""
+        lines.append(f"{name}: warning: nothing in the data matches {'; '.join(missed[:SHOWN_NAMES])}{others}")
     amounts = f"{counts.trained:,} are trained, {counts.context:,} are context, {counts.cut:,} were cut"
     amounts += f", {counts.repeated:,} are in duplicates" if counts.repeated else ""
     lines.append(f"{name}: of {_number(counts.tokens, 'token')}, {amounts}")

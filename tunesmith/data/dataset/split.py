@@ -30,6 +30,14 @@ def content_key(tree: Tree) -> bytes:
     return digest.digest()
 
 
+def group_key(tree: Tree, content: bytes) -> bytes:
+    """Digest (16 bytes) by which a tree is split: that of its group, or of its content if it belongs to none.
+
+    content: its ``content_key``.
+    """
+    return hashlib.blake2b(tree.group.encode(), digest_size=KEY_BYTES).digest() if tree.group else content
+
+
 class SplitMasks(NamedTuple):
     """Which records are for training and which for evaluation; some are for neither.
 
@@ -41,7 +49,13 @@ class SplitMasks(NamedTuple):
 
 
 def split_records(
-    keys: Keys, source: Integers, holdouts: Sequence[Holdout], validation: int | float, seed: int, names: Sequence[str]
+    keys: Keys,
+    source: Integers,
+    holdouts: Sequence[Holdout],
+    validation: int | float,
+    seed: int,
+    names: Sequence[str],
+    groups: Keys | None = None,
 ) -> SplitMasks:
     """Split the records of several sources into those for training and those for evaluation.
 
@@ -51,20 +65,24 @@ def split_records(
     validation: a number or a fraction of all records together whose source has no ``amount``.
     seed: of the hash that chooses.
     names: of the sources, for messages.
+    groups: uint8 [n, 16], the keys of groups, by which records are held out; None where each is its own group.
 
-    A record that is held out in one source is not trained on in any; in the other sources it is for neither side. The
-    same holds for records of a source beyond the limit of its holdout (those of the smallest hash are evaluated).
+    A record that is held out in one source is not trained on in any, and neither are records of its group; in the other
+    sources it is for neither side. The same holds for records of a source beyond the limit of its holdout (those of the
+    smallest hash are evaluated).
     Raises DataError where a source, or all that share ``validation``, has nothing left to train on.
     """
+    groups = keys if groups is None else groups
     held = np.zeros(len(keys), dtype=np.bool_)
     shared = np.isin(source, [index for index, holdout in enumerate(holdouts) if holdout.amount is None])
-    held[shared] = held_out(keys[shared], validation, seed)
+    held[shared] = held_out(groups[shared], validation, seed)
     for index, holdout in enumerate(holdouts):
         if holdout.amount is not None:
             mine = source == index
-            held[mine] = held_out(keys[mine], holdout.amount, seed, f"validation {{}} of source {names[index]}")
-    train = ~np.isin(comparable(keys), comparable(keys[held]))
-    assert train.any() or not len(keys)  # the record with the largest hash of all is never held out
+            held[mine] = held_out(groups[mine], holdout.amount, seed, f"validation {{}} of source {names[index]}")
+    train = ~np.isin(comparable(keys), comparable(keys[held])) & ~np.isin(comparable(groups), comparable(groups[held]))
+    if len(keys) and not train.any():  # records of other groups have the content of those that are held out
+        raise DataError("every record repeats one that is held out", advice="hold out fewer, or set data.duplicates")
     limits = [holdout.limit for holdout in holdouts]
     return SplitMasks(train, held & limit_records(keys, source, held, limits, seed))
 
@@ -99,10 +117,10 @@ def limit_records(keys: Keys, source: Integers, mask: Flags, limits: Sequence[in
 def held_out(keys: Keys, validation: int | float, seed: int, what: str = "data.validation {}") -> Flags:
     """Which records are held out for evaluation.
 
-    keys: uint8 [n, 16], the content keys.
+    keys: uint8 [n, 16], the content keys, or those of groups.
     validation: 0 for none; a whole number k takes the k records with the smallest seeded hash; a fraction takes those
         whose hash is below it, so that a record keeps its side when others are added (at least one record is taken).
-        Records of equal content are always on the same side; k may be exceeded by copies of the last one taken.
+        Records of equal key are always on the same side; k may be exceeded by copies of the last one taken.
     seed: of the hash.
     what: the name of ``validation`` in the message, with ``{}`` for its value.
     Returns bool [n].

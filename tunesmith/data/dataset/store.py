@@ -39,6 +39,7 @@ LAYOUT: dict[str, tuple[str, int]] = {  # name: element type, columns
     "scores": ("<f4", 1),
     "trees": ("<i8", len(TREE_COLUMNS)),  # lengths of the parts, then values
     "keys": ("|u1", KEY_BYTES),
+    "groups": ("|u1", KEY_BYTES),
 }
 
 
@@ -70,6 +71,7 @@ def pack(
     sources: Sequence[int],
     keys: Sequence[bytes],
     sizes: Sequence[tuple[int, int]] | None = None,
+    groups: Sequence[bytes] | None = None,
 ) -> Chunk:
     """Token trees as one chunk.
 
@@ -77,6 +79,7 @@ def pack(
     sources: n indices of their sources.
     keys: n content keys of 16 bytes.
     sizes: n pairs of tokens and targets that are laid out for each; None where these are all of the tree.
+    groups: n keys of 16 bytes, equal for trees that are split together; None where none are.
     """
     sizes = sizes if sizes is not None else [(len(tree.ids), count_targets(tree)) for tree in trees]
     rows = [
@@ -87,6 +90,7 @@ def pack(
         **{name: [getattr(tree, name) for tree in trees] for name in PARTS},
         "trees": [np.array(rows, dtype="<i8")],
         "keys": [np.frombuffer(b"".join(keys), dtype="|u1")],
+        "groups": [np.frombuffer(b"".join(keys if groups is None else groups), dtype="|u1")],
     }
     return Chunk({name: _joined(parts[name], *LAYOUT[name]) for name in LAYOUT})
 
@@ -219,7 +223,7 @@ class Store:
     sources: the names of the sources.
     rows: int64 [n], which trees of the files belong to this store, in order.
 
-    Attributes, all int64 [n] but ``keys``:
+    Attributes, all int64 [n] but ``keys`` and ``groups``:
     tokens: laid out for every tree. Where long threads are cropped when they are laid out, ``tree`` has more tokens.
     targets: its target tokens, each counted once.
     threads: its root-to-leaf paths.
@@ -227,6 +231,7 @@ class Store:
     cut: its tokens that truncation removed.
     replies: how many of its replies are ranked.
     keys: uint8 [n, 16], the content keys.
+    groups: uint8 [n, 16], equal for records that are on one side of the split together.
     """
 
     def __init__(
@@ -238,6 +243,7 @@ class Store:
         self.tokens, self.targets, self.threads = column["tokens"], column["targets"], column["threads"]
         self.source, self.cut, self.replies = column["source"], column["cut"], column["replies"]
         self.keys: npt.NDArray[np.uint8] = np.asarray(arrays["keys"])[rows]
+        self.groups: npt.NDArray[np.uint8] = np.asarray(arrays["groups"])[rows]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,4 +1,4 @@
-"""Earlier turns of a conversation, where the data have them in a column beside the last question and its reply."""
+"""Earlier turns of a conversation, where the data have them in a separate column."""
 
 from __future__ import annotations
 

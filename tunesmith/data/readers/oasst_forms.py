@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tunesmith.data.readers.oasst import (
@@ -13,7 +14,7 @@ from tunesmith.data.readers.oasst import (
     message_name,
     select_messages,
 )
-from tunesmith.data.readers.reader import Contents, Reader, ReadResult, Settings, field_names
+from tunesmith.data.readers.reader import Contents, Reader, ReadResult, ReadTree, Settings, field_names
 from tunesmith.data.sources.rows import RowGroup
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
@@ -25,13 +26,15 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     {tree_state, prompt: {message_id, text, role, lang, rank, review_result, deleted, synthetic, labels, replies:
     [..]}}, the prompt's message itself with its replies, or {thread_id, thread: [message, ..]}.
 
+    Threads of one tree have their first messages in common, so they are one group (``Tree.group``).
     Early exports have neither tree_state nor review_result: options ``states`` null and ``reviewed`` false read them.
     The options are those of ``oasst.select_messages``. Ranks may have gaps and ties, as in the export.
     """
     column = settings.columns["prompt"]
     if column not in row and "thread" in row:
         nodes = _thread(row["thread"])
-        return select_messages(settings, row if settings.columns["tree_state"] in row else nodes[0].content, nodes)
+        result = select_messages(settings, row if settings.columns["tree_state"] in row else nodes[0].content, nodes)
+        return _grouped(result, [row.get("message_tree_id"), *map(nodes[0].content.get, TREE_NAMES)])
     root = row if column not in row and "replies" in row else row.get(column)
     if not isinstance(root, dict):
         if "message_id" in row:
@@ -41,6 +44,12 @@ def oasst(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         found = type_name(root) if column in row else "missing"
         raise DataError(f"field {column!r} is {found}, not a message", advice=advice)
     return select_messages(settings, row, _nested(root))
+
+
+def _grouped(result: ReadResult, names: Sequence[Any]) -> ReadResult:
+    """The tree of a thread with the name of its whole tree as its group. names: the first that is text counts."""
+    group = next((name for name in names if isinstance(name, str) and name), "")
+    return replace(result, tree=replace(result.tree, group=group)) if isinstance(result, ReadTree) else result
 
 
 def oasst_messages(settings: Settings, group: RowGroup) -> ReadResult:
@@ -153,6 +162,7 @@ def _cycle_error(group: RowGroup, rows: Mapping[str, int], start: int) -> DataEr
     return DataError(what, where=group.places[index], advice="correct parent_id; the first message has none")
 
 
+TREE_NAMES = ("message_tree_id", "message_id", "text")  # of a root: any of them names its tree
 MESSAGE: dict[str, Contents | None] = dict.fromkeys((*MESSAGE_KEYS, "message_tree_id", "tree_state"))
 MESSAGE["replies"] = MESSAGE  # to any depth
 

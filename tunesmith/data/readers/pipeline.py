@@ -12,7 +12,7 @@ from tunesmith.data.readers.groups import find_group, group_rows
 from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.data.readers.registry import contents_of, group_column, open_reader
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.readers.unread import add_column, find_unread
+from tunesmith.data.readers.unread import add_column, find_unread, ignoring
 from tunesmith.data.sources.rows import AnyRow, PlainRow, RowGroup
 from tunesmith.data.sources.source import find_source, read_rows
 from tunesmith.errors import DataError
@@ -24,6 +24,7 @@ class Pipeline:
     """Turns the rows of one source into trees.
 
     config: of the source.
+    entries: of its filters and of ``ignore``, each with its key; ``find_matches`` finds those that occur.
     Raises RecipeError for an unknown reader, field or option.
     """
 
@@ -34,6 +35,14 @@ class Pipeline:
         self._contents = dict(contents_of(config.reader, config.fields))
         if config.group is not None:
             add_column(self._contents, config.group)
+        self._contents = ignoring(self._contents, {name.replace("[]", "") for name in config.ignore})
+        self._root_languages: tuple[str, ...] = tuple(config.options.get("lang") or ())
+        self.entries: tuple[str, ...] = (
+            *(f"options.lang {name}" for name in self._root_languages),
+            *(f"filters.languages {name}" for name in config.filters.languages or ()),
+            *(f"filters.labels {bounds.name}" for bounds in config.filters.labels),
+            *(f"ignore {name}" for name in config.ignore),
+        )
 
     def group(self, rows: Iterable[PlainRow | DataError]) -> Iterable[AnyRow | DataError]:
         """The rows as the reader is given them: as they are, or grouped by the column that it names."""
@@ -70,6 +79,18 @@ class Pipeline:
             what = f"the rows of one record differ in {self.config.group!r}, by which records are grouped"
             raise DataError(what, where=row.place, advice="name a column that they have in common")
         return found.pop()
+
+    def find_matches(self, row: AnyRow, tree: Tree) -> set[str]:
+        """Which of ``entries`` occur in a record that is used. tree: of the row."""
+        if not self.entries:
+            return set()
+        languages = {message.lang for message in tree.messages}
+        labels = {name for message in tree.messages for name in message.labels}
+        found = {f"options.lang {tree.messages[0].lang}", *(f"filters.languages {name}" for name in languages)}
+        found.update(f"filters.labels {name}" for name in labels)
+        if self.config.ignore:
+            found.update(f"ignore {name}" for name in self.find_unread(row))
+        return found & {*self.entries}
 
     def find_unread(self, row: AnyRow) -> Iterator[str]:
         """The full names of the columns and message keys of a row that hold something and are not read."""

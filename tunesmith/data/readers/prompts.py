@@ -97,7 +97,7 @@ def _text_lines(path: Path) -> Sequence[str]:
         raise DataError("the file is not UTF-8", where=path, advice="save it as UTF-8") from error
 
 
-REFUSED_BESIDE_PROMPTS: tuple[Meaning, ...] = tuple(meaning for meaning in REFUSED if meaning != "preference")
+REFUSED_IN_PROMPTS: tuple[Meaning, ...] = tuple(meaning for meaning in REFUSED if meaning != "preference")
 """Rows with preferences are a usual source of prompts; their replies are not needed."""
 
 PROMPTS: dict[str, Reader] = {
@@ -107,6 +107,6 @@ PROMPTS: dict[str, Reader] = {
         {},
         inner=dict.fromkeys(PROMPT_FIELDS, TURN_KEYS),
         keys=("role", "content"),
-        refused=REFUSED_BESIDE_PROMPTS,
+        refused=REFUSED_IN_PROMPTS,
     )
 }

@@ -6,7 +6,7 @@ cannot use, a reader raises a DataError that names the field; the caller adds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -59,20 +59,26 @@ def open_reader(
     if name not in READERS:
         raise RecipeError(f"there is no reader {name!r}", where=where, advice=f"known are {', '.join(READERS)}")
     reader = READERS[name]
-    for given, known, what in ((fields, reader.columns, "fields"), (options, reader.options, "options")):
-        for key in given:
-            if key not in known:
-                advice = f"it has {', '.join(known)}"
-                raise RecipeError(f"reader {name} has no {what}.{key}", where=where, advice=advice)
-    for key, value in options.items():
-        if not reader.options[key].allows(value):
-            expected = reader.options[key].expected
-            raise RecipeError(
-                f"options.{key} of reader {name} is {value!r}", where=where, advice=f"it must be {expected}"
-            )
+    for _, what, advice in find_setting_problems(name, fields, options):
+        raise RecipeError(what, where=where, advice=advice)
     columns = {column: fields.get(column, column) for column in reader.columns}
     settings = Settings(columns, _values(name, options))
     return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore))
+
+
+def find_setting_problems(
+    name: str, fields: Mapping[str, str], options: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """(key, what is wrong, advice) of every field or option that a reader does not have or a value that it refuses."""
+    reader = READERS[name]
+    for given, known, what in ((fields, reader.columns, "fields"), (options, reader.options, "options")):
+        for key in given:
+            if key not in known:
+                yield f"{what}.{key}", f"reader {name} has no {what}.{key}", f"it has {', '.join(known) or 'none'}"
+    for key, value in options.items():
+        if key in reader.options and not reader.options[key].allows(value):
+            expected = reader.options[key].expected
+            yield f"options.{key}", f"options.{key} of reader {name} is {value!r}", f"it must be {expected}"
 
 
 def contents_of(name: str, fields: Mapping[str, str]) -> Contents:

@@ -103,5 +103,22 @@ def _kept(value: Any, contents: Contents, ignored: Collection[str], name: str) -
     return kept
 
 
+def ignoring(contents: Contents, ignored: Collection[str], name: str = "") -> dict[str, Contents | None]:
+    """What is still read where some of it is ignored.
+
+    contents: what a reader reads.
+    ignored: full names, without ``[]``.
+    name: of the object, without ``[]``.
+    """
+    found: dict[str, Contents | None] = {}
+    for key, within in contents.items():
+        full = f"{name}.{key}" if name else key
+        if full in ignored:
+            continue
+        inner = within is not None and within is not contents
+        found[key] = found if within is contents else ignoring(within, ignored, full) if inner and within else within
+    return found
+
+
 UNKNOWN: Contents = {}
-"""Stands for a key that is not among those that are read."""
+"""In place of what is read: the key is not among those that are."""

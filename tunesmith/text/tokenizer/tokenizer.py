@@ -106,6 +106,11 @@ class Tokenizer:
         return self._symbols.get("pad")
 
     @property
+    def unknown_ids(self) -> frozenset[int]:
+        """Return the ids of characters outside the vocabulary; none if every text can be encoded."""
+        return frozenset(self._unknown)
+
+    @property
     def control_names(self) -> tuple[str, ...]:
         """Return the texts of all control tokens."""
         return tuple(self._controls)
