@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import pytest
@@ -90,3 +92,45 @@ def test_replies_may_have_different_numbers_of_references() -> None:
 def test_an_empty_reply_is_no_error() -> None:
     assert corpus_bleu([""], [["a b"]]) == 0.0
     assert rouge_l([""], [["a b"]]) == 0.0
+
+
+WORDS = {
+    "Chinese": ("我喜欢苹果。", ["我", "喜", "欢", "苹", "果"]),
+    "Japanese with Latin letters": ("私はGPT2です", ["私", "は", "gpt2", "で", "す"]),
+    "Thai with vowel signs": ("น้ำดี", ["น้", "ำ", "ดี"]),
+    "Hindi": ("हिन्दी में", ["हिन्दी", "में"]),
+    "Arabic with vowel marks": ("كِتَابٌ", ["كِتَابٌ"]),
+    "Korean, which has spaces": ("안녕 세상", ["안녕", "세상"]),
+    "decomposed accents": ("Cafe\u0301 au lait", ["café", "au", "lait"]),
+    "emoji": ("ok 👍🏽 👩‍👩‍👧 🇵🇹🇪🇸❤️!", ["ok", "👍🏽", "👩‍👩‍👧", "🇵🇹", "🇪🇸", "❤️"]),
+    "signs at the beginning": ("\u0301a", ["a"]),
+    "underscores": ("snake_case", ["snake", "case"]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WORDS.values(), ids=WORDS)
+def test_words_of_every_script_are_found(text: str, expected: list[str]) -> None:
+    assert overlap.words_of(text) == expected
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=0x24F), max_size=40))
+def test_latin_text_has_the_words_it_had(text: str) -> None:
+    normal = unicodedata.normalize("NFC", text.lower())
+    if not any(unicodedata.category(character)[0] == "M" for character in normal):
+        assert overlap.words_of(text) == re.findall(r"[^\W_]+", normal)
+    assert overlap.separate_letters(text) == text
+
+
+@given(st.text(max_size=30))
+def test_letters_are_separated_by_spaces_alone(text: str) -> None:
+    assert overlap.separate_letters(text).replace(" ", "") == text.replace(" ", "")
+
+
+def test_text_without_spaces_is_compared_letter_by_letter() -> None:
+    reply, reference = "我喜欢红苹果", "我喜欢绿苹果"
+    assert rouge_l([reply], [[reference]]) == pytest.approx(5 / 6)
+    assert 20 < corpus_bleu([reply], [[reference]]) < 60
+    assert corpus_bleu([reference], [[reference]]) == pytest.approx(100.0)
+    assert rouge_l(["สวัสดี"], [["สวัสดิ์"]]) > 0.5
+    assert rouge_l(["👍"], [["👎"]]) == 0.0
+    assert rouge_l(["किताब"], [["कताब"]]) == 0.0  # a vowel sign makes another word

@@ -16,18 +16,28 @@ from tunesmith.text.tree import Message, Tree
 def test_citations_are_taken_out_of_dolly_where_asked() -> None:
     row = {
         "instruction": "What [1]?",
-        "context": "It is [12], [3, 4] [note 1].",
+        "context": "It is [12], [3, 4] [5,  6,7] [ 8 ] [note 1].",
         "response": "So [a].[citation needed]",
     }
     assert tree_of(read("dolly", row, strip_citations=True)) == Tree.path(
-        (Message("user", "What [1]?", context="It is ,  [note 1]."), Message("assistant", "So ."))
+        (Message("user", "What [1]?", context="It is ,   [ 8 ] [note 1]."), Message("assistant", row["response"]))
     )
-    assert tree_of(read("dolly", row)).messages[1].text == "So [a].[citation needed]"
+    assert tree_of(read("dolly", row)).messages[0].context == row["context"]
 
 
-def test_a_response_of_nothing_but_citations_is_empty() -> None:
-    with pytest.raises(DataError, match="'response' is empty"):
-        read("dolly", {"instruction": "a", "response": "[1]"}, strip_citations=True)
+def test_a_phrase_drops_a_row_of_alpaca_wherever_it_occurs() -> None:
+    row = {"instruction": "Say this:", "input": "I'm sorry, I cannot.", "output": "Fine."}
+    assert read("alpaca", row, drop_phrases=("i'm sorry, i cannot",)) == Filtered("phrase in the row")
+    assert read("alpaca", row, drop_phrases=("SAY THIS",)) == Filtered("phrase in the row")
+    assert read("alpaca", row, drop_phrases=("fine",)) == Filtered("phrase in the row")
+    assert tree_of(read("alpaca", row, drop_phrases=("this: fine",)))
+
+
+def test_an_empty_output_of_alpaca_may_be_kept() -> None:
+    row = {"instruction": "Say nothing.", "output": ""}
+    assert [message.text for message in tree_of(read("alpaca", row, empty="keep")).messages] == ["Say nothing.", ""]
+    with pytest.raises(DataError, match="'instruction' is empty"):
+        read("alpaca", {**row, "instruction": ""}, empty="keep")
 
 
 def test_citations_go_as_in_the_original(golden: Callable[[str], dict[str, Any]]) -> None:

@@ -64,7 +64,7 @@ def test_alpaca_can_join_instruction_and_input() -> None:
 
 
 def test_alpaca_can_turn_phrases_away_in_any_case() -> None:
-    assert read("alpaca", ALPACA, drop_phrases=("nothing", "AS AN ai")) == Filtered("phrase in output")
+    assert read("alpaca", ALPACA, drop_phrases=("nothing", "AS AN ai")) == Filtered("phrase in the row")
     assert isinstance(read("alpaca", ALPACA, drop_phrases=("nothing",)), Tree)
 
 
@@ -211,11 +211,10 @@ def test_alpaca_with_join_and_phrases_is_as_in_the_original(golden: Callable[[st
     assert cases
     for case in cases:
         expected = sorted(json.dumps(pair) for side in ("train", "val") for pair in case["expected"][side])
-        known = {json.loads(pair)[1] for pair in expected}
-        gone = tuple(row["output"] for row in case["input"]["rows"] if row["output"] not in known and row["output"])
+        gone = ("as an ai language model", "openai", "knowledge cutoff", "i'm sorry, i cannot")
         found = []
         for row in case["input"]["rows"]:
-            outcome = read("alpaca", row, None, join=True, empty="drop", drop_phrases=gone)
+            outcome = read("alpaca", row, None, join=True, empty="keep", drop_phrases=gone)
             if isinstance(outcome, Tree):
                 found.append(json.dumps([message.text for message in outcome.messages]))
-        assert sorted(found) == [pair for pair in expected if json.loads(pair)[1].strip()]
+        assert sorted(found) == expected

@@ -40,7 +40,7 @@ SHAREGPT_ROLES: Mapping[str, Role] = {
 SHAREGPT = TurnFormat(("from", "role"), ("value", "content"), SHAREGPT_ROLES)
 SHAREGPT_KEYS: Contents = {**TURN_KEYS, "from": None, "value": None}
 ESCAPED = re.compile(r"\\([_*])")
-CITATION = re.compile(r"\[ ?\d+ ?\]")
+CITATION = re.compile(r"\[\s?\d+\s?\]")
 
 
 def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
@@ -74,7 +74,7 @@ def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     empty: an empty turn is an ``error``, or ``drop`` filters the conversation.
     unescape: replace ``\\_`` and ``\\*`` with the single character.
     strip: remove white space from both ends of every turn.
-    strip_citations: remove marks such as [1] from turns of the assistant.
+    strip_citations: remove marks such as [1] from every turn, as Open-Assistant did with Vicuna's data.
     """
     place = settings.columns["conversations"]
     if place not in row and "items" in row:
@@ -106,7 +106,7 @@ def _cleaned(settings: Settings, turn: Message) -> Message:
     text = turn.text
     if settings.options["unescape"]:
         text = ESCAPED.sub(r"\1", text)
-    if settings.options["strip_citations"] and turn.role == "assistant":
+    if settings.options["strip_citations"]:
         text = CITATION.sub("", text)
     return replace(turn, text=text.strip() if settings.options["strip"] else text)
 

@@ -16,6 +16,7 @@ from tunesmith.data.readers.reader import (
     ReadResult,
     ReadTree,
     Settings,
+    choice,
     find_empty,
     flag,
     optional_text_of,
@@ -34,7 +35,7 @@ from tunesmith.data.readers.turns import (
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
-CITATION = re.compile(r"\[(?:\d+(?:, ?\d+)*|[A-Za-z]|citation needed)\]")
+CITATION = re.compile(r"\[(?:\d+(?:,\s*\d+)*|[A-Za-z]|citation needed)\]")
 TURNS = TurnFormat(("role",), ("content",), PLAIN_ROLES)
 
 
@@ -42,13 +43,13 @@ def dolly(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     """Fields: instruction, context (may be missing, null or empty), response.
 
     Options:
-    strip_citations: remove marks such as [12], [3, 4], [a] and [citation needed] from context and response, as
-        Open-Assistant did with this dataset.
+    strip_citations: remove marks such as [12], [3, 4], [a] and [citation needed] from the context, as Open-Assistant
+        did with this dataset.
     """
     instruction, response = text_of(settings, row, "instruction"), text_of(settings, row, "response")
     context = optional_text_of(settings, row, "context")
     if settings.options["strip_citations"]:
-        context, response = CITATION.sub("", context), CITATION.sub("", response)
+        context = CITATION.sub("", context)
     if filtered := find_empty(settings, {"instruction": instruction, "response": response}):
         return filtered
     return ReadTree(Tree.path((Message("user", instruction, context=context), Message("assistant", response))))
@@ -60,15 +61,17 @@ def alpaca(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     Options:
     train_history: the replies in the history are trained on like the output; ``text.targets`` decides about both.
     join: append the input to the instruction, on a new line, instead of giving it to the format as context.
-    drop_phrases: filter rows whose output contains one of them, in upper or lower case.
+    drop_phrases: filter rows in which one of them occurs, in upper or lower case, as Open-Assistant did.
+    empty: ``keep`` trains on the end of an empty output; see ``find_empty``.
     """
     instruction, output = text_of(settings, row, "instruction"), text_of(settings, row, "output")
     given = optional_text_of(settings, row, "input")
-    if filtered := find_empty(settings, {"instruction": instruction, "output": output}):
+    named = {"instruction": instruction} | ({} if settings.options["empty"] == "keep" else {"output": output})
+    if filtered := find_empty(settings, named):
         return filtered
-    lowered = output.lower()
-    if any(phrase.lower() in lowered for phrase in settings.options["drop_phrases"] or ()):
-        return Filtered("phrase in output")
+    lowered = [f"{instruction}\n{given}".lower(), output.lower()]
+    if any(phrase.lower() in text for phrase in settings.options["drop_phrases"] or () for text in lowered):
+        return Filtered("phrase in the row")
     earlier = read_history(settings, row, trained=settings.options["train_history"])
     question = Message("user", instruction, context=given)
     if settings.options["join"] and given:
@@ -126,7 +129,12 @@ INSTRUCTIONS: dict[str, Reader] = {
     "alpaca": Reader(
         alpaca,
         ("instruction", "input", "output", HISTORY),
-        {"empty": EMPTY, "join": flag(False), "drop_phrases": text_list(None), "train_history": flag(True)},
+        {
+            "empty": choice("error", "drop", "keep"),
+            "join": flag(False),
+            "drop_phrases": text_list(None),
+            "train_history": flag(True),
+        },
         inner={HISTORY: HISTORY_KEYS},
         refused=(*REFUSED, "passage"),
     ),
