@@ -63,11 +63,12 @@ def test_score_passes_its_inputs_and_a_reader_only_if_one_is_named(monkeypatch: 
 
 def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
     words = ["--reader", "oasst", "--option", "keep=rankings", "--option", "reviewed=false", "--field", "prompt=root"]
+    words += ["--ignore", "images"]
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(score_command, "load_part", lambda name: lambda *given, **named: calls.append((name, *given)))
     assert run(monkeypatch, "score", "runs/reward", "a.jsonl", *words) == 0
     options, fields = {"keep": "rankings", "reviewed": False}, {"prompt": "root"}
-    assert calls[0] == ("tunesmith.apps.score:ReaderChoice", "oasst", fields, options)
+    assert calls[0] == ("tunesmith.apps.score:ReaderChoice", "oasst", fields, options, ("images",))
 
 
 def test_a_setting_without_a_value_is_a_usage_error(

@@ -37,11 +37,13 @@ class ReaderChoice:
     reader: the name of the reader.
     fields: field of the reader -> the name that the field has in the files.
     options: options of the reader by name.
+    ignore: columns and message keys that are left out on purpose.
     """
 
     reader: str = "messages"
     fields: Mapping[str, str] | None = None
     options: Mapping[str, Any] | None = None
+    ignore: tuple[str, ...] = ()
 
 
 def run(
@@ -130,7 +132,7 @@ def _score_records(scorer: RewardScorer, inputs: Sequence[str], settings: Reader
 def _read_records(inputs: Sequence[str], settings: ReaderChoice) -> Iterator[Tree | DataError]:
     fields, options = settings.fields or {}, settings.options or {}
     for path in inputs:
-        source = SourceConfig(path, path, settings.reader, fields=fields, options=options)
+        source = SourceConfig(path, path, settings.reader, fields=fields, options=options, ignore=settings.ignore)
         for result in read_source(source):
             if isinstance(result, DataError):
                 yield result

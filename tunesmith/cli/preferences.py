@@ -31,6 +31,11 @@ FIELD = typer.Option(
     help="The column of the data that holds a field of the reader; may be repeated.",
     show_default=False,
 )
+IGNORE = typer.Option(
+    metavar="COLUMN",
+    help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
+    show_default=False,
+)
 OPTION = typer.Option(metavar="NAME=VALUE", help="An option of the reader; may be repeated.", show_default=False)
 WHERE = typer.Option(
     metavar="COLUMN=TEXT",
@@ -69,6 +74,7 @@ def preferences(
     split: Annotated[str | None, SPLIT] = None,
     field: Annotated[list[str] | None, FIELD] = None,
     option: Annotated[list[str] | None, OPTION] = None,
+    ignore: Annotated[list[str] | None, IGNORE] = None,
     where: Annotated[list[str] | None, WHERE] = None,
     where_not: Annotated[list[str] | None, WHERE_NOT] = None,
     only_prompts_of: Annotated[list[str] | None, ONLY_PROMPTS_OF] = None,
@@ -91,7 +97,10 @@ def preferences(
     if reader in READERS and "seed" in READERS[reader].options:
         options = {"seed": seed, **options}
     fields = dict(split_settings(field, "--field prompt=question"))
-    specs = [SourceConfig(name or source_name(path), path, reader, split, fields, options) for path in sources]
+    left_out = tuple(ignore or ())
+    specs = [
+        SourceConfig(name or source_name(path), path, reader, split, fields, options, left_out) for path in sources
+    ]
     selection = PairSelection(
         where=_texts_by_column(where),
         where_not=_texts_by_column(where_not),

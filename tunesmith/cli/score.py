@@ -46,6 +46,14 @@ def score(
             show_default=False,
         ),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     prompt_format: Annotated[
         str | None,
         typer.Option("--format", help="The prompt format of a model without tunesmith.json.", show_default=False),
@@ -61,6 +69,6 @@ def score(
     fields = dict(split_settings(field, "--field prompt=question"))
     options = {name: parse_scalar(value) for name, value in split_settings(option, "--option replies=all")}
     reading = None
-    if reader is not None or fields or options:
-        reading = load_part(READING)(reader or "messages", fields, options)
+    if reader is not None or fields or options or ignore:
+        reading = load_part(READING)(reader or "messages", fields, options, tuple(ignore or ()))
     load_part(SCORE)(model, inputs, output=output, reading=reading, format=prompt_format, skip=skip)

@@ -309,3 +309,17 @@ def test_the_recipe_may_group_records_by_a_column(tmp_path: Path) -> None:
     assert [tree_of(found).group for found in (first, second) if isinstance(found, ReadTree)] == ["7", "x"]
     assert isinstance(third, DataError)
     assert "'chat' is null" in third.what
+
+
+def test_a_mask_that_a_reader_cannot_honour_is_refused() -> None:
+    out = {**chat("q", "a")[1], "train": False}
+    with pytest.raises(DataError, match="'rejected' is not to be trained on by its mask"):
+        read("preference", {"chosen": chat("q", "b"), "rejected": [chat("q")[0], out]})
+    with pytest.raises(DataError, match="'chosen' is not to be trained on"):
+        read("preference-sharegpt", {**PAIR_OF_TURNS, "chosen": {**GPT, "weight": 0}})
+    with pytest.raises(DataError, match="'conversation_a' is not to be trained on"):
+        sides = {"conversation_a": [chat("q")[0], out], "conversation_b": chat("q", "b")}
+        read("arena", {**sides, "winner": "model_a"})
+    prompt = [chat("q")[0], {**chat("q", "a")[1], "train": True}, chat("c")[0]]
+    with pytest.raises(DataError, match="'prompt' or its history has a reply"):
+        read("prompt-completion", {"prompt": prompt, "completion": "d"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.data.readers.masks import check_compared
 from tunesmith.data.readers.ranked import PAIR_OPTIONS, Candidate, check_prompt, pair_tree
 from tunesmith.data.readers.reader import Filtered, Reader, ReadResult, Settings, optional_text_of, required, text_of
 from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turns
@@ -32,6 +33,7 @@ def arena(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     for name, turns in zip(names, sides, strict=True):
         if turns[-1].role != "assistant":
             raise DataError(f"field {columns[name]!r} does not end with the assistant", advice="remove the record")
+        check_compared(turns[-1], f"field {columns[name]!r}")
     prompts = [turns[:-1] for turns in sides]
     if any(turn.role == "assistant" for prompt in prompts for turn in prompt):
         return Filtered("several turns")

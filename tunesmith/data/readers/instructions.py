@@ -98,6 +98,9 @@ def prompt_completion(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         advice = "move the user's messages to the prompt"
         raise DataError(f"field {column!r} does not begin with the assistant", advice=advice)
     prompt = [*read_history(settings, row, trained=False), *prompt]
+    if any(message.trained for message in prompt):
+        what = f"field {settings.columns['prompt']!r} or its history has a reply that is to be trained on by its mask"
+        raise DataError(what, advice="move it to the completion; only replies there are trained on")
     context = [replace(message, trained=False) if message.role == "assistant" else message for message in prompt]
     return ReadTree(Tree.path((*context, *completion)))
 

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.errors import DataError
-from tunesmith.text.tree import Role
+from tunesmith.text.tree import Message, Role
 
 MASK_KEYS = ("train", "trainable", "loss", "loss_mask", "weight")
 """Keys of a message that say whether it is trained on. ``mask`` is not one of them: it has both meanings in use."""
+
+
+def check_compared(reply: Message, what: str) -> None:
+    """Refuse a reply that is to be compared with another one, although its mask says that it is not trained on.
+
+    what: its name in the message. Raises DataError.
+    """
+    if reply.trained is False:
+        raise DataError(f"{what} is not to be trained on by its mask", advice="a reply is compared or left out; fix it")
 
 
 def find_mask(turn: Mapping[str, Any], role: Role, place: str) -> bool | None:

@@ -89,7 +89,7 @@ def check_meanings(unread: Iterable[tuple[str, str, Any]], refused: Collection[M
         if meaning is not None:
             holds, advice = EXPLANATIONS[meaning]
             what = f"{name!r} holds {holds}, and the reader {reader} does not read it"
-            advice = f"{advice}; to leave it out, write ignore: [{quoted(name)}] in the data source"
+            advice = f"{advice}; ignore: [{quoted(name)}] in the data source leaves it out on purpose"
             raise DataError(what, advice=advice)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.data.readers.conversations import SHAREGPT, SHAREGPT_KEYS
 from tunesmith.data.readers.history import HISTORY, HISTORY_KEYS, read_history
+from tunesmith.data.readers.masks import check_compared
 from tunesmith.data.readers.ranked import PAIR_OPTIONS, Candidate, check_prompt, pair_tree, strip_messages
 from tunesmith.data.readers.reader import (
     Filtered,
@@ -91,6 +92,7 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     for side, turns in zip(SIDES, sides, strict=True):
         if not turns or turns[-1].role != "assistant":
             raise DataError(f"field {columns[side]!r} does not end with the assistant", advice="remove the record")
+        check_compared(turns[-1], f"field {columns[side]!r}")
     prompt = _shared([side[:-1] for side in sides], columns)
     check_prompt(prompt, "the prompt")
     return _pair(settings, row, prompt, [side[-1].text for side in sides])
@@ -155,6 +157,7 @@ def preference_sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResul
     for side, reply in zip(SIDES, replies, strict=True):
         if reply.role != "assistant":
             raise DataError(f"field {columns[side]!r} is a turn of the {reply.role}, not of the assistant")
+        check_compared(reply, f"field {columns[side]!r}")
     answers = [reply.text for reply in replies]
     if settings.options["clean"]:
         prompt, answers = strip_messages(prompt), [answer.strip() for answer in answers]

@@ -48,7 +48,7 @@ def _with_system(result: ReadTree, text: str, name: str) -> ReadTree:
     if first.role == "system":
         if first.text.strip() != text.strip():
             what = f"field {name!r} differs from the first message, which is of the system, too"
-            raise DataError(what, advice=f"keep one of the two, or write ignore: [{name}] in the data source")
+            raise DataError(what, advice=f"keep one of the two; ignore: [{name}] in the data source leaves it out")
         return result
     tree = replace(
         result.tree,
