@@ -194,7 +194,7 @@ def around_records() -> Family:
         )
     for between in ("", "\n", ";", ":", "}", "\u2028", "null"):
         number = 1 + between.count("\n")
-        says = "a comma or ] is missing before" if between != "\u2028" else r"invisible character U\+2028"
+        says = "a comma or ] is missing before" if between != "\u2028" else "invisible character U+2028"
         content = f"[{good}{between}{good}]".encode()
         yield f"list with {between!r} between", Bad("a.json", content, says, f"a.json:{number}", good_rows=1)
     for whole in ("{}", good, '"a"', "1", "null", "true", f"{good}\n{good}", f'{{"data": [{good}]}}'):

@@ -47,7 +47,7 @@ def sources_of(tmp_path: Path) -> Path:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "reader": {"reader": "alpaca", "fields": {"input": "context", "output": "response"}},
-    "fields": {"fields": {"context": "none"}},
+    "fields": {"fields": {"instruction": "response", "response": "instruction"}},
     "options": {"options": {"empty": "drop"}},
     "name": {"name": "other"},
     "format": {"format": "chatml"},

@@ -91,13 +91,20 @@ def test_a_bad_record_is_refused_with_its_line_and_reason(bad: BadRecord, tokeni
     assert len(what) < 300
 
 
+def place_in(name: str, number: int) -> str:
+    """The place of a record in a file of that name. number: of the record, from 0."""
+    if name == "a.parquet":
+        return f":row {number + 1}"
+    return f":{number + 1}" + ("" if ".jsonl" in name else f"[{number}]")
+
+
 @pytest.mark.parametrize("bad", BAD_RECORDS.values(), ids=BAD_RECORDS.keys())
 def test_a_bad_record_is_refused_alike_in_every_form(bad: BadRecord, tokenizer: str, tmp_path: Path) -> None:
     found = {}
     for name in FORMS:
         if write(tmp_path / name, [bad.row]):
             ((place, verdict, what),) = verdicts(tmp_path / name, bad.reader, tokenizer)
-            assert place == (":row 1" if name == "a.parquet" else ":1")
+            assert place == place_in(name, 0)
             found[name] = (verdict, what)
     assert len(found) >= 4
     assert len(set(found.values())) == 1, found
@@ -121,7 +128,7 @@ def test_a_bad_row_of_a_group_is_refused_with_its_line_in_every_form(
         if write(tmp_path / form, list(rows)):
             found = [verdict for verdict in verdicts(tmp_path / form, reader, tokenizer) if verdict[1] != "used"]
             ((place, verdict, what),) = found
-            assert (place, verdict) == (f":{'row ' if form == 'a.parquet' else ''}{number + 1}", "fault")
+            assert (place, verdict) == (place_in(form, number), "fault")
             assert says.replace("missing", "null" if form == "a.parquet" else "missing") in what  # a table has no gaps
 
 

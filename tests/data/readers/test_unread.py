@@ -317,8 +317,8 @@ def test_a_mask_that_a_reader_cannot_honour_is_refused() -> None:
         read("preference", {"chosen": chat("q", "b"), "rejected": [chat("q")[0], out]})
     with pytest.raises(DataError, match="'chosen' is not to be trained on"):
         read("preference-sharegpt", {**PAIR_OF_TURNS, "chosen": {**GPT, "weight": 0}})
+    sides = {"conversation_a": [chat("q")[0], out], "conversation_b": chat("q", "b")}
     with pytest.raises(DataError, match="'conversation_a' is not to be trained on"):
-        sides = {"conversation_a": [chat("q")[0], out], "conversation_b": chat("q", "b")}
         read("arena", {**sides, "winner": "model_a"})
     prompt = [chat("q")[0], {**chat("q", "a")[1], "train": True}, chat("c")[0]]
     with pytest.raises(DataError, match="'prompt' or its history has a reply"):
