@@ -7,14 +7,16 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tunesmith.errors import StorageError
+from tunesmith.errors import DataError, MissingInputError, StorageError
 
 UNFINISHED = ".unfinished-"
+LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
 
 
 def looks_like_path(text: str) -> bool:
@@ -32,6 +34,33 @@ def fingerprint(value: Any) -> str:
     """The SHA-256 digest of a JSON-like value, in hexadecimal; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_object(path: Path, *, advice: str | None = None, largest: int = LARGEST_OBJECT) -> dict[str, Any]:
+    """The JSON object in a file that others wrote.
+
+    advice: what to do about a file that cannot be used.
+    largest: bytes that are read at most.
+    Raises MissingInputError (it cannot be opened) and DataError (no regular file, too large, no JSON object).
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise DataError("this is not a regular file", where=path, advice=advice)
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
+    if len(content) > largest:
+        raise DataError(f"the file has more than {largest:,} bytes", where=path, advice=advice)
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}", where=path, advice=advice) from error
+    if not isinstance(value, dict):
+        raise DataError("not a JSON object", where=path, advice=advice)
+    return value
 
 
 def flush_to_disk(path: Path) -> None:
