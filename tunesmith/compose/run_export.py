@@ -21,6 +21,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, RECIPE
+from tunesmith.train.run.finite_state import check_finite_export
 
 StepChoice = int | Literal["last", "best"]
 MODULE = "model"
@@ -51,8 +52,9 @@ def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, ste
     """Write the Hugging Face directory of a run.
 
     step: optimizer steps after which the model has its weights.
-    Raises StorageError.
+    Raises InternalError if a weight is not finite, StorageError.
     """
+    check_finite_export(model, step)
     info = ExportInfo(
         format=recipe.text.format,
         options=format_options(recipe),

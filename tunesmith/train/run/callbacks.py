@@ -17,6 +17,7 @@ from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.trackers import Tracker
@@ -139,9 +140,13 @@ class EvaluationCallback:
             self.run(result.done, saved=saved)
 
     def run(self, step: int, *, saved: bool = False) -> None:
-        """Evaluate now, after ``step`` steps. saved: whether the step has a planned checkpoint."""
+        """Evaluate now, after ``step`` steps. saved: whether the step has a planned checkpoint.
+
+        Raises InternalError if a metric is not finite.
+        """
         found = {source: dict(metrics) for source, metrics in self.evaluate().items()}
         self.view.validation(step, found)
+        check_finite_metrics(found, step)
         self.trackers.log_validation(step, found)
         if self.replies is not None:
             replies = self.replies(step)
@@ -190,9 +195,13 @@ class Checkpointer:
         return groups | {OPTIMIZER: self.optimizer.state_dict()}
 
     def save(self, step: int) -> None:
-        """Save now, unless this step is saved already. Raises StorageError."""
+        """Save now, unless this step is saved already.
+
+        Raises InternalError if a weight or the state of the optimizer is not finite, StorageError.
+        """
         if step == self.saved:
             return
+        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved)
         state = {**self.recorder.sync(), "best": self.selection.best}
         checkpoint.save(self.directory, step, self.tensors(), state, self.facts)
         checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn)
@@ -204,6 +213,7 @@ class Checkpointer:
         for name, module in self.modules.items():
             module.load_state_dict(found.load(name), strict=True)
         self.optimizer.load_state_dict(found.load(OPTIMIZER))
+        check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
         self.recorder.truncate(found.state)
         self.selection.add_records(read_records(self.recorder.metrics.path))
         self.saved = found.step
