@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,6 +27,9 @@ from tunesmith.train.run.view import View
 
 LEARNING_RATE = "learning_rate"
 """Key of a step's learning rate in metrics.jsonl."""
+
+DIGESTS = "sha256"
+"""Key of the digests of the records in the state of a checkpoint."""
 
 OPTIMIZER = "optimizer"
 """Name of the optimizer's state in a checkpoint, next to the names of the modules."""
@@ -65,14 +69,21 @@ class MetricsRecorder:
         self.consumed.write({"step": result.done, "epoch": result.epoch, "examples": list(result.examples)})
         self.timing.write({"step": result.done, "seconds": result.seconds, "tokens": result.tokens})
 
-    def sync(self) -> dict[str, int]:
-        """Flush the reproducible files to the disk; returns their lengths in bytes, for a checkpoint."""
-        return {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
+    def sync(self) -> dict[str, Any]:
+        """Flush the reproducible files to the disk; returns their lengths and digests, for a checkpoint."""
+        lengths = {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
+        return {**lengths, DIGESTS: {"metrics": self.metrics.digest(), "consumed": self.consumed.digest()}}
 
-    def truncate(self, lengths: Mapping[str, int]) -> None:
-        """Cut the reproducible files to the lengths that ``sync`` returned. Raises StorageError."""
-        self.metrics.truncate(lengths["metrics"])
-        self.consumed.truncate(lengths["consumed"])
+    def truncate(self, state: Mapping[str, Any]) -> None:
+        """Cut the reproducible files to what they were when ``sync`` returned ``state``.
+
+        Raises StorageError, before either file is changed, if one has another content.
+        """
+        files = {"metrics": self.metrics, "consumed": self.consumed}
+        for name, digest in state.get(DIGESTS, {}).items():  # absent in checkpoints of earlier versions
+            files[name].check(state[name], digest)
+        for name, file in files.items():
+            file.truncate(state[name])
 
     def clear(self) -> None:
         """Cut the reproducible files to nothing."""
