@@ -137,7 +137,7 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     name: what the user called it; by default its path.
     Raises as ``find_model``.
     """
-    path = _find_file(directory, CONFIG)
+    path = find_file(directory, CONFIG)
     if path is None:
         raise MissingInputError(
             "there is no config.json in it", where=directory, advice="model.path names a Hugging Face directory"
@@ -145,7 +145,7 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     config = check_config(read_object(path, advice=FETCH_AGAIN), directory / CONFIG)
     files = {CONFIG: path}
     weight_map = None
-    if (single := _find_file(directory, WEIGHTS)) is not None:
+    if (single := find_file(directory, WEIGHTS)) is not None:
         shards = {WEIGHTS: single}
     else:
         weight_map = _read_index(directory)
@@ -156,14 +156,14 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     tensors = sum(len(_read_names(real, directory / shard)) for shard, real in shards.items())
     _check_layers(config, tensors, directory / CONFIG)
     generation = None
-    if (found := _find_file(directory, GENERATION)) is not None:
+    if (found := find_file(directory, GENERATION)) is not None:
         files[GENERATION] = found
         generation = read_object(found, advice=FETCH_AGAIN)
     commit = directory.name if name is not None and COMMIT.fullmatch(directory.name) else None
     return ModelDirectory(name or str(directory), config, {**files, **shards}, weight_map, generation, commit)
 
 
-def _find_file(directory: Path, name: str) -> Path | None:
+def find_file(directory: Path, name: str) -> Path | None:
     """The real path of a regular file of a directory; None if there is no file of that name.
 
     A link may point to a file of the directory, and in the cache of the hub to a file of the same repository.
@@ -190,7 +190,7 @@ def _find_file(directory: Path, name: str) -> Path | None:
 
 
 def _required_file(directory: Path, name: str) -> Path:
-    found = _find_file(directory, name)
+    found = find_file(directory, name)
     if found is None:
         raise MissingInputError(f"there is no {name} in it, which {INDEX} names", where=directory, advice=FETCH_AGAIN)
     return found
@@ -198,7 +198,7 @@ def _required_file(directory: Path, name: str) -> Path:
 
 def _read_index(directory: Path) -> dict[str, str] | None:
     """Tensor -> file name, from the index of a directory; None without one. Raises DataError."""
-    path = _find_file(directory, INDEX)
+    path = find_file(directory, INDEX)
     if path is None:
         return None
     where = directory / INDEX

@@ -33,6 +33,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.attention import register
 from tunesmith.model.configuration import UNSUPPORTED
 from tunesmith.model.directory import ModelDirectory, find_model, read_directory
+from tunesmith.model.export_manifest import check_export_unchanged
 from tunesmith.model.finite import find_not_finite
 from tunesmith.recipe.families import ENCODER_DECODERS
 from tunesmith.text.visible import visible
@@ -107,6 +108,8 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
     Raises as ``find_model``, and DataError if transformers cannot build it or a weight is not finite.
     """
     source = find_model(path, revision)
+    if source.commit is None:
+        check_export_unchanged(Path(path))
     with source.view() as view, quiet_transformers():
         try:
             model, report = kind.auto_class.from_pretrained(
