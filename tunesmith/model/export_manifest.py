@@ -11,7 +11,7 @@ from tunesmith.files import fingerprint, read_object, sha256, write_json
 from tunesmith.model.directory import find_file
 
 EXPORT_MANIFEST = "tunesmith-manifest.json"
-HASHED = 4 << 30  # bytes; of larger files only the size is compared when a model is loaded (1 s for 1 to 2 GB)
+HASHED = 8 << 30  # bytes; of larger files only the size is compared when a model is loaded (1 GB takes about 1 s)
 ADVICE = f"export the model again, or remove {EXPORT_MANIFEST} if the change is meant"
 
 
@@ -54,13 +54,18 @@ def read_export_manifest(directory: Path) -> ExportManifest | None:
     return ExportManifest(str(content.get("origin")), files)
 
 
-def find_changed_file(directory: Path, manifest: ExportManifest, largest: int | None = None) -> str | None:
+def find_changed_file(
+    directory: Path, manifest: ExportManifest, *, suffix: str = "", largest: int | None = None
+) -> str | None:
     """The first listed file that is missing or has other content, with the reason; None if all are as exported.
 
+    suffix: of the names that are compared.
     largest: bytes up to which the content is compared, beyond them only the size; None: always the content.
     Raises DataError for a link that leaves the directory.
     """
     for name, (size, digest) in manifest.files.items():
+        if not name.endswith(suffix):
+            continue
         path = find_file(directory, name)
         if path is None:
             return f"{name} is missing"
@@ -72,10 +77,16 @@ def find_changed_file(directory: Path, manifest: ExportManifest, largest: int | 
     return None
 
 
-def check_export_unchanged(directory: Path) -> None:
-    """Raises DataError if files of an export were changed or lost since it was written; any other model passes."""
+def check_weights_unchanged(directory: Path) -> None:
+    """Raises DataError if weights of an export were damaged or lost since it was written; any other model passes.
+
+    The other files are text, which people edit and which is checked when it is read.
+    """
     manifest = read_export_manifest(directory)
-    if manifest is not None and (fault := find_changed_file(directory, manifest, HASHED)) is not None:
+    if manifest is None:
+        return
+    fault = find_changed_file(directory, manifest, suffix=".safetensors", largest=HASHED)
+    if fault is not None:
         raise DataError(f"this export was damaged or changed: {fault}", where=directory, advice=ADVICE)
 
 

@@ -33,7 +33,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.attention import register
 from tunesmith.model.configuration import UNSUPPORTED
 from tunesmith.model.directory import ModelDirectory, find_model, read_directory
-from tunesmith.model.export_manifest import check_export_unchanged
+from tunesmith.model.export_manifest import check_weights_unchanged
 from tunesmith.model.finite import find_not_finite
 from tunesmith.recipe.families import ENCODER_DECODERS
 from tunesmith.text.visible import visible
@@ -109,7 +109,7 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
     """
     source = find_model(path, revision)
     if source.commit is None:
-        check_export_unchanged(Path(path))
+        check_weights_unchanged(Path(path))
     with source.view() as view, quiet_transformers():
         try:
             model, report = kind.auto_class.from_pretrained(
