@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 from tests.model.hostile_directories import LOADED, REFUSED, write_outside
 from tests.model.trees import small_model
 from tunesmith.errors import TunesmithError
-from tunesmith.model.load import load_model
+from tunesmith.evaluate.reward_scorer import open_reward_scorer
+from tunesmith.generate.export_directory import open_engine
+from tunesmith.model.load import is_classifier, load_model, read_architecture
+from tunesmith.model.reward_model import load_reward_model, start_reward_model
 
 CASES = {**LOADED, **REFUSED}
 IN_OPEN, IN_NONBLOCK = 0x20, 0x800
@@ -112,6 +115,33 @@ def test_a_hostile_directory_reaches_nothing(
         expected = weights_of(sound)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+ENTRIES: dict[str, Callable[[str], object]] = {
+    "model of a recipe": read_architecture,
+    "kind of a model": is_classifier,
+    "reward model": load_reward_model,
+    "start of a reward model": start_reward_model,
+    "scoring": open_reward_scorer,
+    "chat": lambda path: open_engine(path, "plain"),
+}
+CHOSEN = ("index names a pickle", "weights are a link outside", "configuration is a queue", "kind is a list")
+
+
+@pytest.mark.usefixtures("_alarm")
+@pytest.mark.parametrize("case", CHOSEN)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_entry_of_a_model_has_the_check(entry: str, case: str, directory: Path) -> None:
+    outside = directory.parent / "outside"
+    CASES[case](directory, outside)
+    WATCHED.clear()
+    watch = Watch(outside)
+    with pytest.raises(TunesmithError) as error:
+        ENTRIES[entry](str(directory))
+    assert "\n" not in str(error.value)
+    assert not watch.opened()
+    watch.close()
+    assert WATCHED == []
 
 
 def test_the_watch_sees_what_is_opened_in_native_code(directory: Path) -> None:

@@ -29,6 +29,7 @@ from tunesmith.compose.run_export import export_model
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import check_replaceable, write_file
+from tunesmith.model.directory import find_model
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
@@ -174,6 +175,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
+    if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
+        view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)

@@ -23,12 +23,13 @@ from tunesmith.recipe.families import ENCODER_DECODERS
 UNSUPPORTED = f"neither a causal architecture of transformers nor one of {', '.join(ENCODER_DECODERS)}"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 IMPLEMENTATION = re.compile(r"_*(attn|experts)_implementation.*")
+ORIGIN = ("name_or_path", "_name_or_path", "_commit_hash")
 # They choose files, repositories, native code or devices. What they would choose is decided here or not at all.
 IGNORED = frozenset(
     {
         *("kernel_config", "use_kernels", "fusion_config", "distributed_config", "device_map"),
         *("auto_map", "custom_pipelines", "configuration_files", "gguf_file"),
-        *("name_or_path", "_name_or_path", "_commit_hash"),
+        *ORIGIN,
         *("backbone", "use_pretrained_backbone"),
     }
 )
@@ -48,12 +49,12 @@ class CheckedConfig:
 
     architecture: the ``model_type``.
     entries: what transformers may read.
-    ignored: names of the other entries.
+    unused: names of the other entries, without those that only say where the file came from.
     """
 
     architecture: str
     entries: Mapping[str, Any]
-    ignored: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
@@ -75,7 +76,9 @@ def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
     for key, value in entries.items():
         _check_value(key, value, where)
     nested = {key: _nested(value) for key, value in entries.items() if key in kind.sub_configs}
-    return CheckedConfig(architecture, {**entries, **nested}, tuple(sorted(content.keys() - entries.keys())))
+    return CheckedConfig(
+        architecture, {**entries, **nested}, tuple(sorted(content.keys() - entries.keys() - {*ORIGIN}))
+    )
 
 
 def _is_usable(key: str, known: set[str]) -> bool:
