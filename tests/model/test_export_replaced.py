@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from tests.model.trees import SIZES
 from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith import files
 from tunesmith.errors import DataError, StorageError
-from tunesmith.files import new_directory, remove_unfinished
+from tunesmith.files import fingerprint, new_directory, remove_unfinished
 from tunesmith.model.export import ExportInfo, export
 from tunesmith.model.export_manifest import find_changed_file, read_export_manifest
 from tunesmith.model.load import load_model, new_model
@@ -159,6 +162,25 @@ def test_an_error_at_any_call_leaves_a_complete_export_and_the_users_files(
 def test_files_of_the_user_are_said(exported: Path, write: Callable[[Path, int], Any]) -> None:
     assert write(exported, 2) == ["README.md", "gguf", "notes"]
     assert assert_complete(exported) == "2"
+
+
+def test_a_disk_that_is_full_while_the_weights_are_written_is_a_storage_error(
+    exported: Path, write: Callable[[Path, int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(exported, 2)
+    assert assert_complete(exported) == "1"
+
+
+def test_a_list_that_names_files_elsewhere_is_refused(exported: Path) -> None:
+    content = {"version": 1, "origin": "", "files": {"../README.safetensors": {"size": 1, "sha256": ""}}}
+    (exported / "tunesmith-manifest.json").write_text(json.dumps({**content, "seal": fingerprint(content)}))
+    with pytest.raises(DataError, match=r"this list .* was changed"):
+        load_model(str(exported))
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

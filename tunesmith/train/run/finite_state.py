@@ -71,5 +71,5 @@ def check_finite_metrics(metrics: ValidationMetrics, step: int) -> None:
     if (name := find_not_finite_metric(metrics)) is not None:
         raise InternalError(
             f"{name} is not finite (NaN or infinity) after step {step}",
-            advice=f"the last checkpoint is valid; look at the validation data, or {NEW_RUN}",
+            advice=f"checkpoints of earlier steps are valid; look at the validation data, or {NEW_RUN}",
         )
