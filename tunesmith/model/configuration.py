@@ -89,11 +89,15 @@ def _is_usable(key: str, known: set[str]) -> bool:
 
 
 def _nested(value: Any) -> Any:
-    """The used part of the configuration of a part of a model."""
+    """The used part of the configuration of a part of a model, and of its own parts."""
     if not isinstance(value, dict):
         return value
     known = {field.name for field in fields(PretrainedConfig)} | {"model_type"}
-    return {key: _nested(inner) for key, inner in value.items() if _is_usable(key, known)}
+    return {
+        key: _nested(inner) if isinstance(inner, dict) and "model_type" in inner else inner
+        for key, inner in value.items()
+        if _is_usable(key, known)
+    }
 
 
 def _check_weights(content: Mapping[str, Any], where: Path) -> None:
