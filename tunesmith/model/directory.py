@@ -78,9 +78,23 @@ class ModelDirectory:
         digests = self.digests()
         return {"files": digests, "digest": fingerprint(digests)}
 
+    def check_headers(self) -> None:
+        """Check the names of all tensors, and that there are enough for the layers of the model. Raises DataError."""
+        names = [
+            name
+            for file, real in self.files.items()
+            if file.endswith(".safetensors")
+            for name in _read_names(real, Path(self.name) / file)
+        ]
+        _check_layers(self.config, len(names), Path(self.name) / CONFIG)
+
     @contextmanager
     def view(self) -> Iterator[Path]:
-        """A temporary directory that holds the checked configuration and links to the weights, and nothing else."""
+        """A temporary directory that holds the checked configuration and links to the weights, and nothing else.
+
+        Raises as ``check_headers``.
+        """
+        self.check_headers()
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as text:
             path = Path(text)
             with storage_errors(path):
@@ -100,7 +114,9 @@ class ModelDirectory:
 
 
 def find_model(name: str, revision: str | None = None) -> ModelDirectory:
-    """The model in a directory or hub repository, after a check of everything that will be opened.
+    """The model in a directory or hub repository, after a check of every file that will be opened.
+
+    What the weights hold is checked by ``ModelDirectory.view``.
 
     revision: of the hub repository; None for its default. In one process a name always means the same commit.
     Raises MissingInputError (no such directory or name, no configuration or weights) and DataError (anything that may
@@ -153,8 +169,6 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
             raise _no_weights(directory)
         files[INDEX] = _required_file(directory, INDEX)
         shards = {shard: _required_file(directory, shard) for shard in sorted(set(weight_map.values()))}
-    tensors = sum(len(_read_names(real, directory / shard)) for shard, real in shards.items())
-    _check_layers(config, tensors, directory / CONFIG)
     generation = None
     if (found := find_file(directory, GENERATION)) is not None:
         files[GENERATION] = found
