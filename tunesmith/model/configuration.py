@@ -89,7 +89,7 @@ def _is_usable(key: str, known: set[str]) -> bool:
 
 
 def _nested(value: Any) -> Any:
-    """The used part of the configuration of a part of a model, and of its own parts."""
+    """The used part of the configuration of a part of a model, and of the parts of this part."""
     if not isinstance(value, dict):
         return value
     known = {field.name for field in fields(PretrainedConfig)} | {"model_type"}
