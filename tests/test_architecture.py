@@ -75,6 +75,8 @@ ATTRIBUTES = (
     "os.system",
 )
 KEYWORDS = ("trust_remote_code", "allow_pickle", "weights_only")
+LOADING = "tunesmith.model.load"
+LOADERS = ("from_pretrained", "get_config_dict")
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 
@@ -186,6 +188,13 @@ def input_is_never_executed(sources: Sources) -> Iterator[str]:
                 yield f"{module}:{node.lineno} names {node.value}"
 
 
+def models_enter_through_one_function(sources: Sources) -> Iterator[str]:
+    for module, text in sources.items():
+        for node in ast.walk(parse(text)):
+            if isinstance(node, ast.Attribute) and node.attr in LOADERS and module != LOADING:
+                yield f"{module}:{node.lineno} uses {node.attr}; only {LOADING} does, after the check of the directory"
+
+
 def no_globals_and_no_imports_by_name(sources: Sources) -> Iterator[str]:
     for module, text in sources.items():
         for node in ast.walk(parse(text)):
@@ -265,6 +274,7 @@ CHECKS: dict[Check, tuple[dict[str, str], ...]] = {
         {"tunesmith.text.x": "settings = {'trust_remote_code': True}"},
         {"tunesmith.text.x": "load('x', allow_pickle=True)"},
     ),
+    models_enter_through_one_function: ({"tunesmith.text.x": "AutoConfig.from_pretrained('x')"},),
     no_globals_and_no_imports_by_name: (
         {"tunesmith.text.x": "n = 0\ndef f():\n    global n"},
         {"tunesmith.text.x": "import importlib\nimportlib.import_module('y')"},

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tunesmith.errors import StorageError
+from tunesmith.errors import DataError, MissingInputError, StorageError
 
 UNFINISHED = ".unfinished-"
+REPLACED = ".replaced"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working directory; exchange both names
+LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
 
 
 def looks_like_path(text: str) -> bool:
@@ -32,6 +38,33 @@ def fingerprint(value: Any) -> str:
     """The SHA-256 digest of a JSON-like value, in hexadecimal; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_object(path: Path, *, advice: str | None = None, largest: int = LARGEST_OBJECT) -> dict[str, Any]:
+    """The JSON object in a file that others wrote.
+
+    advice: what to do about a file that cannot be used.
+    largest: bytes that are read at most.
+    Raises MissingInputError (it cannot be opened) and DataError (no regular file, too large, no JSON object).
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise DataError("this is not a regular file", where=path, advice=advice)
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
+    if len(content) > largest:
+        raise DataError(f"the file has more than {largest:,} bytes", where=path, advice=advice)
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}", where=path, advice=advice) from error
+    if not isinstance(value, dict):
+        raise DataError("not a JSON object", where=path, advice=advice)
+    return value
 
 
 def flush_to_disk(path: Path) -> None:
@@ -99,41 +132,103 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_replaceable(path: Path) -> None:
+    """Raises StorageError if something other than a directory has the name of a directory that will be written."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        what = "a link" if path.is_symlink() else "not a directory"
+        raise StorageError(f"this is {what}, and it is not replaced", where=path, advice="move it away, or rename it")
+
+
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, kept: Sequence[str] = ()) -> Iterator[Path]:
     """A directory that appears under ``path``, in place of an older one, only if the block ends without an error.
 
-    Yields a temporary directory on the same file system. At the end, its files are flushed, an older directory of that
-    name is moved away, and the new one is renamed. Raises StorageError.
+    Yields a temporary directory on the same file system. At the end, its files are flushed, and it takes the place of
+    an older directory in one step, so that a complete one has the name at every moment.
+
+    kept: names in the older directory that the new one keeps, unless it has them itself.
+    Raises StorageError.
     """
     with storage_errors(path):
+        check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _free_name(path.parent)
         temporary.mkdir()
         try:
             yield temporary
+            for name in kept:
+                if os.path.lexists(path / name) and not os.path.lexists(temporary / name):
+                    _link_tree(path / name, temporary / name)
             for item in sorted(temporary.rglob("*")):
-                flush_to_disk(item)
+                if item.is_dir() or item.is_file():
+                    flush_to_disk(item)
             flush_to_disk(temporary)
-            replaced = None
             if path.exists():
-                replaced = _free_name(path.parent)
-                replaced.mkdir()
-                os.rename(path, replaced / path.name)
-            os.rename(temporary, path)
+                _exchange(temporary, path)
+            else:
+                os.rename(temporary, path)
             flush_to_disk(path.parent)
-            if replaced:
-                shutil.rmtree(replaced)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        if temporary.exists():  # the older directory
+            shutil.rmtree(temporary, ignore_errors=True)  # a rest is removed by remove_unfinished
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Give the files of a tree a second name, or copy them where the file system has no such names."""
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir()
+        for item in source.iterdir():
+            _link_tree(item, target / item.name)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Exchange the names of two directories, on Linux in one step.
+
+    Elsewhere, ``old`` gets the name ``old.replaced`` in between. It gets its own name back after an error, and by
+    ``remove_unfinished`` after a kill.
+    """
+    if _exchange_at_once(new, old):
+        return
+    aside = old.with_name(old.name + REPLACED)
+    os.rename(old, aside)
+    try:
+        os.rename(new, old)
+    except BaseException:
+        os.rename(aside, old)
+        raise
+    os.rename(aside, new)
+
+
+def _exchange_at_once(one: Path, other: Path) -> bool:
+    """Exchange two names by renameat2; False where system or file system cannot."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 def remove_unfinished(directory: Path) -> int:
     """Delete the temporary files of killed processes in ``directory`` and return their number.
 
-    Call it only while holding the lock of the directory.
+    A directory that was about to be replaced gets its name back. Call it only while holding the lock of the directory.
     """
+    for aside in directory.glob("*" + REPLACED) if directory.is_dir() else []:
+        if not os.path.lexists(original := aside.with_name(aside.name.removesuffix(REPLACED))):
+            os.rename(aside, original)
+        elif aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
     leftovers = list(directory.glob(UNFINISHED + "*")) if directory.is_dir() else []
     for item in leftovers:
         if item.is_dir():

@@ -5,20 +5,31 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from tunesmith.compose.components.tokenizer import format_options
+import tunesmith
+from tunesmith.compose.components.tokenizer import format_options, tokenizer_name, tokenizer_revision
 from tunesmith.compose.models.reference import find_reference
+from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import find_export
+from tunesmith.model.directory import COMMIT, find_model, read_directory
+from tunesmith.model.export import ExportInfo
 from tunesmith.recipe.schema import Recipe
+from tunesmith.text.formats.format import Format
+from tunesmith.text.tokenizer.definition import locate
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
+PACKAGE = Path(tunesmith.__file__).parent
+NO_PART_OF_RUNS = ("apps", "cli", "playground")
 PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 
@@ -37,17 +48,35 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
         "model": base_model(recipe),
         "auxiliary": auxiliary_inputs(recipe),
+        "hub": hub_commits(recipe),
+        "code": code_digest(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": hardware(),
     }
 
 
 def base_model(recipe: Recipe) -> Mapping[str, Any]:
-    """Where the weights come from, with the hash of every weight file of a local directory."""
+    """Where the weights come from, with the hash of every file that is opened."""
     keys = recipe.model
     if keys.path is None:
         return {"init": dict(keys.init or {})}
-    return {"path": keys.path, "revision": keys.revision, **_weights(Path(keys.path))}
+    return {"path": keys.path, "revision": keys.revision, **find_model(keys.path, keys.revision).identity()}
+
+
+def hub_commits(recipe: Recipe) -> Mapping[str, str]:
+    """Hub name -> the commit that it means now, of the model, its tokenizer and the reference.
+
+    A data set of the hub is compared by the digest of its rows.
+    """
+    commits = {}
+    reference = find_reference(recipe)
+    for path, revision in ((recipe.model.path, recipe.model.revision), (reference, None)):
+        if path is not None and (commit := find_model(path, revision).commit) is not None:
+            commits[path] = commit
+    tokenizer = tokenizer_name(recipe)
+    if COMMIT.fullmatch(commit := locate(tokenizer, tokenizer_revision(recipe)).name):
+        commits.setdefault(tokenizer, commit)
+    return commits
 
 
 def auxiliary_inputs(recipe: Recipe) -> Mapping[str, Any]:
@@ -62,19 +91,36 @@ def auxiliary_inputs(recipe: Recipe) -> Mapping[str, Any]:
 
 
 def _hashed(name: str) -> dict[str, Any]:
-    """A file with its hash, or a model directory with those of its weights; a hub name has none."""
+    """A file with its hash, or a model with those of the files that are opened."""
     path = Path(name)
     if path.is_file():
         return {"path": name, "sha256": sha256(path)}
-    return {"path": name, **(_weights(find_export(path)) if path.is_dir() else {})}
+    found = read_directory(find_export(path)) if path.is_dir() else find_model(name)
+    return {"path": name, **found.identity()}
 
 
-def _weights(directory: Path) -> dict[str, Any]:
-    """The hash of every weight file of a local directory; empty for a hub name."""
-    if not directory.is_dir():
-        return {}
-    hashes = {file.name: sha256(file) for file in (*sorted(directory.glob("*.safetensors")), directory / "config.json")}
-    return {"files": hashes, "digest": fingerprint(hashes)}
+def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> str:
+    """Digest of everything that an export is made from: weights, tokenizer, prompt format, description and code."""
+    return fingerprint(
+        {
+            "weights": weights_digest(model),
+            "config": model.config.to_dict(),
+            "tokenizer": tokenizer.fingerprint,
+            "template": format.chat_template(),
+            "info": asdict(info),
+            "code": code_digest(),
+            "versions": {name: _version(name) for name in PACKAGES},
+        }
+    )
+
+
+@cache
+def code_digest(package: Path = PACKAGE) -> str:
+    """Digest of the source files of Tunesmith that a run uses; commands that read finished runs are left out."""
+    files = [
+        path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in NO_PART_OF_RUNS
+    ]
+    return fingerprint({str(path.relative_to(package)): sha256(path) for path in files})
 
 
 def hardware() -> dict[str, Any]:

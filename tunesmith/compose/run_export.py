@@ -12,15 +12,18 @@ from transformers import PreTrainedModel
 
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
+from tunesmith.compose.manifest import export_origin
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.model.export import ExportInfo, export
+from tunesmith.model.export_manifest import is_current
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, RECIPE
+from tunesmith.train.run.finite_state import check_finite_export
 
 StepChoice = int | Literal["last", "best"]
 MODULE = "model"
@@ -42,17 +45,26 @@ class CheckpointModel:
     recipe: Recipe
     step: int
 
-    def export(self, directory: Path) -> None:
-        """Write the Hugging Face directory. Raises StorageError."""
-        export_model(self.recipe, self.model, self.renderer, self.step, directory)
+    def export(self, directory: Path, notice: Callable[[str], None]) -> None:
+        """Write the Hugging Face directory. Arguments and errors as of ``export_model``."""
+        export_model(self.recipe, self.model, self.renderer, self.step, directory, notice)
 
 
-def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, step: int, directory: Path) -> None:
-    """Write the Hugging Face directory of a run.
+def export_model(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    renderer: Renderer,
+    step: int,
+    directory: Path,
+    notice: Callable[[str], None],
+) -> None:
+    """Write the Hugging Face directory of a run, unless it is there already, byte for byte.
 
     step: optimizer steps after which the model has its weights.
-    Raises StorageError.
+    notice: reports files of the user in the directory, which are kept.
+    Raises InternalError if a weight is not finite, StorageError.
     """
+    check_finite_export(model, step)
     info = ExportInfo(
         format=recipe.text.format,
         options=format_options(recipe),
@@ -63,7 +75,11 @@ def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, ste
         steps=step,
         kind=METHODS[recipe.objective.kind].kind,
     )
-    export(directory, model, renderer.tokenizer, renderer.format, info)
+    origin = export_origin(model, renderer.tokenizer, renderer.format, info)
+    if is_current(directory, origin):
+        return
+    for name in export(directory, model, renderer.tokenizer, renderer.format, info, origin=origin):
+        notice(f"kept in {directory}: {name}")
 
 
 def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> CheckpointModel:

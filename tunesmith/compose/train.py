@@ -28,7 +28,8 @@ from tunesmith.compose.reply_evaluation import reply_evaluation
 from tunesmith.compose.run_export import export_model
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
-from tunesmith.files import write_file
+from tunesmith.files import check_replaceable, write_file
+from tunesmith.model.directory import find_model
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
@@ -61,6 +62,7 @@ MAY_DIFFER = (
     "sampling",
     "data.cache",
     "data.workers",
+    "model.revision",
     "train.log_every",
     "train.stop_after",
     "train.keep",
@@ -68,7 +70,21 @@ MAY_DIFFER = (
     "train.steps",
     "train.patience",
 )
-"""Keys that may change when a run is continued, since they do not affect the steps that are done already."""
+"""Keys that may change when a run is continued, since they do not affect the steps that are done already.
+
+A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
+"""
+
+MANIFEST_MAY_DIFFER = ("hardware", "versions", "hub", "model.revision")
+"""Keys of the manifest that may change. What a hub name means may, as long as the digests of what was read do not."""
+
+REMEDIES: Mapping[str, str] = {
+    "code": "the code of Tunesmith has changed: install the version that started the run, or set "
+    "run.allow_code_change=true to continue with this one",
+    "model.files": "the files of the model have changed: if it is a hub name, set model.revision to the commit that is "
+    "listed under hub in manifest.json",
+}
+"""Key of the manifest -> what to do where it has changed."""
 
 TRAINED: Mapping[Targets, str] = {
     "assistant": "only replies are trained",
@@ -106,6 +122,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     _configure_libraries(recipe)
     view = open_view(recipe.train.log_every)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
+        check_replaceable(run.export)
         context = _prepare(recipe, run, view)
         setup = method.setup(context, recipe.objective)
         check_no_failures(setup.proof)
@@ -113,7 +130,8 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         run.record(
             manifest(recipe, context.data, context.evaluation_data, context.tokenizer),
             view.note,
-            may_differ=("hardware", "versions"),
+            may_differ=(*MANIFEST_MAY_DIFFER, *(("code",) if recipe.run.allow_code_change else ())),
+            remedies=REMEDIES,
         )
         if context.data.quarantine is not None:
             write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
@@ -157,6 +175,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
+    if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
+        view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
@@ -331,12 +351,13 @@ def _count(number: float, plural: str) -> str:
 
 
 def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
-    """Write the Hugging Face directory. steps: of the whole run."""
+    """Write the Hugging Face directory, unless it is there already. steps: of the whole run."""
     recipe, run = context.recipe, context.run
     if recipe.run.export == "best":
         steps = load_best(run.path, context.model, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")
-    export_model(recipe, context.model, context.renderer, steps, run.export)
+    export_model(recipe, context.model, context.renderer, steps, run.export, view.note)
+    view.note(f"exported to {_relative(run.export)}")
 
 
 def _relative(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
+from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import DESCRIPTION, ExportInfo
@@ -67,7 +67,7 @@ def read_export(directory: Path) -> ExportInfo | None:
     path = directory / DESCRIPTION
     if not path.is_file():
         return None
-    content = _read_object(path)
+    content = read_object(path, advice="export the model again")
     values: dict[str, Any] = {**_DEFAULTS, **{key: content[key] for key in _TYPES if key in content}}
     for key, (kind, wanted) in _TYPES.items():
         if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):
@@ -132,15 +132,3 @@ def declared_format(directory: Path, format_name: str | None) -> tuple[Format, S
         return build_format(info.format, info.options), read_sampling(info.sampling)
     except (RecipeError, UsageError) as error:
         raise DataError(error.what, where=directory / DESCRIPTION, advice=error.advice) from error
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the file is not valid JSON: {error}", where=path, advice="export the model again") from error
-    except OSError as error:
-        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
-    if not isinstance(content, dict):
-        raise DataError("the file does not hold a JSON object", where=path, advice="export the model again")
-    return content

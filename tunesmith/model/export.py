@@ -6,15 +6,18 @@ model is exported in the same way, but without sampling defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
+from tunesmith.errors import StorageError
 from tunesmith.files import new_directory, write_json
 from tunesmith.model.context import context_length
+from tunesmith.model.export_manifest import foreign_files, write_export_manifest
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -48,19 +51,40 @@ class ExportInfo:
     kind: Literal["assistant", "reward"] = "assistant"
 
 
-def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> None:
-    """Write the directory completely or not at all; an existing one of that name is replaced. Raises StorageError."""
+def export(
+    directory: Path,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    format: Format,
+    info: ExportInfo,
+    *,
+    origin: str = "",
+) -> Sequence[str]:
+    """Write the directory completely or not at all, in place of an existing one.
+
+    origin: digest of everything that the export is made from, for its manifest.
+    Returns the names of files of the user in the existing directory, which are kept. Raises StorageError.
+    """
     extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
     if info.kind == "reward" and model.config.pad_token_id is not None:
         # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the same
         # one.
         extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
-    with new_directory(directory) as temporary:
-        model.save_pretrained(temporary, safe_serialization=True)
+    kept = foreign_files(directory)
+    with new_directory(directory, kept=kept) as temporary:
+        try:
+            model.save_pretrained(temporary, safe_serialization=True)
+        except SafetensorError as error:  # its form of an error of the disk
+            raise StorageError(
+                f"the weights cannot be written: {error}", where=directory, advice="free disk space and start again"
+            ) from error
         tokenizer.save(temporary, chat_template=format.chat_template(), extra=extra)
         if info.kind == "assistant":
             _generation_config(model, Renderer(format, tokenizer), info.sampling).save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+        kept = [name for name in kept if not (temporary / name).exists()]
+        write_export_manifest(temporary, origin)
+    return kept
 
 
 def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Mapping[str, Any]) -> GenerationConfig:

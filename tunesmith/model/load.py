@@ -1,20 +1,22 @@
 """Stock transformers models from a directory, a hub name or a list of sizes.
 
-A model directory is data: pickled weights are refused, and code in it is never run.
+A model directory is data: pickled weights are refused, and code in it is never run (``directory``).
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Collection, Mapping
+import logging
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -27,17 +29,18 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tunesmith.errors import DataError, MissingInputError, RecipeError
-from tunesmith.files import looks_like_path
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.attention import register
+from tunesmith.model.configuration import UNSUPPORTED
+from tunesmith.model.directory import ModelDirectory, find_model, read_directory
+from tunesmith.model.export_manifest import check_weights_unchanged
+from tunesmith.model.finite import find_not_finite
 from tunesmith.recipe.families import ENCODER_DECODERS
+from tunesmith.text.visible import visible
 
 # Names of rotary settings that published configurations use and transformers still reads into rope_parameters.
 ROTARY_SIZES = ("rotary_pct", "rotary_emb_base", "rope_theta", "partial_rotary_factor")
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-UNSUPPORTED = f"neither a causal architecture of transformers nor one of {', '.join(ENCODER_DECODERS)}"
 FIXED_ATTENTION = ("falcon",)  # families that accept only attentions that they list by name
-CLASSIFIER = "ForSequenceClassification"  # suffix of the class names of reward models in transformers
 # Attributes of attention modules. Noise comes from model.residual_dropout only: it belongs to the example, whereas the
 # dropout of a model depends on the batch.
 DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout")
@@ -72,31 +75,13 @@ class LoadedModel:
 
 
 def read_architecture(path: str, revision: str | None = None) -> str:
-    """The ``model_type`` of a pretrained model; nothing but its configuration is read.
-
-    path: a directory or a hub name.
-    Raises MissingInputError or DataError, for a directory as ``read_local_architecture``.
-    """
-    if Path(path).is_dir():
-        return read_local_architecture(Path(path))
-    return str(_read_config(path, revision).get("model_type"))
+    """The ``model_type`` of a pretrained model. path: a directory or a hub name. Raises as ``find_model``."""
+    return find_model(path, revision).architecture
 
 
 def is_classifier(path: str, revision: str | None = None) -> bool:
-    """Whether a pretrained model is a classification model, as reward models are. Raises as ``read_architecture``."""
-    read_architecture(path, revision)
-    names = _read_config(path, revision).get("architectures") or [""]
-    return isinstance(names, list) and str(names[0]).endswith(CLASSIFIER)
-
-
-def _read_config(path: str, revision: str | None) -> dict[str, Any]:
-    if not Path(path).is_dir() and looks_like_path(path):
-        raise MissingInputError("there is no such model directory", where=path, advice="check model.path")
-    try:
-        content, _ = PretrainedConfig.get_config_dict(path, revision=revision)
-    except (OSError, ValueError) as error:
-        raise _load_error(path, error) from error
-    return dict(content)
+    """Whether a pretrained model is a classification model, as reward models are. Raises as ``find_model``."""
+    return find_model(path, revision).is_classifier
 
 
 def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
@@ -118,21 +103,56 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
 
 
 def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
-    """A pretrained model in float32 and the names of weights that did not match. Raises MissingInputError."""
-    try:
-        model, report = kind.auto_class.from_pretrained(
-            path,
-            revision=revision,
-            attn_implementation=kind.attention,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **kind.config,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise _load_error(path, error) from error
+    """A pretrained model in float32 and the names of weights that did not match.
+
+    Raises as ``find_model``, and DataError if transformers cannot build it or a weight is not finite.
+    """
+    source = find_model(path, revision)
+    if source.commit is None:
+        check_weights_unchanged(Path(path))
+    with source.view() as view, quiet_transformers():
+        try:
+            model, report = kind.auto_class.from_pretrained(
+                str(view),
+                attn_implementation=kind.attention,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **kind.config,
+            )
+        except Exception as error:  # a foreign file makes the library fail in any way
+            raise _load_error(source, view, error) from error
+    model.config.name_or_path = model.name_or_path = path
+    check_finite_weights(model, path)
     _finalize(model)
     return LoadedModel(model, frozenset(report["missing_keys"]), frozenset(report["unexpected_keys"]))
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No message of transformers is printed in the block: they repeat names from files as they are."""
+    log = transformers.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(logging.CRITICAL + 1)
+    log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def check_finite_weights(model: PreTrainedModel, path: str) -> None:
+    """Raises DataError that names the first weight with a number that is not finite."""
+    if (name := find_not_finite(dict(model.named_parameters()))) is not None:
+        raise DataError(
+            f"the weight {name!r} holds numbers that are not finite (NaN or infinity)",
+            where=path,
+            advice="fetch or convert the model again, or name another one",
+        )
 
 
 def check_no_missing_weights(missing: Collection[str], path: str) -> None:
@@ -166,48 +186,20 @@ def choose_attention(architecture: str, classes: Any) -> str:
     return name if accepts_names and architecture not in FIXED_ATTENTION else "eager"
 
 
-def _load_error(path: str, error: Exception) -> MissingInputError:
-    reason = " ".join(str(error).split())[:300]
-    return MissingInputError(
-        f"cannot load the model: {reason}", where=path, advice="check the directory or hub name and the connection"
+def _load_error(source: ModelDirectory, view: Path, error: Exception) -> DataError:
+    """A clear error for any failure of transformers, with the user's name of the model in place of the view's path."""
+    text = str(error.__cause__ or error) if isinstance(error, StrictDataclassError) else str(error)
+    reason = visible(" ".join(text.replace(str(view), source.name).split()))[:300]
+    return DataError(
+        f"cannot load the model: {reason or type(error).__name__}",
+        where=source.name,
+        advice="transformers cannot build a model from these files; fetch the model again",
     )
 
 
 def read_local_architecture(directory: Path) -> str:
-    """The ``model_type`` of the model in a directory.
-
-    Raises MissingInputError without a configuration or safetensors; DataError for a configuration that is not valid
-    JSON, an unsupported architecture, or pickled weights, since opening a pickle runs code.
-    """
-    path = directory / "config.json"
-    if not path.is_file():
-        raise MissingInputError(
-            "there is no config.json in it", where=directory, advice="model.path names a Hugging Face directory"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not valid JSON: {error}", where=path) from error
-    architecture = content.get("model_type") if isinstance(content, dict) else None
-    if architecture not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and architecture not in ENCODER_DECODERS:
-        # Refused here, before transformers could offer to run code from the directory.
-        raise DataError(
-            f"{architecture!r} is {UNSUPPORTED}",
-            where=path,
-            advice="code in a model directory is never run",
-        )
-    if any(directory.glob("*.safetensors")):
-        return str(architecture)
-    pickled = sorted(path.name for pattern in PICKLED for path in directory.glob(pattern))
-    if pickled:
-        raise DataError(
-            f"it has only pickled weights ({pickled[0]}), which could run code when opened",
-            where=directory,
-            advice="convert them to safetensors in a place where you trust them",
-        )
-    raise MissingInputError(
-        "there are no *.safetensors in it", where=directory, advice="model.path names a directory with weights"
-    )
+    """The ``model_type`` of the model in a directory, all of whose files may be opened. Raises as ``find_model``."""
+    return read_directory(directory).architecture
 
 
 def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind | None = None) -> PreTrainedModel:

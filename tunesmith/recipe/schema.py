@@ -90,6 +90,11 @@ class RunConfig(Section):
         default="last",
         description="The weights that are exported at the end: those of the last step or of the best one.",
     )
+    allow_code_change: bool = Field(
+        default=False,
+        description="Whether a stopped run may continue with other source code of Tunesmith than it was started with; "
+        "its result may then differ from that of a run that was never stopped.",
+    )
 
 
 class Recipe(Section):

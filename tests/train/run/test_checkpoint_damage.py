@@ -8,12 +8,14 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.train.canary import assert_is_step, save_step
 from tunesmith.errors import StorageError
-from tunesmith.train.run.checkpoint import newest, read
+from tunesmith.train.run.checkpoint import newest, read, save
 
 
 def silent(_: str) -> None:
@@ -189,3 +191,22 @@ def test_a_manifest_of_another_step_does_not_pass(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="has changed"):
         read(tmp_path / "step-000002")
     assert_is_step(newest(tmp_path, silent), 1)
+
+
+def test_a_state_of_which_the_disk_lost_a_half_is_damage_and_the_older_checkpoint_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk says "written" and keeps a half, so that reading back gives the half, too."""
+    save(tmp_path, 1, {"model": {"w": torch.ones(3)}}, {"offset": 1})
+    write = Path.write_bytes
+
+    def lose(self: Path, data: Any) -> int:
+        return write(self, data[: len(data) // 2] if self.name == "state.json" else data)
+
+    monkeypatch.setattr(Path, "write_bytes", lose)
+    save(tmp_path, 2, {"model": {"w": torch.ones(3)}}, {"offset": 22})
+    notices: list[str] = []
+    found = newest(tmp_path, notices.append)
+    assert found is not None
+    assert found.step == 1
+    assert "step-000002 is damaged" in notices[0]

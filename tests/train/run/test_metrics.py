@@ -160,3 +160,29 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     path.write_text('{"step": 1}\nstep 2\n')
     with pytest.raises(StorageError, match=r"metrics\.jsonl:2: not a record"):
         list(read_records(path))
+
+
+def test_every_changed_byte_before_a_checkpoint_is_seen_and_a_torn_tail_is_not_an_error(tmp_path: Path) -> None:
+    """Every byte once, with another bit each time: digits, letters, quotes, braces, spaces and line ends."""
+    path = tmp_path / "m.jsonl"
+    with JsonLines(path) as lines:
+        for step in range(12):
+            lines.write({"step": step, "kl": -1e-3 / (step + 1), "examples": [step, 5], "name": "é"})
+        kept, digest = lines.sync(), lines.digest()
+    content = path.read_bytes()
+    changed = 0
+    for place in range(kept):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with JsonLines(path) as lines, pytest.raises(StorageError, match="restore the file from a copy"):
+            lines.check(kept, digest)
+        changed += 1
+    assert changed == len(content) > 500
+    for tail in (b"", b'{"st', b'{"step": 12}\n', b"\x00" * 100):
+        path.write_bytes(content + tail)
+        with JsonLines(path) as lines:
+            lines.check(kept, digest)
+            lines.truncate(kept)
+            assert lines.digest() == digest
+        assert path.read_bytes() == content

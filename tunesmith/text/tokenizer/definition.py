@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.errors import DataError, MissingInputError
-from tunesmith.files import looks_like_path
+from tunesmith.files import looks_like_path, read_object
 
 MAIN = "tokenizer.json"
 NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # the later one wins
@@ -70,15 +69,7 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror}", where=path) from error
-    except ValueError as error:
-        raise DataError(f"not valid JSON: {error}", where=path, advice="fetch the tokenizer again") from error
-    if not isinstance(content, dict):
-        raise DataError("not a JSON object", where=path, advice="fetch the tokenizer again")
-    return content
+    return read_object(path, advice="fetch the tokenizer again")
 
 
 def read_definition(directory: Path) -> Definition:

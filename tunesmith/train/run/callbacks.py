@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.trackers import Tracker
@@ -25,6 +27,9 @@ from tunesmith.train.run.view import View
 
 LEARNING_RATE = "learning_rate"
 """Key of a step's learning rate in metrics.jsonl."""
+
+DIGESTS = "sha256"
+"""Key of the digests of the records in the state of a checkpoint."""
 
 OPTIMIZER = "optimizer"
 """Name of the optimizer's state in a checkpoint, next to the names of the modules."""
@@ -64,14 +69,21 @@ class MetricsRecorder:
         self.consumed.write({"step": result.done, "epoch": result.epoch, "examples": list(result.examples)})
         self.timing.write({"step": result.done, "seconds": result.seconds, "tokens": result.tokens})
 
-    def sync(self) -> dict[str, int]:
-        """Flush the reproducible files to the disk; returns their lengths in bytes, for a checkpoint."""
-        return {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
+    def sync(self) -> dict[str, Any]:
+        """Flush the reproducible files to the disk; returns their lengths and digests, for a checkpoint."""
+        lengths = {"metrics": self.metrics.sync(), "consumed": self.consumed.sync()}
+        return {**lengths, DIGESTS: {"metrics": self.metrics.digest(), "consumed": self.consumed.digest()}}
 
-    def truncate(self, lengths: Mapping[str, int]) -> None:
-        """Cut the reproducible files to the lengths that ``sync`` returned. Raises StorageError."""
-        self.metrics.truncate(lengths["metrics"])
-        self.consumed.truncate(lengths["consumed"])
+    def truncate(self, state: Mapping[str, Any]) -> None:
+        """Cut the reproducible files to what they were when ``sync`` returned ``state``.
+
+        Raises StorageError, before either file is changed, if one has another content.
+        """
+        files = {"metrics": self.metrics, "consumed": self.consumed}
+        for name, digest in state.get(DIGESTS, {}).items():  # absent in checkpoints of earlier versions
+            files[name].check(state[name], digest)
+        for name, file in files.items():
+            file.truncate(state[name])
 
     def clear(self) -> None:
         """Cut the reproducible files to nothing."""
@@ -139,9 +151,13 @@ class EvaluationCallback:
             self.run(result.done, saved=saved)
 
     def run(self, step: int, *, saved: bool = False) -> None:
-        """Evaluate now, after ``step`` steps. saved: whether the step has a planned checkpoint."""
+        """Evaluate now, after ``step`` steps. saved: whether the step has a planned checkpoint.
+
+        Raises InternalError if a metric is not finite.
+        """
         found = {source: dict(metrics) for source, metrics in self.evaluate().items()}
         self.view.validation(step, found)
+        check_finite_metrics(found, step)
         self.trackers.log_validation(step, found)
         if self.replies is not None:
             replies = self.replies(step)
@@ -190,9 +206,13 @@ class Checkpointer:
         return groups | {OPTIMIZER: self.optimizer.state_dict()}
 
     def save(self, step: int) -> None:
-        """Save now, unless this step is saved already. Raises StorageError."""
+        """Save now, unless this step is saved already.
+
+        Raises InternalError if a weight or the state of the optimizer is not finite, StorageError.
+        """
         if step == self.saved:
             return
+        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved)
         state = {**self.recorder.sync(), "best": self.selection.best}
         checkpoint.save(self.directory, step, self.tensors(), state, self.facts)
         checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn)
@@ -204,6 +224,7 @@ class Checkpointer:
         for name, module in self.modules.items():
             module.load_state_dict(found.load(name), strict=True)
         self.optimizer.load_state_dict(found.load(OPTIMIZER))
+        check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
         self.recorder.truncate(found.state)
         self.selection.add_records(read_records(self.recorder.metrics.path))
         self.saved = found.step

@@ -12,6 +12,7 @@ with its manifest. A damaged one is renamed, with a notice, and the next older o
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -92,7 +93,7 @@ def save(
     are not changed.
     """
     assert all(re.fullmatch(r"[a-z0-9_]+", group) for group in groups), "group names become file names"
-    text = json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     tied = {group: found for group, tensors in groups.items() if (found := tied_names(tensors))}
     stored = {
         group: {name: tensor for name, tensor in tensors.items() if name not in tied.get(group, {})}
@@ -107,8 +108,9 @@ def save(
             f"{group}.safetensors": write_tensors(temporary / f"{group}.safetensors", tensors)
             for group, tensors in stored.items()
         }
-        (temporary / STATE).write_text(text, encoding="utf-8")
-        files[STATE] = sha256(temporary / STATE)
+        # The digests are those of the bytes that were meant, not of what a faulty disk gives back.
+        (temporary / STATE).write_bytes(text)
+        files[STATE] = hashlib.sha256(text).hexdigest()
         listed = {name: {"size": (temporary / name).stat().st_size, "sha256": digest} for name, digest in files.items()}
         about = {"format": FORMAT, "step": step, "attempt": attempt, "facts": dict(facts or {}), "tied": tied}
         for name in listed:
@@ -263,7 +265,10 @@ def _verify_files(path: Path, contents: bool) -> Checkpoint | str:
         if contents and sha256(path / name) != expected["sha256"]:
             return f"the content of {name} has changed (SHA-256 differs)"
     groups = tuple(name.removesuffix(".safetensors") for name in files if name != STATE)
-    state = json.loads((path / STATE).read_bytes()) if contents else {}
+    try:
+        state = json.loads((path / STATE).read_bytes()) if contents else {}
+    except ValueError:  # an earlier version hashed what the disk gave back
+        return f"{STATE} is not readable"
     return Checkpoint(path, manifest["step"], manifest["attempt"], state, manifest["facts"], groups, manifest["tied"])
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 import yaml
@@ -118,10 +118,17 @@ class RunDirectory:
             raise
         return cls(path, continued, lock, recipe_text)
 
-    def record(self, manifest: Mapping[str, Any], notice: Notice, may_differ: Collection[str] = ("hardware",)) -> None:
+    def record(
+        self,
+        manifest: Mapping[str, Any],
+        notice: Notice,
+        may_differ: Collection[str] = ("hardware",),
+        remedies: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Write ``recipe.yaml`` and ``manifest.json``, which make the directory a run; a continued run compares them.
 
         may_differ: keys of the manifest that may differ, which is printed.
+        remedies: key of the manifest -> further advice where it differs.
         Raises RecipeError with all other keys that differ, StorageError.
         """
         path, new = self.path / MANIFEST, json.loads(json.dumps(manifest))
@@ -131,7 +138,10 @@ class RunDirectory:
             raise RecipeError(
                 "the run was started with other data, models or software",
                 where=path,
-                advice="restore them, or start a new run in another run.directory:" + _listed(changed),
+                advice="restore them, or start a new run in another run.directory"
+                + "".join(f"; {text}" for key, text in remedies.items() if _concerns(key, changed))
+                + ":"
+                + _listed(changed),
             )
         for key, change in allowed.items():
             notice(f"changed since the run was started: {key}: {change}")
@@ -259,6 +269,11 @@ def _changes(old: Any, new: Any, may_differ: Collection[str]) -> tuple[dict[str,
         {key: change for key, change in shown.items() if key not in free},
         {key: change for key, change in shown.items() if key in free},
     )
+
+
+def _concerns(key: str, keys: Collection[str]) -> bool:
+    """Whether one of ``keys`` is ``key`` or below it."""
+    return any(each == key or each.startswith(f"{key}.") for each in keys)
 
 
 ABSENT = "(absent)"

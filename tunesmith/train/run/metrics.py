@@ -1,10 +1,13 @@
 """Records of a run as JSON lines. A resumed run truncates them, so they equal those of a run that was never stopped.
 
-A checkpoint stores the length of each file. What was written after it belongs to steps that are done again.
+A checkpoint stores the length of each file and the SHA-256 of its content, because the records are read back: the
+choice of the best checkpoint and the KL coefficient of PPO follow from them. What was written after a checkpoint
+belongs to steps that are done again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -67,6 +70,7 @@ class JsonLines:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self._offset = self._end_of_last_line(os.fstat(self._descriptor).st_size)
             os.ftruncate(self._descriptor, self._offset)
+            self._digest = self._digest_of(self._offset)
             if new:
                 flush_to_disk(path.parent)  # a file is durable only once its directory is flushed
 
@@ -78,6 +82,21 @@ class JsonLines:
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
         self._offset += len(line)
+        self._digest.update(line)
+
+    def digest(self) -> str:
+        """SHA-256 of all records."""
+        return self._digest.hexdigest()
+
+    def check(self, offset: int, digest: str) -> None:
+        """Raises StorageError if the first ``offset`` bytes are not those whose ``digest`` a checkpoint stored."""
+        if self._digest_of(offset).hexdigest() != digest:
+            raise StorageError(
+                f"the first {offset:,} bytes are not those that the checkpoint was saved with (SHA-256 differs)",
+                where=self.path,
+                advice="the run reads them back, so it cannot continue with others; restore the file from a copy, or "
+                "start a new run in another run.directory",
+            )
 
     def offset(self) -> int:
         """Length of the file in bytes."""
@@ -96,6 +115,7 @@ class JsonLines:
             )
         with storage_errors(self.path):
             os.ftruncate(self._descriptor, offset)
+            self._digest = self._digest_of(offset)
         self._offset = offset
 
     def sync(self) -> int:
@@ -117,6 +137,14 @@ class JsonLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _digest_of(self, size: int) -> hashlib._Hash:
+        """SHA-256 of the first ``size`` bytes, or of the whole file if it is shorter."""
+        digest, position = hashlib.sha256(), 0
+        while block := os.pread(self._descriptor, min(1 << 20, size - position), position):
+            digest.update(block)
+            position += len(block)
+        return digest
 
     def _end_of_last_line(self, size: int) -> int:
         """The largest position up to ``size`` at which a line ends; 0 if there is none."""

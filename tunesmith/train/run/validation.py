@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,3 +30,8 @@ def metric_name(source: str, metric: str) -> str:
 def flatten(metrics: ValidationMetrics) -> dict[str, float]:
     """Full name -> value, for trackers."""
     return {metric_name(source, name): value for source, found in metrics.items() for name, value in found.items()}
+
+
+def find_not_finite_metric(metrics: ValidationMetrics) -> str | None:
+    """The full name of the first metric that is NaN or infinite; None if there is none."""
+    return next((name for name, value in flatten(metrics).items() if not math.isfinite(value)), None)

@@ -1,0 +1,142 @@
+"""Which entries of a foreign config.json reach transformers: those that describe a model, and no others.
+
+A configuration of transformers is more than sizes: entries of it name other files, repositories and implementations,
+and an entry with the name of a method replaces the method. Known entries of the model type pass. Other entries pass if
+they cannot be anything but a value that some version of the model's code looked up, since published configurations
+hold many of those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tunesmith.errors import DataError
+from tunesmith.recipe.families import ENCODER_DECODERS
+
+UNSUPPORTED = f"neither a causal architecture of transformers nor one of {', '.join(ENCODER_DECODERS)}"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IMPLEMENTATION = re.compile(r"_*(attn|experts)_implementation.*")
+ORIGIN = ("name_or_path", "_name_or_path", "_commit_hash")
+# They choose files, repositories, native code or devices. What they would choose is decided here or not at all.
+IGNORED = frozenset(
+    {
+        *("kernel_config", "use_kernels", "fusion_config", "distributed_config", "device_map"),
+        *("auto_map", "custom_pipelines", "configuration_files", "gguf_file"),
+        *ORIGIN,
+        *("backbone", "use_pretrained_backbone"),
+    }
+)
+WEIGHTS = "transformers_weights"
+QUANTISED = ("quantization_config", "compression_config")
+PROPERTIES = ("num_labels", "output_attentions", "per_layer_config", "rope_scaling", "torch_dtype")
+NUMBER_FORMATS = ("float64", "float32", "float16", "bfloat16", "auto")
+LARGEST_SIZE = 1 << 40
+MOST_LABELS = 10_000
+MOST_LAYERS = 10_000
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedConfig:
+    """The part of a config.json that is used.
+
+    architecture: the ``model_type``.
+    entries: what transformers may read.
+    unused: names of the other entries, without those that only say where the file came from.
+    """
+
+    architecture: str
+    entries: Mapping[str, Any]
+    unused: tuple[str, ...]
+
+
+def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
+    """The used part of the content of a config.json.
+
+    Raises DataError for an unsupported architecture, quantised weights, and values that no configuration may have.
+    """
+    architecture = content.get("model_type")
+    if not isinstance(architecture, str) or (
+        architecture not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and architecture not in ENCODER_DECODERS
+    ):
+        raise DataError(
+            f"{architecture!r} is {UNSUPPORTED}", where=where, advice="code in a model directory is never run"
+        )
+    _check_weights(content, where)
+    kind = CONFIG_MAPPING[architecture]
+    known = {field.name for field in fields(kind)} | set(kind.attribute_map) | {"model_type"}
+    entries = {key: value for key, value in content.items() if _is_usable(key, known)}
+    for key, value in entries.items():
+        _check_value(key, value, where)
+    nested = {key: _nested(value) for key, value in entries.items() if key in kind.sub_configs}
+    return CheckedConfig(
+        architecture, {**entries, **nested}, tuple(sorted(content.keys() - entries.keys() - {*ORIGIN}))
+    )
+
+
+def _is_usable(key: str, known: set[str]) -> bool:
+    """Whether an entry is known, or can only be a value that code of the model reads."""
+    if key in IGNORED or key in (WEIGHTS, *QUANTISED) or NAME.fullmatch(key) is None or IMPLEMENTATION.fullmatch(key):
+        return False
+    return key in known or key in PROPERTIES or not hasattr(PretrainedConfig, key)
+
+
+def _nested(value: Any) -> Any:
+    """The used part of the configuration of a part of a model, and of the parts of this part."""
+    if not isinstance(value, dict):
+        return value
+    known = {field.name for field in fields(PretrainedConfig)} | {"model_type"}
+    return {
+        key: _nested(inner) if isinstance(inner, dict) and "model_type" in inner else inner
+        for key, inner in value.items()
+        if _is_usable(key, known)
+    }
+
+
+def _check_weights(content: Mapping[str, Any], where: Path) -> None:
+    """Raises DataError for weights that are not plain tensors, or in a file that the configuration chooses."""
+    for key in QUANTISED:
+        if content.get(key) is not None:
+            method = content[key].get("quant_method") if isinstance(content[key], dict) else None
+            raise DataError(
+                f"the weights are quantised ({key}{'' if method is None else f': {method!r}'}) and cannot be trained",
+                where=where,
+                advice="name the model with its original weights, in float32, bfloat16 or float16",
+            )
+    if content.get(WEIGHTS) is not None:
+        raise DataError(
+            f"{WEIGHTS} names {content[WEIGHTS]!r}, but weights are read from model.safetensors or its index only",
+            where=where,
+            advice=f"remove {WEIGHTS} from the file if model.safetensors holds the weights",
+        )
+
+
+def _check_value(key: str, value: Any, where: Path) -> None:
+    """Raises DataError for a value of the wrong type or of an impossible size, of those that are used here."""
+    fault = None
+    if key == "architectures":
+        if value is not None and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+            fault = "a list of names"
+    elif key in ("dtype", "torch_dtype"):
+        if value is not None and value not in NUMBER_FORMATS:
+            fault = f"one of {', '.join(NUMBER_FORMATS)}"
+    elif key in ("id2label", "label2id"):
+        if value is not None and not (isinstance(value, dict) and len(value) <= MOST_LABELS):
+            fault = f"an object with at most {MOST_LABELS:,} entries"
+    elif key == "num_labels" or key in LAYERS:
+        most = MOST_LABELS if key == "num_labels" else MOST_LAYERS
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most):
+            fault = f"a whole number up to {most:,}"
+    elif isinstance(value, int) and abs(value) > LARGEST_SIZE:
+        fault = f"at most {LARGEST_SIZE:,}"
+    if fault is not None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise DataError(f"{key!r} is {shown}, but must be {fault}", where=where, advice="fetch the model again")
