@@ -38,9 +38,9 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 UNSUPPORTED = f"neither a causal architecture of transformers nor one of {', '.join(ENCODER_DECODERS)}"
 FIXED_ATTENTION = ("falcon",)  # families that accept only attentions that they list by name
 CLASSIFIER = "ForSequenceClassification"  # suffix of the class names of reward models in transformers
-# Attributes of attention modules. Noise comes from model.residual_dropout only: it belongs to the example, whereas the
+# Parts of names of attributes of modules. Noise comes from model.residual_dropout only: it belongs to the example, whereas the
 # dropout of a model depends on the batch.
-DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout")
+DROPOUT_ATTRIBUTES = ("dropout", "pdrop", "layerdrop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +283,6 @@ def _finalize(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in DROPOUT_ATTRIBUTES:  # numbers that a module passes to its attention function
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():  # probabilities that a module passes to functions
+            if isinstance(value, float) and any(part in name for part in DROPOUT_ATTRIBUTES):
                 setattr(module, name, 0.0)
