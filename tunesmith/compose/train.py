@@ -304,7 +304,7 @@ def _evaluation(
     recipe, replies = context.recipe, None
     if context.validation is not None:
         policy, directory = context.prepared.policy, context.run.path
-        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory)
+        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory, view.note)
     keys = recipe.train
     return EvaluationCallback(
         setup.evaluate, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies

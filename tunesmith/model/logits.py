@@ -6,8 +6,6 @@ so that the result holds for any weights, also for random ones whose logits are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.errors import RecipeError
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
+from tunesmith.model.modes import evaluation_mode
 
 PROBED_TOKENS = 4
 SMALL, LARGE = 2.0**-10, 2.0**100  # logits that a cap leaves alone, and that it cuts to its value
@@ -61,7 +60,7 @@ def measure_logit_rule(model: PreTrainedModel) -> LogitRule:
     handles = [model.base_model.register_forward_hook(read_hidden), head.register_forward_hook(replace_product)]
     try:
         ids = torch.arange(PROBED_TOKENS, device=head.weight.device)[None]
-        with _evaluation_mode(model), torch.autocast(head.weight.device.type, enabled=False):
+        with evaluation_mode(model), torch.autocast(head.weight.device.type, enabled=False):
             logits: Tensor = model(input_ids=ids, use_cache=False).logits
     except FAMILY_ERRORS as error:
         raise _refuse(model, f"it cannot read token ids alone ({describe_failure(error)})") from error
@@ -104,15 +103,3 @@ def _refuse(model: PreTrainedModel, reason: str) -> RecipeError:
         where="model",
         advice="use a family that docs/families.md lists as trained",
     )
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
