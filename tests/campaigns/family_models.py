@@ -55,6 +55,7 @@ EXTRA: Mapping[str, Mapping[str, Any]] = {
     "granite": {"logits_scaling": 6.0, "attention_multiplier": 0.3, "embedding_multiplier": 5.0},
     "cohere": {"logit_scale": 0.25},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_ff_dim": 64},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": WINDOW},
 }
 """Values of single families: those whose meaning the campaign tests, and sizes with other rules."""
@@ -75,6 +76,8 @@ def tiny_config(architecture: str, **values: Any) -> PretrainedConfig:
         if isinstance(known.get(key), list) and known[key]:
             found = list(dict.fromkeys(known[key]))
             sizes[key] = (found * _LAYERS)[:_LAYERS] if len(found) <= _LAYERS else found[:_LAYERS]
+    if "kv_lora_rank" in known:  # multi-head latent attention: keys and values have as many heads as queries
+        sizes["num_key_value_heads"] = _HEADS
     sizes |= {**EXTRA.get(architecture, {}), **values}
     return type(text)(**sizes)
 

@@ -56,11 +56,16 @@ def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format
         # one.
         extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
     with new_directory(directory) as temporary:
-        model.save_pretrained(temporary, safe_serialization=True)
+        save_model(model, temporary)
         tokenizer.save(temporary, chat_template=format.chat_template(), extra=extra)
         if info.kind == "assistant":
             _generation_config(model, Renderer(format, tokenizer), info.sampling).save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+
+
+def save_model(model: PreTrainedModel, directory: Path) -> None:
+    """Write weights and configuration of a model into a directory that exists."""
+    model.save_pretrained(directory, safe_serialization=True)
 
 
 def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Mapping[str, Any]) -> GenerationConfig:
