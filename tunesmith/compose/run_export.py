@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
 from tunesmith.compose.methods.registry import METHODS
+from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, StorageError
-from tunesmith.model.export import ExportInfo, export
+from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
@@ -42,13 +43,15 @@ class CheckpointModel:
     recipe: Recipe
     step: int
 
-    def export(self, directory: Path) -> None:
-        """Write the Hugging Face directory. Raises StorageError."""
-        export_model(self.recipe, self.model, self.renderer, self.step, directory)
+    def export(self, directory: Path) -> tuple[str, ...]:
+        """Write the Hugging Face directory; as ``export_model``."""
+        return export_model(self.recipe, self.model, self.renderer, self.step, directory)
 
 
-def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, step: int, directory: Path) -> None:
-    """Write the Hugging Face directory of a run.
+def export_model(
+    recipe: Recipe, model: PreTrainedModel, renderer: Renderer, step: int, directory: Path
+) -> tuple[str, ...]:
+    """Write the Hugging Face directory of a run; returns what the user should know about it.
 
     step: optimizer steps after which the model has its weights.
     Raises StorageError.
@@ -63,7 +66,13 @@ def export_model(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, ste
         steps=step,
         kind=METHODS[recipe.objective.kind].kind,
     )
-    export(directory, model, renderer.tokenizer, renderer.format, info)
+    name = families.base_dtype(recipe.model) if recipe.run.export_dtype == "base" else recipe.run.export_dtype
+    notes = [families.describe_left_out(recipe.model, model)]
+    if not fits(model, families.DTYPES[name]):
+        notes.append(f"some weights are too large for {name}, so the export is in float32")
+        name = "float32"
+    export(directory, model, renderer.tokenizer, renderer.format, info, families.DTYPES[name])
+    return tuple(note for note in notes if note is not None)
 
 
 def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> CheckpointModel:

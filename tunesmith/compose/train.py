@@ -29,6 +29,7 @@ from tunesmith.compose.run_export import export_model
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import write_file
+from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
@@ -159,6 +160,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
+    if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
+        view.warn(fault)
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
@@ -336,7 +339,8 @@ def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     if recipe.run.export == "best":
         steps = load_best(run.path, context.model, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")
-    export_model(recipe, context.model, context.renderer, steps, run.export)
+    for note in export_model(recipe, context.model, context.renderer, steps, run.export):
+        view.note(note)
 
 
 def _relative(path: Path) -> Path:

@@ -6,15 +6,18 @@ model is exported in the same way, but without sampling defaults.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.files import new_directory, write_json
 from tunesmith.model.context import context_length
+from tunesmith.model.exported_config import write_config
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -48,35 +51,94 @@ class ExportInfo:
     kind: Literal["assistant", "reward"] = "assistant"
 
 
-def export(directory: Path, model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> None:
-    """Write the directory completely or not at all; an existing one of that name is replaced. Raises StorageError."""
+def export(
+    directory: Path,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    format: Format,
+    info: ExportInfo,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the directory completely or not at all; an existing one of that name is replaced. Raises StorageError.
+
+    dtype: the number format of the weights in the files; the model keeps its own.
+    """
     extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
-    if info.kind == "reward" and model.config.pad_token_id is not None:
-        # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the same
-        # one.
-        extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
+    template, entries = format.chat_template(), dict[str, Any]()
+    if info.kind == "reward":
+        if model.config.pad_token_id is not None:
+            # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the
+            # same one.
+            extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
+    else:
+        ends = end_tokens(Renderer(format, tokenizer))
+        entries = {key: value for key, value in ends.items() if value is not None}
+        extra |= _token_names(tokenizer, ends, template)
     with new_directory(directory) as temporary:
-        save_model(model, temporary)
-        tokenizer.save(temporary, chat_template=format.chat_template(), extra=extra)
+        save_model(model, temporary, dtype, entries)
+        tokenizer.save(temporary, chat_template=template, extra=extra)
         if info.kind == "assistant":
-            _generation_config(model, Renderer(format, tokenizer), info.sampling).save_pretrained(temporary)
+            start = getattr(model.config, "decoder_start_token_id", None)
+            settings = GenerationConfig(  # type: ignore[no-untyped-call]
+                **_sampling_settings(info.sampling), **ends, decoder_start_token_id=start
+            )
+            settings.save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+        # safetensors gives its files to their owner only; ours have the permissions that the user's umask leaves.
+        mode = stat.S_IMODE((temporary / DESCRIPTION).stat().st_mode)
+        for file in temporary.iterdir():
+            file.chmod(mode)
 
 
-def save_model(model: PreTrainedModel, directory: Path) -> None:
-    """Write weights and configuration of a model into a directory that exists."""
-    model.save_pretrained(directory, safe_serialization=True)
+def save_model(
+    model: PreTrainedModel,
+    directory: Path,
+    dtype: torch.dtype = torch.float32,
+    entries: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights and configuration of a model into a directory that exists.
+
+    dtype: the number format in the files.
+    entries: of config.json, in place of those of the model.
+    Raises StorageError.
+    """
+    weights = None
+    if dtype != torch.float32:
+        weights = {
+            name: value.to(dtype) if value.is_floating_point() else value for name, value in model.state_dict().items()
+        }
+    model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
+    write_config(directory, {"dtype": str(dtype).removeprefix("torch."), **(entries or {})})
 
 
-def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Mapping[str, Any]) -> GenerationConfig:
+def fits(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+    """Whether every weight of a model is a finite number in a format; float16 ends at 65,504."""
+    largest = torch.finfo(dtype).max
+    return all(bool((weight.abs() <= largest).all()) for weight in model.parameters())
+
+
+def end_tokens(renderer: Renderer) -> dict[str, Any]:
+    """The tokens that begin a text, end a reply and pad a batch, in the names of transformers' configurations."""
     tokenizer = renderer.tokenizer
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        **_sampling_settings(sampling),
-        eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
-        bos_token_id=tokenizer.bos_id,
-        pad_token_id=tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
-        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-    )
+    return {
+        "eos_token_id": sorted(renderer.stop_ids) or tokenizer.eos_id,
+        "bos_token_id": tokenizer.bos_id,
+        "pad_token_id": tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
+    }
+
+
+def _token_names(tokenizer: Tokenizer, ends: Mapping[str, Any], template: str | None) -> dict[str, str]:
+    """Entries of tokenizer_config.json, so that a tokenizer ends and pads with the tokens of the configurations.
+
+    The end token stays where it ends replies, or where the chat template writes it.
+    """
+    found = {}
+    stops = ends["eos_token_id"]
+    if isinstance(stops, list) and tokenizer.eos_id not in stops and "eos_token" not in (template or ""):
+        found["eos_token"] = tokenizer.decode(stops[:1], skip_controls=False)
+    if tokenizer.pad_id is None and ends["pad_token_id"] is not None:
+        found["pad_token"] = tokenizer.decode([ends["pad_token_id"]], skip_controls=False)
+    return found
 
 
 def _sampling_settings(sampling: Mapping[str, Any]) -> dict[str, Any]:

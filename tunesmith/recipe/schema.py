@@ -90,6 +90,10 @@ class RunConfig(Section):
         default="last",
         description="The weights that are exported at the end: those of the last step or of the best one.",
     )
+    export_dtype: Literal["base", "float32", "bfloat16", "float16"] = Field(
+        default="base",
+        description="The data type of the exported weights; base is that of the base model (float32 for random weights).",
+    )
 
 
 class Recipe(Section):
