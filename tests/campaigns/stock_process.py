@@ -73,7 +73,9 @@ def main(work: str, jobs: str) -> None:
         job = json.loads((directory / "job.json").read_text())
         try:
             found, tensors = (train if work == "train" else read)(directory, job)
-            save_file({key: value.contiguous() for key, value in tensors.items()}, directory / f"{job['name']}.safetensors")
+            save_file(
+                {key: value.contiguous() for key, value in tensors.items()}, directory / f"{job['name']}.safetensors"
+            )
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
             if "--traceback" in sys.argv:

@@ -54,7 +54,7 @@ def choose_decoding(model: PreTrainedModel) -> Decoding:
             expected = _expected(model, prompts)
         except FAMILY_ERRORS as error:
             raise _refuse(model, describe_failure(error)) from error
-        reasons = []
+        reasons: list[str] = []
         for kind in (CausalState, RecomputingState):
             for stock in (False, True):
                 failure = _try_state(model, kind, prompts, expected, stock=stock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -92,7 +92,8 @@ class CausalState:
     def select(self, rows: Sequence[int]) -> None:
         """See ``DecodingState.select``."""
         index = torch.tensor(rows, device=self._model.device)
-        self._cache.reorder_cache(index)  # unlike batch_select_indices, also for the states of recurrent layers
+        # Unlike batch_select_indices, every kind of layer has this method, also those with recurrent states.
+        self._cache.reorder_cache(cast(torch.LongTensor, index))
         self._ids, self._real = self._ids[index], self._real[index]
 
     @torch.no_grad()

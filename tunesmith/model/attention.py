@@ -133,12 +133,14 @@ def attention(
     s_aux: Tensor | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention protocol: query [B, H, T, D], key and value [B, G, T, D] in, [B, T, H, D] out.
 
     layout: the prepared layout of a packed row (B is 1); None for transformers' own attention.
     softcap, s_aux, sliding_window: see ``ScoreTerms``. Without a layout the window is part of ``attention_mask``.
+    position_bias: numbers added to the scores, known only without a layout.
     is_causal: whether a token sees only earlier ones; None for what ``module`` says.
     others: only what has no influence on the result (``IGNORED``).
     Raises ValueError for any other argument, and for a layout where attention is not causal.
@@ -148,19 +150,29 @@ def attention(
         raise ValueError(f"{type(module).__name__} passes its attention {', '.join(unknown)}, which is not known here")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     if layout is not None:
-        if not causal:
-            raise ValueError(f"{type(module).__name__} reads in both directions")
+        if not causal or position_bias is not None:
+            raise ValueError(f"{type(module).__name__} reads in both directions or adds a bias to its scores")
         terms = ScoreTerms(softcap, s_aux, sliding_window)
         return layout.attend(query, key, value, scaling, terms).transpose(1, 2).contiguous(), None
     terms = ScoreTerms(softcap, s_aux)
     if terms.explicit:
+        if position_bias is not None:
+            raise ValueError(f"{type(module).__name__} adds a bias to scores with a cap or sinks")
         if attention_mask is None and causal:
             attention_mask = causal_mask(query.shape[2], key.shape[2], None, query.device)
         key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
         mixed = attend_explicitly(query, key, value, attention_mask, scaling, terms)
         return mixed.transpose(1, 2).contiguous(), None
     result: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        dropout=dropout,
+        scaling=scaling,
+        is_causal=is_causal,
+        position_bias=position_bias,
     )
     return result
 

@@ -18,13 +18,12 @@ STOCK = "eager"
 def _configurations(model: PreTrainedModel) -> list[PretrainedConfig]:
     """The configurations that the modules of a model read, each once, with those nested in them."""
     found: dict[int, PretrainedConfig] = {}
-    waiting = [module.config for module in model.modules() if isinstance(getattr(module, "config", None), PretrainedConfig)]
+    waiting: list[object] = [getattr(module, "config", None) for module in model.modules()]
     while waiting:
         config = waiting.pop()
-        if id(config) not in found:
+        if isinstance(config, PretrainedConfig) and id(config) not in found:
             found[id(config)] = config
-            nested = [getattr(config, name, None) for name in config.sub_configs]
-            waiting.extend(each for each in nested if isinstance(each, PretrainedConfig))
+            waiting.extend(getattr(config, name, None) for name in config.sub_configs)
     return list(found.values())
 
 

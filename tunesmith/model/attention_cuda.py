@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class FlexAttention:
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
     ) -> Tensor:
         """See ``model.attention.AttentionLayout``."""
-        kernel = compiled_flex_attention if self.compiled else flex_attention
+        kernel: Callable[..., Any] = compiled_flex_attention if self.compiled else flex_attention
         mixed, auxiliary = kernel(
             query,
             key,
@@ -49,6 +50,7 @@ class FlexAttention:
         assert isinstance(mixed, Tensor)
         if terms.sinks is None:
             return mixed
+        assert auxiliary.lse is not None
         # A sink takes exp(sink) / (exp(sink) + sum of exp(scores)) of the probability and adds no value.
         kept = torch.sigmoid(auxiliary.lse - terms.sinks.float().view(1, -1, 1))
         return (mixed * kept.unsqueeze(-1)).to(mixed.dtype)

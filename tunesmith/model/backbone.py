@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Layout, PackedBatch
 from tunesmith.model.attention import prepare
+from tunesmith.model.body import body_of
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.wrapper import ModelWrapper
 
@@ -41,7 +42,7 @@ class Backbone(ModelWrapper):
     ) -> None:
         super().__init__(model, compute=compute, dropout=dropout)
         self.layout: LayoutKind = layout
-        self._body: nn.Module = model.base_model
+        self._body: nn.Module = body_of(model)
         self._takes_positions = _takes(self._body, "position_ids")
 
     def with_layout(self, layout: LayoutKind) -> Self:

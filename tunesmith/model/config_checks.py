@@ -1,20 +1,12 @@
-"""What a configuration asks of training that is not done here: another kind of model, or further losses."""
+"""What a configuration asks of training that is not done here: further losses."""
 
 from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from tunesmith.recipe.families import ENCODER_DECODERS
-
 
 def find_config_fault(config: PretrainedConfig) -> tuple[str, str] | None:
     """(what cannot be done, what the user may do) for a model that generates text; None if nothing is wrong."""
-    if config.is_encoder_decoder and config.model_type not in ENCODER_DECODERS:
-        return (
-            f"{config.model_type} is an encoder-decoder, and of these only {' and '.join(ENCODER_DECODERS)} are "
-            "supported",
-            "use a causal model, T5 or mT5",
-        )
     text = config.get_text_config()
     if getattr(text, "output_router_logits", False):
         return (

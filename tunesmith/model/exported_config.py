@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from tunesmith.errors import DataError
 from tunesmith.files import write_json
+from tunesmith.model.failures import FAMILY_ERRORS
 
 CONFIG = "config.json"
 TEXT = "text_config"
@@ -60,22 +60,17 @@ def write_config(directory: Path, entries: Mapping[str, Any]) -> None:
     if isinstance(text := config.get(TEXT), dict):
         config[TEXT] = {**text, **{key: value for key, value in entries.items() if key in text}}
     write_json(path, config)
-    plain = _as_read(directory)
+    plain = AutoConfig.from_pretrained(directory).to_dict()
     extended = {**config, **legacy_entries(config)}
     if isinstance(text := config.get(TEXT), dict):
         extended[TEXT] = {**text, **legacy_entries(text)}
     write_json(path, extended)
-    if not _same(_as_read(directory), plain):
-        write_json(path, config)
-
-
-def _as_read(directory: Path) -> dict[str, Any]:
-    """The configuration as this version reads it. Raises DataError."""
     try:
-        found: dict[str, Any] = AutoConfig.from_pretrained(directory).to_dict()
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"the exported configuration cannot be read: {error}", where=directory) from error
-    return found
+        read = AutoConfig.from_pretrained(directory).to_dict()
+    except FAMILY_ERRORS:  # version 5 refuses them together with its own entry
+        read = {}
+    if not _same(read, plain):
+        write_json(path, config)
 
 
 def _same(found: Mapping[str, Any], plain: Mapping[str, Any]) -> bool:

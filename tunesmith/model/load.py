@@ -43,8 +43,8 @@ CLASSIFIER = "ForSequenceClassification"  # suffix of the class names of reward 
 COMPUTED_BUFFERS = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
 # Parts of names of weights that read images and sound.
 OTHER_MODALITIES = ("vision", "visual", "image", "audio", "speech", "multi_modal", "multimodal")
-# Parts of names of attributes of modules. Noise comes from model.residual_dropout only: it belongs to the example, whereas the
-# dropout of a model depends on the batch.
+# Parts of names of attributes of modules. Noise comes from model.residual_dropout only: it belongs to the example,
+# whereas the dropout of a model depends on the batch.
 DROPOUT_ATTRIBUTES = ("dropout", "pdrop", "layerdrop")
 
 
@@ -124,6 +124,13 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
             "this is a reward model: it scores replies and cannot generate any",
             where=path,
             advice="name the model that it was trained from, or score replies with `tunesmith score`",
+        )
+    if _read_config(path, revision).get("is_encoder_decoder") and kind.auto_class is AutoModelForCausalLM:
+        raise DataError(
+            f"{read_architecture(path, revision)} is an encoder-decoder, and of these only "
+            f"{' and '.join(ENCODER_DECODERS)} are supported",
+            where=path,
+            advice="use a causal model, T5 or mT5",
         )
     loaded = read_model(path, revision, kind)
     if (fault := find_config_fault(loaded.model.config)) is not None:
@@ -340,6 +347,9 @@ def _finalize(model: PreTrainedModel) -> None:
         model.config.tie_word_embeddings = head.weight is model.get_input_embeddings().weight
         if getattr(model.config, "decoder_start_token_id", None) is None:
             model.config.decoder_start_token_id = model.config.pad_token_id
+    if getattr(model.config, "rescale_every", 0):
+        # RWKV divides its weights in place when it evaluates, against overflow in float16; training needs them whole.
+        model.config.rescale_every = 0
     _freeze_other_modalities(model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

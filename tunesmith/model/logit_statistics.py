@@ -62,6 +62,7 @@ def _logit_gradient(
     of_log_probability: Tensor,
     of_logsumexp: Tensor,
     of_total: Tensor,
+    *,
     cap: float | None,
 ) -> Tensor:
     """float32 [n, V], the gradient of the products of a chunk, written over the logits.
@@ -106,7 +107,7 @@ class _TargetStatistics(torch.autograd.Function):
             logsumexp[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
             if found is not None and statistics_gradient is not None:
                 hint = statistics_gradient(logsumexp[part], part, len(weight))
-                table = _logit_gradient(logits, logsumexp[part], target[part], *hint, cap)
+                table = _logit_gradient(logits, logsumexp[part], target[part], *hint, cap=cap)
                 found.add(part, hidden[part], matrix, table)
         ctx.save_for_backward(hidden, weight, bias, target, logsumexp)
         ctx.found, ctx.statistics_gradient, ctx.cap = found, statistics_gradient, cap
@@ -124,7 +125,7 @@ class _TargetStatistics(torch.autograd.Function):
             for part in _chunks(len(target), len(weight)):
                 logits = _logits(hidden[part], matrix, shift, ctx.cap)
                 in_part = (each[part] for each in received)
-                table = _logit_gradient(logits, logsumexp[part], target[part], *in_part, ctx.cap)
+                table = _logit_gradient(logits, logsumexp[part], target[part], *in_part, cap=ctx.cap)
                 found.add(part, hidden[part], matrix, table)
         ctx.found = None  # the buffers become gradients; a second backward pass computes its own
         return found.hidden, found.weight, found.bias, None, None, None

@@ -7,13 +7,14 @@ so that the result holds for any weights, also for random ones whose logits are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import RecipeError
+from tunesmith.model.attention_choice import stock_attention
+from tunesmith.model.body import LISTED, body_of, check_causal
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.modes import evaluation_mode
 
@@ -41,35 +42,43 @@ class LogitRule:
         return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
 
 
-@torch.no_grad()
 def measure_logit_rule(model: PreTrainedModel) -> LogitRule:
     """The rule of a causal model. Raises RecipeError if it has no head, or another rule than ``LogitRule``."""
+    try:
+        return _measure(model)
+    except RecipeError:
+        check_causal(model)  # for a model that is not causal, that is the reason
+        raise
+
+
+@torch.no_grad()
+def _measure(model: PreTrainedModel) -> LogitRule:
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Linear):
         raise _refuse(model, "it has no head over the vocabulary that is one linear layer")
-    seen: dict[str, Tensor] = {}
+    read: list[Tensor] = []
     planted = _planted_products(head)
 
-    def read_hidden(module: nn.Module, inputs: Any, output: Any) -> None:
-        seen["hidden"] = output.last_hidden_state
-
     def replace_product(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        seen["input"] = inputs[0]
+        read.append(inputs[0])
         return planted.to(output.dtype).expand(output.shape)
 
-    handles = [model.base_model.register_forward_hook(read_hidden), head.register_forward_hook(replace_product)]
+    handle = head.register_forward_hook(replace_product)
+    device = head.weight.device
     try:
-        ids = torch.arange(PROBED_TOKENS, device=head.weight.device)[None]
-        with evaluation_mode(model), torch.autocast(head.weight.device.type, enabled=False):
+        ids = torch.arange(PROBED_TOKENS, device=device)[None]
+        with evaluation_mode(model), stock_attention(model), torch.autocast(device.type, enabled=False):
+            hidden: Tensor = body_of(model)(input_ids=ids, use_cache=False).last_hidden_state
             logits: Tensor = model(input_ids=ids, use_cache=False).logits
     except FAMILY_ERRORS as error:
         raise _refuse(model, f"it cannot read token ids alone ({describe_failure(error)})") from error
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     if logits.shape[-1] != len(head.weight):
         raise _refuse(model, f"its head has {len(head.weight):,} rows, but it gives {logits.shape[-1]:,} logits")
-    return _find_rule(model, seen, planted, logits[0, -1].float())
+    if len(read) != 1 or read[0].shape != hidden.shape:
+        raise _refuse(model, "its head does not read the last hidden states")
+    return _find_rule(model, hidden.float(), read[0].float(), planted, logits[0, -1].float())
 
 
 def _planted_products(head: nn.Linear) -> Tensor:
@@ -79,10 +88,12 @@ def _planted_products(head: nn.Linear) -> Tensor:
     return found
 
 
-def _find_rule(model: PreTrainedModel, seen: dict[str, Tensor], planted: Tensor, logits: Tensor) -> LogitRule:
-    if "hidden" not in seen or "input" not in seen or seen["hidden"].shape != seen["input"].shape:
-        raise _refuse(model, "its head does not read the last hidden states")
-    hidden, read = seen["hidden"].float(), seen["input"].float()
+def _find_rule(model: PreTrainedModel, hidden: Tensor, read: Tensor, planted: Tensor, logits: Tensor) -> LogitRule:
+    """The rule that explains what was measured.
+
+    hidden, read: float32 [1, T, D], the last hidden states and what the head received.
+    planted, logits: float32 [V], the products that the head returned and the logits of the model.
+    """
     states_factor = 1.0
     if not torch.equal(hidden, read) and bool(torch.isfinite(hidden).all()):  # the self-test reports NaN
         largest = int(hidden.abs().argmax())
@@ -101,5 +112,5 @@ def _refuse(model: PreTrainedModel, reason: str) -> RecipeError:
     return RecipeError(
         f"{type(model).__name__} cannot be trained here: {reason}",
         where="model",
-        advice="use a family that docs/families.md lists as trained",
+        advice=LISTED,
     )

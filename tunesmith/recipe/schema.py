@@ -92,7 +92,7 @@ class RunConfig(Section):
     )
     export_dtype: Literal["base", "float32", "bfloat16", "float16"] = Field(
         default="base",
-        description="The data type of the exported weights; base is that of the base model (float32 for random weights).",
+        description="The data type of the exported weights; base is that of the base model (float32 if new).",
     )
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed, thread_ends
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.errors import RecipeError
 from tunesmith.model.attention_choice import stock_attention, use_stock_attention
+from tunesmith.model.body import body_of, check_causal
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.policy import LayoutKind, Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -34,10 +34,6 @@ from tunesmith.verify.differences import largest_difference, max_or_nan
 LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
 # Largest difference of a log-probability that number formats explain; a broken layout differs by 0.01 to 10.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
-
-PREFIX = 8  # tokens whose hidden states must not depend on the ``PREFIX`` tokens after them
-REPEATED = 12  # token ids of that test are below it
-PREFIX_TOLERANCE = 1e-4  # of the largest hidden state; rounding differs where experts get other tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +151,10 @@ def self_test_scalars(
     ends = thread_ends(trees)
 
     def alone() -> list[Tensor]:
+        body = body_of(policy.model)
         with policy.autocast(), stock_attention(policy.model):
             rows = [ids.to(policy.device)[None] for ids in threads]
-            return [policy.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+            return [body(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
 
     def together(layout: LayoutKind, expected: list[Tensor]) -> float:
         states = policy.with_layout(layout).hidden(batch)[ends.to(policy.device)].float()
@@ -227,28 +224,6 @@ def _try_layout(comparison: _Comparison, layout: LayoutKind, expected: list[Tens
         return comparison.together(layout, expected), ""
     except FAMILY_ERRORS as error:
         return math.inf, describe_failure(error)
-
-
-def check_causal(model: PreTrainedModel) -> None:
-    """Raises RecipeError for a model whose hidden states depend on later tokens: it would read what it must predict."""
-    first, second = torch.arange(2 * PREFIX, device=model.device).remainder(REPEATED).repeat(2, 1)
-    second[PREFIX:] = second[PREFIX:].flip(0) + 1
-    try:
-        with stock_attention(model):
-            states = [model.base_model(input_ids=ids[None], use_cache=False) for ids in (first, second)]
-        one, other = (each.last_hidden_state[0, :PREFIX].float() for each in states)
-    except FAMILY_ERRORS as error:
-        raise RecipeError(
-            f"{type(model).__name__} cannot read token ids alone: {describe_failure(error)}",
-            where="model",
-            advice="use a family that docs/families.md lists as trained",
-        ) from error
-    if float((one - other).abs().max()) > PREFIX_TOLERANCE * float(one.abs().max()):
-        raise RecipeError(
-            f"{type(model).__name__} reads in both directions, so it would see the tokens that it learns to predict",
-            where="model",
-            advice="use a causal model",
-        )
 
 
 def _difference_of_trees(policy: Policy, trees: tuple[TokenTree, ...], expected: list[Tensor]) -> float:

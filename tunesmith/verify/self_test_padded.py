@@ -1,8 +1,8 @@
 """Whether padded batches give the log-probabilities of each reply alone, tested on the user's own encoder-decoder.
 
 The reference is the unmodified model: every reply with its input in a separate forward pass, with the attention in the
-code of its family and with its own head. A mask that is not applied, a head that is scaled or shifted differently, or replies that share an input
-wrongly appear as a difference.
+code of its family and with its own head. A mask that is not applied, a head that is scaled or shifted differently, or
+replies that share an input wrongly appear as a difference.
 """
 
 from __future__ import annotations

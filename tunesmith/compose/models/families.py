@@ -291,4 +291,6 @@ def describe_left_out(keys: ModelConfig, model: PreTrainedModel) -> str | None:
     base, text = read_architecture(keys.path, keys.revision), str(model.config.model_type)
     if base == text:
         return None
-    return f"only the text model of {base} was trained and exported, as {text}; its parts for images or sound are left out"
+    return (
+        f"only the text model of {base} was trained and exported, as {text}; its parts for images or sound are left out"
+    )
