@@ -59,6 +59,11 @@ EXTRA: Mapping[str, Mapping[str, Any]] = {
     "granite": {"logits_scaling": 6.0, "attention_multiplier": 0.3, "embedding_multiplier": 5.0},
     "cohere": {"logit_scale": 0.25},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_ff_dim": 64},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 0},
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "nemotron_h": {"layers_block_type": ["mamba", "attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": WINDOW},
 }
@@ -76,7 +81,7 @@ def tiny_config(architecture: str, **values: Any) -> PretrainedConfig:
     text = whole.get_text_config()
     known = text.to_dict() | dict.fromkeys(text.attribute_map)
     sizes = {key: value for key, value in SIZES.items() if key in known}
-    for key in ("layer_types", "mlp_layer_types", "layers_block_type", "num_hidden_layers_types"):
+    for key in ("layer_types", "mlp_layer_types", "num_hidden_layers_types"):
         if isinstance(known.get(key), list) and known[key]:
             found = list(dict.fromkeys(known[key]))
             sizes[key] = (found * _LAYERS)[:_LAYERS] if len(found) <= _LAYERS else found[:_LAYERS]

@@ -23,6 +23,8 @@ LEARNING_RATE, EPSILON, WEIGHT_DECAY = 1e-2, 1e-3, 0.1
 
 def load(directory: Path) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", use_safetensors=True)
+    if hasattr(model.config, "rescale_every"):  # RWKV would train weights that it divides in place
+        model.config.rescale_every = 0
     return model.float().eval()
 
 

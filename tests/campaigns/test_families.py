@@ -37,7 +37,8 @@ EXPECTED: Mapping[str, tuple[str, str]] = {
     "bloom": ("threads", "cached"),
     "phimoe": ("threads", "cached"),
     "lfm2": ("threads", "cached"),
-    "mamba": ("threads", "recomputed"),
+    "mamba": ("threads", "cached"),
+    "rwkv": ("threads", "recomputed"),
 }
 """Family -> (layout of training, how replies are generated)."""
 

@@ -16,7 +16,9 @@ from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
 from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
 
-CACHE_ARGUMENTS = ("past_key_values", "cache_params")
+CACHE_ARGUMENTS = {"past_key_values": True, "cache_params": False}
+"""Name under which families take their cache -> whether the attention mask covers the text before the new ids. A
+recurrent model reads the new ids only."""
 
 
 class DecodingState(Protocol):
@@ -106,7 +108,7 @@ class CausalState:
         positions = (real_so_far.long().cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         output = self._model(
             input_ids=ids,
-            attention_mask=real_so_far.long(),
+            attention_mask=(real_so_far if CACHE_ARGUMENTS[self._argument] else real).long(),
             position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
