@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.files import new_directory, write_json
@@ -102,13 +103,18 @@ def save_model(
     entries: of config.json, in place of those of the model.
     Raises StorageError.
     """
-    weights = None
-    if dtype != torch.float32:
-        weights = {
-            name: value.to(dtype) if value.is_floating_point() else value for name, value in model.state_dict().items()
-        }
+    weights = None if dtype == torch.float32 else _converted(model.state_dict(), dtype)
     model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
     write_config(directory, {"dtype": str(dtype).removeprefix("torch."), **(entries or {})})
+
+
+def _converted(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights in a number format; tied ones stay one tensor, so that they are written once."""
+    found: dict[int, Tensor] = {}
+    for value in weights.values():
+        if value.is_floating_point():
+            found.setdefault(value.data_ptr(), value.to(dtype))
+    return {name: found.get(value.data_ptr(), value) for name, value in weights.items()}
 
 
 def fits(model: PreTrainedModel, dtype: torch.dtype) -> bool:
