@@ -235,10 +235,32 @@ def run(names: Sequence[str], root: Path, old: str | None) -> Iterator[FamilyRes
         yield rows[name]
 
 
+def markdown(rows: Sequence[FamilyResult]) -> str:
+    """The tables of docs/families.md: families that are trained, and those that are refused, with the reason."""
+    lines = ["| family | training | replies | export | transformers 4.57 |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda each: each.family):
+        if row.layout not in ("refused", "not tested"):
+            training = "threads (own attention)" if "own code" in row.layout else row.layout
+            lines.append(f"| {row.family} | {training} | {row.replies} | {row.export} | {old_verdict(row.old)} |")
+    lines += ["", "| family | why it is refused |", "|---|---|"]
+    for row in sorted(rows, key=lambda each: each.family):
+        if row.layout == "refused":
+            lines.append(f"| {row.family} | {row.reason.split(' ', 1)[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def old_verdict(said: str) -> str:
+    """What transformers 4.57 says of an export, in a word or two."""
+    if "does not recognize this architecture" in said:
+        return "unknown there"
+    return said if said == "equal" else "differs" if said.startswith("logits differ") else "fails"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="where the tables of docs/families.md are written")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
@@ -256,6 +278,8 @@ def main() -> int:
     print(f"{len(found)} families, {len(trained)} trained, {len(unequal)} of them differ: {', '.join(unequal)}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([asdict(row) for row in found], indent=1))
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(markdown(found))
     return 1 if unequal else 0
 
 

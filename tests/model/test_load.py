@@ -13,6 +13,7 @@ from transformers import BartConfig, BartForConditionalGeneration, Gemma3Config,
 
 from tests.model.trees import SIZES, VOCABULARY, small_model
 from tunesmith.errors import DataError, MissingInputError, RecipeError
+from tunesmith.generate.cache_check import choose_decoding
 from tunesmith.model.context import context_length
 from tunesmith.model.load import load_model, new_model, read_local_architecture
 from tunesmith.model.policy import Policy
@@ -201,4 +202,5 @@ def test_what_text_does_not_pass_through_is_not_trained(tmp_path: Path) -> None:
     assert self_test(policy, 50, 20).layout == "tree"
     assert not any("vision" in name for name in policy.parameters())
     assert any("embed_tokens" in name for name in policy.parameters())
+    assert choose_decoding(policy.model).notice is None
     assert (rows_of(policy.model), context_length(policy.model.config)) == (60, 131_072)
