@@ -18,6 +18,7 @@ import torch
 from tests.campaigns import families
 from tests.campaigns.families import FamilyResult, compare_replies, compare_training, run_stock
 from tests.campaigns.family_models import tiny_model
+from tests.conftest import REPOSITORY
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed
 from tunesmith.errors import RecipeError
@@ -62,6 +63,13 @@ def test_loss_gradient_and_step_are_those_of_the_stock_model(trained: Path, fami
     reply, row = compare_replies(policy, row)
     assert (row.layout, row.replies) == EXPECTED[family]
     assert len(reply) == families.NEW
+
+
+@pytest.mark.parametrize("family", EXPECTED)
+def test_the_document_says_what_the_sample_shows(family: str) -> None:
+    table = (REPOSITORY / "docs" / "families.md").read_text(encoding="utf-8")
+    layout, replies = EXPECTED[family]
+    assert f"| {family} | {layout} | {replies} | equal | " in table
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:

@@ -29,7 +29,8 @@ def run(directory: Path, step: StepChoice, output: Path | None) -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with show_progress("loading the checkpoint"):
         found = load_checkpoint_model(directory, step, lambda text: _print(f"warning: {text}"))
-    found.export(target)
+    for note in found.export(target):
+        _print(note)
     _print(f"exported step {found.step:,} to {target}")
 
 

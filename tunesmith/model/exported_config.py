@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from tunesmith.files import write_json
 from tunesmith.model.failures import FAMILY_ERRORS
@@ -25,6 +25,8 @@ ROTARY_NAMES: Mapping[str, tuple[str, str]] = {
     "gpt_neox": ("rotary_emb_base", "rotary_pct"),
     "gpt_neox_japanese": ("rotary_emb_base", "rotary_pct"),
 }
+# Entries that version 5 renamed and still reads under the old name.
+RENAMED = ("num_experts",)
 LOCAL_NAMES = ("rope_local_base_freq", "local_rope_theta")
 GLOBAL_NAMES = ("rope_theta", "global_rope_theta")
 
@@ -34,6 +36,8 @@ def legacy_entries(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(dtype := config.get("dtype"), str):
         found["torch_dtype"] = dtype
+    family = CONFIG_MAPPING[name] if (name := str(config.get("model_type"))) in CONFIG_MAPPING else PretrainedConfig
+    found |= {old: config.get(new) for old, new in family.attribute_map.items() if old in RENAMED}
     rotary = config.get(ROTARY)
     if not isinstance(rotary, Mapping):
         return found
@@ -42,7 +46,7 @@ def legacy_entries(config: Mapping[str, Any]) -> dict[str, Any]:
             found |= dict.fromkeys(LOCAL_NAMES, local.get("rope_theta"))
         found |= dict.fromkeys(GLOBAL_NAMES, inner.get("rope_theta"))
         rotary = inner
-    base, share = ROTARY_NAMES.get(str(config.get("model_type")), ("rope_theta", "partial_rotary_factor"))
+    base, share = ROTARY_NAMES.get(name, ("rope_theta", "partial_rotary_factor"))
     if "rope_theta" in rotary:
         found[base] = rotary["rope_theta"]
     if "partial_rotary_factor" in rotary:
