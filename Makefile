@@ -51,7 +51,7 @@ properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversa
 fuzz: $(DEVELOPMENT) ## read thousands of damaged files: each gives a clear error or a valid result, never a traceback
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.fuzz
 
-families: $(DEVELOPMENT) ## train and read every family of transformers in tiny, and compare with a process of stock transformers
+families: $(DEVELOPMENT) ## train tiny models of all families and compare them with stock transformers
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.families
 
 clean: ## remove the virtual environment and caches, but no runs

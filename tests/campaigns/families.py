@@ -58,7 +58,7 @@ learning rate, of logits relative to the largest."""
 class FamilyResult:
     """A row of the table.
 
-    layout: tree, threads, threads with the attention of its own code, or "refused".
+    layout: tree, threads, threads with its stock attention, or "refused".
     reason: why it is refused, or what differs; empty where everything is equal.
     replies: cached, recomputed or refused.
     export, old: what stock transformers of this environment and 4.57 say of the export: equal, or what differs.
@@ -240,7 +240,7 @@ def markdown(rows: Sequence[FamilyResult]) -> str:
     lines = ["| family | training | replies | export | transformers 4.57 |", "|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda each: each.family):
         if row.layout not in ("refused", "not tested"):
-            training = "threads (own attention)" if "own code" in row.layout else row.layout
+            training = "threads (stock attention)" if "stock" in row.layout else row.layout
             lines.append(f"| {row.family} | {training} | {row.replies} | {row.export} | {old_verdict(row.old)} |")
     lines += ["", "| family | why it is refused |", "|---|---|"]
     for row in sorted(rows, key=lambda each: each.family):

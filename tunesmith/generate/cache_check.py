@@ -44,7 +44,7 @@ class Decoding:
 def choose_decoding(model: PreTrainedModel) -> Decoding:
     """The fastest way to decode that is exact: with a cache, or by computing the whole text at every step.
 
-    Either is tried with the attention that the model has and then with that of its own code, to which the model is
+    Either is tried with the attention that the model has and then with its stock attention, to which the model is
     changed if only that is exact. The reference is the stock model without a cache.
     Raises DataError if nothing is exact.
     """

@@ -28,14 +28,14 @@ def _configurations(model: PreTrainedModel) -> list[PretrainedConfig]:
 
 
 def use_stock_attention(model: PreTrainedModel) -> None:
-    """Let a model compute with the attention of its own code from now on."""
+    """Let a model compute with its stock attention from now on."""
     for config in _configurations(model):
         config._attn_implementation_internal = STOCK
 
 
 @contextmanager
 def stock_attention(model: PreTrainedModel) -> Iterator[None]:
-    """A model computes with the attention of its own code for a while."""
+    """A model computes with its stock attention for a while."""
     before = [(config, config._attn_implementation) for config in _configurations(model)]
     use_stock_attention(model)
     try:

@@ -43,7 +43,7 @@ class SelfTestResult:
     layout: the layout in which batches may be read.
     difference: the largest difference between packed batch and separate threads, in the first layout that the model
         can run.
-    stock_attention: whether the model was changed to the attention of its own code, because ours is not exact for it.
+    stock_attention: whether the model was changed to its stock attention, because ours is not exact for it.
     """
 
     layout: LayoutKind
@@ -53,7 +53,7 @@ class SelfTestResult:
     @property
     def description(self) -> str:
         """The layout and the attention, for the user."""
-        return f"{self.layout}, with the attention of its own code" if self.stock_attention else self.layout
+        return f"{self.layout}, with its stock attention" if self.stock_attention else self.layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> lis
 
 @torch.no_grad()
 def self_test(policy: Policy, tokens: int, longest: int, wanted: LayoutKind | None = None) -> SelfTestResult:
-    """Find the layout that is exact for this model, with our attention or else with that of its own code.
+    """Find the layout that is exact for this model, with our attention or else with its stock attention.
 
     Raises RecipeError if none is exact.
     tokens: token ids are drawn below it.
@@ -200,7 +200,7 @@ def _find_layout(
         if difference <= tolerance:
             use_stock_attention(policy.model)
             return SelfTestResult("threads", first if math.isfinite(first) else difference, stock_attention=True)
-        results["threads with the attention of its own code"] = failure or f"{difference:.2g}"
+        results["threads with its stock attention"] = failure or f"{difference:.2g}"
     summary = ", ".join(f"{name}: {value}" for name, value in results.items())
     raise _refuse(
         policy,
