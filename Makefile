@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +50,9 @@ properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversa
 
 fuzz: $(DEVELOPMENT) ## read thousands of damaged files: each gives a clear error or a valid result, never a traceback
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.fuzz
+
+families: $(DEVELOPMENT) ## train tiny models of all families and compare them with stock transformers
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.families
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from tunesmith.batch.packed import PackedBatch, assemble_packed, collate_packed
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.model.attention import SegmentAttention, prepare
 from tunesmith.model.attention_cuda import flex_attention_layout
+from tunesmith.model.attention_scores import PLAIN, ScoreTerms
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
@@ -133,7 +134,18 @@ def _all_before(sizes: tuple[int, ...], layout: object) -> tuple[tuple[int, ...]
     return tuple(tuple(range(index)) for index in range(len(sizes)))
 
 
-def test_the_block_mask_for_gpus_says_the_same_as_the_segments() -> None:
+@pytest.mark.parametrize(
+    "terms",
+    [
+        PLAIN,
+        ScoreTerms(window=5),
+        ScoreTerms(softcap=0.5),
+        ScoreTerms(sinks=torch.tensor([1.0, -1.0, 0.0, 2.0])),
+        ScoreTerms(0.5, torch.tensor([1.0, -1.0, 0.0, 2.0]), 5),
+    ],
+    ids=["plain", "window", "softcap", "sinks", "all"],
+)
+def test_the_block_mask_for_gpus_says_the_same_as_the_segments(terms: ScoreTerms) -> None:
     """FlexAttention runs unfused without a GPU; its mask is the rule itself, so both computations check each other."""
     batch = assemble_packed([Example(number, random_tree(number)) for number in range(3)], "threads")
     draw = torch.Generator().manual_seed(3)
@@ -141,5 +153,7 @@ def test_the_block_mask_for_gpus_says_the_same_as_the_segments() -> None:
     segments = prepare(batch.layout, torch.device("cpu"), torch.float32)
     assert isinstance(segments, SegmentAttention)
     flex = flex_attention_layout(batch.layout, torch.device("cpu"), compiled=False)
-    ours, theirs = (kind.attend(query, key, value, 0.25) for kind in (segments, flex))
+    ours, theirs = (kind.attend(query, key, value, 0.25, terms) for kind in (segments, flex))
     assert torch.allclose(ours, theirs, atol=1e-5)
+    if terms is not PLAIN:
+        assert not torch.allclose(ours, segments.attend(query, key, value, 0.25), atol=1e-2)

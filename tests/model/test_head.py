@@ -186,3 +186,23 @@ def test_ranges_hold_all_targets_and_split_no_block(blocks: list[int], rows: int
         assert all(0 < part.stop - part.start <= rows for part in parts)
         if end - begin > rows:  # then nothing could be cut off
             assert not any(not set(blocks[begin:cut]) & set(blocks[cut:end]) for cut in range(begin + 1, end))
+
+
+@pytest.mark.parametrize("hint", ["none", "right", "blocks"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_capped_logits_give_the_values_and_gradients_of_torch(
+    bias: bool, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: 16)
+    hidden, weight, shift, target, coefficients = inputs(bias)
+    leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
+    known = BlockwiseGradient(torch.arange(53) // 20, lambda values: coefficients)
+    expected = {"none": None, "right": coefficients, "blocks": known}[hint]
+    found, _ = target_log_probabilities(hidden, weight, shift, target, expected, cap=3.0)
+    ours = torch.autograd.grad((found * coefficients).sum(), leaves)
+    logits = 3.0 * torch.tanh((hidden @ weight.t() + (0.0 if shift is None else shift)) / 3.0)
+    table = torch.log_softmax(logits, dim=-1).gather(1, target[:, None])[:, 0]
+    theirs = torch.autograd.grad((table * coefficients).sum(), leaves)
+    assert torch.allclose(found, table, atol=1e-5)
+    for our, their in zip(ours, theirs, strict=True):
+        assert torch.allclose(our, their, atol=1e-4)

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import BartConfig, BartForConditionalGeneration, Gemma3Config, Gemma3ForConditionalGeneration
 
 from tests.model.trees import SIZES, VOCABULARY, small_model
 from tunesmith.errors import DataError, MissingInputError, RecipeError
+from tunesmith.generate.cache_check import choose_decoding
+from tunesmith.model.context import context_length
 from tunesmith.model.load import load_model, new_model, read_local_architecture
-from tunesmith.model.vocabulary import resize_vocabulary, rows_needed
+from tunesmith.model.policy import Policy
+from tunesmith.model.vocabulary import resize_vocabulary, rows_needed, rows_of
+from tunesmith.verify.self_test import self_test
 
 
 @pytest.mark.parametrize(
@@ -149,3 +155,52 @@ def test_no_family_looks_ahead(init: dict[str, Any]) -> None:
     with torch.no_grad():
         whole, beginning = model(input_ids=ids).logits[0, :9], model(input_ids=ids[:, :9]).logits[0]
     assert torch.allclose(whole, beginning, atol=1e-5)
+
+
+def test_weights_that_the_model_has_no_place_for_are_an_error_and_constants_are_not(tmp_path: Path) -> None:
+    small_model("llama").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {**weights, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, tmp_path / "model.safetensors"
+    )
+    load_model(str(tmp_path))
+    save_file({**weights, "v_head.summary.weight": torch.ones(1, 32)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"1 weights that the model does not have \(v_head\.summary\.weight\)"):
+        load_model(str(tmp_path))
+
+
+def test_a_configuration_that_asks_for_further_losses_is_refused(tmp_path: Path) -> None:
+    sizes = {**SIZES["llama"], "num_local_experts": 4, "output_router_logits": True}
+    with pytest.raises(RecipeError, match=r"model\.init: output_router_logits asks for a loss that balances"):
+        new_model({"architecture": "mixtral", **sizes}, 50, 0)
+    model = new_model({"architecture": "mixtral", **sizes, "output_router_logits": False}, 50, 0)
+    model.config.output_router_logits = True
+    model.save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="set output_router_logits to false in a copy"):
+        load_model(str(tmp_path))
+
+
+def test_an_encoder_decoder_that_is_not_supported_is_refused_as_one(tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+    more = {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 40}
+    BartForConditionalGeneration(BartConfig(**sizes, **more)).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="bart is an encoder-decoder, and of these only mt5 and t5 are supported"):
+        load_model(str(tmp_path))
+
+
+def test_a_family_made_of_several_models_names_its_text_model() -> None:
+    with pytest.raises(RecipeError, match=r"gemma3 is made of several models.*; use its text model, gemma3_text"):
+        new_model({"architecture": "gemma3", "hidden_size": 32}, 50, 0)
+
+
+def test_what_text_does_not_pass_through_is_not_trained(tmp_path: Path) -> None:
+    text = {**SIZES["llama"], "vocab_size": 60, "head_dim": 8}
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Gemma3Config(text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14})
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    policy = Policy(load_model(str(tmp_path)))
+    assert self_test(policy, 50, 20).layout == "tree"
+    assert not any("vision" in name for name in policy.parameters())
+    assert any("embed_tokens" in name for name in policy.parameters())
+    assert choose_decoding(policy.model).notice is None
+    assert (rows_of(policy.model), context_length(policy.model.config)) == (60, 131_072)

@@ -78,3 +78,19 @@ def test_16_bit_products_keep_gradients_of_the_parameter_in_float32() -> None:
 def test_no_targets_are_no_error() -> None:
     found = target_statistics(torch.zeros(0, 4), torch.zeros(9, 4), None, torch.zeros(0, dtype=torch.int64))
     assert found.log_probability.shape == (0,)
+
+
+def test_capped_logits_give_the_values_and_gradients_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logit_statistics, "CHUNK", 97 * 20)
+    hidden, weight, shift, target, coefficients = inputs(True)
+    assert shift is not None
+    found = target_statistics(hidden, weight, shift, target, cap=3.0)
+    assert found.statistics is not None
+    logits = 3.0 * torch.tanh((hidden @ weight.t() + shift) / 3.0)
+    table = torch.log_softmax(logits, dim=-1).gather(1, target[:, None])[:, 0]
+    ours = (found.log_probability, found.statistics.logsumexp, found.statistics.total)
+    expected = (table, torch.logsumexp(logits, dim=-1), logits.sum(dim=-1))
+    losses = [sum((c * value).sum() for c, value in zip(coefficients, each, strict=True)) for each in (ours, expected)]
+    gradients = [torch.autograd.grad(loss, [hidden, weight, shift]) for loss in losses]  # type: ignore[arg-type]
+    for our, their in zip(*gradients, strict=True):
+        assert torch.allclose(our, their, atol=1e-3)

@@ -206,7 +206,7 @@ def test_the_self_test_finds_the_layout_also_with_a_head_of_zeros(monkeypatch: p
 @pytest.mark.parametrize(
     ("init", "layout"),
     [
-        ({"architecture": "mistral", **SIZES["llama"], "sliding_window": 30}, "threads"),
+        ({"architecture": "mistral", **SIZES["llama"], "sliding_window": 30}, "tree"),
         ({"architecture": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4}, "tree"),
         ({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, "threads"),
     ],
@@ -219,7 +219,7 @@ def test_a_family_gets_the_layout_that_is_exact_for_it(init: dict[str, object], 
 
 class _Leaky:
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, terms: object = None
     ) -> torch.Tensor:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=True

@@ -60,6 +60,8 @@ def run(
     chosen_seed = secrets.randbelow(2**31) if seed is None else seed
     conversation = Conversation(engine, terminal, chosen_sampling, chosen_seed, system)
     _print_settings(conversation)
+    if engine.notice is not None:
+        terminal.notice(f"({engine.notice})")
     running = True
     while running and (line := _next_line(terminal)) is not None:
         try:

@@ -99,8 +99,11 @@ def _hashed(name: str) -> dict[str, Any]:
     return {"path": name, **found.identity()}
 
 
-def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo) -> str:
-    """Digest of everything that an export is made from: weights, tokenizer, prompt format, description and code."""
+def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo, dtype: str) -> str:
+    """Digest of everything that an export is made from: weights, tokenizer, prompt format, description and code.
+
+    dtype: the data type of the exported weights.
+    """
     return fingerprint(
         {
             "weights": weights_digest(model),
@@ -108,6 +111,7 @@ def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, 
             "tokenizer": tokenizer.fingerprint,
             "template": format.chat_template(),
             "info": asdict(info),
+            "dtype": dtype,
             "code": code_digest(),
             "versions": {name: _version(name) for name in PACKAGES},
         }

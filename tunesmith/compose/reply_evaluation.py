@@ -32,10 +32,12 @@ def reply_evaluation(
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
+    notice: Callable[[str], None],
 ) -> Callable[[int], Mapping[str, float]] | None:
     """A function that evaluates the present weights after a step; None if no replies are asked for or no prompt exists.
 
     validation: the data, and the names of their sources.
+    notice: shows the user how replies are generated, if that is out of the ordinary.
     directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.
     """
     keys = recipe.evaluate
@@ -43,12 +45,16 @@ def reply_evaluation(
         return None
     seed = stream_seed(recipe.seed, "replies")
     prompts = choose_prompts(*validation, renderer, keys.replies, seed, crop_settings(recipe, renderer))
+    if not prompts:
+        return None
     engine = Engine(policy.model, renderer)
+    if engine.notice is not None:
+        notice(engine.notice)
 
     def evaluate(step: int) -> Mapping[str, float]:
         return _evaluate(policy, engine, prompts, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
 
-    return evaluate if prompts else None
+    return evaluate
 
 
 def _evaluate(

@@ -14,8 +14,9 @@ from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
 from tunesmith.compose.manifest import export_origin
 from tunesmith.compose.methods.registry import METHODS
+from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, StorageError
-from tunesmith.model.export import ExportInfo, export
+from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
@@ -75,11 +76,18 @@ def export_model(
         steps=step,
         kind=METHODS[recipe.objective.kind].kind,
     )
-    origin = export_origin(model, renderer.tokenizer, renderer.format, info)
+    name = families.base_dtype(recipe.model) if recipe.run.export_dtype == "base" else recipe.run.export_dtype
+    if not fits(model, families.DTYPES[name]):
+        notice(f"some weights are too large for {name}, so the export is in float32")
+        name = "float32"
+    if (left_out := families.describe_left_out(recipe.model, model)) is not None:
+        notice(left_out)
+    origin = export_origin(model, renderer.tokenizer, renderer.format, info, name)
     if is_current(directory, origin):
         return
-    for name in export(directory, model, renderer.tokenizer, renderer.format, info, origin=origin):
-        notice(f"kept in {directory}: {name}")
+    dtype = families.DTYPES[name]
+    for file in export(directory, model, renderer.tokenizer, renderer.format, info, dtype, origin=origin):
+        notice(f"kept in {directory}: {file}")
 
 
 def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> CheckpointModel:

@@ -30,6 +30,7 @@ from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import check_replaceable, write_file
 from tunesmith.model.directory import find_model
+from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.targets import Targets
@@ -179,6 +180,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
         view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
+    if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
+        view.warn(fault)
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
@@ -324,7 +327,7 @@ def _evaluation(
     recipe, replies = context.recipe, None
     if context.validation is not None:
         policy, directory = context.prepared.policy, context.run.path
-        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory)
+        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory, view.note)
     keys = recipe.train
     return EvaluationCallback(
         setup.evaluate, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies

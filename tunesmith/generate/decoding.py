@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ from transformers.cache_utils import DynamicLayer
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
 from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
+
+CACHE_ARGUMENTS = {"past_key_values": True, "cache_params": False}
+"""Name under which families take their cache -> whether the attention mask covers the text before the new ids. A
+recurrent model reads the new ids only."""
 
 
 class DecodingState(Protocol):
@@ -59,6 +64,7 @@ class CausalState:
         assert not model.training, "dropout would change the replies; call model.eval() first"
         self._model = model
         self._cache = DynamicCache(config=model.config)
+        self._argument = find_cache_argument(model)
         self._ids = torch.empty(0, 0, dtype=torch.long, device=model.device)  # [rows, columns]
         self._real = torch.empty(0, 0, dtype=torch.bool, device=model.device)  # False on padding
 
@@ -88,7 +94,8 @@ class CausalState:
     def select(self, rows: Sequence[int]) -> None:
         """See ``DecodingState.select``."""
         index = torch.tensor(rows, device=self._model.device)
-        self._cache.batch_select_indices(index)
+        # Unlike batch_select_indices, every kind of layer has this method, also those with recurrent states.
+        self._cache.reorder_cache(cast(torch.LongTensor, index))
         self._ids, self._real = self._ids[index], self._real[index]
 
     @torch.no_grad()
@@ -101,11 +108,11 @@ class CausalState:
         positions = (real_so_far.long().cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         output = self._model(
             input_ids=ids,
-            attention_mask=real_so_far.long(),
+            attention_mask=(real_so_far if CACHE_ARGUMENTS[self._argument] else real).long(),
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._argument: self._cache},
         )
         self._ids, self._real = ids_so_far, real_so_far  # last: an interrupted pass changes nothing
         logits: Tensor = output.logits[:, -1].float()
@@ -129,6 +136,15 @@ class CausalState:
         for layer in layers:  # an interrupted forward pass leaves layers of different lengths
             layer.crop(shared - layer.get_seq_length())
         return shared
+
+
+def find_cache_argument(model: PreTrainedModel) -> str:
+    """The name under which a family takes its cache. Raises ValueError if it takes none of transformers."""
+    parameters = inspect.signature(model.forward).parameters
+    for name in CACHE_ARGUMENTS:
+        if name in parameters:
+            return name
+    raise ValueError(f"{type(model).__name__} does not take a cache of transformers")
 
 
 @dataclass(frozen=True, slots=True)

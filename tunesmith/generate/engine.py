@@ -9,10 +9,12 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria, decode
+from tunesmith.generate.cache_check import Decoding, choose_decoding
+from tunesmith.generate.decoding import DecodingState, StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.context import NO_LIMIT, context_length
+from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -80,14 +82,15 @@ class Engine:
     context: the largest number of tokens of prompt and reply together, by default the maximum in the model's
         configuration. For an encoder-decoder it is the largest number of tokens of the input, which is truncated on
         the right as in training; replies end at ``max_new_tokens``. Raises DataError if the model has fewer
-        embeddings than the tokenizer has ids, or the format is for the other kind of model.
+        embeddings than the tokenizer has ids, the format is for the other kind of model, or its replies cannot be
+        generated (``generate.cache_check``).
     """
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, context: int | None = None) -> None:
         self.model, self.renderer = model, renderer
         self.context: int = context or context_length(model.config) or NO_LIMIT
         self._is_encoder_decoder = bool(model.config.is_encoder_decoder)
-        rows, needed = int(model.config.vocab_size), renderer.tokenizer.size
+        rows, needed = rows_of(model), renderer.tokenizer.size
         if needed > rows:
             raise DataError(
                 f"prompt format and tokenizer need {needed} token ids, but the model has {rows}", advice=FORMAT_ADVICE
@@ -97,10 +100,17 @@ class Engine:
             own, other = kinds if self._is_encoder_decoder else kinds[::-1]
             what = f"the model is {own}, but prompt format {renderer.format.name!r} is for {other}"
             raise DataError(what, advice=FORMAT_ADVICE)
+        encoder_decoder = Decoding(lambda: EncoderDecoderState(model))
+        self._decoding = encoder_decoder if self._is_encoder_decoder else choose_decoding(model)
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know about the generation of replies; None for nothing."""
+        return self._decoding.notice
 
     def new_state(self) -> DecodingState:
         """An empty decoding state. If every ``stream`` of a conversation gets it, the cache is reused."""
-        return EncoderDecoderState(self.model) if self._is_encoder_decoder else CausalState(self.model)
+        return self._decoding.new_state()
 
     def prompt(self, messages: Sequence[Message], sampling: SamplingParameters) -> RenderedPrompt:
         """Render a conversation whose last message needs a reply.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
 from tunesmith.model.backbone import Backbone, LayoutKind
+from tunesmith.model.body import body_of
 from tunesmith.model.policy import Policy
 from tunesmith.model.wrapper import ModelWrapper
 
@@ -30,7 +31,7 @@ class ValueFunction:
         self.head, self.backbone = head, backbone
         self.module = nn.ModuleDict({"head": head})
         if backbone is not None:
-            self.module["backbone"] = backbone.model.base_model
+            self.module["backbone"] = body_of(backbone.model)
 
     def values_of_hidden(self, hidden: Tensor, where: Tensor) -> Tensor:
         """float32 [K], the values at some tokens.
@@ -56,7 +57,7 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
 
 def backbone_like(policy: Policy) -> Backbone:
     """A copy of the backbone of a policy with its present weights, in the same layout, without dropout."""
-    body = copy.deepcopy(policy.model.base_model)
+    body = copy.deepcopy(body_of(policy.model))
     assert isinstance(body, PreTrainedModel), type(body)
     return Backbone(body, compute=policy.compute, layout=policy.layout)
 

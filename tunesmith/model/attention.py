@@ -2,7 +2,8 @@
 
 The attention "tunesmith" follows the rule of ``batch.packed`` if it gets a ``layout`` argument. Without one
 (generation, plain use) it calls transformers' scaled-dot-product attention. ``prepare`` computes the kernel of a
-layout once per batch.
+layout once per batch. What a family adds to its attention scores (sinks, a cap, a window) arrives as keyword
+arguments (``model.attention_scores``); an argument that is not known is refused, so that nothing is dropped.
 Shapes: H query heads, G key and value heads, T tokens, D units of a head.
 """
 
@@ -20,19 +21,31 @@ from transformers.masking_utils import sdpa_mask
 
 from tunesmith.batch.packed import Layout
 from tunesmith.model.attention_cuda import flex_attention_layout, varlen_attention_layout
+from tunesmith.model.attention_scores import PLAIN, ScoreTerms, attend_explicitly, causal_mask, repeat_heads
 
 NAME = "tunesmith"
+# Keyword arguments of transformers that are for other kernels, or for what is returned, and change no number here.
+IGNORED = frozenset(
+    {
+        *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "position_ids", "cache_position"),
+        *("output_attentions", "output_hidden_states", "output_router_logits", "num_items_in_batch"),
+        *("use_cache", "return_dict", "logits_to_keep"),
+    }
+)
 
 
 class AttentionLayout(Protocol):
     """A layout prepared for one kind of kernel."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
+    ) -> Tensor:
         """The attended values, [1, H, T, D].
 
         query: [1, H, T, D].
         key, value: [1, G, T, D], where H is a multiple of G.
         scaling: factor of the products of query and key; None for D ** -0.5.
+        terms: what the family adds to the scores.
         """
         ...
 
@@ -50,22 +63,31 @@ class SegmentAttention:
     ancestors: tuple[tuple[int, ...], ...]
     masks: tuple[Tensor | None, ...]
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
+    ) -> Tensor:
         """See ``AttentionLayout``."""
         # split() has a backward pass of one concatenation, whereas every slice would make a gradient of the full
         # length.
-        if (groups := query.shape[1] // key.shape[1]) > 1:
-            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
         queries, keys, values = (torch.split(states, list(self.sizes), dim=2) for states in (query, key, value))
         attended = []
         for own, (path, mask) in enumerate(zip(self.ancestors, self.masks, strict=True)):
-            if mask is None:
+            total = sum(self.sizes[s] for s in path) + self.sizes[own]
+            if terms.window is not None and terms.window < total:
+                mask = causal_mask(self.sizes[own], total, terms.window, query.device)
+            seen_keys, seen_values = (
+                torch.cat([*(states[s] for s in path), states[own]], dim=2) if path else states[own]
+                for states in (keys, values)
+            )
+            if terms.explicit:
+                seen = causal_mask(self.sizes[own], total, None, query.device) if mask is None else mask
+                mixed = attend_explicitly(queries[own], seen_keys, seen_values, seen, scaling, terms)
+            elif mask is None:
                 mixed = scaled_dot_product_attention(
-                    queries[own], keys[own], values[own], is_causal=True, scale=scaling
+                    queries[own], seen_keys, seen_values, is_causal=True, scale=scaling
                 )
             else:
-                seen_keys = torch.cat([*(keys[s] for s in path), keys[own]], dim=2)
-                seen_values = torch.cat([*(values[s] for s in path), values[own]], dim=2)
                 mixed = scaled_dot_product_attention(
                     queries[own], seen_keys, seen_values, attn_mask=mask, scale=scaling
                 )
@@ -107,19 +129,52 @@ def attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     layout: AttentionLayout | None = None,
-    **extra: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    sliding_window: int | None = None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention protocol: query [B, H, T, D], key and value [B, G, T, D] in, [B, T, H, D] out.
 
     layout: the prepared layout of a packed row (B is 1); None for transformers' own attention.
-    extra: what transformers passes to every attention function.
+    softcap, s_aux, sliding_window: see ``ScoreTerms``. Without a layout the window is part of ``attention_mask``.
+    position_bias: numbers added to the scores, known only without a layout.
+    is_causal: whether a token sees only earlier ones; None for what ``module`` says.
+    others: only what has no influence on the result (``IGNORED``).
+    Raises ValueError for any other argument, and for a layout where attention is not causal.
     """
-    if layout is None:
-        result: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra
-        )
-        return result
-    return layout.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
+    unknown = sorted(name for name, given in others.items() if given is not None and name not in IGNORED)
+    if unknown:
+        raise ValueError(f"{type(module).__name__} passes its attention {', '.join(unknown)}, which is not known here")
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if layout is not None:
+        if not causal or position_bias is not None:
+            raise ValueError(f"{type(module).__name__} reads in both directions or adds a bias to its scores")
+        terms = ScoreTerms(softcap, s_aux, sliding_window)
+        return layout.attend(query, key, value, scaling, terms).transpose(1, 2).contiguous(), None
+    terms = ScoreTerms(softcap, s_aux)
+    if terms.explicit:
+        if position_bias is not None:
+            raise ValueError(f"{type(module).__name__} adds a bias to scores with a cap or sinks")
+        if attention_mask is None and causal:
+            attention_mask = causal_mask(query.shape[2], key.shape[2], None, query.device)
+        key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
+        mixed = attend_explicitly(query, key, value, attention_mask, scaling, terms)
+        return mixed.transpose(1, 2).contiguous(), None
+    result: tuple[Tensor, None] = sdpa_attention_forward(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        dropout=dropout,
+        scaling=scaling,
+        is_causal=is_causal,
+        position_bias=position_bias,
+    )
+    return result
 
 
 def register() -> str:

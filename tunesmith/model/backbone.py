@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, Literal, Self
 
 import torch
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Layout, PackedBatch
 from tunesmith.model.attention import prepare
+from tunesmith.model.body import body_of
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.wrapper import ModelWrapper
 
@@ -40,7 +42,8 @@ class Backbone(ModelWrapper):
     ) -> None:
         super().__init__(model, compute=compute, dropout=dropout)
         self.layout: LayoutKind = layout
-        self._body: nn.Module = model.base_model
+        self._body: nn.Module = body_of(model)
+        self._takes_positions = _takes(self._body, "position_ids")
 
     def with_layout(self, layout: LayoutKind) -> Self:
         """The same wrapper of the same model, reading batches in another layout."""
@@ -79,9 +82,17 @@ class Backbone(ModelWrapper):
             # transformers takes a mask of four dimensions as final and builds none itself.
             extra["layout"] = prepare(layout, ids.device, self.compute)
             extra["attention_mask"] = ids.new_empty((1, 1, 1, 0), dtype=torch.bool)
-        output = self._body(input_ids=ids[None], position_ids=positions[None], use_cache=False, **extra)
+        if self._takes_positions:
+            extra["position_ids"] = positions[None]
+        output = self._body(input_ids=ids[None], use_cache=False, **extra)
         states: Tensor = output.last_hidden_state[0]
         return states
+
+
+def _takes(module: nn.Module, name: str) -> bool:
+    """Whether the forward pass of a module has an argument of this name; recurrent models have no positions."""
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or any(each.kind == each.VAR_KEYWORD for each in parameters.values())
 
 
 def _split_into_threads(batch: PackedBatch) -> tuple[list[Tensor], list[int], Tensor]:

@@ -10,5 +10,5 @@ NO_LIMIT = 2**31
 
 def context_length(config: PretrainedConfig) -> int | None:
     """The number of positions of a model; None if its configuration sets no limit (T5, ALiBi)."""
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(positions) if positions else None

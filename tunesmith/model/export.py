@@ -6,18 +6,22 @@ model is exported in the same way, but without sampling defaults.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.errors import StorageError
 from tunesmith.files import new_directory, write_json
 from tunesmith.model.context import context_length
 from tunesmith.model.export_manifest import foreign_files, write_export_manifest
+from tunesmith.model.exported_config import write_config
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -57,45 +61,106 @@ def export(
     tokenizer: Tokenizer,
     format: Format,
     info: ExportInfo,
+    dtype: torch.dtype = torch.float32,
     *,
     origin: str = "",
 ) -> Sequence[str]:
     """Write the directory completely or not at all, in place of an existing one.
 
+    dtype: the number format of the weights in the files; the model keeps its own.
     origin: digest of everything that the export is made from, for its manifest.
     Returns the names of files of the user in the existing directory, which are kept. Raises StorageError.
     """
     extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
-    if info.kind == "reward" and model.config.pad_token_id is not None:
-        # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the same
-        # one.
-        extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
+    template, entries = format.chat_template(), dict[str, Any]()
+    if info.kind == "reward":
+        if model.config.pad_token_id is not None:
+            # Stock transformers finds the end of a reply by skipping this token; its tokenizer has to pad with the
+            # same one.
+            extra["pad_token"] = tokenizer.decode([model.config.pad_token_id], skip_controls=False)
+    else:
+        ends = end_tokens(Renderer(format, tokenizer))
+        entries = {key: value for key, value in ends.items() if value is not None}
+        extra |= _token_names(tokenizer, ends, template)
     kept = foreign_files(directory)
     with new_directory(directory, kept=kept) as temporary:
-        try:
-            model.save_pretrained(temporary, safe_serialization=True)
-        except SafetensorError as error:  # its form of an error of the disk
-            raise StorageError(
-                f"the weights cannot be written: {error}", where=directory, advice="free disk space and start again"
-            ) from error
-        tokenizer.save(temporary, chat_template=format.chat_template(), extra=extra)
+        save_model(model, temporary, dtype, entries)
+        tokenizer.save(temporary, chat_template=template, extra=extra)
         if info.kind == "assistant":
-            _generation_config(model, Renderer(format, tokenizer), info.sampling).save_pretrained(temporary)
+            start = getattr(model.config, "decoder_start_token_id", None)
+            settings = GenerationConfig(  # type: ignore[no-untyped-call]
+                **_sampling_settings(info.sampling), **ends, decoder_start_token_id=start
+            )
+            settings.save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
         kept = [name for name in kept if not (temporary / name).exists()]
+        # safetensors gives its files to their owner only; ours have the permissions that the user's umask leaves.
+        mode = stat.S_IMODE((temporary / DESCRIPTION).stat().st_mode)
+        for file in temporary.iterdir():
+            file.chmod(mode)
         write_export_manifest(temporary, origin)
     return kept
 
 
-def _generation_config(model: PreTrainedModel, renderer: Renderer, sampling: Mapping[str, Any]) -> GenerationConfig:
+def save_model(
+    model: PreTrainedModel,
+    directory: Path,
+    dtype: torch.dtype = torch.float32,
+    entries: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights and configuration of a model into a directory that exists.
+
+    dtype: the number format in the files.
+    entries: of config.json, in place of those of the model.
+    Raises StorageError.
+    """
+    weights = None if dtype == torch.float32 else _converted(model.state_dict(), dtype)
+    try:
+        model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
+    except SafetensorError as error:  # its form of an error of the disk
+        raise StorageError(
+            f"the weights cannot be written: {error}", where=directory, advice="free disk space and start again"
+        ) from error
+    write_config(directory, {"dtype": str(dtype).removeprefix("torch."), **(entries or {})})
+
+
+def _converted(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights in a number format; tied ones stay one tensor, so that they are written once."""
+    found: dict[int, Tensor] = {}
+    for value in weights.values():
+        if value.is_floating_point():
+            found.setdefault(value.data_ptr(), value.to(dtype))
+    return {name: found.get(value.data_ptr(), value) for name, value in weights.items()}
+
+
+def fits(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+    """Whether every weight of a model is a finite number in a format; float16 ends at 65,504."""
+    largest = torch.finfo(dtype).max
+    return all(bool((weight.abs() <= largest).all()) for weight in model.parameters())
+
+
+def end_tokens(renderer: Renderer) -> dict[str, Any]:
+    """The tokens that begin a text, end a reply and pad a batch, in the names of transformers' configurations."""
     tokenizer = renderer.tokenizer
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        **_sampling_settings(sampling),
-        eos_token_id=sorted(renderer.stop_ids) or tokenizer.eos_id,
-        bos_token_id=tokenizer.bos_id,
-        pad_token_id=tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
-        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-    )
+    return {
+        "eos_token_id": sorted(renderer.stop_ids) or tokenizer.eos_id,
+        "bos_token_id": tokenizer.bos_id,
+        "pad_token_id": tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.eos_id,
+    }
+
+
+def _token_names(tokenizer: Tokenizer, ends: Mapping[str, Any], template: str | None) -> dict[str, str]:
+    """Entries of tokenizer_config.json, so that a tokenizer ends and pads with the tokens of the configurations.
+
+    The end token stays where it ends replies, or where the chat template writes it.
+    """
+    found = {}
+    stops = ends["eos_token_id"]
+    if isinstance(stops, list) and tokenizer.eos_id not in stops and "eos_token" not in (template or ""):
+        found["eos_token"] = tokenizer.decode(stops[:1], skip_controls=False)
+    if tokenizer.pad_id is None and ends["pad_token_id"] is not None:
+        found["pad_token"] = tokenizer.decode([ends["pad_token_id"]], skip_controls=False)
+    return found
 
 
 def _sampling_settings(sampling: Mapping[str, Any]) -> dict[str, Any]:

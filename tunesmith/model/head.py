@@ -52,16 +52,25 @@ class _HeadPass:
     bias: [V] or None.
     target: int64 [N].
     outputs: where the results are written.
+    cap: logits are cap * tanh(product / cap); None for the product itself.
     """
 
     def __init__(
-        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, outputs: _HeadOutputs
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        outputs: _HeadOutputs,
+        cap: float | None,
     ) -> None:
-        self.hidden, self.target, self.outputs = hidden, target, outputs
+        self.hidden, self.target, self.outputs, self.cap = hidden, target, outputs, cap
         self.rows = min(_chunk_rows(weight.shape[0]), max(1, len(target)))
         self.weight, self.bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         # One table serves all chunks: fresh memory of this size costs more time than the arithmetic on it.
         self.table = hidden.new_empty(self.rows, weight.shape[0])
+        # The slopes of capped logits, d logit / d product = 1 - (logit / cap)^2, of the chunk in the table.
+        self.slopes = self.table.new_empty(0)
 
     def probabilities(self, part: slice) -> Tensor:
         """float32 [n, V], the softmax at the targets in ``part``; the next call overwrites it."""
@@ -72,6 +81,10 @@ class _HeadPass:
         else:
             torch.addmm(self.bias, states, self.weight.t(), out=logits)
         logits = logits.float()
+        if self.cap is not None:
+            bounded = logits.div_(self.cap).tanh_()
+            self.slopes = 1.0 - bounded.square()
+            logits = bounded.mul_(self.cap)
         return torch.softmax(logits, dim=-1, out=logits)
 
     def write_log_probabilities(self, part: slice, softmax: Tensor) -> None:
@@ -85,6 +98,8 @@ class _HeadPass:
         if bool(too_small.any()):
             lost = torch.nonzero(too_small)[:, 0]
             logits = torch.nn.functional.linear(self.hidden[part][lost], self.weight, self.bias).float()
+            if self.cap is not None:
+                logits = self.cap * torch.tanh(logits / self.cap)
             exact = torch.log_softmax(logits, dim=-1).gather(1, target[lost, None])[:, 0]
             outputs.log_probability[part][lost] = exact
 
@@ -94,6 +109,9 @@ class _HeadPass:
         softmax: float32 [n, V].
         gradient: float32 [n], the gradient of the loss with respect to the log-probabilities.
         """
+        if self.cap is not None:
+            self._add_capped_gradients(part, softmax, gradient)
+            return
         target, outputs = self.target[part], self.outputs
         probability, scale = softmax.to(self.weight.dtype), gradient[:, None].to(self.weight.dtype)
         outputs.hidden[part] = (self.weight[target] - torch.mm(probability, self.weight)) * scale
@@ -107,6 +125,22 @@ class _HeadPass:
         outputs.weight.index_add_(0, target, scaled.to(outputs.weight.dtype))
         if outputs.bias is not None:
             outputs.bias.sub_((softmax * gradient[:, None]).sum(0)).index_add_(0, target, gradient)
+
+    def _add_capped_gradients(self, part: slice, softmax: Tensor, gradient: Tensor) -> None:
+        """As ``add_gradients``, where d log p / d products = (onehot - softmax) * slopes."""
+        target, outputs = self.target[part, None], self.outputs
+        table = softmax.neg_().scatter_add_(1, target, torch.ones_like(gradient)[:, None])
+        table.mul_(self.slopes).mul_(gradient[:, None])
+        if outputs.bias is not None:
+            outputs.bias.add_(table.sum(0))
+        table = table.to(self.weight.dtype)
+        outputs.hidden[part] = torch.mm(table, self.weight)
+        product = torch.mm(table.t(), self.hidden[part])
+        if outputs.weight_is_set:
+            outputs.weight.add_(product)
+        else:
+            outputs.weight.copy_(product)
+        outputs.weight_is_set = True
 
     def run(self, gradient: Tensor | None, *, log_probabilities: bool = True) -> None:
         """The pass where the gradient of all targets is known, or none is wanted.
@@ -173,17 +207,23 @@ class _TargetLogProbability(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, hint: GradientHint
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        hint: GradientHint,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
             hint = None
         outputs = _HeadOutputs(hidden, weight, bias, hint is not None)
-        head_pass = _HeadPass(hidden, weight, bias, target, outputs)
+        head_pass = _HeadPass(hidden, weight, bias, target, outputs, cap)
         if isinstance(hint, BlockwiseGradient):
             hint = head_pass.run_by_blocks(hint)
         else:
             head_pass.run(hint)
-        ctx.hint, ctx.outputs = hint, None if hint is None else outputs
+        ctx.hint, ctx.outputs, ctx.cap = hint, None if hint is None else outputs, cap
         ctx.save_for_backward(hidden, weight, bias, target)
         ctx.mark_non_differentiable(outputs.correct)
         return outputs.log_probability, outputs.correct
@@ -195,13 +235,19 @@ class _TargetLogProbability(torch.autograd.Function):
         outputs: _HeadOutputs | None = ctx.outputs
         if outputs is None or not torch.equal(ctx.hint, gradient):
             outputs = _HeadOutputs(hidden, weight, bias, True)
-            _HeadPass(hidden, weight, bias, target, outputs).run(gradient, log_probabilities=False)
+            _HeadPass(hidden, weight, bias, target, outputs, ctx.cap).run(gradient, log_probabilities=False)
         ctx.outputs = None  # the buffers become gradients; a second backward pass computes its own
-        return outputs.hidden, outputs.weight, outputs.bias, None, None
+        return outputs.hidden, outputs.weight, outputs.bias, None, None, None
 
 
 def target_log_probabilities(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, gradient_hint: GradientHint = None
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    gradient_hint: GradientHint = None,
+    *,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log softmax(hidden @ weight.T + bias)[target], float32 [N], and whether target has the highest logit, bool [N].
 
@@ -211,10 +257,11 @@ def target_log_probabilities(
     target: int64 [N].
     gradient_hint: the gradient of the loss with respect to the log-probabilities, float32 [N], where it is known
         beforehand, or how to compute it block by block.
+    cap: the logits are cap * tanh(product / cap) instead of the product of hidden states and head; None for no cap.
     """
     # Decided here: inside the autograd function grad mode is always off, and needs_input_grad ignores torch.no_grad().
     hint = gradient_hint if torch.is_grad_enabled() else None
     result: tuple[Tensor, Tensor] = _TargetLogProbability.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, target, hint
+        hidden, weight, bias, target, hint, cap
     )
     return result

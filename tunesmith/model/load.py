@@ -31,6 +31,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.attention import register
+from tunesmith.model.config_checks import find_config_fault
 from tunesmith.model.configuration import UNSUPPORTED
 from tunesmith.model.directory import ModelDirectory, find_model, read_directory
 from tunesmith.model.export_manifest import check_weights_unchanged
@@ -41,9 +42,13 @@ from tunesmith.text.visible import visible
 # Names of rotary settings that published configurations use and transformers still reads into rope_parameters.
 ROTARY_SIZES = ("rotary_pct", "rotary_emb_base", "rope_theta", "partial_rotary_factor")
 FIXED_ATTENTION = ("falcon",)  # families that accept only attentions that they list by name
-# Attributes of attention modules. Noise comes from model.residual_dropout only: it belongs to the example, whereas the
-# dropout of a model depends on the batch.
-DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout")
+# Constants that older versions of transformers wrote into the files of causal models, and newer ones compute.
+COMPUTED_BUFFERS = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
+# Parts of names of weights that read images and sound.
+OTHER_MODALITIES = ("vision", "visual", "image", "audio", "speech", "multi_modal", "multimodal")
+# Parts of names of attributes of modules. Noise comes from model.residual_dropout only: it belongs to the example,
+# whereas the dropout of a model depends on the batch.
+DROPOUT_ATTRIBUTES = ("dropout", "pdrop", "layerdrop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,13 @@ def read_architecture(path: str, revision: str | None = None) -> str:
     return find_model(path, revision).architecture
 
 
+def read_dtype(path: str, revision: str | None = None) -> str | None:
+    """The data type that the configuration of a pretrained model declares, or None. Raises as ``find_model``."""
+    content = find_model(path, revision).config.entries
+    found = content.get("dtype") or content.get("torch_dtype")
+    return found if isinstance(found, str) else None
+
+
 def is_classifier(path: str, revision: str | None = None) -> bool:
     """Whether a pretrained model is a classification model, as reward models are. Raises as ``find_model``."""
     return find_model(path, revision).is_classifier
@@ -88,7 +100,8 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
     """A pretrained model in float32 that generates text, causal or encoder-decoder.
 
     path: a directory or a hub name. Raises MissingInputError (no such directory or name, no weights) and DataError
-        (pickled, unreadable or missing weights, a reward model).
+        (pickled, unreadable, missing or unexpected weights, a reward model, a configuration that asks for more than is
+        trained here).
     """
     kind = _generating_kind(read_architecture(path, revision))
     if is_classifier(path, revision):
@@ -97,8 +110,18 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
             where=path,
             advice="name the model that it was trained from, or score replies with `tunesmith score`",
         )
+    if find_model(path, revision).config.entries.get("is_encoder_decoder") and kind.auto_class is AutoModelForCausalLM:
+        raise DataError(
+            f"{read_architecture(path, revision)} is an encoder-decoder, and of these only "
+            f"{' and '.join(ENCODER_DECODERS)} are supported",
+            where=path,
+            advice="use a causal model, T5 or mT5",
+        )
     loaded = read_model(path, revision, kind)
+    if (fault := find_config_fault(loaded.model.config)) is not None:
+        raise DataError(fault[0], where=path, advice=fault[1])
     check_no_missing_weights(loaded.missing, path)
+    check_no_unexpected_weights(find_unexpected_weights(loaded), path)
     return loaded.model
 
 
@@ -166,6 +189,30 @@ def check_no_missing_weights(missing: Collection[str], path: str) -> None:
         )
 
 
+def find_unexpected_weights(loaded: LoadedModel) -> list[str]:
+    """Weights in the files that belong to nothing here: no constants, and no parts for images or sound.
+
+    A model that reads images too may be loaded as its text model, which has no place for the other parts.
+    """
+    is_part = loaded.model.config.get_text_config() is loaded.model.config
+    return sorted(
+        name
+        for name in loaded.unexpected
+        if not name.endswith(COMPUTED_BUFFERS) and not (is_part and any(part in name for part in OTHER_MODALITIES))
+    )
+
+
+def check_no_unexpected_weights(unexpected: Collection[str], path: str) -> None:
+    """Weights that the model has no place for would be lost. Raises DataError if there are any."""
+    if unexpected:
+        some = ", ".join(sorted(unexpected)[:3]) + (", ..." if len(unexpected) > 3 else "")
+        raise DataError(
+            f"the files hold {len(unexpected)} weights that the model does not have ({some})",
+            where=path,
+            advice="they were written by other code or for another task; export the model in the form of transformers",
+        )
+
+
 def _generating_kind(architecture: str) -> ModelKind:
     if architecture in ENCODER_DECODERS:
         return ModelKind(AutoModelForSeq2SeqLM, "sdpa")
@@ -224,6 +271,8 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
             raise RecipeError(f"no model can be built with these sizes: {error}", where="model.init") from error
         if sizes.get("tie_word_embeddings") is False and configuration.is_encoder_decoder:
             _untie_head(model)
+    if (fault := find_config_fault(model.config)) is not None:
+        raise RecipeError(fault[0], where="model.init", advice="set its key in model.init to false or 0")
     model.float()  # type: ignore[no-untyped-call]
     _finalize(model)
     return model
@@ -244,6 +293,12 @@ def _make_config(architecture: str, sizes: Mapping[str, Any]) -> PretrainedConfi
             where="model.init.architecture",
         )
     default = AutoConfig.for_model(architecture)
+    if (text := default.get_text_config()) is not default:
+        raise RecipeError(
+            f"{architecture} is made of several models, each with its own sizes",
+            where="model.init.architecture",
+            advice=f"use its text model, {text.model_type}",
+        )
     allowed = [*default.to_dict(), *default.attribute_map, *ROTARY_SIZES]
     for key in sizes:
         if key not in allowed:
@@ -261,6 +316,18 @@ def _suggest(name: str, known: list[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def _freeze_other_modalities(model: PreTrainedModel) -> None:
+    """Freeze what text does not pass through, in a model that reads images or sound too."""
+    text = model.config.get_text_config()
+    if text is model.config:
+        return
+    model.requires_grad_(False)
+    inner = [module for module in model.modules() if getattr(module, "config", None) is text]
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    for module in (*inner, *([head] if head is not None else [])):
+        module.requires_grad_(True)
+
+
 def _finalize(model: PreTrainedModel) -> None:
     """Switch the dropout of the model off, and correct the configuration of an encoder-decoder.
 
@@ -272,9 +339,13 @@ def _finalize(model: PreTrainedModel) -> None:
         model.config.tie_word_embeddings = head.weight is model.get_input_embeddings().weight
         if getattr(model.config, "decoder_start_token_id", None) is None:
             model.config.decoder_start_token_id = model.config.pad_token_id
+    if getattr(model.config, "rescale_every", 0):
+        # RWKV divides its weights in place when it evaluates, against overflow in float16; training needs them whole.
+        model.config.rescale_every = 0
+    _freeze_other_modalities(model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in DROPOUT_ATTRIBUTES:  # numbers that a module passes to its attention function
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():  # probabilities that a module passes to functions
+            if isinstance(value, float) and any(part in name for part in DROPOUT_ATTRIBUTES):
                 setattr(module, name, 0.0)

@@ -18,10 +18,10 @@ CHUNK = 16_000_000
 """Logits computed at once: large enough for efficient products, small compared with [N, V]."""
 
 
-def _logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _logits(states: Tensor, weight: Tensor, bias: Tensor | None, cap: float | None) -> Tensor:
     """float32 [n, V]; the product runs in the number format of ``states``, [n, D]."""
     product = torch.mm(states, weight.t()) if bias is None else torch.addmm(bias, states, weight.t())
-    return product.float()
+    return product.float() if cap is None else product.float().div_(cap).tanh_().mul_(cap)
 
 
 def _chunks(count: int, vocabulary: int) -> list[slice]:
@@ -62,19 +62,23 @@ def _logit_gradient(
     of_log_probability: Tensor,
     of_logsumexp: Tensor,
     of_total: Tensor,
+    *,
+    cap: float | None,
 ) -> Tensor:
-    """float32 [n, V], the gradient of a chunk of logits, written over them.
+    """float32 [n, V], the gradient of the products of a chunk, written over the logits.
 
-    d log p = onehot - softmax, d logsumexp = softmax, d total = 1.
+    d log p = onehot - softmax, d logsumexp = softmax, d total = 1, times 1 - (logit / cap)^2 where logits are capped.
     logits: float32 [n, V].
     logsumexp: float32 [n].
     target: int64 [n].
     of_log_probability, of_logsumexp, of_total: float32 [n], gradients of the loss with respect to these.
     """
+    slopes = None if cap is None else 1.0 - (logits / cap).square()
     table = logits.sub_(logsumexp[:, None]).exp_().mul_((of_logsumexp - of_log_probability)[:, None])
     if bool(of_total.any()):
         table.add_(of_total[:, None])
-    return table.scatter_add_(1, target[:, None], of_log_probability[:, None])
+    table.scatter_add_(1, target[:, None], of_log_probability[:, None])
+    return table if slopes is None else table.mul_(slopes)
 
 
 class _TargetStatistics(torch.autograd.Function):
@@ -89,6 +93,7 @@ class _TargetStatistics(torch.autograd.Function):
         bias: Tensor | None,
         target: Tensor,
         statistics_gradient: StatisticsGradient | None,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         target_logit, logsumexp, total = (torch.empty(len(target), device=hidden.device) for _ in range(3))
         correct = torch.empty(len(target), dtype=torch.bool, device=hidden.device)
@@ -96,15 +101,16 @@ class _TargetStatistics(torch.autograd.Function):
         wanted = statistics_gradient is not None and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
         found = _Gradients(hidden, weight, bias) if wanted else None
         for part in _chunks(len(target), len(weight)):
-            logits = _logits(hidden[part], matrix, shift)
+            logits = _logits(hidden[part], matrix, shift, cap)
             target_logit[part] = logits.gather(1, target[part, None])[:, 0]
             correct[part] = target_logit[part] >= logits.amax(dim=-1)
             logsumexp[part], total[part] = torch.logsumexp(logits, dim=-1), logits.sum(dim=-1)
             if found is not None and statistics_gradient is not None:
                 hint = statistics_gradient(logsumexp[part], part, len(weight))
-                found.add(part, hidden[part], matrix, _logit_gradient(logits, logsumexp[part], target[part], *hint))
+                table = _logit_gradient(logits, logsumexp[part], target[part], *hint, cap=cap)
+                found.add(part, hidden[part], matrix, table)
         ctx.save_for_backward(hidden, weight, bias, target, logsumexp)
-        ctx.found, ctx.statistics_gradient = found, statistics_gradient
+        ctx.found, ctx.statistics_gradient, ctx.cap = found, statistics_gradient, cap
         ctx.mark_non_differentiable(correct)
         return target_logit - logsumexp, correct, logsumexp, total
 
@@ -117,11 +123,12 @@ class _TargetStatistics(torch.autograd.Function):
             found = _Gradients(hidden, weight, bias)
             matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
             for part in _chunks(len(target), len(weight)):
-                logits = _logits(hidden[part], matrix, shift)
+                logits = _logits(hidden[part], matrix, shift, ctx.cap)
                 in_part = (each[part] for each in received)
-                found.add(part, hidden[part], matrix, _logit_gradient(logits, logsumexp[part], target[part], *in_part))
+                table = _logit_gradient(logits, logsumexp[part], target[part], *in_part, cap=ctx.cap)
+                found.add(part, hidden[part], matrix, table)
         ctx.found = None  # the buffers become gradients; a second backward pass computes its own
-        return found.hidden, found.weight, found.bias, None, None
+        return found.hidden, found.weight, found.bias, None, None, None
 
 
 def _close(received: Sequence[Tensor], hint: Sequence[Tensor]) -> bool:
@@ -135,6 +142,8 @@ def target_statistics(
     bias: Tensor | None,
     target: Tensor,
     statistics_gradient: StatisticsGradient | None = None,
+    *,
+    cap: float | None = None,
 ) -> LogProbabilities:
     """As ``model.head.target_log_probabilities``, with ``statistics``; everything but ``correct`` is differentiable.
 
@@ -143,9 +152,10 @@ def target_statistics(
     bias: [V], a parameter in float32, or None.
     target: int64 [N].
     statistics_gradient: what is known of the gradient beforehand, a hint that saves a product with the vocabulary.
+    cap: as in ``model.head.target_log_probabilities``.
     """
     found: tuple[Tensor, Tensor, Tensor, Tensor] = _TargetStatistics.apply(
-        hidden, weight, bias, target, statistics_gradient
+        hidden, weight, bias, target, statistics_gradient, cap
     )  # type: ignore[no-untyped-call]
     log_probability, correct, logsumexp, total = found
     return LogProbabilities(log_probability, correct, LogitStatistics(logsumexp, total, len(weight)))

@@ -14,6 +14,7 @@ from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
+from tunesmith.model.logits import measure_logit_rule
 
 __all__ = ["LayoutKind", "Policy"]
 
@@ -23,6 +24,7 @@ class Policy(Backbone):
 
     model, compute, layout, dropout: see ``Backbone``.
     temperature: logits are divided by it, as in sampling.
+    Raises RecipeError for a model whose logits cannot be computed from its head (``model.logits``).
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Policy(Backbone):
         super().__init__(model, compute=compute, layout=layout, dropout=dropout)
         self.temperature = temperature
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._rule = measure_logit_rule(model)
 
     def log_probabilities(
         self,
@@ -67,8 +70,17 @@ class Policy(Backbone):
     ) -> LogProbabilities:
         """As ``log_probabilities``, from last hidden states [T, D] of the batch."""
         states, bias = hidden.index_select(0, batch.source).to(self.compute), cast(Tensor | None, self._head.bias)
+        # A factor of all logits is one of the states and of the bias. The cap is divided by the temperature, because
+        # cap * tanh(x / cap) / temperature = (cap / temperature) * tanh((x / temperature) / (cap / temperature)).
+        rule, cap = self._rule, self._rule.cap
+        if rule.states_factor != 1.0:
+            states = states * rule.states_factor
+        if rule.factor != 1.0:
+            states, bias = states * rule.factor, None if bias is None else bias * rule.factor
         if self.temperature != 1.0:
             states, bias = states / self.temperature, None if bias is None else bias / self.temperature
+            cap = None if cap is None else cap / self.temperature
+        weight, target = self._head.weight, batch.target
         if statistics_gradient is not None:
-            return target_statistics(states, self._head.weight, bias, batch.target, statistics_gradient)
-        return LogProbabilities(*target_log_probabilities(states, self._head.weight, bias, batch.target, gradient_hint))
+            return target_statistics(states, weight, bias, target, statistics_gradient, cap=cap)
+        return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint, cap=cap))

@@ -20,8 +20,10 @@ from transformers.models.auto.modeling_auto import (
 
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.load import (
+    COMPUTED_BUFFERS,
     ModelKind,
     check_no_missing_weights,
+    check_no_unexpected_weights,
     choose_attention,
     is_classifier,
     new_model,
@@ -37,8 +39,6 @@ SINGLE_LABEL = {"num_labels": 1}
 # Weights of causal models that a reward model does not have: the vocabulary head, under the names that families give
 # it.
 VOCABULARY_HEADS = ("lm_head.", "embed_out.", "output.")
-# Constants that older versions of transformers wrote into the files of causal models, and newer ones compute.
-COMPUTED_BUFFERS = ("attn.bias", "attention.bias", ".masked_bias", "rotary_emb.inv_freq")
 SUPPORTED_FAMILIES = "use another family, such as gpt_neox, llama, mistral or qwen2"
 
 
@@ -60,12 +60,7 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
     if outputs != 1:
         raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
     check_no_missing_weights(loaded.missing, path)
-    if loaded.unexpected:
-        raise DataError(
-            f"the files hold weights that the model does not have ({', '.join(sorted(loaded.unexpected)[:3])})",
-            where=path,
-            advice="they were written by other code; export the model in the form of transformers",
-        )
+    check_no_unexpected_weights(loaded.unexpected, path)
     return _prepare(loaded.model, path)
 
 

@@ -38,8 +38,16 @@ class ModelWrapper:
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def train(self) -> None:
-        """Training mode."""
-        self.model.train()
+        """Training mode of the model as a whole; its modules stay in evaluation mode.
+
+        The training mode of a module adds noise that depends on the batch: dropout, jitter of inputs, random choice of
+        experts. Only modules that recompute activations are in training mode, because they recompute in no other.
+        """
+        self.model.eval()  # type: ignore[no-untyped-call]
+        self.model.training = True
+        for module in self.model.modules():
+            if getattr(module, "gradient_checkpointing", False):
+                module.training = True
 
     def eval(self) -> None:
         """Evaluation mode: no noise of any kind."""

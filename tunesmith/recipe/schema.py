@@ -95,6 +95,10 @@ class RunConfig(Section):
         description="Whether a stopped run may continue with other source code of Tunesmith than it was started with; "
         "its result may then differ from that of a run that was never stopped.",
     )
+    export_dtype: Literal["base", "float32", "bfloat16", "float16"] = Field(
+        default="base",
+        description="The data type of the exported weights; base is that of the base model (float32 if new).",
+    )
 
 
 class Recipe(Section):

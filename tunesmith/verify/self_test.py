@@ -1,8 +1,10 @@
 """Whether the attention of a model follows the layout of packed batches, tested on the user's own model before
 training.
 
-The reference is the unmodified model: every root-to-leaf thread in a separate forward pass, with its own head. Absolute
-learned positions, ALiBi, sliding windows or soft caps that the layout cannot express appear as a difference.
+The reference is the unmodified model: every root-to-leaf thread in a separate forward pass, with the attention in the
+code of its family and with its own head. Absolute learned positions, ALiBi, sliding windows or soft caps that the
+layout cannot express appear as a difference. In order of preference a batch is read as one tree, thread by thread, or
+thread by thread with the family's own attention; if none is exact, the model is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed, thread_ends
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.errors import RecipeError
+from tunesmith.model.attention_choice import stock_attention, use_stock_attention
+from tunesmith.model.body import body_of, check_causal
+from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.policy import LayoutKind, Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.wrapper import ModelWrapper
@@ -38,10 +43,17 @@ class SelfTestResult:
     layout: the layout in which batches may be read.
     difference: the largest difference between packed batch and separate threads, in the first layout that the model
         can run.
+    stock_attention: whether the model was changed to its stock attention, because ours is not exact for it.
     """
 
     layout: LayoutKind
     difference: float
+    stock_attention: bool = False
+
+    @property
+    def description(self) -> str:
+        """The layout and the attention, for the user."""
+        return f"{self.layout}, with its stock attention" if self.stock_attention else self.layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +105,11 @@ def _draw_ids(draw: np.random.Generator, count: int, tokens: int) -> NDArray[np.
 
 
 def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> list[Tensor]:
-    """float32 [targets] for each thread: the stock model on it alone, without our attention layout and our head."""
+    """float32 [targets] for each thread: the stock model on it alone, without our attention and our head."""
     found = []
     for thread in threads:
         batch = assemble_packed([Example(0, thread)], "threads").to(policy.device)
-        with policy.autocast():
+        with policy.autocast(), stock_attention(policy.model):
             logits = policy.model(input_ids=batch.ids[None], use_cache=False).logits[0]
         table = torch.log_softmax(logits[batch.source].float(), dim=-1)
         found.append(table.gather(1, batch.target[:, None])[:, 0])
@@ -106,8 +118,9 @@ def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> lis
 
 @torch.no_grad()
 def self_test(policy: Policy, tokens: int, longest: int, wanted: LayoutKind | None = None) -> SelfTestResult:
-    """Find the layout that is exact for this model. Raises RecipeError if none is.
+    """Find the layout that is exact for this model, with our attention or else with its stock attention.
 
+    Raises RecipeError if none is exact.
     tokens: token ids are drawn below it.
     longest: tokens of the longest thread in training: a sliding window or a table of positions that is shorter must
         appear.
@@ -138,9 +151,10 @@ def self_test_scalars(
     ends = thread_ends(trees)
 
     def alone() -> list[Tensor]:
-        with policy.autocast():
+        body = body_of(policy.model)
+        with policy.autocast(), stock_attention(policy.model):
             rows = [ids.to(policy.device)[None] for ids in threads]
-            return [policy.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+            return [body(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
 
     def together(layout: LayoutKind, expected: list[Tensor]) -> float:
         states = policy.with_layout(layout).hidden(batch)[ends.to(policy.device)].float()
@@ -163,41 +177,53 @@ def check_finite(policy: ModelWrapper, what: str, values: Sequence[Tensor]) -> N
 def _find_layout(
     policy: Policy | ScalarPolicy, comparison: _Comparison, longest: int, wanted: LayoutKind | None
 ) -> SelfTestResult:
-    """The first layout whose difference is within the tolerance. Raises RecipeError if there is none."""
+    """The first way to compute whose difference is within the tolerance. Raises RecipeError if there is none."""
     policy.eval()
     tolerance = TOLERANCE[policy.compute]
     results: dict[str, str] = {}
+    check_causal(policy.model)
     try:
         expected = comparison.alone()
-        check_finite(policy, comparison.what, expected)
-        first = math.inf
-        for layout in (wanted,) if wanted else LAYOUTS:
-            difference = _try_layout(comparison, layout, expected)
-            if not math.isfinite(first):
-                first = difference
-            if difference <= tolerance:  # false for NaN
-                return SelfTestResult(layout, first)
-            results[layout] = f"{difference:.2g}"
-    except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError) as error:
-        # Whatever the code of a family raises when its attention or positions cannot do this is a reason to refuse it.
-        results["failed"] = " ".join(str(error).split())[:200]
+    except FAMILY_ERRORS as error:
+        raise _refuse(policy, f"fails on a single thread: {describe_failure(error)}") from error
+    check_finite(policy, comparison.what, expected)
+    first = math.inf
+    for layout in (wanted,) if wanted else LAYOUTS:
+        difference, failure = _try_layout(comparison, layout, expected)
+        first = first if math.isfinite(first) else difference
+        if difference <= tolerance:  # false for NaN
+            return SelfTestResult(layout, first)
+        results[layout] = failure or f"{difference:.2g}"
+    if wanted != "tree":
+        with stock_attention(policy.model):
+            difference, failure = _try_layout(comparison, "threads", expected)
+        if difference <= tolerance:
+            use_stock_attention(policy.model)
+            return SelfTestResult("threads", first if math.isfinite(first) else difference, stock_attention=True)
+        results["threads with its stock attention"] = failure or f"{difference:.2g}"
     summary = ", ".join(f"{name}: {value}" for name, value in results.items())
-    raise RecipeError(
-        f"{type(policy.model).__name__} does not give the same {comparison.what} in our batches as alone, for threads "
-        f"of up to {longest} tokens (largest difference by layout {summary}; allowed {tolerance:g})",
-        where="model.layout",
-        advice="set model.layout to auto" if wanted == "tree" else "try a smaller text.max_length or another family",
+    raise _refuse(
+        policy,
+        f"does not give the same {comparison.what} in our batches as alone, for threads of up to {longest} tokens "
+        f"(largest difference by layout {summary}; allowed {tolerance:g})",
+        "set model.layout to auto" if wanted == "tree" else None,
     )
 
 
-def _try_layout(comparison: _Comparison, layout: LayoutKind, expected: list[Tensor]) -> float:
-    """The difference, or infinity where the tree layout already fails to run (bloom builds its own mask)."""
-    if layout == "threads":
-        return comparison.together(layout, expected)
+def _refuse(policy: ModelWrapper, reason: str, advice: str | None = None) -> RecipeError:
+    return RecipeError(
+        f"{type(policy.model).__name__} {reason}",
+        where="model.layout",
+        advice=advice or "try a smaller text.max_length or a family that docs/families.md lists as trained",
+    )
+
+
+def _try_layout(comparison: _Comparison, layout: LayoutKind, expected: list[Tensor]) -> tuple[float, str]:
+    """The difference and "", or infinity and why the layout fails to run (bloom builds its own mask)."""
     try:
-        return comparison.together(layout, expected)
-    except (ValueError, TypeError, RuntimeError):
-        return math.inf
+        return comparison.together(layout, expected), ""
+    except FAMILY_ERRORS as error:
+        return math.inf, describe_failure(error)
 
 
 def _difference_of_trees(policy: Policy, trees: tuple[TokenTree, ...], expected: list[Tensor]) -> float:

@@ -1,8 +1,8 @@
 """Whether padded batches give the log-probabilities of each reply alone, tested on the user's own encoder-decoder.
 
-The reference is the unmodified model: every reply with its input in a separate forward pass, with the model's own
-    head. A mask that is not applied, a head that is scaled or shifted differently, or replies that share an input
-    wrongly appear as a difference.
+The reference is the unmodified model: every reply with its input in a separate forward pass, with the attention in the
+code of its family and with its own head. A mask that is not applied, a head that is scaled or shifted differently, or
+replies that share an input wrongly appear as a difference.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch import Tensor
 from tunesmith.batch.example import Example
 from tunesmith.batch.padded import assemble_padded, split_inputs_and_replies
 from tunesmith.errors import RecipeError
+from tunesmith.model.attention_choice import stock_attention
+from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import largest_difference
@@ -53,7 +55,7 @@ def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: 
         target = torch.from_numpy(reply.ids.astype(np.int64)).to(policy.device)
         shifted = torch.cat([target.new_tensor([start]), target[:-1]])
         inputs = torch.from_numpy(split.inputs[reply.input].astype(np.int64)).to(policy.device)
-        with policy.autocast():
+        with policy.autocast(), stock_attention(policy.model):
             logits = policy.model(input_ids=inputs[None], decoder_input_ids=shifted[None], use_cache=False).logits[0]
         found.append(torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None])[:, 0])
     return found
@@ -79,9 +81,8 @@ def self_test_padded(policy: Seq2SeqPolicy, tokens: int, longest_input: int, lon
         if difference <= tolerance:  # false for NaN
             return difference
         result = f"{difference:.2g}"
-    except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError) as error:
-        # Whatever the code of a family raises here is a reason to refuse it.
-        result = " ".join(str(error).split())[:200]
+    except FAMILY_ERRORS as error:
+        result = describe_failure(error)
     raise RecipeError(
         f"{type(policy.model).__name__} does not give the same log-probabilities in padded batches as alone (largest "
         f"difference {result}; allowed {tolerance:g})",

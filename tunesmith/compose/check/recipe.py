@@ -194,7 +194,7 @@ def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> Ba
         state.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
         return None
     summary = f"layout {found.layout} agrees with the stock model; the largest difference is {found.difference:.1e}"
-    status: Status = "warn" if found.layout == "threads" else "pass"
+    status: Status = "warn" if found.layout.startswith("threads") else "pass"
     advice = "messages that threads share are computed once for each of them; set `tree` to see the reason"
     state.checks.append(Check(ATTENTION, status, summary, "model.layout", advice))
     return found.batches

@@ -59,7 +59,7 @@ def prepare_policy(
     policy = ScalarPolicy(model, compute=families.DTYPES[keys.dtype], dropout=dropout)
     wanted = None if keys.layout == "auto" else keys.layout
     verdict = self_test_scalars(policy, tokenizer.size, recipe.text.max_length, wanted)
-    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
+    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.description, verdict.difference)
 
 
 def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:

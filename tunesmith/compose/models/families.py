@@ -23,12 +23,13 @@ from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.model.context import context_length
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.load import load_model, new_model, read_local_architecture
+from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype, read_local_architecture
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
+from tunesmith.recipe.model import ModelConfig
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
@@ -151,7 +152,7 @@ def prepare_causal_policy(
     keys = recipe.model
     policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
-    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.layout, verdict.difference)
+    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.description, verdict.difference)
 
 
 def prepare_encoder_decoder_policy(
@@ -275,3 +276,21 @@ def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
             where="text.max_length",
             advice=f"set it to {positions} or less",
         )
+
+
+def base_dtype(keys: ModelConfig) -> str:
+    """The data type that the base model declares for its weights; float32 where it declares another or none."""
+    declared = read_dtype(keys.path, keys.revision) if keys.path is not None else None
+    return declared if declared in DTYPES else "float32"
+
+
+def describe_left_out(keys: ModelConfig, model: PreTrainedModel) -> str | None:
+    """What the export of a text model lacks of its base model; None where it lacks nothing."""
+    if keys.path is None:
+        return None
+    base, text = read_architecture(keys.path, keys.revision), str(model.config.model_type)
+    if base == text:
+        return None
+    return (
+        f"only the text model of {base} was trained and exported, as {text}; its parts for images or sound are left out"
+    )

@@ -14,6 +14,7 @@ from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.load import load_model, read_local_architecture
 from tunesmith.model.policy import Policy
+from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -61,7 +62,7 @@ def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> PreTrainedModel:
     check_reference(recipe, tokenizer)
     model = load_model(path)
     families.check_positions(recipe, model)
-    rows = int(model.config.vocab_size)
+    rows = rows_of(model)
     if rows < tokenizer.size:
         what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
         raise RecipeError(what, where=KEY, advice="use a reference with the same tokenizer, such as start")
