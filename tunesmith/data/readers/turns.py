@@ -73,8 +73,8 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
 def check_not_empty(messages: Sequence[Message], place: str) -> None:
     """Raises DataError if the text of a message is empty or white space."""
     for index, message in enumerate(messages):
-        if not message.text.strip():
-            raise DataError(f"{place}[{index}] ({message.role}) is empty", advice="fix or remove the record")
+        if message.is_empty:
+            raise DataError(f"{place}[{index}] ({message.role}) is empty", advice="fix the record")
 
 
 def check_answered(messages: Sequence[Message], place: str) -> None:

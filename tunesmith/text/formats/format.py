@@ -128,6 +128,11 @@ class Format(ABC):
         prompt = (*self.split(question, ()).given, *self.split(UNWRITTEN_REPLY, (question,)).given)
         return bool(prompt) and isinstance(prompt[-1], TextPiece)
 
+    @property
+    def fault_advice(self) -> str:
+        """What to do about a fault that ``find_fault`` finds."""
+        return f"correct the record, or choose another prompt format than {self.name!r}"
+
     def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
         """Return why ``message`` cannot follow its ancestors ``before`` in this format, or None."""
         return find_order_fault(self, message, before)
@@ -155,7 +160,23 @@ BEGIN = Control("bos", optional=True)
 
 
 def find_order_fault(format: Format, message: Message, before: Sequence[Message]) -> str | None:
-    """Return what is wrong with the role of ``message`` after ``before``, or None."""
+    """Return what is wrong with the role of ``message`` after ``before``, or what has no place in it, or None.
+
+    It is for formats without a place for tools and reasoning.
+    """
+    extra = (
+        "a message of a tool"
+        if message.role == "tool"
+        else "definitions of tools"
+        if message.tools
+        else "tool calls"
+        if message.tool_calls
+        else "reasoning"
+        if message.reasoning
+        else None
+    )
+    if extra is not None:
+        return f"{extra}, but format {format.name!r} has no place for that; the chat template of a tokenizer may have"
     previous = before[-1].role if before else None
     if message.role in format.next_roles.get(previous, ()):
         return None

@@ -123,8 +123,7 @@ class Renderer:
                 before.pop()
             fault = _find_surrogate(message) or self.format.find_fault(message, before)
             if fault:
-                advice = f"change or drop the record, or choose another prompt format than {self.format.name!r}"
-                return DataError(fault, where=tree.place or f"message {index + 1}", advice=advice)
+                return DataError(fault, where=tree.place or f"message {index + 1}", advice=self.format.fault_advice)
             run = open_runs[parent].branch() if parent >= 0 else OpenRun(runs)
             plan.append(self._lay_out(self.format.split(message, before), run, last=index not in answered))
             open_runs.append(run)
@@ -227,7 +226,7 @@ class Renderer:
 
 
 def _find_surrogate(message: Message) -> str | None:
-    for text in (message.text, message.context, message.lang or ""):
+    for text in (message.text, message.context, message.lang or "", *message.extra_texts()):
         if not text.isascii() and _SURROGATE.search(text):
             return "text with half a character (a lone surrogate)"
     return None
