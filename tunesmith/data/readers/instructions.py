@@ -21,6 +21,7 @@ from tunesmith.data.readers.reader import (
     text_list,
     text_of,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, check_answered, check_not_empty, parse_turns
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
@@ -83,7 +84,7 @@ def prompt_completion(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         advice = "move the user's messages to the prompt"
         raise DataError(f"field {column!r} does not begin with the assistant", advice=advice)
     context = [replace(message, trained=False) if message.role == "assistant" else message for message in prompt]
-    return ReadTree(Tree.path((*context, *completion)))
+    return ReadTree(Tree.path(add_tools(settings, row, (*context, *completion))))
 
 
 def _side(settings: Settings, row: Mapping[str, Any], name: str, role: Role) -> list[Message] | Filtered:
@@ -110,6 +111,6 @@ INSTRUCTIONS: dict[str, Reader] = {
         ("instruction", "input", "output"),
         {"empty": EMPTY, "join": flag(False), "drop_phrases": text_list(None)},
     ),
-    "prompt-completion": Reader(prompt_completion, ("prompt", "completion"), {"empty": EMPTY}),
+    "prompt-completion": Reader(prompt_completion, ("prompt", "completion", TOOLS), {"empty": EMPTY}),
     "text": Reader(plain_text, ("text",), {"empty": EMPTY}),
 }

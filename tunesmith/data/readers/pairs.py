@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -21,6 +22,7 @@ from tunesmith.data.readers.reader import (
     required,
     text_of,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.transcripts import parse_transcript
 from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, parse_turn, parse_turns
 from tunesmith.errors import DataError
@@ -40,7 +42,7 @@ def preference_text(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     context = optional_text_of(settings, row, "context")
     prompt.append(Message("user", text_of(settings, row, "prompt"), context=context))
     check_prompt(prompt, f"field {settings.columns['prompt']!r}")
-    return _pair(settings, row, prompt, [text_of(settings, row, side) for side in SIDES])
+    return _pair(settings, row, prompt, [Message("assistant", text_of(settings, row, side)) for side in SIDES])
 
 
 def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
@@ -65,10 +67,10 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         sides = [strip_messages(side) for side in sides]
     for side, turns in zip(SIDES, sides, strict=True):
         if not turns or turns[-1].role != "assistant":
-            raise DataError(f"field {columns[side]!r} does not end with the assistant", advice="remove the record")
+            raise DataError(f"field {columns[side]!r} does not end with the assistant", advice="fix the record")
     prompt = _shared([side[:-1] for side in sides], columns)
     check_prompt(prompt, "the prompt")
-    return _pair(settings, row, prompt, [side[-1].text for side in sides])
+    return _pair(settings, row, add_tools(settings, row, prompt), [side[-1] for side in sides])
 
 
 def _shared(prompts: Sequence[Sequence[Message]], columns: Mapping[str, str]) -> Sequence[Message]:
@@ -78,11 +80,11 @@ def _shared(prompts: Sequence[Sequence[Message]], columns: Mapping[str, str]) ->
         what = (
             f"{columns['chosen']!r} has {len(first)} messages before its reply, {columns['rejected']!r} {len(second)}"
         )
-        raise DataError(what, advice="both sides must answer the same prompt; fix or remove the record")
+        raise DataError(what, advice="both sides must answer the same prompt; fix the record")
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        if (one.role, one.text) != (other.role, other.text):
+        if (one.role, one.text, one.extra_texts()) != (other.role, other.text, other.extra_texts()):
             what = f"{columns['chosen']}[{index}] and {columns['rejected']}[{index}] differ before the reply"
-            raise DataError(what, advice="both sides must answer the same prompt; fix or remove the record")
+            raise DataError(what, advice="both sides must answer the same prompt; fix the record")
     return first
 
 
@@ -97,11 +99,10 @@ def preference_sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResul
     for side, reply in zip(SIDES, replies, strict=True):
         if reply.role != "assistant":
             raise DataError(f"field {columns[side]!r} is a turn of the {reply.role}, not of the assistant")
-    answers = [reply.text for reply in replies]
     if settings.options["clean"]:
-        prompt, answers = strip_messages(prompt), [answer.strip() for answer in answers]
+        prompt, replies = strip_messages(prompt), [replace(reply, text=reply.text.strip()) for reply in replies]
     check_prompt(prompt, f"field {columns['conversations']!r}")
-    return _pair(settings, row, prompt, answers)
+    return _pair(settings, row, add_tools(settings, row, prompt), replies)
 
 
 def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
@@ -119,7 +120,7 @@ def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         sides = [strip_messages(side) for side in sides]
     chosen, rejected = sides
     if chosen == rejected:
-        return _pair(settings, row, chosen[:-1], ["".join(turn.text for turn in chosen[-1:])] * 2)
+        return _pair(settings, row, chosen[:-1], [chosen[-1] if chosen else Message("assistant", "")] * 2)
     shared = len(list(takewhile(lambda turns: turns[0] == turns[1], zip(chosen, rejected, strict=False))))
     if shared == min(len(chosen), len(rejected)):
         return Filtered("one transcript begins the other")
@@ -131,7 +132,7 @@ def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     if not prompt or prompt[-1].role != "user":
         return Filtered("reply without a question")
     check_prompt(prompt, "the prompt")
-    result = _pair(settings, row, prompt, [chosen[shared].text, rejected[shared].text])
+    result = _pair(settings, row, prompt, [chosen[shared], rejected[shared]])
     after = len(chosen) + len(rejected) - 2 * (shared + 1)
     if not after or isinstance(result, Filtered):
         return result
@@ -153,16 +154,18 @@ def shp(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     return pair_tree(settings, prompt, found[0], found[1])
 
 
-def _pair(settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message], texts: Sequence[str]) -> ReadResult:
-    """The tree of a chosen and a rejected text, with the scores of the row if the reader has such fields."""
+def _pair(
+    settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message], replies: Sequence[Message]
+) -> ReadResult:
+    """The tree of a chosen and a rejected reply, with the scores of the row if the reader has such fields."""
     scores: list[float | None] = [None, None]
     margin = None
     if "margin" in settings.columns:
         scores = [optional_number_of(settings, row, f"score_{side}") for side in SIDES]
         margin = optional_number_of(settings, row, "margin")
     chosen, rejected = (
-        Candidate(text, order, score, f"field {settings.columns[side]!r}")
-        for order, (side, text, score) in enumerate(zip(SIDES, texts, scores, strict=True))
+        Candidate(reply.text, order, score, f"field {settings.columns[side]!r}", reply)
+        for order, (side, reply, score) in enumerate(zip(SIDES, replies, scores, strict=True))
     )
     return pair_tree(settings, prompt, chosen, rejected, margin)
 
@@ -170,9 +173,9 @@ def _pair(settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message],
 CLEAN = {**PAIR_OPTIONS, "clean": flag(False)}
 
 PAIRS: dict[str, Reader] = {
-    "preference": Reader(preference, (*SIDES, "prompt", "role", "content", *SCORES), CLEAN),
+    "preference": Reader(preference, (*SIDES, "prompt", "role", "content", TOOLS, *SCORES), CLEAN),
     "preference-text": Reader(preference_text, ("prompt", *SIDES, "context", "system", *SCORES), PAIR_OPTIONS),
-    "preference-sharegpt": Reader(preference_sharegpt, ("conversations", *SIDES, *SCORES), CLEAN),
+    "preference-sharegpt": Reader(preference_sharegpt, ("conversations", *SIDES, TOOLS, *SCORES), CLEAN),
     "hh": Reader(hh, SIDES, CLEAN),
     "shp": Reader(shp, ("history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B"), PAIR_OPTIONS),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.data.readers.ranked import check_prompt
 from tunesmith.data.readers.reader import Filtered, Reader, ReadResult, ReadTree, Settings, field_names, find_value
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.turns import PLAIN_ROLES, TurnFormat, parse_turns
 from tunesmith.data.sources.files import read_errors
 from tunesmith.data.sources.source import rows
@@ -39,7 +40,7 @@ def prompts(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
             while turns and turns[-1].role == "assistant":
                 turns.pop()
         check_prompt(turns, f"field {column!r}")
-        return ReadTree(Tree.path(turns))
+        return ReadTree(Tree.path(add_tools(settings, row, turns)))
     read = ", ".join(columns[name] for name in PROMPT_FIELDS)
     advice = f"the row has {field_names(row)}; one of {read} is read; name the right one under fields.prompt"
     raise DataError("there is no prompt", advice=advice)
@@ -53,6 +54,8 @@ def prompt_key(messages: Sequence[Message]) -> bytes:
             data = message.text.strip().encode()
             digest.update(b"%s %d:" % (message.role.encode(), len(data)))
             digest.update(data)
+            for text in message.extra_texts():
+                digest.update(b"%d:" % len(text.encode()) + text.encode())
     return digest.digest()
 
 
@@ -87,4 +90,4 @@ def _text_lines(path: Path) -> Sequence[str]:
         raise DataError("the file is not UTF-8", where=path, advice="save it as UTF-8") from error
 
 
-PROMPTS: dict[str, Reader] = {"prompts": Reader(prompts, (*PROMPT_FIELDS, "role", "content"), {})}
+PROMPTS: dict[str, Reader] = {"prompts": Reader(prompts, (*PROMPT_FIELDS, "role", "content", TOOLS), {})}
