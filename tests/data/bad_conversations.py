@@ -136,10 +136,7 @@ SHARED_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
         shared(("human", "a"), ("system", "b"), ("gpt", "c")),
         "a system message that is not the first",
     ),
-    **{
-        f"the role {role!r}": (shared(("human", "a"), (role, "b")), "role ")
-        for role in ("GPT", "function", "", "claude")
-    },
+    **{f"the role {role!r}": (shared(("human", "a"), (role, "b")), "role ") for role in ("GPT", "function", "", "x")},
     "a call that is no JSON": (shared(("human", "a"), ("function_call", "f(x)")), "conversations[1].value is not JSON"),
     "a call that is a number": (shared(("human", "a"), ("function_call", "1")), "is a number, not a call of a tool"),
     "an empty list of calls": (shared(("human", "a"), ("function_call", "[]")), "is an empty list"),

@@ -95,7 +95,8 @@ def test_sharegpt_has_calls_and_observations() -> None:
     tree = read("sharegpt", {"conversations": turns, "tools": json.dumps([DEFINITION])})
     assert [message.role for message in tree.messages] == ["user", "assistant", "tool", "assistant"]
     assert tree.messages[1].tool_calls == (ToolCall("rain", '{"city": "Bergen"}'),)
-    assert tree.messages[1].text == "" and tree.messages[0].tools
+    assert tree.messages[1].text == ""
+    assert tree.messages[0].tools
     turns[1]["value"] = f"[{call}, {call}]"
     assert len(read("sharegpt", {"conversations": turns}).messages[1].tool_calls) == 2
 
@@ -111,7 +112,7 @@ def test_turns_of_one_role_are_merged_where_the_option_says_so() -> None:
     assert len(read("messages", row).messages) == 3
     merged = read("messages", row, same_role="merge").messages
     assert [message.text for message in merged] == [f"{ASK['content']}\nAnd in Oslo?", ANSWER["content"]]
-    with pytest.raises(DataError, match="set options.same_role to merge"):
+    with pytest.raises(DataError, match=r"set options\.same_role to merge"):
         read("messages", row, same_role="error")
 
 
@@ -130,14 +131,17 @@ def test_pairs_prompts_and_completions_carry_tools_and_reasoning() -> None:
     thinking = {**ANSWER, "reasoning_content": "Coast."}
     pair = {"chosen": [*calling()[:3], thinking], "rejected": [*calling()[:3], ANSWER], "tools": [DEFINITION]}
     tree = read("preference", pair)
-    assert tree.messages[0].tools and tree.messages[1].tool_calls
+    assert tree.messages[0].tools
+    assert tree.messages[1].tool_calls
     assert [message.reasoning for message in tree.messages[3:]] == ["Coast.", ""]
     calls = read("preference", {"chosen": calling()[:2], "rejected": [ASK, ANSWER]}).messages
     assert [len(message.tool_calls) for message in calls] == [0, 1, 0]
     prompt = read("prompts", {"prompt": calling()[:3], "tools": [DEFINITION]}).messages
-    assert prompt[-1].role == "tool" and prompt[0].tools
+    assert prompt[-1].role == "tool"
+    assert prompt[0].tools
     tree = read("prompt-completion", {"prompt": calling()[:3], "completion": [ANSWER], "tools": [DEFINITION]})
-    assert tree.messages[0].tools and [message.trained for message in tree.messages] == [None, False, None, None]
+    assert tree.messages[0].tools
+    assert [message.trained for message in tree.messages] == [None, False, None, None]
 
 
 def test_what_differs_in_tools_or_reasoning_is_no_duplicate() -> None:
@@ -168,7 +172,6 @@ messages = st.fixed_dictionaries(
 def test_any_message_with_tools_is_read_or_refused(turns: list[dict[str, Any]], tools: Any) -> None:
     try:
         tree = read("messages", {"messages": turns, "tools": tools})
-    except DataError as error:
-        assert error.what
+    except DataError:
         return
     assert len(tree.messages) == len(turns)
