@@ -141,6 +141,14 @@ class Format(ABC):
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         """Split ``message`` after its ancestors ``before``. It is called only where ``find_fault`` returns None."""
 
+    def is_given(self, message: Message) -> bool:
+        """Whether options of the format leave a reply untrained that is trained otherwise."""
+        return False
+
+    def reply_text(self, message: Message, before: Sequence[Message]) -> str:
+        """Return what ``parse`` returns for the trained tokens of a reply, except for what tokens cannot represent."""
+        return message.text
+
     def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> ParsedReply:
         """Decode the tokens that were generated after a prompt."""
         raw = decode_reply(self, ids, tokenizer)
@@ -176,7 +184,8 @@ def find_order_fault(format: Format, message: Message, before: Sequence[Message]
         else None
     )
     if extra is not None:
-        return f"{extra}, but format {format.name!r} has no place for that; the chat template of a tokenizer may have"
+        way_on = "text.format: tokenizer uses the chat template of a tokenizer, which may have one"
+        return f"{extra}, but format {format.name!r} has no place for that; {way_on}"
     previous = before[-1].role if before else None
     if message.role in format.next_roles.get(previous, ()):
         return None
@@ -188,7 +197,8 @@ def find_order_fault(format: Format, message: Message, before: Sequence[Message]
         return f"a conversation that begins with a message of the {message.role}"
     if message.role == "system":
         return "a system message that is not the first message"
-    return f"a message of the {message.role} after one of the {previous}"
+    joined = "; the option same_role: merge of the readers messages and sharegpt joins them"
+    return f"a message of the {message.role} after one of the {previous}{joined if message.role == previous else ''}"
 
 
 def with_context(message: Message, context: str) -> str:

@@ -57,6 +57,8 @@ class Renderer:
         self.stop_ids = frozenset(tokenizer.find_ids(format.stops))
         self._controls: dict[Control, int | None] = {}
         question, reply = Message("user", "?"), Message("assistant", "!")
+        if format.find_fault(reply, (question,)) is not None:
+            reply = UNWRITTEN_REPLY  # every reply must have reasoning
         for split in (format.split(question, ()), format.split(reply, (question,))):
             for piece in (*split.given, *split.produced):
                 if isinstance(piece, Control):
