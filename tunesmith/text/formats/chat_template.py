@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 from typing import Any, ClassVar, Literal
 
@@ -30,7 +31,7 @@ from tunesmith.text.formats.template_messages import (
     Shape,
     shape_of,
 )
-from tunesmith.text.formats.template_source import find_family
+from tunesmith.text.formats.template_source import find_family, free_variables, pin_variables, read_named
 from tunesmith.text.formats.template_split import REPLY, USER, ShapeNode, TemplateSplitter, TurnTemplate
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role, ToolCall
@@ -38,6 +39,9 @@ from tunesmith.text.tree import Message, Role, ToolCall
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 _SYSTEM, _THINKING = Shape("system"), Shape("assistant", reasoning=True)
 _CALL = ToolCall("probe_tool", '{"probe_key": "probe_value"}', "a1b2c3d4e")
+_TOOLS = json.dumps(
+    [{"type": "function", "function": {"name": _CALL.name, "description": "?", "parameters": {"type": "object"}}}]
+)
 _CALLING = Shape("assistant", text=False, tool_calls=(_CALL,))
 _RESULT = Shape("tool", name=_CALL.name, tool_call_id=_CALL.id)
 _SHORTEST: Mapping[Role | None, tuple[Shape, ...]] = {
@@ -83,14 +87,9 @@ class TokenizerTemplate(Format):
     name: ClassVar[str] = "tokenizer"
 
     def __post_init__(self) -> None:
-        known = read_tokens(self.tokens)
-        special = {key: value for key, value in known.items() if isinstance(value, str)}
-        template = ChatTemplate(self.template, special)
-        form = _find_form(template, self.template)
-        controls = known.get("controls", ())
-        splitter = TemplateSplitter(template, self.template, controls, known.get("swallowing", ()), form)
+        splitter = _open_splitter(self.template, self.tokens)
         object.__setattr__(self, "_splitter", splitter)
-        object.__setattr__(self, "controls", tuple(known.get("added", ())))
+        object.__setattr__(self, "controls", tuple(read_tokens(self.tokens).get("added", ())))
         turns = {reply: splitter.node((USER, reply)).turn for reply in (REPLY, _THINKING)}
         usable = [reply for reply, turn in turns.items() if isinstance(turn, TurnTemplate)]
         if not usable:
@@ -245,9 +244,14 @@ class TokenizerTemplate(Format):
         if shapes and shapes[0].role == "system" and fault.startswith("the chat template raises"):
             rest = shapes[1:] or (USER,)
             if rest[0].role == "user" and self._accepts(rest):
+                # A template that raises for system messages accepts them inside of the question.
                 return "; text.options.system: first_user writes the system message before the first question"
+        shapes = tuple(map(_outline, shapes)) or (USER, REPLY)
+        pinned = _find_pin(self.template, self.tokens, shapes)
+        if pinned is not None:
+            return f"; text.options.variables: {{{pinned}}} lets the template write it"
         family = find_family(self.template)
-        if family is not None and not fault.startswith("the chat template raises"):
+        if family is not None and _accepts(read_named(family), self.tokens, shapes):
             return f"; text.options.template: {family} is a template of this family that writes every turn alike"
         return ""
 
@@ -269,6 +273,37 @@ class TokenizerTemplate(Format):
         return Split((*given, *reasoning), produced)
 
 
+def _outline(shape: Shape) -> Shape:
+    """Return a shape with the tools of a probe, so that few different ones are tried."""
+    calls, tools = (_CALL,) * len(shape.tool_calls), _TOOLS if shape.tools else ""
+    name, number = (_CALL.name if shape.name else ""), (_CALL.id if shape.tool_call_id else "")
+    return replace(shape, tool_calls=calls, name=name, tool_call_id=number, tools=tools)
+
+
+def _open_splitter(source: str, tokens: str) -> TemplateSplitter:
+    """Compile a template. Raises RecipeError."""
+    known = read_tokens(tokens)
+    template = ChatTemplate(source, {key: value for key, value in known.items() if isinstance(value, str)})
+    form = _find_form(template, source)
+    return TemplateSplitter(template, source, known.get("controls", ()), known.get("swallowing", ()), form)
+
+
+@lru_cache(maxsize=64)
+def _accepts(source: str, tokens: str, shapes: tuple[Shape, ...]) -> bool:
+    """Whether a template can be used for conversations of these shapes."""
+    return isinstance(_open_splitter(source, tokens).node(shapes).turn, TurnTemplate)
+
+
+@lru_cache(maxsize=64)
+def _find_pin(source: str, tokens: str, shapes: tuple[Shape, ...]) -> str | None:
+    """Return a variable and a value with which a template can be used for these shapes, as YAML, or None."""
+    for name in free_variables(source):
+        for value in (False, True):
+            if _accepts(pin_variables(source, {name: value}) + source, tokens, shapes):
+                return f"{name}: {str(value).lower()}"
+    return None
+
+
 def _find_thinking(message: Message, text: str) -> Contents | None:
     """Return the text of a reply without the reasoning between marks that it begins with, and that reasoning."""
     before, mark, after = text.partition(_THINK_END)
@@ -285,16 +320,26 @@ def _extras(message: Message) -> tuple[tuple[ToolCall, ...], str, str, str]:
 def _find_form(template: ChatTemplate, source: str) -> MessageForm:
     """Return the form of messages that a template reads, the most usual one if several are possible."""
     reasoning = next((key for key in REASONING_KEYS if _reads_key(source, key)), None)
-    shapes = (USER, _CALLING, _RESULT)
+    text, plain = Contents("probe_text"), MessageForm(reasoning)
+    forms = (plain, replace(plain, parts=True))
+    usual = next((form for form in forms if _writes(template, form, (USER,), text, ("probe_text",))), plain)
+    wanted = ("probe_tool", "probe_key", "probe_value")
     for objects, empty in product((True, False), ("", None)):
-        form = MessageForm(reasoning, empty, objects)
-        try:
-            written = template.render([form.write(shape, Contents("?")) for shape in shapes])
-        except DataError:
-            continue
-        if all(text in written for text in ("probe_tool", "probe_key", "probe_value")):
+        form = replace(usual, empty=empty, objects=objects)
+        if _writes(template, form, (USER, _CALLING, _RESULT), text, wanted):
             return form
-    return MessageForm(reasoning)
+    return usual
+
+
+def _writes(
+    template: ChatTemplate, form: MessageForm, shapes: Sequence[Shape], contents: Contents, wanted: Sequence[str]
+) -> bool:
+    """Whether a template writes all texts that are wanted for messages in a form."""
+    try:
+        written = template.render([form.write(shape, contents) for shape in shapes])
+    except DataError:
+        return False
+    return all(text in written for text in wanted)
 
 
 def _reads_key(source: str, key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +18,8 @@ REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 _WORD = re.compile(r"[\w.$-]*", re.ASCII)
 
 Part = Literal["text", "reasoning"]
-Stripped = Literal["", "breaks", "all"]
+_STRIPPED: Mapping[str, str | None] = {"breaks": "\n", "all": None}
+Stripped = Literal["", "breaks", "all", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +62,21 @@ class MessageForm:
     reasoning: the key of the reasoning; None if the template reads none.
     empty: the content of a message with tool calls and no text.
     objects: whether arguments are objects where they can be, or always texts.
+    parts: whether a content is a list with one part of type text.
     """
 
     reasoning: str | None = "reasoning_content"
     empty: str | None = ""
     objects: bool = True
+    parts: bool = False
 
     def write(self, shape: Shape, contents: Contents, change: Callable[[str], str] = str) -> dict[str, Any]:
         """Return a message as an object in OpenAI's form.
 
         change: is applied to every text that is not one of the contents.
         """
-        found: dict[str, Any] = {"role": shape.role, "content": contents.text if shape.text else self.empty}
+        text = [{"type": "text", "text": contents.text}] if self.parts else contents.text
+        found: dict[str, Any] = {"role": shape.role, "content": text if shape.text else self.empty}
         if shape.reasoning and self.reasoning is not None:
             found[self.reasoning] = contents.reasoning
         if shape.tool_calls:
@@ -151,7 +155,8 @@ class ContentSlot:
 
     message: the index of the message in the conversation.
     part: which of its contents.
-    left, right: what the template strips at that end of the content: line breaks, or all white space.
+    left, right: what the template does to that end of the content: it strips line breaks, or all white space, or the
+        whole content is written as in JSON.
     """
 
     message: int
@@ -163,9 +168,11 @@ class ContentSlot:
         """Return the content as the template writes it. contents: of all messages."""
         found = contents[self.message]
         text = found.text if self.part == "text" else found.reasoning
-        if self.left:
-            text = text.lstrip("\n" if self.left == "breaks" else None)
-        return text.rstrip("\n" if self.right == "breaks" else None) if self.right else text
+        if self.left in _STRIPPED:
+            text = text.lstrip(_STRIPPED[self.left])
+        if self.right in _STRIPPED:
+            text = text.rstrip(_STRIPPED[self.right])
+        return json.dumps(text, ensure_ascii=False)[1:-1] if "json" in (self.left, self.right) else text
 
 
 TemplatePiece: TypeAlias = Control | TextPiece | ContentSlot

@@ -8,7 +8,7 @@ detect a template for which that is not so.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunesmith.errors import DataError
@@ -35,7 +35,9 @@ from tunesmith.text.formats.template_messages import (
 _STRIPPED = "".join(
     character for character in map(chr, range(0x3001)) if character.isspace() and character not in "\x1c\x1d\x1e\x1f"
 )
-_STRIPS_BREAKS = re.compile(r"strip\(\s*['\"](\\n|\n)['\"]\s*\)")
+_CHANGES_BREAKS = re.compile(r"strip\(\s*['\"](\\n|\n)['\"]\s*\)|tojson")
+_ENDS: Mapping[str, Stripped] = {"\n": "", "": "breaks", "\\n": "json"}
+"""What is left of a line break at the end of a content -> what the template does to that end."""
 _QUOTED = 30  # characters that are quoted on either side of a difference
 _MAX_NODES = 50_000  # tool calls make most shapes unique, so the tree is emptied when it has that many
 _KEPT: tuple[Stripped, Stripped] = ("", "")
@@ -96,7 +98,7 @@ class TemplateSplitter:
         self._shield = Shield(controls)
         self._controls = self._shield.pattern
         self._rstrip = frozenset(rstrip)
-        self._strips_breaks = bool(_STRIPS_BREAKS.search(source))
+        self._changes_breaks = bool(_CHANGES_BREAKS.search(source))
         self._root = ShapeNode(None, (), TurnTemplate())
         self._nodes = 0
 
@@ -208,9 +210,9 @@ class TemplateSplitter:
         if last.role == "assistant":
             end = self._find_reply_end(shapes, full, middle, places)
             if end is None:
-                return f"no token of the vocabulary ends a reply of the chat template: {show(full)!r}"
+                return f"no token of the vocabulary ends a reply of the chat template: {_shorten(full)}"
             if any(found.start() < middle for key, found in places.items() if key // 2 == len(shapes) - 1):
-                return f"the chat template's reply is not after the end of the prompt: {show(full)!r}"
+                return f"the chat template's reply is not after the end of the prompt: {_shorten(full)}"
             if last.reasoning:
                 reasoning = self._find_reasoning_end(shapes, full, places)
         else:
@@ -218,7 +220,7 @@ class TemplateSplitter:
             middle = reasoning = end = self._find_end(shapes, full, least)
         controls = list(self._controls.finditer(full))
         if any(found.start() < cut < found.end() for found in controls for cut in (start, middle, reasoning)):
-            return f"the chat template ends a turn within a token of the vocabulary: {show(full)!r}"
+            return f"the chat template ends a turn within a token of the vocabulary: {_shorten(full)}"
         strips = self._find_break_strips(shapes, full)
         given, thought, produced, tail = (
             self._parse(full[one:other], strips)
@@ -245,8 +247,8 @@ class TemplateSplitter:
         except DataError:
             extended = full
         common = _shared_prefix_length(full, extended)
-        ends = [close.end() for close in self._controls.finditer(full, middle) if close.end() <= common]
-        return max(ends, default=None)
+        ends = [close.end() for close in self._controls.finditer(full, middle)]
+        return max((end for end in ends if end <= common), default=max(ends, default=None))
 
     def _find_reasoning_end(self, shapes: tuple[Shape, ...], full: str, places: dict[int, re.Match[str]]) -> int:
         """Return the end of what the template writes after the reasoning of the last message and before the rest."""
@@ -316,27 +318,23 @@ class TemplateSplitter:
         return self._template.render(messages, tools=tools_of(shapes, change), generation=generation)
 
     def _find_break_strips(self, shapes: Sequence[Shape], full: str) -> dict[int, tuple[Stripped, Stripped]]:
-        """Return for the number of every marker at which ends the template strips line breaks."""
-        if not self._strips_breaks:
+        """Return for the number of every marker what the template does to line breaks at its ends."""
+        if not self._changes_breaks:
             return {}
         broken = self._render(shapes, around="\n")
         first, second = (MARKER.sub("\ue003", text).split("\ue003") for text in (full, broken))
         numbers = [int(found.group(2)) for found in MARKER.finditer(full)]
-        found: dict[int, tuple[Stripped, Stripped]] = {}
         if len(first) != len(second):
-            return found
-        left: dict[int, Stripped] = {}
-        right: dict[int, Stripped] = {}
+            return {}
+        sides: dict[tuple[int, int], Stripped] = {}
         for place, (text, other) in enumerate(zip(first, second, strict=True)):
-            before = numbers[place - 1] if place else None
-            after = numbers[place] if place < len(numbers) else None
-            kept = [(one, two) for one in (1, 0) for two in (1, 0) if "\n" * one + text + "\n" * two == other]
-            one, two = kept[0] if kept else (1, 1)
-            if before is not None:
-                right[before] = "" if one else "breaks"
-            if after is not None:
-                left[after] = "" if two else "breaks"
-        return {number: (left[number], right[number]) for number in numbers}
+            found = ((one, two) for one in _ENDS for two in _ENDS if one + text + two == other)
+            one, two = next(found, ("\n", "\n"))
+            if place:
+                sides[numbers[place - 1], 1] = _ENDS[one]
+            if place < len(numbers):
+                sides[numbers[place], 0] = _ENDS[two]
+        return {number: (sides[number, 0], sides[number, 1]) for number in numbers}
 
     def _parse(self, text: str, strips: dict[int, tuple[Stripped, Stripped]]) -> tuple[TemplatePiece, ...]:
         """Parse a part of a rendering with markers. strips: as ``_find_break_strips`` returns it."""
@@ -374,7 +372,9 @@ def _find_marker_fault(shapes: Sequence[Shape], full: str) -> str | None:
     if lost and all(number % 2 for number in lost) and len(set(found)) == len(found):
         turns = ", ".join(str(number // 2 + 1) for number in lost)
         return f"the chat template leaves out the reasoning of turn {turns} of {len(shapes)} turns"
-    return f"the chat template does not write every turn exactly once ({len(shapes)} turns): {show(full)!r}"
+    turns = ", ".join(str(number // 2 + 1) for number in wanted if found.count(number) != 1)
+    what = f"(turn {turns} of {len(shapes)} turns)"
+    return f"the chat template does not write every turn exactly once {what}: {_shorten(full)}"
 
 
 def _find_lost_calls(shapes: Sequence[Shape], full: str) -> str | None:
@@ -405,6 +405,12 @@ def _shared_prefix_length(one: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
     return low
+
+
+def _shorten(text: str) -> str:
+    """Quote a rendering, a long one without its middle."""
+    text = show(text)
+    return repr(text if len(text) <= 8 * _QUOTED else f"{text[: 2 * _QUOTED]} ... {text[-4 * _QUOTED :]}")
 
 
 def describe_difference(one: str, other: str) -> str:
