@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -188,6 +189,7 @@ def open_vocabulary(name: str, templates: Mapping[str, str], directory: Path) ->
     return Vocabulary(tokenizer, stock, tokenizer.control_names, plain)
 
 
+@cache
 def pin_date(source: str) -> dict[str, Any]:
     reads = ChatTemplate(source, {}).reads
     if CLOCK not in reads:
@@ -226,7 +228,7 @@ def stock_messages(messages: Sequence[Message], source: str) -> list[dict[str, A
 
 def stock_text(vocabulary: Vocabulary, source: str, messages: Sequence[Message], *, generation: bool = False) -> str:
     """What stock transformers writes; a clock that no variable replaces is set back in the text."""
-    variables = pin_date(source)
+    variables = dict(pin_date(source))
     clock = variables.pop(CLOCK, None)
     tools = json.loads(messages[0].tools) if messages[0].tools else None
     text = vocabulary.stock.apply_chat_template(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import product
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +30,7 @@ from tunesmith.text.formats.template_messages import (
     Shape,
     shape_of,
 )
-from tunesmith.text.formats.template_source import find_family, free_variables, pin_variables, read_named
+from tunesmith.text.formats.template_source import find_family, read_named
 from tunesmith.text.formats.template_split import REPLY, USER, ShapeNode, TemplateSplitter, TurnTemplate
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tree import Message, Role, ToolCall
@@ -83,6 +82,7 @@ class TokenizerTemplate(Format):
     controls: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _splitter: TemplateSplitter = field(init=False, repr=False, compare=False)
     _reply: Shape = field(init=False, repr=False, compare=False)
+    _ways: dict[tuple[Shape, ...], str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     name: ClassVar[str] = "tokenizer"
 
@@ -247,12 +247,21 @@ class TokenizerTemplate(Format):
                 # A template that raises for system messages accepts them inside of the question.
                 return "; text.options.system: first_user writes the system message before the first question"
         shapes = tuple(map(_outline, shapes)) or (USER, REPLY)
-        pinned = _find_pin(self.template, self.tokens, shapes)
-        if pinned is not None:
-            return f"; text.options.variables: {{{pinned}}} lets the template write it"
+        if shapes not in self._ways:
+            self._ways[shapes] = self._find_way(shapes)
+        return self._ways[shapes]
+
+    def _find_way(self, shapes: tuple[Shape, ...]) -> str:
+        """Return which variable or which template of the family writes such conversations."""
+        for name in self._splitter.free_variables():
+            for value in (False, True):
+                if isinstance(self._splitter.with_variable(name, value).node(shapes).turn, TurnTemplate):
+                    return f"; text.options.variables: {{{name}: {str(value).lower()}}} lets the template write it"
         family = find_family(self.template)
-        if family is not None and _accepts(read_named(family), self.tokens, shapes):
-            return f"; text.options.template: {family} is a template of this family that writes every turn alike"
+        if family is not None:
+            splitter = _open_splitter(read_named(family), self.tokens)
+            if isinstance(splitter.node(shapes).turn, TurnTemplate):
+                return f"; text.options.template: {family} is a template of this family that writes every turn alike"
         return ""
 
     def _accepts(self, shapes: Sequence[Shape]) -> bool:
@@ -286,22 +295,6 @@ def _open_splitter(source: str, tokens: str) -> TemplateSplitter:
     template = ChatTemplate(source, {key: value for key, value in known.items() if isinstance(value, str)})
     form = _find_form(template, source)
     return TemplateSplitter(template, source, known.get("controls", ()), known.get("swallowing", ()), form)
-
-
-@lru_cache(maxsize=64)
-def _accepts(source: str, tokens: str, shapes: tuple[Shape, ...]) -> bool:
-    """Whether a template can be used for conversations of these shapes."""
-    return isinstance(_open_splitter(source, tokens).node(shapes).turn, TurnTemplate)
-
-
-@lru_cache(maxsize=64)
-def _find_pin(source: str, tokens: str, shapes: tuple[Shape, ...]) -> str | None:
-    """Return a variable and a value with which a template can be used for these shapes, as YAML, or None."""
-    for name in free_variables(source):
-        for value in (False, True):
-            if _accepts(pin_variables(source, {name: value}) + source, tokens, shapes):
-                return f"{name}: {str(value).lower()}"
-    return None
 
 
 def _find_thinking(message: Message, text: str) -> Contents | None:

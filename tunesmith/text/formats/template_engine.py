@@ -11,6 +11,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from jinja2 import Environment, meta, nodes
@@ -38,25 +39,36 @@ class ChatTemplate:
 
     source: the template.
     variables: the texts of the special tokens, by the names ``bos_token``, ``eos_token``, ...
-    reads: the names of the variables that the template may be given.
 
     Raises RecipeError for a template that is not Jinja.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
-        self._variables = {**variables, "documents": None}
+        self._source = source
+        self._variables: dict[str, Any] = {**variables, "documents": None}
         advice = "use another prompt format, or correct the template of the tokenizer"
         if len(source) > MAX_TEMPLATE_SIZE or _STEP in source:
             raise RecipeError(f"a chat template of more than {MAX_TEMPLATE_SIZE:,} characters", advice=advice)
         environment = _environment()
         try:
-            tree = environment.parse(_GENERATION.sub(lambda match: _as_block(*match.groups()), source))
-            names = {node.name for node in tree.find_all(nodes.Name) if node.name == CLOCK}
-            self.reads = frozenset(meta.find_undeclared_variables(tree) | names)
+            tree = environment.parse(_without_generation(source))
             _count_steps(tree, environment)
             self._compiled = environment.from_string(tree)
         except (TemplateSyntaxError, SecurityError, RecursionError) as error:
             raise RecipeError(f"the chat template cannot be read: {error}", advice=advice) from error
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names of the variables that the template may be given."""
+        tree = _environment().parse(_without_generation(self._source))
+        clock = {node.name for node in tree.find_all(nodes.Name) if node.name == CLOCK}
+        return frozenset(meta.find_undeclared_variables(tree) | clock)
+
+    def with_variable(self, name: str, value: bool) -> ChatTemplate:
+        """Return the template with a value for one of its variables."""
+        found = copy(self)
+        found._variables = {**self._variables, name: value}
+        return found
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], *, tools: list[Any] | None = None, generation: bool = False
@@ -116,6 +128,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.intercepted_binops = frozenset(("+", "*", "**"))
     environment.binop_table = {**environment.binop_table, "+": _plus, "*": _times, "**": _power}
     return environment
+
+
+def _without_generation(source: str) -> str:
+    return _GENERATION.sub(lambda match: _as_block(*match.groups()), source)
 
 
 def _as_block(begin: str, end: str | None, finish: str) -> str:

@@ -93,7 +93,7 @@ def resolve_template(own: str | None, given: Mapping[str, Any], place: str) -> s
     if system not in ("own", "first_user"):
         advice = "use own (as the template writes it) or first_user (before the first question)"
         raise RecipeError(f"text.options.system cannot be {system!r}", advice=advice)
-    pinned = pin_variables(source, given.get("variables", {}))
+    pinned = _pin(source, given.get("variables", {}))
     return pinned + (_FIRST_USER if system == "first_user" else "") + source
 
 
@@ -107,19 +107,19 @@ def _read_file(path: Any) -> str:
         raise MissingInputError(what, where=path, advice="correct text.options.template_file") from error
 
 
-def free_variables(source: str) -> list[str]:
-    """Return the names of the variables that a recipe may give a template. Raises RecipeError."""
-    return sorted(ChatTemplate(source, {}).reads - _RESERVED)
+def free_variables(template: ChatTemplate) -> list[str]:
+    """Return the names of the variables that a recipe may give a template."""
+    return sorted(template.reads - _RESERVED)
 
 
-def pin_variables(source: str, variables: Any) -> str:
+def _pin(source: str, variables: Any) -> str:
     """Return the first lines of a template that fix its variables. Raises RecipeError."""
     where = "text.options.variables"
     if not isinstance(variables, Mapping):
         raise RecipeError("not a mapping of names to values", where=where, advice="write {enable_thinking: false}")
     if not variables:
         return ""
-    reads = free_variables(source)
+    reads = free_variables(ChatTemplate(source, {}))
     lines = []
     for name, value in variables.items():
         if name not in reads:

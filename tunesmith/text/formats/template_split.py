@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from tunesmith.errors import DataError
@@ -30,6 +31,7 @@ from tunesmith.text.formats.template_messages import (
     tools_of,
     unshield,
 )
+from tunesmith.text.formats.template_source import free_variables
 
 # What a token with the flag ``rstrip`` strips: Unicode's white space, without four separators that Python adds.
 _STRIPPED = "".join(
@@ -116,6 +118,17 @@ class TemplateSplitter:
                 self._nodes += 1
             node = node.children[shape]
         return node
+
+    def with_variable(self, name: str, value: bool) -> TemplateSplitter:
+        """Return a splitter of the same template with a value for one of its variables."""
+        found = copy(self)
+        found._template = self._template.with_variable(name, value)
+        found._root, found._nodes = ShapeNode(None, (), TurnTemplate()), 0
+        return found
+
+    def free_variables(self) -> list[str]:
+        """Return the names of the variables that a recipe may give the template."""
+        return free_variables(self._template)
 
     def find_difference(
         self, node: ShapeNode, contents: Sequence[Contents], originals: Sequence[tuple[Shape, Contents]]
