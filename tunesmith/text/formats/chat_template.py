@@ -127,10 +127,9 @@ class TokenizerTemplate(Format):
         messages = (*before, message)
         shapes, contents = self._read(messages)
         node = self._splitter.node(shapes)
-        fault = node.turn if isinstance(node.turn, str) else self._find_difference(node, contents, messages)
-        if fault is None:
-            return self._find_end_fault(node)
-        return fault + self._way_on(fault, shapes)
+        if isinstance(node.turn, str):
+            return node.turn + self._way_on(node.turn, shapes)
+        return self._find_difference(node, contents, messages) or self._find_end_fault(node)
 
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         shapes, contents = self._read((*before, message))

@@ -26,7 +26,7 @@ SOURCE_OPTIONS = ("template", "template_file", "variables", "system")
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "deepseek-r1": ("<\uff5cAssistant\uff5c><think>\\n",),
     "deepseek-v3": ("<\uff5cAssistant\uff5c>",),
-    "qwen3": ("<|im_start|>", "</think>"),
+    "qwen3": ("<|im_start|>", "</think>", "<args-json-object>"),
     "gpt-oss": ("<|channel|>", "<|return|>"),
 }
 

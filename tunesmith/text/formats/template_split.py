@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from tunesmith.errors import DataError
 from tunesmith.text.formats.format import Control, Piece, TextPiece
 from tunesmith.text.formats.template_engine import ChatTemplate
+from tunesmith.text.formats.template_faults import (
+    describe_difference,
+    find_marker_fault,
+    shared_prefix_length,
+    shorten_rendering,
+)
 from tunesmith.text.formats.template_messages import (
     MARKER,
     SPACE,
@@ -27,7 +33,6 @@ from tunesmith.text.formats.template_messages import (
     Stripped,
     TemplatePiece,
     marker,
-    show,
     tools_of,
     unshield,
 )
@@ -40,7 +45,6 @@ _STRIPPED = "".join(
 _CHANGES_BREAKS = re.compile(r"strip\(\s*['\"](\\n|\n)['\"]\s*\)|tojson")
 _ENDS: Mapping[str, Stripped] = {"\n": "", "": "breaks", "\\n": "json"}
 """What is left of a line break at the end of a content -> what the template does to that end."""
-_QUOTED = 30  # characters that are quoted on either side of a difference
 _MAX_NODES = 50_000  # tool calls make most shapes unique, so the tree is emptied when it has that many
 _KEPT: tuple[Stripped, Stripped] = ("", "")
 USER, REPLY = Shape("user"), Shape("assistant")
@@ -217,15 +221,15 @@ class TemplateSplitter:
         if not full and last.role == "system":
             return TurnTemplate()
         places = {int(found.group(2)): found for found in MARKER.finditer(full)}
-        if fault := _find_marker_fault(shapes, full):
+        if fault := find_marker_fault(shapes, full):
             return fault
         reasoning = middle
         if last.role == "assistant":
             end = self._find_reply_end(shapes, full, middle, places)
             if end is None:
-                return f"no token of the vocabulary ends a reply of the chat template: {_shorten(full)}"
+                return f"no token of the vocabulary ends a reply of the chat template: {shorten_rendering(full)}"
             if any(found.start() < middle for key, found in places.items() if key // 2 == len(shapes) - 1):
-                return f"the chat template's reply is not after the end of the prompt: {_shorten(full)}"
+                return f"the chat template's reply is not after the end of the prompt: {shorten_rendering(full)}"
             if last.reasoning:
                 reasoning = self._find_reasoning_end(shapes, full, places)
         else:
@@ -233,7 +237,7 @@ class TemplateSplitter:
             middle = reasoning = end = self._find_end(shapes, full, least)
         controls = list(self._controls.finditer(full))
         if any(found.start() < cut < found.end() for found in controls for cut in (start, middle, reasoning)):
-            return f"the chat template ends a turn within a token of the vocabulary: {_shorten(full)}"
+            return f"the chat template ends a turn within a token of the vocabulary: {shorten_rendering(full)}"
         strips = self._find_break_strips(shapes, full)
         given, thought, produced, tail = (
             self._parse(full[one:other], strips)
@@ -259,7 +263,7 @@ class TemplateSplitter:
             extended = self._render((*shapes, Shape("tool", name=call.name, tool_call_id=call.id)))
         except DataError:
             extended = full
-        common = _shared_prefix_length(full, extended)
+        common = shared_prefix_length(full, extended)
         ends = [close.end() for close in self._controls.finditer(full, middle)]
         return max((end for end in ends if end <= common), default=max(ends, default=None))
 
@@ -276,7 +280,7 @@ class TemplateSplitter:
         if number not in found or number + 1 not in found:
             return places[number + 1].end()
         start, between = places[number + 1].end(), other[found[number + 1].end() : found[number].start()]
-        return start + _shared_prefix_length(full[start:], between)
+        return start + shared_prefix_length(full[start:], between)
 
     def _find_end(self, shapes: tuple[Shape, ...], full: str, least: int) -> int:
         """Return how many characters of a rendering stay when a reply or a result of a tool follows.
@@ -291,7 +295,7 @@ class TemplateSplitter:
                 longer = self._render((*shapes, *added), generation=generation)
             except DataError:
                 continue
-            common = min(common, _shared_prefix_length(full, longer))
+            common = min(common, shared_prefix_length(full, longer))
         if common in (len(full), 0):
             return len(full)
         controls = list(self._controls.finditer(full))
@@ -370,65 +374,7 @@ class TemplateSplitter:
         return tuple(part for part in found if not isinstance(part, TextPiece) or part.text)
 
 
-def _find_marker_fault(shapes: Sequence[Shape], full: str) -> str | None:
-    """Return what is wrong with the markers of a rendering: each must be there once. None if nothing is."""
-    found = [int(place.group(2)) for place in MARKER.finditer(full)]
-    wanted = [
-        2 * index + offset
-        for index, shape in enumerate(shapes)
-        for offset, there in enumerate((shape.text, shape.reasoning))
-        if there
-    ]
-    if sorted(found) == wanted:
-        return _find_lost_calls(shapes, full)
-    lost = [number for number in wanted if number not in found]
-    if lost and all(number % 2 for number in lost) and len(set(found)) == len(found):
-        turns = ", ".join(str(number // 2 + 1) for number in lost)
-        return f"the chat template leaves out the reasoning of turn {turns} of {len(shapes)} turns"
-    turns = ", ".join(str(number // 2 + 1) for number in wanted if found.count(number) != 1)
-    what = f"(turn {turns} of {len(shapes)} turns)"
-    return f"the chat template does not write every turn exactly once {what}: {_shorten(full)}"
-
-
-def _find_lost_calls(shapes: Sequence[Shape], full: str) -> str | None:
-    """Return which names of tools a rendering lacks, or None."""
-    text = unshield(full)
-    for index, shape in enumerate(shapes):
-        for call in shape.tool_calls:
-            if call.name not in text:
-                return f"the chat template leaves out the tool calls of turn {index + 1} of {len(shapes)} turns"
-    for tool in tools_of(shapes[:1]) or ():
-        function = tool.get("function", tool) if isinstance(tool, dict) else {}
-        name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(name, str) and name not in text:
-            return "the chat template has no place for definitions of tools"
-    return None
-
-
 def _written(part: TemplatePiece, contents: Sequence[Contents]) -> str:
     if isinstance(part, ContentSlot):
         return part.fill(contents)
     return part.text if isinstance(part, TextPiece) else part.name
-
-
-def _shared_prefix_length(one: str, other: str) -> int:
-    """Return the length of the longest common prefix of two texts."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
-    return low
-
-
-def _shorten(text: str) -> str:
-    """Quote a rendering, a long one without its middle."""
-    text = show(text)
-    return repr(text if len(text) <= 8 * _QUOTED else f"{text[: 2 * _QUOTED]} ... {text[-4 * _QUOTED :]}")
-
-
-def describe_difference(one: str, other: str) -> str:
-    """Quote both texts around the first position where they differ."""
-    one, other = show(one), show(other)
-    place = _shared_prefix_length(one, other)
-    window = slice(max(place - _QUOTED, 0), place + _QUOTED)
-    return f"{one[window]!r} against {other[window]!r}"
