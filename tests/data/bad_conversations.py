@@ -60,7 +60,6 @@ CHAT_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
             " user",
             "human",
             "gpt",
-            "tool",
             "function",
             "developer",
             "a" * 5000,
@@ -70,7 +69,6 @@ CHAT_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     **{
         f"a message with {key}": (with_turn(**{key: value}), f"has {key!r}, which is not supported")
         for key, value in {
-            "tool_calls": [{"id": "1"}],
             "function_call": {"name": "f"},
             "tool_call_id": "1",
             "audio": {"id": "a"},
@@ -79,7 +77,46 @@ CHAT_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
         }.items()
     },
     **{f"the weight {weight}": (with_turn(weight=weight), "weight") for weight in (2, -1, 0.5, "1")},
-    "content in parts": (with_turn(content=[{"type": "text", "text": "a"}]), "messages[1].content is a list"),
+    "a part that is no text": (
+        with_turn(content=[{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "a"}}]),
+        "messages[1].content[1] is a part of type 'image_url', which is not supported",
+    ),
+    "a part without text": (with_turn(content=[{"type": "text"}]), "messages[1].content[0] is a part of type 'text'"),
+    "a call without a name": (with_turn(tool_calls=[{"id": "1"}]), "messages[1].tool_calls[0].name is null"),
+    "a call of another type": (with_turn(tool_calls=[{"type": "web"}]), "tool_calls[0] is a call of type 'web'"),
+    "a call with a result": (
+        with_turn(tool_calls=[{"function": {"name": "f", "output": "x"}}]),
+        "tool_calls[0] has 'output', which is not supported",
+    ),
+    "arguments in a list": (
+        with_turn(tool_calls=[{"function": {"name": "f", "arguments": [1]}}]),
+        "tool_calls[0].arguments is a list, not an object or a text",
+    ),
+    "tool calls that are no list": (with_turn(tool_calls={"name": "f"}), "messages[1].tool_calls is an object, not"),
+    "two kinds of reasoning": (
+        with_turn(reasoning_content="a", thinking="b"),
+        "messages[1]: reasoning_content and thinking differ",
+    ),
+    "reasoning of a number": (with_turn(reasoning=3), "messages[1].reasoning is a number, not text"),
+    "reasoning of the user": (
+        {"messages": [{"role": "user", "content": "a", "thinking": "b"}, {"role": "assistant", "content": "c"}]},
+        "a message of the user with 'thinking'",
+    ),
+    "calls of the user": (
+        {
+            "messages": [
+                {"role": "user", "content": "a", "tool_calls": [{"function": {"name": "f"}}]},
+                {"role": "assistant", "content": "c"},
+            ]
+        },
+        "a message of the user with tool calls",
+    ),
+    "tools of a text": ({**chat(("user", "a"), ("assistant", "b")), "tools": "search"}, "field 'tools' is not JSON"),
+    "tools of an object": (
+        {**chat(("user", "a"), ("assistant", "b")), "tools": {"name": "f"}},
+        "field 'tools' is an object, not a list",
+    ),
+    "tools of numbers": ({**chat(("user", "a"), ("assistant", "b")), "tools": [1]}, "tools[0] is a number, not the"),
     "2,001 messages": (chat(*([("user", "a"), ("assistant", "b")] * 1000), ("user", "c")), "has 2,001 messages"),
     "other names": ({"conversations": [{"from": "human", "value": "Hi"}]}, "field 'messages' is missing"),
     "an empty row": ({}, "field 'messages' is missing"),
@@ -99,7 +136,10 @@ SHARED_FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
         shared(("human", "a"), ("system", "b"), ("gpt", "c")),
         "a system message that is not the first",
     ),
-    **{f"the role {role!r}": (shared(("human", "a"), (role, "b")), "role ") for role in ("GPT", "tool", "", "claude")},
+    **{f"the role {role!r}": (shared(("human", "a"), (role, "b")), "role ") for role in ("GPT", "function", "", "x")},
+    "a call that is no JSON": (shared(("human", "a"), ("function_call", "f(x)")), "conversations[1].value is not JSON"),
+    "a call that is a number": (shared(("human", "a"), ("function_call", "1")), "is a number, not a call of a tool"),
+    "an empty list of calls": (shared(("human", "a"), ("function_call", "[]")), "is an empty list"),
     **{
         f"the role {role!r}": (shared(("human", "a"), (role, "b")), "is unknown")
         for role in (None, 1, ["gpt"], {"a": 1})

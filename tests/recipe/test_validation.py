@@ -141,7 +141,8 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("text.max_length=null", "text.max_length: expected a whole number, got null"),
         (
             "text.options={a: [1]}",
-            "text.options.a: expected true or false, a whole number, a number or text, got a list with 1 item",
+            "text.options.a: expected true or false, a whole number, a number, text or a mapping of "
+            "key: value lines, got a list with 1 item",
         ),
         (
             "text.options={'a b': 1}",

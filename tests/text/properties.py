@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 from tests.text.brought_templates import STRIPS, TEMPLATES, TOKENS, bring
 from tests.text.conversations import NAMES
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
-from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.registry import build_format
+from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tunesmith.data.readers.ranked import strip_messages
 from tunesmith.text.formats.format import with_context
-from tunesmith.text.tree import Message, Tree
+from tunesmith.text.tree import ASKING_ROLES, Message, Tree
 
 
 class PreferencePair(NamedTuple):
@@ -41,11 +41,12 @@ def strip_pair(pair: PreferencePair) -> PreferencePair | str:
     """The pair without white space around its texts and without empty messages, or the reason why it cannot be used."""
     prompt = strip_messages(pair.prompt)
     chosen, rejected = (replace(reply, text=reply.text.strip()) for reply in (pair.chosen, pair.rejected))
-    if not prompt or prompt[-1].role != "user":
+    if not prompt or prompt[-1].role not in ASKING_ROLES:
         return "prompt does not end with the user"
-    if not chosen.text or not rejected.text:
+    if chosen.is_empty or rejected.is_empty:
         return "empty reply"
-    return "equal replies" if chosen.text == rejected.text else PreferencePair(prompt, chosen, rejected)
+    equal = (chosen.text, chosen.extra_texts()) == (rejected.text, rejected.extra_texts())
+    return "equal replies" if equal else PreferencePair(prompt, chosen, rejected)
 
 
 def pair_line(pair: PreferencePair, source: str) -> bytes:
@@ -54,11 +55,13 @@ def pair_line(pair: PreferencePair, source: str) -> bytes:
     The context of a message follows its text after an empty line.
     source: the name of the data source.
     """
-    before = [{"role": message.role, "content": with_context(message, "keep")} for message in pair.prompt]
+    before = [message.as_dict(with_context(message, "keep")) for message in pair.prompt]
     record: dict[str, Any] = {
-        side: [*before, {"role": "assistant", "content": reply.text}]
+        side: [*before, reply.as_dict(reply.text)]
         for side, reply in (("chosen", pair.chosen), ("rejected", pair.rejected))
     }
+    if pair.prompt[0].tools:
+        record["tools"] = json.loads(pair.prompt[0].tools)
     record["source"] = source
     chosen, rejected = pair.chosen.score, pair.rejected.score
     if chosen is not None and rejected is not None:

@@ -153,13 +153,12 @@ def _raise_or_print(faults: Sequence[DataError], skip: bool, log: TextIO) -> Non
 def _lines(tree: Tree, scores: TreeScores) -> Iterator[dict[str, Any]]:
     """One JSON object for each thread: its messages and its score."""
     for thread, score in zip(tree.threads(), scores.threads, strict=True):
-        messages = [
-            {"role": tree.messages[index].role, "content": with_context(tree.messages[index], "keep")}
-            for index in thread
-        ]
+        path = [tree.messages[index] for index in thread]
+        messages = [message.as_dict(with_context(message, "keep")) for message in path]
         rank = tree.messages[thread[-1]].rank
         ranked = {} if rank is None else {"rank": rank}
-        yield {"place": tree.place, "messages": messages, "score": score, **ranked}
+        tools = {"tools": json.loads(path[0].tools)} if path[0].tools else {}
+        yield {"place": tree.place, **tools, "messages": messages, "score": score, **ranked}
 
 
 def _print_summary(trees: Sequence[TokenTree], scored: Sequence[TreeScores], log: TextIO) -> None:

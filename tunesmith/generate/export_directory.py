@@ -17,9 +17,9 @@ from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
-from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import FORMATS, build_format
+from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 

@@ -10,6 +10,8 @@ from pydantic import Field
 from tunesmith.recipe.data import OptionValue
 from tunesmith.recipe.section import Fraction, Name, Section
 
+FormatOption = OptionValue | Mapping[Name, OptionValue | None]
+
 
 class TextConfig(Section):
     """How a tree of messages becomes tokens."""
@@ -20,7 +22,11 @@ class TextConfig(Section):
         description="The prompt format; t5-dolly is for encoder-decoders, tokenizer uses the chat template of the "
         "tokenizer."
     )
-    options: Mapping[Name, OptionValue] = Field(default_factory=dict, description="Options of the prompt format.")
+    options: Mapping[Name, FormatOption] = Field(
+        default_factory=dict,
+        description="Options of the prompt format. Format tokenizer: template (a name or a text) or template_file, "
+        "variables of the template, system (own or first_user), train_reasoning, train_tool_calls, context.",
+    )
     targets: Literal["assistant", "last", "all", "marked", "ranked"] | None = Field(
         default=None,
         description="The messages that are trained on: assistant (every assistant turn), last (the last one of each "

@@ -34,6 +34,10 @@ PROPERTIES: dict[Property, str] = {
 }
 
 
+_THINK_END = "</think>"
+_MOST_MARKS = 60  # characters that a template writes around reasoning
+
+
 @dataclass(frozen=True, slots=True)
 class MaskFault:
     """A property that does not hold.
@@ -46,6 +50,26 @@ class MaskFault:
     property: Property
     place: str
     what: str
+
+
+def _squeeze(text: str) -> str:
+    """Return a text without white space."""
+    return "".join(text.split())
+
+
+def _find_lost_part(message: Message, reply: str, described: str) -> str | None:
+    """Return a text of a message with reasoning or tool calls that is neither in its reply nor in its prompt, or None.
+
+    The text of a plain message is compared as a whole elsewhere.
+    """
+    if not message.reasoning and not message.tool_calls:
+        return None
+    written = _squeeze(reply)
+    names = [call.name for call in message.tool_calls]
+    lost = [part for part in (message.text, *names) if _squeeze(part) not in written]
+    if _squeeze(message.reasoning) not in written and _squeeze(message.reasoning) not in _squeeze(described):
+        lost.append(message.reasoning)
+    return lost[0] if lost else None
 
 
 def find_mask_faults(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[MaskFault]:
@@ -121,6 +145,9 @@ class _Thread:
 
     def _wrong_turn(self, number: int, explained: list[bool]) -> Iterator[tuple[Property, str]]:
         """Check prompt, targets and end of the assistant message ``number``, and mark its tokens in ``explained``."""
+        message, before = self.messages[number], self.messages[:number]
+        if self.renderer.format.is_given(message):
+            return  # its tokens are not explained, so a target among them is found
         prompt = self._prompt(number)
         if self.ids[: len(prompt)] != prompt:
             yield "prompt", self._describe_difference(prompt)
@@ -140,7 +167,10 @@ class _Thread:
         if missing is not None:
             yield "reply", f"{self._quote(missing)} belongs to the reply and is not trained"
         parsed = self.renderer.parse(self.ids[start : end + 1])
-        wanted = self.messages[number].text
+        wanted = self.renderer.format.reply_text(message, before)
+        lost = _find_lost_part(message, wanted, described=self.renderer.tokenizer.decode(prompt))
+        if lost is not None:
+            yield "reply", f"the reply does not hold {shorten(lost)}"
         same = parsed.text.strip() in (wanted.strip(), round_trip(self.renderer, wanted).strip())
         if number and not (same and parsed.stopped):
             yield "reply", f"the reply decodes to {shorten(parsed.text)}, not to {shorten(wanted)}"
@@ -158,8 +188,17 @@ class _Thread:
         # must be as in the prompt of chat.
         size = len(self._encode(header))
         described = self.renderer.prompt(before, reply)
+        if described[: len(prompt)] == prompt and self._gives_reasoning(reply, described[len(prompt) :]):
+            return described
         kept = described[: len(prompt) - size] == prompt[:-size] and described[-size:] == prompt[-size:]
         return described if kept else prompt
+
+    def _gives_reasoning(self, reply: Message, given: list[int]) -> bool:
+        """Whether tokens after a prompt are the reasoning of a reply and marks of the template."""
+        text = _squeeze(self.renderer.tokenizer.decode(given))
+        inline = reply.text.partition(_THINK_END)[0].removeprefix("<think>")
+        reasoning = _squeeze(reply.reasoning or inline)
+        return bool(reasoning) and reasoning in text and len(text) - len(reasoning) <= _MOST_MARKS
 
     def _is_predicted_by_previous(self, index: int) -> bool:
         """Whether a target is among the tokens of a turn that the format lets the turn before predict."""

@@ -49,8 +49,10 @@ def find_ranking_faults(renderer: Renderer, tree: Tree, tokens: TokenTree) -> st
         if not own[message] or own[message][-1] not in renderer.stop_ids:
             return f"reply {message} does not end with an end token"
         text = renderer.parse(own[message]).text
-        if text.strip() not in (original.text.strip(), round_trip(renderer, original.text).strip()):
-            return f"the tokens of reply {message} decode to {shorten(text)}, not to {shorten(original.text)}"
+        before = [tree.messages[index] for index in tree.ancestors(message)[:-1]]
+        wanted = renderer.format.reply_text(original, before)
+        if text.strip() not in (wanted.strip(), round_trip(renderer, wanted).strip()):
+            return f"the tokens of reply {message} decode to {shorten(text)}, not to {shorten(wanted)}"
     return None
 
 

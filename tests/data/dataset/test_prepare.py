@@ -74,7 +74,7 @@ def test_many_bad_records_are_listed_and_counted(tokenizer: str, tmp_path: Path)
     assert [line.split(": ")[0].strip() for line in lines[1:21]] == [f"{path}:{number}" for number in range(61, 81)]
     assert lines[21].startswith("  ... and 30 more; the most frequent are: ")
     assert "field .. is empty (10)" in lines[21]
-    assert lines[21].endswith("; fix or remove these records")
+    assert lines[21].endswith("; fix these records, or do what their messages advise")
     assert len(lines) == 22
     assert left(tmp_path / "cache") == []
 

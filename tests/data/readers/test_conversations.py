@@ -63,7 +63,7 @@ def test_texts_are_mended_only_where_asked() -> None:
         ({"conversations": None}, "field 'conversations' is null, not a list"),
         (chat(), "field 'conversations' is empty"),
         (chat(("human", "a"), ("gpt", None)), r"conversations\[1\].value is null, not text"),
-        (chat(("human", "a"), ("tool", "b")), r"conversations\[1\]: role 'tool' is unknown"),
+        (chat(("human", "a"), ("robot", "b")), r"conversations\[1\]: role 'robot' is unknown"),
         (chat(("human", "a"), ("gpt", " ")), r"conversations\[1\] \(assistant\) is empty"),
         (chat(("human", "a")), "has no assistant message"),
         ({"conversations": ["a"]}, r"conversations\[0\] is text, not an object with from and value"),

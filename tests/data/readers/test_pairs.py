@@ -192,7 +192,7 @@ def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> Non
         ({"chosen": "good", "rejected": [USER, BAD]}, "field 'chosen' is text, not a list"),
         ({"chosen": [], "rejected": [USER, BAD]}, "field 'chosen' is empty"),
         ({"chosen": [{**USER, "content": ""}, GOOD], "rejected": [{**USER, "content": ""}, BAD]}, "prompt is empty"),
-        ({"chosen": [USER, {"role": "tool", "content": "x"}], "rejected": [USER, BAD]}, r"chosen\[1\]: role 'tool'"),
+        ({"chosen": [USER, {"role": "robot", "content": "x"}], "rejected": [USER, BAD]}, r"chosen\[1\]: role 'robot'"),
     ],
 )
 def test_sides_that_do_not_answer_the_same_prompt_are_refused(row: dict[str, Any], message: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.errors import DataError
-from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.registry import build_format
+from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer

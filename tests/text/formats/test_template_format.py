@@ -16,9 +16,10 @@ from tests.text.conversations import HELLO, LONGER, WITH_SYSTEM
 from tests.text.formats.test_chat_template import assert_equal, stock_ids
 from tests.text.properties import conversations
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Control, TextPiece
 from tunesmith.text.formats.registry import build_format
+from tunesmith.text.formats.template_options import template_options
+from tunesmith.text.formats.template_source import resolve_template
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message, Tree
@@ -187,13 +188,13 @@ def test_contents_that_look_like_marks_stay_text(brought: Brought) -> None:
         (
             "{% for m in messages %}{{ m.role + ': ' + m.content }}{{ eos_token if loop.last else '' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
-            "prompt is not how its reply begins",
+            "earlier turns change when one is added",
         ),
         (BARE, "no token of the vocabulary ends a reply"),
         ("{{ messages[0].content + eos_token }}", "does not write every turn exactly once"),
         (BARE + BARE + "{{ eos_token }}", "does not write every turn exactly once"),
         ("{{ nothing.at_all }}", "'nothing' is undefined"),
-        ("{{ strftime_now('%d') }}" + BARE, "writes today's date, so training would depend on the day"),
+        ("{{ strftime_now('%d') }}" + BARE, "writes today's date, so the training texts would depend on the day"),
         ("{% for m in messages %}", "cannot be read: Unexpected end of template"),
         ("{{ range(10) | random }}", "cannot be read: No filter named 'random'"),
         ("{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}", "more than 500,000 steps"),
@@ -253,13 +254,18 @@ def test_a_prompt_that_depends_on_contents_is_found() -> None:
     assert fault.startswith("the chat template's prompt depends on contents: ")
 
 
-def test_the_beginning_of_the_prompt_does_not_depend_on_the_date() -> None:
-    template = "{{ strftime_now('%d') if strftime_now is defined else '26 Jul' }}" + BARE + "{{ eos_token }}"
-    with pytest.raises(RecipeError, match="prompt is not how its reply begins"):
-        build(template)  # eos_token once at the end only
+def test_a_template_with_a_clock_is_refused_until_the_date_is_pinned() -> None:
     dated = "{{ strftime_now('%d') if strftime_now is defined else '26 Jul' }}" + MARKS
     tokens = json.dumps({"controls": ["<|im_end|>"]})
-    assert build(dated, tokens).split(HELLO[0], ()).given[0].text.startswith("26 Jul")
+    with pytest.raises(RecipeError, match=r'text.options.variables: \{strftime_now: "26 Jul 2024"\}'):
+        build(dated, tokens)
+    pinned = resolve_template(None, {"template": dated, "variables": {"strftime_now": "1 May"}}, "")
+    assert build(pinned, tokens).split(HELLO[0], ()).given[0].text.startswith("1 May")
+    named = "{% if day_date is not defined %}{% set day_date = strftime_now('%d') %}{% endif %}{{ day_date }}" + MARKS
+    with pytest.raises(RecipeError, match="day_date: "):
+        build(named, tokens)
+    pinned = resolve_template(None, {"template": named, "variables": {"day_date": "2 May"}}, "")
+    assert build(pinned, tokens).split(HELLO[0], ()).given[0].text.startswith("2 May")
 
 
 def test_the_template_is_read_from_the_directory_of_the_tokenizer(

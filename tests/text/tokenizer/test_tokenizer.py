@@ -134,13 +134,14 @@ def test_text_is_encoded_as_if_there_were_no_control_tokens(tokenizer_directorie
         assert tokenizer.encode(text) == library.encode(text).ids
 
 
-def test_an_added_token_that_is_not_special_is_a_control_too(tmp_path: Path) -> None:
+def test_an_added_token_that_is_not_special_is_text_of_one_token(tmp_path: Path) -> None:
     content = byte_level()
     token = {**content["added_tokens"][-1], "id": content["added_tokens"][-1]["id"] + 1, "content": "<tool>"}
     content["added_tokens"].append(token)
     tokenizer = Tokenizer.load(str(write_tokenizer(tmp_path, content)))
-    assert tokenizer.is_control(token["id"])
-    assert token["id"] not in tokenizer.encode("a <tool> b")
+    assert not tokenizer.is_control(token["id"])
+    assert tokenizer.is_text(token["id"])
+    assert token["id"] in tokenizer.encode("a <tool> b")
     assert tokenizer.decode(tokenizer.encode("a <tool> b")) == "a <tool> b"
 
 

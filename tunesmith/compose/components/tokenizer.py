@@ -9,9 +9,9 @@ from typing import Any
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import read_export
 from tunesmith.recipe.schema import Recipe
-from tunesmith.text.formats.chat_template import template_options
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import build_format
+from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 

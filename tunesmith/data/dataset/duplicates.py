@@ -43,9 +43,9 @@ def signatures(tree: Tree) -> Signature:
         index = stack.pop()
         message = tree.messages[index]
         if message.role != "system":
-            texts += [message.context, message.text]
+            texts += [message.context, message.text, *message.extra_texts()]
         if message.role == "assistant":
-            replies.append(message.text)
+            replies += [message.text, *message.extra_texts()]
         stack += sorted(children[index], key=lambda child: tree.messages[child].text, reverse=True)
     return np.stack([signature("\n".join(texts)), signature("\n".join(replies))])
 

@@ -132,4 +132,4 @@ class FaultLog:
         if count > SHOWN_FAULTS:
             kinds = ", ".join(f"{kind} ({number:,})" for kind, number in self.kinds.most_common(SHOWN_KINDS))
             lines.append(f"... and {count - SHOWN_FAULTS:,} more; the most frequent are: {kinds}")
-        raise DataError("\n  ".join(lines), advice="fix or remove these records")
+        raise DataError("\n  ".join(lines), advice="fix these records, or do what their messages advise")

@@ -69,8 +69,9 @@ def inspect_texts(trees: Iterable[Tree], tokenizer: Tokenizer, language: Languag
         kinds: dict[str, str] = {}
         for message in tree.messages:
             found.roles[message.role] += 1
-            found.characters += len(message.text) + len(message.context)
-            for text in (message.text, message.context):
+            texts = (message.text, message.context, *message.extra_texts())
+            found.characters += sum(map(len, texts))
+            for text in texts:
                 if text:
                     _inspect(text, tokenizer, kinds)
             if what := _other_language(message, language):

@@ -187,7 +187,7 @@ def render_rows(work: Work, renderer: Renderer, chunk: RowChunk) -> RenderedChun
 def _fault(row: AnyRow, error: DataError) -> RowFault:
     """The fault of a row, with texts that are safe for a terminal whatever the row has."""
     value = list(row.value.rows) if isinstance(row.value, RowGroup) else row.value
-    advice = one_line(error.advice or "fix or remove the record")
+    advice = one_line(error.advice or "fix the record")
     return RowFault(one_line(error.what), error.where or row.place, advice, value)
 
 

@@ -20,10 +20,10 @@ Integers = npt.NDArray[np.int64]
 
 
 def content_key(tree: Tree) -> bytes:
-    """Digest (16 bytes) of the content of a tree: roles, texts, contexts and parents, but not its place or source."""
+    """Digest (16 bytes) of a tree: roles, texts, contexts, reasoning, tools and parents, not its place or source."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for message, parent in zip(tree.messages, tree.parents, strict=True):
-        for part in (message.role, message.text, message.context, str(parent)):
+        for part in (message.role, message.text, message.context, str(parent), *message.extra_texts()):
             data = part.encode()
             digest.update(b"%d:" % len(data))
             digest.update(data)

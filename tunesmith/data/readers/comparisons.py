@@ -32,16 +32,16 @@ def arena(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     sides = [parse_turns(required(settings, row, name), columns[name], form) for name in names]
     for name, turns in zip(names, sides, strict=True):
         if turns[-1].role != "assistant":
-            raise DataError(f"field {columns[name]!r} does not end with the assistant", advice="remove the record")
+            raise DataError(f"field {columns[name]!r} does not end with the assistant", advice="fix the record")
         check_compared(turns[-1], f"field {columns[name]!r}")
     prompts = [turns[:-1] for turns in sides]
     if any(turn.role == "assistant" for prompt in prompts for turn in prompt):
         return Filtered("several turns")
     if prompts[0] != prompts[1]:
-        advice = "both must answer the same prompt; remove the record"
+        advice = "both must answer the same prompt"
         raise DataError("the two conversations begin with different prompts", advice=advice)
     check_prompt(prompts[0], f"field {columns[names[0]]!r}")
-    return _pair(settings, prompts[0], names, [turns[-1].text for turns in sides], WINNERS.index(winner))
+    return _pair(settings, prompts[0], names, [turns[-1] for turns in sides], WINNERS.index(winner))
 
 
 def alpacafarm(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
@@ -53,16 +53,17 @@ def alpacafarm(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     prompt = [Message("user", text_of(settings, row, "instruction"), context=context)]
     check_prompt(prompt, f"field {settings.columns['instruction']!r}")
     names = ("output_1", "output_2")
-    return _pair(settings, prompt, names, [text_of(settings, row, name) for name in names], int(preference) - 1)
+    texts = [Message("assistant", text_of(settings, row, name)) for name in names]
+    return _pair(settings, prompt, names, texts, int(preference) - 1)
 
 
 def _pair(
-    settings: Settings, prompt: Sequence[Message], names: Sequence[str], texts: Sequence[str], winner: int
+    settings: Settings, prompt: Sequence[Message], names: Sequence[str], messages: Sequence[Message], winner: int
 ) -> ReadResult:
     """The tree of two replies. winner: index of the chosen one."""
     replies = [
-        Candidate(text, int(index != winner), None, f"field {settings.columns[name]!r}")
-        for index, (name, text) in enumerate(zip(names, texts, strict=True))
+        Candidate(message.text, int(index != winner), None, f"field {settings.columns[name]!r}", message)
+        for index, (name, message) in enumerate(zip(names, messages, strict=True))
     ]
     return pair_tree(settings, prompt, replies[winner], replies[1 - winner])
 

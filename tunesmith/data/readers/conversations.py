@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -21,12 +21,14 @@ from tunesmith.data.readers.reader import (
     flag,
     required,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.turns import (
     PLAIN_ROLES,
     TURN_KEYS,
     TurnFormat,
     check_answered,
     check_not_empty,
+    merge_turns,
     parse_turns,
 )
 from tunesmith.errors import DataError
@@ -36,8 +38,10 @@ SHAREGPT_ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
     "system": "system",
+    "function_call": "assistant",
+    **dict.fromkeys(("observation", "tool"), "tool"),
 }
-SHAREGPT = TurnFormat(("from", "role"), ("value", "content"), SHAREGPT_ROLES)
+SHAREGPT = TurnFormat(("from", "role"), ("value", "content"), SHAREGPT_ROLES, ("function_call",))
 SHAREGPT_KEYS: Contents = {**TURN_KEYS, "from": None, "value": None}
 ESCAPED = re.compile(r"\\([_*])")
 CITATION = re.compile(r"\[\s?\d+\s?\]")
@@ -48,24 +52,33 @@ def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
 
     ``masks.MASK_KEYS`` has all names of that key.
 
+    An answer may have reasoning (``reasoning_content``, ``thinking`` or ``reasoning``) and ``tool_calls``, a message of
+    the role tool ``tool_call_id`` and ``name``. A content may be a list of parts of type text. Optional: tools, the
+    definitions of tools, a list or JSON text of one.
+
     Options:
-    system, user, assistant: the names of these roles in the data.
+    system, user, assistant, tool: the names of these roles in the data.
+    same_role: two turns of the same role in a row ``keep`` as they are (most prompt formats refuse them), ``merge``
+        joins them with a line break, or they are an ``error``.
     """
     columns, place = settings.columns, settings.columns["messages"]
-    for key in ("tools", "functions"):
-        if row.get(key):
-            advice = "only plain text from system, user and assistant is supported; remove the record"
-            raise DataError(f"field {key!r} is not supported", advice=advice)
+    if row.get("functions"):
+        advice = "this is an old form of definitions of tools; name a column in today's form under fields.tools"
+        raise DataError("field 'functions' is not supported", advice=advice)
     roles: dict[str, Role] = {settings.options[role]: role for role in PLAIN_ROLES.values()}
     form = TurnFormat((columns["role"],), (columns["content"],), roles)
     turns = parse_turns(required(settings, row, "messages"), place, form)
     check_not_empty(turns, place)
     check_answered(turns, place)
-    return ReadTree(Tree.path(turns))
+    turns = merge_turns(turns, settings.options["same_role"], place)
+    return ReadTree(Tree.path(add_tools(settings, row, turns)))
 
 
 def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     """Fields: conversations (or items), a list of turns with from and value (or role and content).
+
+    A turn of ``function_call`` is a tool call of the assistant as JSON, one of ``observation`` or ``tool`` its result.
+    Optional: tools, the definitions of tools, a list or JSON text of one.
 
     Options:
     leading: turns of the assistant before the first of the user are an ``error``, are ``cut`` off, or ``drop`` filters
@@ -82,7 +95,7 @@ def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     else:
         value = required(settings, row, "conversations")
     turns = [_cleaned(settings, turn) for turn in parse_turns(value, place, SHAREGPT)]
-    if not all(turn.text.strip() for turn in turns):
+    if any(turn.is_empty for turn in turns):
         if settings.options["empty"] == "drop":
             return Filtered("empty turn")
         check_not_empty(turns, place)
@@ -97,7 +110,8 @@ def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     if leading and not any(turn.role == "assistant" for turn in turns):
         return Filtered("no answer left")
     check_answered(turns, place)
-    tree = Tree.path(_alternating(settings, turns, place))
+    turns = merge_turns(turns, settings.options["same_role"], place)
+    tree = Tree.path(add_tools(settings, row, turns))
     return ReadTree(tree, {"before the first question": leading} if leading else {})
 
 
@@ -111,25 +125,6 @@ def _cleaned(settings: Settings, turn: Message) -> Message:
     return replace(turn, text=text.strip() if settings.options["strip"] else text)
 
 
-def _alternating(settings: Settings, turns: Sequence[Message], place: str) -> list[Message]:
-    """The turns, merged so that no role speaks twice in a row. Raises DataError unless the option allows it."""
-    found: list[Message] = []
-    for index, turn in enumerate(turns):
-        if not found or found[-1].role != turn.role:
-            found.append(turn)
-        elif found[-1].trained != turn.trained:
-            what = f"{place}: turns {index - 1} and {index} follow each other, and one of them alone is trained on"
-            raise DataError(what, advice="give both the same mask")
-        elif settings.options["same_role"] == "merge":
-            found[-1] = replace(found[-1], text=f"{found[-1].text}\n{turn.text}")
-        else:
-            raise DataError(
-                f"{place}: turns {index - 1} and {index} are both of the {turn.role}",
-                advice="set options.same_role to merge, or fix the record",
-            )
-    return found
-
-
 ROLE_NAMES: dict[str, Option] = {
     role: Option(role, lambda value: isinstance(value, str) and bool(value), "the name of that role in the data")
     for role in PLAIN_ROLES
@@ -138,15 +133,15 @@ ROLE_NAMES: dict[str, Option] = {
 CONVERSATIONS: dict[str, Reader] = {
     "messages": Reader(
         messages,
-        ("messages", "role", "content"),
-        ROLE_NAMES,
+        ("messages", "role", "content", TOOLS),
+        {**ROLE_NAMES, "same_role": choice("keep", "merge", "error")},
         inner={"messages": TURN_KEYS},
         keys=("role", "content"),
-        also=("tools", "functions"),
+        also=("functions",),
     ),
     "sharegpt": Reader(
         sharegpt,
-        ("conversations",),
+        ("conversations", TOOLS),
         {
             "empty": EMPTY,
             "leading": choice("error", "cut", "drop"),

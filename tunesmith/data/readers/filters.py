@@ -66,11 +66,13 @@ def _turns(tree: Tree) -> list[int]:
 
 def _reason(message: Message, turns: int, filters: MessageFilters) -> str:
     """Why a message is dropped, or an empty text."""
-    if filters.max_characters is not None and len(message.text) + len(message.context) > filters.max_characters:
+    size = sum(map(len, (message.text, message.context, *message.extra_texts())))
+    if filters.max_characters is not None and size > filters.max_characters:
         return f"over {filters.max_characters:,} characters"
     if message.role == "system":
         return ""
-    if message.role == "assistant" and len(message.text.strip()) < filters.min_characters:
+    short = message.role == "assistant" and len(message.text.strip()) < filters.min_characters
+    if short and not message.tool_calls:
         return f"reply under {filters.min_characters:,} characters"
     if filters.max_turns is not None and turns > filters.max_turns:
         return f"over {filters.max_turns:,} turns"

@@ -24,6 +24,7 @@ from tunesmith.data.readers.reader import (
     text_list,
     text_of,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.turns import (
     PLAIN_ROLES,
     TURN_KEYS,
@@ -102,7 +103,7 @@ def prompt_completion(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         what = f"field {settings.columns['prompt']!r} or its history has a reply that is to be trained on by its mask"
         raise DataError(what, advice="move it to the completion; only replies there are trained on")
     context = [replace(message, trained=False) if message.role == "assistant" else message for message in prompt]
-    return ReadTree(Tree.path((*context, *completion)))
+    return ReadTree(Tree.path(add_tools(settings, row, (*context, *completion))))
 
 
 def _side(settings: Settings, row: Mapping[str, Any], name: str, role: Role) -> list[Message] | Filtered:
@@ -143,7 +144,7 @@ INSTRUCTIONS: dict[str, Reader] = {
     ),
     "prompt-completion": Reader(
         prompt_completion,
-        ("prompt", "completion", HISTORY),
+        ("prompt", "completion", HISTORY, TOOLS),
         {"empty": EMPTY},
         inner={"prompt": TURN_KEYS, "completion": TURN_KEYS, HISTORY: HISTORY_KEYS},
     ),

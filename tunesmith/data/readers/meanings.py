@@ -37,7 +37,7 @@ EXPLANATIONS: Mapping[Meaning, tuple[str, str]] = {
         "the readers alpaca, prompt-completion and preference-text read history; the others read one list of all turns",
     ),
     "passage": ("a passage that the instruction refers to", "name the column under fields"),
-    "tools": ("calls or descriptions of tools", "a reader of messages may read them"),
+    "tools": ("calls or descriptions of tools", "the readers of lists of messages read tools and tool_calls"),
     "media": ("images, sound or video", "only text is trained on, so the record is not whole without them"),
     "reasoning": ("the reasoning before the reply", "write it into the reply, or use a reader of messages"),
     "preference": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -24,6 +25,7 @@ from tunesmith.data.readers.reader import (
     required,
     text_of,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.transcripts import parse_transcript
 from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turn, parse_turns
 from tunesmith.errors import DataError
@@ -47,9 +49,8 @@ def preference_text(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     text, context = text_of(settings, row, "prompt"), optional_text_of(settings, row, "context")
     prompt = [*read_history(settings, row, trained=False), Message("user", text, context=context)]
     check_prompt(prompt, f"field {settings.columns['prompt']!r}")
-    return _pair(
-        settings, row, prompt, _without_prompt(settings, text, [text_of(settings, row, side) for side in SIDES])
-    )
+    texts = _without_prompt(settings, text, [text_of(settings, row, side) for side in SIDES])
+    return _pair(settings, row, prompt, [Message("assistant", reply) for reply in texts])
 
 
 def _without_prompt(settings: Settings, prompt: str, replies: Sequence[str]) -> Sequence[str]:
@@ -91,11 +92,11 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         sides = [strip_messages(side) for side in sides]
     for side, turns in zip(SIDES, sides, strict=True):
         if not turns or turns[-1].role != "assistant":
-            raise DataError(f"field {columns[side]!r} does not end with the assistant", advice="remove the record")
+            raise DataError(f"field {columns[side]!r} does not end with the assistant", advice="fix the record")
         check_compared(turns[-1], f"field {columns[side]!r}")
     prompt = _shared([side[:-1] for side in sides], columns)
     check_prompt(prompt, "the prompt")
-    return _pair(settings, row, prompt, [side[-1].text for side in sides])
+    return _pair(settings, row, add_tools(settings, row, prompt), [side[-1] for side in sides])
 
 
 def _given_prompt(
@@ -138,11 +139,11 @@ def _shared(prompts: Sequence[Sequence[Message]], columns: Mapping[str, str]) ->
         what = (
             f"{columns['chosen']!r} has {len(first)} messages before its reply, {columns['rejected']!r} {len(second)}"
         )
-        raise DataError(what, advice="both sides must answer the same prompt; fix or remove the record")
+        raise DataError(what, advice="both sides must answer the same prompt; fix the record")
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        if (one.role, one.text) != (other.role, other.text):
+        if (one.role, one.text, one.extra_texts()) != (other.role, other.text, other.extra_texts()):
             what = f"{columns['chosen']}[{index}] and {columns['rejected']}[{index}] differ before the reply"
-            raise DataError(what, advice="both sides must answer the same prompt; fix or remove the record")
+            raise DataError(what, advice="both sides must answer the same prompt; fix the record")
     return first
 
 
@@ -158,11 +159,10 @@ def preference_sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResul
         if reply.role != "assistant":
             raise DataError(f"field {columns[side]!r} is a turn of the {reply.role}, not of the assistant")
         check_compared(reply, f"field {columns[side]!r}")
-    answers = [reply.text for reply in replies]
     if settings.options["clean"]:
-        prompt, answers = strip_messages(prompt), [answer.strip() for answer in answers]
+        prompt, replies = strip_messages(prompt), [replace(reply, text=reply.text.strip()) for reply in replies]
     check_prompt(prompt, f"field {columns['conversations']!r}")
-    return _pair(settings, row, prompt, answers)
+    return _pair(settings, row, add_tools(settings, row, prompt), replies)
 
 
 def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
@@ -180,7 +180,7 @@ def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         sides = [strip_messages(side) for side in sides]
     chosen, rejected = sides
     if chosen == rejected:
-        return _pair(settings, row, chosen[:-1], ["".join(turn.text for turn in chosen[-1:])] * 2)
+        return _pair(settings, row, chosen[:-1], [chosen[-1] if chosen else Message("assistant", "")] * 2)
     shared = len(list(takewhile(lambda turns: turns[0] == turns[1], zip(chosen, rejected, strict=False))))
     if shared == min(len(chosen), len(rejected)):
         return Filtered("one transcript begins the other")
@@ -192,7 +192,7 @@ def hh(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     if not prompt or prompt[-1].role != "user":
         return Filtered("reply without a question")
     check_prompt(prompt, "the prompt")
-    result = _pair(settings, row, prompt, [chosen[shared].text, rejected[shared].text])
+    result = _pair(settings, row, prompt, [chosen[shared], rejected[shared]])
     after = len(chosen) + len(rejected) - 2 * (shared + 1)
     if not after or isinstance(result, Filtered):
         return result
@@ -214,16 +214,18 @@ def shp(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     return pair_tree(settings, prompt, found[0], found[1])
 
 
-def _pair(settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message], texts: Sequence[str]) -> ReadResult:
-    """The tree of a chosen and a rejected text, with the scores of the row if the reader has such fields."""
+def _pair(
+    settings: Settings, row: Mapping[str, Any], prompt: Sequence[Message], replies: Sequence[Message]
+) -> ReadResult:
+    """The tree of a chosen and a rejected reply, with the scores of the row if the reader has such fields."""
     scores: list[float | None] = [None, None]
     margin = None
     if "margin" in settings.columns:
         scores = [optional_number_of(settings, row, f"score_{side}") for side in SIDES]
         margin = optional_number_of(settings, row, "margin")
     chosen, rejected = (
-        Candidate(text, order, score, f"field {settings.columns[side]!r}")
-        for order, (side, text, score) in enumerate(zip(SIDES, texts, scores, strict=True))
+        Candidate(reply.text, order, score, f"field {settings.columns[side]!r}", reply)
+        for order, (side, reply, score) in enumerate(zip(SIDES, replies, scores, strict=True))
     )
     return pair_tree(settings, prompt, chosen, rejected, margin)
 
@@ -234,7 +236,7 @@ AGAIN = {**PAIR_OPTIONS, "prompt_again": choice("error", "cut", "keep")}
 PAIRS: dict[str, Reader] = {
     "preference": Reader(
         preference,
-        (*SIDES, "prompt", "role", "content", *SCORES),
+        (*SIDES, "prompt", "role", "content", TOOLS, *SCORES),
         CLEAN,
         inner=dict.fromkeys((*SIDES, "prompt"), TURN_KEYS),
         keys=("role", "content"),
@@ -247,7 +249,7 @@ PAIRS: dict[str, Reader] = {
     ),
     "preference-sharegpt": Reader(
         preference_sharegpt,
-        ("conversations", *SIDES, *SCORES),
+        ("conversations", *SIDES, TOOLS, *SCORES),
         CLEAN,
         inner=dict.fromkeys((*SIDES, "conversations"), SHAREGPT_KEYS),
     ),

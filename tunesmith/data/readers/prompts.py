@@ -19,6 +19,7 @@ from tunesmith.data.readers.reader import (
     field_names,
     find_value,
 )
+from tunesmith.data.readers.tools import TOOLS, add_tools
 from tunesmith.data.readers.turns import PLAIN_ROLES, TURN_KEYS, TurnFormat, parse_turns
 from tunesmith.data.sources.files import read_errors
 from tunesmith.data.sources.source import rows
@@ -49,7 +50,7 @@ def prompts(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
             while turns and turns[-1].role == "assistant":
                 turns.pop()
         check_prompt(turns, f"field {column!r}")
-        return ReadTree(Tree.path(turns))
+        return ReadTree(Tree.path(add_tools(settings, row, turns)))
     read = ", ".join(columns[name] for name in PROMPT_FIELDS)
     advice = f"the row has {field_names(row)}; one of {read} is read; name the right one under fields.prompt"
     raise DataError("there is no prompt", advice=advice)
@@ -63,6 +64,8 @@ def prompt_key(messages: Sequence[Message]) -> bytes:
             data = message.text.strip().encode()
             digest.update(b"%s %d:" % (message.role.encode(), len(data)))
             digest.update(data)
+            for text in message.extra_texts():
+                digest.update(b"%d:" % len(text.encode()) + text.encode())
     return digest.digest()
 
 
@@ -103,7 +106,7 @@ REFUSED_IN_PROMPTS: tuple[Meaning, ...] = tuple(meaning for meaning in REFUSED i
 PROMPTS: dict[str, Reader] = {
     "prompts": Reader(
         prompts,
-        (*PROMPT_FIELDS, "role", "content"),
+        (*PROMPT_FIELDS, "role", "content", TOOLS),
         {},
         inner=dict.fromkeys(PROMPT_FIELDS, TURN_KEYS),
         keys=("role", "content"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tunesmith.data.readers.reader import EMPTY, Filtered, Option, ReadResult, ReadTree, Settings, choice, whole_number
 from tunesmith.draws import reply_choice
 from tunesmith.errors import DataError
-from tunesmith.text.tree import Message, Tree
+from tunesmith.text.tree import ASKING_ROLES, Message, Tree
 
 PAIR_OPTIONS: Mapping[str, Option] = {
     "replies": choice("all", "best"),
@@ -32,12 +32,23 @@ class Candidate(NamedTuple):
     order: replies are ranked by it, the lowest first; equal for ties.
     score: its rating, higher for a higher rank; None if it has none.
     what: its name in messages, such as ``field 'chosen'``.
+    message: the reply with its reasoning and tool calls, if it may have any.
     """
 
     text: str
     order: float
     score: float | None
     what: str
+    message: Message = Message("assistant", "")
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.text.strip() and not self.message.tool_calls
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The texts of the reply, by which two of them are equal."""
+        return self.text, *self.message.extra_texts()
 
 
 def pair_tree(
@@ -58,11 +69,11 @@ def pair_tree(
     """
     chosen, rejected = _scored(chosen, rejected, margin)
     for reply in (chosen, rejected):
-        if not reply.text.strip():
+        if reply.is_empty:
             if settings.options["empty"] == "drop":
                 return Filtered("empty reply")
             raise DataError(f"{reply.what} is empty", advice="fix the record, or set options.empty to drop")
-    if chosen.text == rejected.text:
+    if chosen.content == rejected.content:
         if settings.options["on_equal"] == "drop":
             return Filtered("equal replies")
         what = f"{chosen.what} and {rejected.what} are equal"
@@ -111,18 +122,18 @@ def ranking_tree(settings: Settings, prompt: Sequence[Message], replies: Sequenc
     """
     dropped: Counter[str] = Counter()
     kept: list[Candidate] = []
-    texts: dict[str, str] = {}
+    texts: dict[tuple[str, ...], str] = {}
     for reply in sorted(replies, key=lambda reply: reply.order):
-        if not reply.text.strip():
+        if reply.is_empty:
             _drop_or_raise(settings, "empty", f"{reply.what} is empty", dropped, "empty reply")
-        elif reply.text in texts:
-            what = f"{texts[reply.text]} and {reply.what} are equal"
+        elif reply.content in texts:
+            what = f"{texts[reply.content]} and {reply.what} are equal"
             _drop_or_raise(settings, "on_equal", what, dropped, "equal reply")
         elif kept and kept[-1].order == reply.order and settings.options["ties"] != "keep":
             _drop_or_raise(settings, "ties", f"{kept[-1].what} and {reply.what} tie", dropped, "tied reply")
         else:
             kept.append(reply)
-            texts[reply.text] = reply.what
+            texts[reply.content] = reply.what
     if not kept:
         return Filtered("no replies left")
     if settings.options["replies"] == "best":
@@ -161,7 +172,15 @@ def _tree(
         replies = replies[:1]
     orders = sorted({reply.order for reply in replies})
     messages = [
-        Message("assistant", reply.text, rank=orders.index(reply.order), score=reply.score) for reply in replies
+        Message(
+            "assistant",
+            reply.text,
+            rank=orders.index(reply.order),
+            score=reply.score,
+            reasoning=reply.message.reasoning,
+            tool_calls=reply.message.tool_calls,
+        )
+        for reply in replies
     ]
     last = len(prompt) - 1
     tree = Tree((*prompt, *messages), (*range(-1, last), *[last] * len(messages)))
@@ -169,16 +188,16 @@ def _tree(
 
 
 def check_prompt(prompt: Sequence[Message], what: str) -> None:
-    """Raises DataError unless all turns have text and the last is the user's. what: name of the prompt in messages."""
+    """Raises DataError unless no turn is empty and the last is of the user or of a tool. what: name in messages."""
     for index, message in enumerate(prompt):
-        if not message.text.strip():
+        if message.is_empty:
             which = f"turn {index} ({message.role}) of " if len(prompt) > 1 else ""
-            raise DataError(f"{which}{what} is empty", advice="fix or remove the record")
-    if not prompt or prompt[-1].role != "user":
-        raise DataError(f"{what} does not end with the user", advice="a reply answers the user; fix or remove it")
+            raise DataError(f"{which}{what} is empty", advice="fix the record")
+    if not prompt or prompt[-1].role not in ASKING_ROLES:
+        raise DataError(f"{what} does not end with the user", advice="a reply answers the user; fix the record")
 
 
 def strip_messages(messages: Sequence[Message]) -> list[Message]:
     """The messages without white space at the ends of their texts, and without those that are then empty."""
     stripped = [replace(message, text=message.text.strip()) for message in messages]
-    return [message for message in stripped if message.text]
+    return [message for message in stripped if not message.is_empty]

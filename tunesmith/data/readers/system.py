@@ -52,7 +52,8 @@ def _with_system(result: ReadTree, text: str, name: str) -> ReadTree:
         return result
     tree = replace(
         result.tree,
-        messages=(Message("system", text), *result.tree.messages),
+        # The definitions of tools belong to the first message, whatever it is.
+        messages=(Message("system", text, tools=first.tools), replace(first, tools=""), *result.tree.messages[1:]),
         parents=(-1, *(parent + 1 for parent in result.tree.parents)),
     )
     return replace(result, tree=tree)

@@ -128,6 +128,11 @@ class Format(ABC):
         prompt = (*self.split(question, ()).given, *self.split(UNWRITTEN_REPLY, (question,)).given)
         return bool(prompt) and isinstance(prompt[-1], TextPiece)
 
+    @property
+    def fault_advice(self) -> str:
+        """What to do about a fault that ``find_fault`` finds."""
+        return f"correct the record, or choose another prompt format than {self.name!r}"
+
     def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
         """Return why ``message`` cannot follow its ancestors ``before`` in this format, or None."""
         return find_order_fault(self, message, before)
@@ -135,6 +140,14 @@ class Format(ABC):
     @abstractmethod
     def split(self, message: Message, before: Sequence[Message]) -> Split:
         """Split ``message`` after its ancestors ``before``. It is called only where ``find_fault`` returns None."""
+
+    def is_given(self, message: Message) -> bool:
+        """Whether options of the format leave a reply untrained that is trained otherwise."""
+        return False
+
+    def reply_text(self, message: Message, before: Sequence[Message]) -> str:
+        """Return what ``parse`` returns for the trained tokens of a reply, except for what tokens cannot represent."""
+        return message.text
 
     def parse(self, ids: Sequence[int], tokenizer: Tokenizer) -> ParsedReply:
         """Decode the tokens that were generated after a prompt."""
@@ -155,7 +168,24 @@ BEGIN = Control("bos", optional=True)
 
 
 def find_order_fault(format: Format, message: Message, before: Sequence[Message]) -> str | None:
-    """Return what is wrong with the role of ``message`` after ``before``, or None."""
+    """Return what is wrong with the role of ``message`` after ``before``, or what has no place in it, or None.
+
+    It is for formats without a place for tools and reasoning.
+    """
+    extra = (
+        "a message of a tool"
+        if message.role == "tool"
+        else "definitions of tools"
+        if message.tools
+        else "tool calls"
+        if message.tool_calls
+        else "reasoning"
+        if message.reasoning
+        else None
+    )
+    if extra is not None:
+        way_on = "text.format: tokenizer uses the chat template of a tokenizer, which may have one"
+        return f"{extra}, but format {format.name!r} has no place for that; {way_on}"
     previous = before[-1].role if before else None
     if message.role in format.next_roles.get(previous, ()):
         return None
@@ -167,7 +197,8 @@ def find_order_fault(format: Format, message: Message, before: Sequence[Message]
         return f"a conversation that begins with a message of the {message.role}"
     if message.role == "system":
         return "a system message that is not the first message"
-    return f"a message of the {message.role} after one of the {previous}"
+    joined = "; the option same_role: merge of the readers messages and sharegpt joins them"
+    return f"a message of the {message.role} after one of the {previous}{joined if message.role == previous else ''}"
 
 
 def with_context(message: Message, context: str) -> str:

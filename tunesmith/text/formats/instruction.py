@@ -44,7 +44,7 @@ class Dolly(Format):
     opening: ClassVar[tuple[Piece, ...]] = (TextPiece(_PLAIN_INTRODUCTION),)
 
     def find_fault(self, message: Message, before: Sequence[Message]) -> str | None:
-        if not message.text and message.role != "system":
+        if not message.text and message.role in ("user", "assistant") and not message.tool_calls:
             return "an empty instruction" if message.role == "user" else "an empty response"
         return find_order_fault(self, message, before)
 

@@ -2,7 +2,7 @@
 
 Templates of tokenizers come from anywhere, so they are not trusted: they get plain values only, every round of a loop
 and every call of a macro counts as a step, the number of steps is limited, and so is the size of a value and of the
-output. There is no clock: a template that asks for the date gets its own default, if it has one.
+output. There is no clock: a template that asks for the date is refused unless the date is one of its variables.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
-from jinja2 import Environment, nodes
+from jinja2 import Environment, meta, nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -23,9 +24,14 @@ from tunesmith.errors import DataError, RecipeError
 MAX_SIZE = 4 * 2**20  # characters of the output or of an intermediate value
 MAX_TEMPLATE_SIZE = 2**18  # characters
 MAX_STEPS = 500_000
+CLOCK = "strftime_now"
 _STEP = "tunesmith_counts_this_step"
 # Marks the reply for tools that compute masks; here it is only a block.
 _GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
+
+
+class ClockError(TemplateError):
+    """A template asks for the date."""
 
 
 class ChatTemplate:
@@ -38,22 +44,39 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
-        self._variables = {**variables, "tools": None, "documents": None}
+        self._source = source
+        self._variables: dict[str, Any] = {**variables, "documents": None}
         advice = "use another prompt format, or correct the template of the tokenizer"
         if len(source) > MAX_TEMPLATE_SIZE or _STEP in source:
             raise RecipeError(f"a chat template of more than {MAX_TEMPLATE_SIZE:,} characters", advice=advice)
         environment = _environment()
         try:
-            tree = environment.parse(_GENERATION.sub(lambda match: _as_block(*match.groups()), source))
+            tree = environment.parse(_without_generation(source))
             _count_steps(tree, environment)
             self._compiled = environment.from_string(tree)
         except (TemplateSyntaxError, SecurityError, RecursionError) as error:
             raise RecipeError(f"the chat template cannot be read: {error}", advice=advice) from error
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, generation: bool = False) -> str:
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names of the variables that the template may be given."""
+        tree = _environment().parse(_without_generation(self._source))
+        clock = {node.name for node in tree.find_all(nodes.Name) if node.name == CLOCK}
+        return frozenset(meta.find_undeclared_variables(tree) | clock)
+
+    def with_variable(self, name: str, value: bool) -> ChatTemplate:
+        """Return the template with a value for one of its variables."""
+        found = copy(self)
+        found._variables = {**self._variables, name: value}
+        return found
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: list[Any] | None = None, generation: bool = False
+    ) -> str:
         """Return the text that the template writes.
 
-        messages: mappings with ``role`` and ``content``.
+        messages: mappings with ``role``, ``content`` and further keys.
+        tools: the definitions of tools.
         generation: whether the generation prompt follows.
 
         Raises DataError with the message of an exception that the template raises.
@@ -68,6 +91,7 @@ class ChatTemplate:
             **self._variables,
             _STEP: step,
             "messages": [dict(message) for message in messages],
+            "tools": tools,
             "add_generation_prompt": generation,
         }
         parts: list[str] = []
@@ -78,9 +102,11 @@ class ChatTemplate:
                 if size > MAX_SIZE:
                     raise SecurityError(f"it writes more than {MAX_SIZE:,} characters")
                 parts.append(part)
+        except ClockError as error:
+            name = min((name for name in self.reads if "date" in name.lower()), default=CLOCK)
+            what = "the chat template writes today's date, so the training texts would depend on the day; pin it with"
+            raise DataError(f'{what} text.options.variables: {{{name}: "26 Jul 2024"}}') from error
         except Exception as error:  # a template can raise anything, as its author wrote it
-            if "strftime_now" in str(error):
-                raise DataError("the chat template writes today's date, so training would depend on the day") from error
             raise DataError(f"the chat template raises: {error or type(error).__name__}") from error
         return "".join(parts)
 
@@ -95,12 +121,17 @@ def _environment() -> ImmutableSandboxedEnvironment:
         "dict": _dictionary,
         "namespace": _namespace,
         "raise_exception": _raise_exception,
+        CLOCK: _refuse_clock,
     }
     environment.filters = {**environment.filters, "tojson": _to_json}
     del environment.filters["random"]
     environment.intercepted_binops = frozenset(("+", "*", "**"))
     environment.binop_table = {**environment.binop_table, "+": _plus, "*": _times, "**": _power}
     return environment
+
+
+def _without_generation(source: str) -> str:
+    return _GENERATION.sub(lambda match: _as_block(*match.groups()), source)
 
 
 def _as_block(begin: str, end: str | None, finish: str) -> str:
@@ -132,6 +163,10 @@ def _namespace(*arguments: Any, **values: Any) -> Namespace:
 
 def _dictionary(*arguments: Any, **values: Any) -> dict[Any, Any]:
     return dict(*arguments, **values)
+
+
+def _refuse_clock(*arguments: Any) -> None:
+    raise ClockError("no clock")
 
 
 def _raise_exception(message: Any) -> None:

@@ -34,9 +34,7 @@ class Tokenizer:
         self._definition = with_controls(definition, [*dict.fromkeys(named), *controls])
         self._vocabulary = self._definition.vocabulary()
         self._controls = {
-            token["content"]: int(token["id"])
-            for token in self._definition.added
-            if token.get("special") or token["content"].strip()
+            token["content"]: int(token["id"]) for token in self._definition.added if token.get("special")
         }
         self._names = {number: name for name, number in self._controls.items()}
         self._symbols = {

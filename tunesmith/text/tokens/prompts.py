@@ -1,8 +1,8 @@
 """Prompts for generation, stored as token trees.
 
-In a tree of prompts an unwritten reply follows the messages of users that are to be answered. It is a message like any
-other, and the ``source`` of its span is the last token of the prompt. The tokens of an unwritten reply are never
-trained.
+In a tree of prompts an unwritten reply follows the messages of users and tools that are to be answered. It is a message
+like any other, and the ``source`` of its span is the last token of the prompt. The tokens of an unwritten reply are
+never trained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tunesmith.text.formats.format import UNWRITTEN_REPLY
 from tunesmith.text.tokens.crop import drop_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tokens.truncate import DroppedTree
-from tunesmith.text.tree import Message, Tree
+from tunesmith.text.tree import ASKING_ROLES, Message, Tree
 
 Prompts: TypeAlias = Literal["last", "every"]
 NO_USER = "no message of a user"  # why a tree contains no prompt
@@ -26,18 +26,23 @@ NO_USER = "no message of a user"  # why a tree contains no prompt
 def make_prompt_tree(tree: Tree, which: Prompts) -> Tree | None:
     """Return the tree with unwritten replies, which is rendered with the targets ``marked``.
 
-    tree: any conversations. Assistant and system messages that no message of a user follows are removed.
-    which: ``last`` adds an unwritten reply to every message of a user that nothing follows then. ``every`` adds one to
-        every message of a user, next to the replies that it has.
+    tree: any conversations. Assistant and system messages that no message of a user or tool follows are removed.
+    which: ``last`` adds an unwritten reply to every message of a user or tool that nothing follows then. ``every`` adds
+        one to every message of a user or tool, next to the replies that it has; of several messages of tools in a row
+        to the last one.
 
     Returns None if the tree has no message of a user.
     """
+    if not any(message.role == "user" for message in tree.messages):
+        return None
     followed = [False] * len(tree.messages)
     kept = [False] * len(tree.messages)
+    continued = [False] * len(tree.messages)  # whether a message of a tool follows
     for index in range(len(tree.messages) - 1, -1, -1):
-        kept[index] = followed[index] or tree.messages[index].role == "user"
+        kept[index] = followed[index] or tree.messages[index].role in ASKING_ROLES
         if kept[index] and index:
             followed[tree.parents[index]] = True
+            continued[tree.parents[index]] |= tree.messages[index].role == "tool"
     messages: list[Message] = []
     parents: list[int] = []
     new_index: dict[int, int] = {-1: -1}
@@ -47,7 +52,8 @@ def make_prompt_tree(tree: Tree, which: Prompts) -> Tree | None:
         new_index[index] = len(messages)
         messages.append(replace(message, trained=None))
         parents.append(new_index[tree.parents[index]])
-        if message.role == "user" and (which == "every" or not followed[index]):
+        asks = message.role in ASKING_ROLES and not (message.role == "tool" and continued[index])
+        if asks and (which == "every" or not followed[index]):
             messages.append(UNWRITTEN_REPLY)
             parents.append(new_index[index])
     return Tree(tuple(messages), tuple(parents), tree.place, tree.source) if messages else None

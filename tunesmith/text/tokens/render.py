@@ -57,6 +57,8 @@ class Renderer:
         self.stop_ids = frozenset(tokenizer.find_ids(format.stops))
         self._controls: dict[Control, int | None] = {}
         question, reply = Message("user", "?"), Message("assistant", "!")
+        if format.find_fault(reply, (question,)) is not None:
+            reply = UNWRITTEN_REPLY  # every reply must have reasoning
         for split in (format.split(question, ()), format.split(reply, (question,))):
             for piece in (*split.given, *split.produced):
                 if isinstance(piece, Control):
@@ -123,8 +125,7 @@ class Renderer:
                 before.pop()
             fault = _find_surrogate(message) or self.format.find_fault(message, before)
             if fault:
-                advice = f"change or drop the record, or choose another prompt format than {self.format.name!r}"
-                return DataError(fault, where=tree.place or f"message {index + 1}", advice=advice)
+                return DataError(fault, where=tree.place or f"message {index + 1}", advice=self.format.fault_advice)
             run = open_runs[parent].branch() if parent >= 0 else OpenRun(runs)
             plan.append(self._lay_out(self.format.split(message, before), run, last=index not in answered))
             open_runs.append(run)
@@ -227,7 +228,7 @@ class Renderer:
 
 
 def _find_surrogate(message: Message) -> str | None:
-    for text in (message.text, message.context, message.lang or ""):
+    for text in (message.text, message.context, message.lang or "", *message.extra_texts()):
         if not text.isascii() and _SURROGATE.search(text):
             return "text with half a character (a lone surrogate)"
     return None
