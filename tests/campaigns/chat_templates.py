@@ -174,11 +174,13 @@ def open_vocabulary(name: str, templates: Mapping[str, str], directory: Path) ->
         {**token, "special": token["special"] or token["content"] in special} for token in content["added_tokens"]
     ]
     number = max([*content["model"]["vocab"].values(), *(token["id"] for token in content["added_tokens"])])
+    pieces = content["model"]["vocab"]
     for token in (*special, *PLAIN_ADDED):
         if token not in known:
-            number += 1
+            number += token not in pieces
             flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-            content["added_tokens"].append({"id": number, "content": token, "special": token in special, **flags})
+            entry = {"id": pieces.get(token, number), "content": token, "special": token in special, **flags}
+            content["added_tokens"].append(entry)
     path = directory / "tokenizer.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     names = {"bos_token": "<bos>", "eos_token": "<eos>"}

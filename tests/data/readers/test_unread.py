@@ -43,8 +43,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "audio of alpaca": ("alpaca", {**ALPACA, "audios": ["a.wav"]}),
     "a video of a pair": ("preference-text", {**PAIR, "video": "a.mp4"}),
     "an image in a transcript": ("hh", {**TRANSCRIPTS, "image": "a.png"}),
-    "tools of a completion": ("prompt-completion", {**COMPLETION, "tools": [{"name": "f"}]}),
-    "tools of ShareGPT turns": ("sharegpt", {**SHARED, "tools": '[{"name": "f"}]'}),
+    "functions of a completion": ("prompt-completion", {**COMPLETION, "functions": [{"name": "f"}]}),
+    "functions of ShareGPT turns": ("sharegpt", {**SHARED, "functions": '[{"name": "f"}]'}),
+    "tools of dolly": ("dolly", {**DOLLY, "tools": [{"name": "f"}]}),
     "reasoning of dolly": ("dolly", {**DOLLY, "reasoning": "It is in Italy."}),
     "thinking of a completion": ("prompt-completion", {**COMPLETION, "thinking": "It is in Italy."}),
     "a rejected reply in alpaca": ("alpaca", {**ALPACA, "rejected_response": "The Po."}),
@@ -55,7 +56,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a mask of the whole row": ("messages", {**CHAT, "train": False}),
     "a mask of unclear meaning": ("messages", {"messages": [chat("a")[0], {**chat("a", "b")[1], "mask": 1}]}),
     "a label inside a message": ("sharegpt", {"conversations": [SHARED["conversations"][0], {**GPT, "label": True}]}),
-    "media inside of a prompt's message": ("preference", {**PAIR_OF_CHATS, "prompt": [{**QUESTION, "images": ["a"]}]}),
+    "media inside of a prompt's message": ("preference", {**PAIR_OF_CHATS, "prompt": [{**QUESTION, "image": "a"}]}),
     "media inside of a prompt": ("prompts", {"prompt": [{**chat("a")[0], "video": "a.mp4"}]}),
     "system beside a document": ("text", {"text": "a", "system": "b"}),
     "images of a tree": ("oasst", {**TREE, "prompt": {**TREE["prompt"], "images": ["a.png"]}}),
@@ -297,7 +298,7 @@ def test_a_mask_that_says_nothing_clear_is_refused(question: dict[str, Any], rep
 
 def test_turns_with_different_masks_are_not_merged() -> None:
     turns = [SHARED["conversations"][0], GPT, {**GPT, "train": False}]
-    with pytest.raises(DataError, match="one of them alone is trained on"):
+    with pytest.raises(DataError, match="one is trained, the other is not"):
         read("sharegpt", {"conversations": turns}, same_role="merge")
     merged = [turns[0], {**GPT, "train": False}, {**GPT, "train": False}]
     assert tree_of(read("sharegpt", {"conversations": merged}, same_role="merge")).messages[1].trained is False
