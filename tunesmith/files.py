@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from tunesmith.errors import DataError, MissingInputError, StorageError
 
 UNFINISHED = ".unfinished-"
-REPLACED = ".replaced"
+REPLACED = ".replaced-"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working directory; exchange both names
 LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
 
@@ -196,7 +196,7 @@ def _exchange(new: Path, old: Path) -> None:
     """
     if _exchange_at_once(new, old):
         return
-    aside = old.with_name(old.name + REPLACED)
+    aside = old.with_name(REPLACED + old.name)
     os.rename(old, aside)
     try:
         os.rename(new, old)
@@ -224,8 +224,8 @@ def remove_unfinished(directory: Path) -> int:
 
     A directory that was about to be replaced gets its name back. Call it only while holding the lock of the directory.
     """
-    for aside in directory.glob("*" + REPLACED) if directory.is_dir() else []:
-        if not os.path.lexists(original := aside.with_name(aside.name.removesuffix(REPLACED))):
+    for aside in directory.glob(REPLACED + "*") if directory.is_dir() else []:
+        if not os.path.lexists(original := aside.with_name(aside.name.removeprefix(REPLACED))):
             os.rename(aside, original)
         elif aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)

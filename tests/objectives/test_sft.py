@@ -157,7 +157,11 @@ def test_the_gradient_hint_of_the_loss_is_its_gradient(
     objective, batch = SupervisedFineTuning(z_loss=z_loss, label_smoothing=label_smoothing), Weighted(target, weight)
     calls = []
     logit_gradient = logit_statistics._logit_gradient
-    monkeypatch.setattr(logit_statistics, "_logit_gradient", lambda *given: calls.append(1) or logit_gradient(*given))
+    monkeypatch.setattr(
+        logit_statistics,
+        "_logit_gradient",
+        lambda *given, **options: calls.append(1) or logit_gradient(*given, **options),
+    )
     gradients = []
     for hints, expected in ((True, 1), (False, 1)):
         policy = GivenLogits(logits.clone(), hints=hints)

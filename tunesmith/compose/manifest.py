@@ -63,6 +63,15 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     return {"path": keys.path, "revision": keys.revision, **find_model(keys.path, keys.revision).identity()}
 
 
+def checkpoint_inputs(recipe: Recipe, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    """What the model of a checkpoint is built from apart from its weights, as in the manifest of the run."""
+    return {
+        "tokenizer": tokenizer.fingerprint,
+        "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
+        "model": base_model(recipe),
+    }
+
+
 def hub_commits(recipe: Recipe) -> Mapping[str, str]:
     """Hub name -> the commit that it means now, of the model, its tokenizer and the reference.
 

@@ -33,13 +33,14 @@ def plan_checks(recipe: Recipe, total: int, examples: int) -> list[Check]:
 
 def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
     warmup = warmup_length(keys.schedule, total)
-    if warmup >= total and total > 1:
+    if warmup >= total:
         largest = max(map(build_schedule(keys, total), range(total)))
         summary = (
             f"the warm-up ({warmup:,} steps) is not over at the end of the run ({total:,} steps): the largest learning "
             f"rate is {largest:.2g}, not {keys.learning_rate:g}"
         )
-        advice = f"set it to {max(1, total // 20)}, for example, or train longer"
+        shortest = 2 if keys.schedule.kind == "logarithmic" else 0
+        advice = f"set it to {max(shortest, total // 20)}, for example, or train longer"
         yield Check(PLAN, "warn", summary, "train.schedule.warmup_steps", advice)
 
 

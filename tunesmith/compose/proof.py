@@ -67,7 +67,7 @@ MASK_CHECKS: dict[Property, MaskCheck] = {
     ),
     "reply": MaskCheck(
         "reply text",
-        "the trained tokens of every reply decode to its text",
+        "the trained tokens of every reply decode to its text, apart from unknown ones",
         "the trained tokens of a reply do not decode to its text",
         "text.format",
         "choose a format whose replies read back as they were written",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from transformers import PreTrainedModel
 
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
-from tunesmith.compose.manifest import export_origin
+from tunesmith.compose.manifest import checkpoint_inputs, export_origin
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.errors import MissingInputError, StorageError
+from tunesmith.errors import MissingInputError, RecipeError, StorageError
+from tunesmith.files import read_object
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
 from tunesmith.recipe.load import load
@@ -23,7 +25,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
-from tunesmith.train.run.directory import CHECKPOINTS, RECIPE
+from tunesmith.train.run.directory import CHECKPOINTS, MANIFEST, RECIPE
 from tunesmith.train.run.finite_state import check_finite_export
 
 StepChoice = int | Literal["last", "best"]
@@ -104,9 +106,27 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     found = _find_checkpoint(run, choice, notice)
     recipe = load([str(path)]).recipe
     renderer = build_renderer(recipe)
+    weights = found.load(MODULE)  # first, since a run that goes on may delete the checkpoint
+    _check_inputs(run, recipe, renderer)
     model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
-    model.load_state_dict(found.load(MODULE), strict=True)
+    model.load_state_dict(weights, strict=True)
     return CheckpointModel(model, renderer, recipe, found.step)
+
+
+def _check_inputs(run: Path, recipe: Recipe, renderer: Renderer) -> None:
+    """Raises RecipeError if tokenizer, prompt format or base model are not those that the run was started with."""
+    path = run / MANIFEST
+    if not path.is_file():
+        raise MissingInputError("the run has no manifest.json", where=run, advice="restore it")
+    recorded = read_object(path, advice="restore the file")
+    now = json.loads(json.dumps(checkpoint_inputs(recipe, renderer.tokenizer)))
+    for key, value in now.items():
+        if recorded.get(key) != value:
+            raise RecipeError(
+                f"the {key} is not the one that the run was started with",
+                where=path,
+                advice="restore it; the weights of the checkpoint do not belong to another one",
+            )
 
 
 def has_checkpoints(run: Path) -> bool:

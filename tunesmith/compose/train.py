@@ -141,7 +141,6 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         finally:
             view.finish()
         _export(context, steps, view)
-        view.note(f"exported to {_relative(run.export)}")
         view.note(method.use.format(run=_relative(run.path)))
         return TrainedRun(run.path, run.export, steps)
 

@@ -187,7 +187,10 @@ def find_file(directory: Path, name: str) -> Path | None:
     if not os.path.lexists(path):
         return None
     real, root = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
-    allowed = [root, *([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])]
+    allowed = [
+        root,
+        *([Path(os.path.realpath(root.parent.parent / "blobs"))] if root.parent.name == "snapshots" else []),
+    ]
     if not any(real.is_relative_to(each) for each in allowed):
         raise DataError(
             "this is a link to a file outside of the model directory",

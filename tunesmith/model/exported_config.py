@@ -52,7 +52,13 @@ def legacy_entries(config: Mapping[str, Any]) -> dict[str, Any]:
     if "partial_rotary_factor" in rotary:
         found[share] = rotary["partial_rotary_factor"]
     scaling = {key: value for key, value in rotary.items() if key not in ("rope_theta", "partial_rotary_factor")}
-    if scaling.get("rope_type", "default") != "default":
+    if scaling.get("rope_type") == "longrope":  # version 4 reads three entries and no others
+        scaling = {
+            "type": "longrope",
+            **{key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling},
+        }
+        found["rope_scaling"] = scaling
+    elif scaling.get("rope_type", "default") != "default":
         found["rope_scaling"] = scaling
     return {key: value for key, value in found.items() if key not in config}
 

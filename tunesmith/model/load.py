@@ -170,7 +170,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def check_finite_weights(model: PreTrainedModel, path: str) -> None:
     """Raises DataError that names the first weight with a number that is not finite."""
-    if (name := find_not_finite(dict(model.named_parameters()))) is not None:
+    if (name := find_not_finite(model.state_dict())) is not None:
         raise DataError(
             f"the weight {name!r} holds numbers that are not finite (NaN or infinity)",
             where=path,
@@ -278,6 +278,17 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
     return model
 
 
+def _correct_tie(model: PreTrainedModel) -> None:
+    """Record that the head is separate where files with two different matrices are declared as tied.
+
+    Versions of transformers treat such files differently, so an export would be read as another model.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[no-untyped-call]
+    text = model.config.get_text_config()
+    if head is not None and getattr(text, "tie_word_embeddings", False) and head.weight is not embedding.weight:
+        text.tie_word_embeddings = model.config.tie_word_embeddings = False
+
+
 def _untie_head(model: PreTrainedModel) -> None:
     """Give the model a separate head, initialised as in T5 1.1: transformers ties the head of every new T5."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -342,6 +353,7 @@ def _finalize(model: PreTrainedModel) -> None:
     if getattr(model.config, "rescale_every", 0):
         # RWKV divides its weights in place when it evaluates, against overflow in float16; training needs them whole.
         model.config.rescale_every = 0
+    _correct_tie(model)
     _freeze_other_modalities(model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+from tunesmith.data.readers.meanings import holds_something
 from tunesmith.data.readers.reader import (
     EMPTY,
     Contents,
@@ -18,6 +19,7 @@ from tunesmith.data.readers.reader import (
     ReadTree,
     Settings,
     choice,
+    find_value,
     flag,
     required,
 )
@@ -62,7 +64,7 @@ def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         joins them with a line break, or they are an ``error``.
     """
     columns, place = settings.columns, settings.columns["messages"]
-    if row.get("functions"):
+    if row.get("functions") and columns[TOOLS] != "functions":
         advice = "this is an old form of definitions of tools; name a column in today's form under fields.tools"
         raise DataError("field 'functions' is not supported", advice=advice)
     roles: dict[str, Role] = {settings.options[role]: role for role in PLAIN_ROLES.values()}
@@ -90,7 +92,11 @@ def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     strip_citations: remove marks such as [1] from every turn, as Open-Assistant did with Vicuna's data.
     """
     place = settings.columns["conversations"]
-    if place not in row and "items" in row:
+    found, _ = find_value(row, place)
+    if found and holds_something(row.get("items")):
+        what = f"the row has both {place!r} and 'items'"
+        raise DataError(what, advice="name the one that is meant under fields.conversations, and ignore the other")
+    if not found and "items" in row:
         place, value = "items", row["items"]
     else:
         value = required(settings, row, "conversations")
@@ -100,7 +106,7 @@ def sharegpt(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
             return Filtered("empty turn")
         check_not_empty(turns, place)
     start = len(list(takewhile(lambda turn: turn.role == "system", turns)))
-    leading = len(list(takewhile(lambda turn: turn.role == "assistant", turns[start:])))
+    leading = len(list(takewhile(lambda turn: turn.role in ("assistant", "tool"), turns[start:])))
     if leading and settings.options["leading"] == "drop":
         return Filtered("the assistant speaks first")
     if leading and settings.options["leading"] == "error":

@@ -40,6 +40,9 @@ def read_history(settings: Settings, row: Mapping[str, Any], *, trained: bool) -
     _check_alternation(turns, column)
     if trained:
         return turns
+    if any(turn.trained for turn in turns):
+        what = f"field {column!r} has a reply that is to be trained on by its mask, and the history is not trained on"
+        raise DataError(what, advice="set the mask to false, or use a reader of one list of all turns")
     return [replace(turn, trained=False) if turn.role == "assistant" else turn for turn in turns]
 
 

@@ -128,7 +128,6 @@ INSTRUCTIONS: dict[str, Reader] = {
         dolly,
         ("instruction", "context", "response"),
         {"empty": EMPTY, "strip_citations": flag(False)},
-        refused=(*REFUSED, "passage"),
     ),
     "alpaca": Reader(
         alpaca,
@@ -140,7 +139,6 @@ INSTRUCTIONS: dict[str, Reader] = {
             "train_history": flag(True),
         },
         inner={HISTORY: HISTORY_KEYS},
-        refused=(*REFUSED, "passage"),
     ),
     "prompt-completion": Reader(
         prompt_completion,

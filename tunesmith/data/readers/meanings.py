@@ -16,15 +16,24 @@ from tunesmith.errors import DataError
 Meaning = Literal["system", "history", "passage", "tools", "media", "reasoning", "preference", "weight", "mask"]
 
 NAMES: Mapping[Meaning, tuple[str, ...]] = {
-    "system": ("system", "system_prompt", "system_message", "system_instruction"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
-    "passage": ("context", "input"),
-    "tools": ("tools", "functions", "available_tools", "tool_calls", "function_call", "tool_call_id"),
+    "passage": ("context", "input", "documents"),
+    "tools": (
+        *("tools", "functions", "available_tools", "tool_calls", "function_call", "tool_call_id"),
+        *("tool_definitions", "function_definitions", "tool_schemas", "chat_template_kwargs"),
+    ),
     "media": ("image", "images", "audio", "audios", "video", "videos"),
-    "reasoning": ("reasoning", "reasoning_content", "thinking", "thought", "chain_of_thought", "cot"),
+    "reasoning": (
+        *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "think"),
+        *("chain_of_thought", "cot", "complex_cot"),
+    ),
     "preference": ("label", "kto_tag", "rejected", "rejected_response", "chosen", "chosen_response", "margin"),
-    "weight": ("train", "trainable", "loss", "loss_mask", "weight", "sample_weight"),
-    "mask": ("mask",),
+    "weight": (
+        *("train", "trainable", "loss", "loss_mask", "weight", "sample_weight", "loss_weight", "train_on_turn"),
+        *("completion_mask", "assistant_mask", "assistant_masks"),
+    ),
+    "mask": ("mask", "no_loss"),
 }
 """The names of columns and keys, in lower case and with ``_`` between words, by what they hold."""
 
@@ -52,15 +61,19 @@ EXPLANATIONS: Mapping[Meaning, tuple[str, str]] = {
 }
 """For every meaning what such a column holds, and what can be done."""
 
-WORD_BREAK = re.compile(r"[\s-]+")
+WORD_BREAK = re.compile(r"[\s-]+|(?<=[a-z0-9])(?=[A-Z])")
 NOTHING = ("", "[]", "{}", "null")  # texts that hold nothing
 
 
 def holds_something(value: Any) -> bool:
-    """Whether a value is more than null, blank text or an empty list or object."""
+    """Whether a value is more than null, blank text, or a list or object of nothing but these."""
     if isinstance(value, str):
         return value.strip() not in NOTHING
-    return not (value is None or (isinstance(value, list | tuple | dict) and not value))
+    if isinstance(value, dict):
+        return any(map(holds_something, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(holds_something, value))
+    return value is not None
 
 
 def find_meaning(name: str, value: Any, refused: Collection[Meaning]) -> Meaning | None:
@@ -70,7 +83,7 @@ def find_meaning(name: str, value: Any, refused: Collection[Meaning]) -> Meaning
     value: of it; it holds something.
     refused: the meanings that the reader refuses.
     """
-    meaning = MEANINGS.get(WORD_BREAK.sub("_", name.strip().lower()))
+    meaning = MEANINGS.get(WORD_BREAK.sub("_", name.strip()).lower())
     if meaning not in refused or (meaning == "weight" and type(value) in (bool, int, float) and value == 1):
         return None  # a weight of 1 says what happens anyway
     return meaning

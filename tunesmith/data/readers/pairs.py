@@ -128,8 +128,8 @@ def _after_prompt(prompt: Sequence[Message], side: Sequence[Message], column: st
     raise DataError(f"field {column!r} begins with another prompt than the field of that name", advice=advice)
 
 
-def _texts(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    return [(message.role, message.text.strip()) for message in messages]
+def _texts(messages: Sequence[Message]) -> list[tuple[str, ...]]:
+    return [(message.role, message.text.strip(), *message.extra_texts()) for message in messages]
 
 
 def _shared(prompts: Sequence[Sequence[Message]], columns: Mapping[str, str]) -> Sequence[Message]:

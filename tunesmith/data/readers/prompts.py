@@ -50,10 +50,33 @@ def prompts(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
             while turns and turns[-1].role == "assistant":
                 turns.pop()
         check_prompt(turns, f"field {column!r}")
+        _check_other_prompts(settings, row, name, turns)
         return ReadTree(Tree.path(add_tools(settings, row, turns)))
     read = ", ".join(columns[name] for name in PROMPT_FIELDS)
     advice = f"the row has {field_names(row)}; one of {read} is read; name the right one under fields.prompt"
     raise DataError("there is no prompt", advice=advice)
+
+
+def _check_other_prompts(settings: Settings, row: Mapping[str, Any], taken: str, turns: Sequence[Message]) -> None:
+    """Raises DataError if another field holds messages before a reply that the prompt does not have.
+
+    taken: the field that is read.
+    turns: the messages of the prompt.
+    """
+    columns, known = settings.columns, {message.text.strip() for message in turns}
+    for name in PROMPT_FIELDS:
+        _, value = find_value(row, columns[name])
+        if name in (taken, "chosen") or not isinstance(value, list):
+            continue
+        others = parse_turns(value, columns[name], TurnFormat((columns["role"],), (columns["content"],), PLAIN_ROLES))
+        while others and others[-1].role == "assistant":
+            others.pop()
+        if any(message.text.strip() not in known for message in others):
+            what = f"field {columns[name]!r} has messages that the prompt in {columns[taken]!r} does not have"
+            advice = (
+                f"name the field that is meant under fields.prompt, or leave the other out: ignore: [{columns[name]}]"
+            )
+            raise DataError(what, advice=advice)
 
 
 def prompt_key(messages: Sequence[Message]) -> bytes:

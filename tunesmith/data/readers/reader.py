@@ -12,7 +12,9 @@ from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
 
-REFUSED: tuple[Meaning, ...] = ("system", "history", "tools", "media", "reasoning", "preference", "weight", "mask")
+REFUSED: tuple[Meaning, ...] = (
+    *("system", "history", "passage", "tools", "media", "reasoning", "preference", "weight", "mask"),
+)
 """What a column may not hold that a reader does not read, unless the reader says otherwise."""
 
 

@@ -61,6 +61,9 @@ def _parse_call(call: Any, place: str) -> ToolCall:
     if call.get("type") not in (None, "function") or not isinstance(function, dict):
         what = f"{place} is a call of type {repr(call.get('type'))[:40]}"
         raise DataError(what, advice="calls of type function are supported")
+    twice = [key for key in ("name", "arguments") if function is not call and call.get(key)]
+    if twice:
+        raise DataError(f"{place} has {twice[0]!r} outside of its function", advice="write it inside of function only")
     unknown = [key for key, value in {**call, **function}.items() if key not in _CALL_KEYS and value]
     if unknown:
         raise DataError(f"{place} has {str(unknown[0])[:40]!r}, which is not supported", advice=f"known: {_CALL_KEYS}")

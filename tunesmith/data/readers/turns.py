@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tunesmith.data.readers.masks import MASK_KEYS, find_mask
+from tunesmith.data.readers.meanings import holds_something
 from tunesmith.data.readers.reader import Contents, as_text
 from tunesmith.data.readers.tools import join_parts, parse_call_text, parse_tool_calls
 from tunesmith.data.sources.strict_json import type_name
@@ -63,10 +64,9 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
     if not isinstance(turn, dict):
         raise DataError(f"{place} is {type_name(turn)}, not an object with {form.role[0]} and {form.content[0]}")
     for key in UNSUPPORTED:
-        if turn.get(key):
+        if holds_something(turn.get(key)):
             raise DataError(f"{place} has {key!r}, which is not supported", advice="tools are read from tool_calls")
-    role_key = next((key for key in form.role if key in turn), form.role[0])
-    content_key = next((key for key in form.content if key in turn), form.content[0])
+    role_key, content_key = _find_key(turn, form.role, place), _find_key(turn, form.content, place)
     named = turn.get(role_key)
     if not isinstance(named, str) or named not in form.roles:
         shown = repr(named[:40]) if isinstance(named, str) else type_name(named)
@@ -93,6 +93,14 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
         name=_text_of_tool(turn, "name", place, role),
         tool_call_id=_text_of_tool(turn, "tool_call_id", place, role),
     )
+
+
+def _find_key(turn: Mapping[str, Any], names: Sequence[str], place: str) -> str:
+    """The first of some names of a key that has a value. Raises DataError where two of them have different values."""
+    held = [name for name in names if turn.get(name) is not None]
+    if any(turn[name] != turn[held[0]] for name in held):
+        raise DataError(f"{place}: {' and '.join(held)} differ", advice="leave one of them out")
+    return held[0] if held else next((name for name in names if name in turn), names[0])
 
 
 def _parse_reasoning(turn: Mapping[str, Any], place: str, role: Role) -> str:

@@ -302,7 +302,7 @@ def _find_thinking(message: Message, text: str) -> Contents | None:
     start, _, reasoning = before.rpartition(_THINK_START)
     if not mark or start.strip() or _THINK_END in after:
         return None
-    return Contents(after.lstrip("\n"), reasoning.strip("\n")) if reasoning.strip("\n") else None
+    return Contents(after.lstrip("\n"), reasoning.strip("\n"))
 
 
 def _extras(message: Message) -> tuple[tuple[ToolCall, ...], str, str, str]:

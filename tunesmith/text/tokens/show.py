@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunesmith.errors import DataError
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Role, Tree
@@ -53,7 +54,9 @@ def _roles(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) 
     roles: list[Role] = []
     for number, message in enumerate(messages):
         if number + 1 < len(messages):
-            alone = renderer.render(Tree.path(messages[: number + 1])).ids.tolist()
+            (begun,) = renderer.render_many([Tree.path(messages[: number + 1])])
+            # A system message that is written together with the question has no tokens alone.
+            alone = [] if isinstance(begun, DataError) else begun.ids.tolist()
             same = next((i for i, (one, two) in enumerate(zip(alone, ids, strict=False)) if one != two), len(alone))
         else:
             same = len(ids)

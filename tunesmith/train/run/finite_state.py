@@ -25,7 +25,7 @@ def find_fault(modules: Mapping[str, nn.Module], optimizer: Mapping[str, Tensor]
     optimizer: the state of the optimizer.
     """
     for group, module in modules.items():
-        if (name := find_not_finite(dict(module.named_parameters()))) is not None:
+        if (name := find_not_finite(module.state_dict())) is not None:
             return f"the weight {name!r} ({group})"
     name = find_not_finite(optimizer)
     return None if name is None else f"the state {name!r} of the optimizer"
@@ -58,7 +58,7 @@ def check_finite_checkpoint(modules: Mapping[str, nn.Module], optimizer: Mapping
 
 def check_finite_export(module: nn.Module, step: int) -> None:
     """Raises InternalError before weights are exported in which a number is not finite. step: that they are of."""
-    if (name := find_not_finite(dict(module.named_parameters()))) is not None:
+    if (name := find_not_finite(module.state_dict())) is not None:
         raise InternalError(
             f"the weight {name!r} of step {step} holds numbers that are not finite (NaN or infinity), so nothing was "
             "exported",
