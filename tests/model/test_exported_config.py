@@ -92,9 +92,12 @@ def exported(root: Path, name: str, tokenizer: Tokenizer) -> Path:
     return root / "export"
 
 
-@pytest.mark.parametrize("name", ["chatml", "tulu", "oasst"])
-def test_all_files_end_and_pad_with_the_same_tokens_and_have_the_same_permissions(tmp_path: Path, name: str) -> None:
-    path = write_tokenizer(tmp_path / "tokenizer", prefixed(), bos="<s>", eos="</s>", unk="<unk>")
+@pytest.mark.parametrize(("name", "end"), [("chatml", None), ("tulu", "</s>"), ("oasst", "</s>")])
+def test_all_files_end_and_pad_with_the_same_tokens_and_have_the_same_permissions(
+    tmp_path: Path, name: str, end: str | None
+) -> None:
+    symbols = {"bos": "<s>", "unk": "<unk>", **({"eos": end} if end is not None else {})}
+    path = write_tokenizer(tmp_path / "tokenizer", prefixed(), **symbols)
     directory = exported(tmp_path, name, Tokenizer.load(str(path), build_format(name).controls))
     config, generation = read(directory / "config.json"), read(directory / "generation_config.json")
     for key in ("eos_token_id", "pad_token_id", "bos_token_id"):
