@@ -81,7 +81,7 @@ def export(
     else:
         ends = end_tokens(Renderer(format, tokenizer))
         entries = {key: value for key, value in ends.items() if value is not None}
-        extra |= _token_names(tokenizer, ends, template)
+        extra |= _token_names(tokenizer, ends)
     kept = foreign_files(directory)
     with new_directory(directory, kept=kept) as temporary:
         save_model(model, temporary, dtype, entries)
@@ -149,14 +149,14 @@ def end_tokens(renderer: Renderer) -> dict[str, Any]:
     }
 
 
-def _token_names(tokenizer: Tokenizer, ends: Mapping[str, Any], template: str | None) -> dict[str, str]:
+def _token_names(tokenizer: Tokenizer, ends: Mapping[str, Any]) -> dict[str, str]:
     """Entries of tokenizer_config.json, so that a tokenizer ends and pads with the tokens of the configurations.
 
-    The end token stays where it ends replies, or where the chat template writes it.
+    The end token of a tokenizer that has one stays, since it decides the ids of texts and what a tokenizer is equal to.
     """
     found = {}
     stops = ends["eos_token_id"]
-    if isinstance(stops, list) and tokenizer.eos_id not in stops and "eos_token" not in (template or ""):
+    if isinstance(stops, list) and tokenizer.eos_id is None:
         found["eos_token"] = tokenizer.decode(stops[:1], skip_controls=False)
     if tokenizer.pad_id is None and ends["pad_token_id"] is not None:
         found["pad_token"] = tokenizer.decode([ends["pad_token_id"]], skip_controls=False)
