@@ -21,7 +21,7 @@ from tunesmith.text.formats.format import (
     decode_reply,
     with_context,
 )
-from tunesmith.text.formats.template_engine import ChatTemplate
+from tunesmith.text.formats.template_engine import ChatTemplate, TemplateLimitError
 from tunesmith.text.formats.template_messages import (
     REASONING_KEYS,
     Contents,
@@ -292,7 +292,10 @@ def _open_splitter(source: str, tokens: str) -> TemplateSplitter:
     """Compile a template. Raises RecipeError."""
     known = read_tokens(tokens)
     template = ChatTemplate(source, {key: value for key, value in known.items() if isinstance(value, str)})
-    form = _find_form(template, source)
+    try:
+        form = _find_form(template, source)
+    except TemplateLimitError as error:  # found with the first messages, so it is not tried with others
+        raise RecipeError(error.what, where="text.format", advice=_ADVICE) from error
     return TemplateSplitter(template, source, known.get("controls", ()), known.get("swallowing", ()), form)
 
 
@@ -326,9 +329,11 @@ def _find_form(template: ChatTemplate, source: str) -> MessageForm:
 def _writes(
     template: ChatTemplate, form: MessageForm, shapes: Sequence[Shape], contents: Contents, wanted: Sequence[str]
 ) -> bool:
-    """Whether a template writes all texts that are wanted for messages in a form."""
+    """Whether a template writes all texts that are wanted for messages in a form. Raises TemplateLimitError."""
     try:
         written = template.render([form.write(shape, contents) for shape in shapes])
+    except TemplateLimitError:
+        raise
     except DataError:
         return False
     return all(text in written for text in wanted)

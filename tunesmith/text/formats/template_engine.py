@@ -34,6 +34,14 @@ class ClockError(TemplateError):
     """A template asks for the date."""
 
 
+class LimitError(SecurityError):
+    """A template does more work or writes more than is allowed."""
+
+
+class TemplateLimitError(DataError):
+    """A template that does too much work for some messages, and may do so for all."""
+
+
 class ChatTemplate:
     """A compiled chat template.
 
@@ -79,13 +87,14 @@ class ChatTemplate:
         tools: the definitions of tools.
         generation: whether the generation prompt follows.
 
-        Raises DataError with the message of an exception that the template raises.
+        Raises DataError with the message of an exception that the template raises, of the kind TemplateLimitError if
+        it takes too much work.
         """
         steps = iter(range(MAX_STEPS))
 
         def step() -> None:
             if next(steps, None) is None:
-                raise SecurityError(f"it takes more than {MAX_STEPS:,} steps")
+                raise LimitError(f"it takes more than {MAX_STEPS:,} steps")
 
         variables = {
             **self._variables,
@@ -100,12 +109,14 @@ class ChatTemplate:
             for part in self._compiled.generate(variables):
                 size += len(part)
                 if size > MAX_SIZE:
-                    raise SecurityError(f"it writes more than {MAX_SIZE:,} characters")
+                    raise LimitError(f"it writes more than {MAX_SIZE:,} characters")
                 parts.append(part)
         except ClockError as error:
             name = min((name for name in self.reads if "date" in name.lower()), default=CLOCK)
             what = "the chat template writes today's date, so the training texts would depend on the day; pin it with"
             raise DataError(f'{what} text.options.variables: {{{name}: "26 Jul 2024"}}') from error
+        except LimitError as error:
+            raise TemplateLimitError(f"the chat template raises: {error}") from error
         except Exception as error:  # a template can raise anything, as its author wrote it
             raise DataError(f"the chat template raises: {error or type(error).__name__}") from error
         return "".join(parts)
