@@ -75,7 +75,7 @@ def test_without_a_clip_the_value_loss_is_half_the_squared_error() -> None:
     )
 
 
-def test_beyond_the_clip_nothing_is_gained_and_mistakes_are_still_mended() -> None:
+def test_beyond_the_clip_nothing_is_gained_and_mistakes_are_still_corrected() -> None:
     old = torch.zeros(4)
     own = torch.tensor([0.5, -0.5, 0.5, -0.5], requires_grad=True)
     losses, clipped = clipped_policy_losses(own, old, torch.tensor([1.0, -1.0, -1.0, 1.0]), 0.2)

@@ -49,11 +49,11 @@ def test_a_role_twice_in_a_row_is_an_error_or_one_turn() -> None:
     assert says(read("sharegpt", row, same_role="merge")) == [["a\nb", "c"]]
 
 
-def test_texts_are_mended_only_where_asked() -> None:
+def test_texts_are_cleaned_only_where_asked() -> None:
     row = chat(("human", " snake\\_case \\*x\\* [1] "), ("gpt", "so [2]"))
     assert says(read("sharegpt", row)) == [[" snake\\_case \\*x\\* [1] ", "so [2]"]]
-    mended = read("sharegpt", row, unescape=True, strip=True, strip_citations=True)
-    assert says(mended) == [["snake_case *x*", "so"]]
+    cleaned = read("sharegpt", row, unescape=True, strip=True, strip_citations=True)
+    assert says(cleaned) == [["snake_case *x*", "so"]]
 
 
 @pytest.mark.parametrize(
