@@ -1,4 +1,4 @@
-"""A stopped run does not continue with other code, or with other weights behind the same name, without being told."""
+"""A stopped run does not continue with other code, or with other weights behind the same name, in silence."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from tunesmith.cli.best import best as print_best
 from tunesmith.compose import train_recipe
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.components.tokenizer import check_start_format
 from tunesmith.errors import RecipeError, StoppedError, StorageError
 from tunesmith.train.run import checkpoint
 
@@ -227,7 +228,9 @@ def test_an_export_is_trained_on_in_its_own_prompt_format_only(root: Path, tmp_p
     export = run(root, "start", [*CONSTANT, "train.steps=1"]) / "export"
     begin = [*CONSTANT, "train.steps=1", "model.init=null", "model.tokenizer=null", f"model.path={export}"]
     other = [*begin, "text.format=tulu"]
-    message = "was trained with prompt format 'dolly', this recipe trains it with 'tulu'; set text.format to dolly, or"
+    message = (
+        "was trained with prompt format 'dolly', this recipe uses 'tulu'; set text.format and text.options to those"
+    )
     with pytest.raises(RecipeError, match=message):
         run(root, "other", other)
     checked = collect_checks(small_recipe(root, other), lambda *_: None, with_model=False)
@@ -235,3 +238,17 @@ def test_an_export_is_trained_on_in_its_own_prompt_format_only(root: Path, tmp_p
     assert message in f"{checked.report.checks[-1].summary}; {checked.report.checks[-1].advice}"
     run(root, "same", begin)
     run(root, "meant", [*other, "model.change_format=true"])
+
+
+@pytest.mark.parametrize(
+    ("options", "same"), [("{}", True), ("{bos: true, strip: true}", True), ("{bos: false}", False)]
+)
+def test_an_option_that_is_left_out_has_its_default(root: Path, tmp_path: Path, options: str, same: bool) -> None:
+    (tmp_path / "tunesmith.json").write_text('{"format": "tulu", "options": {"bos": true}}')
+    begin = ["model.init=null", f"model.path={tmp_path}", "text.format=tulu", f"text.options={options}"]
+    recipe = small_recipe(root, begin).recipe
+    if same:
+        check_start_format(recipe)
+        return
+    with pytest.raises(RecipeError, match=r"was trained with prompt format 'tulu' with .*, this recipe uses"):
+        check_start_format(recipe)

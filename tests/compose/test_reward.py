@@ -182,7 +182,7 @@ def test_prompts_that_fill_the_context_leave_nothing_to_compare(tmp_path: Path) 
 
 def test_a_reward_model_is_not_gone_on_with_in_another_language(root: Path) -> None:
     base = ["model.init=null", f"model.path={root}/run/export", f"run.directory={root}/other"]
-    message = r"text\.format: .*export was trained with prompt format 'oasst', this recipe trains it with 'dolly'"
+    message = r"text\.format: .*export was trained with prompt format 'oasst', this recipe uses 'dolly'"
     with pytest.raises(RecipeError, match=message):
         train_recipe(judge_recipe(root, [*base, "model.tokenizer=null", "text.format=dolly"]))
     write_tokenizer(root / "another", prefixed(), bos="<s>", eos="</s>", unk="<unk>")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
-from tunesmith.cli.words import split_settings
+from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
 from tunesmith.data.dataset.faults import one_line
 from tunesmith.data.dataset.report import reasons
 from tunesmith.data.readers.prompts import prompt_keys
@@ -26,17 +26,6 @@ READER = typer.Option(
     show_default=False,
 )
 SPLIT = typer.Option(help="The split of a data set on the hub, such as train.", show_default=False)
-FIELD = typer.Option(
-    metavar="NAME=COLUMN",
-    help="The column of the data that holds a field of the reader; may be repeated.",
-    show_default=False,
-)
-IGNORE = typer.Option(
-    metavar="COLUMN",
-    help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
-    show_default=False,
-)
-OPTION = typer.Option(metavar="NAME=VALUE", help="An option of the reader; may be repeated.", show_default=False)
 WHERE = typer.Option(
     metavar="COLUMN=TEXT",
     help="Keep only rows that have this text in this column; if repeated for a column, any of the texts.",
@@ -72,9 +61,9 @@ def preferences(
     output: Annotated[Path, OUTPUT],
     reader: Annotated[str, READER],
     split: Annotated[str | None, SPLIT] = None,
-    field: Annotated[list[str] | None, FIELD] = None,
-    option: Annotated[list[str] | None, OPTION] = None,
-    ignore: Annotated[list[str] | None, IGNORE] = None,
+    field: FieldOption = None,
+    option: ReaderOptions = None,
+    ignore: IgnoreOption = None,
     where: Annotated[list[str] | None, WHERE] = None,
     where_not: Annotated[list[str] | None, WHERE_NOT] = None,
     only_prompts_of: Annotated[list[str] | None, ONLY_PROMPTS_OF] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.lazy import load_part
-from tunesmith.cli.words import split_settings
+from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
 from tunesmith.recipe.reading import parse_scalar
 
 SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderChoice"
@@ -34,26 +34,9 @@ def score(
             help="The reader of the files, as in data.sources of a recipe. [default: messages]", show_default=False
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An option of the reader; may be repeated.", show_default=False),
-    ] = None,
-    field: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=COLUMN",
-            help="The column of the data that holds a field of the reader; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    option: ReaderOptions = None,
+    field: FieldOption = None,
+    ignore: IgnoreOption = None,
     prompt_format: Annotated[
         str | None,
         typer.Option("--format", help="The prompt format of a model without tunesmith.json.", show_default=False),

@@ -1,4 +1,4 @@
-"""Arguments that several commands have: a recipe with its layers and values, and settings written as KEY=VALUE."""
+"""Arguments and options that several commands have: a recipe, a reader, and settings written as KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -23,6 +23,26 @@ ChangesArgument = Annotated[
         metavar="LAYER|KEY=VALUE",
         help="Changes to the recipe: layers such as tiny, .yaml files, and single values such as train.epochs=1. If "
         "two of them set the same key, the later one wins; single values win over files.",
+        show_default=False,
+    ),
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=COLUMN",
+        help="The column of the data that holds a field of the reader; may be repeated.",
+        show_default=False,
+    ),
+]
+ReaderOptions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An option of the reader; may be repeated.", show_default=False),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
         show_default=False,
     ),
 ]

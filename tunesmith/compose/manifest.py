@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import find_export
-from tunesmith.model.directory import COMMIT, find_model, read_directory
+from tunesmith.model.directory import COMMIT, CONFIG, find_model, read_directory
 from tunesmith.model.export import ExportInfo
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.formats.format import Format
@@ -44,8 +45,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "recipe": {"name": recipe.name, "seed": recipe.seed},
         "data": data,
         "validation": separate,
-        "tokenizer": tokenizer.fingerprint,
-        "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
+        **text_inputs(recipe, tokenizer),
         "model": base_model(recipe),
         "auxiliary": auxiliary_inputs(recipe),
         "hub": hub_commits(recipe),
@@ -63,13 +63,30 @@ def base_model(recipe: Recipe) -> Mapping[str, Any]:
     return {"path": keys.path, "revision": keys.revision, **find_model(keys.path, keys.revision).identity()}
 
 
-def checkpoint_inputs(recipe: Recipe, tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """What the model of a checkpoint is built from apart from its weights, as in the manifest of the run."""
+def text_inputs(recipe: Recipe, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    """What decides the tokens of a message."""
     return {
         "tokenizer": tokenizer.fingerprint,
         "format": {"name": recipe.text.format, "options": format_options(recipe), "targets": recipe.targets},
-        "model": base_model(recipe),
     }
+
+
+def find_changed_input(recorded: Mapping[str, Any], recipe: Recipe, tokenizer: Tokenizer) -> str | None:
+    """What the model of a checkpoint is built with and is not as when its run began; None if nothing has changed.
+
+    The weights of the base model do not count, since those of the checkpoint replace them.
+    recorded: the manifest of the run.
+    """
+    now: dict[str, Any] = json.loads(json.dumps(text_inputs(recipe, tokenizer)))
+    for key, value in now.items():
+        if recorded.get(key) != value:
+            return key
+    keys = recipe.model
+    if keys.path is None:
+        return None
+    files = recorded.get("model", {}).get("files", {})
+    config = sha256(find_model(keys.path, keys.revision).files[CONFIG])
+    return None if files.get(CONFIG) == config else "configuration of the base model"
 
 
 def hub_commits(recipe: Recipe) -> Mapping[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
-from tunesmith.compose.manifest import checkpoint_inputs, export_origin
+from tunesmith.compose.manifest import export_origin, find_changed_input
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
@@ -114,29 +112,27 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
 
 
 def _check_inputs(run: Path, recipe: Recipe, renderer: Renderer) -> None:
-    """Raises RecipeError if tokenizer, prompt format or base model are not those that the run was started with."""
+    """Raises RecipeError if tokenizer, prompt format or configuration are not those that the run was started with."""
     path = run / MANIFEST
     if not path.is_file():
         raise MissingInputError("the run has no manifest.json", where=run, advice="restore it")
     recorded = read_object(path, advice="restore the file")
-    now = json.loads(json.dumps(checkpoint_inputs(recipe, renderer.tokenizer)))
-    for key, value in now.items():
-        if recorded.get(key) != value:
-            raise RecipeError(
-                f"the {key} is not the one that the run was started with",
-                where=path,
-                advice="restore it; the weights of the checkpoint do not belong to another one",
-            )
+    if (changed := find_changed_input(recorded, recipe, renderer.tokenizer)) is not None:
+        raise RecipeError(
+            f"the {changed} is not the one that the run was started with",
+            where=path,
+            advice="restore it; the weights of the checkpoint do not belong to another one",
+        )
 
 
 def has_checkpoints(run: Path) -> bool:
     """Whether a directory is that of a run with a checkpoint."""
-    return (run / RECIPE).is_file() and bool(_steps(run / CHECKPOINTS))
+    return (run / RECIPE).is_file() and bool(checkpoint.latest_attempts(run / CHECKPOINTS))
 
 
 def _find_checkpoint(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> Checkpoint:
     """The chosen checkpoint, verified. Raises MissingInputError without one, StorageError if it is damaged."""
-    paths = _steps(run / CHECKPOINTS)
+    paths = checkpoint.latest_attempts(run / CHECKPOINTS)
     if not paths:
         advice = "training saves one at train.save_every, after a win in an evaluation, and when it is stopped"
         raise MissingInputError("the run has no checkpoint yet", where=run, advice=advice)
@@ -160,14 +156,3 @@ def _newest_valid(paths: dict[int, Path], notice: Callable[[str], None]) -> Chec
             notice(str(error))
             errors.append(error)
     raise errors[0]
-
-
-def _steps(directory: Path) -> dict[int, Path]:
-    """Step -> the directory of its latest attempt."""
-    found: dict[int, tuple[int, Path]] = {}
-    for path in checkpoint.checkpoint_paths(directory):
-        match = re.fullmatch(r"step-([0-9]+)(?:-([0-9]+))?", path.name)
-        if match is not None:
-            step, attempt = int(match.group(1)), int(match.group(2) or 1)
-            found[step] = max(found.get(step, (0, path)), (attempt, path))
-    return {step: path for step, (_, path) in found.items()}

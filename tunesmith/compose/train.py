@@ -194,7 +194,7 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         recorder = MetricsRecorder(metrics, consumed, timing)
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
-        patience = PatienceCallback(keys.patience, checkpointer.selection, checkpointer)
+        patience = PatienceCallback(keys.patience, checkpointer)
         schedule = build_schedule(keys, total)
         if last is None:
             recorder.clear()

@@ -103,16 +103,17 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
         (pickled, unreadable, missing or unexpected weights, a reward model, a configuration that asks for more than is
         trained here).
     """
-    kind = _generating_kind(read_architecture(path, revision))
-    if is_classifier(path, revision):
+    source = find_model(path, revision)
+    kind = _generating_kind(source.architecture)
+    if source.is_classifier:
         raise DataError(
             "this is a reward model: it scores replies and cannot generate any",
             where=path,
             advice="name the model that it was trained from, or score replies with `tunesmith score`",
         )
-    if find_model(path, revision).config.entries.get("is_encoder_decoder") and kind.auto_class is AutoModelForCausalLM:
+    if source.config.entries.get("is_encoder_decoder") and kind.auto_class is AutoModelForCausalLM:
         raise DataError(
-            f"{read_architecture(path, revision)} is an encoder-decoder, and of these only "
+            f"{source.architecture} is an encoder-decoder, and of these only "
             f"{' and '.join(ENCODER_DECODERS)} are supported",
             where=path,
             advice="use a causal model, T5 or mT5",
@@ -181,9 +182,8 @@ def check_finite_weights(model: PreTrainedModel, path: str) -> None:
 def check_no_missing_weights(missing: Collection[str], path: str) -> None:
     """Weights that the files do not hold would be random. Raises DataError if there are any."""
     if missing:
-        some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
-            f"{len(missing)} weights of the model are not in its files ({some})",
+            f"{len(missing)} weights of the model are not in its files ({_list_some(missing)})",
             where=path,
             advice="download or export the model again; missing weights are not filled in",
         )
@@ -205,12 +205,16 @@ def find_unexpected_weights(loaded: LoadedModel) -> list[str]:
 def check_no_unexpected_weights(unexpected: Collection[str], path: str) -> None:
     """Weights that the model has no place for would be lost. Raises DataError if there are any."""
     if unexpected:
-        some = ", ".join(sorted(unexpected)[:3]) + (", ..." if len(unexpected) > 3 else "")
         raise DataError(
-            f"the files hold {len(unexpected)} weights that the model does not have ({some})",
+            f"the files hold {len(unexpected)} weights that the model does not have ({_list_some(unexpected)})",
             where=path,
             advice="they were written by other code or for another task; export the model in the form of transformers",
         )
+
+
+def _list_some(names: Collection[str]) -> str:
+    """The first three names in alphabetical order, with an ellipsis for the others."""
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _generating_kind(architecture: str) -> ModelKind:

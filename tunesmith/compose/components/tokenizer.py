@@ -75,16 +75,14 @@ def check_same_tokenizer(path: str, tokenizer: Tokenizer, recipe: Recipe, key: s
 def check_start_format(recipe: Recipe) -> None:
     """Raises RecipeError if training begins with an export that has another prompt format, unless that is meant."""
     path = recipe.model.path
-    info = None if path is None or recipe.model.change_format else read_export(Path(path))
-    if info is None:
+    if path is None or recipe.model.change_format:
         return
-    ours = (recipe.text.format, format_options(recipe))
-    if (info.format, dict(info.options)) != ours:
+    if (difference := _find_other_format(Path(path), recipe)) is not None:
         raise RecipeError(
-            f"{path} was trained with prompt format {_describe_format(info.format, info.options)}, this recipe "
-            f"trains it with {_describe_format(*ours)}",
+            difference,
             where="text.format",
-            advice=f"set text.format to {info.format}, or model.change_format to true if the change is meant",
+            advice="set text.format and text.options to those of the export, or model.change_format to true if the "
+            "change is meant",
         )
 
 
@@ -93,17 +91,25 @@ def check_same_format(directory: Path, recipe: Recipe, key: str) -> None:
 
     directory: of the model; one that is not an export of ours is accepted. key: the recipe key that names it.
     """
+    if (difference := _find_other_format(directory, recipe)) is not None:
+        advice = "use models that were trained with the same tokenizer and prompt format"
+        raise RecipeError(difference, where=key, advice=advice)
+
+
+def _find_other_format(directory: Path, recipe: Recipe) -> str | None:
+    """How the prompt format of an export differs from that of a recipe; None if it does not, or if it is no export.
+
+    Formats are compared, not their options: an option that is left out has its default. Raises RecipeError for options
+    that this version does not have.
+    """
     info = read_export(directory)
     if info is None:
-        return
+        return None
     ours = (recipe.text.format, format_options(recipe))
-    if (info.format, dict(info.options)) != ours:
-        theirs = _describe_format(info.format, info.options)
-        raise RecipeError(
-            f"{directory} was trained with prompt format {theirs}, this recipe uses {_describe_format(*ours)}",
-            where=key,
-            advice="use models that were trained with the same tokenizer and prompt format",
-        )
+    if build_format(info.format, info.options) == build_format(*ours):
+        return None
+    theirs = _describe_format(info.format, info.options)
+    return f"{directory} was trained with prompt format {theirs}, this recipe uses {_describe_format(*ours)}"
 
 
 def _describe_format(name: str, options: Mapping[str, Any]) -> str:

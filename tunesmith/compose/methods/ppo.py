@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,10 +35,10 @@ from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerato
 from tunesmith.train.rollout.plan import RolloutPlan
 from tunesmith.train.rollout.rollouts import Floats
 from tunesmith.train.rollout.steps import RolloutSteps
+from tunesmith.train.run.checkpoint import latest_attempts
 from tunesmith.train.run.metrics import read_records
 
 ROLLOUTS = "rollouts"
-CHECKPOINT = re.compile(r"step-(\d+)(-\d+)?")
 
 Context = RunContext[Policy, PackedBatch]
 
@@ -117,7 +115,7 @@ def rollout_steps(context: Context, keys: PpoConfig, generator: RolloutGenerator
         directory=context.run.path / ROLLOUTS,
         coefficient=keys.kl_coefficient,
         tokens=context.recipe.train.micro_batch_tokens,
-        saved_steps=partial(saved_steps, context.run.checkpoints),
+        saved_steps=partial(latest_attempts, context.run.checkpoints),
         decode=partial(context.tokenizer.decode, skip_controls=False),
         adaptive=keys.kl_target is not None,
         kl_stop=keys.kl_stop,
@@ -164,12 +162,6 @@ def whitened(advantages: Floats) -> Floats:
     """The advantages of one step, float32 [N], with mean 0 and variance 1."""
     values = whiten(torch.from_numpy(advantages).double())
     return np.asarray(values.numpy(), np.float32)
-
-
-def saved_steps(checkpoints: Path) -> list[int]:
-    """The steps of all checkpoints in a directory, damaged ones included."""
-    found = [CHECKPOINT.fullmatch(path.name) for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    return [int(match.group(1)) for match in found if match is not None]
 
 
 PPO = Method(build_language_model, prepare_causal_policy, setup)

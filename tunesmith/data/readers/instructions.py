@@ -10,7 +10,7 @@ from typing import Any
 from tunesmith.data.readers.history import HISTORY, HISTORY_KEYS, read_history
 from tunesmith.data.readers.reader import (
     EMPTY,
-    REFUSED,
+    REFUSED_WITHOUT_PREFERENCE,
     Filtered,
     Reader,
     ReadResult,
@@ -150,7 +150,7 @@ INSTRUCTIONS: dict[str, Reader] = {
         plain_text,
         ("text",),
         {"empty": EMPTY},
-        refused=tuple(meaning for meaning in REFUSED if meaning != "preference"),
+        refused=REFUSED_WITHOUT_PREFERENCE,
         system=False,
     ),
 }

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.readers.meanings import Meaning
 from tunesmith.data.readers.ranked import check_prompt
 from tunesmith.data.readers.reader import (
-    REFUSED,
+    REFUSED_WITHOUT_PREFERENCE,
     Filtered,
     Reader,
     ReadResult,
@@ -46,15 +45,22 @@ def prompts(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
         if isinstance(value, str) and name in ("prompt", "instruction"):
             turns = [Message("user", value)]
         else:
-            turns = parse_turns(value, column, TurnFormat((columns["role"],), (columns["content"],), PLAIN_ROLES))
-            while turns and turns[-1].role == "assistant":
-                turns.pop()
+            turns = _parse_prompt(settings, value, column)
         check_prompt(turns, f"field {column!r}")
         _check_other_prompts(settings, row, name, turns)
         return ReadTree(Tree.path(add_tools(settings, row, turns)))
     read = ", ".join(columns[name] for name in PROMPT_FIELDS)
     advice = f"the row has {field_names(row)}; one of {read} is read; name the right one under fields.prompt"
     raise DataError("there is no prompt", advice=advice)
+
+
+def _parse_prompt(settings: Settings, value: Any, column: str) -> list[Message]:
+    """The messages of a list without the replies at its end. Raises DataError."""
+    columns = settings.columns
+    turns = parse_turns(value, column, TurnFormat((columns["role"],), (columns["content"],), PLAIN_ROLES))
+    while turns and turns[-1].role == "assistant":
+        turns.pop()
+    return turns
 
 
 def _check_other_prompts(settings: Settings, row: Mapping[str, Any], taken: str, turns: Sequence[Message]) -> None:
@@ -68,9 +74,7 @@ def _check_other_prompts(settings: Settings, row: Mapping[str, Any], taken: str,
         _, value = find_value(row, columns[name])
         if name in (taken, "chosen") or not isinstance(value, list):
             continue
-        others = parse_turns(value, columns[name], TurnFormat((columns["role"],), (columns["content"],), PLAIN_ROLES))
-        while others and others[-1].role == "assistant":
-            others.pop()
+        others = _parse_prompt(settings, value, columns[name])
         if any(message.text.strip() not in known for message in others):
             what = f"field {columns[name]!r} has messages that the prompt in {columns[taken]!r} does not have"
             advice = (
@@ -123,9 +127,6 @@ def _text_lines(path: Path) -> Sequence[str]:
         raise DataError("the file is not UTF-8", where=path, advice="save it as UTF-8") from error
 
 
-REFUSED_IN_PROMPTS: tuple[Meaning, ...] = tuple(meaning for meaning in REFUSED if meaning != "preference")
-"""Rows with preferences are a usual source of prompts; their replies are not needed."""
-
 PROMPTS: dict[str, Reader] = {
     "prompts": Reader(
         prompts,
@@ -133,6 +134,6 @@ PROMPTS: dict[str, Reader] = {
         {},
         inner=dict.fromkeys(PROMPT_FIELDS, TURN_KEYS),
         keys=("role", "content"),
-        refused=REFUSED_IN_PROMPTS,
+        refused=REFUSED_WITHOUT_PREFERENCE,
     )
 }

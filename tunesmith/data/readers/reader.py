@@ -17,6 +17,9 @@ REFUSED: tuple[Meaning, ...] = (
 )
 """What a column may not hold that a reader does not read, unless the reader says otherwise."""
 
+REFUSED_WITHOUT_PREFERENCE = tuple(meaning for meaning in REFUSED if meaning != "preference")
+"""The same for readers of prompts and documents: rows with preferences are a usual source of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadTree:

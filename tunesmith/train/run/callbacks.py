@@ -235,21 +235,19 @@ class PatienceCallback:
     """Ends training early when the model no longer gets better, and saves a checkpoint of the last step.
 
     patience: evaluations in a row that are not better than the best one; None: training has its full length.
-    selection: has the evaluations so far, read from the records where the run was resumed.
-    checkpointer: saves before training ends.
+    checkpointer: has the evaluations so far, and saves before training ends.
     """
 
     patience: int | None
-    selection: CheckpointSelection
     checkpointer: Checkpointer
 
     def is_exhausted(self) -> bool:
         """Whether the evaluations so far end training."""
-        return self.patience is not None and self.selection.evaluations_without_win >= self.patience
+        return self.patience is not None and self.checkpointer.selection.evaluations_without_win >= self.patience
 
     def __call__(self, result: StepResult) -> None:
         """Raises TrainingEnded if the last evaluations were not better than the best one."""
-        if result.done in self.selection.evaluated and self.is_exhausted():
+        if result.done in self.checkpointer.selection.evaluated and self.is_exhausted():
             self.checkpointer.save(result.done)
             raise TrainingEnded
 

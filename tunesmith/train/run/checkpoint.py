@@ -34,6 +34,8 @@ FORMAT = 1
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 DAMAGED = "damaged-"
+NAME = re.compile(r"step-([0-9]+)(?:-([0-9]+))?")
+"""The name of a checkpoint: its step, and its attempt if that is not the first."""
 
 Notice = Callable[[str], None]
 """Prints a warning for the user."""
@@ -226,6 +228,16 @@ def checkpoint_paths(directory: Path) -> list[Path]:
         return []
     except OSError as error:
         raise _unreadable(directory, error) from error
+
+
+def latest_attempts(directory: Path) -> dict[int, Path]:
+    """Step -> the directory of its latest attempt, valid or not. Raises as ``checkpoint_paths``."""
+    found: dict[int, tuple[int, Path]] = {}
+    for path in checkpoint_paths(directory):
+        if (match := NAME.fullmatch(path.name)) is not None:
+            step, attempt = int(match.group(1)), int(match.group(2) or 1)
+            found[step] = max(found.get(step, (0, path)), (attempt, path))
+    return {step: path for step, (_, path) in found.items()}
 
 
 def _verify(path: Path, *, contents: bool) -> Checkpoint | str:
