@@ -17,7 +17,7 @@ from tunesmith.apps.export import run as export
 from tunesmith.cli.export import export as export_command
 from tunesmith.compose import train_recipe
 from tunesmith.compose.best import best_of_run
-from tunesmith.errors import MissingInputError, StoppedError, StorageError, UsageError
+from tunesmith.errors import MissingInputError, RecipeError, StoppedError, StorageError, UsageError
 
 
 @pytest.fixture(scope="module", params=["llama", "t5"])
@@ -110,3 +110,28 @@ def test_by_default_the_export_of_the_run_is_written_and_the_run_continues(stopp
     assert same_weights(root / "run" / "export", root / "run", 12)
     train_recipe(small_recipe(root, ["train.keep=5"]))
     assert same_weights(root / "run" / "export", root / "run", 30)
+
+
+@pytest.mark.parametrize(
+    ("file", "what"), [("tokenizer/tokenizer.json", "tokenizer"), ("base/config.json", "configuration")]
+)
+def test_a_checkpoint_is_not_exported_with_other_inputs_than_its_run_had(tmp_path: Path, file: str, what: str) -> None:
+    root = tmp_path / "world"
+    write_world(root)
+    base = train_recipe(small_recipe(root, ["train.steps=1", f"run.directory={root}/first"])).export
+    shutil.copytree(base, root / "base")
+    begin = ["model.init=null", f"model.path={root}/base", "train.stop_after=2"]
+    with pytest.raises(StoppedError):
+        train_recipe(small_recipe(root, begin))
+    export(root / "run", "last", tmp_path / "same")
+    path = root / file
+    content = json.loads(path.read_text())
+    if what == "tokenizer":
+        vocabulary = content["model"]["vocab"]
+        first, second = list(vocabulary)[40:42]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    else:
+        content["rms_norm_eps"] = 0.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecipeError, match=f"the {what}.* is not the one that the run was started with"):
+        export(root / "run", "last", tmp_path / "other")

@@ -21,6 +21,7 @@ from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -44,6 +45,10 @@ def read(path: Path) -> dict[str, Any]:
         (
             {"rope_parameters": {"full_attention": {"rope_theta": 2.0}, "sliding_attention": {"rope_theta": 1.0}}},
             {"rope_theta": 2.0, "global_rope_theta": 2.0, "rope_local_base_freq": 1.0, "local_rope_theta": 1.0},
+        ),
+        (
+            {"rope_parameters": {**LONGROPE, "original_max_position_embeddings": 4, "rope_theta": 3.0}},
+            {"rope_theta": 3.0, "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
         ),
         ({"rope_parameters": {"rope_theta": 1.0}, "rope_theta": 9.0}, {}),
         ({"n_embd": 3}, {}),

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, BartForConditionalGeneration, Gemma3Config, Gemma3ForConditionalGeneration
 
+from tests.campaigns.family_models import tiny_model
 from tests.model.trees import SIZES, VOCABULARY, small_model
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.generate.cache_check import choose_decoding
@@ -29,7 +30,7 @@ def test_rows_follow_the_policy_and_may_shrink(tokens: int, present: int, resize
     assert rows_needed(tokens, present, resize) == rows
 
 
-def test_more_tokens_than_rows_is_refused_with_the_key_that_mends_it() -> None:
+def test_more_tokens_than_rows_is_refused_with_the_key_that_corrects_it() -> None:
     with pytest.raises(RecipeError, match=r"model\.resize: the tokenizer needs 9 embedding rows, the model has 8"):
         rows_needed(9, 8, "none")
 
@@ -204,3 +205,29 @@ def test_what_text_does_not_pass_through_is_not_trained(tmp_path: Path) -> None:
     assert any("embed_tokens" in name for name in policy.parameters())
     assert choose_decoding(policy.model).notice is None
     assert (rows_of(policy.model), context_length(policy.model.config)) == (60, 131_072)
+
+
+def test_two_matrices_that_are_declared_tied_are_recorded_as_separate(tmp_path: Path) -> None:
+    small_model("llama", tied=True).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    head = torch.randn_like(weights["model.embed_tokens.weight"])
+    save_file({**weights, "lm_head.weight": head}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model = load_model(str(tmp_path))
+    assert not model.config.tie_word_embeddings
+    assert torch.equal(model.get_output_embeddings().weight, head)  # type: ignore[no-untyped-call]
+    (tmp_path / "again").mkdir()
+    model.save_pretrained(tmp_path / "again")
+    assert not json.loads((tmp_path / "again" / "config.json").read_text())["tie_word_embeddings"]
+
+
+def test_a_buffer_that_is_not_finite_is_found(tmp_path: Path) -> None:
+    model = tiny_model("deepseek_v3")
+    model.save_pretrained(tmp_path)
+    load_model(str(tmp_path))
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in weights if name.endswith("e_score_correction_bias"))
+    assert name not in dict(model.named_parameters())
+    weights[name][0] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=f"the weight '{name}' holds numbers that are not finite"):
+        load_model(str(tmp_path))

@@ -26,6 +26,8 @@ from tests.campaigns.chat_templates import (
     TOOL,
     WHY,
     YES,
+    read_templates,
+    template_directory,
 )
 from tests.text.brought_templates import MARKS, TURNS
 from tests.text.conversations import NAMES
@@ -36,6 +38,7 @@ from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.formats.template_source import template_names
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.show import show_threads
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, ToolCall, Tree
 from tunesmith.verify.masks import find_mask_faults
@@ -217,6 +220,21 @@ def test_reasoning_inside_of_a_text_is_reasoning_where_the_template_reads_it(ope
     assert one.targets().tolist() == other.targets().tolist()
     assert trained_text(renderer, (FIRST, inline)) == f"{YES.text}<|im_end|>"
     assert faults(renderer, Tree.path((FIRST, inline))) == []
+
+
+@pytest.mark.skipif(template_directory() is None, reason="trl is not installed")
+def test_a_reply_with_empty_reasoning_is_read_as_the_template_writes_it(opened: Open) -> None:
+    empty = Message("assistant", f"<think>\n\n</think>\n\n{YES.text}")
+    renderer = opened(read_templates()["qwen3_training"])
+    one, other = (renderer.render(Tree.path((FIRST, reply))) for reply in (empty, YES))
+    assert one.ids.tolist() == other.ids.tolist()
+
+
+def test_a_system_message_without_tokens_of_its_own_can_be_shown(opened: Open) -> None:
+    renderer = opened(TURNS, system="first_user")
+    tree = Tree.path((SYSTEM, FIRST, YES))
+    (thread,) = show_threads(renderer, tree, renderer.render(tree))
+    assert SYSTEM.text in "".join(token.text for token in thread)
 
 
 def test_a_variable_is_part_of_the_template(opened: Open, tmp_path: Path) -> None:
