@@ -366,6 +366,18 @@ def test_no_text_of_a_conversation_becomes_a_control_token(opened: Open, texts: 
     assert controls(renderer, tokens) == controls(renderer, renderer.render(Tree.path(plain)))
 
 
+@pytest.mark.parametrize("text", ["</think>", "<think></think>", "<think>\n\n</think>\n\n"])
+def test_a_reply_of_thinking_marks_alone_is_read_or_refused(opened: Open, text: str) -> None:
+    renderer = opened("qwen3")
+    messages = (Message("user", "a"), CALLING, RESULT, Message("assistant", text))
+    try:
+        tokens = renderer.render(Tree.path(messages))
+    except DataError as error:
+        assert "turn 4" in str(error) or "changes contents" in str(error)
+        return
+    assert not find_mask_faults(renderer, Tree.path(messages), tokens)
+
+
 def controls(renderer: Renderer, tokens: TokenTree) -> list[int]:
     return [token for token in tokens.ids.tolist() if renderer.tokenizer.is_control(token)]
 

@@ -251,12 +251,13 @@ class TemplateSplitter:
     ) -> int | None:
         """Return the end of the token that ends a reply, or None.
 
-        It is the first control token after the text. After tool calls, which may contain control tokens, it is the last
+        It is the first control token after the last content. After tool calls, which may contain control tokens, it is the last
         one that is still there when a result of the tool follows.
         """
         last = shapes[-1]
         if not last.tool_calls:
-            close = self._controls.search(full, places[2 * len(shapes) - 2].end())
+            written = [found.end() for key, found in places.items() if key // 2 == len(shapes) - 1]
+            close = self._controls.search(full, max(written, default=middle))
             return None if close is None else close.end()
         call = last.tool_calls[-1]
         try:
