@@ -26,6 +26,8 @@ from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
 from tunesmith.train.world import Communicator, ProcessGroup, SingleProcess
 
+KINDS = ("threads", "pairs", "preferences")
+
 
 class Shared:
     """Three steps over seven examples, of which every process takes its share; the last step has one example only."""
@@ -82,24 +84,35 @@ def run(communicator: Communicator, directory: Path, kind: str) -> None:
     )
 
 
-def one_of_two(rank: int, directory: str, kind: str) -> None:
+def one_of_two(rank: int, directory: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2)
-    run(ProcessGroup(), Path(directory), kind)
+    for kind in KINDS:
+        run(ProcessGroup(), Path(directory) / kind, kind)
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", ["threads", "pairs", "preferences"])
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_give_the_update_of_one(tmp_path: Path, kind: str) -> None:
-    run(SingleProcess(), tmp_path, kind)
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for each kind of batches, with the weights and metrics of both processes."""
+    root = tmp_path_factory.mktemp("processes")
+    for kind in KINDS:
+        (root / kind).mkdir()
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=one_of_two, args=(rank, str(tmp_path), kind)) for rank in range(2)]
+    processes = [spawn.Process(target=one_of_two, args=(rank, str(root))) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(240)
         assert process.exitcode == 0
-    alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
+    return root
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_give_the_update_of_one(of_two_processes: Path, kind: str) -> None:
+    directory = of_two_processes / kind
+    run(SingleProcess(), directory, kind)
+    alone, first, second = (load_file(directory / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
         assert torch.allclose(first[name], expected, rtol=1e-5, atol=2e-5), name

@@ -251,8 +251,8 @@ class TemplateSplitter:
     ) -> int | None:
         """Return the end of the token that ends a reply, or None.
 
-        It is the first control token after the last content. After tool calls, which may contain control tokens, it is the last
-        one that is still there when a result of the tool follows.
+        It is the first control token after the last content. After tool calls, which may contain control tokens, it is
+        the last one that is still there when a result of the tool follows.
         """
         last = shapes[-1]
         if not last.tool_calls:
