@@ -10,14 +10,14 @@ from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["model.path=null"], "model.path: there is no model; set model.path"),
+        (["model.path=null"], ": 1 value is missing; append model.path=DIRECTORY_OR_HUB_NAME"),
         (
             ["model.init={architecture: llama}", "model.tokenizer=t"],
             "model.init: init (random weights) cannot be combined with path ('some/model')",
         ),
         (
             ["model.path=null", "model.init={architecture: llama}"],
-            "model.tokenizer: a model with random weights (init) has no tokenizer",
+            ": 1 value is missing; append model.tokenizer=DIRECTORY_OR_HUB_NAME",
         ),
         (
             ["model.path=null", "model.init={hidden_size: 8}", "model.tokenizer=t"],
@@ -28,7 +28,7 @@ from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
             "model.revision: a revision belongs to model.path",
         ),
         (["model.dtype=float16"], "model.dtype: float16 loses small gradients"),
-        (["train.epochs=null"], "train.epochs: the run has no length; set train.epochs or train.steps"),
+        (["train.epochs=null"], ": 1 value is missing; append train.epochs=3"),
         (
             ["train.steps=5"],
             "train.steps: the run has two lengths, steps (5) and epochs (2); set one of the two to null",

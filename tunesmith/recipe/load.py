@@ -80,7 +80,7 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     for file in loaded[1:]:
         merged = merge(merged, file.content)
     merged = _apply_overrides(merged, overrides)
-    recipe = validate(merged)
+    recipe = validate(merged, names[0])
     return LoadedRecipe(recipe, {".".join(path): origin for path, origin in _origins(_values(recipe), merged, ())})
 
 

@@ -8,6 +8,9 @@ from tunesmith.recipe.layers import is_file, merge
 from tunesmith.recipe.problems import COMMAND_LINE, InvalidRecipeError, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, read_text
 
+FIRST = "0"
+"""The index with which a list begins that is not there yet; no mapping of a recipe has such a key."""
+
 _KEY = re.compile(r"[^.+=\s]+(\.[^.+=\s]+)*\+?")
 
 
@@ -44,6 +47,8 @@ def _overlay(lower: LocatedValue | None, parts: list[str], value: LocatedValue, 
     if not parts:
         return value
     head, rest = parts[0], parts[1:]
+    if head == FIRST and (lower is None or lower.value is None):
+        return LocatedValue([_overlay(None, rest, value, key)], COMMAND_LINE)
     if lower is None or not isinstance(lower.value, list):
         child = lower.value.get(head) if lower is not None and isinstance(lower.value, dict) else None
         return LocatedValue({head: _overlay(child, rest, value, key)}, COMMAND_LINE)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tunesmith.recipe.keys import advise, describe
+from tunesmith.recipe.layers import is_file
+from tunesmith.recipe.missing import find_missing, missing_message
 from tunesmith.recipe.objectives import OBJECTIVE_ADAPTER
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, to_plain
@@ -56,16 +58,27 @@ EXPECTED: Mapping[str, str] = {
 }
 
 
-def validate(located: LocatedValue) -> Recipe:
-    """The recipe with these values. Raises InvalidRecipeError with all unknown keys, wrong types and conflicts."""
+def validate(located: LocatedValue, name: str | None = None) -> Recipe:
+    """The recipe with these values.
+
+    name: of the recipe in messages: a name of the catalog or a file; None: where the last values come from.
+    Raises InvalidRecipeError with all missing values, unknown keys, wrong types and conflicts.
+    """
     given = to_plain(located)
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise InvalidRecipeError(
-        RecipeProblem(_origin(located, path), ".".join(path), message) for path, message in _messages(details, given)
-    )
+    missing = find_missing(given)
+    problems = [
+        RecipeProblem(_origin(located, path), ".".join(path), message)
+        for path, message in _messages(details, given)
+        if path not in missing
+    ]
+    if missing:
+        origin = Origin(name or located.origin.source)
+        problems.append(RecipeProblem(origin, "", missing_message(missing, in_file=is_file(origin.source))))
+    raise InvalidRecipeError(problems)
 
 
 def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, str]]:
@@ -73,6 +86,8 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
     expected: dict[Path, list[str]] = {}
     for detail in details:
         path = _path(detail, given)
+        if detail["type"] == "missing" and isinstance(detail["loc"][-1], str):
+            continue  # reported with all other missing keys
         if detail["type"] == "conflict":
             yield from _conflict_messages(path, detail["ctx"]["conflicts"])
         elif key_message := _key_message(detail, path):
@@ -96,8 +111,6 @@ def _key_message(detail: ErrorDetails, path: Path) -> tuple[Path, str] | None:
     kind, last = detail["type"], detail["loc"][-1] if detail["loc"] else ""
     if kind == "extra_forbidden":
         return path, f"unknown key; {advise(path)}"
-    if kind == "missing" and isinstance(last, str):
-        return path, f"the required key is missing: {describe(path)}"
     if kind == "union_tag_not_found":
         return (*path, "kind"), f"the required key is missing: {describe((*path, 'kind'))}"
     if last == "[key]":
