@@ -35,7 +35,7 @@ def test_the_origin_of_a_value_is_a_file_a_layer_the_command_line_or_the_default
     assert origins["data.sources.0.reader"].startswith("dolly-v2-3b:")
     assert origins["run.directory"].startswith("tiny:")
     assert loaded.recipe.train.optimizer.kind == "muon"
-    assert str(loaded.recipe.directory) == "runs/mine-tiny"
+    assert str(loaded.recipe.directory) == "runs/mine-tiny-x"
 
 
 def test_the_origin_is_the_very_line_of_the_value(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from tunesmith.errors import UsageError
 from tunesmith.recipe.json_schema import json_schema
-from tunesmith.recipe.layers import RecipeFiles, catalog_files, merge
+from tunesmith.recipe.layers import RecipeFile, RecipeFiles, catalog_files, merge
 from tunesmith.recipe.overrides import is_override, override
 from tunesmith.recipe.problems import DEFAULT, InvalidRecipeError, Origin
 from tunesmith.recipe.reading import LocatedValue, to_plain
+from tunesmith.recipe.run_names import DATA_PLACE, data_suffix
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.validation import validate
 from tunesmith.recipe.writing import yaml_lines
@@ -80,8 +81,16 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     for file in loaded[1:]:
         merged = merge(merged, file.content)
     merged = _apply_overrides(merged, overrides)
-    recipe = validate(merged, names[0])
+    recipe = _name_data(validate(merged, names[0]), loaded[0])
     return LoadedRecipe(recipe, {".".join(path): origin for path, origin in _origins(_values(recipe), merged, ())})
+
+
+def _name_data(recipe: Recipe, file: RecipeFile) -> Recipe:
+    """The recipe with the name of its data in ``run.directory``, if they are not those of its file."""
+    own = to_plain(file.content).get("data")
+    suffix = data_suffix(own.get("sources") if isinstance(own, dict) else None, recipe.data.sources)
+    run = recipe.run.model_copy(update={"directory": recipe.run.directory.replace(DATA_PLACE, suffix)})
+    return recipe.model_copy(update={"run": run})
 
 
 def _apply_overrides(base: LocatedValue, overrides: Sequence[str]) -> LocatedValue:

@@ -26,6 +26,7 @@ from tunesmith.recipe.objectives import (
     RewardConfig,
     SftConfig,
 )
+from tunesmith.recipe.run_names import DATA_PLACE
 from tunesmith.recipe.section import Conflict, Name, Section, check_conflicts
 from tunesmith.recipe.text import TextConfig
 from tunesmith.recipe.training import (
@@ -81,7 +82,9 @@ class RunConfig(Section):
     """Where a run is stored, what it exports, and where its metrics are logged."""
 
     directory: Annotated[str, Field(min_length=1)] = Field(
-        default="runs/{name}", description="The directory of the run; {name} is replaced by the name of the recipe."
+        default="runs/{name}{data}",
+        description="The directory of the run; {name} is replaced by the name of the recipe, and {data} by the name of "
+        "the data if these are not those of the recipe itself.",
     )
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = Field(
         default=(), description="Where metrics are logged in addition to metrics.jsonl, which is always written."
@@ -150,7 +153,7 @@ class Recipe(Section):
     @property
     def directory(self) -> Path:
         """The directory of the run."""
-        return Path(self.run.directory.replace("{name}", self.name))
+        return Path(self.run.directory.replace("{name}", self.name).replace(DATA_PLACE, ""))
 
 
 def find_section_conflicts(
