@@ -24,7 +24,14 @@ from tunesmith.verify.self_test import self_test
 
 @pytest.mark.parametrize(
     ("tokens", "present", "resize", "rows"),
-    [(50280, 50432, "exact", 50280), (50282, 50688, 16, 50288), (50277, 50304, "none", 50304), (10, 8, "exact", 10)],
+    [
+        (50280, 50432, "exact", 50280),
+        (50282, 50688, 16, 50288),
+        (50277, 50304, "none", 50304),
+        (10, 8, "exact", 10),
+        (50277, 50304, "grow", 50304),
+        (514, 512, "grow", 528),
+    ],
 )
 def test_rows_follow_the_policy_and_may_shrink(tokens: int, present: int, resize: Any, rows: int) -> None:
     assert rows_needed(tokens, present, resize) == rows

@@ -24,6 +24,7 @@ from tunesmith.recipe.schema import (
     SamplingConfig,
     TextConfig,
 )
+from tunesmith.recipe.text import AUTO
 from tunesmith.text.formats.registry import FORMATS, build_format
 
 RECIPES = [entry.name for entry in list_catalog() if entry.kind == "recipe"]
@@ -245,7 +246,7 @@ def test_a_file_begins_with_what_to_expect_and_the_command(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_readers_and_formats_have_the_options_of_the_recipe(name: str) -> None:
     recipe = complete(name)
-    if recipe.text.format != "tokenizer":  # its template is known when the tokenizer is
+    if recipe.text.format not in (AUTO, "tokenizer"):  # known when the tokenizer is
         build_format(recipe.text.format, recipe.text.options)
     for source in recipe.data.sources:
         open_reader(source.reader, source.fields, source.options)
@@ -254,7 +255,7 @@ def test_readers_and_formats_have_the_options_of_the_recipe(name: str) -> None:
 
 def test_the_schema_names_exactly_the_existing_readers_and_formats() -> None:
     assert set(get_args(DataSourceConfig.model_fields["reader"].annotation)) == set(READERS)
-    assert set(get_args(TextConfig.model_fields["format"].annotation)) == set(FORMATS)
+    assert set(get_args(TextConfig.model_fields["format"].annotation)) == {AUTO, *FORMATS}
 
 
 def test_the_balance_of_bleu_and_loss_chooses_the_checkpoint_of_flan_t5() -> None:

@@ -38,7 +38,7 @@ def test_the_keys_of_sections_that_are_not_there_are_named_as_well(tmp_path: Pat
     path.write_text("name: mine\ntrain: {batch_size: 8}\nrun: {export: latest}\n")
     first, second = message([str(path)]).splitlines()
     assert first == (
-        f"{path}: 7 values are missing; append model.path=DIRECTORY_OR_HUB_NAME text.format=chatml "
+        f"{path}: 7 values are missing; append model.path=DIRECTORY_OR_HUB_NAME text.format=auto "
         "text.max_length=1024 data.sources.0.path=YOUR_FILE data.sources.0.reader=READER train.epochs=3 "
         "train.learning_rate=2e-5 (or write them in the file, or begin it with `extends: sft`, which has most of them)"
     )

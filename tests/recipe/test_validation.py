@@ -56,13 +56,13 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("train=3", "train: expected a mapping of key: value lines, got 3"),
         (
             "text.format=doly",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
-            "'plain', 't5-dolly' or 'tokenizer', got 'doly'",
+            "text.format: expected 'auto', 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', "
+            "'zephyr', 'plain', 't5-dolly' or 'tokenizer', got 'doly'",
         ),
         (
             "text.format=null",
-            "text.format: expected 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', 'zephyr', "
-            "'plain', 't5-dolly' or 'tokenizer', got null",
+            "text.format: expected 'auto', 'dolly', 'oasst', 'tulu', 'alpaca', 'vicuna', 'chatml', 'llama-2', "
+            "'zephyr', 'plain', 't5-dolly' or 'tokenizer', got null",
         ),
         ("train.batch_size=true", "train.batch_size: expected a whole number, got true"),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number, got 1.5"),
@@ -74,9 +74,9 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("model.path=''", "model.path: expected text that is not empty, got ''"),
         ("model.revision=1e5", "model.revision: expected text, got 100000.0; put it in quotes"),
         ("model.gradient_checkpointing=yes", "model.gradient_checkpointing: expected true or false, got 'yes'"),
-        ("model.resize=most", "model.resize: expected 'none' or 'exact' or a whole number, got 'most'"),
-        ("model.resize=0", "model.resize: expected 'none' or 'exact' or a number greater than 0, got 0"),
-        ("model.resize=true", "model.resize: expected 'none' or 'exact' or a whole number, got true"),
+        ("model.resize=most", "model.resize: expected 'none', 'grow' or 'exact' or a whole number, got 'most'"),
+        ("model.resize=0", "model.resize: expected 'none', 'grow' or 'exact' or a number greater than 0, got 0"),
+        ("model.resize=true", "model.resize: expected 'none', 'grow' or 'exact' or a whole number, got true"),
         ("model.residual_dropout=1.0", "model.residual_dropout: expected a number less than 1, got 1.0"),
         ("model.init=[]", "model.init: expected a mapping of key: value lines, got a list with 0 items"),
         ("data.validation=-1", "data.validation: expected a number of at least 0, got -1"),

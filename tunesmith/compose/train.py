@@ -16,7 +16,7 @@ from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
 from tunesmith.compose.components.steps import build_draws, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
@@ -116,12 +116,15 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
 
     Raises any TunesmithError, among them StoppedError.
     """
-    recipe = loaded.recipe
+    chosen = choose_format(loaded.recipe)
+    recipe = chosen.recipe
     method = METHODS[recipe.objective.kind]
     families.find_family(recipe)
     check_start_format(recipe)
     _configure_libraries(recipe)
     view = open_view(recipe.train.log_every)
+    if chosen.reason:
+        view.note(chosen.reason)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         check_replaceable(run.export)
         context = _prepare(recipe, run, view)

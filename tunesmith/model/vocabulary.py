@@ -9,7 +9,10 @@ from torch import nn
 
 from tunesmith.errors import RecipeError
 
-Resize = Literal["none", "exact"] | int
+Resize = Literal["none", "grow", "exact"] | int
+
+GROWTH = 16
+"""Added rows end at a multiple of this, with which products are fast."""
 
 
 def rows_needed(tokens: int, present: int, resize: Resize) -> int:
@@ -17,8 +20,9 @@ def rows_needed(tokens: int, present: int, resize: Resize) -> int:
 
     tokens: number of token ids.
     present: number of rows that there are.
-    resize: "none" keeps the rows; "exact" gives one row per token, also fewer than before (dolly); a number n rounds
-        the tokens up to a multiple of n, also fewer than before (Open-Assistant: 16).
+    resize: "none" keeps the rows; "grow" adds some if tokens need them, up to a multiple of 16; "exact" gives one row
+        per token, also fewer than before (dolly); a number n rounds the tokens up to a multiple of n, also fewer than
+        before (Open-Assistant: 16).
     Raises RecipeError if rows are kept and tokens need more.
     """
     if resize == "none":
@@ -26,9 +30,11 @@ def rows_needed(tokens: int, present: int, resize: Resize) -> int:
             raise RecipeError(
                 f"the tokenizer needs {tokens} embedding rows, the model has {present}",
                 where="model.resize",
-                advice="set it to exact, or to 16 to round up to a multiple of 16",
+                advice="set model.resize=grow to add rows",
             )
         return present
+    if resize == "grow":
+        return present if tokens <= present else rows_needed(tokens, present, GROWTH)
     if resize == "exact":
         return tokens
     return -(-tokens // resize) * resize

@@ -37,7 +37,7 @@ EXAMPLES: Mapping[str, str] = {
     "objective.prompts_per_iteration": "64",
     "objective.rewards.0.kind": "model",
     "objective.rewards.0.path": "RUN_OF_A_REWARD_MODEL",
-    "text.format": "chatml",
+    "text.format": "auto",
     "text.max_length": "1024",
     "train.batch_size": "16",
     "train.epochs": "3",

@@ -28,10 +28,10 @@ class ModelConfig(Section):
     tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="The tokenizer: a directory or a name on the hub; null uses path."
     )
-    resize: Literal["none", "exact"] | PositiveInt = Field(
+    resize: Literal["none", "grow", "exact"] | PositiveInt = Field(
         default="none",
-        description="The rows of the embedding: none adds rows only if tokens need them, exact makes one row per "
-        "token, a number n rounds the number of tokens up to a multiple of n.",
+        description="The rows of the embedding: none keeps them, grow adds rows if tokens need them, exact makes one "
+        "row per token, a number n rounds the number of tokens up to a multiple of n.",
     )
     change_format: bool = Field(
         default=False,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunesmith.recipe.data import OptionValue
-from tunesmith.recipe.section import Fraction, Name, Section
+from tunesmith.recipe.section import Conflict, Fraction, Name, Section, check_conflicts
+
+AUTO = "auto"
+"""The value of ``format`` that chooses one when model and tokenizer are read."""
 
 FormatOption = OptionValue | Mapping[Name, OptionValue | None]
 
@@ -17,10 +20,22 @@ class TextConfig(Section):
     """How a tree of messages becomes tokens."""
 
     format: Literal[
-        "dolly", "oasst", "tulu", "alpaca", "vicuna", "chatml", "llama-2", "zephyr", "plain", "t5-dolly", "tokenizer"
+        "auto",
+        "dolly",
+        "oasst",
+        "tulu",
+        "alpaca",
+        "vicuna",
+        "chatml",
+        "llama-2",
+        "zephyr",
+        "plain",
+        "t5-dolly",
+        "tokenizer",
     ] = Field(
         description="The prompt format; t5-dolly is for encoder-decoders, tokenizer uses the chat template of the "
-        "tokenizer."
+        "tokenizer, auto chooses: the format of an export of Tunesmith, tokenizer if it has a chat template, otherwise "
+        "chatml."
     )
     options: Mapping[Name, FormatOption] = Field(
         default_factory=dict,
@@ -56,3 +71,14 @@ class TextConfig(Section):
         default=0.8,
         description="For truncation window: the probability of a random part instead of the beginning.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_conflicts(_find_option_conflicts(self))
+        return self
+
+
+def _find_option_conflicts(text: TextConfig) -> Iterator[Conflict]:
+    if text.format == AUTO and text.options:
+        message = "options belong to one format, and auto is not a format yet; name it (text.format=tokenizer)"
+        yield Conflict("options", message)

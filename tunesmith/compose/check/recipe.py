@@ -11,7 +11,7 @@ from tunesmith.compose.check.rows import unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs, target_limit
 from tunesmith.compose.components.steps import build_steps, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.models.families import BatchKind
@@ -106,6 +106,7 @@ def _error_check(error: TunesmithError, key: str) -> Check:
 
 
 def _load_renderer(state: CheckState) -> Renderer:
+    state.recipe = choose_format(state.recipe).recipe
     families.find_family(state.recipe)
     check_start_format(state.recipe)
     renderer = build_renderer(state.recipe)
