@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tunesmith.compose.components.optimizer import build_schedule, warmup_length
 from tunesmith.recipe.schema import Recipe, TrainConfig
+from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
 from tunesmith.train.run.callbacks import Checkpointer
 from tunesmith.train.run.checkpoint import check_free_space, checkpoint_paths
@@ -50,18 +51,20 @@ def _find_batch(keys: TrainConfig, examples: int) -> Iterator[Check]:
 
 
 def _find_evaluations(keys: TrainConfig, total: int) -> Iterator[Check]:
-    if keys.evaluate_every is not None and keys.evaluate_every >= total > 1:
-        summary = f"evaluations every {keys.evaluate_every:,} steps leave one only, after the last of {total:,} steps"
+    every = period_in_steps(keys.evaluate_every, total)
+    if every is not None and every >= total > 1:
+        summary = f"evaluations every {every:,} steps leave one only, after the last of {total:,} steps"
         yield Check(PLAN, "warn", summary, "train.evaluate_every", f"set it to {max(1, total // 10)}, for example")
 
 
 def _find_unsaved(recipe: Recipe, total: int) -> Iterator[Check]:
     """With ``train.best.save`` planned, evaluations between checkpoints can never be the best."""
     keys = recipe.train
-    if keys.best.save == "wins" or keys.evaluate_every is None:
+    evaluate_every = period_in_steps(keys.evaluate_every, total)
+    if keys.best.save == "wins" or evaluate_every is None:
         return
-    every = keys.save_every or total
-    unsaved = [step for step in range(keys.evaluate_every, total, keys.evaluate_every) if step % every]
+    every = period_in_steps(keys.save_every, total) or total
+    unsaved = [step for step in range(evaluate_every, total, evaluate_every) if step % every]
     if unsaved:
         summary = (
             f"{len(unsaved):,} evaluations, such as that of step {unsaved[0]:,}, are at steps without a checkpoint, "

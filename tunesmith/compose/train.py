@@ -33,6 +33,7 @@ from tunesmith.model.directory import find_model
 from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.training import period_in_steps
 from tunesmith.text.targets import Targets
 from tunesmith.train.loop import PolicyT, train
 from tunesmith.train.optim.optimizers import Optimizer
@@ -283,7 +284,7 @@ def _build_checkpointer(
         modules=setup.modules,
         optimizer=optimizer,
         facts={"recipe": context.recipe.name},
-        every=keys.save_every,
+        every=period_in_steps(keys.save_every, len(setup.steps)),
         keep=keys.keep,
         recorder=recorder,
         selection=CheckpointSelection(selection_rule(keys.best)),
@@ -330,10 +331,9 @@ def _evaluation(
     if context.validation is not None:
         policy, directory = context.prepared.policy, context.run.path
         replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory, view.note)
-    keys = recipe.train
-    return EvaluationCallback(
-        setup.evaluate, keys.evaluate_every, keys.save_every, metrics, selection, view, trackers, replies
-    )
+    evaluate_every = period_in_steps(recipe.train.evaluate_every, len(setup.steps))
+    save_every = period_in_steps(recipe.train.save_every, len(setup.steps))
+    return EvaluationCallback(setup.evaluate, evaluate_every, save_every, metrics, selection, view, trackers, replies)
 
 
 def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:

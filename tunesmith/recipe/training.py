@@ -10,6 +10,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from tunesmith.recipe.section import Betas, Conflict, FractionBelowOne, Section, check_conflicts
 
 OPTIMIZER_KIND = "Selects the optimizer and with it the other keys of this section."
+ShareOfRun = Annotated[float, Field(gt=0, lt=1)]
+
 SCHEDULE_KIND = "Selects the schedule and with it the other keys of this section."
 WARMUP_STEPS = "The learning rate rises from 0 to its peak over this many optimizer steps."
 WARMUP_RATIO = "The length of the warm-up as a share of all optimizer steps; null uses warmup_steps."
@@ -273,13 +275,15 @@ class TrainConfig(Section):
     clip: PositiveFloat | None = Field(
         default=1.0, description="The gradient is scaled down to this norm if it is larger; null turns clipping off."
     )
-    evaluate_every: PositiveInt | None = Field(
-        default=None, description="The number of optimizer steps between two evaluations; null never evaluates."
-    )
-    save_every: PositiveInt | None = Field(
+    evaluate_every: PositiveInt | ShareOfRun | None = Field(
         default=None,
-        description="The number of optimizer steps between two checkpoints; null saves only at the end. An evaluation "
-        "that is the best so far is saved as well, unless best.save is planned.",
+        description="The number of optimizer steps between two evaluations, or their share of the run (0.1); null "
+        "never evaluates.",
+    )
+    save_every: PositiveInt | ShareOfRun | None = Field(
+        default=None,
+        description="The number of optimizer steps between two checkpoints, or their share of the run (0.25); null "
+        "saves only at the end. An evaluation that is the best so far is saved as well, unless best.save is planned.",
     )
     log_every: PositiveInt | None = Field(
         default=10,
@@ -308,6 +312,15 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         check_conflicts([*_find_length_conflicts(self), *_find_patience_conflict(self)])
         return self
+
+
+def period_in_steps(period: float | None, total: int) -> int | None:
+    """The optimizer steps between two evaluations or checkpoints, of which a share of the run has at least one.
+
+    period: a whole number of steps, a share of ``total``, or None for no period.
+    total: optimizer steps of the run.
+    """
+    return max(1, round(period * total)) if isinstance(period, float) else period
 
 
 def _find_negative_step(optimizer: AdafactorConfig) -> Iterator[Conflict]:
