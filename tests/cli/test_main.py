@@ -96,8 +96,8 @@ def test_the_version_is_one_line() -> None:
         (
             ["train", "mine.jsonl"],
             78,
-            "tunesmith: error: 'mine.jsonl' is a data file, not a recipe; name a recipe and add "
-            "data.sources.0.path=mine.jsonl\n",
+            "tunesmith: error: 'mine.jsonl' is a data file, not a recipe; append data.sources.0.path=mine.jsonl to a "
+            "recipe, or let `tunesmith init mine.jsonl` write one\n",
         ),
         (
             ["train", "dolly-v2-3b", "train.lr=1e-4"],

@@ -39,6 +39,15 @@ GENERIC: dict[str, list[str]] = {
 }
 """The recipes for any model and data, each with what its user gives besides a model."""
 
+SMALL: dict[str, tuple[str, str, float]] = {
+    "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M", "chatml", 1e-4),
+    "smollm2-360m": ("HuggingFaceTB/SmolLM2-360M", "chatml", 5e-5),
+    "qwen3-0.6b": ("Qwen/Qwen3-0.6B-Base", "chatml", 3e-5),
+    "llama-3.2-1b": ("meta-llama/Llama-3.2-1B", "tokenizer", 2e-5),
+    "gemma-3-1b": ("google/gemma-3-1b-pt", "tokenizer", 2e-5),
+}
+"""The recipes for one small model and any data: its base model, format and rate."""
+
 DOLLY: dict[str, Any] = {
     "seed": 42,
     "model.resize": "exact",
@@ -167,9 +176,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 def complete(name: str, *layers: str) -> Recipe:
     """The recipe with what its user has to give, if there is anything."""
-    given = GENERIC.get(name, [])
-    model = "model.tokenizer=t" if layers else "model.path=m"
-    return load([name, *layers], [*given, model] if name in GENERIC else []).recipe
+    given = MINE if name in SMALL else GENERIC.get(name, [])
+    model = ["model.tokenizer=t" if layers else "model.path=m"] if name in GENERIC else []
+    return load([name, *layers], [*given, *model]).recipe
 
 
 def value(recipe: Any, key: str) -> Any:
@@ -179,7 +188,19 @@ def value(recipe: Any, key: str) -> Any:
 
 
 def test_every_recipe_has_its_published_values_here() -> None:
-    assert sorted({**PUBLISHED, **GENERIC}) == RECIPES
+    assert sorted({**PUBLISHED, **GENERIC, **SMALL}) == RECIPES
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_of_a_small_model_is_sft_with_its_model_and_format(name: str) -> None:
+    recipe = complete(name)
+    assert (recipe.model.path, recipe.text.format, recipe.train.learning_rate) == SMALL[name]
+    assert (recipe.train.schedule, recipe.data, recipe.run.export) == (
+        complete("sft").train.schedule,
+        complete("sft").data,
+        "best",
+    )
+    assert str(recipe.directory) == f"runs/{name}-mine"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

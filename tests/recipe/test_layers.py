@@ -107,8 +107,8 @@ def test_an_unknown_name_is_reported_with_the_most_similar_one(name: str, advice
 def test_a_data_file_is_not_a_recipe_but_the_path_of_a_source(word: str) -> None:
     with pytest.raises(RecipeError) as caught:
         RecipeFiles().load(word)
-    expected = f"'{word}' is a data file, not a recipe; name a recipe and add data.sources.0.path={word}"
-    assert str(caught.value) == expected
+    advice = f"append data.sources.0.path={word} to a recipe, or let `tunesmith init {word}` write one"
+    assert str(caught.value) == f"'{word}' is a data file, not a recipe; {advice}"
 
 
 def test_a_forgotten_suffix_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

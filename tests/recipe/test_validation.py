@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from tests.recipe.good_recipe import GOOD, MAX_TURN, PPO, REFERENCE, good, problems
 from tunesmith.data.readers.registry import READERS
 from tunesmith.recipe.data import source_name
-from tunesmith.recipe.keys import OTHER_NAMES, all_keys
+from tunesmith.recipe.keys import all_keys
 from tunesmith.recipe.load import load
+from tunesmith.recipe.other_names import EXPLANATIONS, OTHER_NAMES
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, read_text
 from tunesmith.recipe.schema import Recipe
@@ -48,9 +49,38 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("train.lr=1", "train.lr: unknown key; did you mean 'train.learning_rate'?"),
         ("num_train_epochs=3", "num_train_epochs: unknown key; did you mean 'train.epochs'?"),
         ("train.max_grad_norm=3", "train.max_grad_norm: unknown key; did you mean 'train.clip'?"),
+        ("bf16=true", "bf16: unknown key; write model.dtype=bfloat16"),
+        (
+            "lora_dropout=0.1",
+            "lora_dropout: unknown key; adapters (LoRA) are not supported: all weights are trained, and the export is "
+            "a whole model; leave it out",
+        ),
+        (
+            "train.gradient_accumulation_steps=4",
+            "train.gradient_accumulation_steps: unknown key; the batch size (train.batch_size) is that of a whole "
+            "optimizer step over all devices; train.micro_batch_tokens limits what is computed at once",
+        ),
+        (
+            "model=gpt2",
+            "model: expected a mapping of key: value lines, got 'gpt2'; did you mean model.path=gpt2?",
+        ),
+        (
+            "data=mine.jsonl",
+            "data: expected a mapping of key: value lines, got 'mine.jsonl'; did you mean "
+            "data.sources.0.path=mine.jsonl?",
+        ),
+        (
+            "train.schedule=cosine",
+            "train.schedule: expected a mapping of key: value lines, got 'cosine'; did you mean "
+            "train.schedule.kind=cosine?",
+        ),
         ("xyzzy=1", "xyzzy: unknown key; `tunesmith schema` prints all keys"),
         ("train.optimizer.kind=adam", "train.optimizer.kind: expected one of 'adamw', 'muon', 'adafactor', got 'adam'"),
-        ("train.optimizer=adamw", "train.optimizer: expected a mapping of key: value lines, got 'adamw'"),
+        (
+            "train.optimizer=adamw",
+            "train.optimizer: expected a mapping of key: value lines, got 'adamw'; did you mean "
+            "train.optimizer.kind=adamw?",
+        ),
         ("train.optimizer=null", "train.optimizer: expected a mapping of key: value lines, got null"),
         ("train.schedule.end=1.0", f"train.schedule.kind: the required key is missing: {SCHEDULE_KIND}"),
         ("train=3", "train: expected a mapping of key: value lines, got 3"),
@@ -210,7 +240,8 @@ def test_every_key_has_a_description_that_is_a_sentence() -> None:
 def test_names_of_other_libraries_lead_to_keys_that_exist() -> None:
     existing = {".".join(key.path).replace("*", "0") for key in all_keys()}
     assert {*OTHER_NAMES.values()} <= existing
-    assert all(name == name.lower() for name in OTHER_NAMES)
+    assert all(name == name.lower() for name in (*OTHER_NAMES, *EXPLANATIONS))
+    assert not {*OTHER_NAMES} & {*EXPLANATIONS}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from tunesmith.recipe.keys import find_meant_key
 from tunesmith.recipe.layers import catalog_files
+from tunesmith.recipe.other_names import explain_name
 
 
 class RecipeCommand(TyperCommand):
@@ -46,7 +47,10 @@ def find_unknown_option(args: Sequence[str], known: set[str]) -> tuple[str, str]
 
 def suggest_setting(option: str, value: str) -> str:
     """How the value of an option is given instead: ``--epochs``, ``3`` -> ``train.epochs=3``."""
-    key = find_meant_key([option.lstrip("-").replace("-", "_")])
+    name = option.lstrip("-").replace("-", "_")
+    if (explanation := explain_name(name)) is not None:
+        return f"{explanation[0].upper()}{explanation[1:]}."
+    key = find_meant_key([name])
     if key is None:
         return "Values of a recipe are written as KEY=VALUE, such as train.epochs=3."
     return f"Values of a recipe are written as KEY=VALUE; did you mean {key}={value or 'VALUE'}?"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from tunesmith.recipe.layers import EXTENDS, LAYER
+from tunesmith.recipe.other_names import OTHER_NAMES, explain_name
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.section import Section
 
@@ -17,53 +18,6 @@ ANY_INDEX = "*"
 
 SMALLEST_SIMILARITY = 0.7
 """Keys less similar than this are not suggested."""
-
-OTHER_NAMES: Mapping[str, str] = {
-    "adam_beta1": "train.optimizer.betas",
-    "adam_beta2": "train.optimizer.betas",
-    "adam_epsilon": "train.optimizer.epsilon",
-    "base_model": "model.path",
-    "bf16": "model.dtype",
-    "cliprange": "objective.clip",
-    "cliprange_value": "objective.value_clip",
-    "data": "data.sources.0.path",
-    "data_path": "data.sources.0.path",
-    "dataset": "data.sources.0.path",
-    "dataset_name": "data.sources.0.path",
-    "device_batch_size": "train.batch_size",
-    "eval_steps": "train.evaluate_every",
-    "fp16": "model.dtype",
-    "gamma": "objective.discount",
-    "init_kl_coef": "objective.kl_coefficient",
-    "kl_coef": "objective.kl_coefficient",
-    "lam": "objective.gae_lambda",
-    "logging_steps": "train.log_every",
-    "loss_type": "objective.loss",
-    "lr": "train.learning_rate",
-    "lr_scheduler_type": "train.schedule.kind",
-    "max_grad_norm": "train.clip",
-    "max_seq_length": "text.max_length",
-    "max_steps": "train.steps",
-    "model": "model.path",
-    "model_name": "model.path",
-    "model_name_or_path": "model.path",
-    "num_epochs": "train.epochs",
-    "num_train_epochs": "train.epochs",
-    "optim": "train.optimizer.kind",
-    "output": "run.directory",
-    "output_dir": "run.directory",
-    "per_device_train_batch_size": "train.batch_size",
-    "ref_model": "objective.reference",
-    "report_to": "run.trackers",
-    "save_steps": "train.save_every",
-    "save_total_limit": "train.keep",
-    "scheduler": "train.schedule.kind",
-    "tokenizer_name": "model.tokenizer",
-    "torch_dtype": "model.dtype",
-    "vf_coef": "objective.value_weight",
-    "wd": "train.optimizer.weight_decay",
-}
-"""What transformers, TRL and other libraries call a setting -> the key of a recipe for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +70,8 @@ def advise(path: Sequence[str]) -> str:
     kinds = [key.kind for key in all_keys() if key.path == wanted]
     if kinds:
         return f"it belongs to kind {' or '.join(repr(kind) for kind in kinds)}"
+    if (explanation := explain_name(path[-1])) is not None:
+        return explanation
     meant = find_meant_key(path)
     return f"did you mean {meant!r}?" if meant else "`tunesmith schema` prints all keys"
 
@@ -129,6 +85,14 @@ def find_meant_key(path: Sequence[str]) -> str | None:
     candidates = [*(key.path for key in all_keys()), (EXTENDS,), (LAYER,)]
     best = max(candidates, key=lambda candidate: _similarity(wanted, candidate))
     return _with_indices(best, path) if _similarity(wanted, best) >= SMALLEST_SIMILARITY else None
+
+
+def find_value_key(path: Sequence[str]) -> str | None:
+    """The key that was probably meant by one value for a whole section: ``model`` -> ``model.path``."""
+    wanted = _without_indices(path)
+    if (*wanted, "kind") in (key.path for key in all_keys()):
+        return ".".join((*path, "kind"))
+    return OTHER_NAMES.get(path[-1]) if len(path) == 1 else None
 
 
 def _without_indices(path: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.recipe.data import DATA_SUFFIXES
+from tunesmith.recipe.other_names import OTHER_NAMES
 from tunesmith.recipe.problems import COMMAND_LINE, InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, read_file, to_plain
 
@@ -146,7 +147,7 @@ def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
     """The path of the file that a word names, and its name in messages."""
     if word.endswith(DATA_SUFFIXES):
         message = f"{word!r} is a data file, not a recipe"
-        advice = f"name a recipe and add data.sources.0.path={word}"
+        advice = f"append data.sources.0.path={word} to a recipe, or let `tunesmith init {word}` write one"
         raise RecipeError(message, where=named_in, advice=advice)
     if is_file(word):
         path = directory / word
@@ -164,7 +165,7 @@ def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
     if near:
         advice = f"did you mean {near[0]!r}?"
     elif re.fullmatch(r"[a-z]+(\.\w+)+", word):
-        advice = f"a single value is written as {word}=VALUE"
+        advice = f"a single value is written as {OTHER_NAMES.get(word.rpartition('.')[2], word)}=VALUE"
     else:
         advice = "`tunesmith recipes` lists all; the name of a file ends in .yaml"
     raise RecipeError(f"there is no recipe or layer {word!r}", where=named_in, advice=advice)

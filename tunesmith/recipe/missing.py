@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, str] = {
 def find_missing(given: Any) -> list[Path]:
     """The paths of all required keys that are not given, in the order of the schema.
 
-    given: the plain values of a recipe. What has a wrong type is skipped, since it has a problem of its own.
+    given: the plain values of a recipe. What has a wrong type is skipped, since that is reported separately.
     """
     return [*_missing_in(Recipe, given, ())]
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tunesmith.recipe.keys import advise, describe
+from tunesmith.recipe.keys import advise, describe, find_value_key
 from tunesmith.recipe.layers import is_file
 from tunesmith.recipe.missing import find_missing, missing_message
 from tunesmith.recipe.objectives import OBJECTIVE_ADAPTER
@@ -28,6 +28,9 @@ from tunesmith.recipe.schema import (
 from tunesmith.recipe.section import Conflict
 
 Path = tuple[str, ...]
+
+LONGEST_ADVICE = 200
+"""Characters of a value that is repeated in an advice."""
 
 # The type of a pydantic error -> what was expected; {...} is filled from the context of the error.
 EXPECTED: Mapping[str, str] = {
@@ -102,7 +105,7 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
     for path, phrases in expected.items():
         if any(len(other) > len(path) and other[: len(path)] == path for other in expected):
             continue  # of several types that the value may have, one fits except for what is inside
-        yield path, _value_message(phrases, _at(given, path))
+        yield path, _value_message(phrases, _at(given, path)) + _section_advice(path, _at(given, path))
     yield from _conflict_messages((), _find_conflicts(details, given))
 
 
@@ -151,6 +154,13 @@ def _value_message(phrases: list[str], value: Any) -> str:
     quotes = "; put it in quotes" if different == ["text"] and isinstance(value, int | float) else ""
     any_of = " or ".join(part for part in (", ".join(different[:-1]), different[-1]) if part)
     return f"expected {any_of}, got {_shown(value)}{quotes}"
+
+
+def _section_advice(path: Path, value: Any) -> str:
+    """For one text in the place of a section the key that was probably meant: ``model=gpt2`` -> ``model.path=gpt2``."""
+    if not isinstance(value, str) or not value or (key := find_value_key(path)) is None or len(value) > LONGEST_ADVICE:
+        return ""
+    return f"; did you mean {key}={value}?"
 
 
 def _shown(value: Any) -> str:
