@@ -175,7 +175,6 @@ EXPLANATIONS: Mapping[str, str] = {
     "resume_from_checkpoint": "a run that was stopped is resumed by the same command; leave it out",
     "sample_packing": PACKED,
     "torch_compile": "models are not compiled; leave it out",
-    "trust_remote_code": "code from model repositories is never run; leave it out",
     "use_peft": ADAPTERS,
 }
 """The name of a setting that has no key -> what to do instead."""
