@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +35,10 @@ def check(
 
     For example: tunesmith check dolly-v2-3b tiny model.tokenizer=my-tokenizer data.sources.0.path=my.jsonl
     """
-    names, values = split_words([recipe, *(changes or ())])
+    words = [recipe, *(changes or ())]
+    names, values = split_words(words)
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
-    raise typer.Exit(
-        load_part("tunesmith.compose.check.command:run_check")(loaded, output, strict=strict, with_model=model)
-    )
+    command = shlex.join(["tunesmith", "check", *words, *(() if model else ("--no-model",))])
+    run_check = load_part("tunesmith.compose.check.command:run_check")
+    raise typer.Exit(run_check(loaded, output, strict=strict, with_model=model, command=command))

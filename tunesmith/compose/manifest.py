@@ -50,7 +50,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "auxiliary": auxiliary_inputs(recipe),
         "hub": hub_commits(recipe),
         "code": code_digest(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **package_versions()},
         "hardware": hardware(),
     }
 
@@ -139,7 +139,7 @@ def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, 
             "info": asdict(info),
             "dtype": dtype,
             "code": code_digest(),
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": package_versions(),
         }
     )
 
@@ -163,6 +163,11 @@ def hardware() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": gpus,
     }
+
+
+def package_versions() -> Mapping[str, str | None]:
+    """The versions of the packages that compute the result of a run; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

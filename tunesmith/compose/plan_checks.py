@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tunesmith.compose.components.optimizer import build_schedule, warmup_length
 from tunesmith.recipe.schema import Recipe, TrainConfig
 from tunesmith.recipe.training import period_in_steps
-from tunesmith.report.check import Check
+from tunesmith.report.check import Check, append_words
 from tunesmith.train.run.callbacks import Checkpointer
 from tunesmith.train.run.checkpoint import check_free_space, checkpoint_paths
 from tunesmith.train.tensors import size_in_bytes, tied_names
@@ -29,7 +29,9 @@ def plan_checks(recipe: Recipe, total: int, examples: int) -> list[Check]:
         found += _find_batch(recipe.train, examples)
     if recipe.data.evaluates:
         found += [*_find_evaluations(recipe.train, total), *_find_unsaved(recipe, total)]
-    return found or [Check(PLAN, "pass", f"{total:,} optimizer steps; warm-up, evaluations and checkpoints fit in")]
+    return found or [
+        Check(PLAN, "pass", f"{total:,} optimizer steps are enough for warm-up, evaluations and checkpoints")
+    ]
 
 
 def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
@@ -37,24 +39,34 @@ def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
     if warmup >= total:
         largest = max(map(build_schedule(keys, total), range(total)))
         summary = (
-            f"the warm-up ({warmup:,} steps) is not over at the end of the run ({total:,} steps): the largest learning "
-            f"rate is {largest:.2g}, not {keys.learning_rate:g}"
+            f"{total:,} steps of the run are not more than the {warmup:,} of its warm-up: the largest learning rate is "
+            f"{largest:.2g}, not {keys.learning_rate:g}"
         )
-        yield Check(PLAN, "warn", summary, "train.schedule", "train longer, or shorten its warm-up")
+        yield Check(PLAN, "warn", summary, "train.schedule", _shorten_warmup(keys, total))
+
+
+def _shorten_warmup(keys: TrainConfig, total: int) -> str:
+    """The words that make the warm-up a tenth of the run. total: its optimizer steps."""
+    ratio = getattr(keys.schedule, "warmup_ratio", None)
+    word = f"warmup_steps={max(2, total // 10)}" if ratio is None else "warmup_ratio=0.1"
+    return append_words(f"train.schedule.{word}", to="shorten the warm-up, or train longer")
 
 
 def _find_batch(keys: TrainConfig, examples: int) -> Iterator[Check]:
     if keys.batch_unit == "examples" and keys.batch_size > examples:
-        summary = f"a batch of {keys.batch_size:,} examples is more than an epoch has ({examples:,}): every step is one"
-        advice = "lower it for more than one step per epoch"
+        summary = (
+            f"{examples:,} examples of an epoch are fewer than a batch of {keys.batch_size:,}: each epoch is one step"
+        )
+        advice = append_words(f"train.batch_size={max(1, examples // 10)}", to="have more than one step in an epoch")
         yield Check(PLAN, "warn", summary, "train.batch_size", advice)
 
 
 def _find_evaluations(keys: TrainConfig, total: int) -> Iterator[Check]:
     every = period_in_steps(keys.evaluate_every, total)
     if every is not None and every >= total > 1:
-        summary = f"evaluations every {every:,} steps leave one only, after the last of {total:,} steps"
-        yield Check(PLAN, "warn", summary, "train.evaluate_every", f"set it to {max(1, total // 10)}, for example")
+        summary = f"{total:,} steps of the run have one evaluation, at the end (train.evaluate_every is {every:,})"
+        advice = append_words(f"train.evaluate_every={max(1, total // 10)}", to="see how the model improves")
+        yield Check(PLAN, "warn", summary, "train.evaluate_every", advice)
 
 
 def _find_unsaved(recipe: Recipe, total: int) -> Iterator[Check]:
@@ -70,7 +82,8 @@ def _find_unsaved(recipe: Recipe, total: int) -> Iterator[Check]:
             f"{len(unsaved):,} evaluations, such as that of step {unsaved[0]:,}, are at steps without a checkpoint, "
             "so they cannot be the best"
         )
-        yield Check(PLAN, "warn", summary, "train.best.save", "set it to wins, or evaluate_every to save_every")
+        advice = append_words("train.best.save=wins", to="save every evaluation that is the best so far")
+        yield Check(PLAN, "warn", summary, "train.best.save", advice)
 
 
 def check_space(checkpointer: Checkpointer, model: nn.Module, total: int, *, evaluates: bool) -> None:

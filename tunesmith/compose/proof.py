@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -17,12 +17,13 @@ from tunesmith.data.dataset.store import Store, count_targets
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.errors import DataError, InternalError
 from tunesmith.recipe.schema import Recipe
-from tunesmith.report.check import Check, Status
+from tunesmith.report.check import Check, Status, append_words, count_records
 from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.masks import MaskFault, Property, find_mask_faults
-from tunesmith.verify.unknown import UnknownTargets, count_unknown_targets
+from tunesmith.verify.unknown import UnknownTargets, find_unknown_targets
 
 KEPT = 20  # places that are kept of every property
 PROVEN = 256  # records of every source that are verified before a run; `tunesmith check` takes all
@@ -38,7 +39,8 @@ class MaskCheck:
     """How one property of the masks is reported.
 
     name: of the check, whatever its status.
-    holds, fails: the sentence for either status.
+    holds: the sentence where it holds; {records} and {replies} are the numbers that were verified.
+    fails: the sentence where it does not, without its beginning ("12 of 6,000 records").
     key: the recipe key that fixes a failure.
     advice: what to do with it.
     """
@@ -53,64 +55,64 @@ class MaskCheck:
 MASK_CHECKS: dict[Property, MaskCheck] = {
     "targets": MaskCheck(
         "targets",
-        "every record has target tokens",
-        "there are no target tokens",
+        "all {records} records have something to train on",
+        "have nothing to train on",
         "text.targets",
-        "choose what is trained so that every record has some, or drop records without a reply",
+        "correct text.targets so that every record has a reply that is trained, or remove these records",
     ),
     "end": MaskCheck(
         "end of replies",
-        "the end token of every trained turn is a target",
-        "the end token of a trained turn is no target",
+        "all {replies} replies end with a token that is trained",
+        "have a trained reply whose end is not trained",
         "text.format",
-        "the format must end a reply with a token that it also stops at, and that token must be trained",
+        "choose a text.format that ends every reply with a token at which generation stops",
     ),
     "reply": MaskCheck(
         "reply text",
-        "the trained tokens of every reply decode to its text, apart from unknown ones",
-        "the trained tokens of a reply do not decode to its text",
+        "all {replies} replies are read back from their tokens as they were written",
+        "have a reply that is not read back from its tokens as it was written",
         "text.format",
-        "choose a format whose replies read back as they were written",
+        "choose a text.format whose replies are read back as they were written",
     ),
     "prompt": MaskCheck(
         "generation prompt",
-        "the tokens before every trained reply are its generation prompt",
-        "the tokens before a trained reply are not its generation prompt",
+        "all {replies} replies follow the same prompt as in chat",
+        "have a reply that does not follow the same prompt as in chat",
         "text.format",
-        "choose a format that writes earlier turns alike in training and in chat",
+        "choose a text.format that writes earlier turns alike in training and in chat",
     ),
     "context": MaskCheck(
         "context tokens",
-        "no token outside of replies is a target",
-        "a token outside of replies is a target",
+        "all {records} records are trained on what text.targets names and on nothing else",
+        "are trained on a token outside of replies",
         "text.targets",
-        "train replies only, or set `all` to train every token",
+        append_words("text.targets=all", to="train every token, if that is meant"),
     ),
     "beginning": MaskCheck(
         "begin token",
-        "no begin token is doubled",
-        "a begin token is doubled",
+        "all {records} records have their begin token at most once",
+        "have a second begin token",
         "text.options",
-        "set the option bos of the format to false, or use a template without a begin token",
+        "set the option bos of the prompt format to false, or use a chat template without a begin token",
     ),
     "control": MaskCheck(
         "control tokens",
-        "no control token comes from content",
-        "a control token comes from content",
+        "all {records} records have only the control tokens that the prompt format writes",
+        "have other control tokens than the prompt format writes",
         "text.format",
-        "choose a format, or a tokenizer, whose control tokens cannot come from text",
+        "choose a text.format or a model.tokenizer whose control tokens cannot come from text",
     ),
     "source": MaskCheck(
         "shift by one",
-        "every target is predicted from the token before it",
-        "a target is not predicted from the token before it",
+        "all targets of {records} records are predicted from the token before them",
+        "have a target that is not predicted from the token before it",
         "model.tokenizer",
         "this is a defect of Tunesmith; please report it with the record",
     ),
     "ranking": MaskCheck(
         "ranked replies",
-        "replies are compared as the data rank them",
-        "replies are not compared as the data rank them",
+        "all {records} records compare their replies as the data rank them",
+        "do not compare their replies as the data rank them",
         "text.targets",
         "this is a defect of Tunesmith; please report it with the record",
     ),
@@ -124,7 +126,6 @@ class MaskProof:
     records: how many were rendered.
     turns: assistant messages in them.
     ranked: whether replies are compared.
-    targets: for every tree that was added its target tokens before truncation; 0 where it cannot be rendered.
     max_unknown: the largest share of a source's targets that may be characters outside the vocabulary.
     unknown: source -> how many of its targets do.
     faults: property -> the first faults.
@@ -134,7 +135,6 @@ class MaskProof:
     records: int = 0
     turns: int = 0
     ranked: bool = False
-    targets: list[int] = field(default_factory=list)
     max_unknown: float = 0.01
     unknown: dict[str, UnknownTargets] = field(default_factory=lambda: defaultdict(UnknownTargets))
     faults: dict[Property, list[MaskFault]] = field(default_factory=lambda: defaultdict(list))
@@ -142,23 +142,27 @@ class MaskProof:
 
     def add(self, renderer: Renderer, trees: Iterable[Tree]) -> None:
         """Render trees and verify the masks of each; preparation reports trees that cannot be rendered."""
+        for _ in self.verified(renderer, trees):
+            pass
+
+    def verified(self, renderer: Renderer, trees: Iterable[Tree]) -> Iterator[tuple[Tree, TokenTree]]:
+        """The same, one tree after the other: every tree that can be rendered, and its tokens before truncation."""
         self.ranked = renderer.targets == "ranked"
         waiting = iter(trees)
         while chunk := list(islice(waiting, RENDERED_TOGETHER)):
             for tree, tokens in zip(chunk, renderer.render_many(chunk), strict=True):
-                if isinstance(tokens, DataError):
-                    self.targets.append(0)
-                    continue
-                self.records += 1
-                self.targets.append(count_targets(tokens))
-                self.unknown[tree.source].add(
-                    tree.place, count_unknown_targets(renderer, tree, tokens), self.targets[-1]
-                )
-                self.turns += sum(message.role == "assistant" for message in tree.messages)
-                for fault in find_mask_faults(renderer, tree, tokens):
-                    self.counts[fault.property] += 1
-                    if len(self.faults[fault.property]) < KEPT:
-                        self.faults[fault.property].append(fault)
+                if not isinstance(tokens, DataError):
+                    self._verify(renderer, tree, tokens)
+                    yield tree, tokens
+
+    def _verify(self, renderer: Renderer, tree: Tree, tokens: TokenTree) -> None:
+        self.records += 1
+        self.turns += sum(message.role == "assistant" for message in tree.messages)
+        self.unknown[tree.source].add(tree.place, find_unknown_targets(renderer, tree, tokens), count_targets(tokens))
+        for fault in find_mask_faults(renderer, tree, tokens):
+            self.counts[fault.property] += 1
+            if len(self.faults[fault.property]) < KEPT:
+                self.faults[fault.property].append(fault)
 
     def checks(self) -> list[Check]:
         """One check for each property."""
@@ -169,11 +173,11 @@ class MaskProof:
             if not self.records:
                 found.append(Check(mask.name, "skip", "not verified, since there are no records"))
             elif not self.counts[name]:
-                summary = f"{mask.holds} ({self.records:,} records, {self.turns:,} replies)"
+                summary = mask.holds.format(records=f"{self.records:,}", replies=f"{self.turns:,}")
                 found.append(Check(mask.name, "pass", summary))
             else:
                 places = tuple((fault.place, fault.what) for fault in self.faults[name])
-                summary = f"{mask.fails} in {self.counts[name]:,} of {self.records:,} records"
+                summary = count_records(self.counts[name], self.records, mask.fails)
                 found.append(Check(mask.name, "fail", summary, mask.key, mask.advice, places))
         return [*found, unknown_check(self.unknown, self.max_unknown)] if self.records else found
 
@@ -181,35 +185,51 @@ class MaskProof:
 def unknown_check(sources: Mapping[str, UnknownTargets], limit: float) -> Check:
     """How many targets of each source are characters that the vocabulary does not have.
 
+    Above the limit it fails; a reply that has no other characters is a warning, since it teaches nothing.
     limit: the largest share of the targets of a source.
     """
     counted = {source: found for source, found in sources.items() if found.tokens}
     if not counted:
-        return Check(UNKNOWN, "pass", "every target is text of the vocabulary")
-    shares = [f"{name}: {found.tokens:,} of {found.targets:,} ({found.share:.2%})" for name, found in counted.items()]
-    summary = f"targets are characters outside the vocabulary: {'; '.join(shares)}"
+        return Check(UNKNOWN, "pass", "0 targets are characters outside of the vocabulary")
+    shares = [
+        f"{found.share:.2%} of the targets of {name} ({found.tokens:,} of {found.targets:,})"
+        for name, found in counted.items()
+    ]
+    summary = f"{'; '.join(shares)} are characters outside of the vocabulary"
     worst_first = sorted(counted.values(), key=lambda found: -found.share)
-    status: Status = "fail" if worst_first[0].share > limit else "pass"
-    places = tuple(
-        (found.place, f"{found.most:,} of its targets are characters outside the vocabulary") for found in worst_first
+    advice = (
+        "use a model and a tokenizer that have these characters; text.max_unknown allows "
+        f"{limit:g} of the targets of a source"
     )
-    advice = f"use a tokenizer and a model that have these characters; text.max_unknown allows {limit:g} of the targets"
-    return Check(UNKNOWN, status, summary, "model.tokenizer", advice, places)
+    if worst_first[0].share > limit:
+        places = tuple((found.place, f"{found.most:,} of its targets are outside") for found in worst_first)
+        return Check(UNKNOWN, "fail", summary, "model.tokenizer", advice, places)
+    replies = sum(found.replies for found in counted.values())
+    if not replies:
+        return Check(UNKNOWN, "pass", summary)
+    summary = f"{replies:,} {'reply has' if replies == 1 else 'replies have'} no character of the vocabulary"
+    places = tuple((place, "a reply of unknown tokens only") for found in worst_first for place in found.places)
+    advice = "remove these records, or use a model and a tokenizer that have these characters"
+    return Check(UNKNOWN, "warn", summary, "model.tokenizer", advice, places)
 
 
 def stored_checks(store: Store, rows: int | None) -> list[Check]:
     """Checks of all stored token trees together. rows: of the model's embedding; None if no model was loaded."""
     empty = int(np.count_nonzero(store.targets == 0))
-    summary = f"{empty:,} of {len(store):,} stored examples have no target token"
-    if not empty:
-        summary = f"all {len(store):,} stored examples have target tokens"
-    key, advice = "text.max_length", "raise it, or drop records that are too long"
-    found = [Check("stored examples", "fail" if empty else "pass", summary, key, advice)]
+    summary = f"all {len(store):,} stored examples have something to train on"
+    if empty:
+        summary = f"{empty:,} of {len(store):,} stored examples have nothing to train on"
+    advice = "raise text.max_length, or remove records that are too long"
+    found = [Check("stored examples", "fail" if empty else "pass", summary, "text.max_length", advice)]
     if rows is not None:
         highest = store.highest_id()
         status: Status = "pass" if highest < rows else "fail"
-        summary = f"the embedding has {rows:,} rows, and the highest token id is {highest:,}"
-        advice = "use the tokenizer that belongs to the model, or let the embedding grow (exact)"
+        summary = f"{rows:,} rows of the embedding are enough for the token ids, of which {highest:,} is the highest"
+        if status == "fail":
+            summary = (
+                f"{rows:,} rows of the embedding are too few for the token ids, of which {highest:,} is the highest"
+            )
+        advice = append_words("model.resize=exact", to="add the rows, if the tokenizer is that of the model")
         found.append(Check("embedding rows", status, summary, "model.resize", advice))
     return found
 
@@ -223,7 +243,7 @@ def batch_check(steps: DatasetSteps[BatchT], find_fault: FindBatchFault[BatchT])
         examples = steps.examples(number)
         missing = {*steps.plan.step(number).examples} - {example.number for example in examples}
         if missing:
-            advice = "raise it; a window has to hold a part of a reply"
+            advice = "raise text.max_length; every window of a text has to hold a part of a reply"
             summary = f"step {number + 1}: example {min(missing)} has no target left after it was cropped"
             return Check(BATCHES, "fail", summary, "text.max_length", advice)
         waiting = _by_seed(examples)
@@ -234,7 +254,7 @@ def batch_check(steps: DatasetSteps[BatchT], find_fault: FindBatchFault[BatchT])
                 return Check(BATCHES, "fail", f"step {number + 1}: {fault}", "model.layout", DEFECT)
         if left := [found[0].number for found in waiting.values() if found]:
             return Check(BATCHES, "fail", f"step {number + 1}: example {left[0]} is in no batch", "", DEFECT)
-    summary = f"in {batches:,} batches of {len(numbers)} steps every target sees its thread and nothing else"
+    summary = f"{batches:,} batches of {len(numbers)} steps: every target sees the texts before it and no other record"
     return Check(BATCHES, "pass", summary)
 
 
@@ -270,5 +290,5 @@ def check_no_failures(checks: Sequence[Check]) -> None:
         raise InternalError(
             f"proof failed: {first.name}: {what}{others}",
             where=place or None,
-            advice=f"{first.key}: {first.advice}" if first.key else first.advice,
+            advice=first.advice or None,
         )

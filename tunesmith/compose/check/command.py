@@ -17,19 +17,20 @@ from tunesmith.report.check_page import check_page
 FAILED = 70
 
 
-def run_check(loaded: LoadedRecipe, output: Path | None, *, strict: bool, with_model: bool) -> int:
+def run_check(loaded: LoadedRecipe, output: Path | None, *, strict: bool, with_model: bool, command: str) -> int:
     """Check a recipe, print the result and write it to ``output``.
 
     output: directory; None: next to the run, with -check at its end.
     strict: warnings are failures.
     with_model: build or load the model and test it, too.
+    command: the command line, for the report.
 
     Returns the exit code. Raises StorageError.
     """
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with show_progress("checking") as progress:
-        checked = collect_checks(loaded, progress, with_model=with_model)
+        checked = collect_checks(loaded, progress, with_model=with_model, command=command)
     directory = output or loaded.recipe.directory.with_name(loaded.recipe.directory.name + "-check")
     write_json(directory / "check.json", checked.report.as_json())
     write_file(directory / "check.html", check_page(checked.report, checked.examples))

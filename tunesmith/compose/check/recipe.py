@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith.batch.protocols import MicroBatch
-from tunesmith.compose.check.rows import unmatched_checks, unread_check
+from tunesmith.compose.check.examples import show_record
+from tunesmith.compose.check.inputs import describe_data, describe_model, describe_recipe, describe_text
+from tunesmith.compose.check.rows import records_check, unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
-from tunesmith.compose.components.data import prepare_data, source_configs, target_limit
+from tunesmith.compose.components.data import prepare_data, source_configs
 from tunesmith.compose.components.steps import build_steps, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
 from tunesmith.compose.methods.registry import METHODS
@@ -21,17 +23,17 @@ from tunesmith.compose.plan_checks import plan_checks
 from tunesmith.compose.proof import MaskProof, batch_check, stored_checks
 from tunesmith.data.dataset.building import Progress
 from tunesmith.data.dataset.prepare import Prepared
+from tunesmith.data.dataset.report import DataReport
 from tunesmith.data.readers.pipeline import read_trees
 from tunesmith.errors import RecipeError, TunesmithError
+from tunesmith.model.context import context_length
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.schema import Recipe
-from tunesmith.report.check import Check, CheckReport, Status
+from tunesmith.report.check import Check, CheckReport, Status, append_words
 from tunesmith.report.check_page import ShownExample
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.text.tokens.show import show_threads
 from tunesmith.text.tree import Tree
 
-THREADS_SHOWN, TOKENS_SHOWN = 3, 1500  # of an example on the page
 ATTENTION = "attention"
 
 
@@ -55,105 +57,115 @@ class CheckState:
 
     recipe: what is checked.
     progress: callback of the work.
+    inputs: what was checked, for the reader of the report.
     checks: their results.
     facts: counts for the JSON report.
     examples: records for the page.
     error: what ended the checks early.
+    stage: what is being checked, for an error.
     key: the recipe keys in use, for an error that names none.
+    survey: of the records, once they are prepared.
+    report: counts of the data, once they are prepared.
+    positions: the most tokens that the model reads, once it is built; None without a limit.
     """
 
     recipe: Recipe
     progress: Progress
+    inputs: dict[str, Sequence[str]]
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     examples: list[ShownExample] = field(default_factory=list)
     error: TunesmithError | None = None
-    key: str = "model.tokenizer, text.format"
+    stage: str = ""
+    key: str = ""
+    survey: TextSurvey | None = None
+    report: DataReport | None = None
+    positions: int | None = None
+
+    def begin(self, stage: str, key: str) -> None:
+        """What is checked next. stage: its name. key: the recipe keys that it uses."""
+        self.stage, self.key = stage, key
 
 
-def collect_checks(loaded: LoadedRecipe, progress: Progress, *, with_model: bool = True) -> CheckResult:
+def collect_checks(
+    loaded: LoadedRecipe, progress: Progress, *, with_model: bool = True, command: str = ""
+) -> CheckResult:
     """Run all checks; an error ends them and is reported as a failed check.
 
     with_model: also build or load the model and compare its attention with the stock model.
+    command: the command line, for the report.
     """
-    state = CheckState(loaded.recipe, progress)
+    state = CheckState(loaded.recipe, progress, describe_recipe(loaded.recipe, command))
     try:
-        renderer = _load_renderer(state)
-        prepared, evaluated = _prepare(state)
-        _survey_texts(state, renderer, prepared, evaluated)
-        if with_model:
-            batches = _test_model(state, renderer, prepared)
-        else:
-            batches = None
-            state.checks += stored_checks(prepared.train, None)
-            state.checks.append(Check(ATTENTION, "skip", "not tested, since no model was loaded"))
-        _verify_batches(state, renderer, prepared, batches)
+        _run_checks(state, with_model=with_model)
     except TunesmithError as error:
         state.error = error
-        state.checks.append(_error_check(error, state.key))
-    failed = any(check.status == "fail" for check in state.checks)
+        state.checks.append(_error_check(error, state.stage, state.key))
+    checks = state.checks
+    if state.survey is not None and state.report is not None and state.survey.lengths.records:
+        checks = [*state.survey.lengths.checks(state.report, state.positions), *checks]
+    failed = any(check.status == "fail" for check in checks)
     code = state.error.exit_code if state.error is not None else 70 if failed else 0
-    return CheckResult(CheckReport(state.recipe.name, tuple(state.checks), state.facts), state.examples, code)
+    report = CheckReport(state.recipe.name, tuple(checks), state.facts, state.inputs)
+    return CheckResult(report, state.examples, code)
 
 
-def _error_check(error: TunesmithError, key: str) -> Check:
+def _run_checks(state: CheckState, *, with_model: bool) -> None:
+    renderer = _load_renderer(state)
+    prepared, evaluated = _prepare(state)
+    _survey_texts(state, renderer, prepared, evaluated)
+    if with_model:
+        batches = _test_model(state, renderer, prepared)
+    else:
+        batches = None
+        state.checks += stored_checks(prepared.train, None)
+        state.checks.append(Check(ATTENTION, "skip", "not tested, since no model was loaded"))
+    _verify_batches(state, renderer, prepared, batches)
+
+
+def _error_check(error: TunesmithError, stage: str, key: str) -> Check:
     """The error as a failed check; further lines of its message are places, as preparation lists them."""
     first, *rest = error.what.split("\n")
     places = tuple(("", line.strip()) for line in rest if line.strip())
     where = f"{error.where}: " if error.where else ""
     key = "" if isinstance(error, RecipeError) else key
-    return Check("preparation", "fail", f"{where}{first}", key, error.advice or "", places)
+    return Check(f"cannot begin: {stage}", "fail", f"{where}{first}", key, error.advice or "", places)
 
 
 def _load_renderer(state: CheckState) -> Renderer:
+    state.begin("tokenizer", "model.tokenizer, text.format")
     state.recipe = choose_format(state.recipe).recipe
+    state.inputs["text"] = [describe_text(state.recipe)]
+    state.begin("model", "model")
     families.find_family(state.recipe)
     check_start_format(state.recipe)
+    state.begin("tokenizer", "model.tokenizer, text.format")
     renderer = build_renderer(state.recipe)
     tokenizer, format = renderer.tokenizer, renderer.format
-    stops = ", ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
-    summary = f"replies of {format.name} end with {stops}; the tokenizer has {tokenizer.size:,} tokens"
+    stops = " or ".join(repr(tokenizer.decode([token], skip_controls=False)) for token in renderer.stop_ids)
+    summary = f"{tokenizer.size:,} tokens in the vocabulary; replies of the format {format.name} end with {stops}"
     state.checks.append(Check("prompt format", "pass", summary))
-    state.key = "objective"
+    state.begin("objective", "objective")
     check_reference(state.recipe, tokenizer)
     check_reward_models(state.recipe, tokenizer)
     return renderer
 
 
 def _prepare(state: CheckState) -> tuple[Prepared, Prepared | None]:
-    state.key = "data.sources, text.format"
+    state.begin("data", "data.sources, text.format")
     prepared, evaluated = prepare_data(state.recipe, state.progress)
-    report = prepared.report
-    tallies = list(report.sources.values())
-    outcomes = {
-        "used": sum(tally.used for tally in tallies),
-        "rejected": sum(tally.rejected.total() for tally in tallies),
-        "duplicates": sum(tally.duplicates for tally in tallies),
-        "quarantined": sum(tally.bad for tally in tallies),
-    }
+    state.report = report = prepared.report
     state.facts["data"] = report.as_json()
-    counted = [f"{count:,} {name}" for name, count in outcomes.items() if count or name in ("used", "rejected")]
-    summary = f"{sum(tally.records for tally in tallies):,} records were read: {', '.join(counted)}"
-    state.checks.append(Check("records", "pass", summary))
-    tokens, cut = sum(tally.tokens for tally in tallies), sum(tally.cut for tally in tallies)
-    status: Status = "fail" if 2 * cut > tokens else "warn" if 100 * cut > tokens else "pass"
-    summary = f"{cut:,} of {tokens:,} tokens ({cut / max(tokens, 1):.1%}) are truncated or in records that are too long"
-    limits = {"text.max_length": state.recipe.text.max_length, "text.max_target_length": target_limit(state.recipe)}
-    named = {key: limit for key, limit in limits.items() if limit is not None}
-    values = " and ".join(f"{limit:,}" for limit in named.values())
-    advice = (
-        f"raise {'it' if len(named) == 1 else 'the one that cuts'} (now {values}), or choose another text.truncation"
-    )
-    state.checks.append(Check("length limit", status, summary, ", ".join(named), advice))
-    state.checks += [unread_check(report), *unmatched_checks(report)]
+    state.inputs.update(describe_data(state.recipe, prepared, evaluated))
+    state.checks += [records_check(report), unread_check(report), *unmatched_checks(report)]
     return prepared, evaluated
 
 
 def _survey_texts(state: CheckState, renderer: Renderer, prepared: Prepared, evaluated: Prepared | None) -> None:
-    """One pass over the messages of all records: their masks and their texts."""
+    """One pass over the messages of all records: their masks, their lengths and their texts."""
     recipe, stores = state.recipe, [prepared.train, prepared.validation, evaluated.train if evaluated else None]
     proof = MaskProof(max_unknown=recipe.text.max_unknown)
-    survey = TextSurvey(recipe.data, renderer, [store for store in stores if store is not None], target_limit(recipe))
+    survey = state.survey = TextSurvey(recipe, renderer, stores)
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
     total = sum(len(store) for store in stores if store is not None)
 
@@ -161,42 +173,38 @@ def _survey_texts(state: CheckState, renderer: Renderer, prepared: Prepared, eva
         for number, tree in enumerate(read_trees(source_configs(recipe, sources))):
             if survey.includes(tree):
                 state.progress(number, total, "verifying the masks")
-                survey.add(tree)
                 yield tree
 
-    proof.add(renderer, surveyed())
-    state.checks += proof.checks()
-    state.checks += survey.checks(proof)
-    state.facts["texts"] = survey.facts(proof)
-    state.examples = _shown_examples(renderer, survey.samples())
-
-
-def _shown_examples(renderer: Renderer, samples: Sequence[Tree]) -> list[ShownExample]:
-    examples = []
-    for tree in samples:
-        threads = show_threads(renderer, tree, renderer.render(tree))
-        first = [thread[:TOKENS_SHOWN] for thread in threads[:THREADS_SHOWN]]
-        examples.append(ShownExample(tree.place, tree.source, first, len(threads) - len(first)))
-    return examples
+    for tree, tokens in proof.verified(renderer, surveyed()):
+        survey.add(tree, tokens)
+    state.checks += [*proof.checks(), *survey.checks()]
+    state.facts["texts"] = survey.facts()
+    state.examples = [show_record(recipe, renderer, record) for record in survey.samples()]
 
 
 def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> BatchKind[MicroBatch] | None:
     """Build or load the model and test its attention; the kind of its batches, or None if the test failed."""
-    state.key = "model"
+    state.begin("model", "model")
     state.progress(0, None, "building the model")
     recipe, keys = state.recipe, state.recipe.objective
     method = METHODS[keys.kind]
     model, (_, rows) = method.build_model(recipe, keys, renderer.tokenizer)
+    state.inputs["model"] = [*state.inputs["model"], describe_model(model)]
     families.check_positions(recipe, model)
+    state.positions = context_length(model.config)
     state.checks += stored_checks(prepared.train, rows)
     try:
         found = method.prepare_policy(recipe, model, renderer.tokenizer)
     except RecipeError as error:
         state.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
         return None
-    summary = f"layout {found.layout} agrees with the stock model; the largest difference is {found.difference:.1e}"
-    status: Status = "warn" if found.layout.startswith("threads") else "pass"
-    advice = "messages that threads share are computed once for each of them; set `tree` to see the reason"
+    summary = f"{found.difference:.0e} is the largest difference from the results of stock transformers"
+    status: Status = "pass"
+    advice = ""
+    if found.layout.startswith("threads"):
+        status = "warn"
+        summary += "; what several threads share is computed once for each of them"
+        advice = append_words("model.layout=tree", to="see why this model needs it; the results are right")
     state.checks.append(Check(ATTENTION, status, summary, "model.layout", advice))
     return found.batches
 
@@ -204,6 +212,7 @@ def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> Ba
 def _verify_batches(
     state: CheckState, renderer: Renderer, prepared: Prepared, batches: BatchKind[MicroBatch] | None
 ) -> None:
+    state.begin("batches", "train")
     kind = batches or families.find_family(state.recipe).batches
     steps = build_steps(state.recipe, prepared.train, renderer, kind.collate)
     state.checks.append(batch_check(steps, kind.find_fault))

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tunesmith.data.dataset.report import DataReport, unread_words
 from tunesmith.report.check import Check
 
+UNREAD = "unread columns"
 SHOWN_NAMES = 12  # of the columns and keys of one source
+
+
+def records_check(report: DataReport) -> Check:
+    """How many records are used, and why the others are not."""
+    tallies = list(report.sources.values())
+    records, used = sum(tally.records for tally in tallies), sum(tally.used for tally in tallies)
+    rejected = sum((tally.rejected for tally in tallies), Counter[str]())
+    parts = [f"{count:,} {reason}" for reason, count in rejected.most_common()]
+    repeated, bad = sum(tally.duplicates for tally in tallies), sum(tally.bad for tally in tallies)
+    parts += [f"{repeated:,} duplicates"] if repeated else []
+    parts += [f"{bad:,} that cannot be read"] if bad else []
+    left_out = f"; left out are {', '.join(parts)}" if parts else ""
+    return Check("records", "pass", f"{used:,} of {records:,} records are used{left_out}")
 
 
 def unread_check(report: DataReport) -> Check:
     """Every column and message key that holds something and that its reader does not read, with its count."""
     sources = {name: counts.unread for name, counts in report.sources.items() if counts.unread}
     if not sources:
-        return Check("unread columns", "pass", "every column and key that holds something was read")
+        return Check(UNREAD, "pass", "0 columns and keys that hold something are not read")
     named = [f"{name}: {unread_words(unread, SHOWN_NAMES)}" for name, unread in sources.items()]
-    return Check("unread columns", "pass", f"not read: {'. '.join(named)}")
+    count = sum(len(unread) for unread in sources.values())
+    subject = "1 column or key is" if count == 1 else f"{count:,} columns and keys are"
+    return Check(UNREAD, "pass", f"{subject} not read: {'. '.join(named)}")
 
 
 def unmatched_checks(report: DataReport) -> list[Check]:
@@ -23,8 +41,8 @@ def unmatched_checks(report: DataReport) -> list[Check]:
     if not entries:
         return []
     missed = [(name, entry) for name, entry in entries if not report.sources[name].matched[entry]]
-    if not missed:
-        return [Check("filters", "pass", f"each of their {len(entries):,} entries occurs in the data")]
     summary = f"{len(missed):,} of {len(entries):,} entries of filters occur in no record that is used"
+    if not missed:
+        return [Check("filters", "pass", summary)]
     places = tuple((name, entry) for name, entry in missed)
     return [Check("filters", "warn", summary, "data.sources", "correct these entries, or remove them", places)]

@@ -7,20 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunesmith.compose.proof import MaskProof
+from tunesmith.compose.check.lengths import LengthSurvey
 from tunesmith.data.dataset.duplicates import signatures
 from tunesmith.data.dataset.evaluation_sets import EvaluationSets
 from tunesmith.data.dataset.inspection import Finding, TextFindings, inspect_texts, language_detector
 from tunesmith.data.dataset.similarity import NearDuplicates
 from tunesmith.data.dataset.split import content_key
 from tunesmith.data.dataset.store import Store
-from tunesmith.recipe.schema import DataConfig
-from tunesmith.report.check import Check, Status
+from tunesmith.recipe.schema import Recipe
+from tunesmith.report.check import Check, append_words, count_records
 from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 
 LIMIT = 20_000  # records that are surveyed; of more, a share chosen by their content
-SAMPLES = 8
+SAMPLES, DROPPED_SAMPLES = 8, 2  # records for display, of those that are used and of the others
 LONGEST = 5
 
 
@@ -29,7 +30,7 @@ class FindingKind:
     """How one kind of finding is reported.
 
     name: of the check, whatever its status.
-    what: what is found in a record, as the first half of a sentence that ends with "in 3 of 60 records".
+    what: what is found in records, as the rest of a sentence that begins with "3 of 60 records".
     key: the recipe key that fixes it.
     advice: what to do with it.
     """
@@ -40,111 +41,144 @@ class FindingKind:
     advice: str
 
 
-EXACT = FindingKind("exact duplicates", "an earlier record is repeated", "data.duplicates", "`exact` keeps one of each")
+EXACT = FindingKind(
+    "exact duplicates",
+    "repeat an earlier one",
+    "data.duplicates",
+    append_words("data.duplicates=exact", to="keep one of each"),
+)
 NEAR = FindingKind(
-    "near duplicates", "an earlier record is nearly repeated", "data.duplicates", "`near` keeps one of each"
+    "near duplicates",
+    "repeat an earlier one almost word for word",
+    "data.duplicates",
+    append_words("data.duplicates=near", to="keep one of each"),
 )
 SPLIT = FindingKind(
-    "overlap of training and validation",
-    "a record on the other side of the split is nearly repeated",
+    "validation overlap",
+    "are nearly the same in training and in validation",
     "data.duplicates",
-    "`near` keeps one of each",
+    append_words("data.duplicates=near", to="keep one of each, so that validation has no text of training"),
 )
 CONTROL = FindingKind(
-    "control tokens in texts",
-    "a control token is written out",
+    "control texts",
+    "write out a control token, which stays plain text",
     "",
-    "it stays text, which is safe; fix the text if it is an error",
+    "nothing has to be done if it is meant; otherwise remove it from these texts",
 )
-REPETITIVE = FindingKind("repetitive texts", "a text repeats itself many times", "", "look at them; fix or drop them")
-BLANK = FindingKind("blank texts", "a text is blank", "", "fix or drop them")
+REPETITIVE = FindingKind(
+    "repetitive texts",
+    "have a text that repeats itself many times",
+    "",
+    "look at these records; correct or remove them",
+)
+BLANK = FindingKind("blank texts", "have a text without a visible character", "", "correct or remove these records")
 LANGUAGE = FindingKind(
-    "declared languages", "a text is not in the language it declares", "", "look at them; filter by language"
+    "declared languages",
+    "have a text in another language than it declares",
+    "data.sources",
+    "look at these records; the key filters.languages of a source keeps records by the language that they declare",
 )
 EVALUATION = FindingKind(
-    "overlap with evaluation sets",
-    "a text of an evaluation set is contained",
+    "evaluation overlap",
+    "contain a text of an evaluation set",
     "data.evaluation_sets",
     "remove these records from the training data",
 )
+SIDES = ("training", "validation", "validation")
+"""What the records of every store are used for: the training data, what is held out of them, separate data."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedRecord:
+    """One record for display.
+
+    tree: its messages.
+    tokens: before truncation.
+    use: what it is used for; empty if it is dropped.
+    dropped: why it is dropped; empty if it is used.
+    cut: tokens of a record that is used which are left out.
+    """
+
+    tree: Tree
+    tokens: TokenTree
+    use: str
+    dropped: str
+    cut: int
 
 
 class TextSurvey:
     """Collects findings over the texts of the records that it includes.
 
-    data: the recipe's section.
+    recipe: has the data and the length limits.
     renderer: of the run.
     stores: the token trees of training, and of validation. A record belongs to the side that has its content.
-    target_limit: of a reply, in tokens, where it has a separate limit; otherwise None.
     """
 
-    def __init__(
-        self, data: DataConfig, renderer: Renderer, stores: Sequence[Store], target_limit: int | None = None
-    ) -> None:
-        self._target_limit = target_limit
+    def __init__(self, recipe: Recipe, renderer: Renderer, stores: Sequence[Store | None]) -> None:
         self._renderer, self._language = renderer, language_detector()
-        self._sides = [_sizes_by_key(store) for store in stores]
-        total = sum(len(store) for store in stores)
+        self._sides = [frozenset() if store is None else {key.tobytes() for key in store.keys} for store in stores]
+        total = sum(len(store) for store in stores if store is not None)
         self._share = min(1.0, LIMIT / max(total, 1))
-        self._evaluation = EvaluationSets(data.evaluation_sets)
-        self._evaluation_files = len(data.evaluation_sets)
+        self._evaluation = EvaluationSets(recipe.data.evaluation_sets)
+        self._evaluation_files = len(recipe.data.evaluation_sets)
+        self.lengths = LengthSurvey(recipe, renderer.opening)
         self.texts = TextFindings()
         self.duplicates, self.near = Finding(), Finding()
         self.straddling, self.contaminated = Finding(), Finding()
-        self._policy, self._near_index = data.duplicates, NearDuplicates(data.near_threshold)
+        self._policy, self._near_index = recipe.data.duplicates, NearDuplicates(recipe.data.near_threshold)
         self._first: dict[bytes, tuple[str, int]] = {}  # content -> the place where it came first, and its side
-        self._samples: list[tuple[int, int, Tree]] = []
+        self._samples: dict[bool, list[tuple[int, int, SurveyedRecord]]] = {True: [], False: []}  # used, dropped
         self._longest: list[tuple[int, str]] = []
-        self._targets: list[int] = []  # of every record the stored targets
         self._trees = 0
 
     def includes(self, tree: Tree) -> bool:
         """Whether a record is surveyed: a function of its content."""
         return self._share >= 1.0 or int.from_bytes(content_key(tree)[:8], "little") < self._share * 2**64
 
-    def add(self, tree: Tree) -> None:
-        """Survey one record."""
+    def add(self, tree: Tree, tokens: TokenTree) -> None:
+        """Survey one record. tokens: as they were rendered, before truncation."""
         key = content_key(tree)
-        side = next((number for number, sizes in enumerate(self._sides) if key in sizes), -1)
-        tokens, targets = self._sides[side][key] if side >= 0 else (0, 0)
-        self._targets.append(targets)
+        side = next((number for number, keys in enumerate(self._sides) if key in keys), -1)
+        limited = self.lengths.add(tree.place, tokens)
         inspect_texts([tree], self._renderer.tokenizer, self._language, self.texts)
-        self._find_repetition(tree, key, side)
+        repeated = self._find_repetition(tree, key, side)
         if side == 0 and self._evaluation_files and (what := self._evaluation.overlap(tree)):
             self.contaminated.add(tree.place, what)
         self._trees += 1
-        _push(self._longest, (tokens, tree.place), LONGEST)
-        _push(self._samples, (-int.from_bytes(key[:8], "little"), -self._trees, tree), SAMPLES)
+        _push(self._longest, (limited.tokens, tree.place), LONGEST)
+        use = "" if limited.dropped or repeated else SIDES[side] if side >= 0 else "neither training nor validation"
+        record = SurveyedRecord(tree, tokens, use, limited.dropped or repeated, limited.cut)
+        used = not record.dropped
+        order = (-int.from_bytes(key[:8], "little"), -self._trees, record)
+        _push(self._samples[used], order, SAMPLES if used else DROPPED_SAMPLES)
 
-    def _find_repetition(self, tree: Tree, key: bytes, side: int) -> None:
+    def _find_repetition(self, tree: Tree, key: bytes, side: int) -> str:
+        """Count a record that is repeated; returns why it is dropped, or an empty text if it is not."""
         if key in self._first:
-            if self._policy == "keep":
-                self.duplicates.add(tree.place, f"has the content of {self._first[key][0]}")
-            return
-        if side < 0:  # rejected or dropped
-            return
+            same = f"repeats {self._first[key][0]}"
+            if self._policy != "keep":
+                return same
+            self.duplicates.add(tree.place, same)
+            return ""
+        if side < 0:  # dropped, or held out and not used
+            return "nearly repeats an earlier record" if self._policy == "near" else ""
         self._first[key] = (tree.place, side)
         earlier = self._near_index.add(key.hex(), signatures(tree))
-        if earlier is None:
-            return
-        place, other = self._first[bytes.fromhex(earlier)]
-        self.near.add(tree.place, f"is nearly the same as {place}")
-        if side != other:
-            self.straddling.add(tree.place, f"is nearly the same as {place}, on the other side of the split")
+        if earlier is not None:
+            place, other = self._first[bytes.fromhex(earlier)]
+            self.near.add(tree.place, f"nearly repeats {place}")
+            if side != other:
+                self.straddling.add(tree.place, f"nearly repeats {place}, of the other part")
+        return ""
 
-    def samples(self) -> list[Tree]:
-        """Some records for display, chosen by their content."""
-        return [tree for _, _, tree in sorted(self._samples, key=lambda item: item[:2], reverse=True)]
+    def samples(self) -> list[SurveyedRecord]:
+        """Some records for display, chosen by their content: some that are used, then some that are dropped."""
+        used, dropped = (sorted(self._samples[key], key=lambda item: item[:2], reverse=True) for key in (True, False))
+        return [record for _, _, record in (*used, *dropped)]
 
-    def checks(self, proof: MaskProof) -> list[Check]:
-        """The checks of all texts. proof: has the target tokens of the same records before truncation."""
+    def checks(self) -> list[Check]:
+        """The checks of all texts, without their lengths."""
         texts, total = self.texts, self.texts.records
-        lost, whole = self._lost_targets(proof)
-        share = lost / max(whole, 1)
-        status: Status = "fail" if share > 0.5 else "warn" if share > 0.01 else "pass"
-        summary = f"{lost:,} of {whole:,} target tokens ({share:.1%}) are truncated or in rejected records"
-        advice = "raise it, or choose a truncation that keeps replies"
-        key = "text.max_length" if self._target_limit is None else self._cutting_key(proof, self._target_limit)
         findings = {
             EXACT: self.duplicates,
             NEAR: self.near,
@@ -154,33 +188,18 @@ class TextSurvey:
             BLANK: texts.blank,
             LANGUAGE: texts.language,
         }
-        return [
-            Check("truncated targets", status, summary, key, advice),
-            *(_finding_check(kind, finding, total) for kind, finding in findings.items()),
-            self._contamination(),
-        ]
-
-    def _cutting_key(self, proof: MaskProof, limit: int) -> str:
-        """The key that cuts more targets, where replies have a separate limit. limit: of a reply, in tokens."""
-        lost = [(whole, whole - stored) for whole, stored in zip(proof.targets, self._targets, strict=True)]
-        by_reply = sum(cut for whole, cut in lost if cut > 0 and whole > limit)
-        return "text.max_target_length" if 2 * by_reply >= sum(cut for _, cut in lost if cut > 0) else "text.max_length"
+        return [*(_finding_check(kind, finding, total) for kind, finding in findings.items()), self._contamination()]
 
     def _contamination(self) -> Check:
         if not self._evaluation_files:
-            advice = "list the files of the sets you will evaluate on"
-            return Check(EVALUATION.name, "skip", "no evaluation set is named", EVALUATION.key, advice)
+            advice = append_words("data.evaluation_sets=[FILE]", to="compare with texts that you will evaluate on")
+            return Check(EVALUATION.name, "skip", "no file of an evaluation set is named", EVALUATION.key, advice)
         check = _finding_check(EVALUATION, self.contaminated, self._trees)
         return replace(check, summary=f"{check.summary}; the sets have {self._evaluation.texts:,} texts")
 
-    def _lost_targets(self, proof: MaskProof) -> tuple[int, int]:
-        """(target tokens that are truncated or rejected, all target tokens)."""
-        pairs = zip(proof.targets, self._targets, strict=True)
-        return sum(max(0, whole - stored) for whole, stored in pairs), sum(proof.targets)
-
-    def facts(self, proof: MaskProof) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """Counts for the JSON report."""
-        lost, whole = self._lost_targets(proof)
+        lost, whole = self.lengths.targets
         return {
             "records": self.texts.records,
             "share_looked_at": self._share,
@@ -192,14 +211,6 @@ class TextSurvey:
         }
 
 
-def _sizes_by_key(store: Store) -> dict[bytes, tuple[int, int]]:
-    """Key of a content -> (its tokens, its targets)."""
-    found: dict[bytes, tuple[int, int]] = {}
-    for key, tokens, targets in zip(store.keys, store.tokens.tolist(), store.targets.tolist(), strict=True):
-        found[key.tobytes()] = (tokens, targets)
-    return found
-
-
 def _push(heap: list[Any], item: Any, size: int) -> None:
     """Keep the ``size`` largest items."""
     heapq.heappush(heap, item)
@@ -208,7 +219,7 @@ def _push(heap: list[Any], item: Any, size: int) -> None:
 
 
 def _finding_check(kind: FindingKind, finding: Finding, total: int) -> Check:
+    summary = count_records(finding.records, total, kind.what)
     if not finding.records:
-        return Check(kind.name, "pass", f"{kind.what} in none of {total:,} records")
-    summary = f"{kind.what} in {finding.records:,} of {total:,} records"
+        return Check(kind.name, "pass", summary)
     return Check(kind.name, "warn", summary, kind.key, kind.advice, tuple(finding.places))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from tunesmith.data.dataset.duplicates import signatures
@@ -21,7 +21,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.targets import Targets
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
-from tunesmith.text.tokens.crop import CropSettings, count_crops
+from tunesmith.text.tokens.crop import CropCounts, CropSettings, count_crops
 from tunesmith.text.tokens.prompts import reserve_reply_tokens
 from tunesmith.text.tokens.ranking import drop_incomparable_replies
 from tunesmith.text.tokens.render import Renderer
@@ -197,7 +197,7 @@ def _fit(
     """The token tree within the length limit, or None, counted, if nothing to train on is left. Raises DataError."""
     if isinstance(rendered, DataError):
         raise rendered
-    fitted = _truncated(settings, rendered, tree.place, opening)
+    fitted = limit_tree(settings, rendered, tree.place, opening)
     counts.tokens += len(rendered.ids)
     if isinstance(fitted, DroppedTree):
         counts.rejected[REASONS[fitted.reason]] += 1
@@ -207,8 +207,14 @@ def _fit(
     return fitted
 
 
-def _truncated(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
-    """The token tree within the length limit, in which replies can still be compared if they are ranked."""
+def limit_tree(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:
+    """The token tree within the length limit, in which replies can still be compared if they are ranked.
+
+    tree: as it was rendered.
+    place: of the record, for the error.
+    opening: of the renderer.
+    Raises DataError if the truncation is "error" and the tree is too long.
+    """
     if settings.targets == "ranked" and not len(tree.replies):
         return DroppedTree("not_ranked")
     fitted = _within_limit(settings, tree, place, opening)
@@ -232,12 +238,20 @@ def _within_limit(settings: RenderSettings, tree: TokenTree, place: str, opening
 
 def _record(work: Work, opening: int, tree: Tree, fitted: TokenTree) -> RenderedRecord:
     """The facts about a tree whose token tree is within the length limit."""
-    settings = work.render
-    tokens = kept = len(fitted.ids)
-    targets = count_targets(fitted)
-    if settings.truncation == "left" or settings.truncation == "window":  # the tree is stored whole
-        laid_out = count_crops(fitted, CropSettings(settings.truncation, settings.max_length, opening))
-        tokens, kept, targets = laid_out.tokens, kept - fitted.cut, laid_out.targets
+    laid_out = count_laid_out(work.render, fitted, opening)
     key = content_key(tree)
     signed = signatures(tree) if work.signed else None
-    return RenderedRecord(key, group_key(tree, key), tokens, targets, kept - targets, signed)
+    context = laid_out.kept - laid_out.targets
+    return RenderedRecord(key, group_key(tree, key), laid_out.tokens, laid_out.targets, context, signed)
+
+
+def count_laid_out(settings: RenderSettings, fitted: TokenTree, opening: int) -> CropCounts:
+    """How many tokens and targets of a tree within the length limit are used.
+
+    fitted: as ``limit_tree`` returned it.
+    opening: of the renderer.
+    """
+    if settings.truncation == "left" or settings.truncation == "window":  # the tree is stored whole
+        laid_out = count_crops(fitted, CropSettings(settings.truncation, settings.max_length, opening))
+        return replace(laid_out, kept=len(fitted.ids) - fitted.cut)
+    return CropCounts(len(fitted.ids), len(fitted.ids), count_targets(fitted))

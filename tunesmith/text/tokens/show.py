@@ -24,6 +24,7 @@ class ShownToken:
     role: of the turn that it belongs to.
     target: whether it is trained.
     control: whether it is a control token.
+    cut: whether truncation leaves it out.
     """
 
     text: str
@@ -31,6 +32,7 @@ class ShownToken:
     role: Role
     target: bool
     control: bool
+    cut: bool = False
 
 
 def show_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[list[ShownToken]]:

@@ -87,7 +87,7 @@ def truncate_input_and_replies(
     assert min(input_limit, target_limit) > 0, (input_limit, target_limit)
     if not len(tree.spans):
         return DroppedTree("no_target")
-    parts = _input_and_replies(tree)
+    parts = input_and_replies(tree)
     limits = np.where(np.arange(len(parts)) == 0, input_limit, target_limit)
     sizes = parts[:, 1] - parts[:, 0]
     too_long = sizes > limits
@@ -132,8 +132,11 @@ def _cut_right(tree: TokenTree, limits: NDArray[np.int64]) -> TokenTree:
     return replace(tree, ids=ids, segments=segments, spans=spans, cut=tree.cut + len(tree.ids) - len(ids))
 
 
-def _input_and_replies(tree: TokenTree) -> NDArray[np.int64]:
-    """Return int64 [1 + R, 2], start and end of the input and of every reply. Several replies are a segment each."""
+def input_and_replies(tree: TokenTree) -> NDArray[np.int64]:
+    """Return int64 [1 + R, 2], start and end of the input and of every reply. Several replies are a segment each.
+
+    tree: an input with one or several direct replies, with at least one target.
+    """
     if len(tree.segments) > 1:
         assert (tree.segments[1:, 2] == 0).all(), "a reply to a reply; formats for encoder-decoders have single turns"
         return tree.segments[:, :2].astype(np.int64)
