@@ -217,11 +217,11 @@ def test_unusual_texts_are_reported(tmp_path: Path) -> None:
     report = checked(tmp_path, "text.max_length=2000", f"data.evaluation_sets=[{evaluation}]", "data.validation=1")
     assert failures(report) == {}
     warned = {check.name: [place.rpartition(":")[2] for place, _ in check.places] for check in report.having("warn")}
-    assert warned["control tokens in texts"] == ["61"]
+    assert warned["control texts"] == ["61"]
     assert warned["repetitive texts"] == ["62"]
     assert "64" in warned["near duplicates"]
     assert "65" in warned["exact duplicates"]
-    assert warned["overlap with evaluation sets"] == ["63", "64"]
+    assert warned["evaluation overlap"] == ["63", "64"]
 
 
 @pytest.mark.parametrize(("policy", "status"), [("keep", "warn"), ("exact", "pass"), ("near", "pass")])

@@ -39,19 +39,19 @@ ROWS = [{"instruction": f"Say {number}.", "response": f"It is {number}.", "id": 
 
 def test_every_unread_column_and_key_is_listed_with_its_count(tmp_path: Path) -> None:
     report = checked(tmp_path)
-    assert find(report, "unread columns").summary == "not read: demonstrations: category 60"
+    assert find(report, "unread columns").summary == "1 column or key is not read: demonstrations: category 60"
     assert report.facts["data"]["sources"]["demonstrations"]["unread"] == {"category": 60}
     turns = [{"role": "user", "content": "a", "id": 1}, {"role": "assistant", "content": "b", "id": 2}]
     rows = [{"messages": turns, "note": "x" * (number % 2)} for number in range(40)]
     source = write_rows(tmp_path, rows)
     reader = "data.sources.0.reader=messages"
     report = checked(tmp_path, source, reader, "text.format=chatml", "data.validation=0", "train.evaluate_every=null")
-    assert find(report, "unread columns").summary == "not read: mine: messages[].id 80; note 20"
+    assert find(report, "unread columns").summary == "2 columns and keys are not read: mine: messages[].id 80; note 20"
 
 
 def test_no_unread_column_is_said_too(tmp_path: Path) -> None:
     report = checked(tmp_path, write_rows(tmp_path, [{**row, "id": None} for row in ROWS]))
-    assert find(report, "unread columns").summary == "every column and key that holds something was read"
+    assert find(report, "unread columns").summary == "0 columns and keys that hold something are not read"
 
 
 def test_entries_of_filters_that_match_nothing_are_a_warning(tmp_path: Path) -> None:
@@ -120,12 +120,25 @@ def test_targets_outside_of_the_vocabulary_fail_above_a_share(tmp_path: Path) ->
     assert "text.max_unknown allows 0.01" in check.advice
     with pytest.raises(InternalError, match="proof failed: unknown tokens"):
         check_no_failures([check])
-    assert find(checked(tmp_path, source, "text.max_unknown=1", architecture="t5"), "unknown tokens").status == "pass"
+
+
+def test_a_reply_of_unknown_characters_only_is_named_below_the_share(tmp_path: Path) -> None:
+    known = [{"instruction": f"Say {number}", "response": "old red new old red new"} for number in range(60)]
+    partly = [{"instruction": "Say it", "response": "old 长江"}]
+    source = write_rows(tmp_path, [*known, *partly])
+    check = find(checked(tmp_path, source, "text.max_unknown=0.1", architecture="t5"), "unknown tokens")
+    assert (check.status, check.places) == ("pass", ())
+    assert "(1 of " in check.summary
+    for reply in ("长江是亚洲最长的河流 流入东海", "长\n江"):
+        source = write_rows(tmp_path, [*known, {"instruction": "Say it", "response": reply}, *partly])
+        check = find(checked(tmp_path, source, "text.max_unknown=0.1", architecture="t5"), "unknown tokens")
+        assert (check.status, check.summary) == ("warn", "1 reply has no character of the vocabulary")
+        assert [place for place, _ in check.places] == [f"{tmp_path / 'mine.jsonl'}:61"]
 
 
 def test_marks_of_the_codec_and_other_vocabularies_have_no_unknown_targets(tmp_path: Path) -> None:
     lines = [{"instruction": f"Say {number}.", "response": "old\nred\n\tnew"} for number in range(40)]
-    everything = "every target is text of the vocabulary"
+    everything = "0 targets are characters outside of the vocabulary"
     source = write_rows(tmp_path / "t5", lines)
     assert find(checked(tmp_path / "t5", source, architecture="t5"), "unknown tokens").summary == everything
     source = write_rows(tmp_path / "llama", CHINESE)

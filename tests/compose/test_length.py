@@ -187,11 +187,11 @@ def test_too_little_space_is_found_before_the_first_step(root: Path, monkeypatch
     [
         (
             ["train.schedule={kind: cosine, warmup_steps: 500}"],
-            "the warm-up (500 steps) is not over at the end of the run",
+            "30 steps of the run are not more than the 500 of its warm-up",
         ),
         (["train.schedule={kind: linear, warmup_steps: 30}"], "the largest learning rate is 0.0097, not 0.01"),
-        (["train.batch_size=60"], "a batch of 60 examples is more than an epoch has (48): every step is one"),
-        (["train.evaluate_every=30"], "evaluations every 30 steps leave one only, after the last of 30 steps"),
+        (["train.batch_size=60"], "48 examples of an epoch are fewer than a batch of 60: each epoch is one step"),
+        (["train.evaluate_every=30"], "30 steps of the run have one evaluation, at the end (train.evaluate_every is 30)"),
         (["train.best={save: planned}"], "2 evaluations, such as that of step 10, are at steps without a checkpoint"),
     ],
 )
@@ -205,7 +205,7 @@ def test_check_warns_of_periods_without_effect(root: Path, settings: list[str], 
 def test_check_passes_a_plan_without_a_fault(root: Path) -> None:
     checks = collect_checks(small_recipe(root, []), lambda *_: None, with_model=False).report.checks
     assert [(check.status, check.summary) for check in checks if check.name == "plan"] == [
-        ("pass", "30 optimizer steps; warm-up, evaluations and checkpoints fit in")
+        ("pass", "30 optimizer steps are enough for warm-up, evaluations and checkpoints")
     ]
 
 
@@ -234,7 +234,7 @@ def test_an_export_is_trained_on_in_its_own_prompt_format_only(root: Path, tmp_p
     with pytest.raises(RecipeError, match=message):
         run(root, "other", other)
     checked = collect_checks(small_recipe(root, other), lambda *_: None, with_model=False)
-    assert (checked.exit_code, checked.report.checks[-1].name) == (78, "preparation")
+    assert (checked.exit_code, checked.report.checks[-1].name) == (78, "cannot begin: model")
     assert message in f"{checked.report.checks[-1].summary}; {checked.report.checks[-1].advice}"
     run(root, "same", begin)
     run(root, "meant", [*other, "model.change_format=true"])

@@ -54,6 +54,27 @@ def test_entries_that_are_not_used_are_named() -> None:
     assert dict(found.entries) == {"model_type": "llama"}
 
 
+def test_what_a_forward_pass_returns_is_not_chosen_by_the_file() -> None:
+    asked = {"output_attentions": True, "output_hidden_states": True, "return_dict": False}
+    found = check_config({"model_type": "llama", **asked, "use_cache": False}, Path("config.json"))
+    assert found.unused == tuple(sorted(asked))
+    assert dict(found.entries) == {"model_type": "llama", "use_cache": False}
+
+
+@pytest.mark.parametrize("size", [0, -1, False])
+def test_a_window_that_no_token_is_in_is_refused(size: int) -> None:
+    where = Path("config.json")
+    with pytest.raises(DataError, match=r"'sliding_window' is .*, so a token would not see even itself; set .* null"):
+        check_config({"model_type": "mistral", "sliding_window": size}, where)
+    for harmless in (
+        {"model_type": "qwen2", "sliding_window": size, "use_sliding_window": False},
+        {"model_type": "mistral", "sliding_window": None},
+        {"model_type": "mistral", "sliding_window": 1},
+        {"model_type": "llama", "sliding_window": size},
+    ):
+        check_config(harmless, where)
+
+
 def test_entries_of_the_parts_of_a_model_are_checked_too() -> None:
     inner = {"model_type": "gemma3_text", "hidden_size": 32, "_attn_implementation": "evil/repo", "auto_map": {}}
     found = check_config({"model_type": "gemma3", "text_config": inner}, Path("config.json"))

@@ -47,6 +47,37 @@ def test_a_window_longer_than_any_thread_does_not_matter() -> None:
     assert self_test(Policy(model), 100, longest=30).layout == "tree"
 
 
+LONGROPE = {
+    **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 30},
+    **{"short_factor": [1.0] * 4, "long_factor": [8.0] * 4},
+}
+
+
+@pytest.mark.parametrize("factor", [1, 10])
+@pytest.mark.filterwarnings("ignore")
+def test_small_weights_do_not_hide_positions_that_depend_on_the_longest_thread(factor: float) -> None:
+    """With the weights of a new model the difference is 0.0008; logits of 0.4 explain 0.00004."""
+    init = {**LLAMA, "rope_parameters": LONGROPE, "max_position_embeddings": 128, "pad_token_id": 0}
+    model = new_model({"architecture": "phi3", **init, "original_max_position_embeddings": 30}, 100, 0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(factor)
+    assert self_test(Policy(model), 100, longest=20).layout == "tree"
+    assert self_test(Policy(model), 100, longest=60).layout == "threads"
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [0.01, 1, 30])
+def test_rounding_is_allowed_for_weights_of_any_size(factor: float, compute: torch.dtype) -> None:
+    model = small_model("llama")
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(factor)
+    assert self_test(Policy(model, compute=compute), 100, longest=40).layout == "tree"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
     model = new_model({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, 100, 0)

@@ -36,6 +36,9 @@ IGNORED = frozenset(
 WEIGHTS = "transformers_weights"
 QUANTISED = ("quantization_config", "compression_config")
 PROPERTIES = ("num_labels", "output_attentions", "per_layer_config", "rope_scaling", "torch_dtype")
+# They choose what a forward pass returns. Training needs the default, whatever the file asks for.
+OUTPUTS: Mapping[str, bool] = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+WINDOW = "sliding_window"
 NUMBER_FORMATS = ("float64", "float32", "float16", "bfloat16", "auto")
 LARGEST_SIZE = 1 << 40
 MOST_LABELS = 10_000
@@ -72,9 +75,13 @@ def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
     _check_weights(content, where)
     kind = CONFIG_MAPPING[architecture]
     known = {field.name for field in fields(kind)} | set(kind.attribute_map) | {"model_type"}
-    entries = {key: value for key, value in content.items() if _is_usable(key, known)}
+    entries = {
+        key: value for key, value in content.items() if _is_usable(key, known) and OUTPUTS.get(key, value) == value
+    }
     for key, value in entries.items():
         _check_value(key, value, where)
+    if WINDOW in known and content.get("use_sliding_window") is not False:
+        _check_window(entries.get(WINDOW), where)
     nested = {key: _nested(value) for key, value in entries.items() if key in kind.sub_configs}
     return CheckedConfig(
         architecture, {**entries, **nested}, tuple(sorted(content.keys() - entries.keys() - {*ORIGIN}))
@@ -115,6 +122,17 @@ def _check_weights(content: Mapping[str, Any], where: Path) -> None:
             f"{WEIGHTS} names {content[WEIGHTS]!r}, but weights are read from model.safetensors or its index only",
             where=where,
             advice=f"remove {WEIGHTS} from the file if model.safetensors holds the weights",
+        )
+
+
+def _check_window(size: Any, where: Path) -> None:
+    """Raises DataError for a sliding window in which no token sees itself."""
+    if isinstance(size, int) and size < 1:
+        raise DataError(
+            f"{WINDOW!r} is {size!r}, so a token would not see even itself",
+            where=where,
+            advice=f"set {WINDOW} in a copy of the file to the window that the model was trained with, or to null if "
+            "every token sees all before it",
         )
 
 

@@ -32,8 +32,12 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import largest_difference, max_or_nan
 
 LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
-# Largest difference of a log-probability that number formats explain; a broken layout differs by 0.01 to 10.
+# Largest difference of a log-probability that number formats explain, for logits up to 10 and above; a broken layout
+# differs by 0.01 to 10. Rounding and the effect of a broken layout both shrink with the logits, so for smaller logits,
+# as of a model with small random weights, a smaller difference is allowed.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+USUAL_LOGIT = 10.0
+LEAST_SHARE = 0.01  # of the tolerance, for logits close to 0: the logarithm of the sum is rounded, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,37 @@ class SelfTestResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """The numbers of the stock model.
+
+    values: of every thread.
+    largest: the largest absolute value of the logits that they come from.
+    """
+
+    values: list[Tensor]
+    largest: float
+
+
+def allowed_difference(compute: torch.dtype, largest: float) -> float:
+    """The largest difference of a log-probability that rounding explains.
+
+    compute: the data type of the matrix products.
+    largest: the largest absolute value of the logits.
+    """
+    return TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))
+
+
+@dataclass(frozen=True, slots=True)
 class _Comparison:
     """Two computations of the same numbers.
 
     what: what is compared, for messages.
-    alone: computes the numbers of every thread with the stock model.
+    alone: computes the numbers of every thread with the stock model, and the size that the tolerance depends on.
     together: (layout, numbers of every thread) -> their largest difference from the packed batch, read in that layout.
     """
 
     what: str
-    alone: Callable[[], list[Tensor]]
+    alone: Callable[[], Reference]
     together: Callable[[LayoutKind, list[Tensor]], float]
 
 
@@ -104,16 +129,17 @@ def _draw_ids(draw: np.random.Generator, count: int, tokens: int) -> NDArray[np.
     return draw.integers(0, tokens, count).astype(np.int32)
 
 
-def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> list[Tensor]:
+def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> Reference:
     """float32 [targets] for each thread: the stock model on it alone, without our attention and our head."""
-    found = []
+    found, largest = [], 0.0
     for thread in threads:
         batch = assemble_packed([Example(0, thread)], "threads").to(policy.device)
         with policy.autocast(), stock_attention(policy.model):
             logits = policy.model(input_ids=batch.ids[None], use_cache=False).logits[0]
-        table = torch.log_softmax(logits[batch.source].float(), dim=-1)
-        found.append(table.gather(1, batch.target[:, None])[:, 0])
-    return found
+        read = logits[batch.source].float()
+        largest = max(largest, float(read.abs().max()))
+        found.append(torch.log_softmax(read, dim=-1).gather(1, batch.target[:, None])[:, 0])
+    return Reference(found, largest)
 
 
 @torch.no_grad()
@@ -150,11 +176,12 @@ def self_test_scalars(
     batch = assemble_packed([Example(number, tree) for number, tree in enumerate(trees)], "threads").to(policy.device)
     ends = thread_ends(trees)
 
-    def alone() -> list[Tensor]:
+    def alone() -> Reference:
         body = body_of(policy.model)
         with policy.autocast(), stock_attention(policy.model):
             rows = [ids.to(policy.device)[None] for ids in threads]
-            return [body(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+            states = [body(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+        return Reference(states, USUAL_LOGIT)  # the difference of states is relative already
 
     def together(layout: LayoutKind, expected: list[Tensor]) -> float:
         states = policy.with_layout(layout).hidden(batch)[ends.to(policy.device)].float()
@@ -179,14 +206,15 @@ def _find_layout(
 ) -> SelfTestResult:
     """The first way to compute whose difference is within the tolerance. Raises RecipeError if there is none."""
     policy.eval()
-    tolerance = TOLERANCE[policy.compute]
     results: dict[str, str] = {}
     check_causal(policy.model)
     try:
-        expected = comparison.alone()
+        reference = comparison.alone()
     except FAMILY_ERRORS as error:
         raise _refuse(policy, f"fails on a single thread: {describe_failure(error)}") from error
+    expected = reference.values
     check_finite(policy, comparison.what, expected)
+    tolerance = allowed_difference(policy.compute, reference.largest)
     first = math.inf
     for layout in (wanted,) if wanted else LAYOUTS:
         difference, failure = _try_layout(comparison, layout, expected)
@@ -205,7 +233,7 @@ def _find_layout(
     raise _refuse(
         policy,
         f"does not give the same {comparison.what} in our batches as alone, for threads of up to {longest} tokens "
-        f"(largest difference by layout {summary}; allowed {tolerance:g})",
+        f"(largest difference by layout {summary}; allowed {tolerance:.1g})",
         "set model.layout to auto" if wanted == "tree" else None,
     )
 

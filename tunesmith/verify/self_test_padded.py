@@ -19,7 +19,7 @@ from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import largest_difference
-from tunesmith.verify.self_test import TOLERANCE, check_finite
+from tunesmith.verify.self_test import Reference, allowed_difference, check_finite
 
 
 def probe_trees(tokens: int, longest_input: int, longest_reply: int) -> tuple[TokenTree, ...]:
@@ -44,21 +44,22 @@ def _probe_tree(draw: np.random.Generator, tokens: int, size: int, replies: tupl
     return TokenTree(ids, np.array(segments, np.int32), np.array(spans, np.int32), len(replies))
 
 
-def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: int) -> list[Tensor]:
+def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: int) -> Reference:
     """float32 [targets] for each reply: the stock model on it alone, without our padding and our head.
 
     start: the token id that the decoder reads before a reply.
     """
     split = split_inputs_and_replies(example)
-    found = []
+    found, largest = list[Tensor](), 0.0
     for reply in split.replies:
         target = torch.from_numpy(reply.ids.astype(np.int64)).to(policy.device)
         shifted = torch.cat([target.new_tensor([start]), target[:-1]])
         inputs = torch.from_numpy(split.inputs[reply.input].astype(np.int64)).to(policy.device)
         with policy.autocast(), stock_attention(policy.model):
             logits = policy.model(input_ids=inputs[None], decoder_input_ids=shifted[None], use_cache=False).logits[0]
+        largest = max(largest, float(logits.float().abs().max()))
         found.append(torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None])[:, 0])
-    return found
+    return Reference(found, largest)
 
 
 @torch.no_grad()
@@ -71,21 +72,22 @@ def self_test_padded(policy: Seq2SeqPolicy, tokens: int, longest_input: int, lon
     Raises RecipeError if the difference is too large, or the log-probabilities are NaN or infinite.
     """
     policy.eval()
-    tolerance = TOLERANCE[policy.compute]
     examples = [Example(number, tree) for number, tree in enumerate(probe_trees(tokens, longest_input, longest_reply))]
     try:
-        expected = [each for example in examples for each in reference_log_probabilities(policy, example, start)]
+        references = [reference_log_probabilities(policy, example, start) for example in examples]
+        expected = [each for reference in references for each in reference.values]
+        tolerance = allowed_difference(policy.compute, max(reference.largest for reference in references))
         check_finite(policy, "log-probabilities", expected)
         batch = assemble_padded(examples, "messages", start=start, padding=start).to(policy.device)
         difference = largest_difference(policy.log_probabilities(batch).log_probability, torch.cat(expected))
         if difference <= tolerance:  # false for NaN
             return difference
-        result = f"{difference:.2g}"
+        result = f"{difference:.2g}; allowed {tolerance:.1g}"
     except FAMILY_ERRORS as error:
         result = describe_failure(error)
     raise RecipeError(
         f"{type(policy.model).__name__} does not give the same log-probabilities in padded batches as alone (largest "
-        f"difference {result}; allowed {tolerance:g})",
+        f"difference {result})",
         where="model.path",
         advice="choose another model; T5 and mT5 as transformers has them are known to be right",
     )

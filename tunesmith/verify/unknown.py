@@ -11,7 +11,6 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 
-
 PLACES = 20  # of replies without a known character, that are kept
 
 
