@@ -191,7 +191,7 @@ def test_too_little_space_is_found_before_the_first_step(root: Path, monkeypatch
         ),
         (["train.schedule={kind: linear, warmup_steps: 30}"], "the largest learning rate is 0.0097, not 0.01"),
         (["train.batch_size=60"], "48 examples of an epoch are fewer than a batch of 60: each epoch is one step"),
-        (["train.evaluate_every=30"], "30 steps of the run have one evaluation, at the end (train.evaluate_every is 30)"),
+        (["train.evaluate_every=30"], "30 steps of the run have one evaluation, at the end"),
         (["train.best={save: planned}"], "2 evaluations, such as that of step 10, are at steps without a checkpoint"),
     ],
 )

@@ -20,6 +20,7 @@ STYLES: Mapping[Status, str] = {"fail": "bold red", "warn": "yellow", "pass": "g
 PLACES_SHOWN = 5
 SINGULAR: Mapping[str, str] = {"have": "has", "are": "is", "do": "does"}
 """Verbs whose form for one record has more than an s."""
+DASH = "- "  # before every place
 INDENT = 6  # columns before the places and the advice of a check
 
 
@@ -140,9 +141,9 @@ def details(check: Check) -> Sequence[str]:
     """One line for each of the first ``PLACES_SHOWN`` places, then the advice; nothing for a check that passed."""
     if check.status == "pass":
         return []
-    lines = [f"- {place}: {what}" if place else f"- {what}" for place, what in check.places[:PLACES_SHOWN]]
+    lines = [f"{DASH}{place}: {what}" if place else f"{DASH}{what}" for place, what in check.places[:PLACES_SHOWN]]
     if len(check.places) > PLACES_SHOWN:
-        lines.append("- and more places, which check.json lists")
+        lines.append(f"{DASH}and more places, which check.json lists")
     return [*lines, check.advice] if check.advice else lines
 
 
@@ -156,11 +157,12 @@ def _name_width(report: CheckReport) -> int:
     return max((len(check.name) for check in report.checks), default=0)
 
 
-def _hanging(line: str) -> Table:
-    """A line whose continuation begins below its text, after the dash of a place."""
-    dash, text = ("- ", line[2:]) if line.startswith("- ") else ("", line)
+def _hanging(line: str) -> Table | Text:
+    """A line; the continuation of a place begins after its dash."""
+    if not line.startswith(DASH):
+        return visible_text(line, "bold")
     grid = Table.grid()
-    grid.add_column(width=len(dash))
+    grid.add_column(width=len(DASH))
     grid.add_column(ratio=1)
-    grid.add_row(dash, visible_text(text, "" if dash else "bold"))
+    grid.add_row(DASH, visible_text(line.removeprefix(DASH)))
     return grid

@@ -64,6 +64,11 @@ class LengthSurvey:
         replies = target_limit(self.recipe)
         return limits if replies is None else {**limits, TARGET_LENGTH: replies}
 
+    @property
+    def _parts(self) -> Sequence[str]:
+        """What each limit counts, for a sentence."""
+        return ("",) if len(self.limits) == 1 else (" of input", " of reply")
+
     def add(self, place: str, tokens: TokenTree) -> LimitedRecord:
         """Count one record. place: of the record. tokens: as they were rendered."""
         settings = render_settings(self.recipe)
@@ -109,9 +114,11 @@ class LengthSurvey:
         dropped = sum((tally.rejected for tally in tallies), Counter[str]())[REASONS["too_long"]]
         shortened = sum(record.cut > 0 for record in self.records)
         share = cut / max(tokens, 1)
-        limits = " and ".join(f"{limit:,}" for limit in self.limits.values())
+        limits = " or ".join(
+            f"{limit:,} tokens{part}" for limit, part in zip(self.limits.values(), self._parts, strict=True)
+        )
         if not cut:
-            return Check("length limit", "pass", f"0 of {records:,} records are longer than {limits} tokens")
+            return Check("length limit", "pass", f"0 of {records:,} records are longer than {limits}")
         status: Status = "fail" if share > FAILED else "warn" if share > WARNED else "pass"
         if dropped:
             are = "is" if dropped == 1 else "are"
@@ -153,7 +160,7 @@ class LengthSurvey:
             )
             return f"{what}; {append_words(right, to='keep the beginning of longer records') if cuts else 'split them'}"
         kept = self._kept_share(wanted)
-        advice = append_words(*words, to=f"keep {kept} of the tokens, which needs more memory")
+        advice = append_words(*words, to=f"keep {kept} the tokens, which needs more memory")
         return f"{advice}, or append {right} to keep the beginning of longer records" if cuts else advice
 
     def _kept_share(self, wanted: Mapping[str, int]) -> str:
@@ -164,7 +171,7 @@ class LengthSurvey:
             for record in self.records
             if all(length <= limit for length, limit in zip(record.lengths, limits.values(), strict=True))
         )
-        return "all" if kept == total else f"{kept / max(total, 1):.1%}"
+        return "all" if kept == total else f"{kept / max(total, 1):.1%} of"
 
     def _wanted(self, positions: int | None) -> dict[str, int]:
         """The lowest limits that lose less than is warned of, but not more than the model reads."""

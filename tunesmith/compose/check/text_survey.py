@@ -155,7 +155,7 @@ class TextSurvey:
     def _find_repetition(self, tree: Tree, key: bytes, side: int) -> str:
         """Count a record that is repeated; returns why it is dropped, or an empty text if it is not."""
         if key in self._first:
-            same = f"repeats {self._first[key][0]}"
+            same = f"repeats {_near_name(self._first[key][0], tree.place)}"
             if self._policy != "keep":
                 return same
             self.duplicates.add(tree.place, same)
@@ -165,7 +165,8 @@ class TextSurvey:
         self._first[key] = (tree.place, side)
         earlier = self._near_index.add(key.hex(), signatures(tree))
         if earlier is not None:
-            place, other = self._first[bytes.fromhex(earlier)]
+            first, other = self._first[bytes.fromhex(earlier)]
+            place = _near_name(first, tree.place)
             self.near.add(tree.place, f"nearly repeats {place}")
             if side != other:
                 self.straddling.add(tree.place, f"nearly repeats {place}, of the other part")
@@ -209,6 +210,12 @@ class TextSurvey:
             "targets_lost": lost,
             "longest": [{"place": place, "tokens": tokens} for tokens, place in sorted(self._longest, reverse=True)],
         }
+
+
+def _near_name(place: str, reader: str) -> str:
+    """A place as it is named next to another one: only its line if both are in one file."""
+    file, _, line = place.rpartition(":")
+    return f"line {line}" if file and file == reader.rpartition(":")[0] else place
 
 
 def _push(heap: list[Any], item: Any, size: int) -> None:
