@@ -21,7 +21,7 @@ from tunesmith.text.tokens.show import ShownToken
 from tunesmith.text.tree import Role
 from tunesmith.text.visible import visible
 
-PieceKind = Literal["text", "space", "tab", "line"]
+PieceKind = Literal["text", "space", "tab", "line", "other"]
 WHITE_SPACE: dict[str, PieceKind] = {" ": "space", "\t": "tab", "\n": "line"}
 
 
@@ -80,7 +80,7 @@ def check_page(report: CheckReport, examples: Sequence[ShownExample]) -> str:
 
 
 def split_white_space(text: str) -> Iterator[tuple[PieceKind, str]]:
-    """The parts of a token's text: every space, tab and line break alone, and what is between them."""
-    for part in re.split(r"([ \t\n])", text):
+    """The parts of a token's text: every character of white space alone, and what is between them."""
+    for part in re.split(r"(\s)", text):
         if part:
-            yield WHITE_SPACE.get(part, "text"), part
+            yield WHITE_SPACE.get(part, "other" if part.isspace() else "text"), part

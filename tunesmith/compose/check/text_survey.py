@@ -21,7 +21,7 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 
 LIMIT = 20_000  # records that are surveyed; of more, a share chosen by their content
-SAMPLES, DROPPED_SAMPLES = 8, 2  # records for display, of those that are used and of the others
+SAMPLES, LOST_SAMPLES = 8, 2  # records for display, of those that are used whole and of the others
 LONGEST = 5
 
 
@@ -127,7 +127,7 @@ class TextSurvey:
         self.straddling, self.contaminated = Finding(), Finding()
         self._policy, self._near_index = recipe.data.duplicates, NearDuplicates(recipe.data.near_threshold)
         self._first: dict[bytes, tuple[str, int]] = {}  # content -> the place where it came first, and its side
-        self._samples: dict[bool, list[tuple[int, int, SurveyedRecord]]] = {True: [], False: []}  # used, dropped
+        self._samples: dict[bool, list[tuple[int, int, SurveyedRecord]]] = {True: [], False: []}  # whole, others
         self._longest: list[tuple[int, str]] = []
         self._trees = 0
 
@@ -148,9 +148,9 @@ class TextSurvey:
         _push(self._longest, (limited.tokens, tree.place), LONGEST)
         use = "" if limited.dropped or repeated else SIDES[side] if side >= 0 else "neither training nor validation"
         record = SurveyedRecord(tree, tokens, use, limited.dropped or repeated, limited.cut)
-        used = not record.dropped
+        whole = not record.dropped and not record.cut
         order = (-int.from_bytes(key[:8], "little"), -self._trees, record)
-        _push(self._samples[used], order, SAMPLES if used else DROPPED_SAMPLES)
+        _push(self._samples[whole], order, SAMPLES if whole else LOST_SAMPLES)
 
     def _find_repetition(self, tree: Tree, key: bytes, side: int) -> str:
         """Count a record that is repeated; returns why it is dropped, or an empty text if it is not."""
@@ -173,9 +173,9 @@ class TextSurvey:
         return ""
 
     def samples(self) -> list[SurveyedRecord]:
-        """Some records for display, chosen by their content: some that are used, then some that are dropped."""
-        used, dropped = (sorted(self._samples[key], key=lambda item: item[:2], reverse=True) for key in (True, False))
-        return [record for _, _, record in (*used, *dropped)]
+        """Some records for display, chosen by their content: some that are used whole, then some that are not."""
+        whole, others = (sorted(self._samples[key], key=lambda item: item[:2], reverse=True) for key in (True, False))
+        return [record for _, _, record in (*whole, *others)]
 
     def checks(self) -> list[Check]:
         """The checks of all texts, without their lengths."""
