@@ -61,7 +61,7 @@ class SelfTestResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class StockResult:
     """The numbers of the stock model.
 
     values: of every thread.
@@ -91,7 +91,7 @@ class _Comparison:
     """
 
     what: str
-    alone: Callable[[], Reference]
+    alone: Callable[[], StockResult]
     together: Callable[[LayoutKind, list[Tensor]], float]
 
 
@@ -129,7 +129,7 @@ def _draw_ids(draw: np.random.Generator, count: int, tokens: int) -> NDArray[np.
     return draw.integers(0, tokens, count).astype(np.int32)
 
 
-def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> Reference:
+def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> StockResult:
     """float32 [targets] for each thread: the stock model on it alone, without our attention and our head."""
     found, largest = [], 0.0
     for thread in threads:
@@ -139,7 +139,7 @@ def reference_log_probabilities(policy: Policy, threads: list[TokenTree]) -> Ref
         read = logits[batch.source].float()
         largest = max(largest, float(read.abs().max()))
         found.append(torch.log_softmax(read, dim=-1).gather(1, batch.target[:, None])[:, 0])
-    return Reference(found, largest)
+    return StockResult(found, largest)
 
 
 @torch.no_grad()
@@ -176,12 +176,12 @@ def self_test_scalars(
     batch = assemble_packed([Example(number, tree) for number, tree in enumerate(trees)], "threads").to(policy.device)
     ends = thread_ends(trees)
 
-    def alone() -> Reference:
+    def alone() -> StockResult:
         body = body_of(policy.model)
         with policy.autocast(), stock_attention(policy.model):
             rows = [ids.to(policy.device)[None] for ids in threads]
             states = [body(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
-        return Reference(states, USUAL_LOGIT)  # the difference of states is relative already
+        return StockResult(states, USUAL_LOGIT)  # the difference of states is relative already
 
     def together(layout: LayoutKind, expected: list[Tensor]) -> float:
         states = policy.with_layout(layout).hidden(batch)[ends.to(policy.device)].float()

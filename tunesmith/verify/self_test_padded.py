@@ -19,7 +19,7 @@ from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import largest_difference
-from tunesmith.verify.self_test import Reference, allowed_difference, check_finite
+from tunesmith.verify.self_test import StockResult, allowed_difference, check_finite
 
 
 def probe_trees(tokens: int, longest_input: int, longest_reply: int) -> tuple[TokenTree, ...]:
@@ -44,7 +44,7 @@ def _probe_tree(draw: np.random.Generator, tokens: int, size: int, replies: tupl
     return TokenTree(ids, np.array(segments, np.int32), np.array(spans, np.int32), len(replies))
 
 
-def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: int) -> Reference:
+def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: int) -> StockResult:
     """float32 [targets] for each reply: the stock model on it alone, without our padding and our head.
 
     start: the token id that the decoder reads before a reply.
@@ -59,7 +59,7 @@ def reference_log_probabilities(policy: Seq2SeqPolicy, example: Example, start: 
             logits = policy.model(input_ids=inputs[None], decoder_input_ids=shifted[None], use_cache=False).logits[0]
         largest = max(largest, float(logits.float().abs().max()))
         found.append(torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None])[:, 0])
-    return Reference(found, largest)
+    return StockResult(found, largest)
 
 
 @torch.no_grad()
