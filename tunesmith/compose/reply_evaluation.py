@@ -1,16 +1,19 @@
-"""Evaluation by generation: greedy replies to validation prompts, compared with the replies of the data."""
+"""Replies to validation prompts at evaluations: some are shown, and all are compared with the replies of the data."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.batch.protocols import BatchT
+from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.components.steps import crop_settings
 from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import stream_seed
+from tunesmith.errors import DataError
 from tunesmith.evaluate.generation import (
     EvaluationPrompt,
     choose_prompts,
@@ -19,54 +22,126 @@ from tunesmith.evaluate.generation import (
     reply_metrics,
 )
 from tunesmith.files import write_file
-from tunesmith.generate.engine import Engine
-from tunesmith.recipe.schema import EvaluateConfig, Recipe
+from tunesmith.generate.engine import Engine, GeneratedReply
+from tunesmith.model.attention_choice import attention_restored, stock_attention, uses_stock_attention
+from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
+from tunesmith.text.tree import Message
+from tunesmith.train.run.shown import ShownText
 
 PREDICTIONS = "predictions"
+SHOWN_TOKENS = 40
+"""Largest number of tokens of a reply that is only shown; a line of a terminal has hardly more."""
+QUESTIONS = ("a", "b")
+"""Questions that differ in everything but the text that a prompt format writes around them."""
 
 
-def reply_evaluation(
+class PromptText:
+    """Turns token ids of a prompt into the text of its messages.
+
+    The text that the prompt format writes around every question, such as an introduction, is left out, if it is that of
+    a single question.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._decode = renderer.tokenizer.decode
+        one, other = (self._decode(renderer.prompt([Message("user", letter)])) for letter in QUESTIONS)
+        self._before = _shared_start(one, other)
+        self._after = _shared_start(one[::-1], other[::-1])[::-1]
+
+    def __call__(self, ids: Sequence[int]) -> str:
+        text = self._decode(ids)
+        if len(text) < len(self._before) + len(self._after):
+            return text
+        return text.removeprefix(self._before).removesuffix(self._after).strip()
+
+
+def _shared_start(one: str, other: str) -> str:
+    """The longest text that both begin with."""
+    length = next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    return one[:length]
+
+
+class TrainingEngine:
+    """Generates greedy replies with the present weights of a model that is being trained, which it does not change.
+
+    policy: of the model.
+    renderer: of the run.
+    Raises DataError if replies of the model cannot be generated.
+    """
+
+    def __init__(self, policy: LanguagePolicy[MicroBatch], renderer: Renderer) -> None:
+        self._policy = policy
+        with attention_restored(policy.model):  # a model that needs its stock attention here keeps its own for training
+            self.engine = Engine(policy.model, renderer)
+            self._stock = uses_stock_attention(policy.model)
+
+    def replies(self, prompts: Sequence[EvaluationPrompt], max_new_tokens: int, batch: int) -> list[GeneratedReply]:
+        """The reply to every prompt, in their order. batch: replies that are generated at once."""
+        self._policy.eval()
+        with self._policy.autocast(), stock_attention(self._policy.model) if self._stock else nullcontext():
+            return generate_replies(self.engine, prompts, max_new_tokens, batch)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedReplies:
+    """What is generated at evaluations.
+
+    metrics: evaluates the present weights after a step; None if no replies are asked for.
+    texts: prompts and replies that are shown.
+    """
+
+    metrics: Callable[[int], Mapping[str, float]] | None
+    texts: Callable[[], Sequence[ShownText]]
+
+
+def generated_replies(
     recipe: Recipe,
-    policy: LanguagePolicy[BatchT],
+    policy: LanguagePolicy[MicroBatch],
     renderer: Renderer,
     validation: tuple[Store, Sequence[str]],
     directory: Path,
     notice: Callable[[str], None],
-) -> Callable[[int], Mapping[str, float]] | None:
-    """A function that evaluates the present weights after a step; None if no replies are asked for or no prompt exists.
+) -> GeneratedReplies:
+    """The replies of a run to validation prompts, the same prompts at every evaluation.
 
     validation: the data, and the names of their sources.
-    notice: shows the user how replies are generated, if that is out of the ordinary.
     directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.
+    notice: shows the user how replies are generated, if that is out of the ordinary, or why none are shown.
+    Raises DataError if replies are asked for that cannot be generated.
     """
     keys = recipe.evaluate
-    if not keys.replies:
-        return None
-    seed = stream_seed(recipe.seed, "replies")
-    prompts = choose_prompts(*validation, renderer, keys.replies, seed, crop_settings(recipe, renderer))
+    shown = 0 if recipe.text.targets == "all" else keys.show  # its targets are not always replies
+    seed, crop = stream_seed(recipe.seed, "replies"), crop_settings(recipe, renderer)
+    prompts = choose_prompts(*validation, renderer, max(keys.replies, shown), seed, crop)
+    nothing = GeneratedReplies(None, lambda: ())
     if not prompts:
-        return None
-    engine = Engine(policy.model, renderer)
-    if engine.notice is not None:
-        notice(engine.notice)
+        return nothing
+    try:
+        engine = TrainingEngine(policy, renderer)
+    except DataError as error:
+        if keys.replies:
+            raise
+        notice(f"no replies are shown at evaluations: {error.what}")
+        return nothing
+    if engine.engine.notice is not None:
+        notice(engine.engine.notice)
+    chosen = choose_prompts(*validation, renderer, keys.replies, seed, crop)
+    first, text = choose_prompts(*validation, renderer, shown, seed, crop), PromptText(renderer)
 
-    def evaluate(step: int) -> Mapping[str, float]:
-        return _evaluate(policy, engine, prompts, keys, directory / PREDICTIONS / f"step-{step:06d}.jsonl")
+    def texts() -> Sequence[ShownText]:
+        replies = engine.replies(first, min(keys.max_new_tokens, SHOWN_TOKENS), keys.batch_size)
+        pairs = zip(first, replies, strict=True)
+        return [each for prompt, reply in pairs for each in _show(text(prompt.ids), reply)]
 
-    return evaluate
+    def metrics(step: int) -> Mapping[str, float]:
+        replies = engine.replies(chosen, keys.max_new_tokens, keys.batch_size)
+        lines = [json.dumps(each, ensure_ascii=False) for each in prediction_records(chosen, replies, renderer)]
+        write_file(directory / PREDICTIONS / f"step-{step:06d}.jsonl", "\n".join(lines) + "\n")
+        return reply_metrics(chosen, replies)
+
+    return GeneratedReplies(metrics if chosen else None, texts if first else lambda: ())
 
 
-def _evaluate(
-    policy: LanguagePolicy[BatchT],
-    engine: Engine,
-    prompts: Sequence[EvaluationPrompt],
-    keys: EvaluateConfig,
-    path: Path,
-) -> Mapping[str, float]:
-    policy.eval()
-    with policy.autocast():
-        replies = generate_replies(engine, prompts, keys.max_new_tokens, keys.batch_size)
-    lines = [json.dumps(each, ensure_ascii=False) for each in prediction_records(prompts, replies, engine.renderer)]
-    write_file(path, "\n".join(lines) + "\n")
-    return reply_metrics(prompts, replies)
+def _show(prompt: str, reply: GeneratedReply) -> tuple[ShownText, ShownText]:
+    return ShownText("prompt", prompt), ShownText("reply", reply.text)

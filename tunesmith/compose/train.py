@@ -24,7 +24,7 @@ from tunesmith.compose.models import families
 from tunesmith.compose.plan_checks import check_space, plan_checks
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
-from tunesmith.compose.reply_evaluation import reply_evaluation
+from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
 from tunesmith.compose.run_export import export_model
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
@@ -64,6 +64,7 @@ MAY_DIFFER = (
     "sampling",
     "data.cache",
     "data.workers",
+    "evaluate.show",
     "model.revision",
     "train.log_every",
     "train.stop_after",
@@ -123,7 +124,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     families.find_family(recipe)
     check_start_format(recipe)
     _configure_libraries(recipe)
-    view = open_view(recipe.train.log_every)
+    view = open_view(recipe.train.log_every, method.shown)
     if chosen.reason:
         view.note(chosen.reason)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
@@ -327,13 +328,24 @@ def _evaluation(
 ) -> EvaluationCallback | None:
     if setup.evaluate is None:
         return None
-    recipe, replies = context.recipe, None
-    if context.validation is not None:
+    recipe, keys = context.recipe, context.recipe.train
+    if setup.texts is not None:
+        replies = GeneratedReplies(None, setup.texts)
+    else:
+        assert context.validation is not None, "there are evaluations"
         policy, directory = context.prepared.policy, context.run.path
-        replies = reply_evaluation(recipe, policy, context.renderer, context.validation, directory, view.note)
-    evaluate_every = period_in_steps(recipe.train.evaluate_every, len(setup.steps))
-    save_every = period_in_steps(recipe.train.save_every, len(setup.steps))
-    return EvaluationCallback(setup.evaluate, evaluate_every, save_every, metrics, selection, view, trackers, replies)
+        replies = generated_replies(recipe, policy, context.renderer, context.validation, directory, view.note)
+    return EvaluationCallback(
+        evaluate=setup.evaluate,
+        every=period_in_steps(keys.evaluate_every, len(setup.steps)),
+        save_every=period_in_steps(keys.save_every, len(setup.steps)),
+        metrics=metrics,
+        selection=selection,
+        view=view,
+        trackers=trackers,
+        texts=replies.texts,
+        replies=replies.metrics,
+    )
 
 
 def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:

@@ -36,8 +36,20 @@ def use_stock_attention(model: PreTrainedModel) -> None:
 @contextmanager
 def stock_attention(model: PreTrainedModel) -> Iterator[None]:
     """A model computes with its stock attention for a while."""
+    with attention_restored(model):
+        use_stock_attention(model)
+        yield
+
+
+def uses_stock_attention(model: PreTrainedModel) -> bool:
+    """Whether a model computes with its stock attention now."""
+    return all(config._attn_implementation == STOCK for config in _configurations(model))
+
+
+@contextmanager
+def attention_restored(model: PreTrainedModel) -> Iterator[None]:
+    """After the block a model computes with the attention that it had before it."""
     before = [(config, config._attn_implementation) for config in _configurations(model)]
-    use_stock_attention(model)
     try:
         yield
     finally:

@@ -46,12 +46,17 @@ class SamplingConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Replies that are generated at every evaluation and compared with those of the validation data."""
+    """Replies that are generated at every evaluation: some are shown, and all are compared with those of the data."""
 
     replies: NonNegativeInt = Field(
         default=0,
         description="The number of validation prompts that get a greedy reply, the same ones at every evaluation; 0 "
         "generates none.",
+    )
+    show: NonNegativeInt = Field(
+        default=2,
+        description="The number of validation prompts whose replies are printed at every evaluation, cut to a line "
+        "each, with scores or rewards where the objective has them; 0 prints none. It changes no result.",
     )
     max_new_tokens: PositiveInt = Field(default=256, description="The largest number of tokens of such a reply.")
     batch_size: PositiveInt = Field(

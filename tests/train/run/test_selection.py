@@ -48,7 +48,7 @@ def train_with_planted_curves(
     """A run without a model: planted evaluations, real records, real checkpoints and their rotation (``keep`` 1)."""
     lines = [JsonLines(directory / f"{name}.jsonl") for name in ("metrics", "consumed", "timing")]
     recorder, chosen = MetricsRecorder(*lines), CheckpointSelection(rule)
-    model, view = torch.nn.Linear(1, 1, bias=False), PlainView(Console(file=io.StringIO()), None)
+    model, view = torch.nn.Linear(1, 1, bias=False), PlainView(Console(file=io.StringIO()), (), None)
     optimizer = AdamW(dict(model.named_parameters()))
     checkpointer = Checkpointer(
         directory / "checkpoints", {"model": model}, optimizer, {}, 2, 1, recorder, chosen, view

@@ -21,6 +21,7 @@ from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.recipe.schema import DpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
+from tunesmith.train.run.shown import LOSS, SHARE, SIGNED, ShownMetric
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
 
@@ -111,4 +112,14 @@ def _evaluation(
     return evaluate
 
 
-DPO = Method(build_language_model, prepare_language_policy, setup)
+DPO = Method(
+    build_language_model,
+    prepare_language_policy,
+    setup,
+    shown=(
+        LOSS,
+        ShownMetric("rewards/accuracies", "pairs in order", SHARE),
+        ShownMetric("rewards/margins", "margin", SIGNED),
+        ShownMetric("logps/improved", "chosen more probable", SHARE),
+    ),
+)

@@ -20,6 +20,7 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Callback, PolicyT, Steps
 from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.shown import LOSS, ShownMetric, ShownText
 from tunesmith.train.run.validation import ValidationMetrics
 
 KeysT = TypeVar("KeysT", bound=ObjectiveSection)
@@ -69,6 +70,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     proof: checks of data and batches, made before every start.
     gates: computes the checks of the weights before the first step; called once in a run.
     evaluate: the metrics of the present weights on the validation data; None without such data.
+    texts: prompts and replies that are shown after an evaluation; None: replies are generated for this.
     callbacks: called after every step, before a checkpoint is written.
     resumed: called with the number of steps that are done before a stopped run continues.
     """
@@ -80,6 +82,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     proof: Sequence[Check]
     gates: Callable[[], Sequence[Check]]
     evaluate: Callable[[], ValidationMetrics] | None
+    texts: Callable[[], Sequence[ShownText]] | None = None
     callbacks: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
 
@@ -93,6 +96,7 @@ class Method(Generic[KeysT, PolicyT, BatchT]):
     setup: everything else. It may wrap the policy, as PPO does, so only its own annotation names what is trained.
     kind: kind of model that is exported.
     use: what to do with a finished run, for the user; ``{run}`` is its directory.
+    shown: the metrics that are shown while it trains, the most important one first.
     """
 
     build_model: Callable[[Recipe, KeysT, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
@@ -100,3 +104,4 @@ class Method(Generic[KeysT, PolicyT, BatchT]):
     setup: Callable[[RunContext[PolicyT, BatchT], KeysT], TrainingSetup[Any, BatchT]]
     kind: Literal["assistant", "reward"] = "assistant"
     use: str = "chat with it: tunesmith chat {run}"
+    shown: tuple[ShownMetric, ...] = (LOSS,)

@@ -11,7 +11,7 @@ import torch
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.components.steps import build_draws, build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.methods.ppo_evaluation import reward_evaluation
+from tunesmith.compose.methods.ppo_evaluation import RewardEvaluation
 from tunesmith.compose.methods.ppo_gates import gates_of
 from tunesmith.compose.models.families import build_language_model, prepare_causal_policy
 from tunesmith.compose.models.reference import reference_policy
@@ -37,6 +37,7 @@ from tunesmith.train.rollout.rollouts import Floats
 from tunesmith.train.rollout.steps import RolloutSteps
 from tunesmith.train.run.checkpoint import latest_attempts
 from tunesmith.train.run.metrics import read_records
+from tunesmith.train.run.shown import SHARE, SIGNED, ShownMetric
 
 ROLLOUTS = "rollouts"
 
@@ -55,9 +56,8 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
     stored = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
     evaluate = None
     if context.validation is not None:
-        evaluate = reward_evaluation(
-            *context.validation, replace(generator, sampling=greedy_sampling(generator.sampling))
-        )
+        greedy = replace(generator, sampling=greedy_sampling(generator.sampling))
+        evaluate = RewardEvaluation.on(*context.validation, greedy)
     return TrainingSetup(
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
@@ -66,6 +66,7 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
         proof=proof_of_run(recipe, context.renderer, stored, context.rows, prepared.batches.find_fault),
         gates=gates_of(actor, steps, keys),
         evaluate=evaluate,
+        texts=tuple if evaluate is None else partial(evaluate.texts, recipe.evaluate.show, context.renderer),
         callbacks=(steps.record_kl,),
         resumed=lambda done: steps.restore_kl(read_records(context.run.metrics)),
     )
@@ -164,4 +165,13 @@ def whitened(advantages: Floats) -> Floats:
     return np.asarray(values.numpy(), np.float32)
 
 
-PPO = Method(build_language_model, prepare_causal_policy, setup)
+PPO = Method(
+    build_language_model,
+    prepare_causal_policy,
+    setup,
+    shown=(
+        ShownMetric("rewards/mean", "mean reward", SIGNED),
+        ShownMetric("rewards/finished", "finished replies", SHARE),
+        ShownMetric("reference_kl", "KL to reference"),
+    ),
+)

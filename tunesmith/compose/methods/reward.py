@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -12,6 +12,7 @@ from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.components.tokenizer import check_same_format, check_same_tokenizer, prompt_format
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.reward_gates import reward_gates
+from tunesmith.compose.methods.reward_texts import ScoredTexts
 from tunesmith.compose.models import families
 from tunesmith.compose.models.families import PACKED, PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
@@ -23,6 +24,7 @@ from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.recipe.schema import Recipe, RewardConfig
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
+from tunesmith.train.run.shown import LOSS, SHARE, SIGNED, ShownMetric, ShownText
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.verify.self_test import self_test_scalars
 
@@ -75,6 +77,7 @@ def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, P
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
         gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model),
         evaluate=_evaluation(context, objective),
+        texts=_texts(context),
     )
 
 
@@ -87,10 +90,25 @@ def _evaluation(context: Context, objective: RewardRanking) -> Callable[[], Vali
     return lambda: validation_ranking(policy, objective, store, sources, tokens)
 
 
+def _texts(context: Context) -> Callable[[], Sequence[ShownText]]:
+    """Scores of some replies of the validation data."""
+    if context.validation is None:
+        return tuple
+    policy, recipe = context.prepared.policy, context.recipe
+    seed = stream_seed(recipe.seed, "replies")
+    return ScoredTexts.of(policy, context.validation[0], recipe.evaluate.show, seed, context.renderer)
+
+
 REWARD = Method(
     build_model,
     prepare_policy,
     setup,
     kind="reward",
     use="score replies with it: tunesmith score {run} FILE",
+    shown=(
+        LOSS,
+        ShownMetric("accuracy", "pairs in order", SHARE),
+        ShownMetric("margin", "margin", SIGNED),
+        ShownMetric("kendall_tau", "rank correlation", SIGNED),
+    ),
 )

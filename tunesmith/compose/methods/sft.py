@@ -12,6 +12,7 @@ from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.recipe.schema import SftConfig
+from tunesmith.train.run.shown import LOSS, SHARE, ShownMetric
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import DatasetSteps
 
@@ -54,4 +55,9 @@ def _evaluation(
     return evaluate
 
 
-SFT = Method(build_language_model, prepare_language_policy, setup)
+SFT = Method(
+    build_language_model,
+    prepare_language_policy,
+    setup,
+    shown=(LOSS, ShownMetric("accuracy", "token accuracy", SHARE)),
+)

@@ -21,6 +21,7 @@ from tunesmith.train.run.checkpoint import Checkpoint
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
+from tunesmith.train.run.shown import ShownText
 from tunesmith.train.run.trackers import Tracker
 from tunesmith.train.run.validation import ALL, ValidationMetrics, flatten, validation_record
 from tunesmith.train.run.view import View
@@ -134,6 +135,7 @@ class EvaluationCallback:
     selection: of the best checkpoint.
     view, trackers: display the metrics.
     replies: writes replies after a step and returns further metrics of all sources together; None: no replies.
+    texts: prompts and replies that are displayed after the metrics.
     """
 
     evaluate: Callable[[], ValidationMetrics]
@@ -144,6 +146,7 @@ class EvaluationCallback:
     view: View
     trackers: TrackerCallback
     replies: Callable[[int], Mapping[str, float]] | None = None
+    texts: Callable[[], Sequence[ShownText]] = tuple
 
     def __call__(self, result: StepResult) -> None:
         saved = is_due(result, self.save_every)
@@ -164,6 +167,7 @@ class EvaluationCallback:
             self.view.replies(step, replies)
             self.trackers.log_validation(step, {ALL: replies})
             found[ALL].update(replies)
+        self.view.texts(self.texts())
         saved = saved or (self.selection.rule.save_wins and self.selection.wins(step, found))
         self.selection.add(step, found, saved=saved)
         self.metrics.write(validation_record(step, found, saved=saved))

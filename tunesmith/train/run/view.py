@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
@@ -21,15 +21,14 @@ from rich.text import Text
 
 from tunesmith.text.visible import visible
 from tunesmith.train.loop import StepResult
+from tunesmith.train.run.shown import GAP, LOSS, ShownMetric, ShownText, format_metrics, pack
 from tunesmith.train.run.validation import ALL, ValidationMetrics
 
 BARS = "▁▂▃▄▅▆▇█"
-FRACTIONS = ("accuracy", "rewards/accuracies", "logps/improved", "rewards/finished")
-"""Metrics between 0 and 1, shown in per cent after an evaluation."""
-SHOWN_METRICS = ("loss", *FRACTIONS, "rewards/mean", "rewards/margins", "margin", "kendall_tau", "kl", "reference_kl")
-"""Metrics that are shown, in this order; metrics.jsonl has all of them."""
-MANY_METRICS = 4
-"""A step with more metrics than this shows only ``SHOWN_METRICS``."""
+LINE_WIDTH = 160
+"""Largest number of characters of a prompt or reply where there is no terminal."""
+SKIPPED = "no update"
+"""Shown for a step that changes no weight, such as one of PPO after its limit of the KL divergence."""
 REDRAW_SECONDS = 0.1
 """Least time between two drawings of the panel, so that drawing does not slow small models down."""
 WARNING = "WARNING"
@@ -55,6 +54,9 @@ class View(Protocol):
     def replies(self, step: int, metrics: Mapping[str, float]) -> None:
         """The replies that the weights after ``step`` steps generate were compared with their references."""
 
+    def texts(self, texts: Sequence[ShownText]) -> None:
+        """Prompts and replies of the evaluation that was shown last."""
+
     def saved(self, step: int) -> None:
         """The checkpoint of ``step`` is complete."""
 
@@ -68,15 +70,16 @@ class View(Protocol):
         """Restore the terminal. It may be called twice, and without ``start``."""
 
 
-def open_view(every: int | None, console: Console | None = None) -> View:
+def open_view(every: int | None, shown: Sequence[ShownMetric] = (LOSS,), console: Console | None = None) -> View:
     """A live panel if the console is a terminal that can move its cursor, plain lines otherwise.
 
     every: steps between two lines of steps, where there are lines; None: only the last step gets one.
+    shown: the metrics that are shown, the most important one first.
     console: standard error by default.
     """
     console = console or Console(file=cast(TextIO, LogStream(sys.stderr)), highlight=False)
     live = console.is_terminal and not console.is_dumb_terminal
-    return LiveView(console) if live else PlainView(console, every)
+    return LiveView(console, shown) if live else PlainView(console, shown, every)
 
 
 class LogStream(io.TextIOBase):
@@ -133,9 +136,9 @@ class RunClock:
 class PlainView:
     """One line for each event, without colours or cursor movements: for pipes, log files and batch systems."""
 
-    def __init__(self, console: Console, every: int | None) -> None:
+    def __init__(self, console: Console, shown: Sequence[ShownMetric], every: int | None) -> None:
         self.console, self.every = console, every
-        self.clock = RunClock()
+        self.clock, self.steps = RunClock(), StepFormatter(shown)
 
     def start(self, total: int, done: int, facts: Mapping[str, str]) -> None:
         self.clock = RunClock(total, done)
@@ -145,14 +148,21 @@ class PlainView:
             self.note(f"resuming after step {done} of {total}")
 
     def step(self, result: StepResult) -> None:
+        items = self.steps.format(result)
         if result.done == result.total or (self.every and result.done % self.every == 0):
-            self.note(f"{step_title(result)}  {'  '.join(format_step(result))}  {self.clock.remaining(result.done)}")
+            self.note(GAP.join([step_title(result), *items, self.clock.remaining(result.done)]))
 
     def validation(self, step: int, metrics: ValidationMetrics) -> None:
-        self.note(f"validation at step {step}: {format_validation(metrics)}")
+        for name, values in select_sources(metrics).items():
+            source = "" if name == ALL else f", {name}"
+            self.note(f"validation at step {step}{source}: {GAP.join(format_metrics(values, self.steps.shown))}")
 
     def replies(self, step: int, metrics: Mapping[str, float]) -> None:
         self.note(f"generated replies at step {step}: {format_replies(metrics)}")
+
+    def texts(self, texts: Sequence[ShownText]) -> None:
+        for text in texts:
+            self.note(f"{GAP}{text.line(LINE_WIDTH)}")
 
     def saved(self, step: int) -> None:
         self.note(f"checkpoint saved at step {step}")
@@ -171,11 +181,12 @@ class PlainView:
 class LiveView:
     """A panel that is redrawn in place; facts, validations and notes scroll by above it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, shown: Sequence[ShownMetric]) -> None:
         self.console = console
         self.live: Live | None = None
-        self.clock = RunClock()
-        self.losses: deque[float] = deque(maxlen=40)
+        self.clock, self.steps = RunClock(), StepFormatter(shown)
+        self.curve: deque[float] = deque(maxlen=40)
+        self.items: list[str] = []
         self.last: StepResult | None = None
         self.status: dict[str, str] = {}
         self.drawn = 0.0
@@ -192,18 +203,33 @@ class LiveView:
         self.live.start()
 
     def step(self, result: StepResult) -> None:
-        self.last = result
-        self.losses.append(result.metrics.get("loss", math.nan))
+        self.last, self.items = result, self.steps.format(result)
+        if (value := result.metrics.get(self.steps.shown[0].name)) is not None:
+            self.curve.append(value)
         if result.done == result.total or time.monotonic() - self.drawn >= REDRAW_SECONDS:
             self.draw()
 
     def validation(self, step: int, metrics: ValidationMetrics) -> None:
-        self.status["validation"] = f"{format_metrics(metrics[ALL])}, step {step}"
-        self.console.print(Text.assemble((f"step {step:>6}  validation  ", "dim"), visible(format_validation(metrics))))
+        for name, values in select_sources(metrics).items():
+            items = format_metrics(values, self.steps.shown)
+            self._event(step, "validation", items if name == ALL else [f"{name}:", *items])
         self.draw()
 
     def replies(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.console.print(Text.assemble((f"step {step:>6}  replies     ", "dim"), format_replies(metrics)))
+        self._event(step, "replies", [format_replies(metrics)])
+
+    def texts(self, texts: Sequence[ShownText]) -> None:
+        for text in texts:
+            line = visible(text.line(self.console.width - len(GAP)))
+            self.console.print(Text(GAP + line), no_wrap=True, overflow="ellipsis")
+
+    def _event(self, step: int, kind: str, items: Sequence[str]) -> None:
+        """Print what happened after a step, with further lines under the first one."""
+        title = f"step {step:>6}  {kind:<10}  "
+        first, *others = pack([visible(item) for item in items], self.console.width - len(title)) or [""]
+        self.console.print(Text.assemble((title, "dim"), first))
+        for line in others:
+            self.console.print(Text(" " * len(title) + line))
 
     def saved(self, step: int) -> None:
         self.status["checkpoint"] = f"step {step}"
@@ -230,17 +256,48 @@ class LiveView:
     def panel(self) -> RenderableType:
         """Progress, the metrics of the last step, the last evaluation and the last checkpoint."""
         done = self.last.done if self.last else self.clock.first
-        head = Table.grid(padding=(0, 2))
         remaining = self.clock.remaining(done) if self.last else "waiting for the first step"
         title = step_title(self.last) if self.last else f"step {done}/{self.clock.total}"
-        head.add_row(ProgressBar(self.clock.total, done, width=28), Text(title, "bold"), Text(remaining, "dim"))
+        width = self.console.width - len(title) - len(remaining) - 2 * len(GAP)
+        head = Table.grid(padding=(0, len(GAP)))
+        head.add_row(
+            ProgressBar(self.clock.total, done, width=max(1, min(28, width))),
+            Text(title, "bold"),
+            Text(remaining, "dim"),
+        )
         parts: list[RenderableType] = [head]
-        if self.last:
-            first, *others = format_step(self.last)
-            parts.append(Text.assemble((first, "bold cyan"), "  ", (sparkline(list(self.losses)), "cyan")))
-            parts.append(Text("  ".join(others)))
+        if self.items:
+            first, *others = self.items
+            space = max(0, self.console.width - len(first) - len(GAP))
+            curve = sparkline(list(self.curve))[-space:] if space else ""
+            parts.append(Text.assemble((first, "bold cyan"), GAP, (curve, "cyan")))
+            parts += [Text(line) for line in pack(others, self.console.width)]
         parts += [Text(f"{name}: {text}", "dim") for name, text in self.status.items()]
         return Group(Text(""), *parts)
+
+
+class StepFormatter:
+    """Formats the metrics of steps. A metric that not every step has keeps its last value, as the rewards of PPO do.
+
+    shown: the metrics that are shown, the most important one first.
+    """
+
+    def __init__(self, shown: Sequence[ShownMetric]) -> None:
+        self.shown, self._last = shown, dict[str, float]()
+
+    def format(self, result: StepResult) -> list[str]:
+        """The shown metrics, then learning rate, gradient norm and speed, one item each."""
+        self._last.update(result.metrics)
+        metrics = format_metrics(self._last, self.shown) or [f"{self.shown[0].label} -"]
+        if not result.tokens:
+            return [*metrics, SKIPPED]
+        speed = result.tokens / result.seconds if result.seconds > 0 else 0.0
+        return [
+            *metrics,
+            f"learning rate {result.learning_rate:.3g}",
+            f"gradient norm {result.gradient_norm:.3g}",
+            f"{speed:,.0f} tokens/s",
+        ]
 
 
 def step_title(result: StepResult) -> str:
@@ -248,41 +305,10 @@ def step_title(result: StepResult) -> str:
     return f"step {result.done}/{result.total}  epoch {result.epoch + 1}"
 
 
-def format_step(result: StepResult) -> list[str]:
-    """The metrics of a step, the loss first, then learning rate, gradient norm, speed and fraction of target tokens."""
-    chosen = select_metrics(result.metrics) if len(result.metrics) > MANY_METRICS else result.metrics
-    metrics = [f"{name} {value:.4f}" for name, value in chosen.items()]
-    speed = result.tokens / result.seconds if result.seconds > 0 else 0.0
-    targets = result.targets / result.tokens if result.tokens else 0.0
-    return [
-        *(metrics or ["loss -"]),
-        f"learning rate {result.learning_rate:.3g}",
-        f"gradient norm {result.gradient_norm:.3g}",
-        f"{speed:,.0f} tokens/s",
-        f"{targets:.0%} targets",
-    ]
-
-
-def select_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
-    """Those of ``SHOWN_METRICS`` that are there, in their order."""
-    return {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
-
-
-def format_validation(metrics: ValidationMetrics) -> str:
-    """The metrics of all sources together, and of each source in brackets if there are several."""
-    sources = [source for source in metrics if source != ALL]
-    together = format_metrics(metrics[ALL])
-    if len(sources) < 2:
-        return together
-    return f"{together} ({'; '.join(f'{source}: {format_metrics(metrics[source])}' for source in sources)})"
-
-
-def format_metrics(metrics: Mapping[str, float]) -> str:
-    """``loss 1.2500, accuracy 50.0%``."""
-    return ", ".join(
-        f"{name} {value:.1%}" if name in FRACTIONS else f"{name} {value:.4f}"
-        for name, value in select_metrics(metrics).items()
-    )
+def select_sources(metrics: ValidationMetrics) -> ValidationMetrics:
+    """All sources together, then each source if there are several."""
+    sources = {name: values for name, values in metrics.items() if name != ALL}
+    return {ALL: metrics[ALL], **(sources if len(sources) > 1 else {})}
 
 
 def format_replies(metrics: Mapping[str, float]) -> str:
