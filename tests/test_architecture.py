@@ -56,7 +56,13 @@ INNER_LEVEL = {
 
 # Packages that do not import torch and transformers, so that help and validation start at once.
 LIGHT_PACKAGES = ("errors", "files", "memory", "draws", "recipe", "text", "data")
-LIGHT_MODULES = ("tunesmith.cli.main", "tunesmith.cli.lazy", "tunesmith.cli.recipes")
+LIGHT_MODULES = (
+    "tunesmith.cli.main",
+    "tunesmith.cli.lazy",
+    "tunesmith.cli.recipes",
+    "tunesmith.cli.start_checks",
+    "tunesmith.cli.train",
+)
 HEAVY = ("torch", "transformers")
 
 # Only these packages are imported inside functions: those of the optional extras, and datasketch, which loads scipy.

@@ -16,5 +16,6 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     names, values = split_words([recipe, *(changes or ())])
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
+    load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
     keep_freed_memory()
     load_part("tunesmith.compose.train:train_recipe")(loaded)

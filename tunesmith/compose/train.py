@@ -53,6 +53,7 @@ from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
+from tunesmith.train.run.tracker_packages import check_trackers
 from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import View, open_view
@@ -121,6 +122,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     chosen = choose_format(loaded.recipe)
     recipe = chosen.recipe
     method = METHODS[recipe.objective.kind]
+    check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
     _configure_libraries(recipe)

@@ -25,6 +25,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
 from tunesmith.model.configuration import CheckedConfig, check_config
+from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -139,12 +140,8 @@ def _snapshot(name: str, revision: str | None, files: tuple[str, ...]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise MissingInputError(
-            f"cannot load the model: it is neither a directory nor a hub repository that can be reached "
-            f"({type(error).__name__})",
-            where=name,
-            advice="check the directory or hub name and the connection",
-        ) from error
+        what, advice = describe_hub_error(error)
+        raise MissingInputError(f"cannot load the model: {what}", where=name, advice=advice) from error
 
 
 def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:

@@ -113,7 +113,7 @@ def test_a_directory_with_other_files_is_refused_and_not_changed(tmp_path: Path)
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RecipeError, match=r"is no run \(it contains 'thesis.tex'\)"):
         open_run(tmp_path)
-    assert files(tmp_path) == {"thesis.tex": b"precious", "lock": b""}
+    assert files(tmp_path) == {"thesis.tex": b"precious"}
 
 
 def test_leftovers_of_a_kill_before_the_recipe_do_not_matter(tmp_path: Path) -> None:
@@ -201,24 +201,64 @@ def test_of_eight_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
         assert sorted(process.exitcode or 0 for process in processes) == [0] + [76] * 7
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path) -> None:
+def kill_while_open(path: Path) -> int:
+    """Open a run in another process and kill that; returns its number."""
+
     def work() -> None:
-        open_run(tmp_path / "run")
+        open_run(path)
         time.sleep(60)
 
     process = FORK.Process(target=work)
     process.start()
-    lock, deadline = tmp_path / "run" / "lock", time.monotonic() + 30
+    lock, deadline = path / "lock", time.monotonic() + 30
     while not (lock.is_file() and lock.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
+    assert process.pid is not None
+    return process.pid
+
+
+def test_the_lock_of_a_killed_run_is_taken_over_with_a_notice(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
+    number = kill_while_open(tmp_path / "run")
     said: list[str] = []
     open_run(tmp_path / "run", notice=said.append).close()
     assert len(said) == 1
-    assert f"took over the lock of process {process.pid} on " in said[0]
+    assert f"the run was killed before: process {number} on " in said[0]
     open_run(tmp_path / "run").close()  # released in order: no notice
+
+
+def test_the_lock_of_a_run_that_was_killed_before_it_began_is_no_run(tmp_path: Path) -> None:
+    kill_while_open(tmp_path / "run")
+    assert files(tmp_path / "run").keys() == {"lock"}
+    with pytest.raises(MissingInputError, match="there is no run to continue"):
+        open_run(tmp_path / "run", resume="always")
+    with open_run(tmp_path / "run", resume="never") as run:
+        assert not run.continued
+    assert files(tmp_path / "run") == {}
+
+
+def test_a_lock_that_is_removed_while_others_wait_for_it_has_one_holder(tmp_path: Path) -> None:
+    """A process may open the lock file, another one may remove it, and a third one may make a new one."""
+
+    def work() -> None:
+        for _ in range(150):
+            try:
+                run = open_run(tmp_path / "run")
+            except LockedError:
+                continue
+            (tmp_path / "holder").touch(exist_ok=False)  # fails if there is a second holder
+            (tmp_path / "holder").unlink()
+            run.close()
+
+    processes = [FORK.Process(target=work) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe", b'{"pid": 1}'])
@@ -229,5 +269,5 @@ def test_a_lock_file_with_invalid_content_does_not_matter(tmp_path: Path, conten
 
 def test_after_a_failure_before_the_record_another_recipe_can_start(tmp_path: Path) -> None:
     open_run(tmp_path / "run").close()
-    assert [item.name for item in (tmp_path / "run").iterdir()] == ["lock"]
+    assert files(tmp_path / "run") == {}
     begin_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))

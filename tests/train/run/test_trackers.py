@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import RecipeError
+from tunesmith.train.run.tracker_packages import PACKAGES
 from tunesmith.train.run.trackers import TRACKERS, open_trackers
 
 
 def test_no_tracker_is_the_default(tmp_path: Path) -> None:
     assert open_trackers((), tmp_path, {}) == []
+
+
+def test_every_tracker_has_its_package() -> None:
+    assert PACKAGES.keys() == TRACKERS.keys()
 
 
 def test_an_unknown_tracker_is_an_error_that_lists_the_known_ones(tmp_path: Path) -> None:
@@ -26,7 +31,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_way_out(
 ) -> None:
     for module in ("tensorboard", "torch.utils.tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(RecipeError, match=rf"tracker '{name}' cannot be loaded .*pip install 'tunesmith\[trackers\]'"):
+    with pytest.raises(RecipeError, match=f"tracker '{name}' needs the package '{name}', .*pip install {name}"):
         open_trackers((name,), tmp_path, {})
     assert not list(tmp_path.iterdir())
 

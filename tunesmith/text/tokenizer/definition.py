@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import looks_like_path, read_object
+from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 MAIN = "tokenizer.json"
 NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # the later one wins
@@ -64,8 +65,8 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(path_or_hub_name, revision=revision, allow_patterns=[MAIN, *NAMES, TEMPLATE]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        what = "neither a directory nor a hub repository that can be reached"
-        raise MissingInputError(f"{what} ({type(error).__name__})", where=path_or_hub_name, advice=advice) from error
+        what, advice = describe_hub_error(error)
+        raise MissingInputError(what, where=path_or_hub_name, advice=advice) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

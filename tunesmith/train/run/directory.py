@@ -16,6 +16,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,8 +102,7 @@ class RunDirectory:
         path = path.absolute()
         if resume == "always" and not (path / RECIPE).is_file():
             raise MissingInputError("there is no run to continue", where=path, advice="check run.directory")
-        _create(path)
-        lock = _acquire_lock(path / LOCK, notice)
+        lock = _acquire_lock(path, notice)
         try:
             continued = (path / RECIPE).is_file()
             if continued and resume == "never":
@@ -114,7 +114,7 @@ class RunDirectory:
             if continued:
                 _check_recipe(path / RECIPE, recipe_text, may_differ, notice)
         except BaseException:
-            _release_lock(lock)
+            _release_lock(lock, path)
             raise
         return cls(path, continued, lock, recipe_text)
 
@@ -153,8 +153,8 @@ class RunDirectory:
         _create(self.checkpoints)
 
     def close(self) -> None:
-        """Release the lock. It must be called once."""
-        _release_lock(self.lock)
+        """Release the lock. It must be called once. The lock file of a run that never began is removed."""
+        _release_lock(self.lock, self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -174,8 +174,29 @@ def _create(path: Path) -> None:
             flush_to_disk(each.parent)
 
 
-def _acquire_lock(path: Path, notice: Notice) -> int:
-    """Lock the file and write this process into it. The kernel releases the lock when the process ends."""
+def _acquire_lock(directory: Path, notice: Notice) -> int:
+    """Make the directory, lock its lock file and write this process into it; returns the descriptor of the file.
+
+    The kernel releases the lock when the process ends. Another process may remove the file of a run that never began
+    between its opening and its locking; then a new file is made.
+    """
+    while True:
+        _create(directory)
+        descriptor = _lock_file(directory / LOCK, notice)
+        if _is_open_file(directory / LOCK, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    """Whether the path still names the file that is open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _lock_file(path: Path, notice: Notice) -> int:
     with storage_errors(path, advice="choose a run.directory on a file system that can be written and locked"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -191,8 +212,8 @@ def _acquire_lock(path: Path, notice: Notice) -> int:
         except OSError:
             os.close(descriptor)
             raise
-        if left := _read_holder(descriptor):
-            notice(f"took over the lock of {left}, which ended without releasing it")
+        if (left := _read_holder(descriptor)) and (path.parent / RECIPE).is_file():
+            notice(f"the run was killed before: {left} ended without saving")
         own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -219,8 +240,12 @@ def _read_holder(descriptor: int) -> str | None:
         return None  # it is empty, or is being written
 
 
-def _release_lock(descriptor: int) -> None:
+def _release_lock(descriptor: int, directory: Path) -> None:
+    """Release the lock. The file is removed where no run began, so that it looks like none."""
     os.ftruncate(descriptor, 0)
+    if not (directory / RECIPE).is_file():
+        with suppress(OSError):
+            (directory / LOCK).unlink()
     os.close(descriptor)
 
 

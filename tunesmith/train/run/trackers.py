@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tunesmith.errors import RecipeError
 from tunesmith.files import write_file
+from tunesmith.train.run.tracker_packages import check_trackers, missing_package
 
 
 class Tracker(Protocol):
@@ -31,7 +31,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise _not_installed("tensorboard", error) from error
+            raise missing_package("tensorboard") from error
         self.writer: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1 if start else None)
         if not start:
             self.writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in recipe.items()))
@@ -54,7 +54,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise _not_installed("wandb", error) from error
+            raise missing_package("wandb") from error
         id_file = directory / "wandb-id"
         if not (start and id_file.is_file()):
             write_file(id_file, secrets.token_hex(4) + "\n")
@@ -89,16 +89,5 @@ def open_trackers(names: Sequence[str], directory: Path, recipe: Mapping[str, An
     start: steps that are done already.
     Raises RecipeError for a tracker that is unknown or not installed.
     """
-    for name in names:
-        if name not in TRACKERS:
-            known = ", ".join(sorted(TRACKERS))
-            raise RecipeError(f"there is no tracker {name!r}", where="run.trackers", advice=f"known are {known}")
+    check_trackers(names)
     return [TRACKERS[name](directory, recipe, start) for name in names]
-
-
-def _not_installed(name: str, error: ImportError) -> RecipeError:
-    return RecipeError(
-        f"the tracker {name!r} cannot be loaded ({error})",
-        where="run.trackers",
-        advice="pip install 'tunesmith[trackers]', or remove it from the recipe; metrics.jsonl has all numbers anyway",
-    )
