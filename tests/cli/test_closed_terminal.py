@@ -17,6 +17,7 @@ from tests.worlds import small_recipe, write_world
 from tunesmith.compose import train_recipe
 from tunesmith.errors import StoppedError
 from tunesmith.train.run import checkpoint
+from tunesmith.train.run.metrics import read_records
 
 COMMAND = [sys.executable, "-m", "tunesmith.cli", "train"]
 
@@ -64,6 +65,26 @@ def test_a_run_whose_terminal_is_closed_saves_its_progress(recipe: Path) -> None
     assert found.step >= 15
     with pytest.raises(StoppedError):
         train_recipe(small_recipe(recipe.parent, [f"train.stop_after={found.step + 2}"]))
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_and_says_so(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = recipe.parent / "killed"
+    words = [f"run.directory={run}", "train.save_every=10"]
+    with subprocess.Popen([*COMMAND, str(recipe), *words], stderr=subprocess.DEVNULL) as process:
+        wait_for_steps(run, 25)
+        process.kill()
+    found = checkpoint.newest(run / "checkpoints", pytest.fail)
+    assert found is not None
+    capsys.readouterr()
+    with pytest.raises(StoppedError):
+        train_recipe(small_recipe(recipe.parent, [*words, f"train.stop_after={found.step + 3}"]))
+    said = capsys.readouterr().err
+    assert f"the run was killed before: process {process.pid} on " in said
+    assert f"resuming after step {found.step} of 20000" in said
+    steps = [record["step"] for record in read_records(run / "metrics.jsonl") if "loss" in record]
+    assert steps == list(range(1, found.step + 4)), "no step is missing, and none is there twice"
 
 
 def test_a_log_that_cannot_be_written_does_not_end_training(recipe: Path) -> None:

@@ -17,6 +17,7 @@ from tunesmith.apps.export import run as export
 from tunesmith.cli.export import export as export_command
 from tunesmith.compose import train_recipe
 from tunesmith.compose.best import best_of_run
+from tunesmith.compose.run_export import describe_newer_checkpoint
 from tunesmith.errors import MissingInputError, RecipeError, StoppedError, StorageError, UsageError
 
 
@@ -106,7 +107,12 @@ def test_by_default_the_export_of_the_run_is_written_and_the_run_continues(stopp
     shutil.copytree(stopped.parent, root)
     for path in (root / "recipe.yaml", root / "run" / "recipe.yaml"):
         path.write_text(path.read_text().replace(str(stopped.parent), str(root)))
+    export(root / "run", 7, None)
+    errors = io.StringIO()
+    chat(str(root / "run"), source=io.StringIO(), output=io.StringIO(), errors=errors)
+    assert "this is the export of step 7; the newest checkpoint is that of step 12" in errors.getvalue()
     export(root / "run", "last", None)
+    assert describe_newer_checkpoint(root / "run") is None
     assert same_weights(root / "run" / "export", root / "run", 12)
     train_recipe(small_recipe(root, ["train.keep=5"]))
     assert same_weights(root / "run" / "export", root / "run", 30)

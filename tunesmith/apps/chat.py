@@ -16,7 +16,7 @@ from tunesmith.apps.commands import is_command, run_command
 from tunesmith.apps.conversation import Conversation, describe_sampling
 from tunesmith.apps.terminal import Terminal
 from tunesmith.compose.methods.registry import METHODS
-from tunesmith.compose.run_export import has_checkpoints, load_checkpoint_model
+from tunesmith.compose.run_export import describe_newer_checkpoint, has_checkpoints, load_checkpoint_model
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import EXPORT, build_engine, find_export, open_engine, read_sampling
@@ -83,6 +83,8 @@ def _open_model(path: str, format: str | None, terminal: Terminal) -> tuple[Engi
     directory = Path(path).expanduser()
     if not has_checkpoints(directory) or (directory / EXPORT).is_dir():
         terminal.notice(f"loading {find_export(path)}")
+        if (newer := describe_newer_checkpoint(directory)) is not None:
+            terminal.notice(newer)
         return open_engine(path, format)
     terminal.notice(f"loading the newest checkpoint of {directory}, which has no export yet")
     found = load_checkpoint_model(directory, "last", terminal.notice)

@@ -16,6 +16,7 @@ from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
+from tunesmith.generate.export_directory import EXPORT, read_export
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
 from tunesmith.recipe.load import load
@@ -128,6 +129,21 @@ def _check_inputs(run: Path, recipe: Recipe, renderer: Renderer) -> None:
 def has_checkpoints(run: Path) -> bool:
     """Whether a directory is that of a run with a checkpoint."""
     return (run / RECIPE).is_file() and bool(checkpoint.latest_attempts(run / CHECKPOINTS))
+
+
+def describe_newer_checkpoint(run: Path) -> str | None:
+    """A sentence if a run has a newer checkpoint than the one that its export was made of; None otherwise.
+
+    Raises DataError for an export that cannot be read.
+    """
+    export = read_export(run / EXPORT)
+    newest = max(checkpoint.latest_attempts(run / CHECKPOINTS), default=0)
+    if export is None or newest <= export.steps:
+        return None
+    return (
+        f"this is the export of step {export.steps:,}; the newest checkpoint is that of step {newest:,} "
+        f"(to export it: tunesmith export {run})"
+    )
 
 
 def _find_checkpoint(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> Checkpoint:

@@ -15,6 +15,7 @@ from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
+from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
 from tunesmith.compose.components.steps import build_draws, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
 from tunesmith.compose.manifest import manifest
@@ -34,7 +35,6 @@ from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.training import period_in_steps
-from tunesmith.text.targets import Targets
 from tunesmith.train.loop import PolicyT, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.optim.schedules import Schedule
@@ -90,14 +90,8 @@ REMEDIES: Mapping[str, str] = {
 }
 """Key of the manifest -> what to do where it has changed."""
 
-TRAINED: Mapping[Targets, str] = {
-    "assistant": "only replies are trained",
-    "last": "only the last reply of each record is trained",
-    "all": "all tokens are trained",
-    "marked": "only marked messages are trained",
-    "ranked": "only replies that are compared are trained",
-}
-"""Value of ``text.targets`` -> what the proof of the masks shows."""
+USUAL_LAYOUTS = ("tree", "padded")
+"""Layouts of batches that the first choice of the self-test is; another one is slower and is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +128,8 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         context = _prepare(recipe, run, view)
         setup = method.setup(context, recipe.objective)
         check_no_failures(setup.proof)
-        view.note(f"masks proven on the first {PROVEN} records of every source: {TRAINED[recipe.targets]}")
+        records = [counts.records for counts in context.data.report.sources.values()]
+        view.note(describe_proof(recipe, records, PROVEN))
         run.record(
             manifest(recipe, context.data, context.evaluation_data, context.tokenizer),
             view.note,
@@ -168,8 +163,11 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     with show_progress("preparing data") as progress:
         prepared, evaluated = prepare_data(recipe, progress)
     draws = build_draws(recipe, prepared.train)
-    for line in prepared.report.lines({draw.name: (draw.count, len(draw.examples)) for draw in draws}):
+    drawn = {draw.name: (draw.count, len(draw.examples)) for draw in draws}
+    for line in prepared.report.lines(drawn, only_prompts=writes_replies(recipe)):
         view.note(line)
+    for line in length_warnings(recipe, prepared.report):
+        view.warn(line)
     for found in (prepared, evaluated):
         if found is not None and found.quarantine is not None:
             view.note(f"rows that could not be used are listed in {found.quarantine}")
@@ -184,7 +182,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
     if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
         view.note(f"not used from the configuration of the model: {', '.join(unused)}")
-    difference = f"largest difference {policy.difference:.0e}, layout {policy.layout}"
+    layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
+    difference = f"difference {policy.difference:.0e}{layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
@@ -317,7 +316,7 @@ def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
         if gate.status == "warn":
             view.warn(f"{gate.name}: {gate.summary}; {gate.advice}")
         else:
-            view.note(f"initial check: {gate.name} ({gate.summary})")
+            view.note(f"initial check: {gate.summary}")
 
 
 def _evaluation(
@@ -352,21 +351,9 @@ def _evaluation(
 
 def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:
     """What the view shows when training begins."""
-    recipe, store = context.recipe, context.data.train
-    keys = recipe.train
-    tokens, targets = int(store.tokens.sum()), int(store.targets.sum())
-    epochs = f" = {_count(keys.epochs, 'epochs')}" if keys.epochs is not None else ""
-    return {
-        "recipe": recipe.name,
-        "data": f"{len(store):,} records, {tokens:,} tokens, {targets / tokens:.0%} of them targets",
-        "plan": f"{_count(total, 'steps')} of {_count(keys.batch_size, keys.batch_unit)}{epochs}",
-        "run": str(_relative(recipe.directory)),
-    }
-
-
-def _count(number: float, plural: str) -> str:
-    """``1 epoch``, ``2.5 epochs``, ``1,000 steps``."""
-    return f"{number:,.6g} {plural.removesuffix('s') if number == 1 else plural}"
+    recipe = context.recipe
+    plan = describe_plan(recipe, total, count_epoch(recipe, context.data.train))
+    return {"recipe": recipe.name, "plan": plan, "run": str(_relative(recipe.directory))}
 
 
 def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:

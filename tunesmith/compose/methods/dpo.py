@@ -90,10 +90,13 @@ def reference_gates(
     allowed = LARGEST_MARGIN[policy.compute]
     expected = objective.initial_loss
     passed = abs(margin) <= allowed  # false for NaN
-    summary = f"the loss is {loss:.4f} and the mean margin {metrics['rewards/margins']:.2g}"
     if expected is not None:
         passed = passed and abs(loss - expected) <= allowed * max(1.0, expected)
-        summary += f"; a policy that equals its reference has {expected:.4f} and 0"
+    numbers = f"loss {loss:.4f}, mean margin {metrics['rewards/margins']:.2g}"
+    summary = f"model and reference are equal before the first step ({numbers})"
+    if not passed:
+        wanted = "" if expected is None else f"; equal ones have {expected:.4f} and 0"
+        summary = f"model and reference differ before the first step ({numbers}{wanted})"
     return [Check(START, "pass" if passed else "fail", summary, "objective.reference", DEFECT)]
 
 

@@ -46,7 +46,7 @@ def ratio_gate(actor: ActorCritic, batches: Sequence[object]) -> Check:
         assert isinstance(batch, PackedBatch)
         found, _ = actor.actor_critic(batch)
         differences.append(largest_difference(found.log_probability, batch.columns[OLD_LOG_PROBABILITY]))
-    return _gate(actor, RATIO, max_or_nan(differences), "between rollouts and first step", "objective.kind")
+    return _gate(actor, RATIO, max_or_nan(differences), "the first step and the sampling of replies", "objective.kind")
 
 
 @torch.no_grad()
@@ -67,19 +67,20 @@ def stock_gate(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Ch
         stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][start : start + len(reply.ids)])
         differences.append(largest_difference(stored, expected))
         start += len(reply.ids)
-    between = f"from the stock model at temperature {temperature:g}"
-    return _gate(actor, STOCK, max_or_nan(differences), between, "objective.temperature")
+    return _gate(actor, STOCK, max_or_nan(differences), "stock transformers and Tunesmith", "objective.temperature")
 
 
 def reference_gate(actor: ActorCritic, rollouts: Rollouts) -> Check:
     """The reference is the policy before the first step, so they agree."""
     policy, reference = (torch.from_numpy(rollouts.columns[name]) for name in (OLD_LOG_PROBABILITY, REFERENCE))
     difference = largest_difference(policy, reference)
-    return _gate(actor, REFERENCE_KL, difference, "between policy and reference", "objective.reference")
+    return _gate(actor, REFERENCE_KL, difference, "model and reference", "objective.reference")
 
 
-def _gate(actor: ActorCritic, name: str, difference: float, between: str, key: str) -> Check:
-    """difference: largest one of a log-probability, in nats; NaN fails. between: the two that were compared."""
+def _gate(actor: ActorCritic, name: str, difference: float, compared: str, key: str) -> Check:
+    """difference: largest one of a log-probability, in nats; NaN fails. compared: the two that were compared."""
     allowed = TOLERANCE[actor.compute]
-    summary = f"the largest difference {between} is {difference:.1e} nats, allowed are {allowed:g}"
-    return Check(name, "pass" if difference <= allowed else "fail", summary, key, DEFECT)
+    if difference <= allowed:
+        return Check(name, "pass", f"{compared} give the same probabilities (difference {difference:.0e})", key)
+    summary = f"{compared} give different probabilities (difference {difference:.1e} nats, allowed {allowed:g})"
+    return Check(name, "fail", summary, key, DEFECT)

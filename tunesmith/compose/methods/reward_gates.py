@@ -12,7 +12,7 @@ from tunesmith.model.load import is_classifier
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.recipe.schema import ModelConfig
-from tunesmith.report.check import Check, Status
+from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.differences import max_or_nan
@@ -47,9 +47,11 @@ def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) ->
     batches = [batch for batch in steps[0].batches if isinstance(batch, PackedBatch)]
     scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
-    summary = f"the largest difference from the stock model is {difference:.1e} in {len(scores)} replies"
-    status: Status = "pass" if difference <= TOLERANCE[policy.compute] else "fail"  # fails for NaN
-    return Check(SINGLE_REPLIES, status, summary, "model", DEFECT)
+    if difference <= TOLERANCE[policy.compute]:  # false for NaN
+        summary = f"stock transformers gives the same scores of {len(scores)} replies (difference {difference:.0e})"
+        return Check(SINGLE_REPLIES, "pass", summary, "model")
+    summary = f"stock transformers gives other scores of {len(scores)} replies (largest difference {difference:.1e})"
+    return Check(SINGLE_REPLIES, "fail", summary, "model", DEFECT)
 
 
 def new_head_gate(accuracy: float, groups: float) -> Check:
@@ -61,7 +63,7 @@ def new_head_gate(accuracy: float, groups: float) -> Check:
     accuracy: share of the first step's rankings that are in order.
     groups: how many rankings there are.
     """
-    summary = f"{accuracy:.0%} of {groups:.0f} rankings are in order before the first step"
+    summary = f"the new model has {accuracy:.0%} of {groups:.0f} comparisons in order before it is trained"
     odd = accuracy > 0 and abs(accuracy - 0.5) > DEVIATIONS * 0.5 / groups**0.5
     advice = (
         "something other than quality distinguishes the sides, such as length or a closing line; look at some pairs"

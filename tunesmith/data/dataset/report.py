@@ -142,19 +142,23 @@ class DataReport:
         }
         return content | ({"aside": self.aside} if self.aside else {})
 
-    def lines(self, draws: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> list[str]:
+    def lines(
+        self, draws: Mapping[str, tuple[int, int]] = MappingProxyType({}), *, only_prompts: bool = False
+    ) -> list[str]:
         """The report for the terminal.
 
         draws: (trees in an epoch, trees of the source) for the sources that an epoch does not have exactly once.
+        only_prompts: whether replies are written in training, so that no token of the data is trained.
         """
-        lines = [line for name, counts in self.sources.items() for line in _source_lines(name, counts, draws.get(name))]
+        lines = list[str]()
+        for name, counts in self.sources.items():
+            lines += [*_source_lines(name, counts, draws.get(name)), *([] if only_prompts else [_tokens(name, counts)])]
         if self.duplicates:
             verb = "repeats" if self.duplicates == 1 else "repeat"
             lines.append(f"{_number(self.duplicates, 'record')} {verb} an earlier one")
         for name, part in (("train", self.train), ("validation", self.validation)):
             if part is not None:
-                size = f"{_number(part.records, 'record')} with {_number(part.threads, 'thread')}"
-                lines.append(f"{name}: {size}; {part.targets:,} of {_number(part.tokens, 'token')} are trained")
+                lines.append(f"{name}: {_size(part, only_prompts=only_prompts)}")
         if self.aside:
             lines.append(f"{_number(self.aside, 'record')} {_are(self.aside)} used for neither training nor validation")
         return lines
@@ -175,14 +179,28 @@ def _source_lines(name: str, counts: SourceCounts, draw: tuple[int, int] | None)
         verb = "was" if dropped == 1 else "were"
         lines.append(f"{name}: {_number(dropped, 'message')} {verb} dropped ({reasons(counts.dropped)})")
     if counts.unread:
-        lines.append(f"{name}: not read: {unread_words(counts.unread, SHOWN_NAMES)}")
+        lines.append(f"{name}: columns that are not read: {unread_words(counts.unread, SHOWN_NAMES)}")
     if missed := [entry for entry, count in counts.matched.items() if not count]:
         others = f"; and {len(missed) - SHOWN_NAMES:,} more" if len(missed) > SHOWN_NAMES else ""
         lines.append(f"{name}: warning: nothing in the data matches {'; '.join(missed[:SHOWN_NAMES])}{others}")
-    amounts = f"{counts.trained:,} are trained, {counts.context:,} are context, {counts.cut:,} were cut"
-    amounts += f", {counts.repeated:,} are in duplicates" if counts.repeated else ""
-    lines.append(f"{name}: of {_number(counts.tokens, 'token')}, {amounts}")
     return lines
+
+
+def _tokens(name: str, counts: SourceCounts) -> str:
+    """What became of the tokens of a source."""
+    amounts = f"{counts.trained:,} are trained, {counts.context:,} are only read"
+    amounts += f", {counts.cut:,} are cut or dropped" if counts.cut else ""
+    amounts += f", {counts.repeated:,} are in duplicates" if counts.repeated else ""
+    return f"{name}: of {_number(counts.tokens, 'token')}, {amounts}"
+
+
+def _size(part: SplitCounts, *, only_prompts: bool) -> str:
+    """How large a part of the data is. Threads are counted where conversations have branches."""
+    size = _number(part.records, "record")
+    if only_prompts:
+        return f"{size} with {_number(part.threads, 'prompt')}"
+    size += f" with {_number(part.threads, 'thread')}" if part.threads != part.records else ""
+    return f"{size}; {part.targets:,} of {_number(part.tokens, 'token')} are trained"
 
 
 def _amount(count: int, size: int) -> str:
