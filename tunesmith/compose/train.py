@@ -183,7 +183,7 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
         view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
-    difference = f"difference {policy.difference:.0e}{layout}"
+    difference = f"difference {policy.difference:.1g}{layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)

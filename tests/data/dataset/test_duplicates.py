@@ -75,7 +75,7 @@ def test_the_report_says_what_was_dropped(tokenizer: str, tmp_path: Path) -> Non
     assert lines[0] == "first: 3 records were read: 2 are used, 1 is a duplicate"
     assert lines[1].endswith(" in duplicates")
     lines = run([write(tmp_path / "first.jsonl", FIRST)], tokenizer, tmp_path / "cache", "keep").report.lines()
-    assert lines[2] == "1 record repeats an earlier one"
+    assert lines[2] == "1 record repeats an earlier one and is kept"
 
 
 def test_policy_and_threshold_make_stores_of_their_own(tokenizer: str, tmp_path: Path, made: list[str]) -> None:

@@ -183,7 +183,7 @@ def test_the_report_reads_well_and_survives_json(tokenizer: str, tmp_path: Path)
     assert lines[0] == "data: 61 records were read and 61 are used"
     assert lines[1].startswith("data: ")
     assert lines[1].endswith(" are only read"), "nothing was cut"
-    assert lines[2] == "1 record repeats an earlier one"
+    assert lines[2] == "1 record repeats an earlier one and is kept"
     assert lines[3].startswith("train: ")
     assert lines[4].startswith("validation: ")
 

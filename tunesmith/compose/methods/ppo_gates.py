@@ -81,6 +81,6 @@ def _gate(actor: ActorCritic, name: str, difference: float, compared: str, key: 
     """difference: largest one of a log-probability, in nats; NaN fails. compared: the two that were compared."""
     allowed = TOLERANCE[actor.compute]
     if difference <= allowed:
-        return Check(name, "pass", f"{compared} give the same probabilities (difference {difference:.0e})", key)
+        return Check(name, "pass", f"{compared} give the same probabilities (difference {difference:.1g})", key)
     summary = f"{compared} give different probabilities (difference {difference:.1e} nats, allowed {allowed:g})"
     return Check(name, "fail", summary, key, DEFECT)

@@ -48,7 +48,7 @@ def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) ->
     scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
     if difference <= TOLERANCE[policy.compute]:  # false for NaN
-        summary = f"stock transformers gives the same scores of {len(scores)} replies (difference {difference:.0e})"
+        summary = f"stock transformers gives the same scores of {len(scores)} replies (difference {difference:.1g})"
         return Check(SINGLE_REPLIES, "pass", summary, "model")
     summary = f"stock transformers gives other scores of {len(scores)} replies (largest difference {difference:.1e})"
     return Check(SINGLE_REPLIES, "fail", summary, "model", DEFECT)

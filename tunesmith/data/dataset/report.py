@@ -155,7 +155,7 @@ class DataReport:
             lines += [*_source_lines(name, counts, draws.get(name)), *([] if only_prompts else [_tokens(name, counts)])]
         if self.duplicates:
             verb = "repeats" if self.duplicates == 1 else "repeat"
-            lines.append(f"{_number(self.duplicates, 'record')} {verb} an earlier one")
+            lines.append(f"{_number(self.duplicates, 'record')} {verb} an earlier one and {_are(self.duplicates)} kept")
         for name, part in (("train", self.train), ("validation", self.validation)):
             if part is not None:
                 lines.append(f"{name}: {_size(part, only_prompts=only_prompts)}")
