@@ -270,7 +270,7 @@ def _warn_of_plan(context: RunContext[Any, Any], total: int, view: View) -> None
     """Print the warnings about the plan of the run. total: optimizer steps of the whole run."""
     for check in plan_checks(context.recipe, total, count_epoch(context.recipe, context.data.train)):
         if check.status == "warn":
-            view.warn(f"{check.key}: {check.summary}; {check.advice}")
+            view.warn(f"{check.summary}; {check.advice}")
 
 
 def _build_checkpointer(
