@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ import pyarrow.parquet
 from tests.data.bad_preferences import GROUPS
 from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, SETTINGS
 
-FORMS = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet")
+FORMS = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "a.csv", "a.tsv.gz", "a.txt")
 JUNK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**63, 2**64, 10**400, 0.1, 1e308, float("nan"), float("inf"), "", " ", "\n", "\0"),
     *("a" * 70_000, "\u2028", "\ufeff", "🤖", "<|endoftext|>", "<|im_end|>", "</s>", "user", "assistant", "prompter"),
@@ -163,7 +164,26 @@ def as_parquet(draw: random.Random, records: Sequence[Any]) -> bytes:
     raise AssertionError("the last choice can be written")
 
 
-def as_text(draw: random.Random, records: Sequence[Any], lines: bool) -> str:
+def as_cells(draw: random.Random, records: Sequence[Any], delimiter: str) -> str:
+    """The rows as a table of texts, where a value that is no text is written as JSON."""
+    held = io.StringIO(newline="")
+    kept = [record for record in records if isinstance(record, dict)]
+    columns = list(dict.fromkeys(str(key) for record in kept for key in record))
+    writer = csv.writer(held, delimiter=delimiter, quoting=draw.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)))
+    writer.writerow(columns)
+    for record in kept:
+        texts = {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+        writer.writerow([texts.get(column, "") for column in columns])
+    return held.getvalue()
+
+
+def as_text(draw: random.Random, records: Sequence[Any], name: str) -> str:
+    """The rows as the text of a file of that name."""
+    if ".csv" in name or ".tsv" in name:
+        return as_cells(draw, records, "\t" if ".tsv" in name else draw.choice(",;|"))
+    if name.endswith(".txt"):
+        return "\n\n".join(str(record) for record in records)
+    lines = ".jsonl" in name
     texts = [json.dumps(record, ensure_ascii=draw.random() < 0.5) for record in records]
     return "".join(text + draw.choice(("\n", "\r\n", "\n\n")) for text in texts) if lines else f"[{','.join(texts)}]"
 
@@ -180,7 +200,7 @@ def make_input(draw: random.Random) -> tuple[str, str, bytes]:
     if name == "a.parquet":
         content = as_parquet(draw, records)
         return reader, name, repeated(draw, damage_bytes, content) if kinds not in ("none", "value") else content
-    text = as_text(draw, records, ".jsonl" in name)
+    text = as_text(draw, records, name)
     if "text" in kinds:
         text = repeated(draw, damage_text, text)
     content = text.encode("utf-8", "surrogatepass")

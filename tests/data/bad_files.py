@@ -212,10 +212,20 @@ WHOLE_FILES: dict[str, Bad] = {
         "no records",
         error=MissingInputError,
     ),
-    "unknown suffix": Bad("a.csv", LINES, "cannot be seen from its name"),
-    "no suffix": Bad("data", LINES, "cannot be seen from its name"),
-    "only .gz": Bad("a.gz", gzip.compress(LINES), "cannot be seen from its name"),
-    "parquet in gzip": Bad("a.parquet.gz", gzip.compress(LINES), "cannot be seen from its name"),
+    "unknown suffix": Bad("a.dat", LINES, "files that end in .dat are not read"),
+    "no suffix": Bad("data", LINES, "has no suffix"),
+    "only .gz": Bad("a.gz", gzip.compress(LINES), "does not say what is compressed"),
+    "parquet in gzip": Bad("a.parquet.gz", gzip.compress(LINES), "a .parquet.gz file is not read"),
+    "an archive in gzip": Bad("a.tar.gz", gzip.compress(LINES), "a .tar.gz file is not read"),
+    **{
+        f"a {suffix} file": Bad(f"a{suffix}", LINES, f" {suffix} file is not read")
+        for suffix in (".xls", ".ods", ".doc", ".docx", ".pdf", ".pkl", ".pt", ".zip", ".md", ".html", ".sqlite", ".xz")
+    },
+    "a pickle under another name": Bad("a.jsonl", b"\x80\x04\x95\x0b\0\0\0", "is a pickle"),
+    "a PDF under another name": Bad("a.txt", b"%PDF-1.7 and so on", "is a PDF document"),
+    "an old Office file under another name": Bad("a.xlsx", b"\xd0\xcf\x11\xe0" + b"a" * 50, "encrypted Office file"),
+    "a workbook under another name": Bad("a.csv", b"PK\x03\x04" + b"a" * 50, "is a zip archive"),
+    "a pointer of Git LFS": Bad("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
     "gzip under another name": Bad("a.jsonl", gzip.compress(LINES), "gzip data under another name"),
     "not gzip": Bad("a.jsonl.gz", LINES, "not gzip data"),
     "parquet under another name": Bad("a.jsonl", parquet({"a": ["b"]}), "is a parquet file"),
@@ -243,8 +253,59 @@ WHOLE_FILES: dict[str, Bad] = {
     "parquet, NUL in a text": Bad("a.parquet", parquet({"a": ["b", "c\0d"]}), "NUL", "a.parquet:row 2", good_rows=1),
 }
 
+HEADER = b"question,answer\n"
+ROW = b"Name a river.,The Douro.\n"
+TABLES: dict[str, tuple[bytes, int, str, int]] = {  # content, line, what is said, rows before it
+    "a name twice": (b"question,question\n" + ROW, 1, "key 'question' occurs twice in the header", 0),
+    "a name in two cases": (b"question,Question\n" + ROW, 1, "occurs also as 'question' in the header", 0),
+    "an invisible character in a name": (b"question,answer\xe2\x80\x8b\n" + ROW, 1, "invisible character U+200B", 0),
+    "NUL in a name": (b"question,an\0swer\n" + ROW, 1, "NUL", 0),
+    "two possible delimiters": (b"question;answer,best\n" + ROW, 1, "could be divided by ',' or by ';'", 0),
+    "a cell too many": (HEADER + ROW + b"a,b,c\n" + ROW, 3, "has 3 cells, and the header names 2 columns", 1),
+    "a cell too few": (HEADER + ROW + b"a\n" + ROW, 3, "has 1 cell, and the header names 2 columns", 1),
+    "a delimiter after each cell": (HEADER + b"a,b,\n", 2, "has 3 cells, and the header names 2 columns", 0),
+    "text after a quote": (HEADER + ROW + b'"a" b,c\n' + ROW, 3, "text after the quote that closes a cell", 1),
+    "a single quote inside quotes": (HEADER + b'"say "x" now",c\n', 2, "text after the quote", 0),
+    "an open quote": (HEADER + ROW + b'a,"b\n' + ROW, 3, 'a quote (") opens a cell and is never closed', 1),
+    "an open quote in the header": (b'question,"answer\n' + ROW, 1, "is never closed", 0),
+    "NUL in a cell": (HEADER + ROW + b"a,b\0\n", 3, "NUL", 1),
+    "carriage returns only": (HEADER.replace(b"\n", b"\r") + b"a,b\r", 1, "carriage return", 0),
+    "Latin-1": (HEADER + ROW + b"caf\xe9,b\n", 3, "byte 0xe9 at offset 44 is not UTF-8", 0),
+    "UTF-16": ("a,b\n".encode("utf-16"), 1, "is UTF-16", 0),
+    "JSON Lines": (LINES, 1, "holds JSON Lines, not a table", 0),
+    "a JSON list": (b"\n [" + GOOD + b"]", 2, "holds a JSON list, not a table", 0),
+    "an HTML page": (b"<!DOCTYPE html>\n<html></html>", 1, "holds an HTML page, not a table", 0),
+    "a cell of 17 MiB": (HEADER + ROW + b'"' + b"a" * (17 * 2**20) + b'",b\n', 3, "longer than 16 MiB", 1),
+    "an open quote and 17 MiB": (HEADER + ROW + b'"' + b"some words\n" * 1_700_000, 3, "longer than 16 MiB", 1),
+}
+BAD_TABLES: dict[str, Bad] = {
+    **{
+        f"table with {name}": Bad("a.csv", content, says, f"a.csv:{number}", good_rows=good)
+        for name, (content, number, says, good) in TABLES.items()
+    },
+    **{
+        f"packed table with {name}": Bad(
+            "a.csv.gz", gzip.compress(content, 1), says, f"a.csv.gz:{number}", good_rows=good
+        )
+        for name, (content, number, says, good) in TABLES.items()
+        if len(content) < 2**20 and name != "UTF-16"
+    },
+    "tabs: a cell too many": Bad("a.tsv", b"a\tb\nc\td\te\n", "has 3 cells", "a.tsv:2"),
+    "table without rows": Bad("a.csv", HEADER + b"\n,\n", "has no records", error=MissingInputError),
+    "table of blank lines": Bad("a.csv", b"\n \n", "has no records", error=MissingInputError),
+    "empty table": Bad("a.csv", b"", "is empty", error=MissingInputError),
+    "paragraph with NUL": Bad("a.txt", b"one\n\ntwo\0\n\nthree", "NUL", "a.txt:3", good_rows=1),
+    "paragraph of 17 MiB": Bad(
+        "a.txt", b"one\n\n" + b"words\n" * 3_000_000, "longer than 16 MiB", "a.txt:3", good_rows=1
+    ),
+    "paragraphs of JSON": Bad("a.txt", b"\n" + LINES, "holds JSON Lines, not plain text", "a.txt:2"),
+    "paragraphs in Latin-1": Bad("a.txt", b"one\n\ncaf\xe9s", "byte 0xe9 at offset 8 is not UTF-8", "a.txt:3"),
+    "text of blank lines": Bad("a.txt", b"\n \n\t\n", "has no records", error=MissingInputError),
+}
+
 BAD_FILES: dict[str, Bad] = {
     **WHOLE_FILES,
+    **BAD_TABLES,
     **{
         f"line with {name}": Bad("a.jsonl", line(text), says, "a.jsonl:2", good_rows=1)
         for name, (text, says) in BROKEN_JSON.items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ RECORDS: list[dict[str, Any]] = [
 def write(path: Path, records: list[dict[str, Any]]) -> Path:
     """The records in the form that the name asks for."""
     text = json.dumps(records, ensure_ascii=False, indent=1)
-    if ".jsonl" in path.name:
+    if ".csv" in path.name or ".tsv" in path.name:
+        text = as_table(records, "\t" if ".tsv" in path.name else ",")
+    elif ".jsonl" in path.name:
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path, row_group_size=2)
@@ -37,6 +41,15 @@ def write(path: Path, records: list[dict[str, Any]]) -> Path:
     else:
         path.write_text(text, encoding="utf-8", newline="")
     return path
+
+
+def as_table(records: list[dict[str, Any]], delimiter: str) -> str:
+    """Records of texts as the module csv writes them, with every cell in quotes."""
+    held = io.StringIO(newline="")
+    writer = csv.DictWriter(held, list(records[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(records)
+    return held.getvalue()
 
 
 def run(

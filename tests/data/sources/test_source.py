@@ -70,7 +70,10 @@ def test_there_are_enough_bad_files() -> None:
     assert len(BAD_FILES) > 130
 
 
-FORMS = ("a.jsonl", "a.ndjson.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "A.JSONL")
+FORMS = (
+    *("a.jsonl", "a.ndjson.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "A.JSONL"),
+    *("a.csv", "a.tsv", "a.csv.gz", "a.tsv.gz"),
+)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -90,6 +93,9 @@ def test_any_text_comes_back_from_every_form(
     directory = tmp_path_factory.mktemp("forms")
     for name in ("a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"):
         assert values(write(directory / name, records)) == records
+    filled = [record for record in records if any(map(str.strip, record.values()))]
+    for name in ("a.csv", "a.tsv", "a.csv.gz") if filled else ():
+        assert values(write(directory / name, records)) == filled
 
 
 def test_places_name_the_line_or_row(tmp_path: Path) -> None:
@@ -199,13 +205,13 @@ def test_lines_cut_at_any_byte_give_whole_records_or_an_error(tmp_path: Path) ->
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.binary(max_size=200), st.text(alphabet='{}[]",:\\ \n\r\tabu0d8-1eN\0\u2028', max_size=60)))
+@given(st.one_of(st.binary(max_size=200), st.text(alphabet='{}[]",;:\\ \t\n\r\tabu0d8-1eN\0\u2028', max_size=60)))
 def test_any_bytes_give_rows_or_one_of_our_errors(
     tmp_path_factory: pytest.TempPathFactory, content: bytes | str
 ) -> None:
     data = content.encode() if isinstance(content, str) else content
     directory = tmp_path_factory.getbasetemp()
-    for name in ("any.jsonl", "any.json", "any.parquet"):
+    for name in ("any.jsonl", "any.json", "any.parquet", "any.csv", "any.tsv", "any.txt"):
         path = directory / name
         path.write_bytes(data)
         count, error = read_until_error(path)
@@ -221,7 +227,7 @@ def test_a_damaged_file_gives_rows_or_one_of_our_errors(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.getbasetemp()
-    name = data.draw(st.sampled_from(["b.jsonl", "b.json", "b.jsonl.gz", "b.parquet"]))
+    name = data.draw(st.sampled_from(["b.jsonl", "b.json", "b.jsonl.gz", "b.parquet", "b.csv", "b.tsv.gz"]))
     content = bytearray(write(directory / name, RECORDS).read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -251,7 +257,7 @@ def test_a_number_or_a_word_may_be_cut_between_two_blocks(tmp_path: Path, monkey
             assert values(path) == [{"a": value}]
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.csv", "a.tsv.gz"])
 def test_memory_does_not_grow_with_the_file(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, [{"a": f"{index:05}" * 2000} for index in range(2000)])  # 20 MB
     rows_of_file = rows(str(path))

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, cast
 
+from tunesmith.data.sources.kinds import BINARY, GZIP, HEAD, FileKind, check_head, file_kind, unknown_kind
 from tunesmith.errors import DataError, MissingInputError
-
-FileKind = Literal["json", "jsonl", "parquet"]
-SUFFIXES: dict[str, FileKind] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 BLOCK = 2**20  # bytes read at once
 EXPANSION_LIMIT = 100  # a file may not decompress to more than this many times its size ...
@@ -28,6 +26,7 @@ ENCODINGS = (  # longest first: the mark of UTF-32 begins with that of UTF-16
     (b"\xfe\xff", "UTF-16"),
 )
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+CONVERT = "save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW, in Excel 'CSV UTF-8'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,6 @@ class InputFile:
     stamp: tuple[int, ...]
 
 
-def file_kind(path: Path) -> tuple[FileKind, bool] | None:
-    """The kind that the name implies, and whether it is compressed; None for a name with an unknown suffix."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    compressed = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = SUFFIXES.get(suffixes[-2] if compressed and len(suffixes) == 2 else suffixes[-1]) if suffixes else None
-    return None if kind is None or (compressed and kind == "parquet") else (kind, compressed)
-
-
 def find_file(path: Path) -> InputFile:
     """One file, after a look at its first bytes.
 
@@ -69,15 +60,14 @@ def find_file(path: Path) -> InputFile:
             raise MissingInputError("this is not a regular file", where=path, advice="give the path of a file")
         expected = file_kind(path)
         if expected is None:
-            raise DataError(
-                "the kind of the file cannot be seen from its name",
-                where=path,
-                advice=f"let the name end in one of {', '.join(SUFFIXES)}, .json.gz, .jsonl.gz",
-            )
+            raise unknown_kind(path)
         if status.st_size == 0:
             raise MissingInputError("the file is empty", where=path, advice="download or write it again")
         with path.open("rb") as file:
-            check_head(path, *expected, file.read(8))
+            head = file.read(HEAD)
+            check_head(path, *expected, head)
+            if expected[0] not in BINARY and not expected[1]:
+                check_encoding(path, head)
             length = status.st_size
             if expected[1]:
                 file.seek(max(0, length - 4))
@@ -110,29 +100,13 @@ def check_unchanged(file: InputFile) -> None:
             raise DataError(what, where=file.path, advice="start again when it is complete")
 
 
-def check_head(path: Path, kind: FileKind, compressed: bool, head: bytes) -> None:
-    """Compare the first bytes of a file with what its name implies. Raises DataError."""
-    is_gzip, is_parquet = head.startswith(b"\x1f\x8b"), head.startswith(b"PAR1")
-    if compressed:
-        if not is_gzip:
-            advice = "remove .gz from its name, or download it again"
-            raise DataError("the file is not gzip data", where=path, advice=advice)
-    elif is_gzip:
-        raise DataError("the file is gzip data under another name", where=path, advice="let its name end in .gz")
-    elif is_parquet != (kind == "parquet"):
-        what = f"the file is {'' if is_parquet else 'not '}a parquet file"
-        raise DataError(what, where=path, advice="correct its name, or download it again")
-    elif kind != "parquet":
-        check_encoding(path, head)
-
-
 def check_text(file: InputFile, head: bytes) -> None:
     """Refuse what a compressed file may hold instead of text.
 
     head: the first bytes after decompression.
     Raises DataError.
     """
-    if file.compressed and head.startswith(b"\x1f\x8b"):
+    if file.compressed and head.startswith(GZIP):
         raise DataError("the file is compressed with gzip twice", where=file.path, advice="decompress it once")
     if file.compressed and head == b"PAR1":
         advice = "decompress it, and let its name end in .parquet"
@@ -148,10 +122,10 @@ def check_encoding(path: Path, head: bytes) -> None:
     """
     for mark, name in ENCODINGS:
         if head.startswith(mark):
-            raise DataError(f"the file is {name}, not UTF-8", where=f"{path}:1", advice="save it as UTF-8")
+            raise DataError(f"the file is {name}, not UTF-8", where=f"{path}:1", advice=CONVERT)
     if b"\0" in head[:4]:
         what = "the file has NUL bytes, as UTF-16 without a byte order mark does"
-        raise DataError(what, where=f"{path}:1", advice="save it as UTF-8")
+        raise DataError(what, where=f"{path}:1", advice=CONVERT)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.sources.json_files import ParsedRecord
-from tunesmith.data.sources.strict_json import RecordError, check_record
+from tunesmith.data.sources.records import ParsedRecord, checked_record
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import fingerprint, sha256
 
@@ -42,15 +41,7 @@ def load_hub_rows(name: str, split: str | None) -> Any:
 def hub_records(rows: Any) -> Iterator[ParsedRecord]:
     """The rows as objects; ``number`` is the row, from 1."""
     for row, value in enumerate(rows, start=1):
-        yield ParsedRecord(row, _checked(value), row)
-
-
-def _checked(value: dict[str, Any]) -> dict[str, Any] | RecordError:
-    try:
-        check_record(value)
-    except RecordError as error:
-        return error
-    return value
+        yield ParsedRecord(row, checked_record(value), row)
 
 
 def hub_digest(rows: Any) -> str:

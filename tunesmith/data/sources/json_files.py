@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterator
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from tunesmith.data.sources.files import BYTE_ORDER_MARK, InputFile, blocks
+from tunesmith.data.sources.records import ParsedRecord, file_error, too_long
 from tunesmith.data.sources.strict_json import (
     RECORD_LIMIT,
     RecordError,
@@ -20,31 +19,12 @@ from tunesmith.data.sources.strict_json import (
     syntax_error,
     type_name,
 )
+from tunesmith.data.sources.text_files import not_utf8, pieces
 from tunesmith.errors import DataError
 
 ADVICE = "every record is one JSON object"
 COMMAS = "separate the records of a list with commas"
 SPACE = re.compile(r"[ \t\r\n]*")
-
-
-class ParsedRecord(NamedTuple):
-    """One record of a file or dataset.
-
-    number: its line or row, from 1.
-    value: the object, or the error of a record that cannot be used.
-    end: how far the source has been read, in characters, bytes or rows.
-    item: its index in the list of the file, from 0, since a line may have many; None where a file is no list.
-    """
-
-    number: int
-    value: dict[str, Any] | RecordError
-    end: int
-    item: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Where it is in the file: ``12``, or ``12[37]`` in a list."""
-        return str(self.number) if self.item is None else f"{self.number}[{self.item}]"
 
 
 def jsonl_records(file: InputFile) -> Iterator[ParsedRecord]:
@@ -62,11 +42,11 @@ def jsonl_records(file: InputFile) -> Iterator[ParsedRecord]:
 def _parse_line(line: bytes, start: int) -> dict[str, Any] | RecordError:
     """The object of one line. start: the offset of the line in the file, in bytes."""
     if len(line) > RECORD_LIMIT:
-        return _too_long()
+        return too_long()
     try:
         return parse_record(line.decode())
     except UnicodeDecodeError as error:
-        return _not_utf8(error.object[error.start], start + error.start)
+        return not_utf8(error.object[error.start], start + error.start)
     except RecordError as error:
         return error
 
@@ -80,7 +60,7 @@ def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
             yield number, start, line
             number, start = number + 1, start + len(line) + 1
         if len(rest) > RECORD_LIMIT:
-            raise _data_error(file, number, _too_long())
+            raise file_error(file, number, too_long())
     yield number, start, rest
 
 
@@ -94,10 +74,10 @@ def array_records(file: InputFile) -> Iterator[ParsedRecord]:
     if not first:
         return
     if error := find_invisible(first, f"line {window.line}"):
-        raise _data_error(file, window.line, error)
+        raise file_error(file, window.line, error)
     if first != "[":
         advice = "one object a line? then name it .jsonl" if first == "{" else "a .json file is one list of objects"
-        raise _data_error(file, window.line, RecordError("the file is not a list", advice))
+        raise file_error(file, window.line, RecordError("the file is not a list", advice))
     window.skip()
     while window.next_character() != "]" or window.records:
         number, index = window.line, window.records
@@ -106,16 +86,16 @@ def array_records(file: InputFile) -> Iterator[ParsedRecord]:
         if follows == "]":
             break
         if follows and (error := find_invisible(follows, f"line {window.line}")):
-            raise _data_error(file, window.line, error)
+            raise file_error(file, window.line, error)
         if follows != ",":
             what = f"a comma or ] is missing before {follows!r}" if follows else "the list is never closed with ]"
             advice = COMMAS if follows else "the file is truncated; download it again"
-            raise _data_error(file, window.line, RecordError(what, advice))
+            raise file_error(file, window.line, RecordError(what, advice))
         window.skip()
     window.skip()
     if window.next_character():
         error = RecordError("there is text after the closing ]", "write one list a file and nothing else")
-        raise _data_error(file, window.line, error)
+        raise file_error(file, window.line, error)
 
 
 class _Window:
@@ -126,7 +106,7 @@ class _Window:
     """
 
     def __init__(self, file: InputFile) -> None:
-        self.file, self.pieces = file, _pieces(file)
+        self.file, self.pieces = file, pieces(file)
         self.text, self.start, self.line, self.position, self.records = "", 0, 1, 0, 0
 
     def _more(self) -> bool:
@@ -176,46 +156,19 @@ class _Window:
                 what = f"the list has {type_name(value)} in it, not an object"
                 raise self._error(RecordError(what, ADVICE))
             if self._bytes(end) > RECORD_LIMIT:
-                raise self._error(_too_long())
+                raise self._error(too_long())
             self._move(end)
             self.records += 1
             return value
 
     def _error(self, error: RecordError) -> DataError:
         """The error of the record that starts at the next character."""
-        return _data_error(self.file, f"{self.line}[{self.records}]", error)
+        return file_error(self.file, f"{self.line}[{self.records}]", error)
 
     def _syntax_error(self, error: json.JSONDecodeError, line: int) -> RecordError:
-        return _too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_error(error, f"line {line}")
+        return too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_error(error, f"line {line}")
 
     def _bytes(self, end: int) -> int:
         """Bytes of the text up to ``end``; counted only if it could matter."""
         length = end - self.start
         return length if length <= RECORD_LIMIT // 4 else len(self.text[self.start : end].encode())
-
-
-def _pieces(file: InputFile) -> Iterator[str]:
-    """The text of a file, block by block. Raises DataError where the bytes are not UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    before, lines = 0, 1  # bytes and lines that the decoder has been given
-    for block in chain(blocks(file), (b"",)):
-        held = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            line = lines + error.object.count(b"\n", 0, error.start)
-            raise _data_error(file, line, _not_utf8(error.object[error.start], before - held + error.start)) from None
-        yield text.removeprefix("\ufeff") if before == 0 else text
-        before, lines = before + len(block), lines + block.count(b"\n")
-
-
-def _too_long() -> RecordError:
-    return RecordError(f"the record is longer than {RECORD_LIMIT // 2**20} MiB", "split it")
-
-
-def _not_utf8(byte: int, offset: int) -> RecordError:
-    return RecordError(f"byte 0x{byte:02x} at offset {offset:,} is not UTF-8", "save the file as UTF-8")
-
-
-def _data_error(file: InputFile, line: int | str, error: RecordError) -> DataError:
-    return DataError(error.what, where=f"{file.path}:{line}", advice=error.advice)

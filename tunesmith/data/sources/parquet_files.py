@@ -17,8 +17,8 @@ from tunesmith.data.sources.files import (
     expansion_error,
     read_errors,
 )
-from tunesmith.data.sources.json_files import ParsedRecord
-from tunesmith.data.sources.strict_json import RECORD_LIMIT, SHOWN_CHARACTERS, RecordError, check_record
+from tunesmith.data.sources.records import ParsedRecord, checked_record
+from tunesmith.data.sources.strict_json import RECORD_LIMIT, SHOWN_CHARACTERS, RecordError
 from tunesmith.errors import DataError
 
 ROWS_AT_ONCE = 256
@@ -48,7 +48,9 @@ def parquet_records(file: InputFile) -> Iterator[ParsedRecord]:
             break
         for value in _objects(batch):
             row += 1
-            yield ParsedRecord(row, _checked(value, batch.nbytes > RECORD_LIMIT), file.size * row // max(1, total))
+            yield ParsedRecord(
+                row, checked_record(value, batch.nbytes > RECORD_LIMIT), file.size * row // max(1, total)
+            )
     if row != total:
         raise _wrong_count(file, row, total)
 
@@ -111,19 +113,6 @@ def _object(row: pyarrow.RecordBatch) -> dict[str, Any] | RecordError:
             return RecordError(
                 f"column {name[:SHOWN_CHARACTERS]!r} cannot be read: {_first_line(error)}", "write it as text"
             )
-    return value
-
-
-def _checked(value: dict[str, Any] | RecordError, measure: bool) -> dict[str, Any] | RecordError:
-    """The record if it can be used. measure: whether it could be longer than the limit."""
-    if isinstance(value, RecordError):
-        return value
-    try:
-        check_record(value)
-    except RecordError as error:
-        return error
-    if measure and len(repr(value)) > RECORD_LIMIT:
-        return RecordError(f"the record is longer than {RECORD_LIMIT // 2**20} MiB", "split it")
     return value
 
 

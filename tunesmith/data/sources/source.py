@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.sources.files import InputFile, check_unchanged, file_kind, find_file, read_errors
+from tunesmith.data.sources.files import InputFile, check_unchanged, find_file, read_errors
 from tunesmith.data.sources.hub import hub_digest, hub_records, load_hub_rows
 from tunesmith.data.sources.json_files import array_records, jsonl_records
+from tunesmith.data.sources.kinds import BINARY, FileKind, file_kind, is_named_like_a_file
+from tunesmith.data.sources.paragraphs import paragraph_records
 from tunesmith.data.sources.parquet_files import parquet_records
+from tunesmith.data.sources.records import ParsedRecord
 from tunesmith.data.sources.rows import PlainRow, SourceRow
 from tunesmith.data.sources.strict_json import RecordError
+from tunesmith.data.sources.tables import table_records
 from tunesmith.errors import DataError, MissingInputError, RecipeError
 from tunesmith.files import fingerprint, looks_like_path, sha256
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-PARSERS = {"json": array_records, "jsonl": jsonl_records, "parquet": parquet_records}
+PARSERS: Mapping[FileKind, Callable[[InputFile], Iterator[ParsedRecord]]] = {
+    "json": array_records,
+    "jsonl": jsonl_records,
+    "csv": table_records,
+    "tsv": table_records,
+    "txt": paragraph_records,
+    "parquet": parquet_records,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ def find_source(path: str, split: str | None = None) -> OpenedSource:
     """
     local = _expanded(path)
     if not _exists(local):
-        if looks_like_path(path) or file_kind(local) or not HUB_NAME.fullmatch(path):
+        if looks_like_path(path) or is_named_like_a_file(local) or not HUB_NAME.fullmatch(path):
             raise MissingInputError(
                 "the path does not exist", where=path, advice="check it; it is relative to the current directory"
             )
@@ -114,7 +125,7 @@ def read_rows(source: OpenedSource) -> Iterator[PlainRow | DataError]:
     total, before = sum(file.size for file in source.files), 0
     for file in source.files:
         check_unchanged(file)
-        word = "row " if file.kind == "parquet" else ""
+        word = "row " if file.kind in BINARY else ""
         for record in PARSERS[file.kind](file):
             share = (before + file.size * min(1.0, record.end / file.length)) / total
             yield _row(f"{file.path}:{word}{record.name}", record.value, share)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 RECORD_LIMIT = 16 * 2**20  # bytes of one record
@@ -34,16 +35,24 @@ class RecordError(ValueError):
         self.what, self.advice = what, advice
 
 
+def find_repeated_key(keys: Sequence[str]) -> RecordError | None:
+    """The error of a key that occurs twice, also in another case or Unicode form; None if all differ."""
+    earlier: dict[str, str] = {}
+    for key in keys:
+        folded = unicodedata.normalize("NFKC", key).casefold()
+        if folded in earlier:
+            also = "twice" if earlier[folded] == key else f"also as {earlier[folded][:SHOWN_CHARACTERS]!r}"
+            return RecordError(f"key {key[:SHOWN_CHARACTERS]!r} occurs {also} in one object", "keep one of the two")
+        earlier[folded] = key
+    return None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len({unicodedata.normalize("NFKC", key).casefold() for key in result}) < len(pairs):
-        earlier: dict[str, str] = {}
-        for key, _ in pairs:
-            folded = unicodedata.normalize("NFKC", key).casefold()
-            if folded in earlier:
-                also = "twice" if earlier[folded] == key else f"also as {earlier[folded][:SHOWN_CHARACTERS]!r}"
-                raise RecordError(f"key {key[:SHOWN_CHARACTERS]!r} occurs {also} in one object", "keep one of the two")
-            earlier[folded] = key
+        error = find_repeated_key([key for key, _ in pairs])
+        assert error is not None, pairs
+        raise error
     return result
 
 
