@@ -65,8 +65,8 @@ LIGHT_MODULES = (
 )
 HEAVY = ("torch", "transformers")
 
-# Only these packages are imported inside functions: those of the optional extras, and datasketch, which loads scipy.
-OPTIONAL_PACKAGES = ("datasets", "datasketch", "tensorboard", "torch.utils.tensorboard", "wandb")
+# Only these packages are imported inside functions: those of the optional extras, and those that take long to import.
+OPTIONAL_PACKAGES = ("datasets", "datasketch", "openpyxl", "tensorboard", "torch.utils.tensorboard", "wandb")
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
 PICKLING = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")

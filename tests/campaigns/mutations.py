@@ -11,13 +11,16 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import openpyxl
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE as ILLEGAL
 
 from tests.data.bad_preferences import GROUPS
 from tests.data.bad_records import BAD_RECORDS, GOOD_RECORDS, SETTINGS
 
-FORMS = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "a.csv", "a.tsv.gz", "a.txt")
+FORMS = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet", "a.csv", "a.tsv.gz", "a.txt", "a.arrow", "a.xlsx")
 JUNK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**63, 2**64, 10**400, 0.1, 1e308, float("nan"), float("inf"), "", " ", "\n", "\0"),
     *("a" * 70_000, "\u2028", "\ufeff", "🤖", "<|endoftext|>", "<|im_end|>", "</s>", "user", "assistant", "prompter"),
@@ -164,6 +167,33 @@ def as_parquet(draw: random.Random, records: Sequence[Any]) -> bytes:
     raise AssertionError("the last choice can be written")
 
 
+def as_arrow(draw: random.Random, records: Sequence[Any]) -> bytes:
+    """The rows as a stream or file of Arrow, without those that do not fit."""
+    for kept in (records, records[:1], [{"instruction": "a", "response": "b"}]):
+        buffer = io.BytesIO()
+        try:
+            table = pyarrow.Table.from_pylist([record for record in kept if isinstance(record, dict)])
+            with draw.choice((pyarrow.ipc.new_stream, pyarrow.ipc.new_file))(buffer, table.schema) as writer:
+                writer.write_table(table, max_chunksize=draw.choice((1, 2, 100)))
+            return buffer.getvalue()
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
+            continue
+    raise AssertionError("the last choice can be written")
+
+
+def as_workbook(draw: random.Random, records: Sequence[Any]) -> bytes:
+    """The rows as a sheet, where a value that a cell cannot hold is written as JSON."""
+    workbook, buffer = openpyxl.Workbook(), io.BytesIO()
+    kept = [record for record in records if isinstance(record, dict)]
+    columns = list(dict.fromkeys(str(key) for record in kept for key in record))
+    rows = [[record.get(column) for column in columns] for record in kept]
+    for row in [columns, *rows]:
+        cells = [value if isinstance(value, str | bool) or value is None else json.dumps(value) for value in row]
+        workbook.active.append([ILLEGAL.sub("", cell[:32_000]) if isinstance(cell, str) else cell for cell in cells])
+    workbook.save(buffer)
+    return buffer.getvalue()
+
+
 def as_cells(draw: random.Random, records: Sequence[Any], delimiter: str) -> str:
     """The rows as a table of texts, where a value that is no text is written as JSON."""
     held = io.StringIO(newline="")
@@ -175,6 +205,13 @@ def as_cells(draw: random.Random, records: Sequence[Any], delimiter: str) -> str
         texts = {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
         writer.writerow([texts.get(column, "") for column in columns])
     return held.getvalue()
+
+
+BINARY: dict[str, Callable[[random.Random, Sequence[Any]], bytes]] = {
+    "a.parquet": as_parquet,
+    "a.arrow": as_arrow,
+    "a.xlsx": as_workbook,
+}
 
 
 def as_text(draw: random.Random, records: Sequence[Any], name: str) -> str:
@@ -197,8 +234,8 @@ def make_input(draw: random.Random) -> tuple[str, str, bytes]:
         place = draw.randrange(len(records))
         damaged = damage_value(draw, records[place])
         records[place] = damaged if len(str(damaged)) < LARGEST else records[place]
-    if name == "a.parquet":
-        content = as_parquet(draw, records)
+    if name in BINARY:
+        content = BINARY[name](draw, records)
         return reader, name, repeated(draw, damage_bytes, content) if kinds not in ("none", "value") else content
     text = as_text(draw, records, name)
     if "text" in kinds:

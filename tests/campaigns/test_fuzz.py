@@ -16,7 +16,7 @@ from tests.campaigns.mutations import FORMS, make_input
 from tests.text.small_tokenizers import byte_level, write_tokenizer
 from tunesmith.errors import DataError, InternalError, MissingInputError, TunesmithError
 
-INPUTS = 400
+INPUTS = 500
 
 
 @pytest.fixture(scope="module")

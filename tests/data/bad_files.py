@@ -163,8 +163,18 @@ BROKEN_UTF8 = {
     "Latin-1": '{"instruction": "Käse"}'.encode("latin-1"),
 }
 BAD_LISTS = {  # content of a .json file -> (line, what is said)
-    "an object": (GOOD, 1, "is not a list"),
-    "lines": (LINES * 2, 1, "is not a list"),
+    "an object": (GOOD, 1, "none of its keys (instruction, context, response) holds a list of objects"),
+    "an object without keys": (b"{}", 1, "not JSON"),
+    "lines": (LINES * 2, 1, "has several objects"),
+    "one conversation": (b'{"messages": [{"role": "user", "content": "a"}]}', 1, "is one record"),
+    "lines of conversations": (b'{"conversations": [{"from": "human", "value": "a"}]}\n' * 2, 1, "has several objects"),
+    "an object that is cut": (b'{"version": 1, "data": [\n' + GOOD + b"],", 2, "breaks off"),
+    "an object that is never closed": (b'{"data": [\n' + GOOD + b"]\n", 3, "never closed with }"),
+    "an object without a colon": (b'{"data" [\n' + GOOD + b"]}", 1, "':' is missing before '['"),
+    "an object with a wrong value": (b'{"version": tru, "data": [\n' + GOOD + b"]}", 1, "not JSON"),
+    "an object with a key twice": (b'{"data": [\n' + GOOD + b'],\n"data": 1}', 3, "occurs twice"),
+    "a list of objects and texts under a key": (b'{"data": [\n' + GOOD + b',\n"a"]}', 3, "has text in it"),
+    "something after the object": (b'{"data": [\n' + GOOD + b"]}\n[]", 3, "there is text after the closing }"),
     "a word": (b"hello", 1, "is not a list"),
     "a list of texts": (b'["a"]', 1, "the list has text in it, not an object"),
     "a list of lists": (b"[[]]", 1, "the list has a list in it, not an object"),
@@ -189,7 +199,8 @@ BAD_LISTS = {  # content of a .json file -> (line, what is said)
 }
 AFTER_A_RECORD = {
     *("never closed", "cut after a comma", "cut in a record", "no comma", "a trailing comma", "two commas"),
-    *("something after it", "NaN", "a key twice"),
+    *("something after it", "NaN", "a key twice", "an object that is cut", "an object that is never closed"),
+    *("an object with a key twice", "a list of objects and texts under a key", "something after the object"),
 }
 WHOLE_FILES: dict[str, Bad] = {
     "missing": Bad("gone.jsonl", lambda path: None, "does not exist", error=MissingInputError),
@@ -229,7 +240,7 @@ WHOLE_FILES: dict[str, Bad] = {
     "gzip under another name": Bad("a.jsonl", gzip.compress(LINES), "gzip data under another name"),
     "not gzip": Bad("a.jsonl.gz", LINES, "not gzip data"),
     "parquet under another name": Bad("a.jsonl", parquet({"a": ["b"]}), "is a parquet file"),
-    "text as parquet": Bad("a.parquet", LINES, "not a parquet file"),
+    "text as parquet": Bad("a.parquet", LINES, "not a valid parquet file"),
     "UTF-16": Bad("a.jsonl", "{}".encode("utf-16"), "is UTF-16", "a.jsonl:1"),
     "UTF-16, big end first": Bad("a.json", b"\xfe\xff" + "[]".encode("utf-16-be"), "is UTF-16", "a.json:1"),
     "UTF-32": Bad("a.jsonl", "{}".encode("utf-32"), "is UTF-32", "a.jsonl:1"),

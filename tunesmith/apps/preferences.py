@@ -128,7 +128,7 @@ def build_preferences(
     with the first 20 places), MissingInputError (no pair at all), RecipeError, StorageError.
     """
     lenient = [_lenient(config, selection) for config in configs]
-    found = [find_source(config.path, config.split) for config in lenient]
+    found = [find_source(config.path, config.split, config.config, config.key) for config in lenient]
     for source in found:
         if any(file.path.resolve() == output.resolve() for file in source.files):
             raise UsageError("the output file is one of the sources", where=output, advice="give --output another name")

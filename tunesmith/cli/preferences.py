@@ -15,6 +15,7 @@ from tunesmith.data.dataset.report import reasons
 from tunesmith.data.readers.prompts import prompt_keys
 from tunesmith.data.readers.registry import READERS
 from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.setting_words import COMMAND_LINE
 from tunesmith.files import write_json
 from tunesmith.recipe.data import source_name
 from tunesmith.recipe.reading import read_text, to_plain
@@ -88,7 +89,8 @@ def preferences(
     fields = dict(split_settings(field, "--field prompt=question"))
     left_out = tuple(ignore or ())
     specs = [
-        SourceConfig(name or source_name(path), path, reader, split, fields, options, left_out) for path in sources
+        SourceConfig(name or source_name(path), path, reader, split, fields, options, left_out, key=COMMAND_LINE)
+        for path in sources
     ]
     selection = PairSelection(
         where=_texts_by_column(where),

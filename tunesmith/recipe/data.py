@@ -19,7 +19,10 @@ ReaderOption = OptionValue | None | Annotated[tuple[str, ...], Field(strict=Fals
 AMOUNTS = ("fraction", "size", "weight")
 """Keys that set how much of a source an epoch contains; a source may have at most one of them."""
 
-DATA_SUFFIXES = (".gz", ".zst", ".jsonl", ".json", ".parquet", ".csv", ".txt", ".trees")
+DATA_SUFFIXES = (
+    *(".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow"),
+    *(".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xls", ".trees"),
+)
 """Endings of data files, which are not part of a source's default name."""
 
 
@@ -31,7 +34,13 @@ class DataSourceConfig(Section):
         description="A file, a directory, or the name of a data set on the Hugging Face hub."
     )
     split: str | None = Field(
-        default=None, description="The split of a data set on the hub, such as train; null for local files."
+        default=None,
+        description="What is read of a source with several parts: the split of a data set on the hub or in a saved "
+        "directory, such as train; the sheet of an Excel file; the key of a list in a JSON file. Null where there is "
+        "only one.",
+    )
+    config: str | None = Field(
+        default=None, description="The configuration of a data set on the hub; null where it has only one."
     )
     reader: Literal[
         "dolly",

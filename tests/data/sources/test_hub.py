@@ -1,4 +1,4 @@
-"""Hub names: read through the optional package, refused clearly without it."""
+"""Hub names and saved datasets: read through the package ``datasets`` and what it writes."""
 
 from __future__ import annotations
 
@@ -23,25 +23,19 @@ class Rows(list[Any]):
     cache_files: list[dict[str, str]] = []  # noqa: RUF012 - as the package has it
 
 
-def test_without_the_package_the_advice_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingInputError, match=r"owner/name: .*pip install 'tunesmith\[hub\]'"):
-        list(rows("owner/name"))
-
-
 @pytest.mark.parametrize(
     "path", ["./owner/name", "/owner/name", "~/name", "owner/name.jsonl", "a/b/c", "../x", "name.json.gz", "a b"]
 )
 def test_what_looks_like_a_path_is_never_looked_up(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
-    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: pytest.fail("looked up"))
+    monkeypatch.setattr(sources, "load_hub_rows", lambda *given: pytest.fail("looked up"))
     with pytest.raises(MissingInputError, match="does not exist"):
         open_source(path)
 
 
 def test_rows_of_a_hub_name_are_checked_and_know_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: Rows([{"a": "b"}, {"a": "c\0"}, {"a": "d"}]))
+    monkeypatch.setattr(sources, "load_hub_rows", lambda *given: Rows([{"a": "b"}, {"a": "c\0"}, {"a": "d"}]))
     first, second, third = read_rows(open_source("owner/name", "train"))
     assert not isinstance(first, DataError)
     assert (first.place, first.value) == ("owner/name[train]:row 1", {"a": "b"})
@@ -52,7 +46,7 @@ def test_rows_of_a_hub_name_are_checked_and_know_their_place(monkeypatch: pytest
 
 
 def test_a_hub_name_without_rows_is_missing_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "load_hub_rows", lambda name, split: Rows())
+    monkeypatch.setattr(sources, "load_hub_rows", lambda *given: Rows())
     with pytest.raises(MissingInputError, match="has no records"):
         list(rows("owner/name"))
 
@@ -88,7 +82,6 @@ for name, split in ((directory, None), (directory, "nothing"), ("nobody-at-all/n
 
 
 def test_the_real_package_is_used_rightly(tmp_path: Path) -> None:
-    pytest.importorskip("datasets", reason="the optional package 'datasets' is not installed")
     directory = tmp_path / "set"
     directory.mkdir()
     records = [
@@ -111,9 +104,11 @@ def test_the_real_package_is_used_rightly(tmp_path: Path) -> None:
     assert json.loads(lines[0]) == records
     assert lines[1] == "True"
     assert lines[2].startswith("78 ")
-    assert "has the splits test, train; name one with split" in lines[2]
-    assert lines[3].startswith("66 ")
-    assert lines[4].startswith(
-        "66 nobody-at-all/nothing-here: this is not a file, and it could not be loaded from the hub: "
+    assert "has the splits train, test; set split to train" in lines[2]
+    assert lines[3].startswith("78 ")
+    assert "has no such split; it has test, train; set split to t" in lines[3] or "it has train, test" in lines[3]
+    assert lines[4] == (
+        "66 nobody-at-all/nothing-here: there is no file or directory of this name, and the Hugging Face hub cannot be "
+        "reached; check the name and the network; a file needs its suffix, such as .jsonl"
     )
     assert len(lines) == 5

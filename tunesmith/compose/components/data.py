@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.compose.components.data_checks import check_reply_scores, check_sources
@@ -90,7 +91,14 @@ def target_limit(recipe: Recipe) -> int | None:
 def source_configs(recipe: Recipe, sources: Sequence[DataSourceConfig], limit: int | None = None) -> list[SourceConfig]:
     """How the sources are read. limit: trees of each that are evaluated, for sources without a limit in the recipe."""
     prompts = recipe.objective.prompt_selection
-    return [_source_config(source, limit, prompts) for source in sources]
+    return [replace(_source_config(source, limit, prompts), key=_source_key(recipe, source)) for source in sources]
+
+
+def _source_key(recipe: Recipe, source: DataSourceConfig) -> str:
+    """The key of a source in the recipe, such as ``data.sources.0``."""
+    lists = {"sources": recipe.data.sources, "validation_sources": recipe.data.validation_sources}
+    keys = {id(item): f"data.{name}.{index}" for name, items in lists.items() for index, item in enumerate(items)}
+    return keys.get(id(source), "")
 
 
 def _source_config(source: DataSourceConfig, limit: int | None, prompts: Prompts | None) -> SourceConfig:
@@ -99,6 +107,7 @@ def _source_config(source: DataSourceConfig, limit: int | None, prompts: Prompts
         path=source.path,
         reader=source.reader,
         split=source.split,
+        config=source.config,
         fields=dict(source.fields),
         options=dict(source.options),
         ignore=source.ignore,

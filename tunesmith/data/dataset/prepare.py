@@ -20,7 +20,7 @@ from tunesmith.data.dataset.store import Store, exclusive_lock, open_store, read
 from tunesmith.data.dataset.workers import default_processes, render_all
 from tunesmith.data.readers.pipeline import Pipeline, read_trees
 from tunesmith.data.readers.source_config import SourceConfig
-from tunesmith.data.sources.source import open_source
+from tunesmith.data.sources.source import OpenedSource, open_source
 from tunesmith.errors import RecipeError
 from tunesmith.files import fingerprint, remove_unfinished
 
@@ -97,12 +97,10 @@ def prepare(
     pipelines = [Pipeline(config) for config in sources]  # errors of the recipe are raised before anything is read
     renderer = load_renderer(render)
     work = Work(render, renderer.tokenizer.fingerprint, tuple(sources), signed=duplicates.policy == "near")
-    opened = [open_source(config.path, config.split) for config in sources]
+    opened = [_open_source(config) for config in sources]
     data = {config.name: source.digest for config, source in zip(sources, opened, strict=True)}
     earlier = known if duplicates.policy != "keep" else ()
-    key = cache_key(
-        work, data, duplicates, [(config, open_source(config.path, config.split).digest) for config in earlier]
-    )
+    key = cache_key(work, data, duplicates, [(config, _open_source(config).digest) for config in earlier])
     directory = cache / key[:32]
     with exclusive_lock(
         directory, lambda: progress(0, None, "waiting for another process that prepares the same data")
@@ -116,7 +114,13 @@ def prepare(
             build_store(work, rendered, finder, bad_rows, key, directory / "store")
             index = read_index(directory / "store", key)
             assert index is not None, directory
-    return _open(directory, index, data, sources, validation, seed)
+    left_out = {config.name: source.left_out for config, source in zip(sources, opened, strict=True) if source.left_out}
+    prepared = _open(directory, index, data, sources, validation, seed)
+    return replace(prepared, report=replace(prepared.report, left_out=left_out))
+
+
+def _open_source(config: SourceConfig) -> OpenedSource:
+    return open_source(config.path, config.split, config.config, config.key)
 
 
 def _duplicate_finder(settings: DuplicateSettings, known: Sequence[SourceConfig]) -> DuplicateFinder:

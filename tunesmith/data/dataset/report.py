@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from tunesmith.data.dataset.faults import one_line
+from tunesmith.data.sources.directories import shown_names
 from tunesmith.errors import InternalError
 
 MOST_NAMES = 100  # of what was not read; keys of a row may be data themselves
@@ -124,6 +126,7 @@ class DataReport:
     duplicates: records that repeat an earlier one where duplicates are kept.
     train, validation: counts of the two parts; None without validation.
     aside: records for neither part, such as those that are held out beyond a limit.
+    left_out: by the name of the source, the names in its directory that are not read.
     """
 
     sources: Mapping[str, SourceCounts]
@@ -131,6 +134,7 @@ class DataReport:
     train: SplitCounts
     validation: SplitCounts | None
     aside: int = 0
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The report for the manifest of a run."""
@@ -140,6 +144,7 @@ class DataReport:
             "train": asdict(self.train),
             "validation": None if self.validation is None else asdict(self.validation),
         }
+        content |= {"left_out": {name: [*names] for name, names in self.left_out.items()}} if self.left_out else {}
         return content | ({"aside": self.aside} if self.aside else {})
 
     def lines(
@@ -150,7 +155,7 @@ class DataReport:
         draws: (trees in an epoch, trees of the source) for the sources that an epoch does not have exactly once.
         only_prompts: whether replies are written in training, so that no token of the data is trained.
         """
-        lines = list[str]()
+        lines = [f"{name}: files not read: {one_line(shown_names(names))}" for name, names in self.left_out.items()]
         for name, counts in self.sources.items():
             lines += [*_source_lines(name, counts, draws.get(name)), *([] if only_prompts else [_tokens(name, counts)])]
         if self.duplicates:

@@ -121,7 +121,7 @@ def read_source(config: SourceConfig) -> Iterator[ReadResult | DataError]:
     Raises MissingInputError, or DataError for a whole file.
     """
     pipeline = Pipeline(config)
-    yield from pipeline.read_all(read_rows(find_source(config.path, config.split)))
+    yield from pipeline.read_all(read_rows(find_source(config.path, config.split, config.config, config.key)))
 
 
 def read_trees(configs: Sequence[SourceConfig], limit: int | None = None) -> Iterator[Tree]:

@@ -29,7 +29,7 @@ class SourceConfig:
     name: the key of counts and reports.
     path: a file, a directory (its data files in the order of their names) or a hub name.
     reader: a key of ``registry.READERS``.
-    split: of a hub dataset.
+    split: of a dataset, the sheet of a workbook, or the list of an object of JSON; None where there is only one.
     fields: field name of the reader -> column of the data.
     options: options of the reader.
     ignore: columns and message keys (``messages[].id``) that are left out on purpose, whatever they hold.
@@ -37,6 +37,8 @@ class SourceConfig:
     filters: which messages are kept.
     holdout: which records are held out.
     prompts: how its trees become prompts (``text.tokens.prompts``); None: they stay conversations.
+    config: the configuration of a hub dataset.
+    key: of the source in the recipe (``data.sources.0``), for messages; see ``sources.setting_words``.
     """
 
     name: str
@@ -50,3 +52,5 @@ class SourceConfig:
     filters: MessageFilters = NO_FILTERS
     holdout: Holdout = field(default_factory=Holdout)
     prompts: Prompts | None = None
+    config: str | None = None
+    key: str = ""

@@ -39,6 +39,7 @@ class InputFile:
     size: bytes on disk.
     length: bytes after decompression, as the end of a compressed file claims; only for showing progress.
     stamp: changes when the file is written.
+    part: the sheet of a workbook or the list of an object of JSON that is read; None for the only one.
     """
 
     path: Path
@@ -47,11 +48,13 @@ class InputFile:
     size: int
     length: int
     stamp: tuple[int, ...]
+    part: str | None = None
 
 
-def find_file(path: Path) -> InputFile:
+def find_file(path: Path, part: str | None = None) -> InputFile:
     """One file, after a look at its first bytes.
 
+    part: of the file that will be read.
     Raises MissingInputError if it cannot be read, and DataError as ``check_head`` does.
     """
     with read_errors(path):
@@ -72,7 +75,7 @@ def find_file(path: Path) -> InputFile:
             if expected[1]:
                 file.seek(max(0, length - 4))
                 length = max(length, int.from_bytes(file.read(4), "little"))
-    return InputFile(path, *expected, size=status.st_size, length=length, stamp=_stamp(status))
+    return InputFile(path, *expected, size=status.st_size, length=length, stamp=_stamp(status), part=part)
 
 
 @contextmanager

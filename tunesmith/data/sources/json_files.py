@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tunesmith.data.sources.files import BYTE_ORDER_MARK, InputFile, blocks
-from tunesmith.data.sources.records import ParsedRecord, file_error, too_long
+from tunesmith.data.sources.files import BLOCK, BYTE_ORDER_MARK, InputFile, blocks
+from tunesmith.data.sources.records import ParsedRecord, SeveralPartsError, file_error, too_long
 from tunesmith.data.sources.strict_json import (
     RECORD_LIMIT,
+    SHOWN_CHARACTERS,
     RecordError,
     decode_at,
     find_invisible,
+    find_repeated_key,
     is_truncated,
     parse_record,
     syntax_error,
@@ -24,7 +26,16 @@ from tunesmith.errors import DataError
 
 ADVICE = "every record is one JSON object"
 COMMAS = "separate the records of a list with commas"
+JSON_LINES = "if the file has one object a line, let its name end in .jsonl"
+CLOSING = {"[": "]", "{": "}"}
+SHOWN_KEYS = 8
+MESSAGE_KEYS = (frozenset(("role", "content")), frozenset(("from", "value")))
+"""Keys that all messages of a conversation have, and records do not."""
+
 SPACE = re.compile(r"[ \t\r\n]*")
+NUMBER_GOES_ON = re.compile(r"[-+.eE\d]*")
+BEGIN_OF_LIST = re.compile(r"\[[ \t\r\n]*")
+LIST_OF_OBJECTS = re.compile(r"\[[ \t\r\n]*\{")
 
 
 def jsonl_records(file: InputFile) -> Iterator[ParsedRecord]:
@@ -65,9 +76,10 @@ def _lines(file: InputFile) -> Iterator[tuple[int, int, bytes]]:
 
 
 def array_records(file: InputFile) -> Iterator[ParsedRecord]:
-    """The objects of one top-level list; ``number`` is the line on which a record starts, ``item`` its index.
+    """The objects of one list; ``number`` is the line on which a record starts, ``item`` its index.
 
-    Raises DataError at the first error, since nothing after it can be read.
+    The file is the list, or an object in which one key holds it (``file.part``, or the only list of objects).
+    Raises DataError at the first error, since nothing after it can be read, and SeveralPartsError.
     """
     window = _Window(file)
     first = window.next_character()
@@ -75,10 +87,26 @@ def array_records(file: InputFile) -> Iterator[ParsedRecord]:
         return
     if error := find_invisible(first, f"line {window.line}"):
         raise file_error(file, window.line, error)
-    if first != "[":
-        advice = "one object a line? then name it .jsonl" if first == "{" else "a .json file is one list of objects"
+    if first == "{":
+        yield from _records_under_key(file, window)
+    elif first == "[":
+        if file.part is not None:
+            raise SeveralPartsError(f"the file is one list, and has no list {file.part!r:.60}", [])
+        yield from _list_records(file, window)
+    else:
+        advice = "a .json file is a list of objects, or an object with such a list"
         raise file_error(file, window.line, RecordError("the file is not a list", advice))
+    if window.next_character():
+        error = RecordError(
+            f"there is text after the closing {CLOSING[first]}", "write one list a file and nothing else"
+        )
+        raise file_error(file, window.line, error)
+
+
+def _list_records(file: InputFile, window: _Window) -> Iterator[ParsedRecord]:
+    """The objects of the list that starts at the next character. Raises DataError."""
     window.skip()
+    window.records = 0
     while window.next_character() != "]" or window.records:
         number, index = window.line, window.records
         yield ParsedRecord(number, window.record(), window.position, index)
@@ -93,9 +121,87 @@ def array_records(file: InputFile) -> Iterator[ParsedRecord]:
             raise file_error(file, window.line, RecordError(what, advice))
         window.skip()
     window.skip()
-    if window.next_character():
-        error = RecordError("there is text after the closing ]", "write one list a file and nothing else")
-        raise file_error(file, window.line, error)
+
+
+def _records_under_key(file: InputFile, window: _Window) -> Iterator[ParsedRecord]:
+    """The objects of the list that a key holds, of the object that starts at the next character.
+
+    Raises DataError, also where no key holds such a list, and SeveralPartsError.
+    """
+    keys, lists, line = list[str](), list[str](), window.line
+    _check_first_object(file, window)
+    window.skip()
+    while True:
+        key = window.value()
+        if not isinstance(key, str):
+            raise file_error(file, window.line, RecordError(f"a key is {type_name(key)}, not text", ADVICE))
+        keys.append(key)
+        if error := find_repeated_key(keys):
+            raise file_error(file, window.line, error)
+        _skip_expected(file, window, ":")
+        if window.next_character() == "[" and window.starts_list_of_objects():
+            lists.append(key)
+            chosen = file.part == key or (file.part is None and len(lists) == 1)
+            for record in _list_records(file, window):
+                _check_not_messages(file, key, record)
+                if chosen:
+                    yield record
+        else:
+            window.value()
+        if window.next_character() == "}":
+            break
+        _skip_expected(file, window, ",")
+    window.skip()
+    _check_lists(file, lists, keys, line)
+
+
+def _skip_expected(file: InputFile, window: _Window, expected: str) -> None:
+    """Skip a character of an object. Raises DataError if it is another one."""
+    found = window.next_character()
+    if found != expected:
+        what = f"{expected!r} is missing before {found!r}" if found else "the object is never closed with }"
+        raise file_error(file, window.line, RecordError(what, "the file is not JSON, or truncated; write it again"))
+    window.skip()
+
+
+def _check_first_object(file: InputFile, window: _Window) -> None:
+    """Refuse a file of lines of JSON before its first row, unless its first object is long. Raises as below."""
+    found = window.first_object()
+    if found is None:
+        return
+    value, follows = found
+    if follows == "{":
+        raise file_error(file, window.line, RecordError("the file has several objects, not one list", JSON_LINES))
+    lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    _check_lists(file, lists, [*value], window.line)
+
+
+def _check_lists(file: InputFile, lists: Sequence[str], keys: Sequence[str], line: int) -> None:
+    """Raises SeveralPartsError unless one list is chosen, DataError if there is none.
+
+    lists: the keys that hold lists of objects.
+    keys: all keys of the object.
+    line: on which it starts.
+    """
+    names = [key[:SHOWN_CHARACTERS] for key in lists]
+    if file.part is None and len(lists) > 1:
+        raise SeveralPartsError(f"the file has several lists of records: {', '.join(names[:SHOWN_KEYS])}", names)
+    if file.part is not None and file.part not in lists:
+        raise SeveralPartsError(f"the file has no list of records {file.part[:SHOWN_CHARACTERS]!r}", names)
+    if not lists:
+        shown = ", ".join(key[:SHOWN_CHARACTERS] for key in keys[:SHOWN_KEYS]) or "it has none"
+        what = f"the file is one object, and none of its keys ({shown}) holds a list of objects"
+        raise file_error(file, line, RecordError(what, JSON_LINES))
+
+
+def _check_not_messages(file: InputFile, key: str, record: ParsedRecord) -> None:
+    """Refuse a file that is one record, whose list holds the messages of a conversation. Raises DataError."""
+    value = record.value
+    if record.item == 0 and isinstance(value, dict) and any(names <= value.keys() for names in MESSAGE_KEYS):
+        what = f"the file is one record: its list {key[:SHOWN_CHARACTERS]!r} holds the messages of a conversation"
+        raise file_error(
+            file, record.name, RecordError(what, "write the records as a list: [ before it and ] after it")
+        )
 
 
 class _Window:
@@ -142,6 +248,23 @@ class _Window:
         """The object that starts at the next character. Raises DataError."""
         if self.next_character() == "]":
             raise self._error(RecordError("a comma before the closing ]", "remove it"))
+        value, end = self._decode(f"[{self.records}]")
+        if not isinstance(value, dict):
+            what = f"the list has {type_name(value)} in it, not an object"
+            raise self._error(RecordError(what, ADVICE))
+        self._move(end)
+        self.records += 1
+        return value
+
+    def value(self) -> Any:
+        """The value that starts at the next character. Raises DataError."""
+        self.next_character()
+        value, end = self._decode("")
+        self._move(end)
+        return value
+
+    def _decode(self, item: str) -> tuple[Any, int]:
+        """The value that starts here, and the index after it. item: added to the line in an error. Raises DataError."""
         while True:
             try:
                 value, end = decode_at(self.text, self.start)
@@ -149,21 +272,35 @@ class _Window:
                 if is_truncated(error) and len(self.text) - self.start <= RECORD_LIMIT and self._more():
                     continue
                 line = self.line + self.text.count("\n", self.start, error.pos)
-                raise self._error(self._syntax_error(error, line)) from None
+                raise self._error(self._syntax_error(error, line), item) from None
             except RecordError as error:
-                raise self._error(error) from None
-            if not isinstance(value, dict):
-                what = f"the list has {type_name(value)} in it, not an object"
-                raise self._error(RecordError(what, ADVICE))
+                raise self._error(error, item) from None
+            if isinstance(value, int | float) and NUMBER_GOES_ON.fullmatch(self.text, end) and self._more():
+                continue
             if self._bytes(end) > RECORD_LIMIT:
-                raise self._error(too_long())
-            self._move(end)
-            self.records += 1
-            return value
+                raise self._error(too_long(), item)
+            return value, end
 
-    def _error(self, error: RecordError) -> DataError:
-        """The error of the record that starts at the next character."""
-        return file_error(self.file, f"{self.line}[{self.records}]", error)
+    def starts_list_of_objects(self) -> bool:
+        """Whether the value that starts here is a list whose first item is an object."""
+        while True:
+            if LIST_OF_OBJECTS.match(self.text, self.start):
+                return True
+            if not BEGIN_OF_LIST.fullmatch(self.text, self.start) or not self._more():
+                return False
+
+    def first_object(self) -> tuple[dict[str, Any], str] | None:
+        """The object that starts at the next character with the character after it, if it is not long."""
+        try:
+            value, end = decode_at(self.text, self.start)
+        except (json.JSONDecodeError, RecordError):
+            return None  # whatever is wrong is found when the object is read key by key
+        follows = SPACE.sub("", self.text[end : end + BLOCK])[:1]
+        return (value, follows) if follows or not self._more() else None
+
+    def _error(self, error: RecordError, item: str | None = None) -> DataError:
+        """The error of the value that starts at the next character. item: in the list; None for the next one."""
+        return file_error(self.file, f"{self.line}{f'[{self.records}]' if item is None else item}", error)
 
     def _syntax_error(self, error: json.JSONDecodeError, line: int) -> RecordError:
         return too_long() if len(self.text) - self.start > RECORD_LIMIT else syntax_error(error, f"line {line}")

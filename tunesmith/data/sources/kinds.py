@@ -24,6 +24,9 @@ SUFFIXES: Mapping[str, FileKind] = {
 BINARY: tuple[FileKind, ...] = ("parquet", "xlsx", "arrow")
 """Kinds that are no text. They are compressed inside, and not read from .gz."""
 
+PARTS: Mapping[FileKind, str] = {"xlsx": "sheet", "json": "list"}
+"""Kinds of files that may have several parts with records, and what a part is called."""
+
 KNOWN_SUFFIXES = ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .txt, or .gz of the text files"
 
 TABLE = "save the table as .xlsx or .csv"
@@ -63,7 +66,7 @@ No text of UTF-8 begins with the mark of a pickle, 0x80.
 """
 
 HEAD = max(len(signature) for signature, *_ in SIGNATURES)  # bytes that are looked at
-NAMES: Mapping[FileKind, str] = {"parquet": "a parquet file", "xlsx": "an Excel workbook", "arrow": "an Arrow file"}
+NAMES: Mapping[FileKind, str] = {"parquet": "parquet file", "xlsx": "Excel workbook", "arrow": "Arrow file"}
 
 
 def file_kind(path: Path) -> tuple[FileKind, bool] | None:
@@ -113,4 +116,4 @@ def check_head(path: Path, kind: FileKind, compressed: bool, head: bytes) -> Non
             raise DataError(f"the file is {name}", where=path, advice=advice)
     if kind in BINARY and not any(head.startswith(signature) for signature, found, *_ in SIGNATURES if found == kind):
         advice = "correct its name, or download it again"
-        raise DataError(f"the file is not {NAMES[kind]}", where=path, advice=advice)
+        raise DataError(f"this is not a valid {NAMES[kind]}", where=path, advice=advice)

@@ -17,6 +17,7 @@ from tunesmith.data.sources.files import (
     expansion_error,
     read_errors,
 )
+from tunesmith.data.sources.kinds import NAMES
 from tunesmith.data.sources.records import ParsedRecord, checked_record
 from tunesmith.data.sources.strict_json import RECORD_LIMIT, SHOWN_CHARACTERS, RecordError
 from tunesmith.errors import DataError
@@ -34,19 +35,19 @@ def parquet_records(file: InputFile) -> Iterator[ParsedRecord]:
     column. Raises DataError where the file is broken, decompresses to far more than its size, or has extension types.
     """
     row = 0
-    with read_errors(file.path), _arrow_errors(file):
+    with read_errors(file.path), arrow_errors(file):
         content = pyarrow.parquet.ParquetFile(  # without these two it holds whole row groups in memory
             file.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
         )
         total = _check_whole(file, content.metadata)
-        _check_columns(file, content.schema_arrow)
+        check_columns(file, content.schema_arrow)
     batches = content.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
     while True:
-        with read_errors(file.path), _arrow_errors(file):
+        with read_errors(file.path), arrow_errors(file):
             batch = next(batches, None)
         if batch is None:
             break
-        for value in _objects(batch):
+        for value in row_objects(batch):
             row += 1
             yield ParsedRecord(
                 row, checked_record(value, batch.nbytes > RECORD_LIMIT), file.size * row // max(1, total)
@@ -70,7 +71,7 @@ def _check_whole(file: InputFile, footer: pyarrow.parquet.FileMetaData) -> int:
     return rows
 
 
-def _check_columns(file: InputFile, schema: pyarrow.Schema) -> None:
+def check_columns(file: InputFile, schema: pyarrow.Schema) -> None:
     """Refuse columns of the same name, of which only the last would be read, and types that other code defines.
 
     Raises DataError.
@@ -89,7 +90,7 @@ def _wrong_count(file: InputFile, found: int, total: int) -> DataError:
     return DataError(what, where=file.path, advice="download or write it again")
 
 
-def _objects(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | RecordError]:
+def row_objects(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | RecordError]:
     """The rows of a batch as Python values; if there is one that Python cannot hold, row by row."""
     try:
         values: list[dict[str, Any] | RecordError] = batch.to_pylist()
@@ -117,17 +118,21 @@ def _object(row: pyarrow.RecordBatch) -> dict[str, Any] | RecordError:
 
 
 @contextmanager
-def _arrow_errors(file: InputFile) -> Iterator[None]:
+def arrow_errors(file: InputFile) -> Iterator[None]:
     """Turn errors of arrow into one clear DataError."""
     try:
         yield
-    except (pyarrow.ArrowException, *CONVERSION, OSError) as error:
+    except (pyarrow.ArrowException, MemoryError, *CONVERSION, OSError) as error:
         raise DataError(
-            f"the parquet file is broken: {_first_line(error)}", where=file.path, advice="download or write it again"
+            f"the {NAMES[file.kind]} is broken: {_first_line(error)}",
+            where=file.path,
+            advice="download or write it again",
         ) from error
 
 
 def _first_line(error: Exception) -> str:
     """The message of an error as one line of printable characters, not too long."""
+    if isinstance(error, MemoryError):
+        return "it claims more memory than there is"
     line = next(iter(str(error).splitlines()), type(error).__name__)[:LONGEST_REASON]
     return "".join(letter if letter.isprintable() else "?" for letter in line)

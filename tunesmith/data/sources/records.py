@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tunesmith.data.sources.files import InputFile
@@ -27,6 +28,18 @@ class ParsedRecord(NamedTuple):
     def name(self) -> str:
         """Where it is in the file: ``12``, or ``12[37]`` in a list."""
         return str(self.number) if self.item is None else f"{self.number}[{self.item}]"
+
+
+class SeveralPartsError(Exception):
+    """A file has several parts with records, and none is chosen, or one that it does not have.
+
+    what: the error.
+    parts: the names of the parts.
+    """
+
+    def __init__(self, what: str, parts: Sequence[str]) -> None:
+        super().__init__(what)
+        self.what, self.parts = what, tuple(parts)
 
 
 def checked_record(value: dict[str, Any] | RecordError, measure: bool = False) -> dict[str, Any] | RecordError:

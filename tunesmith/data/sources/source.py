@@ -1,21 +1,26 @@
-"""Sources of rows: a file, a directory of files, or a hub name. Every row has its place; nothing is guessed."""
+"""Sources of rows: a file, a directory, or a hub name. Every row has its place; nothing is guessed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.sources.arrow_files import arrow_records
+from tunesmith.data.sources.directories import DirectoryFiles, find_directory
 from tunesmith.data.sources.files import InputFile, check_unchanged, find_file, read_errors
 from tunesmith.data.sources.hub import hub_digest, hub_records, load_hub_rows
 from tunesmith.data.sources.json_files import array_records, jsonl_records
-from tunesmith.data.sources.kinds import BINARY, FileKind, file_kind, is_named_like_a_file
+from tunesmith.data.sources.kinds import BINARY, PARTS, FileKind, is_named_like_a_file
 from tunesmith.data.sources.paragraphs import paragraph_records
 from tunesmith.data.sources.parquet_files import parquet_records
-from tunesmith.data.sources.records import ParsedRecord
+from tunesmith.data.sources.records import ParsedRecord, SeveralPartsError
 from tunesmith.data.sources.rows import PlainRow, SourceRow
+from tunesmith.data.sources.setting_words import setting_words
+from tunesmith.data.sources.spreadsheets import spreadsheet_records
 from tunesmith.data.sources.strict_json import RecordError
 from tunesmith.data.sources.tables import table_records
 from tunesmith.errors import DataError, MissingInputError, RecipeError
@@ -29,6 +34,8 @@ PARSERS: Mapping[FileKind, Callable[[InputFile], Iterator[ParsedRecord]]] = {
     "tsv": table_records,
     "txt": paragraph_records,
     "parquet": parquet_records,
+    "xlsx": spreadsheet_records,
+    "arrow": arrow_records,
 }
 
 
@@ -37,10 +44,12 @@ class OpenedSource:
     """A source that was found.
 
     path: a file, a directory or a hub name.
-    split: of a hub dataset.
+    split: of a hub dataset or a saved dataset, the sheet of a workbook, or the list of an object of JSON.
     files: as they were when the source was opened; empty for a hub name.
     hub: the rows of a hub name, as a ``datasets.Dataset``.
     digest: of the whole content.
+    left_out: names in a directory that are not read.
+    key: of the source in the recipe, for messages; see ``setting_words``.
     """
 
     path: str
@@ -48,26 +57,38 @@ class OpenedSource:
     files: tuple[InputFile, ...]
     hub: Any
     digest: str
+    left_out: tuple[str, ...] = ()
+    key: str = ""
 
 
-def open_source(path: str, split: str | None = None) -> OpenedSource:
+def open_source(path: str, split: str | None = None, config: str | None = None, key: str = "") -> OpenedSource:
     """Find a source and read it once for its digest.
 
+    path, split, config, key: see ``find_source``.
     Raises MissingInputError, DataError or RecipeError.
     """
-    found = find_source(path, split)
+    found = find_source(path, split, config, key)
     if not found.files:
         return replace(found, digest=hub_digest(found.hub))
     with read_errors(Path(path)):
-        digest = fingerprint([(file.kind, sha256(file.path)) for file in found.files])
+        digest = fingerprint([_content(file) for file in found.files])
     for file in found.files:
         check_unchanged(file)
     return replace(found, digest=digest)
 
 
-def find_source(path: str, split: str | None = None) -> OpenedSource:
+def _content(file: InputFile) -> tuple[str, ...]:
+    """What decides the rows of a file."""
+    return (file.kind, sha256(file.path), *(() if file.part is None else (file.part,)))
+
+
+def find_source(path: str, split: str | None = None, config: str | None = None, key: str = "") -> OpenedSource:
     """Find a source without reading it; its digest is empty.
 
+    path: a file, a directory or a hub name.
+    split: of a dataset, the sheet of a workbook, or the list of an object of JSON; None where there is only one.
+    config: the configuration of a hub dataset.
+    key: of the source in the recipe, for messages.
     Raises MissingInputError, DataError or RecipeError.
     """
     local = _expanded(path)
@@ -76,10 +97,26 @@ def find_source(path: str, split: str | None = None) -> OpenedSource:
             raise MissingInputError(
                 "the path does not exist", where=path, advice="check it; it is relative to the current directory"
             )
-        return OpenedSource(path, split, (), load_hub_rows(path, split), "")
-    if split is not None:
-        raise RecipeError(f"a split is given, but {path} is a local path", advice="remove split")
-    return OpenedSource(path, split, _data_files(local) if local.is_dir() else (find_file(local),), None, "")
+        return OpenedSource(path, split, (), load_hub_rows(path, split, config, key), "", key=key)
+    if config is not None:
+        what = f"a configuration is given, but {path} is a local path"
+        raise RecipeError(what, advice=setting_words(key, "config", None))
+    with _choices(path, key):
+        found = find_directory(local, split) if local.is_dir() else DirectoryFiles((find_file(local, split),))
+    if split is not None and any(file.part is not None and file.kind not in PARTS for file in found.files):
+        what = f"a split is given, but {path} has no splits"
+        raise RecipeError(what, advice=setting_words(key, "split", None))
+    return OpenedSource(path, split, found.files, None, "", found.left_out, key)
+
+
+@contextmanager
+def _choices(path: str, key: str) -> Iterator[None]:
+    """Turn the error of a choice that has to be made into one with the words to append."""
+    try:
+        yield
+    except SeveralPartsError as error:
+        name = error.parts[0] if error.parts else None
+        raise RecipeError(error.what, where=path, advice=setting_words(key, "split", name)) from None
 
 
 def _expanded(path: str) -> Path:
@@ -97,24 +134,12 @@ def _exists(path: Path) -> bool:
         return path.is_symlink() or path.exists()
 
 
-def _data_files(path: Path) -> tuple[InputFile, ...]:
-    """The data files directly in a directory, sorted by name; other files (licences, cards) and folders are ignored."""
-    with read_errors(path):
-        names = sorted(item for item in path.iterdir() if file_kind(item) and not item.name.startswith("."))
-    if not names:
-        raise MissingInputError(
-            "the directory has no data files",
-            where=path,
-            advice="they end in .json, .jsonl, .gz of these, or .parquet",
-        )
-    return tuple(find_file(name) for name in names)
-
-
 def read_rows(source: OpenedSource) -> Iterator[PlainRow | DataError]:
     """Every row of a source in order, or the error of a row that cannot be parsed.
 
     At the end the files are compared with what they were when they were opened.
-    Raises DataError where nothing after it can be read, such as a broken file.
+    Raises DataError where nothing after it can be read, such as a broken file, and RecipeError where a part of a file
+    has to be chosen.
     """
     if not source.files:
         label = source.path + (f"[{source.split}]" if source.split else "")
@@ -126,9 +151,10 @@ def read_rows(source: OpenedSource) -> Iterator[PlainRow | DataError]:
     for file in source.files:
         check_unchanged(file)
         word = "row " if file.kind in BINARY else ""
-        for record in PARSERS[file.kind](file):
-            share = (before + file.size * min(1.0, record.end / file.length)) / total
-            yield _row(f"{file.path}:{word}{record.name}", record.value, share)
+        with _choices(str(file.path), source.key):
+            for record in PARSERS[file.kind](file):
+                share = (before + file.size * min(1.0, record.end / file.length)) / total
+                yield _row(f"{file.path}:{word}{record.name}", record.value, share)
         check_unchanged(file)
         before += file.size
 

@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from datetime import date, time, timedelta
 from typing import Any
 
 RECORD_LIMIT = 16 * 2**20  # bytes of one record
@@ -162,6 +163,8 @@ def type_name(value: Any) -> str:
     names = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, date | time | timedelta):
+        return "a date or time"
     return "a number" if type(value) in (int, float) else names.get(type(value), type(value).__name__)
 
 
