@@ -100,7 +100,7 @@ def test_the_seed_decides_the_rejected_reply(tmp_path: Path, monkeypatch: pytest
         (["--reader", "dollly"], 78, "there is no reader 'dollly'; known are dolly, alpaca"),
         (["--reader", "hh", "--option", "clean=2"], 78, "options.clean of reader hh is 2; it must be true or false"),
         (["--reader", "hh", "--option", "clean=[1"], 78, "--option clean"),
-        (["--reader", "preference-text"], 65, "records cannot be used"),
+        (["--reader", "preference-text"], 65, "; nothing was stored); the columns are"),
         (
             ["--reader", "preference-text", "--only-prompts-of", "nowhere.txt"],
             66,

@@ -203,9 +203,9 @@ CONVERSATIONS: dict[str, Shape] = {
         (("instruction",), ("response",)),
         optional=(("context",),),
         special={
-            "an empty row": ({}, "field 'instruction' is missing"),
-            "the fields of another form": ({"prompt": "a", "completion": "b"}, "field 'instruction' is missing"),
-            "names in capitals": ({"Instruction": "a", "Response": "b"}, "field 'instruction' is missing"),
+            "an empty row": ({}, "the fields 'instruction' and 'response' are missing"),
+            "the fields of another form": ({"prompt": "a", "completion": "b"}, "'response' are missing"),
+            "names in capitals": ({"Instruction": "a", "Response": "b"}, "'response' are missing"),
         },
         format="dolly",
     ),

@@ -164,7 +164,7 @@ BROKEN_UTF8 = {
 }
 BAD_LISTS = {  # content of a .json file -> (line, what is said)
     "an object": (GOOD, 1, "none of its keys (instruction, context, response) holds a list of objects"),
-    "an object without keys": (b"{}", 1, "not JSON"),
+    "an object without keys": (b"{}", 1, "none of its keys (it has none) holds"),
     "lines": (LINES * 2, 1, "has several objects"),
     "one conversation": (b'{"messages": [{"role": "user", "content": "a"}]}', 1, "is one record"),
     "lines of conversations": (b'{"conversations": [{"from": "human", "value": "a"}]}\n' * 2, 1, "has several objects"),

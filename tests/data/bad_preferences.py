@@ -108,7 +108,7 @@ PREFERENCES: dict[str, Shape] = {
         special={
             **scores(PAIR),
             "equal": ({**PAIR, "rejected": "The Douro."}, "are equal"),
-            "no side": ({"prompt": "a"}, "'chosen' is missing"),
+            "no side": ({"prompt": "a"}, "the fields 'chosen' and 'rejected' are missing"),
             "a context that is no text": ({**PAIR, "context": ["a"]}, "'context' is a list, not text"),
         },
         good={

@@ -197,7 +197,10 @@ def around_records() -> Family:
         says = "a comma or ] is missing before" if between != "\u2028" else "invisible character U+2028"
         content = f"[{good}{between}{good}]".encode()
         yield f"list with {between!r} between", Bad("a.json", content, says, f"a.json:{number}", good_rows=1)
-    for whole in ("{}", good, '"a"', "1", "null", "true", f"{good}\n{good}", f'{{"data": [{good}]}}'):
+    for whole in ("{}", good):
+        yield f"{whole[:20]!r} as a list", Bad("a.json", whole.encode(), "holds a list of objects", "a.json:1")
+    yield "lines as a list", Bad("a.json", f"{good}\n{good}".encode(), "has several objects, not one list", "a.json:1")
+    for whole in ('"a"', "1", "null", "true"):
         yield f"{whole[:20]!r} as a list", Bad("a.json", whole.encode(), "is not a list", "a.json:1")
     for whole in (f"[{good}]", f"[\n{good}\n]", "[]", "[1]"):
         says = "is a list, not an object" if whole[1] != "\n" else "is a list"
@@ -269,8 +272,8 @@ def columns() -> Family:
         damaged[position] ^= 0x40
         yield f"bit of byte {position}", Bad("a.parquet", bytes(damaged), "the parquet file is broken")
     yield "a bomb", Bad("a.parquet", parquet_bomb, "decompresses to more than 100 times")
-    yield "arrow file", Bad("a.parquet", b"ARROW1\0\0" * 9, "is not a parquet file")
-    yield "encrypted footer", Bad("a.parquet", b"PARE" + whole[4:-4] + b"PARE", "is not a parquet file")
+    yield "arrow file", Bad("a.parquet", b"ARROW1\0\0" * 9, "is an Arrow file")
+    yield "encrypted footer", Bad("a.parquet", b"PARE" + whole[4:-4] + b"PARE", "is not a valid parquet file")
     yield "parquet as .json", Bad("a.json", whole, "is a parquet file")
 
 
@@ -299,26 +302,17 @@ def whole_paths() -> Family:
 
     yield found("two-links.jsonl", two_links, "cannot be read")
     yield found("folder-of-folders", folder_with("b"), "has no data files")
-    yield found("folder-of-a-folder-with-a-suffix", folder_with("b.jsonl"), "is not a regular file")
+    yield found("folder-of-a-folder-with-a-suffix", folder_with("b.jsonl"), "has no data files")
     yield found("n" * 250 + ".jsonl.gz", missing, "cannot be read")
     yield found("nul\0in.jsonl", missing, "does not exist")
     yield found("file.jsonl/b.jsonl", below_a_file, "does not exist")
-    for suffix in (
-        ".csv",
-        ".txt",
-        ".tsv",
-        ".zip",
-        ".zst",
-        ".bz2",
-        ".xz",
-        ".arrow",
-        ".jsonl.zst",
-        ".parquet.gz",
-        ".gz",
-        ".json5",
-    ):
-        error: type[TunesmithError] = DataError
-        yield f"a{suffix}", Bad(f"a{suffix}", LINES, "the kind of the file cannot be seen from its name", error=error)
+    error: type[TunesmithError] = DataError
+    for suffix in (".csv", ".tsv", ".txt"):
+        yield f"lines as a{suffix}", Bad(f"a{suffix}", LINES, "the file holds JSON Lines", f"a{suffix}:1", error=error)
+    for suffix in (".zip", ".zst", ".bz2", ".xz", ".jsonl.zst", ".parquet.gz", ".json5"):
+        yield f"a{suffix}", Bad(f"a{suffix}", LINES, "not read", error=error)
+    yield "a.gz", Bad("a.gz", LINES, "does not say what is compressed", error=error)
+    yield "a.arrow", Bad("a.arrow", LINES, "is not a valid Arrow file", error=error)
 
 
 FAMILIES: dict[str, Callable[[], Family]] = {

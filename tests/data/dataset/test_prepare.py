@@ -71,12 +71,35 @@ def test_many_bad_records_are_listed_and_counted(tokenizer: str, tmp_path: Path)
         run(path, tokenizer, tmp_path / "cache")
     lines = str(caught.value).splitlines()
     assert lines[0] == "50 records cannot be used, and nothing was stored:"
-    assert [line.split(": ")[0].strip() for line in lines[1:21]] == [f"{path}:{number}" for number in range(61, 81)]
-    assert lines[21].startswith("  ... and 30 more; the most frequent are: ")
-    assert "field .. is empty (10)" in lines[21]
-    assert lines[21].endswith("; fix these records, or do what their messages advise")
-    assert len(lines) == 22
+    assert [line.split(": ")[0].strip() for line in lines[1:]] == [f"{path}:{number}" for number in range(61, 66)]
+    assert f"field 'response' is missing (and in 9 more, such as {path}:67); the columns are instruction" in lines[2]
+    assert lines[5].endswith("; fix these records, or do what their messages advise")
     assert left(tmp_path / "cache") == []
+
+
+def test_causes_beyond_twenty_are_counted_by_their_kind(tokenizer: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"instruction": {"x" * number}}}\n{{"key {number}": 1}}\n' for number in range(1, 31)))
+    with pytest.raises(DataError) as caught:
+        run(path, tokenizer, tmp_path / "cache", fields={"instruction": "question"})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "60 records cannot be used, and nothing was stored:"
+    assert len(lines) < 22
+
+
+@pytest.mark.parametrize(("good", "says"), [(0, "in all 30 records"), (60, "in 30 of 90 records, also {0}:62, {0}:63")])
+def test_one_cause_is_one_line(good: int, says: str, tokenizer: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps(record) for record in RECORDS[:good]] + ['{"question": "a", "reply": "b"}'] * 30
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        run(path, tokenizer, tmp_path / "cache")
+    message = str(caught.value)
+    what = f"the fields 'instruction' and 'response' are missing ({says.format(path)}"
+    assert message.startswith(f"{path}:{good + 1}: {what}")
+    assert message.endswith(
+        "; nothing was stored); the columns are question, reply; set fields to {instruction: question, response: reply}"
+    )
 
 
 def test_a_broken_file_is_listed_with_the_faults_before_it(tokenizer: str, tmp_path: Path) -> None:

@@ -212,9 +212,8 @@ def test_messages_hold_no_line_breaks_no_escapes_and_no_novels(tokenizer: str, t
     with pytest.raises(DataError) as caught:
         run(tmp_path / "a.jsonl", tokenizer, tmp_path / "cache")
     heading, first, second = str(caught.value).split("\n  ")
-    assert first.startswith(
-        f"{tmp_path / 'a.jsonl'}:1: field 'instruction' is missing; the row has \\x1b[31m\\n\\u202e, xxx"
-    )
+    place, what = f"{tmp_path / 'a.jsonl'}:1", "the fields 'instruction' and 'response' are missing"
+    assert first.startswith(f"{place}: {what}; the columns are \\x1b[31m\\n\\u202e, xxx")
     assert len(first) < 2 * LONGEST + 200
     assert (heading + first + second).isprintable()
 

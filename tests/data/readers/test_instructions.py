@@ -61,7 +61,7 @@ def test_a_column_may_lie_inside_an_object_and_a_name_with_a_dot_comes_first() -
     row = {"a": {"b": "inside"}, "response": "r"}
     assert tree_of(read("dolly", row, {"instruction": "a.b"})).messages[0].text == "inside"
     assert tree_of(read("dolly", {**row, "a.b": "outside"}, {"instruction": "a.b"})).messages[0].text == "outside"
-    with pytest.raises(DataError, match=r"field 'a.c' is missing; the row has a, response"):
+    with pytest.raises(DataError, match=r"field 'a.c' is missing; the columns are a, response"):
         read("dolly", row, {"instruction": "a.c"})
 
 

@@ -127,7 +127,7 @@ def test_nothing_but_text_is_taken_for_text(reader: str, row: dict[str, Any], fi
 def test_a_field_that_must_be_there_is_neither_missing_nor_null_nor_blank(
     reader: str, row: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(DataError, match=f"field '{field}' is missing; the row has"):
+    with pytest.raises(DataError, match=f"field '{field}' is missing; the columns are"):
         read(reader, {key: value for key, value in row.items() if key != field})
     with pytest.raises(DataError, match=f"field '{field}' is null, not text"):
         read(reader, {**row, field: None})
@@ -143,7 +143,7 @@ def chat(*turns: Any) -> dict[str, Any]:
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 BAD_CHATS: dict[str, tuple[dict[str, Any], str]] = {
-    "no field": ({"conversation": []}, "field 'messages' is missing; the row has conversation"),
+    "no field": ({"conversation": []}, "field 'messages' is missing; the columns are conversation"),
     "null": ({"messages": None}, "field 'messages' is null, not a list"),
     "a text": ({"messages": "hi"}, "field 'messages' is text, not a list"),
     "empty": (chat(), "field 'messages' is empty"),

@@ -102,7 +102,7 @@ def build_store(
                     writer.append(trees)
         faults.check(sum(count.records for count in counts.values()))
         _check_counts(counts, writer, work.render)
-        if not faults.first:
+        if not faults.causes:
             (temporary / QUARANTINE).unlink()
         sources = {name: count.as_json() for name, count in counts.items()}
         writer.finish(key, names, {"sources": sources, "duplicates": 0 if duplicates.drops else copies})

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: all are collected, and one error has the first places and the most frequent kinds.
+"""Rows that cannot be used: all are collected, and one error has their causes with the first places.
 
 Bad rows stop everything, or are written to a quarantine file: one JSON line each, with place, reason and row.
 """
@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from tunesmith.errors import DataError
 
 SHOWN_FAULTS = 20
 SHOWN_KINDS = 5
+SHOWN_PLACES = 4  # of one cause
 LONGEST = 400  # characters of a fault, and of the advice
 PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d,]*")  # names and numbers, which differ between faults of one kind
 QUARANTINE = "quarantine.jsonl"
@@ -88,25 +89,52 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
+@dataclass(slots=True)
+class FaultCause:
+    """Faults that are said in the same words.
+
+    first: of them.
+    count: of all.
+    others: the places of the next ones.
+    """
+
+    first: RowFault
+    count: int = 0
+    others: list[str] = field(default_factory=list)
+
+    def add(self, fault: RowFault) -> None:
+        """Count a fault."""
+        self.count += 1
+        if 1 < self.count <= SHOWN_PLACES:
+            self.others.append(str(fault.where))
+
+    def line(self) -> str:
+        """The first fault, and how many more there are."""
+        if self.count == 1:
+            return str(self.first.error())
+        what = f"{self.first.what} (and in {self.count - 1:,} more, such as {self.others[0]})"
+        return str(DataError(what, where=self.first.where, advice=self.first.advice))
+
+
 class FaultLog:
-    """Counts all faults by their kind, and keeps the first of them in the order of the rows."""
+    """Counts all faults by their kind, and keeps their causes in the order of the rows."""
 
     def __init__(self, policy: BadRows) -> None:
         self.policy = policy
-        self.first: list[RowFault] = []
+        self.causes: dict[str, FaultCause] = {}
         self.kinds: Counter[str] = Counter()
         self.final: RowFault | None = None
 
     @property
     def must_fail(self) -> bool:
         """Whether ``check`` will raise whatever comes next, so that nothing needs to be stored any more."""
-        return self.final is not None or (bool(self.first) and not self.policy.skip)
+        return self.final is not None or (bool(self.causes) and not self.policy.skip)
 
     def add(self, faults: Iterable[RowFault]) -> None:
         """Count some faults, which are in the order of the rows."""
         for fault in faults:
-            if len(self.first) < SHOWN_FAULTS:
-                self.first.append(fault)
+            if fault.what in self.causes or len(self.causes) < SHOWN_FAULTS:
+                self.causes.setdefault(fault.what, FaultCause(fault)).add(fault)
             self.kinds[PARTICULARS.sub("..", fault.what)] += 1
             if fault.final and self.final is None:
                 self.final = fault
@@ -115,21 +143,35 @@ class FaultLog:
         """Raise one error for all faults, unless the policy allows so many.
 
         rows: how many rows there were in all.
-        Raises DataError: the only fault, or a list of the first 20 with the number of all.
+        Raises DataError: the only cause, or a list of the first 20 causes with the number of all faults.
         """
         count = self.kinds.total()
         if self.final is not None and self.policy.skip:
             raise self.final.error()
         if self.final is None and self.policy.allows(count, rows):
             return
-        if count == 1 and not self.policy.skip:
-            raise self.first[0].error()
+        listed = sum(cause.count for cause in self.causes.values())
+        if len(self.causes) == 1 and listed == count:
+            raise self._only_cause(rows)
         heading = f"{count:,} records cannot be used, and nothing was stored:"
         if self.policy.skip:
             limit = f"data.max_bad is {self.policy.limit:g}"
             heading = f"{count:,} of {rows:,} records cannot be used ({limit}), and nothing was stored:"
-        lines = [heading, *(str(fault.error()) for fault in self.first)]
-        if count > SHOWN_FAULTS:
+        lines = [heading, *(cause.line() for cause in self.causes.values())]
+        if count > listed:
             kinds = ", ".join(f"{kind} ({number:,})" for kind, number in self.kinds.most_common(SHOWN_KINDS))
-            lines.append(f"... and {count - SHOWN_FAULTS:,} more; the most frequent are: {kinds}")
+            lines.append(f"... and {count - listed:,} more; the most frequent are: {kinds}")
         raise DataError("\n  ".join(lines), advice="fix these records, or do what their messages advise")
+
+    def _only_cause(self, rows: int) -> DataError:
+        """The error where all faults have the same cause."""
+        (cause,) = self.causes.values()
+        allowed = f", data.max_bad is {self.policy.limit:g}" if self.policy.skip else ""
+        if cause.count == 1 and not allowed:
+            return cause.first.error()
+        places = ""
+        if cause.others and cause.count < rows:
+            places = f", also {', '.join(cause.others)}" + (" and more" if cause.count > SHOWN_PLACES else "")
+        many = f"all {rows:,} records" if cause.count == rows else f"{cause.count:,} of {rows:,} records{places}"
+        what = f"{cause.first.what} (in {many}{allowed}; nothing was stored)"
+        return DataError(what, where=cause.first.where, advice=cause.first.advice)

@@ -128,6 +128,7 @@ INSTRUCTIONS: dict[str, Reader] = {
         dolly,
         ("instruction", "context", "response"),
         {"empty": EMPTY, "strip_citations": flag(False)},
+        needed=("instruction", "response"),
     ),
     "alpaca": Reader(
         alpaca,
@@ -139,12 +140,14 @@ INSTRUCTIONS: dict[str, Reader] = {
             "train_history": flag(True),
         },
         inner={HISTORY: HISTORY_KEYS},
+        needed=("instruction", "output"),
     ),
     "prompt-completion": Reader(
         prompt_completion,
         ("prompt", "completion", HISTORY, TOOLS),
         {"empty": EMPTY},
         inner={"prompt": TURN_KEYS, "completion": TURN_KEYS, HISTORY: HISTORY_KEYS},
+        needed=("prompt", "completion"),
     ),
     "text": Reader(
         plain_text,

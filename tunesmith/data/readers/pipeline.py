@@ -31,7 +31,9 @@ class Pipeline:
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
         where = f"data source {config.name}"
-        self._read = open_reader(config.reader, config.fields, config.options, ignore=config.ignore, where=where)
+        self._read = open_reader(
+            config.reader, config.fields, config.options, ignore=config.ignore, where=where, key=config.key
+        )
         self._contents = dict(contents_of(config.reader, config.fields))
         if config.group is not None:
             add_column(self._contents, config.group)

@@ -46,6 +46,17 @@ class Filtered:
 ReadResult: TypeAlias = ReadTree | Filtered
 
 
+class MissingFieldError(DataError):
+    """A row does not have a field that its reader needs.
+
+    field: the name that the reader has for it.
+    """
+
+    def __init__(self, field: str, column: str, names: str) -> None:
+        super().__init__(f"field {column!r} is missing", advice=f"the row has {names}")
+        self.field = field
+
+
 class Settings(NamedTuple):
     """The settings of a reader in one source.
 
@@ -87,6 +98,7 @@ class Reader:
     also: columns that it reads and that have no other name.
     refused: what a column that it does not read may not hold.
     system: whether a column with what the system says becomes the first message.
+    needed: the fields that every row has.
     """
 
     read: Callable[[Settings, Any], ReadResult]
@@ -98,6 +110,7 @@ class Reader:
     also: tuple[str, ...] = ()
     refused: tuple[Meaning, ...] = REFUSED
     system: bool = True
+    needed: tuple[str, ...] = ()
 
 
 def flag(default: bool) -> Option:
@@ -145,10 +158,7 @@ def required(settings: Settings, row: Mapping[str, Any], name: str) -> Any:
     column = settings.columns[name]
     found, value = find_value(row, column)
     if not found:
-        raise DataError(
-            f"field {column!r} is missing",
-            advice=f"the row has {field_names(row)}; name the right one under fields.{name}",
-        )
+        raise MissingFieldError(name, column, field_names(row))
     return value
 
 

@@ -15,11 +15,12 @@ from tunesmith.data.readers.comparisons import COMPARISONS
 from tunesmith.data.readers.conversations import CONVERSATIONS
 from tunesmith.data.readers.instructions import INSTRUCTIONS
 from tunesmith.data.readers.meanings import check_meanings
+from tunesmith.data.readers.missing_fields import check_fields
 from tunesmith.data.readers.oasst_forms import OASST
 from tunesmith.data.readers.pairs import PAIRS
 from tunesmith.data.readers.prompts import PROMPTS
 from tunesmith.data.readers.rankings import RANKINGS
-from tunesmith.data.readers.reader import Contents, Reader, ReadResult, Settings
+from tunesmith.data.readers.reader import Contents, MissingFieldError, Reader, ReadResult, Settings
 from tunesmith.data.readers.system import SYSTEM, add_system, system_columns
 from tunesmith.data.readers.unread import add_column, find_unread, read_contents, without
 from tunesmith.data.sources.rows import RowGroup
@@ -43,6 +44,7 @@ def open_reader(
     *,
     ignore: Collection[str] = (),
     where: str | None = None,
+    key: str = "",
 ) -> Callable[[Any], ReadResult]:
     """The function that reads the rows of one source.
 
@@ -53,6 +55,7 @@ def open_reader(
     options: options of the reader; the others have their defaults.
     ignore: columns and message keys (``messages[].id``) that are left out on purpose, whatever they hold.
     where: the source, for messages.
+    key: of the source in the recipe, for messages.
     Returns a function of an object, or of a ``RowGroup`` if ``group_column`` names a column.
     Raises RecipeError for an unknown reader, field or option, or a value that the option does not allow.
     """
@@ -63,7 +66,7 @@ def open_reader(
         raise RecipeError(what, where=where, advice=advice)
     columns = {column: fields.get(column, column) for column in reader.columns}
     settings = Settings(columns, _values(name, options))
-    return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore))
+    return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore), key)
 
 
 def find_setting_problems(
@@ -92,17 +95,24 @@ def contents_of(name: str, fields: Mapping[str, str]) -> Contents:
     return contents
 
 
-def _read(name: str, settings: Settings, contents: Contents, ignored: Collection[str], value: Any) -> ReadResult:
+def _read(
+    name: str, settings: Settings, contents: Contents, ignored: Collection[str], key: str, value: Any
+) -> ReadResult:
     """The result of a row or a group of rows. Raises DataError."""
     reader = READERS[name]
     group = value if isinstance(value, RowGroup) else RowGroup((value,), ("",))
     group = RowGroup(tuple(without(row, contents, ignored) for row in group.rows), group.places)
     for row, place in zip(group.rows, group.places, strict=True):
         try:
+            check_fields(reader.needed, settings, row, key)
             check_meanings(find_unread(row, contents), reader.refused, name)
         except DataError as error:
             raise DataError(error.what, where=place or None, advice=error.advice) from None
-    result = reader.read(settings, group if isinstance(value, RowGroup) else group.rows[0])
+    try:
+        result = reader.read(settings, group if isinstance(value, RowGroup) else group.rows[0])
+    except MissingFieldError as error:
+        check_fields((error.field,), settings, group.rows[0], key)
+        raise
     return add_system(result, group.rows, settings.columns[SYSTEM]) if reader.system else result
 
 

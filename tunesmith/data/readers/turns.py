@@ -84,15 +84,24 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
     if calls and role != "assistant":
         what = f"{place}: a message of the {role} with tool calls"
         raise DataError(what, advice="only a message of the assistant has them")
+    reasoning = _parse_reasoning(turn, place, role)
+    _check_one_reasoning(reasoning, text, place)
     return Message(
         role,
         text,
         trained=find_mask(turn, role, place),
-        reasoning=_parse_reasoning(turn, place, role),
+        reasoning=reasoning,
         tool_calls=calls,
         name=_text_of_tool(turn, "name", place, role),
         tool_call_id=_text_of_tool(turn, "tool_call_id", place, role),
     )
+
+
+def _check_one_reasoning(reasoning: str, text: str, place: str) -> None:
+    """Raises DataError where a message has reasoning both as a key and written into its text."""
+    if reasoning and text.lstrip().startswith("<think>"):
+        what = f"{place} has reasoning as a key, and also between <think> and </think> in its text"
+        raise DataError(what, advice="leave one of the two out")
 
 
 def _find_key(turn: Mapping[str, Any], names: Sequence[str], place: str) -> str:

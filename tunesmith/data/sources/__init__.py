@@ -1,1 +1,1 @@
-"""Reading rows from JSON, JSON Lines and Parquet files and from datasets of the Hugging Face hub."""
+"""Reading rows from files (JSON, tables, Parquet, Arrow, texts), directories and datasets of the Hugging Face hub."""

@@ -291,12 +291,17 @@ class _Window:
 
     def first_object(self) -> tuple[dict[str, Any], str] | None:
         """The object that starts at the next character with the character after it, if it is not long."""
-        try:
-            value, end = decode_at(self.text, self.start)
-        except (json.JSONDecodeError, RecordError):
-            return None  # whatever is wrong is found when the object is read key by key
-        follows = SPACE.sub("", self.text[end : end + BLOCK])[:1]
-        return (value, follows) if follows or not self._more() else None
+        while len(self.text) - self.start <= 2 * BLOCK:
+            try:
+                value, end = decode_at(self.text, self.start)
+            except (json.JSONDecodeError, RecordError):
+                value, end = None, len(self.text)  # whatever is wrong is found when the object is read key by key
+            follows = self.text[end:].lstrip(" \t\r\n")[:1]
+            if isinstance(value, dict) and follows:
+                return value, follows
+            if not self._more():
+                return (value, "") if isinstance(value, dict) else None
+        return None
 
     def _error(self, error: RecordError, item: str | None = None) -> DataError:
         """The error of the value that starts at the next character. item: in the list; None for the next one."""

@@ -1,0 +1,87 @@
+"""The error of a row that lacks fields of its reader: all of them, with the words that name the right columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.data.readers.meanings import WORD_BREAK
+from tunesmith.data.readers.reader import Settings, find_value
+from tunesmith.data.sources.setting_words import setting_words
+from tunesmith.errors import DataError
+
+SHOWN_COLUMNS = 12
+LONGEST_COLUMN = 40  # characters; longer names are usually the first record of a table without a header
+QUESTION = (
+    *("instruction", "prompt", "question", "query", "input", "request", "problem", "task", "user"),
+    *("instructions", "input_text", "user_message", "user_input", "user_prompt", "human"),
+)
+ANSWER = (
+    *("response", "output", "completion", "answer", "reply", "target", "solution", "assistant"),
+    *("responses", "output_text", "assistant_message", "model_response", "bot", "gpt"),
+)
+CHOSEN = ("chosen", "preferred", "accepted", "chosen_response", "response_chosen", "better")
+REJECTED = ("rejected", "dispreferred", "rejected_response", "response_rejected", "worse")
+TEXT = ("text", "content", "document", "body", "article", "story", "passage")
+MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
+SYNONYMS: Mapping[str, tuple[Sequence[str], type]] = {
+    **dict.fromkeys(("instruction", "prompt", "question"), (QUESTION, str)),
+    **dict.fromkeys(("response", "output", "completion"), (ANSWER, str)),
+    "chosen": (CHOSEN, object),
+    "rejected": (REJECTED, object),
+    "text": (TEXT, str),
+    **dict.fromkeys(("messages", "conversations"), (MESSAGES, list)),
+}
+"""Field of a reader -> names that columns with the same content often have, and the type of their values."""
+
+
+def check_fields(needed: Sequence[str], settings: Settings, row: Mapping[str, Any], key: str) -> None:
+    """Raises DataError if a row lacks one field or more.
+
+    needed: the fields that a row must have.
+    settings: of the reader.
+    row: the object.
+    key: of the source in the recipe, for the advice.
+    """
+    fields = [name for name in needed if not find_value(row, settings.columns[name])[0]]
+    if fields:
+        raise _missing_fields(fields, settings, row, key)
+
+
+def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str, Any], key: str) -> DataError:
+    """The error of a row that lacks some fields."""
+    names = [repr(settings.columns[name]) for name in fields]
+    what = f"field {names[0]} is missing"
+    if len(names) > 1:
+        what = f"the fields {', '.join(names[:-1])} and {names[-1]} are missing"
+    columns = [str(name) for name in row]
+    shown = ", ".join(name[:LONGEST_COLUMN] for name in columns[:SHOWN_COLUMNS]) or "none"
+    shown += f" and {len(columns) - SHOWN_COLUMNS:,} more" if len(columns) > SHOWN_COLUMNS else ""
+    advice = f"the columns are {shown}"
+    if any(len(name) > LONGEST_COLUMN for name in columns):
+        return DataError(what, advice=f"{advice}; the first row of a table has to name its columns")
+    guess = guess_columns(fields, settings, row)
+    words = setting_words(key, "fields", guess or dict.fromkeys(fields, "COLUMN"))
+    return DataError(what, advice=f"{advice}; {words}" + ("" if guess else " with the name of the right column"))
+
+
+def guess_columns(fields: Sequence[str], settings: Settings, row: Mapping[str, Any]) -> dict[str, str]:
+    """Field -> column that probably holds it; empty unless there is a different one for every field.
+
+    fields: those that are missing.
+    settings: of the reader; what it reads under another name is no candidate.
+    row: the object.
+    """
+    free = {WORD_BREAK.sub("_", str(name).strip()).lower(): str(name) for name in row}
+    for column in settings.columns.values():
+        if column in row:
+            free = {word: name for word, name in free.items() if name != column}
+    found: dict[str, str] = {}
+    for field in fields:
+        words, kind = SYNONYMS.get(field, ((), object))
+        candidates = [free[word] for word in words if word in free and isinstance(row[free[word]], kind)]
+        candidates = [name for name in candidates if name not in found.values()]
+        if not candidates:
+            return {}
+        found[field] = candidates[0]
+    return found
