@@ -53,4 +53,7 @@ def _batches(file: InputFile) -> Generator[tuple[pyarrow.RecordBatch, int]]:
             count = reader.num_record_batches
             yield from ((reader.get_batch(index), file.size * (index + 1) // count) for index in range(count))
         else:
-            yield from ((batch, source.tell()) for batch in reader)
+            position = 0
+            for batch in reader:
+                position += batch.nbytes  # nearly the bytes of the file, for showing progress
+                yield batch, min(position, file.size)
