@@ -102,6 +102,31 @@ def test_one_cause_is_one_line(good: int, says: str, tokenizer: str, tmp_path: P
     )
 
 
+def test_records_without_a_trained_reply_are_not_called_long(tokenizer: str, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": False}]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": turns}))
+    with pytest.raises(MissingInputError, match=r"nothing to train on: 1.; no reply is trained: see text.targets"):
+        run(path, tokenizer, tmp_path / "cache", reader="messages", format="chatml")
+
+
+@pytest.mark.parametrize(
+    ("turn", "says"),
+    [
+        ({"role": "developer", "content": "a"}, "options can rename them, such as options={system: developer}"),
+        ({"role": "assistant", "content": "<think>a</think>b", "reasoning_content": "a"}, "leave one of the two out"),
+    ],
+)
+def test_a_message_that_has_two_meanings_is_refused(
+    turn: dict[str, str], says: str, tokenizer: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, turn]}))
+    with pytest.raises(DataError) as error:
+        run(path, tokenizer, tmp_path / "cache", reader="messages", format="chatml")
+    assert says in str(error.value)
+
+
 def test_a_broken_file_is_listed_with_the_faults_before_it(tokenizer: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"instruction": "a"},\n{"instruction": "a", "response": "b"},\n{"instruc')

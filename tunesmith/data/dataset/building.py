@@ -136,5 +136,7 @@ def _check_counts(counts: Mapping[str, SourceCounts], written: StoreWriter, rend
         if render.max_target_length is not None:
             limits += f" or text.max_target_length ({render.max_target_length:,})"
         advice = f"raise {limits}, or set text.truncation ({render.truncation}) to right"
+    elif rejected[REASONS["no_target"]] == max(rejected.values()):
+        advice = "no reply is trained: see text.targets, and keys of the messages such as train: false"
     what = f"none of {sum(count.records for count in counts.values()):,} records is left ({reasons(rejected)})"
     raise MissingInputError(what, advice=advice)

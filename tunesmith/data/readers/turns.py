@@ -70,7 +70,8 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
     named = turn.get(role_key)
     if not isinstance(named, str) or named not in form.roles:
         shown = repr(named[:40]) if isinstance(named, str) else type_name(named)
-        advice = f"known are {', '.join(form.roles)}; options can rename them"
+        example = ", such as options={system: developer}" if named == "developer" else ""
+        advice = f"known are {', '.join(form.roles)}; options can rename them{example}"
         raise DataError(f"{place}: role {shown} is unknown", advice=advice)
     role, content = form.roles[named], f"{place}.{content_key}"
     calls = parse_tool_calls(turn.get("tool_calls"), f"{place}.tool_calls")
