@@ -49,6 +49,15 @@ def test_every_unread_column_and_key_is_listed_with_its_count(tmp_path: Path) ->
     assert find(report, "unread columns").summary == "2 columns and keys are not read: mine: messages[].id 80; note 20"
 
 
+def test_files_of_a_directory_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    write_rows(tmp_path / "mine", ROWS)
+    for name in ("README.md", "old.pdf"):
+        (tmp_path / "mine" / name).write_text("about")
+    report = checked(tmp_path, f"data.sources.0.path={tmp_path / 'mine'}")
+    assert find(report, "files").summary == "2 files of directories are not read: mine: README.md, old.pdf"
+    assert "files" not in [check.name for check in checked(tmp_path / "other").checks]
+
+
 def test_no_unread_column_is_said_too(tmp_path: Path) -> None:
     report = checked(tmp_path, write_rows(tmp_path, [{**row, "id": None} for row in ROWS]))
     assert find(report, "unread columns").summary == "0 columns and keys that hold something are not read"

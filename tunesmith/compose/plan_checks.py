@@ -39,8 +39,8 @@ def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
     if warmup >= total:
         largest = max(map(build_schedule(keys, total), range(total)))
         summary = (
-            f"{warmup:,} steps of warm-up are not over at the last step of the run, {total:,}: the largest learning rate "
-            f"is {largest:.2g}, not {keys.learning_rate:g}"
+            f"{warmup:,} steps of warm-up are not over at the last step of the run, {total:,}: "
+            f"the largest learning rate is {largest:.2g}, not {keys.learning_rate:g}"
         )
         yield Check(PLAN, "warn", summary, "train.schedule", _shorten_warmup(keys, total))
 

@@ -178,7 +178,7 @@ def test_the_report_of_prepared_data_names_what_was_left_out(tmp_path: Path, tok
         (directory / name).write_text("about")
     for _ in range(2):  # the second time the data are in the cache
         report = run(directory, tokenizer, tmp_path / "cache").report
-        assert report.lines()[0] == "data: not read: \\x1b[31mred.doc, README.md"
+        assert report.lines()[0] == "data: files not read: \\x1b[31mred.doc, README.md"
         assert report.as_json()["left_out"] == {"data": ["\x1b[31mred.doc", "README.md"]}
     alone = run(directory / "a.jsonl", tokenizer, tmp_path / "cache").report
     assert "left_out" not in alone.as_json()

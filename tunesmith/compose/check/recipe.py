@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.check.examples import show_record
 from tunesmith.compose.check.inputs import describe_data, describe_model, describe_recipe, describe_text
-from tunesmith.compose.check.rows import records_check, unmatched_checks, unread_check
+from tunesmith.compose.check.rows import left_out_checks, records_check, unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs
 from tunesmith.compose.components.steps import build_steps, count_epoch
@@ -157,7 +157,7 @@ def _prepare(state: CheckState) -> tuple[Prepared, Prepared | None]:
     state.report = report = prepared.report
     state.facts["data"] = report.as_json()
     state.inputs.update(describe_data(state.recipe, prepared, evaluated))
-    state.checks += [records_check(report), unread_check(report), *unmatched_checks(report)]
+    state.checks += [records_check(report), *left_out_checks(report), unread_check(report), *unmatched_checks(report)]
     return prepared, evaluated
 
 

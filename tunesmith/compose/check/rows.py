@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tunesmith.data.dataset.report import DataReport, unread_words
+from tunesmith.data.sources.directories import shown_names
 from tunesmith.report.check import Check
 
 UNREAD = "unread columns"
@@ -33,6 +34,16 @@ def unread_check(report: DataReport) -> Check:
     count = sum(len(unread) for unread in sources.values())
     subject = "1 column or key is" if count == 1 else f"{count:,} columns and keys are"
     return Check(UNREAD, "pass", f"{subject} not read: {'. '.join(named)}")
+
+
+def left_out_checks(report: DataReport) -> list[Check]:
+    """The files of directories that are not read; empty where there are none."""
+    if not report.left_out:
+        return []
+    count = sum(map(len, report.left_out.values()))
+    subject = "1 file of a directory is" if count == 1 else f"{count:,} files of directories are"
+    named = [f"{name}: {shown_names(names)}" for name, names in report.left_out.items()]
+    return [Check("files", "pass", f"{subject} not read: {'. '.join(named)}")]
 
 
 def unmatched_checks(report: DataReport) -> list[Check]:
