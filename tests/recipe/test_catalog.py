@@ -13,6 +13,7 @@ from tunesmith.compose.components.data_checks import check_sources
 from tunesmith.data.readers.registry import READERS, open_reader
 from tunesmith.errors import RecipeError
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.recipe.data import AUTO
 from tunesmith.recipe.layers import catalog_files
 from tunesmith.recipe.load import list_catalog, load
 from tunesmith.recipe.schema import (
@@ -275,7 +276,7 @@ def test_readers_and_formats_have_the_options_of_the_recipe(name: str) -> None:
 
 
 def test_the_schema_names_exactly_the_existing_readers_and_formats() -> None:
-    assert set(get_args(DataSourceConfig.model_fields["reader"].annotation)) == set(READERS)
+    assert set(get_args(DataSourceConfig.model_fields["reader"].annotation)) == {AUTO, *READERS}
     assert set(get_args(TextConfig.model_fields["format"].annotation)) == {AUTO, *FORMATS}
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tests.recipe.good_recipe import GOOD, MAX_TURN, PPO, REFERENCE, good, problems
 from tunesmith.data.readers.registry import READERS
-from tunesmith.recipe.data import source_name
+from tunesmith.recipe.data import AUTO, source_name
 from tunesmith.recipe.keys import all_keys
 from tunesmith.recipe.load import load
 from tunesmith.recipe.other_names import EXPLANATIONS, OTHER_NAMES
@@ -115,8 +115,12 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         (
             "data.sources.0.reader=x",
             "data.sources.0.reader: expected "
-            + ", ".join(map(repr, [*READERS][:-1]))
+            + ", ".join(map(repr, [AUTO, *READERS][:-1]))
             + f" or {[*READERS][-1]!r}, got 'x'",
+        ),
+        (
+            "data.sources.0={path: a.jsonl, reader: auto, fields: {instruction: q}}",
+            "data.sources.0.fields: reader auto finds the fields itself; name the reader that has these fields",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
         ("data.sources.0.fraction=1.5", "data.sources.0.fraction: expected a number of at most 1, got 1.5"),

@@ -15,6 +15,7 @@ from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
+from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
 from tunesmith.compose.components.steps import build_draws, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
@@ -113,14 +114,14 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
 
     Raises any TunesmithError, among them StoppedError.
     """
-    chosen = choose_format(loaded.recipe)
+    method = METHODS[loaded.recipe.objective.kind]
+    view = open_view(loaded.recipe.train.log_every, method.shown)
+    chosen = choose_format(name_readers(loaded, view.note).recipe)
     recipe = chosen.recipe
-    method = METHODS[recipe.objective.kind]
     check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
     _configure_libraries(recipe)
-    view = open_view(recipe.train.log_every, method.shown)
     if chosen.reason:
         view.note(chosen.reason)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:

@@ -16,6 +16,9 @@ from tunesmith.recipe.section import Conflict, FractionBelowOne, Name, PositiveF
 OptionValue = bool | int | float | str
 ReaderOption = OptionValue | None | Annotated[tuple[str, ...], Field(strict=False)]
 
+AUTO = "auto"
+"""In place of a reader: it is recognised from the rows, with its fields."""
+
 AMOUNTS = ("fraction", "size", "weight")
 """Keys that set how much of a source an epoch contains; a source may have at most one of them."""
 
@@ -43,6 +46,7 @@ class DataSourceConfig(Section):
         default=None, description="The configuration of a data set on the hub; null where it has only one."
     )
     reader: Literal[
+        "auto",
         "dolly",
         "alpaca",
         "prompt-completion",
@@ -63,7 +67,10 @@ class DataSourceConfig(Section):
         "arena",
         "alpacafarm",
         "prompts",
-    ] = Field(description="The reader that turns a row of this format into a tree of messages.")
+    ] = Field(
+        description="The reader that turns a row of this format into a tree of messages; auto recognises it and its "
+        "fields from the first rows and says what it took."
+    )
     fields: Mapping[Name, str] = Field(
         default_factory=dict,
         description="Renamed columns: the name that the reader expects, with the name of that column in the data.",
@@ -116,7 +123,7 @@ class DataSourceConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_conflicts(_find_two_amounts(self))
+        check_conflicts(chain(_find_two_amounts(self), _find_fields_of_auto(self)))
         return self
 
 
@@ -190,6 +197,12 @@ def _find_two_amounts(source: DataSourceConfig) -> Iterator[Conflict]:
     for key in given[1:]:
         message = f"{key} cannot be combined with {given[0]} ({getattr(source, given[0]):g})"
         yield Conflict(key, f"{message}; set one of the two to null")
+
+
+def _find_fields_of_auto(source: DataSourceConfig) -> Iterator[Conflict]:
+    """Fields belong to a reader that is named."""
+    if source.reader == AUTO and source.fields:
+        yield Conflict("fields", "reader auto finds the fields itself; name the reader that has these fields")
 
 
 def _find_repeated_names(data: DataConfig) -> Iterator[Conflict]:

@@ -12,6 +12,7 @@ from tunesmith.compose.check.inputs import describe_data, describe_model, descri
 from tunesmith.compose.check.rows import left_out_checks, records_check, unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs
+from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.steps import build_steps, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
 from tunesmith.compose.methods.registry import METHODS
@@ -97,6 +98,7 @@ def collect_checks(
     """
     state = CheckState(loaded.recipe, progress, describe_recipe(loaded.recipe, command))
     try:
+        _name_readers(state, loaded)
         _run_checks(state, with_model=with_model)
     except TunesmithError as error:
         state.error = error
@@ -130,6 +132,13 @@ def _error_check(error: TunesmithError, stage: str, key: str) -> Check:
     where = f"{error.where}: " if error.where else ""
     key = "" if isinstance(error, RecipeError) else key
     return Check(f"cannot begin: {stage}", "fail", f"{where}{first}", key, error.advice or "", places)
+
+
+def _name_readers(state: CheckState, loaded: LoadedRecipe) -> None:
+    state.begin("data", "data.sources")
+    lines: list[str] = []
+    state.recipe = name_readers(loaded, lines.append).recipe
+    state.checks += [Check("reader", "pass", line) for line in lines]
 
 
 def _load_renderer(state: CheckState) -> Renderer:
