@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.benchmarks
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families newcomer clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +53,9 @@ fuzz: $(DEVELOPMENT) ## read thousands of damaged files: each gives a clear erro
 
 families: $(DEVELOPMENT) ## train tiny models of all families and compare them with stock transformers
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.families
+
+newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -43,7 +43,7 @@ INNER_LAYERS = {
         ("proof", "manifest", "best", "reply_evaluation", "plan_checks"),
         ("methods",),
         ("run_export",),
-        ("check", "train"),
+        ("check", "train", "draft"),
     ),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -156,11 +156,15 @@ def test_make_help_lists_every_target() -> None:
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [["make", name] for name in phony[1].split()]
 
 
+WRITTEN_BY_INIT = "{extends: sft, name: faq, model: {path: m}, data: {sources: [{path: faq.csv, reader: auto}]}}"
+
+
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The current directory has the files of a user that documents name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("layer: mine\n")
+    (tmp_path / "faq.yaml").write_text(WRITTEN_BY_INIT)
 
 
 @pytest.mark.usefixtures("mine")

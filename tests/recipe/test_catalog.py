@@ -25,7 +25,6 @@ from tunesmith.recipe.schema import (
     SamplingConfig,
     TextConfig,
 )
-from tunesmith.recipe.text import AUTO
 from tunesmith.text.formats.registry import FORMATS, build_format
 
 RECIPES = [entry.name for entry in list_catalog() if entry.kind == "recipe"]

@@ -24,6 +24,7 @@ class CliCommand:
 
 COMMANDS: Mapping[str, CliCommand] = {
     "demo": CliCommand("tunesmith.cli.demo:demo", "Train a small assistant from scratch, offline, in minutes."),
+    "init": CliCommand("tunesmith.cli.init:init", "Look at your data and write a recipe for it."),
     "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True),
     "check": CliCommand("tunesmith.cli.check:check", "Check data, loss masks and model before training.", True),
     "best": CliCommand("tunesmith.cli.best:best", "Show which checkpoint of a run is the best, and why."),

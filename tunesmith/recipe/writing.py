@@ -41,18 +41,19 @@ def yaml_lines(value: Mapping[str, Any], path: tuple[str, ...] = (), indent: int
                 yield YamlLine(f"{pad}  - {first.text.lstrip()}", first.path)
                 yield from others
         else:
-            yield YamlLine(f"{name} {_flow(child)}", key_path)
+            yield YamlLine(f"{name} {flow(child)}", key_path)
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_text(key)}: {_flow(child)}" for key, child in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {flow(child)}" for key, child in value.items()) + "}"
     if _is_list(value):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
+        return "[" + ", ".join(flow(item) for item in value) + "]"
     return _text(value) if isinstance(value, str) else json.dumps(value)
 
 

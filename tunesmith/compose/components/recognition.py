@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from tunesmith.errors import DataError
 from tunesmith.recipe.data import AUTO, DataSourceConfig
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.writing import flow
 
 
 def name_readers(loaded: LoadedRecipe, notice: Callable[[str], None]) -> LoadedRecipe:
@@ -61,14 +63,5 @@ def _words(reading: Reading, key: str) -> Sequence[str]:
     found = [f"{key}.reader={reading.reader}"]
     for name, values in (("fields", reading.fields), ("options", reading.options)):
         if values:
-            listed = ", ".join(f"{field}: {_scalar(value)}" for field, value in values.items())
-            found.append(f"'{key}.{name}={{{listed}}}'")
+            found.append(shlex.quote(f"{key}.{name}={flow(values)}"))
     return found
-
-
-def _scalar(value: object) -> str:
-    """A value in YAML."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
-    return text if text.replace("_", "").replace("-", "").isalnum() else f'"{text}"'

@@ -1,0 +1,106 @@
+"""`tunesmith init`: looks at data and writes a recipe for it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunesmith.apps.init import GivenReader, look
+from tunesmith.cli.lazy import load_part
+from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
+from tunesmith.errors import MissingInputError, UsageError
+from tunesmith.files import looks_like_path
+from tunesmith.recipe.data import source_name
+from tunesmith.recipe.reading import read_text, to_plain
+
+WRITE = "tunesmith.compose.draft.write:write_recipe"
+REQUEST = "tunesmith.compose.draft.values:DraftRequest"
+NO_MODEL = (
+    "add --model with a model directory, a run (runs/NAME), or a name on the Hugging Face hub such as "
+    "HuggingFaceTB/SmolLM2-135M"
+)
+
+
+def init(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A file, a directory, or the name of a data set on the hub.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model to train: a model directory, a run, or a name on the Hugging Face hub.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The recipe to write. [default: DATA.yaml]", show_default=False),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="sft, dpo, reward or ppo; by default what the data are good for.", show_default=False),
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="For ppo: the run of a reward model, or its export.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split of a data set on the hub, such as train.", show_default=False)
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(help="The reader of the rows; by default it is recognised.", show_default=False),
+    ] = None,
+    field: FieldOption = None,
+    option: ReaderOptions = None,
+    ignore: IgnoreOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it exists.")] = False,
+) -> None:
+    """Look at data and write a short recipe for it, which `tunesmith check` and `tunesmith train` take as it is.
+
+    For example: tunesmith init mine.csv --model HuggingFaceTB/SmolLM2-135M -o mine.yaml
+    """
+    file = output or Path(f"{source_name(data)}.yaml")
+    _check_output(file, force=force)
+    for word, key in ((model, "--model"), (reward, "--reward")):
+        _check_directory(word, key)
+    options: dict[str, Any] = {
+        name: to_plain(read_text(text, f"--option {name}", lines=False))
+        for name, text in split_settings(option, "--option replies=best")
+    }
+    given = GivenReader(reader, dict(split_settings(field, "--field prompt=question")), options, tuple(ignore or ()))
+    found = look(data, split, given, objective)
+    if model is None:
+        raise UsageError("no recipe was written, because the model is not named", advice=NO_MODEL)
+    values = (found.config, found.reason, found.objective, reward, file, program_name(sys.argv))
+    load_part(WRITE)(load_part(REQUEST)(*values), model)
+
+
+def _check_output(path: Path, *, force: bool) -> None:
+    """Raises UsageError if the recipe exists or could not be read as one."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{str(path)!r} is not the name of a recipe", advice=f"let it end in .yaml: -o {path}.yaml")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", advice="name another file with -o, or add --force to overwrite it")
+
+
+def _check_directory(word: str | None, key: str) -> None:
+    """Raises MissingInputError for a path that does not exist; hub names are looked up later."""
+    if word is not None and looks_like_path(word) and not Path(word).expanduser().exists():
+        raise MissingInputError("there is no such directory", where=f"{key} {word}", advice="check the path")
+
+
+def program_name(arguments: Sequence[str]) -> str:
+    """How the command line was called: `tunesmith` if that is found, otherwise its path or `python -m tunesmith.cli`.
+
+    arguments: those of the process.
+    """
+    program = Path(arguments[0])
+    if program.name == "__main__.py":
+        return "python -m tunesmith.cli"
+    if shutil.which("tunesmith") is not None or not program.is_file():
+        return "tunesmith"
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)

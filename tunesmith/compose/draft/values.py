@@ -1,0 +1,174 @@
+"""The values of a recipe, from what is asked for and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunesmith.compose.draft.base_model import BaseModel
+from tunesmith.compose.draft.choices import (
+    EPOCHS,
+    LengthLimit,
+    choose_batch,
+    choose_length,
+    choose_periods,
+    choose_rate,
+    choose_validation,
+)
+from tunesmith.compose.draft.recipe_text import Value
+from tunesmith.compose.draft.survey import Survey
+from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.errors import RecipeError
+
+MOST_BAD = 0.01
+"""The largest share of records that may be left out; if more cannot be used, no recipe is written."""
+
+REPLY_LIMIT = 256  # tokens of a reply that PPO samples
+SHORTEST_REPLY = 64  # tokens that a reply in chat may have in any case
+ANY_LIMIT = 2048  # before the data are measured
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """What a recipe is asked for.
+
+    config: how the data are read.
+    reason: how the reader was chosen.
+    objective: sft, dpo, reward or ppo.
+    reward: a reward model, for ppo.
+    output: the file of the recipe.
+    program: how the command line is called.
+    """
+
+    config: SourceConfig
+    reason: str
+    objective: str
+    reward: str | None
+    output: Path
+    program: str
+
+
+def known_values(request: DraftRequest, base: BaseModel) -> dict[str, Any]:
+    """What is known before the data are measured. Raises RecipeError for PPO without a reward model."""
+    context = f"reads {base.context:,} tokens" if base.context else "no limit of tokens"
+    format = base.format
+    values: dict[str, Any] = {
+        "name": Value("draft"),
+        "model": {"path": Value(base.path, f"{base.architecture}, {count(base.parameters)} parameters, {context}")},
+        "text": {
+            "format": Value(format.name, format.reason),
+            **_if_given("options", format.options),
+            "max_length": Value(base.context or ANY_LIMIT),
+        },
+        "data": {"sources": [_source(request)]},
+    }
+    if request.objective == "ppo":
+        if request.reward is None:
+            advice = "add --reward RUN, a run of the objective reward, which is trained on pairs of replies"
+            what = "PPO needs a reward model that scores the replies"
+            raise RecipeError(what, where=request.config.path, advice=advice)
+        values["objective"] = {
+            "max_new_tokens": Value(_most_new_tokens(base, REPLY_LIMIT)),
+            "rewards": [{"kind": Value("model"), "path": Value(request.reward)}],
+        }
+    return values
+
+
+def _source(request: DraftRequest) -> dict[str, Any]:
+    config = request.config
+    _, _, recognised = request.reason.partition("(")
+    return {
+        "path": Value(config.path),
+        **({} if config.split is None else {"split": Value(config.split)}),
+        "reader": Value(config.reader, recognised.rstrip(")")),
+        **_if_given("fields", config.fields),
+        **_if_given("options", config.options),
+        **({"ignore": Value(config.ignore)} if config.ignore else {}),
+    }
+
+
+def _if_given(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: Value(dict(values))} if values else {}
+
+
+def measured_values(request: DraftRequest, base: BaseModel, found: Survey) -> dict[str, Any]:
+    """All values of the recipe apart from its name."""
+    values = known_values(request, base)
+    replies = _reply_limit(request, base, found)
+    limit = choose_length(found.lengths, base.context)
+    if request.objective == "ppo":
+        limit = replace(limit, tokens=min(limit.tokens + replies.tokens, base.context or ANY_LIMIT))
+        values["objective"] = {**values["objective"], "max_new_tokens": Value(replies.tokens)}
+    text = {**values["text"], "max_length": Value(limit.tokens, _length_comment(limit, base, found))}
+    longest = f"the longest reply has {replies.longest:,} tokens"
+    if base.is_encoder_decoder:
+        text["max_target_length"] = Value(replies.tokens, longest)
+    if request.config.reader == "text" and limit.longer and not base.is_encoder_decoder:
+        text["truncation"] = Value("window", "a part of a longer document, another one in every epoch")
+        text["max_length"] = Value(limit.tokens, f"the longest of {len(found.lengths):,} has {limit.longest:,} tokens")
+    values |= {"text": text, "data": {**values["data"], **_data(found)}, **_training(request, base, found)}
+    if request.objective in ("sft", "dpo"):
+        values["sampling"] = {"max_new_tokens": Value(replies.tokens, longest)}
+    return values
+
+
+def _reply_limit(request: DraftRequest, base: BaseModel, found: Survey) -> LengthLimit:
+    """The most tokens of a reply."""
+    limit = choose_length(found.replies, base.context)
+    if base.is_encoder_decoder:
+        return limit
+    tokens = REPLY_LIMIT if request.objective == "ppo" else max(SHORTEST_REPLY, limit.tokens)
+    return replace(limit, tokens=_most_new_tokens(base, tokens))
+
+
+def _most_new_tokens(base: BaseModel, wanted: int) -> int:
+    """The tokens of a reply that leave at least half of what the model reads to the prompt."""
+    return min(wanted, (base.context or ANY_LIMIT) // 2)
+
+
+def _length_comment(limit: LengthLimit, base: BaseModel, found: Survey) -> str:
+    records = f"{len(found.lengths):,} records"
+    if not limit.longer:
+        return f"the longest of {records} has {limit.longest:,} tokens"
+    why = f"{base.architecture} reads no more; " if limit.tokens == base.context else ""
+    share = f"{limit.longer:,} of {records} ({limit.longer / len(found.lengths):.1%}) are longer"
+    return f"{why}{share} (up to {limit.longest:,}) and are left out"
+
+
+def _data(found: Survey) -> dict[str, Any]:
+    held_out = choose_validation(found.usable)
+    comment = f"of {found.usable:,} records" if held_out else f"{found.usable:,} records are too few to hold any out"
+    values: dict[str, Any] = {"validation": Value(held_out, comment)}
+    if found.first_bad is not None:
+        bad = f"{found.bad:,} of {found.read:,} records cannot be used, the first at {found.first_bad.where}"
+        values |= {"on_bad": Value("skip", bad), "max_bad": Value(MOST_BAD)}
+    return values
+
+
+def _training(request: DraftRequest, base: BaseModel, found: Survey) -> dict[str, Any]:
+    """Batch, rate and periods."""
+    held_out, epochs = choose_validation(found.usable), EPOCHS[request.objective]
+    records = found.usable - held_out
+    batch = choose_batch(records, epochs)
+    periods = choose_periods(records, epochs, batch)
+    rate = choose_rate(base.parameters, request.objective)
+    train = {
+        "epochs": Value(epochs),
+        "batch_size": Value(batch, f"{records:,} records x {epochs} / {batch} = {periods.steps:,} steps"),
+        "learning_rate": Value(rate, f"usual for {request.objective} of {count(base.parameters)} parameters"),
+        "evaluate_every": Value(periods.every if held_out else None, "" if held_out else "no validation data"),
+        "save_every": Value(periods.every),
+        "log_every": Value(periods.log),
+    }
+    without = {"run": {"export": Value("last", "without validation data there is no best step")}}
+    return {"train": train, **({} if held_out else without)}
+
+
+def count(number: int) -> str:
+    """``260,000``, ``135 million``, ``1.2 billion``."""
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:,}"
