@@ -114,25 +114,12 @@ def _choose_reader(path: str, split: str | None, given: GivenReader, objective: 
         return Reading(given.name, (), given.fields, given.options), f"reader: {given.name}"
     if given.fields:
         raise UsageError("--field needs the reader whose field it is", advice="name it: --reader alpaca")
-    rows = first_rows(path, split)
-    if not rows:
-        _raise_first_error(path, split)
-    found = recognise(rows, None if objective is None else NEEDED[objective], given.ignore)
+    found = recognise(first_rows(path, split), None if objective is None else NEEDED[objective], given.ignore)
     if isinstance(found, NotRecognised):
         words = " or ".join(shlex.join(_options(reading)) for reading in found.nearest)
         raise DataError(found.what, where=path, advice=f"add {words}" if words else None)
     options = {**found.reading.options, **given.options}
     return Reading(found.reading.reader, found.reading.columns, found.reading.fields, options), found.description()
-
-
-def _raise_first_error(path: str, split: str | None) -> None:
-    """Raise the error of the first row; a source without any row has no records."""
-    for row in read_rows(find_source(path, split)):
-        if isinstance(row, DataError):
-            raise DataError(
-                f"no row can be read, and the first is wrong: {row.what}", where=row.where, advice=row.advice
-            )
-    raise DataError("there are no records in it", where=path, advice="check what was exported")
 
 
 def _options(reading: Reading) -> Iterator[str]:

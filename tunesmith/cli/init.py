@@ -17,6 +17,7 @@ from tunesmith.errors import MissingInputError, UsageError
 from tunesmith.files import looks_like_path
 from tunesmith.recipe.data import source_name
 from tunesmith.recipe.reading import read_text, to_plain
+from tunesmith.text.visible import visible
 
 WRITE = "tunesmith.compose.draft.write:write_recipe"
 REQUEST = "tunesmith.compose.draft.values:DraftRequest"
@@ -75,6 +76,7 @@ def init(
     found = look(data, split, given, objective)
     if model is None:
         raise UsageError("no recipe was written, because the model is not named", advice=NO_MODEL)
+    print(visible(f"reading {model} and measuring the records with its tokenizer ..."), file=sys.stderr, flush=True)
     values = (found.config, found.reason, found.objective, reward, file, program_name(sys.argv))
     load_part(WRITE)(load_part(REQUEST)(*values), model)
 

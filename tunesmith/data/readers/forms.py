@@ -63,6 +63,16 @@ EXACT: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Reader -> the columns by which its format is known; ``a.b`` is a key of the object in column a."""
 
 
+ALSO_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "dolly": ("context",),
+    "alpaca": ("input", "history"),
+    "prompt-completion": ("history",),
+    "preference-text": ("context", "history", "score_chosen", "score_rejected"),
+    "preference": ("score_chosen", "score_rejected"),
+}
+"""Reader -> further columns that it reads and that are named as recognised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One way to read some rows.
@@ -97,7 +107,8 @@ def suggest_readings(columns: Mapping[str, Column]) -> Iterator[Sequence[Reading
 def _exact(columns: Mapping[str, Column]) -> Iterator[Reading]:
     for reader, names in EXACT:
         if all(_has(columns, name) for name in names):
-            yield Reading(reader, tuple(_shown(columns, name) for name in names))
+            also = [name for name in ALSO_SHOWN.get(reader, ()) if name in columns]
+            yield Reading(reader, tuple(_shown(columns, name) for name in (*names, *also)))
 
 
 def _has(columns: Mapping[str, Column], name: str) -> bool:

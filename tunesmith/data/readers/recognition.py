@@ -33,6 +33,9 @@ from tunesmith.text.tree import Tree
 ROWS = 200
 """How many rows are looked at."""
 
+MOST_TRIED = 10 * ROWS
+"""How many are tried until so many could be parsed."""
+
 ANY_COLUMN = "COLUMN"
 """In place of a column that nobody knows."""
 
@@ -102,12 +105,25 @@ class _Trial:
 
 
 def first_rows(path: str, split: str | None = None) -> list[Mapping[str, Any]]:
-    """The first rows of a source; those that cannot be parsed are left out.
+    """The first rows of a source, at least one; those that cannot be parsed are left out.
 
-    Raises MissingInputError, DataError or RecipeError.
+    Raises MissingInputError, DataError (also where no row can be parsed, with the first of them) or RecipeError.
     """
-    parsed = (row for row in read_rows(find_source(path, split)) if not isinstance(row, DataError))
-    return [row.value for row in islice(parsed, ROWS)]
+    found: list[Mapping[str, Any]] = []
+    wrong: DataError | None = None
+    for row in islice(read_rows(find_source(path, split)), MOST_TRIED):
+        if isinstance(row, DataError):
+            wrong = wrong or row
+        else:
+            found.append(row.value)
+        if len(found) == ROWS:
+            break
+    if found:
+        return found
+    if wrong is None:
+        raise DataError("there are no records in it", where=path, advice="check what was exported")
+    what = f"no row can be read, and the first is wrong: {wrong.what}"
+    raise DataError(what, where=wrong.where, advice=wrong.advice)
 
 
 def recognise(
