@@ -22,10 +22,15 @@ from tunesmith.model.load import new_model
 from tunesmith.model.reward_model import new_reward_model
 from tunesmith.recipe.load import LoadedRecipe, load
 from tunesmith.recipe.reading import read_text, to_plain
+from tunesmith.text.formats.template_options import template_options
 
 ROWS = [{"question": f"Say {number}.", "answer": f"It is {number}."} for number in range(40)]
 PAIRS = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "No."} for row in ROWS]
 END = "<|endoftext|>"
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}"
+    f"{END}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}<|assistant|>{{% endif %}}"
+)
 
 
 @pytest.fixture
@@ -107,14 +112,21 @@ def test_a_survey_of_a_part_estimates_the_whole(here: Path) -> None:
 
 
 def test_a_model_with_a_chat_template_keeps_it(here: Path) -> None:
-    template = (
-        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}"
-        f"{END}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}<|assistant|>{{% endif %}}"
-    )
-    write_model(here / "chatty", template=template)
+    write_model(here / "chatty", template=TEMPLATE)
     write_rows("faq.jsonl", ROWS)
     loaded = drafted("faq.jsonl", model="chatty")
     assert loaded.recipe.text.format == "tokenizer"
+    check_passes(loaded)
+
+
+@pytest.mark.parametrize("format", ["dolly", "tokenizer"])
+def test_an_export_goes_on_with_its_own_format(here: Path, format: str) -> None:
+    write_model(here / "exported", template=TEMPLATE)
+    options = template_options("exported") if format == "tokenizer" else {}
+    (here / "exported" / "tunesmith.json").write_text(json.dumps({"format": format, "options": options}))
+    write_rows("faq.jsonl", ROWS)
+    loaded = drafted("faq.jsonl", model="exported")
+    assert (loaded.recipe.text.format, loaded.recipe.text.options) == (format, {})
     check_passes(loaded)
 
 
