@@ -72,7 +72,7 @@ def test_what_is_ambiguous_is_refused_with_the_words_to_append(tmp_path: Path) -
         "data.sources.0.reader=alpaca 'data.sources.0.fields={instruction: query, output: reply}'"
     )
     report = checked(tmp_path, source, AUTO)
-    assert find(report, "preparation").key == "data.sources"
+    assert find(report, "cannot begin: data").key == "data.sources"
 
 
 def test_the_words_to_append_make_a_recipe_that_loads(tmp_path: Path) -> None:
