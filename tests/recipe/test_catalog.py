@@ -270,7 +270,8 @@ def test_readers_and_formats_have_the_options_of_the_recipe(name: str) -> None:
     if recipe.text.format not in (AUTO, "tokenizer"):  # known when the tokenizer is
         build_format(recipe.text.format, recipe.text.options)
     for source in recipe.data.sources:
-        open_reader(source.reader, source.fields, source.options)
+        if source.reader != AUTO:  # known when the data are
+            open_reader(source.reader, source.fields, source.options)
     check_sources(recipe)
 
 

@@ -10,6 +10,7 @@ from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
 from tunesmith.data.readers.registry import READERS, Purpose, purpose
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.recipe.data import AUTO
 from tunesmith.recipe.schema import DataSourceConfig, Recipe
 
 USES: Mapping[Purpose, str] = {"demonstrations": "imitates replies", "rankings": "compares replies to one prompt"}
@@ -32,6 +33,8 @@ def check_sources(recipe: Recipe) -> None:
         return
     for key, sources in (("sources", recipe.data.sources), ("validation_sources", recipe.data.validation_sources)):
         for index, source in enumerate(sources):
+            if source.reader == AUTO:
+                continue  # what it gives is known when it is recognised
             found = purpose(source.reader, source.options)
             if found != needed:
                 raise _unfit_reader(recipe.objective.kind, f"data.{key}.{index}", source, found, needed)
