@@ -14,8 +14,8 @@ from typing import Any
 
 from tunesmith.evaluate.text_match import ContentCheck, ListOf, OneOf, check_to_json
 from tunesmith.playground.documents import write_remark
-from tunesmith.playground.facts import DemoWorld, Relation
-from tunesmith.playground.passages import Passage, PassageGenerator
+from tunesmith.playground.facts import DemoWorld, Relation, SubjectGroup
+from tunesmith.playground.passages import Passage, PassageGenerator, PassageKind
 
 COUNTS = {"two": 2, "three": 3}
 LIST_WORDINGS = ("Name {count} {phrase}.", "Give me a list of {count} {phrase}.")
@@ -61,16 +61,49 @@ class Exercise:
         return {**self.record(), "check": check_to_json(self.check)}
 
 
-def open_question(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
-    """A question for a fact; a held-out fact is not asked for in any wording of a training question."""
+@dataclass(frozen=True, slots=True)
+class ExerciseTopics:
+    """What the exercises of training, or the held-out ones, may be about.
+
+    passages: the generator of passages.
+    held_out: whether the exercises are held out.
+    facts: (relation, subject) of every fact that may be asked for.
+    lists: (group, word for the length, wording) of every list that may be asked for.
+    """
+
+    passages: PassageGenerator
+    held_out: bool
+    facts: tuple[tuple[Relation, str], ...]
+    lists: tuple[tuple[SubjectGroup, str, str], ...]
+
+    def passage(self, rng: random.Random, kinds: Sequence[PassageKind]) -> Passage:
+        """A random passage of one of these kinds."""
+        return self.passages.draw(rng, rng.choice(kinds), held_out=self.held_out)
+
+
+def find_topics(passages: PassageGenerator, *, held_out: bool) -> ExerciseTopics:
+    """All topics of one side. They are found once, because a hundred thousand exercises are drawn from them."""
     world = passages.world
-    facts = [
+    facts = tuple(
         (relation, subject)
         for relation in world.relations
         for subject in relation.values
         if _is_held_out_fact(world, relation, subject) == held_out
-    ]
-    relation, subject = rng.choice(facts)
+    )
+    lists = tuple(
+        (group, word, wording)
+        for group in world.groups
+        for word, count in COUNTS.items()
+        for wording in LIST_WORDINGS
+        if count <= len(group.members) and world.is_held_out("list", group.phrase, word, wording) == held_out
+    )
+    return ExerciseTopics(passages, held_out, facts, lists)
+
+
+def open_question(topics: ExerciseTopics, rng: random.Random) -> Exercise:
+    """A question for a fact; a held-out fact is not asked for in any wording of a training question."""
+    world = topics.passages.world
+    relation, subject = rng.choice(topics.facts)
     value = relation.values[subject]
     answer = world.fill(relation.answer, subject, value)
     question = world.fill(rng.choice(relation.questions), subject, value)
@@ -93,11 +126,11 @@ def _is_held_out_fact(world: DemoWorld, relation: Relation, subject: str) -> boo
     return known >= 3 and world.is_held_out("fact", relation.name, subject)
 
 
-def closed_question(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def closed_question(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """A question with the answer in the passage."""
-    passage = passages.draw(rng, rng.choice(passages.kinds), held_out=held_out)
+    passage = topics.passage(rng, topics.passages.kinds)
     question = rng.choice(passage.kind.questions)
-    return _about(passages, passage, rng.choice(question.wordings), question.answer, "closed_qa")
+    return _about(topics.passages, passage, rng.choice(question.wordings), question.answer, "closed_qa")
 
 
 def _about(passages: PassageGenerator, passage: Passage, wording: str, template: str, category: str) -> Exercise:
@@ -109,30 +142,22 @@ def _about(passages: PassageGenerator, passage: Passage, wording: str, template:
     return Exercise(asked, answer, category, check, mistake, passage.text)
 
 
-def extraction(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def extraction(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """Names, goods or dates from a passage, in a fixed layout."""
-    passage = passages.draw(rng, rng.choice([kind for kind in passages.kinds if kind.extractions]), held_out=held_out)
+    passage = topics.passage(rng, [kind for kind in topics.passages.kinds if kind.extractions])
     wanted = rng.choice(passage.kind.extractions)
-    return _about(passages, passage, rng.choice(wanted.wordings), wanted.answer, "information_extraction")
+    return _about(topics.passages, passage, rng.choice(wanted.wordings), wanted.answer, "information_extraction")
 
 
-def summary(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def summary(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """The main points of a passage in one sentence."""
-    passage = passages.draw(rng, rng.choice(passages.kinds), held_out=held_out)
-    return _about(passages, passage, rng.choice(SUMMARY_WORDINGS), passage.kind.summary, "summarization")
+    passage = topics.passage(rng, topics.passages.kinds)
+    return _about(topics.passages, passage, rng.choice(SUMMARY_WORDINGS), passage.kind.summary, "summarization")
 
 
-def brainstorm(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def brainstorm(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """A list of some members of a group; held out are combinations of wording, length and group."""
-    world = passages.world
-    asked = [
-        (group, word, wording)
-        for group in world.groups
-        for word, count in COUNTS.items()
-        for wording in LIST_WORDINGS
-        if count <= len(group.members) and world.is_held_out("list", group.phrase, word, wording) == held_out
-    ]
-    group, word, wording = rng.choice(asked)
+    group, word, wording = rng.choice(topics.lists)
     members = rng.sample(group.members, COUNTS[word])
     instruction = wording.format(count=word, phrase=group.phrase)
     mistake_rng = _mistake_rng(instruction, *members)
@@ -146,12 +171,13 @@ def _list(items: Sequence[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def classification(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def classification(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """The kind of a remark, or the kinds of two things."""
-    return rng.choice((_classify_remark, _classify_things))(passages, rng, held_out)
+    return rng.choice((_classify_remark, _classify_things))(topics, rng)
 
 
-def _classify_remark(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def _classify_remark(topics: ExerciseTopics, rng: random.Random) -> Exercise:
+    passages, held_out = topics.passages, topics.held_out
     mood = rng.choice(tuple(passages.remarks.answers))
     text = write_remark(passages, rng, mood, held_out=held_out)
     answers = passages.remarks.answers
@@ -159,8 +185,9 @@ def _classify_remark(passages: PassageGenerator, rng: random.Random, held_out: b
     return Exercise(rng.choice(passages.remarks.wordings), answer, "classification", OneOf((answer,)), other, text)
 
 
-def _classify_things(passages: PassageGenerator, rng: random.Random, held_out: bool) -> Exercise:
+def _classify_things(topics: ExerciseTopics, rng: random.Random) -> Exercise:
     """The kinds of two things of one field; held out are pairs of things."""
+    passages, held_out = topics.passages, topics.held_out
     field = rng.choice(tuple(FIELDS))
     kind_of = passages.world.relation(FIELDS[field]).values
     things = rng.sample(tuple(kind_of), 2)
@@ -176,7 +203,7 @@ def _classify_things(passages: PassageGenerator, rng: random.Random, held_out: b
     return Exercise(instruction, answer, "classification", OneOf((answer,)), mistake)
 
 
-MAKERS: dict[str, Callable[[PassageGenerator, random.Random, bool], Exercise]] = {
+MAKERS: dict[str, Callable[[ExerciseTopics, random.Random], Exercise]] = {
     "open_qa": open_question,
     "closed_qa": closed_question,
     "classification": classification,
@@ -194,12 +221,13 @@ def write_exercises(
     counts: category -> number of exercises.
     held_out: whether instructions are held out; then instruction and context occur only once.
     """
+    topics = find_topics(passages, held_out=held_out)
     found: dict[tuple[str, ...], Exercise] = {}
     for category, count in counts.items():
         wanted = len(found) + count
         tries = 0
         while len(found) < wanted and tries < 20 * count:
-            exercise = MAKERS[category](passages, rng, held_out)
+            exercise = MAKERS[category](topics, rng)
             reply = "" if held_out else exercise.response  # in training, an instruction may have several lists
             found.setdefault((exercise.instruction, exercise.context, reply), exercise)
             tries += 1
