@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 
+from tests.apps.conftest import write_model
+from tests.data.outcomes import read, tree_of
 from tests.text.hostile import hostile_texts
 from tunesmith.apps import chat
 from tunesmith.apps.commands import COMMANDS, parse_setting
 from tunesmith.apps.conversation import Conversation, describe_sampling
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
+from tunesmith.files import write_json
 from tunesmith.generate.engine import Engine, ReplyChunk
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.text.tree import Message
 from tunesmith.text.visible import visible
 
 REPLY = "a plain reply"
@@ -43,7 +47,13 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any
             engine: Engine, messages: Any, sampling: SamplingParameters, seed: int, **options: Any
         ) -> Iterator[ReplyChunk]:
             asked.append(
-                {"messages": [(m.role, m.text) for m in messages], "sampling": sampling, "seed": seed} | options
+                {
+                    "messages": [(m.role, m.text) for m in messages],
+                    "passages": [m.context for m in messages],
+                    "sampling": sampling,
+                    "seed": seed,
+                }
+                | options
             )
             for piece in pieces:
                 yield ReplyChunk(piece, (1,))
@@ -217,6 +227,45 @@ def test_a_system_message_that_the_format_does_not_support_is_refused(single_tur
     for options, lines in (({"system": "Be brief."}, []), ({}, ["/system Be brief."])):
         with pytest.raises(UsageError, match="no place"):
             _chat(single_turn_directory, *lines, **options)
+
+
+def test_a_passage_is_part_of_every_message_in_a_format_for_single_turns(
+    single_turn_directory: Path, replies: Callable[..., Any]
+) -> None:
+    asked = replies([REPLY])
+    lines = ("/context Ada has a cat.", "Who?", "What?", "/reset", "When?", "/context off", "Where?", "/context")
+    _, errors = _chat(single_turn_directory, *lines)
+    assert [call["passages"] for call in asked] == [["Ada has a cat."]] * 3 + [[""]]
+    assert "passage, after the line '### Input:': Ada has a cat." in errors
+    assert "a new conversation with the same passage" in errors
+    assert errors.count("(no passage; `/context TEXT` sets one") == 2
+
+
+def test_a_passage_is_sent_once_in_a_conversation(model_directory: Path, replies: Callable[..., Any]) -> None:
+    asked = replies([REPLY])
+    _chat(model_directory, "Hi", "/context\tone", "Who?", "What?", "/context two", "When?", "/reset", "Where?")
+    assert [call["passages"] for call in asked] == [
+        [""],
+        ["", "", "one"],
+        ["", "", "one", "", ""],
+        ["", "", "one", "", "", "", "two"],
+        ["two"],
+    ]
+
+
+def test_a_passage_without_a_place_in_the_format_is_refused(tmp_path: Path) -> None:
+    directory = write_model(tmp_path / "model", "plain")
+    write_json(directory / "tunesmith.json", {"format": "plain", "options": {"context": "drop"}})
+    with pytest.raises(UsageError, match="no place for a passage; write it into the message"):
+        _chat(directory, "/context", "/context Ada has a cat.")
+
+
+def test_a_saved_passage_is_read_back(single_turn_directory: Path, replies: Callable[..., Any], tmp_path: Path) -> None:
+    replies([REPLY])
+    path = tmp_path / "chat.jsonl"
+    _chat(single_turn_directory, "/context Ada has a cat.", "Who?", f"/save {path}")
+    tree = tree_of(read("messages", json.loads(path.read_text(encoding="utf-8"))))
+    assert tree.messages == (Message("user", "Who?", context="Ada has a cat."), Message("assistant", REPLY))
 
 
 def test_a_saved_conversation_is_read_back_as_chat_data(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import select
 import sys
 import time
@@ -38,7 +40,9 @@ class Typist:
         while text not in self.seen:
             ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{text!r} did not appear after {self.seen[-300:]!r}"
-            self.seen += self._read()
+            read = self._read()
+            assert read, f"the chat ended before {text!r} appeared: {self.seen[-300:]!r}"
+            self.seen += read
         end = self.seen.index(text) + len(text)
         found, self.seen = self.seen[:end], self.seen[end:]
         return found
@@ -101,9 +105,26 @@ def test_a_person_can_chat_interrupt_and_leave(typist: Typist) -> None:
     assert typist.leave() == 0
 
 
-def test_a_colour_terminal_gets_a_coloured_prompt(model_directory: Path) -> None:
-    person = Typist(model_directory, TERM="xterm-256color")
-    person.wait_for("Ctrl-D ends the chat")
-    assert "\x1b[1;36m> \x1b[0m" in person.wait_for("> \x1b[0m")
+BEGIN_PASTE, END_PASTE = "\x1b[200~", "\x1b[201~"
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=["colour", "NO_COLOR"])
+def test_pasted_lines_are_one_message_and_only_a_prompt_with_colours_has_some(
+    single_turn_directory: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    person = Typist(single_turn_directory, TERM="xterm-256color", **environment)
+    shown = person.wait_for("\x1b[?2004h")  # from here on the terminal marks what is pasted
+    shown += person.wait_for("> ")
+    person.type(f"{BEGIN_PASTE}one\rtwo\r\nthree{END_PASTE}\r")
+    shown += person.wait_for("stopped at 8 tokens")
+    person.wait_for("> ")
+    person.type(f"/save {tmp_path / 'chat.json'}\r")
+    shown += person.wait_for("(saved 2 messages")
+    (message, _) = json.loads((tmp_path / "chat.json").read_text())["messages"]
+    assert message == {"role": "user", "content": "one\ntwo\nthree"}
+    assert bool(COLOUR.search(shown)) == (not environment)
+    assert "/context TEXT" in shown
+    person.wait_for("> ")
     assert person.leave() == 0
     os.close(person.terminal)

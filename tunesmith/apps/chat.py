@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from tunesmith.apps.commands import is_command, run_command
 from tunesmith.apps.conversation import Conversation, describe_sampling
@@ -52,8 +52,7 @@ def run(
     if save is not None and save.exists():
         raise UsageError("the file already exists", where=save, advice="choose another name for --save")
     terminal = Terminal(_with_replacement(source or sys.stdin), output or sys.stdout, errors or sys.stderr)
-    if not terminal.interactive:
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+    _silence_libraries()
     engine, declared = _open_model(path, format, terminal)
     overrides = {name: value for name, value in (sampling or {}).items() if value is not None}
     chosen_sampling = read_sampling({**asdict(declared), **overrides})
@@ -100,7 +99,15 @@ def _print_settings(conversation: Conversation) -> None:
     about = f"prompt format {engine.renderer.format.name}, {describe_sampling(conversation.sampling)}{seed}"
     conversation.terminal.notice(about)
     if conversation.terminal.interactive:
+        if conversation.passage_label or (conversation.passage_label == "" and not engine.renderer.format.multi_turn):
+            conversation.terminal.notice("to ask about a text, give it first: /context TEXT")
         conversation.terminal.notice("/help lists the commands, Ctrl-D ends the chat")
+
+
+def _silence_libraries() -> None:
+    """Keep bars and warnings of transformers, which are about defaults that are not used here, out of the chat."""
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _next_line(terminal: Terminal) -> str | None:
@@ -111,7 +118,6 @@ def _next_line(terminal: Terminal) -> str | None:
         except KeyboardInterrupt:
             if not terminal.interactive:
                 raise
-            terminal.write("\n")
             terminal.notice("(Ctrl-D ends the chat)")
 
 

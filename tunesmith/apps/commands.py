@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class ChatCommand:
 def _help(conversation: Conversation, argument: str) -> bool:
     width = max(len(f"/{name} {command.usage}") for name, command in COMMANDS.items())
     lines = [f"{f'/{name} {command.usage}'.ljust(width)}  {command.summary}" for name, command in COMMANDS.items()]
+    lines.append("Several lines that are pasted are one message.")
     lines.append("A line that ends with a backslash is continued on the next line.")
     lines.append("A message that begins with a slash is written with two slashes.")
     lines.append("Ctrl-C stops a reply. Ctrl-D ends the chat.")
@@ -41,8 +43,9 @@ def _help(conversation: Conversation, argument: str) -> bool:
 
 def _reset(conversation: Conversation, argument: str) -> bool:
     conversation.reset()
-    kept = "" if conversation.system is None else " with the same system message"
-    conversation.terminal.notice(f"(a new conversation{kept})")
+    parts = {"system message": conversation.system, "passage": conversation.passage}
+    kept = " and ".join(name for name, text in parts.items() if text)
+    conversation.terminal.notice(f"(a new conversation with the same {kept})" if kept else "(a new conversation)")
     return True
 
 
@@ -57,6 +60,24 @@ def _system(conversation: Conversation, argument: str) -> bool:
     text = conversation.system
     conversation.terminal.notice("(no system message)" if text is None else f"(system message: {text})")
     return True
+
+
+def _context(conversation: Conversation, argument: str) -> bool:
+    if argument:
+        conversation.set_passage("" if argument == "off" else argument)
+    conversation.terminal.notice(f"({describe_passage(conversation)})")
+    return True
+
+
+def describe_passage(conversation: Conversation) -> str:
+    """The passage, or how to set one, and where the prompt format writes it."""
+    name, label = conversation.engine.renderer.format.name, conversation.passage_label
+    if label is None:
+        return f"prompts of the format {name!r} have no place for a passage"
+    place = f"after the line {label!r}" if label else "after an empty line"
+    if not conversation.passage:
+        return f"no passage; `/context TEXT` sets one, which the format {name!r} writes below your message, {place}"
+    return f"passage, {place}: {conversation.passage}"
 
 
 def _set(conversation: Conversation, argument: str) -> bool:
@@ -106,6 +127,7 @@ COMMANDS: Mapping[str, ChatCommand] = {
     "reset": ChatCommand("", "begin a new conversation", _reset),
     "retry": ChatCommand("", "replace the last reply by a new one", _retry),
     "system": ChatCommand("[TEXT|off]", "set, show or remove the system message", _system),
+    "context": ChatCommand("[TEXT|off]", "set, show or remove the passage that you ask about", _context),
     "set": ChatCommand("[NAME=VALUE ...]", "change or show the sampling settings", _set),
     "save": ChatCommand("FILE", "write the conversation to a JSON file", _save),
     "quit": ChatCommand("", "end the chat", _quit),
@@ -119,11 +141,12 @@ def is_command(line: str) -> bool:
 
 def run_command(conversation: Conversation, line: str) -> bool:
     """Run a command line; returns False if the chat ends. Raises UsageError, StorageError and errors of generation."""
-    name, _, argument = line[1:].partition(" ")
+    name = re.split(r"\s", line[1:], maxsplit=1)[0]
+    argument = line[1 + len(name) :].strip()
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         advice = (
             f"did you mean /{near[0]}?" if near else "/help lists the commands; a message with a slash begins with //"
         )
         raise UsageError(f"there is no command /{name}", advice=advice)
-    return COMMANDS[name].run(conversation, argument.strip())
+    return COMMANDS[name].run(conversation, argument)

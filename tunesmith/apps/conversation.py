@@ -11,6 +11,7 @@ from tunesmith.errors import UsageError
 from tunesmith.files import write_file
 from tunesmith.generate.engine import Engine, ReplyChunk
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.text.formats.passage import find_passage_label
 from tunesmith.text.tree import Message
 
 
@@ -25,6 +26,10 @@ class Conversation:
     sampling: the sampling settings; they may be changed between replies.
     seed: the seed of all replies.
     messages: the messages so far, with the system message first.
+    passage: the passage that the next messages refer to, or empty. It is sent once in a conversation; in a format for
+        single turns with every message.
+    passage_label: what the prompt format writes before a passage, see ``find_passage_label``; None if it has no place
+        for one.
     saved: files to which this conversation was written, which may be overwritten.
     """
 
@@ -34,6 +39,8 @@ class Conversation:
         self.engine, self.terminal = engine, terminal
         self.sampling, self.seed = sampling, seed
         self.messages: list[Message] = []
+        self.passage = ""
+        self.passage_label = find_passage_label(engine.renderer.format)
         self.saved: set[Path] = set()
         self._replies = 0
         self._state = engine.new_state()
@@ -56,6 +63,16 @@ class Conversation:
             raise UsageError(fault, advice="leave the system message out")
         self.messages = head + self.turns
 
+    def set_passage(self, text: str) -> None:
+        """Set the passage that the next messages refer to; an empty text removes it.
+
+        Raises UsageError if the prompt format has no place for a passage.
+        """
+        if text and self.passage_label is None:
+            what = f"prompts of the format {self.engine.renderer.format.name!r} have no place for a passage"
+            raise UsageError(what, advice="write it into the message")
+        self.passage = text
+
     @property
     def turns(self) -> list[Message]:
         """The messages without the system message."""
@@ -71,7 +88,7 @@ class Conversation:
 
         Raises DataError.
         """
-        prompt = [*self.messages, Message("user", text)]
+        before = self.messages
         if not self.engine.renderer.format.multi_turn and self.turns:
             if not self._reported_single_turn:
                 name = self.engine.renderer.format.name
@@ -79,8 +96,9 @@ class Conversation:
                     f"(prompt format {name!r} is for single turns, so every message begins a new conversation)"
                 )
             self._reported_single_turn = True
-            prompt = [prompt[-1]]
-        self._reply(prompt)
+            before = []
+        sent = any(message.context == self.passage for message in before)
+        self._reply([*before, Message("user", text, context="" if sent else self.passage)])
 
     def retry(self) -> None:
         """Replace the last reply by a new one. Raises UsageError if there is no reply."""
@@ -94,7 +112,7 @@ class Conversation:
 
     def save(self, path: Path) -> None:
         """Write the conversation as one line of JSON, which the reader `messages` can read. Raises StorageError."""
-        record = {"messages": [{"role": message.role, "content": message.text} for message in self.messages]}
+        record = {"messages": [_as_record(message) for message in self.messages]}
         write_file(path, json.dumps(record, ensure_ascii=False) + "\n")
         self.saved.add(path)
 
@@ -140,6 +158,12 @@ class Conversation:
                 f"(the conversation exceeds the context of the model: {left_out} left out of the prompt)"
             )
         self._reported_dropped = dropped
+
+
+def _as_record(message: Message) -> dict[str, str]:
+    """The message as the reader `messages` reads it."""
+    passage = {"context": message.context} if message.context else {}
+    return {"role": message.role, "content": message.text, **passage}
 
 
 def describe_sampling(sampling: SamplingParameters) -> str:

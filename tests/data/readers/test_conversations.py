@@ -99,3 +99,20 @@ def test_conversations_are_cleaned_as_in_the_original(golden: Callable[[str], di
                 assert [text[:limit] for text in case["expected"][name]] == found
         compared += 1
     assert compared == len(cases) == 6
+
+
+def test_a_message_of_the_user_may_have_a_passage() -> None:
+    asked = {"role": "user", "content": "Who?", "context": "Ada has a cat."}
+    answer = {"role": "assistant", "content": "Ada."}
+    assert tree_of(read("messages", {"messages": [asked, answer]})).messages == (
+        Message("user", "Who?", context="Ada has a cat."),
+        Message("assistant", "Ada."),
+    )
+    with pytest.raises(DataError, match=r"messages\[1\] has 'context'"):
+        read("messages", {"messages": [asked, {**answer, "context": "x"}]})
+    merged = {"messages": [{"role": "user", "content": "Now:"}, asked, answer]}
+    assert tree_of(read("messages", merged, same_role="merge")).messages[0] == Message(
+        "user", "Now:\nWho?", context="Ada has a cat."
+    )
+    with pytest.raises(DataError, match="the passage of the first would follow the text of the second"):
+        read("messages", {"messages": [asked, asked, answer]}, same_role="merge")

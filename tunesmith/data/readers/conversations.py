@@ -55,8 +55,8 @@ def messages(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     ``masks.MASK_KEYS`` has all names of that key.
 
     An answer may have reasoning (``reasoning_content``, ``thinking`` or ``reasoning``) and ``tool_calls``, a message of
-    the role tool ``tool_call_id`` and ``name``. A content may be a list of parts of type text. Optional: tools, the
-    definitions of tools, a list or JSON text of one.
+    the role tool ``tool_call_id`` and ``name``, one of the user ``context``, a passage that it refers to. A content may
+    be a list of parts of type text. Optional: tools, the definitions of tools, a list or JSON text of one.
 
     Options:
     system, user, assistant, tool: the names of these roles in the data.

@@ -20,7 +20,7 @@ UNSUPPORTED = ("function_call", "audio", "refusal", "images", "videos", "audios"
 REASONING = ("reasoning_content", "thinking", "reasoning")
 PLAIN_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 TURN_KEYS: Contents = dict.fromkeys(
-    ("role", "content", "tool_calls", "tool_call_id", "name", *REASONING, *MASK_KEYS, *UNSUPPORTED)
+    ("role", "content", "context", "tool_calls", "tool_call_id", "name", *REASONING, *MASK_KEYS, *UNSUPPORTED)
 )
 """The keys of a turn that are read, or refused where they hold something."""
 
@@ -90,6 +90,7 @@ def parse_turn(turn: Any, place: str, form: TurnFormat) -> Message:
     return Message(
         role,
         text,
+        context=_parse_context(turn, place, role),
         trained=find_mask(turn, role, place),
         reasoning=reasoning,
         tool_calls=calls,
@@ -122,6 +123,17 @@ def _parse_reasoning(turn: Mapping[str, Any], place: str, role: Role) -> str:
         what = f"{place}: a message of the {role} with {next(iter(found))!r}"
         raise DataError(what, advice="only a message of the assistant has reasoning")
     return next(iter(found.values()), "")
+
+
+def _parse_context(turn: Mapping[str, Any], place: str, role: Role) -> str:
+    """The passage that a message of the user refers to; empty if it has none. Raises DataError for another message."""
+    value = turn.get("context")
+    if not value:
+        return ""
+    if role != "user":
+        advice = "only a message of the user has a passage; name the key under ignore to leave it out"
+        raise DataError(f"{place} has 'context', which is not supported", advice=advice)
+    return as_text(value, f"{place}.context")
 
 
 def _text_of_tool(turn: Mapping[str, Any], key: str, place: str, role: Role) -> str:
@@ -158,6 +170,9 @@ def merge_turns(turns: Sequence[Message], rule: str, place: str) -> list[Message
 
 def _join_turns(first: Message, second: Message, what: str) -> Message:
     """Both turns as one. Raises DataError where the order of their parts would change, or one is trained alone."""
+    if first.context:
+        what = f"{what} cannot be joined: the passage of the first would follow the text of the second"
+        raise DataError(what, advice="set options.same_role to another value, or fix the record")
     if first.trained != second.trained:
         raise DataError(f"{what} cannot be joined: one is trained, the other is not", advice="mark them alike")
     if (first.tool_calls and (second.text or second.reasoning)) or (
@@ -168,6 +183,7 @@ def _join_turns(first: Message, second: Message, what: str) -> Message:
     return replace(
         first,
         text="\n".join(text for text in (first.text, second.text) if text or not second.tool_calls),
+        context=second.context,
         reasoning=first.reasoning or second.reasoning,
         tool_calls=(*first.tool_calls, *second.tool_calls),
     )
