@@ -1,12 +1,15 @@
 # Every target installs what it needs, including the virtual environment. `make help` lists the targets.
 
 PYTHON ?= python3
-# Installed first, as an exact version: with a range pip may choose a build for an accelerator, which is several GB.
+# PyTorch is installed first, from its own index if one is given. On Linux the index of Python's packages has a build with
+# the libraries of NVIDIA GPUs, which is several GB; CPU_INDEX is PyTorch's index of builds for CPUs.
 TORCH ?= torch==2.13.0
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 BENCHMARKS := $(VENV)/.benchmarks
@@ -20,7 +23,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
-demo: $(RUNTIME) ## train a small model from random weights to an assistant, offline, in minutes
+demo: $(RUNTIME) ## train a small assistant from random weights, offline
 	$(BIN)/tunesmith demo
 
 demo-full: $(RUNTIME) ## the demo, then a reward model and PPO
@@ -40,18 +43,18 @@ check: $(DEVELOPMENT) ## run the linter, the format check and the type checker
 bench: $(BENCHMARKS) ## compare speed and memory of supervised fine-tuning with TRL
 	$(BIN)/python -m benchmarks.sft
 
-crash: $(DEVELOPMENT) ## kill runs at random moments, resume them and compare the results bit for bit
+crash: $(DEVELOPMENT) ## kill runs at random moments, resume them, compare the bits
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method sft
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method dpo
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
 
-properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations with control tokens in their texts
+properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats
 
-fuzz: $(DEVELOPMENT) ## read thousands of damaged files: each gives a clear error or a valid result, never a traceback
+fuzz: $(DEVELOPMENT) ## read thousands of damaged files and look for tracebacks
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.fuzz
 
-families: $(DEVELOPMENT) ## train tiny models of all families and compare them with stock transformers
+families: $(DEVELOPMENT) ## compare tiny models of all families with transformers
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.families
 
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
@@ -65,9 +68,12 @@ clean: ## remove the virtual environment and caches, but no runs
 $(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Tunesmith needs Python 3.11 or newer. Try: make PYTHON=python3.11' >&2; exit 1; }
-	@echo 'Installing into $(VENV); the first installation takes some minutes.'
+	@echo 'Creating $(VENV), once. Step 1 of 2 installs PyTorch: 0.2 GB to download, or'
+	@echo 'several GB with the libraries of NVIDIA GPUs. Without such a GPU, on Linux,'
+	@echo 'stop with Ctrl-C and append TORCH_INDEX=$(CPU_INDEX)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) '$(TORCH)'
+	$(PIP) $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') '$(TORCH)'
+	@echo 'Step 2 of 2 installs transformers and the other packages: 0.2 GB to download.'
 	$(PIP) --constraint constraints.txt --editable .
 	@touch $@
 

@@ -36,6 +36,10 @@ def test_the_full_demo_trains_and_compares_all_models(tmp_path: Path, capsys: py
     assert set(result["seconds"]) == {"world", "base", "assistant", "dpo", "reward", "ppo", "questions", "all"}
     shown = capsys.readouterr().out
     assert "stopped by themselves" in shown
+    for line in ("assistant: exact answers ", "dpo: courteous replies ", "ppo: exact and courteous "):
+        assert f"\n{line}" in shown
+    assert "Questions that ppo does not answer" in shown
+    assert all(len(line) <= 80 or "demo" in line for line in shown.splitlines())
     assert "reward: accuracy on held-out pairs: held-out-tones" in shown
     assert "ppo: mean reward of held-out replies: 0.0" in shown
     assert f"chat {tmp_path / 'demo' / 'ppo'}" in shown

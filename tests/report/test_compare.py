@@ -21,23 +21,22 @@ ROWS = [
 ]
 
 
-def printed(samples, rows=ROWS, width=100, models=MODELS, **options):
+def printed(samples, rows=ROWS, width=80, models=MODELS, **options):
     output = io.StringIO()
-    print_comparison(Console(file=output, width=width, **options), rows, samples, models)
+    print_comparison(Console(file=output, width=width, **options), rows, {"Replies": samples}, models)
     return output.getvalue()
 
 
 def test_the_table_gives_share_interval_and_number_and_below_them_the_gain():
-    lines = [line.split("  ") for line in printed([]).splitlines()]
-    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
-    assert cells[0] == ["n", *MODELS]
-    assert cells[1] == ["exact answers", "50", "0.0% (0 to 7)", "92.0% (81 to 97)"]
-    assert cells[2] == ["+92.0 (79 to 97)"]
-    assert cells[3] == ["lists", "13", "0% (0 to 23)", "46% (23 to 71)"]
-    assert cells[4] == ["+46 (14 to 71)"]
+    lines = [line.split() for line in printed([]).splitlines()]
+    assert lines[0] == ["n", *MODELS]
+    assert lines[1] == ["exact", "answers", "50", "0.0%", "0..7", "92.0%", "81..97"]
+    assert lines[2] == ["+92.0", "79..97"]
+    assert lines[3] == ["lists", "13", "0%", "0..23", "46%", "23..71"]
+    assert lines[4] == ["+46", "14..71"]
 
 
-def test_four_models_fit_into_a_hundred_columns():
+def test_four_models_fit_into_eighty_columns():
     models = ("base", "assistant", "dpo", "ppo")
     rows = [
         ComparisonRow(name, dict.fromkeys(models, Rate(sum(gain[:2]), 253)), dict.fromkeys(models, Gain(*gain)), strong)
@@ -45,9 +44,9 @@ def test_four_models_fit_into_a_hundred_columns():
         for name, strong in (("exact answers", True), (" information_extraction", False))
     ]
     table = printed([], rows, models=models).splitlines()[:9]
-    assert all(len(line) <= 100 for line in table)
+    assert all(len(line) <= 80 for line in table)
     assert [line.count("%") for line in table] == [0, *[4, 0] * 4]
-    assert [line.count(" to ") for line in table] == [0, *[4] * 8]
+    assert [line.count("..") for line in table] == [0, *[4] * 8]
 
 
 def test_models_that_were_asked_differently_often_say_so():
@@ -70,6 +69,12 @@ def test_what_a_model_says_never_reaches_the_terminal_as_an_escape_or_markup():
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "[red]no[/red]" in text
+
+
+def test_a_heading_without_replies_is_left_out():
+    sample = ReplyComparison("Where?", "", {"base": "x"}, {"base": False})
+    assert "Replies" in printed([sample])
+    assert "Replies" not in printed([])
 
 
 def test_piped_output_has_no_colour():

@@ -20,7 +20,8 @@ from tunesmith.text.tree import Message
 
 EXACT, COURTEOUS, BOTH = "exact answers", "courteous replies", "exact and courteous"
 STOPPED = "stopped by themselves"
-SHOWN = 3
+RIGHT_SHOWN, WRONG_SHOWN = 3, 2
+"""Number of questions shown at the end that the last model answers, and that it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +99,56 @@ def comparison_rows(
     ]
 
 
-def sample_replies(exercises: Sequence[Exercise], answers: Mapping[str, HeldOutReplies]) -> list[ReplyComparison]:
-    """The replies to the first held-out exercise of some categories."""
-    first: dict[str, int] = {}
-    for index, each in enumerate(exercises):
-        first.setdefault(each.category, index)
-    return [
-        ReplyComparison(
-            exercises[index].instruction,
-            exercises[index].context,
-            {model: each.replies[index].text for model, each in answers.items()},
-            {model: each.right[index] for model, each in answers.items()},
-        )
-        for index in list(first.values())[:SHOWN]
-    ]
+def sample_replies(
+    exercises: Sequence[Exercise], answers: Mapping[str, HeldOutReplies]
+) -> dict[str, list[ReplyComparison]]:
+    """Heading -> replies of all models to some held-out exercises that the last model answers, and that it does not.
+
+    They are the first ones of different categories, those with a passage first, because it shows what the model reads.
+    """
+    last = list(answers)[-1]
+    right = answers[last].right
+    order = sorted(range(len(exercises)), key=lambda index: not exercises[index].context)
+
+    def chosen(outcome: bool, count: int) -> list[ReplyComparison]:
+        first: dict[str, int] = {}
+        found = [index for index in order if right[index] is outcome]
+        for index in found:
+            first.setdefault(exercises[index].category, index)
+        others = [index for index in found if index not in first.values()]
+        return [_comparison(exercises, answers, index) for index in [*first.values(), *others][:count]]
+
+    return {
+        f"Questions that {last} answers": chosen(True, RIGHT_SHOWN),
+        f"Questions that {last} does not answer": chosen(False, WRONG_SHOWN),
+    }
+
+
+def _comparison(exercises: Sequence[Exercise], answers: Mapping[str, HeldOutReplies], index: int) -> ReplyComparison:
+    """The replies of all models to one exercise."""
+    return ReplyComparison(
+        exercises[index].instruction,
+        exercises[index].context,
+        {model: each.replies[index].text for model, each in answers.items()},
+        {model: each.right[index] for model, each in answers.items()},
+    )
+
+
+def describe_effects(table: Sequence[ComparisonRow], goals: Mapping[str, str]) -> list[str]:
+    """One line for each model: first what its training was for, then what it cost.
+
+    table: the rows of ``comparison_rows``.
+    goals: model -> name of the row that its training was to raise.
+    """
+    rows = {row.name: row for row in table}
+
+    def change(row: ComparisonRow, model: str) -> str:
+        gain, after = row.gains[model], row.rates[model].share
+        return f"{row.name} {after - gain.difference:.1%} -> {after:.1%}"
+
+    lines = []
+    for model, goal in goals.items():
+        line = f"{model}: {change(rows[goal], model)}"
+        others = [change(rows[name], model) for name in (EXACT,) if name != goal]
+        lines.append("; and its side effect: ".join([line, *others]))
+    return lines

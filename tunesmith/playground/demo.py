@@ -7,7 +7,9 @@ assistant with PPO. All models answer the same held-out instructions.
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from rich.rule import Rule
 
 from tunesmith.compose import train_recipe
 from tunesmith.files import write_json
-from tunesmith.playground.answers import comparison_rows, generate_replies, sample_replies
+from tunesmith.playground.answers import comparison_rows, describe_effects, generate_replies, sample_replies
 from tunesmith.playground.files import DemoFiles, write_demo_files
 from tunesmith.playground.run_reports import read_validations, report_runs
 from tunesmith.playground.stages import CAUSAL, Stage
@@ -27,6 +29,9 @@ from tunesmith.recipe.load import load
 from tunesmith.report.compare import ComparisonRow, print_comparison
 
 SEED = 1
+THREADS = 1
+"""Threads of PyTorch. The threads of a step wait for each other at every operation, and at this size of models there are
+thousands of short ones: next to other busy programs a step with two threads takes several times as long."""
 
 
 @dataclass(slots=True)
@@ -75,12 +80,8 @@ def run(
     stages: the models to train.
     """
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)  # so that the table is not wrapped in a file or pipe
     timer = StageTimer(console)
-    timer.start(
-        "data: prose, demonstrations, preferences and held-out instructions about a small world, and a tokenizer"
-    )
+    timer.start("data: texts about a small world, and a tokenizer")
     files = write_demo_files(directory / "world", seed, **(sizes or {}))
     timer.stop("world")
     exports: dict[str, Path] = {}
@@ -89,14 +90,17 @@ def run(
         exports[stage.name] = _train(directory, stage, files, exports, overrides)
         timer.stop(stage.name)
     before = {stage.name: stage.before for stage in stages if stage.replies}
-    timer.start(f"evaluation: {', '.join(before)} on held-out instructions")
+    timer.start(f"result: {', '.join(before)} on held-out instructions")
     answers = {name: generate_replies(console, name, exports[name], files.exercises) for name in before}
     timer.stop("questions")
     table = comparison_rows(files.exercises, answers, before)
+    for line in describe_effects(table, {stage.name: stage.goal for stage in stages if stage.goal is not None}):
+        console.print(line, style="bold", soft_wrap=not console.is_terminal)
+    console.print()
     print_comparison(console, table, sample_replies(files.exercises, answers), list(answers))
     metrics = {stage.name: read_validations(directory / stage.name) for stage in stages}
     for line in report_runs(directory, stages, metrics):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=not console.is_terminal)
     result = {
         "seed": seed,
         **_numbers(table, before),
@@ -107,7 +111,8 @@ def run(
     write_json(directory / "demo.json", result)
     console.print(f"Time: {timer.summary()}; {timer.total():.0f} s in total", soft_wrap=True)
     console.print(f"Results: {directory / 'demo.json'}", soft_wrap=True)
-    console.print(f"Chat with the last model: {_command()} chat {directory / list(answers)[-1]}", soft_wrap=True)
+    console.print("\nChat with the last model; /context there sets a passage that you ask about:", soft_wrap=True)
+    console.print(f"  {_command()} chat {shlex.quote(str(directory / list(answers)[-1]))}", soft_wrap=True)
     return result
 
 
@@ -129,8 +134,15 @@ def _numbers(table: Sequence[ComparisonRow], before: Mapping[str, str | None]) -
 
 
 def _command() -> str:
-    """The command that runs Tunesmith: its name if it is on the path, otherwise that in the Makefile's environment."""
-    return "tunesmith" if shutil.which("tunesmith") else ".venv/bin/tunesmith"
+    """The command that runs Tunesmith as it has to be typed: its name if it is on the path, otherwise its file."""
+    installed = Path(sys.prefix, "bin", "tunesmith")
+    found = shutil.which("tunesmith")
+    if found is not None and Path(found).resolve() == installed.resolve():
+        return "tunesmith"
+    if not installed.exists():
+        return "python -m tunesmith.cli"
+    here = Path.cwd()
+    return shlex.quote(str(installed.relative_to(here) if installed.is_relative_to(here) else installed))
 
 
 def _train(
@@ -141,6 +153,7 @@ def _train(
         *stage.values(files, exports),
         f"data.cache={directory / 'cache'}",
         f"run.directory={directory / stage.name}",
+        f"train.threads={THREADS}",
         *overrides,
         *stage.settings,
     ]

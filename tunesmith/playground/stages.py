@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tunesmith.playground.answers import BOTH, COURTEOUS, EXACT
 from tunesmith.playground.files import DemoFiles
 
 HERE = Path(__file__).parent
@@ -38,6 +39,7 @@ class Stage:
     validation: the files that its run is evaluated on.
     checks: the files of the recipe's rewards, in their order.
     replies: whether the model generates replies; False for a reward model.
+    goal: the row of the table that its training is to raise; None for a model that is not compared with another.
     settings: further values of the recipe, ``key=value``.
     """
 
@@ -50,6 +52,7 @@ class Stage:
     validation: tuple[DemoFile, ...] = ()
     checks: tuple[DemoFile, ...] = ()
     replies: bool = True
+    goal: str | None = None
     settings: tuple[str, ...] = ()
 
     @property
@@ -86,19 +89,21 @@ ASSISTANT = Stage(
     "demonstrations",
     "dolly",
     before="base",
+    goal=EXACT,
 )
 DPO = Stage(
     "dpo",
-    "dpo: the assistant, trained on preferences for courteous and for correct replies (DPO)",
+    "dpo: the assistant, trained to prefer courteous and correct replies (DPO)",
     "preferences",
     "preferences",
     "preference-text",
     before="assistant",
     validation=("held_out_tones", "held_out_mistakes"),
+    goal=COURTEOUS,
 )
 REWARD = Stage(
     "reward",
-    "reward: a reward model, trained on these and further preferences for correct replies",
+    "reward: a reward model, trained on the same and more preferences",
     "reward",
     "comparisons",
     "preference-text",
@@ -108,20 +113,21 @@ REWARD = Stage(
 )
 PPO = Stage(
     "ppo",
-    "ppo: the assistant, trained with rewards for correct and for courteous replies (PPO)",
+    "ppo: the assistant, rewarded for correct and courteous replies (PPO)",
     "ppo",
     "demonstrations",
     "dolly",
     before="assistant",
     validation=("held_out",),
     checks=("checks_right", "checks_courteous"),
+    goal=BOTH,
 )
 CAUSAL = (BASE, ASSISTANT, DPO)
 FULL = (*CAUSAL, REWARD, PPO)
 ENCODER_DECODER = (
     Stage(
         "assistant",
-        "assistant: an encoder-decoder with random weights, trained on demonstrations",
+        "assistant: an encoder-decoder with random weights, trained on examples",
         "encoder_decoder",
         "demonstrations",
         "dolly",

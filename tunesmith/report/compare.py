@@ -14,8 +14,8 @@ from tunesmith.report.intervals import Gain, Rate
 from tunesmith.text.visible import visible
 
 NOTE = (
-    "Brackets hold 95 % confidence intervals: Wilson's for a rate, Newcombe's for paired rates for a gain. A gain is "
-    "the difference, in points, from the model that a model was trained from, on the same instructions."
+    "Upper line: the share in per cent and its 95 % confidence interval (Wilson). Lower line: the difference in points "
+    "from the model that it was trained from, on the same n instructions, and its interval (Newcombe, paired)."
 )
 
 
@@ -52,8 +52,8 @@ class ReplyComparison:
 
 
 def rate_table(rows: Sequence[ComparisonRow], models: Sequence[str]) -> Table:
-    """Rates in per cent, below them gains in points, each with its interval; 100 columns hold four models."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    """Rates in per cent, below them gains in points, each with its interval; 80 columns hold four models."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("n", justify="right")
     for model in models:
@@ -86,7 +86,7 @@ def _per_cent(share: float, digits: int, sign: str = "-") -> str:
 
 def _bounds(interval: tuple[float, float]) -> str:
     low, high = (round(100 * bound) for bound in interval)
-    return f"({low} to {high})"
+    return f"{low}..{high}"
 
 
 def replies_side_by_side(samples: Sequence[ReplyComparison]) -> RenderableType:
@@ -106,10 +106,18 @@ def _sample(sample: ReplyComparison) -> list[RenderableType]:
 
 
 def print_comparison(
-    console: Console, rows: Sequence[ComparisonRow], samples: Sequence[ReplyComparison], models: Sequence[str]
+    console: Console,
+    rows: Sequence[ComparisonRow],
+    samples: Mapping[str, Sequence[ReplyComparison]],
+    models: Sequence[str],
 ) -> None:
-    """Print the table, a note on how to read it, and the samples."""
+    """Print the table, a note on how to read it, and the samples.
+
+    samples: heading -> the replies below it; a heading without replies is left out.
+    """
     console.print(rate_table(rows, models))
     console.print(Padding(Text(NOTE, "dim"), (1, 0, 0, 0)))
-    console.print()
-    console.print(replies_side_by_side(samples))
+    for heading, found in samples.items():
+        if found:
+            console.print(Padding(Text(heading, "bold underline"), (1, 0)))
+            console.print(replies_side_by_side(found))
