@@ -1,8 +1,8 @@
 # Every target installs what it needs, including the virtual environment. `make help` lists the targets.
 
 PYTHON ?= python3
-# PyTorch is installed first, from its own index if one is given. On Linux the index of Python's packages has a build with
-# the libraries of NVIDIA GPUs, which is several GB; CPU_INDEX is PyTorch's index of builds for CPUs.
+# PyTorch is installed first, from its own index if one is given. On Linux the index of Python's packages has a build
+# with the libraries of NVIDIA GPUs, which is several GB; CPU_INDEX is PyTorch's index of builds for CPUs.
 TORCH ?= torch==2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=

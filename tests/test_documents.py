@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,18 @@ def test_links_paths_commands_and_modules_exist(document: Path) -> None:
     assert list(find_missing_paths(text)) == []
     assert list(find_unknown_commands(text)) == []
     assert list(find_missing_modules(document.read_text(encoding="utf-8"))) == []
+
+
+def test_an_installation_has_what_the_readme_links_to() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    installed = {
+        str((Path(directory) / path.name).relative_to("share/doc/tunesmith"))
+        for directory, patterns in project["tool"]["setuptools"]["data-files"].items()
+        for pattern in patterns
+        for path in REPOSITORY.glob(pattern)
+    }
+    linked = set(re.findall(r"\]\(([^)#\s:]+)\)", prose(REPOSITORY / "README.md")))
+    assert linked - installed == set()
 
 
 def test_classes_in_documents_exist() -> None:

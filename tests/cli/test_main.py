@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tunesmith import __version__
 from tunesmith.cli import main as command_line
 from tunesmith.cli.lazy import COMMANDS, CliCommand, load_part
-from tunesmith.errors import LockedError, RecipeError, StoppedError
+from tunesmith.errors import LockedError, RecipeError, StoppedError, UsageError
 
 HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "yaml", "rich", "jinja2")
 """Packages that `tunesmith --help` does not need; each of them would slow it down."""
@@ -200,3 +200,9 @@ def test_a_defect_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "argv", ["tunesmith", "recipes"])
     with pytest.raises(ZeroDivisionError):
         command_line.main()
+
+
+def test_a_system_without_file_locks_gets_a_sentence() -> None:
+    command_line.check_platform(importlib.util.find_spec)
+    with pytest.raises(UsageError, match="Linux and macOS, and on Windows inside of WSL"):
+        command_line.check_platform(lambda module: None)

@@ -40,10 +40,16 @@ def chat(
     ] = None,
     prompt_format: Annotated[
         str | None,
-        typer.Option("--format", help="The prompt format of a model without tunesmith.json.", show_default=False),
+        typer.Option(
+            "--format",
+            help="The prompt format, such as chatml, of a model that Tunesmith has not exported.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Chat with a trained model in the terminal. If the input is a pipe, each of its lines is one message.
+
+    In the chat, /help lists its commands; /context sets a passage that you ask about.
 
     For example: tunesmith chat runs/dolly-v2-3b-tiny temperature=0.7
     """

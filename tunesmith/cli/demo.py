@@ -27,10 +27,11 @@ def demo(
         bool, typer.Option("--full", help="Also train a reward model, and the assistant with PPO.")
     ] = False,
 ) -> None:
-    """Train a base model from random weights and make it an assistant: supervised fine-tuning, then DPO.
+    """Train a small language model from random weights and make it an assistant, in minutes on a CPU, without network.
 
-    It needs no download and takes minutes on a CPU. At the end, all models answer the same held-out instructions, a
-    table compares them, and you can chat with the assistant.
+    The base model learns from prose about an invented world, the assistant from instructions with answers (supervised
+    fine-tuning), the last model from pairs of a better and a worse answer (DPO). At the end, all models answer the same
+    instructions, none of which was trained on; a table compares them, and you can chat with the last model.
     """
     if full and encoder_decoder:
         raise UsageError("--full and --encoder-decoder cannot be combined", advice="leave one of them out")

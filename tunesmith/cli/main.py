@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -65,12 +67,23 @@ def build_app() -> Any:
 
 
 def _run_command(context: typer.Context) -> None:
+    check_platform(find_spec)
     name = str(context.info_name)
     command = COMMANDS[name]
     single = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     kind = load_part(RECIPE_COMMAND) if command.takes_recipe else None
     single.command(name, cls=kind)(load_part(command.part))
     single(args=context.args, prog_name=f"{NAME} {name}")
+
+
+def check_platform(find_module: Callable[[str], object | None]) -> None:
+    """Raises UsageError where Python has no POSIX file locks, without which two runs could write to one directory.
+
+    find_module: returns None for a module that does not exist.
+    """
+    if find_module("fcntl") is None:
+        what = "Tunesmith runs on Linux and macOS, and on Windows inside of WSL"
+        raise UsageError(what, advice="install WSL (`wsl --install`), and Tunesmith in it")
 
 
 def _print_version(wanted: bool) -> None:

@@ -20,7 +20,11 @@ def score(
     ],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Files of conversations or preferences, or sampling reports."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Files of conversations or preferences. Also sampling reports: JSON with the replies of a model to "
+            "prompts, for several sampling settings, as Open-Assistant writes it.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -39,13 +43,19 @@ def score(
     ignore: IgnoreOption = None,
     prompt_format: Annotated[
         str | None,
-        typer.Option("--format", help="The prompt format of a model without tunesmith.json.", show_default=False),
+        typer.Option(
+            "--format",
+            help="The prompt format, such as chatml, of a model that Tunesmith has not exported.",
+            show_default=False,
+        ),
     ] = None,
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out replies that cannot be scored instead of stopping.")
     ] = False,
 ) -> None:
-    """Score replies with a reward model: every thread of a file of records, or every reply of a sampling report.
+    """Score replies with a reward model: a higher score means a better reply.
+
+    A file of conversations or preferences gets one line with a score for every last reply.
 
     For example: tunesmith score runs/reward-model mine.jsonl -o scores.jsonl
     """

@@ -30,7 +30,7 @@ from tunesmith.report.compare import ComparisonRow, print_comparison
 
 SEED = 1
 THREADS = 1
-"""Threads of PyTorch. The threads of a step wait for each other at every operation, and at this size of models there are
+"""Threads of PyTorch. Several threads wait for each other at every operation, and a step of so small a model has
 thousands of short ones: next to other busy programs a step with two threads takes several times as long."""
 
 
