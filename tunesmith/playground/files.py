@@ -22,12 +22,12 @@ from tunesmith.playground.preferences import ExercisePair, write_preferences
 
 END = "<|endoftext|>"
 DEMONSTRATIONS: Mapping[str, int] = {
-    "open_qa": 2800,
-    "closed_qa": 2800,
-    "classification": 1600,
-    "information_extraction": 2600,
-    "summarization": 1100,
-    "brainstorming": 1100,
+    "open_qa": 3600,
+    "closed_qa": 3600,
+    "classification": 1200,
+    "information_extraction": 3400,
+    "summarization": 1400,
+    "brainstorming": 1400,
 }
 """Category of dolly -> number of demonstrations; if there are fewer different ones, they are repeated."""
 PREFERENCES = (800, 300)
