@@ -39,10 +39,18 @@ def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> npt
     Examples are sorted by random numbers of Philox 4x64-10 (Salmon et al. 2011), a generator whose raw output never
     changes, unlike that of ``Generator.permutation``, which may change between releases of numpy.
     """
-    digest = hashlib.sha256(f"{seed}\n{stream}\n{epoch}".encode()).digest()
-    key = np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)
-    numbers = np.random.Philox(key=key).random_raw(count)
-    return np.argsort(numbers, kind="stable").astype(np.int64)
+    return np.argsort(_words(f"{seed}\n{stream}\n{epoch}", count), kind="stable").astype(np.int64)
+
+
+def resamples(trials: int, count: int) -> npt.NDArray[np.int64]:
+    """The trials of ``count`` bootstrap samples with replacement, int64 [count, trials]; the same in every process."""
+    words = _words(f"resamples\n{trials}", trials * count).reshape(count, trials)
+    return ((words >> np.uint64(32)) * np.uint64(trials) >> np.uint64(32)).astype(np.int64)
+
+
+def sign_flips(trials: int, count: int) -> npt.NDArray[np.bool_]:
+    """Which trials have the opposite sign in each of ``count`` random sign changes, bool [count, trials]."""
+    return (_words(f"signs\n{trials}", trials * count) >> np.uint64(63)).astype(np.bool_).reshape(count, trials)
 
 
 def holdout_order(keys: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
@@ -125,6 +133,13 @@ def module_seed(seed: int, index: int) -> int:
 def row_seed(seed: int, row: int) -> int:
     """The seed of one padded row, from that of its example and the index of the row among the example's rows."""
     return (seed + row * GOLDEN) & POSITIVE
+
+
+def _words(text: str, count: int) -> npt.NDArray[np.uint64]:
+    """Random numbers of 64 bits that follow from a text, uint64 [count]."""
+    digest = hashlib.sha256(text.encode()).digest()
+    key = np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)
+    return np.random.Philox(key=key).random_raw(count)
 
 
 def _integer(text: str) -> int:

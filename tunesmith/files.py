@@ -41,11 +41,19 @@ def fingerprint(value: Any) -> str:
 
 
 def read_object(path: Path, *, advice: str | None = None, largest: int = LARGEST_OBJECT) -> dict[str, Any]:
-    """The JSON object in a file that others wrote.
+    """The JSON object in a file that others wrote. As ``read_json``, but DataError for another JSON value."""
+    value = read_json(path, advice=advice, largest=largest)
+    if not isinstance(value, dict):
+        raise DataError("not a JSON object", where=path, advice=advice)
+    return value
+
+
+def read_json(path: Path, *, advice: str | None = None, largest: int = LARGEST_OBJECT) -> Any:
+    """The JSON value in a file that others wrote.
 
     advice: what to do about a file that cannot be used.
     largest: bytes that are read at most.
-    Raises MissingInputError (it cannot be opened) and DataError (no regular file, too large, no JSON object).
+    Raises MissingInputError (it cannot be opened) and DataError (no regular file, too large, not JSON).
     """
     try:
         # Without O_NONBLOCK, opening a named pipe waits for its other end.
@@ -59,12 +67,9 @@ def read_object(path: Path, *, advice: str | None = None, largest: int = LARGEST
     if len(content) > largest:
         raise DataError(f"the file has more than {largest:,} bytes", where=path, advice=advice)
     try:
-        value = json.loads(content)
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=path, advice=advice) from error
-    if not isinstance(value, dict):
-        raise DataError("not a JSON object", where=path, advice=advice)
-    return value
 
 
 def flush_to_disk(path: Path) -> None:

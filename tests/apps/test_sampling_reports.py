@@ -25,7 +25,22 @@ def test_a_report_is_read_with_repeated_settings_joined(tmp_path: Path) -> None:
     report["prompts"][0]["results"].append({"sampling_config": "c", "outputs": ["z</s>"]})
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
-    assert read_report(path) == SamplingReport("report.json", "a", (SampledReplies("p", {"c": ("x", "y", "z")}),))
+    replies = SampledReplies("p", {"c": ("x", "y", "z")}, {"c": (False, False, True)})
+    assert read_report(path) == SamplingReport("report.json", "a", (replies,), {"c": {}})
+
+
+def test_date_and_parameters_are_read_where_a_report_has_them(tmp_path: Path) -> None:
+    report = json.loads(json.dumps(GOOD)) | {"date": "2023-04-03T20:32:13"}
+    report["prompts"][0]["results"][0]["sampling_params"] = {"top_p": 0.9}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    found = read_report(path)
+    assert found is not None
+    assert (found.date, found.parameters) == ("2023-04-03T20:32:13", {"c": {"top_p": 0.9}})
+    path.write_text(json.dumps(report | {"date": 3}))
+    found = read_report(path)
+    assert found is not None
+    assert found.date == ""
 
 
 @pytest.mark.parametrize(

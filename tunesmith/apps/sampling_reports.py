@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,11 +28,13 @@ class SampledReplies:
     """The replies to one prompt.
 
     prompt: as the user wrote it.
-    outputs: name of a sampling configuration -> the replies that were sampled with it.
+    outputs: name of a sampling configuration -> the replies that were sampled with it, without end tokens.
+    ended: the same for whether an end token was written at the end of each reply.
     """
 
     prompt: str
     outputs: Mapping[str, tuple[str, ...]]
+    ended: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,15 @@ class SamplingReport:
     name: of the file.
     model: that was sampled.
     prompts: with their replies, in the order of the report.
+    parameters: name of a sampling configuration -> its parameters, where the report has them.
+    date: as the report writes it; may be empty.
     """
 
     name: str
     model: str
     prompts: tuple[SampledReplies, ...]
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    date: str = ""
 
 
 def read_report(path: Path) -> SamplingReport | None:
@@ -61,7 +67,8 @@ def read_report(path: Path) -> SamplingReport | None:
     prompts = tuple(_replies(item, f"prompts[{index}]", path) for index, item in enumerate(content["prompts"]))
     if not any(outputs for replies in prompts for outputs in replies.outputs.values()):
         raise DataError("the report has no outputs", where=path, advice="sample some replies first")
-    return SamplingReport(path.name, model, prompts)
+    date = content.get("date")
+    return SamplingReport(path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else "")
 
 
 def without_end(text: str) -> str:
@@ -101,6 +108,7 @@ def _replies(item: Any, place: str, path: Path) -> SampledReplies:
             f"{place} is not an object with prompt and results", where=path, advice="is it a sampling report?"
         )
     found: dict[str, tuple[str, ...]] = {}
+    ended: dict[str, tuple[bool, ...]] = {}
     for index, result in enumerate(item["results"]):
         here = f"{place}.results[{index}]"
         if not isinstance(result, dict) or not isinstance(result.get("outputs"), list):
@@ -108,4 +116,14 @@ def _replies(item: Any, place: str, path: Path) -> SampledReplies:
         name = as_text(result.get("sampling_config"), f"{path}: {here}.sampling_config")
         outputs = [as_text(text, f"{path}: {here}.outputs[{n}]") for n, text in enumerate(result["outputs"])]
         found[name] = (*found.get(name, ()), *map(without_end, outputs))
-    return SampledReplies(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found)
+        ended[name] = (*ended.get(name, ()), *(text.endswith(END_TOKENS) for text in outputs))
+    return SampledReplies(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found, ended)
+
+
+def _parameters(prompts: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The parameters of every sampling configuration, from its first result."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for result in (result for item in prompts for result in item["results"]):
+        parameters = result.get("sampling_params")
+        found.setdefault(result["sampling_config"], parameters if isinstance(parameters, dict) else {})
+    return found

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "chat": CliCommand("tunesmith.cli.chat:chat", "Chat with a trained model in the terminal."),
     "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
     "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),
+    "compare": CliCommand("tunesmith.cli.compare:compare", "Compare the replies of models: a page, or numbers."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

@@ -1,0 +1,137 @@
+"""`tunesmith compare`: sampling reports next to each other, as one page for the browser or as numbers in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TextIO
+
+from tunesmith.apps.report_rewards import ReportRewards, assign_rewards, read_rewards
+from tunesmith.apps.sampling_reports import SamplingReport, read_report
+from tunesmith.errors import DataError
+from tunesmith.files import fingerprint, write_file
+from tunesmith.report.compare_page import compare_page
+from tunesmith.report.compare_statistics import compare_columns, summarize
+from tunesmith.report.compare_terminal import comparison_lines
+from tunesmith.report.compared import ComparedModel, ComparedPrompt, ComparedReply, Comparison, unique_labels
+from tunesmith.text.visible import visible
+
+KEY_LENGTH = 16
+"""Hexadecimal digits of the digests that votes refer to."""
+
+
+def run(
+    reports: Sequence[str],
+    *,
+    output: Path | None = None,
+    text: bool = False,
+    scores: Sequence[str] = (),
+    seed: int = 0,
+    target: TextIO | None = None,
+) -> None:
+    """Compare the reports.
+
+    Args:
+        reports: files with sampling reports.
+        output: the page to write, if any.
+        text: print the summary; without ``output`` it is always printed.
+        scores: files that `tunesmith score` wrote for the reports.
+        seed: decides which reply is left and which is right in blind votes.
+        target: where is printed (standard output).
+
+    Raises MissingInputError, DataError, UsageError, StorageError.
+    """
+    comparison = read_comparison([Path(name).expanduser() for name in reports], [Path(name) for name in scores])
+    screen = target or sys.stdout
+    summaries, differences = summarize(comparison), compare_columns(comparison)
+    if text or output is None:
+        for line in comparison_lines(comparison, summaries, differences):
+            print(visible(line), file=screen)
+    if output is not None:
+        page = compare_page(comparison, summaries, differences, seed).encode()
+        write_file(output, page)
+        replies = sum(len(prompt.replies) for prompt in comparison.prompts)
+        what = f"{len(comparison.prompts):,} prompts, {replies:,} replies, {len(page) / 1e6:.1f} MB"
+        print(visible(f"wrote {output} ({what}); open it in a browser"), file=screen)
+
+
+def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Comparison:
+    """The comparison of the reports in these files. Raises MissingInputError, DataError, UsageError."""
+    found = [open_report(path) for path in reports]
+    rewards = assign_rewards([each for path in scores for each in read_rewards(path)], found)
+    labels = unique_labels([(report.model, report.name) for report in found])
+    models = tuple(_model(report, label) for report, label in zip(found, labels, strict=True))
+    prompts: dict[str, list[ComparedReply]] = {}
+    for number, (report, values) in enumerate(zip(found, rewards, strict=True)):
+        known = any(any(ended) for replies in report.prompts for ended in replies.ended.values())
+        for prompt, places in places_of_prompts(report).items():
+            prompts.setdefault(prompt, []).extend(_replies(number, report, places, values, known))
+    configurations = dict.fromkeys(name for report in found for replies in report.prompts for name in replies.outputs)
+    return Comparison(
+        models,
+        tuple(configurations),
+        tuple(ComparedPrompt(text, prompt_digest(text), tuple(replies)) for text, replies in prompts.items()),
+        next((each.reward_model for each in rewards if each is not None), ""),
+    )
+
+
+def open_report(path: Path) -> SamplingReport:
+    """The sampling report in a file. Raises MissingInputError, and DataError for any other file."""
+    report = read_report(path)
+    if report is None:
+        advice = "write one with Open-Assistant's sampling_report.py, or in its format"
+        raise DataError("this is not a sampling report", where=path, advice=advice)
+    return report
+
+
+def report_key(report: SamplingReport) -> str:
+    """A digest of the model, the prompts and the replies of a report."""
+    content = [[replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts]
+    return fingerprint([report.model, content])[:KEY_LENGTH]
+
+
+def prompt_digest(text: str) -> str:
+    """A digest of the text of a prompt."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+
+
+def places_of_prompts(report: SamplingReport) -> dict[str, list[int]]:
+    """Every prompt of a report -> the places in ``report.prompts`` that have it; usually there is one."""
+    found: dict[str, list[int]] = {}
+    for place, replies in enumerate(report.prompts):
+        found.setdefault(replies.prompt, []).append(place)
+    return found
+
+
+def samples_of(report: SamplingReport, places: Sequence[int], configuration: str) -> Iterator[tuple[int, int]]:
+    """(place in ``report.prompts``, index) of the replies to one prompt; votes refer to them by their number here."""
+    for place in places:
+        for index in range(len(report.prompts[place].outputs.get(configuration, ()))):
+            yield place, index
+
+
+def _model(report: SamplingReport, label: str) -> ComparedModel:
+    parameters = {name: _one_line(values) for name, values in report.parameters.items()}
+    return ComparedModel(label, report.model, report.name, report.date, report_key(report), parameters)
+
+
+def _one_line(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+
+
+def _replies(
+    model: int, report: SamplingReport, places: Sequence[int], rewards: ReportRewards | None, known: bool
+) -> Iterator[ComparedReply]:
+    """The replies of one model to one prompt.
+
+    known: whether the report shows which replies ended by themselves: any of its replies has an end token.
+    """
+    names = dict.fromkeys(name for place in places for name in report.prompts[place].outputs)
+    for name in names:
+        for sample, (place, index) in enumerate(samples_of(report, places, name)):
+            replies = report.prompts[place]
+            ended = replies.ended[name][index] if known else None
+            reward = rewards.scores[place][name][index] if rewards else None
+            yield ComparedReply.of(model, name, sample, replies.outputs[name][index], ended, reward)

@@ -1,0 +1,114 @@
+"""What is compared: models, prompts and the replies of the models to them, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunesmith.report.reply_faults import has_control_text, has_loop
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedModel:
+    """One sampling report.
+
+    label: a short name that no other model of the comparison has.
+    name: the name of the model in the report.
+    file: the name of the report's file.
+    date: of the report; may be empty.
+    key: a digest of the report's content; votes refer to it.
+    parameters: sampling configuration -> its parameters, as text.
+    """
+
+    label: str
+    name: str
+    file: str
+    date: str
+    key: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedReply:
+    """One reply.
+
+    model: its index in the comparison.
+    configuration: the name of the sampling configuration.
+    sample: the number of the reply among those of this model and configuration to the prompt.
+    text: without end tokens.
+    ended: whether the model ended the reply by itself; None where its report does not show it.
+    reward: the score of a reward model, if there is one.
+    loop, control: faults, see ``report.reply_faults``.
+    """
+
+    model: int
+    configuration: str
+    sample: int
+    text: str
+    ended: bool | None
+    reward: float | None
+    loop: bool
+    control: bool
+
+    @classmethod
+    def of(
+        cls, model: int, configuration: str, sample: int, text: str, ended: bool | None, reward: float | None = None
+    ) -> ComparedReply:
+        """A reply whose faults are found in its text."""
+        return cls(model, configuration, sample, text, ended, reward, has_loop(text), has_control_text(text))
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPrompt:
+    """A prompt with the replies of all models, in the order of models and configurations.
+
+    key: a digest of the text; votes refer to it.
+    """
+
+    text: str
+    key: str
+    replies: tuple[ComparedReply, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Sampling reports next to each other.
+
+    models: at least one.
+    configurations: the names of all sampling configurations, in the order of the reports.
+    prompts: every prompt of any report, once.
+    reward_model: that gave the rewards; empty without rewards.
+    """
+
+    models: tuple[ComparedModel, ...]
+    configurations: tuple[str, ...]
+    prompts: tuple[ComparedPrompt, ...]
+    reward_model: str = ""
+
+    def configurations_of(self, model: int) -> list[str]:
+        """The sampling configurations of one model."""
+        found = {reply.configuration for prompt in self.prompts for reply in prompt.replies if reply.model == model}
+        return [name for name in self.configurations if name in found]
+
+    def common_prompts(self) -> int:
+        """How many prompts every model has replies to."""
+        return sum(len({reply.model for reply in prompt.replies}) == len(self.models) for prompt in self.prompts)
+
+
+def unique_labels(names: Sequence[tuple[str, str]]) -> list[str]:
+    """A short label for every (model name, file): the name without its owner, if that is enough to distinguish them.
+
+    Otherwise the whole name, followed by the file where several reports are of one model, and by a number where the
+    files have the same name too.
+    """
+    models, files = [name for name, _ in names], [file for _, file in names]
+    short = [name.rstrip("/").rpartition("/")[2] or name for name in models]
+    if len(set(models)) > len(set(short)):
+        short = models
+    labels = [
+        f"{label} ({file})" if short.count(label) > 1 else label for label, file in zip(short, files, strict=True)
+    ]
+    return [
+        f"{label} {labels[: index + 1].count(label)}" if labels.count(label) > 1 else label
+        for index, label in enumerate(labels)
+    ]
