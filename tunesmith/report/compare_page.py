@@ -1,1 +1,148 @@
-def compare_page(*a): return ""
+"""A comparison as one page for the browser, which works from disk and loads nothing.
+
+The replies are data, as JSON in a ``script`` element that is not executed. The only script of the page is named by its
+digest in the Content-Security-Policy of the page, and text enters the document only through ``textContent``. Without
+script the page is a plain list.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from tunesmith.files import fingerprint
+from tunesmith.report.compare_statistics import MEASURES, ColumnDifference, ColumnSummary
+from tunesmith.report.compare_terminal import (
+    HEADERS,
+    NOTE,
+    column_name,
+    difference_text,
+    headline,
+    measure_verdict,
+    summary_cells,
+)
+from tunesmith.report.compared import ComparedPrompt, Comparison
+from tunesmith.text.visible import visible
+
+SCRIPTS = ("compare_text.js", "compare_votes.js", "compare_page.js", "compare_controls.js")
+"""Parts of the script of the page, in the order in which they are joined."""
+
+LARGEST_COMPLETE_LIST = 2_000_000
+"""Characters of all replies up to which the list without script has all of them; else it has the first reply of every
+model and configuration, because it stores its texts a second time."""
+
+
+def compare_page(
+    comparison: Comparison, summaries: Sequence[ColumnSummary], differences: Sequence[ColumnDifference], seed: int
+) -> str:
+    """The page as HTML. seed: decides which reply is left and which is right in blind votes."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"visible": visible, "digest": policy_digest}
+    complete = sum(len(reply.text) for prompt in comparison.prompts for reply in prompt.replies) <= LARGEST_COMPLETE_LIST
+    labels = [model.label for model in comparison.models]
+    replies = sum(len(prompt.replies) for prompt in comparison.prompts)
+    shown = HEADERS if comparison.reward_model else HEADERS[:-1]
+    return environment.from_string(_package_text("compare_page.html")).render(
+        title=" and ".join(labels) if len(labels) < 3 else f"Comparison of {len(labels)} models",
+        facts=f"{headline(comparison)}; {replies:,} replies",
+        script=page_script(),
+        style=_package_text("compare_page.css"),
+        data=embedded_json(page_data(comparison, seed)),
+        headers=["configuration", "model", *(name for name, _ in shown)],
+        summaries=[
+            (each.column.configuration, labels[each.column.model], *summary_cells(each)[: len(shown)])
+            for each in summaries
+        ],
+        differences=list(_difference_tables(comparison, differences)),
+        note=NOTE,
+        models=comparison.models,
+        reward_model=comparison.reward_model,
+        listed=comparison.prompts if complete else [_first_replies(prompt) for prompt in comparison.prompts],
+        complete=complete,
+    )
+
+
+def page_script() -> str:
+    """The script of the page."""
+    return "".join(_package_text(name) for name in SCRIPTS)
+
+
+def policy_digest(text: str) -> str:
+    """A digest as a Content-Security-Policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def embedded_json(value: Any) -> str:
+    """JSON that can be the content of a ``script`` element: ``</script>`` and ``<!--`` cannot occur in it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def page_data(comparison: Comparison, seed: int) -> dict[str, Any]:
+    """What the script reads. Characters that are invisible or control a terminal are written out in all texts.
+
+    prompts: for each its key, its text and its replies, which are lists of model, index of the configuration, sample,
+        text, ended (0, 1 or null), loop, control (0 or 1) and reward (or null).
+    """
+    numbers = {name: index for index, name in enumerate(comparison.configurations)}
+    prompts = [
+        [
+            prompt.key,
+            visible(prompt.text),
+            [
+                [
+                    *(reply.model, numbers[reply.configuration], reply.sample, visible(reply.text)),
+                    *(None if reply.ended is None else int(reply.ended), int(reply.loop), int(reply.control)),
+                    None if reply.reward is None else round(reply.reward, 4),
+                ]
+                for reply in prompt.replies
+            ],
+        ]
+        for prompt in comparison.prompts
+    ]
+    return {
+        "key": fingerprint([model.key for model in comparison.models])[:16],
+        "seed": seed,
+        "models": [
+            {"label": visible(each.label), "name": visible(each.name), "file": visible(each.file), "key": each.key}
+            for each in comparison.models
+        ],
+        "configurations": [visible(name) for name in comparison.configurations],
+        "prompts": prompts,
+    }
+
+
+def _package_text(name: str) -> str:
+    return files("tunesmith.report").joinpath(name).read_text("utf-8")
+
+
+def _first_replies(prompt: ComparedPrompt) -> ComparedPrompt:
+    """The prompt with the first reply of every model and configuration."""
+    return replace(prompt, replies=tuple(reply for reply in prompt.replies if reply.sample == 0))
+
+
+def _difference_tables(
+    comparison: Comparison, differences: Sequence[ColumnDifference]
+) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """(the models, the rows of their table) for every two models; one table for the configurations of one model."""
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for difference in differences:
+        first, second = (comparison.models[each.model].label for each in (difference.first, difference.second))
+        heading, name, verdict_name = f"{second} less {first}", column_name(difference.first), second
+        if len(comparison.models) == 1:
+            verdict_name = column_name(difference.second)
+            heading, name = f"Less {column_name(difference.first)}", verdict_name
+        rows = tables.setdefault(heading, [])
+        for measure in MEASURES:
+            if measure.name in difference.measures:
+                found = difference.measures[measure.name]
+                verdict = measure_verdict(measure, found, verdict_name)
+                rows.append((name, measure.name, f"{found.prompts:,}", difference_text(measure, found), verdict))
+    yield from tables.items()

@@ -29,11 +29,11 @@ def comparison_lines(
     comparison: Comparison, summaries: Sequence[ColumnSummary], differences: Sequence[ColumnDifference]
 ) -> Iterator[str]:
     """The lines to print; nothing in them is escaped yet."""
-    yield _headline(comparison)
+    yield headline(comparison)
     for letter, model in zip(_letters(comparison), comparison.models, strict=True):
         yield _cut(f"  {letter}  {model.name}", WIDTH)
         yield _cut(f"     {model.file}" + (f", {model.date[:10]}" if model.date else ""), WIDTH)
-    for title, rows in _tables(comparison, summaries):
+    for title, rows in summary_tables(comparison, summaries):
         yield ""
         yield f"{_cut(title, NAME_WIDTH - 1):{NAME_WIDTH}}" + "".join(f"{head:>{width}}" for head, width in HEADERS)
         yield from (_summary_line(name, summary) for name, summary in rows)
@@ -67,7 +67,8 @@ def column_name(column: Column) -> str:
     return "all" if column.configuration == ALL else column.configuration
 
 
-def _headline(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
+    """How many models and prompts there are, and how many prompts the models have in common."""
     count, common = len(comparison.prompts), comparison.common_prompts()
     if len(comparison.models) == 1:
         return f"1 model, {count:,} prompts"
@@ -89,7 +90,7 @@ def _cut(text: str, width: int) -> str:
     return f"{text[: width - 2 - half]}..{text[len(text) - half :]}"
 
 
-def _tables(
+def summary_tables(
     comparison: Comparison, summaries: Sequence[ColumnSummary]
 ) -> Iterator[tuple[str, list[tuple[str, ColumnSummary]]]]:
     """(title, rows with their names): a table for every configuration, or one table of the only model."""
@@ -102,16 +103,20 @@ def _tables(
         yield configuration, [(names[summary.column.model], summary) for summary in rows]
 
 
-def _summary_line(name: str, summary: ColumnSummary) -> str:
-    cells = (
+def summary_cells(summary: ColumnSummary) -> tuple[str, ...]:
+    """The cells of a row, below HEADERS."""
+    return (
         f"{summary.replies:,}",
         "?" if summary.ended is None else f"{summary.ended:.0%}",
         f"{summary.length:,.0f}",
         *(_share(share) for share in (summary.loops, summary.empty, summary.control)),
         "" if summary.reward is None else f"{summary.reward:.3f}",
     )
-    line = f"{_cut(name, NAME_WIDTH - 1):{NAME_WIDTH}}" + "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, HEADERS, strict=True))
-    return line.rstrip()
+
+
+def _summary_line(name: str, summary: ColumnSummary) -> str:
+    cells = (f"{cell:>{width}}" for cell, (_, width) in zip(summary_cells(summary), HEADERS, strict=True))
+    return f"{_cut(name, NAME_WIDTH - 1):{NAME_WIDTH}}{''.join(cells)}".rstrip()
 
 
 def _share(share: float) -> str:
