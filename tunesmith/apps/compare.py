@@ -1,4 +1,4 @@
-"""`tunesmith compare`: sampling reports next to each other, as one page for the browser or as numbers in the terminal."""
+"""`tunesmith compare`: sampling reports next to each other, as a page for the browser or as numbers in the terminal."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def open_report(path: Path) -> SamplingReport:
 
 def report_key(report: SamplingReport) -> str:
     """A digest of the model, the prompts and the replies of a report."""
-    content = [[replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts]
+    content = [
+        [replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts
+    ]
     return fingerprint([report.model, content])[:KEY_LENGTH]
 
 

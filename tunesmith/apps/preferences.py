@@ -134,12 +134,28 @@ def build_preferences(
             raise UsageError("the output file is one of the sources", where=output, advice="give --output another name")
     counts = {config.name: PairCounts() for config in configs}
     faults = FaultLog(STRICT)
+    lines = (
+        line
+        for config, source in zip(lenient, found, strict=True)
+        for line in _lines(config, source, selection, counts[config.name], faults)
+    )
+    return write_pairs(lines, counts, output, selection, faults, max_bad)
+
+
+def write_pairs(
+    lines: Iterable[bytes],
+    counts: Mapping[str, PairCounts],
+    output: Path,
+    selection: PairSelection,
+    faults: FaultLog,
+    max_bad: int = 0,
+) -> PairReport:
+    """Write the lines in the selected order to a new file that appears when it is complete.
+
+    counts, faults: of every source; they grow while the lines are read.
+    Raises as ``build_preferences`` does.
+    """
     with new_file(output) as file:
-        lines = (
-            line
-            for config, source in zip(lenient, found, strict=True)
-            for line in _lines(config, source, selection, counts[config.name], faults)
-        )
         written = _write(lines, file, output.parent, selection)
         if faults.kinds.total() > max_bad:
             faults.check(sum(count.records for count in counts.values()))
@@ -174,7 +190,7 @@ def _lines(
         elif isinstance(result, Filtered):
             counts.reject(result.reason)
         else:
-            pairs = _count_pairs(result, selection, counts)
+            pairs = count_pairs(result, selection, counts)
             yield from (pair_line(pair, config.name) for pair in pairs)
 
 
@@ -201,7 +217,7 @@ def _column_reason(row: Mapping[str, Any], selection: PairSelection) -> str:
     return ""
 
 
-def _count_pairs(result: ReadTree, selection: PairSelection, counts: PairCounts) -> list[PreferencePair]:
+def count_pairs(result: ReadTree, selection: PairSelection, counts: PairCounts) -> list[PreferencePair]:
     """The pairs of a record that are selected; the record and what is left out of it are counted."""
     pairs: list[PreferencePair] = []
     left_out: Counter[str] = Counter()

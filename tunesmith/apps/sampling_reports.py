@@ -68,7 +68,9 @@ def read_report(path: Path) -> SamplingReport | None:
     if not any(outputs for replies in prompts for outputs in replies.outputs.values()):
         raise DataError("the report has no outputs", where=path, advice="sample some replies first")
     date = content.get("date")
-    return SamplingReport(path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else "")
+    return SamplingReport(
+        path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else ""
+    )
 
 
 def without_end(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith.apps.preferences import PairReport, PairSelection, build_preferences
+from tunesmith.apps.votes import build_vote_preferences
 from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
 from tunesmith.data.dataset.faults import one_line
 from tunesmith.data.dataset.report import reasons
@@ -16,6 +17,7 @@ from tunesmith.data.readers.prompts import prompt_keys
 from tunesmith.data.readers.registry import READERS
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.sources.setting_words import COMMAND_LINE
+from tunesmith.errors import UsageError
 from tunesmith.files import write_json
 from tunesmith.recipe.data import source_name
 from tunesmith.recipe.reading import read_text, to_plain
@@ -54,13 +56,19 @@ NAME = typer.Option(
     show_default=False,
 )
 MAX_BAD = typer.Option(min=0, help="The largest number of unusable rows; if there are more, nothing is written.")
+VOTES = typer.Option(
+    metavar="FILE",
+    help="Votes from the page of `tunesmith compare`; the sources are the sampling reports that were compared.",
+    show_default=False,
+)
 REPORT = typer.Option(help="Also write the counts to this file, as JSON.", show_default=False)
 
 
 def preferences(
     sources: Annotated[list[str], SOURCES],
     output: Annotated[Path, OUTPUT],
-    reader: Annotated[str, READER],
+    reader: Annotated[str | None, READER] = None,
+    votes: Annotated[list[Path] | None, VOTES] = None,
     split: Annotated[str | None, SPLIT] = None,
     field: FieldOption = None,
     option: ReaderOptions = None,
@@ -79,19 +87,10 @@ def preferences(
 ) -> None:
     """Convert preference data to one JSON line for every pair of a chosen and a rejected reply.
 
-    The recipe reader `preference` reads the result.
+    The recipe reader `preference` reads the result. With --votes, the pairs are what was preferred in blind votes.
 
     For example: tunesmith preferences nectar.parquet --reader nectar --option replies=pair --output nectar.jsonl
     """
-    options = {key: _option_value(key, text) for key, text in split_settings(option, "--option replies=pair")}
-    if reader in READERS and "seed" in READERS[reader].options:
-        options = {"seed": seed, **options}
-    fields = dict(split_settings(field, "--field prompt=question"))
-    left_out = tuple(ignore or ())
-    specs = [
-        SourceConfig(name or source_name(path), path, reader, split, fields, options, left_out, key=COMMAND_LINE)
-        for path in sources
-    ]
     selection = PairSelection(
         where=_texts_by_column(where),
         where_not=_texts_by_column(where_not),
@@ -101,10 +100,47 @@ def preferences(
         shuffle=seed if shuffle else None,
         limit=limit,
     )
-    built = build_preferences(specs, output, selection, max_bad)
+    of_rows = {"--reader": reader, "--split": split, "--field": field, "--option": option, "--ignore": ignore}
+    if votes:
+        _refuse({**of_rows, "--where": where, "--where-not": where_not})
+        built = build_vote_preferences(votes, [Path(path).expanduser() for path in sources], output, selection, name)
+    elif reader is None:
+        raise UsageError("the option --reader is missing", advice="name the format of a row, such as --reader hh")
+    else:
+        specs = _sources(sources, reader, split, name, option, field, ignore, seed)
+        built = build_preferences(specs, output, selection, max_bad)
     if report is not None:
         write_json(report, built.as_json())
     _print_counts(built, output)
+
+
+def _refuse(options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that reads rows, if one is given."""
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"{option} cannot be combined with --votes", advice="votes have no rows; leave it out")
+
+
+def _sources(
+    paths: Sequence[str],
+    reader: str,
+    split: str | None,
+    name: str | None,
+    option: Sequence[str] | None,
+    field: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    seed: int,
+) -> list[SourceConfig]:
+    """The sources of rows. seed: a default of the reader's option ``seed``."""
+    options = {key: _option_value(key, text) for key, text in split_settings(option, "--option replies=pair")}
+    if reader in READERS and "seed" in READERS[reader].options:
+        options = {"seed": seed, **options}
+    fields = dict(split_settings(field, "--field prompt=question"))
+    left_out = tuple(ignore or ())
+    return [
+        SourceConfig(name or source_name(path), path, reader, split, fields, options, left_out, key=COMMAND_LINE)
+        for path in paths
+    ]
 
 
 def _option_value(name: str, text: str) -> Any:

@@ -45,7 +45,9 @@ def compare_page(
     """The page as HTML. seed: decides which reply is left and which is right in blind votes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"visible": visible, "digest": policy_digest}
-    complete = sum(len(reply.text) for prompt in comparison.prompts for reply in prompt.replies) <= LARGEST_COMPLETE_LIST
+    complete = (
+        sum(len(reply.text) for prompt in comparison.prompts for reply in prompt.replies) <= LARGEST_COMPLETE_LIST
+    )
     labels = [model.label for model in comparison.models]
     replies = sum(len(prompt.replies) for prompt in comparison.prompts)
     shown = HEADERS if comparison.reward_model else HEADERS[:-1]
@@ -137,8 +139,7 @@ def _difference_tables(
         first, second = (comparison.models[each.model].label for each in (difference.first, difference.second))
         heading, name, verdict_name = f"{second} less {first}", column_name(difference.first), second
         if len(comparison.models) == 1:
-            verdict_name = column_name(difference.second)
-            heading, name = f"Less {column_name(difference.first)}", verdict_name
+            heading, name, verdict_name = f"Less {column_name(difference.first)}", column_name(difference.second), ""
         rows = tables.setdefault(heading, [])
         for measure in MEASURES:
             if measure.name in difference.measures:

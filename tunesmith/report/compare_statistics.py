@@ -1,4 +1,4 @@
-"""The numbers of a comparison: means of every model and sampling configuration, and paired differences of two models."""
+"""The numbers of a comparison: means of every model and sampling configuration, and paired differences."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Measure(NamedTuple):
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("reward", "higher", "lower", lambda reply: reply.reward),
-    Measure("length", "longer", "shorter", lambda reply: float(len(reply.text))),
+    Measure("reward", "is higher", "is lower", lambda reply: reply.reward),
+    Measure("length", "is longer", "is shorter", lambda reply: float(len(reply.text))),
     Measure("ended", "ends more often", "ends less often", lambda reply: None if reply.ended is None else reply.ended),
 )
 """What is compared: the score of a reward model; the length in characters; the share of replies that ended by
@@ -103,7 +103,9 @@ def compare_columns(comparison: Comparison) -> list[ColumnDifference]:
 
 def _columns(comparison: Comparison) -> list[Column]:
     having = [set(comparison.configurations_of(model)) for model in range(len(comparison.models))]
-    return [Column(model, name) for name in comparison.configurations for model, own in enumerate(having) if name in own]
+    return [
+        Column(model, name) for name in comparison.configurations for model, own in enumerate(having) if name in own
+    ]
 
 
 def _families(comparison: Comparison) -> Iterator[list[tuple[Column, Column]]]:
@@ -153,7 +155,9 @@ def _pairs(replies: Replies, first: Column, second: Column) -> dict[str, list[fl
     """Name of a measure -> second less first, for every prompt for which both have it."""
     found: dict[str, list[float]] = {}
     for measure in MEASURES:
-        means = [{number: _measured(group, measure) for number, group in replies[each].items()} for each in (first, second)]
+        means = [
+            {number: _measured(group, measure) for number, group in replies[each].items()} for each in (first, second)
+        ]
         pairs = [(mean, means[1].get(number)) for number, mean in means[0].items()]
         values = [late - early for early, late in pairs if early is not None and late is not None]
         if values:

@@ -32,7 +32,7 @@ def comparison_lines(
     yield headline(comparison)
     for letter, model in zip(_letters(comparison), comparison.models, strict=True):
         yield _cut(f"  {letter}  {model.name}", WIDTH)
-        yield _cut(f"     {model.file}" + (f", {model.date[:10]}" if model.date else ""), WIDTH)
+        yield _cut(f"     {model.file}", WIDTH - 12) + (f", {model.date[:10]}" if model.date else "")
     for title, rows in summary_tables(comparison, summaries):
         yield ""
         yield f"{_cut(title, NAME_WIDTH - 1):{NAME_WIDTH}}" + "".join(f"{head:>{width}}" for head, width in HEADERS)
@@ -45,13 +45,12 @@ def comparison_lines(
 
 
 def measure_verdict(measure: Measure, difference: PairedDifference, second: str) -> str:
-    """What is said about a difference. second: the name of the second model."""
+    """What is said about a difference. second: the name of the second model; may be empty."""
     if difference.prompts < FEWEST_PROMPTS:
         return "too few prompts"
     if not difference.is_shown:
         return "no difference shown"
-    verb = "" if measure.more.startswith("ends") else "is "
-    return f"{second} {verb}{measure.more if difference.mean > 0 else measure.less}"
+    return f"{second} {measure.more if difference.mean > 0 else measure.less}".strip()
 
 
 def difference_text(measure: Measure, difference: PairedDifference) -> str:
@@ -110,7 +109,7 @@ def summary_cells(summary: ColumnSummary) -> tuple[str, ...]:
         "?" if summary.ended is None else f"{summary.ended:.0%}",
         f"{summary.length:,.0f}",
         *(_share(share) for share in (summary.loops, summary.empty, summary.control)),
-        "" if summary.reward is None else f"{summary.reward:.3f}",
+        "" if summary.reward is None else _reward(summary.reward),
     )
 
 
@@ -119,31 +118,35 @@ def _summary_line(name: str, summary: ColumnSummary) -> str:
     return f"{_cut(name, NAME_WIDTH - 1):{NAME_WIDTH}}{''.join(cells)}".rstrip()
 
 
+def _reward(mean: float) -> str:
+    return f"{mean:.2f}" if abs(mean) < 1000 else f"{mean:,.0f}"
+
+
 def _share(share: float) -> str:
     return "0" if not share else f"{share:.0%}" if share >= 0.005 else "<1%"
 
 
 def _difference_lines(comparison: Comparison, differences: Sequence[ColumnDifference]) -> Iterator[str]:
     """The differences of every two models, below a line that names the models."""
-    letters, above = _letters(comparison), ("", "")
+    letters, above = _letters(comparison), ""
     for difference in differences:
-        names = letters[difference.first.model], letters[difference.second.model]
+        first, second = letters[difference.first.model], letters[difference.second.model]
+        heading = f"{second} less {first}, on the same prompts"
         if len(comparison.models) == 1:
-            names = column_name(difference.first), column_name(difference.second)
-        if names != above:
-            above = names
-            yield f"{names[1]} less {names[0]}, on the same prompts"
-        yield from _measure_lines(difference, names[1], len(comparison.models) > 1)
+            heading = f"each configuration less {column_name(difference.first)}, on the same prompts"
+        if heading != above:
+            above = heading
+            yield _cut(heading, WIDTH)
+        yield from _measure_lines(difference, second if len(comparison.models) > 1 else "")
 
 
-def _measure_lines(difference: ColumnDifference, second: str, several: bool) -> Iterator[str]:
+def _measure_lines(difference: ColumnDifference, second: str) -> Iterator[str]:
+    start = _cut(column_name(difference.second), 11)
     if not difference.measures:
-        yield "  no prompt in common"
-    start = column_name(difference.first) if several else ""
+        yield f"  {start:11} no prompt in common"
     for measure in MEASURES:
         if measure.name in difference.measures:
             found = difference.measures[measure.name]
-            numbers = difference_text(measure, found)
-            verdict = measure_verdict(measure, found, second)
-            yield f"  {_cut(start, 11):11} {measure.name:6} {found.prompts:5,}  {numbers:31} {verdict}"
+            numbers, verdict = difference_text(measure, found), measure_verdict(measure, found, second)
+            yield f"  {start:11} {measure.name:6} {found.prompts:5,}  {numbers:31} {verdict}"
             start = ""

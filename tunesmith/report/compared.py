@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from tunesmith.report.reply_faults import has_control_text, has_loop
 
@@ -105,10 +106,9 @@ def unique_labels(names: Sequence[tuple[str, str]]) -> list[str]:
     short = [name.rstrip("/").rpartition("/")[2] or name for name in models]
     if len(set(models)) > len(set(short)):
         short = models
-    labels = [
-        f"{label} ({file})" if short.count(label) > 1 else label for label, file in zip(short, files, strict=True)
-    ]
-    return [
-        f"{label} {labels[: index + 1].count(label)}" if labels.count(label) > 1 else label
-        for index, label in enumerate(labels)
-    ]
+    labels: list[str] = []
+    for label, file in zip(short, files, strict=True):
+        wanted = f"{label} ({file})" if short.count(label) > 1 else label
+        copies = (f"{wanted} {number}" for number in count(2))
+        labels.append(wanted if wanted not in labels else next(copy for copy in copies if copy not in labels))
+    return labels

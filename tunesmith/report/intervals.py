@@ -1,4 +1,4 @@
-"""Success rates and paired differences of success rates, with 95 % confidence intervals; the sign test."""
+"""Success rates and paired differences of success rates, with 95 % confidence intervals."""
 
 from __future__ import annotations
 
@@ -91,13 +91,6 @@ class Gain:
         product = self.both * self.neither - self.gained * self.lost
         corrected = max(product - self.total / 2, 0.0) if product > 0 else product
         return corrected / math.sqrt(sides)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """The two-sided p-value of the exact sign test: how likely such a split, or a more uneven one, is by chance."""
-    total = wins + losses
-    tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**total)
 
 
 def _combine(one: float, other: float, correlation: float) -> float:

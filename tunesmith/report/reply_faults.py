@@ -1,4 +1,4 @@
-"""Faults of a reply that its text alone shows: the same words again and again, and control text that was written out."""
+"""Faults of a reply that its text alone shows: the same words again and again, and text of control tokens."""
 
 from __future__ import annotations
 
