@@ -15,7 +15,9 @@ function fillSelect(id, options, value) {
 
 /** Only choices that can make a difference are offered. */
 function offered(table, unknown) {
-  return Object.entries(table).filter(([name]) => !unknown.has(name)).map(([name, [label]]) => [name, label]);
+  return Object.entries(table)
+    .filter(([name]) => !unknown.has(name))
+    .map(([name, [label]]) => [name, label]);
 }
 
 /** Set every control to what is shown. */
@@ -27,7 +29,11 @@ function showControls() {
   if (replies.every((reply) => reply.ended === null)) unknown.add("cut");
   if (data.models.length < 2) unknown.add("common");
   fillSelect("configuration", [["", "all"], ...data.configurations.map((name) => [name, name])], view.configuration);
-  fillSelect("samples", [["all", "all"], ...Array.from({ length: most }, (_, n) => [String(n), `number ${n + 1}`])], view.samples);
+  fillSelect(
+    "samples",
+    [["all", "all"], ...Array.from({ length: most }, (_, n) => [String(n), `number ${n + 1}`])],
+    view.samples,
+  );
   fillSelect("show", offered(SHOW, unknown), view.show);
   fillSelect("sort", offered(SORT, unknown), view.sort);
   byId("search").value = view.query;
@@ -69,8 +75,15 @@ function bindControls() {
   }
   byId("jump").addEventListener("change", (event) => goToNumber(Number(event.target.value)));
   const clicks = {
-    formatted: toggleFormatted, theme: switchTheme, keys: () => byId("help").showModal(), start: startVotes, close: closeVotes,
-    save: saveVotes, reveal: revealResult, undo: undoVote, skip: nextBallot,
+    formatted: toggleFormatted,
+    theme: switchTheme,
+    keys: () => byId("help").showModal(),
+    start: startVotes,
+    close: closeVotes,
+    save: saveVotes,
+    reveal: revealResult,
+    undo: undoVote,
+    skip: nextBallot,
   };
   for (const [id, action] of Object.entries(clicks)) byId(id).addEventListener("click", () => action());
   for (const button of document.querySelectorAll("[data-verdict]")) {
@@ -115,13 +128,24 @@ function closeVotes() {
 }
 
 const LIST_KEYS = {
-  j: () => goTo(current < 0 ? currentIndex() : current + 1), k: () => goTo(currentIndex() - 1),
-  "/": () => byId("search").focus(), b: startVotes, d: () => shown.length && compareFirst(shown[currentIndex()]),
+  j: () => goTo(current < 0 ? currentIndex() : current + 1),
+  k: () => goTo(currentIndex() - 1),
+  "/": () => byId("search").focus(),
+  b: startVotes,
+  d: () => shown.length && compareFirst(shown[currentIndex()]),
   c: () => shown.length && copyLink(shown[currentIndex()]),
 };
 const VOTE_KEYS = {
-  1: () => castVote("left"), ArrowLeft: () => castVote("left"), 2: () => castVote("tie"), 3: () => castVote("both_bad"),
-  4: () => castVote("right"), ArrowRight: () => castVote("right"), z: undoVote, s: nextBallot, r: revealResult, Escape: closeVotes,
+  1: () => castVote("left"),
+  ArrowLeft: () => castVote("left"),
+  2: () => castVote("tie"),
+  3: () => castVote("both_bad"),
+  4: () => castVote("right"),
+  ArrowRight: () => castVote("right"),
+  z: undoVote,
+  s: nextBallot,
+  r: revealResult,
+  Escape: closeVotes,
 };
 const KEYS = { m: toggleFormatted, "?": () => byId("help").showModal() };
 
@@ -141,7 +165,9 @@ function handleKey(event) {
 function firstColumns() {
   const { columns } = data;
   for (const [index, column] of columns.entries()) {
-    const other = columns.findIndex((each) => each.model !== column.model && each.configuration === column.configuration);
+    const other = columns.findIndex(
+      (each) => each.model !== column.model && each.configuration === column.configuration,
+    );
     if (other >= 0) return [index, other];
   }
   const other = columns.findIndex((each) => each.model !== columns[0].model);

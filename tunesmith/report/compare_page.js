@@ -4,7 +4,15 @@
 
 const byId = (id) => document.getElementById(id);
 const data = readData(JSON.parse(byId("data").textContent));
-const view = { query: "", configuration: "", samples: "all", show: "all", sort: "report", formatted: true, hidden: new Set() };
+const view = {
+  query: "",
+  configuration: "",
+  samples: "all",
+  show: "all",
+  sort: "report",
+  formatted: true,
+  hidden: new Set(),
+};
 const cards = new Map(); // prompt -> {node, rendered, marked: the replies whose words are compared}
 let shown = []; // the prompts in the list
 let current = -1; // index in it
@@ -32,9 +40,18 @@ const store = {
 /** The data of the page with named fields, numbers of prompts, and the columns that can be voted on. */
 function readData(raw) {
   const prompts = raw.prompts.map(([key, text, replies], index) => ({
-    key, text, number: index + 1,
+    key,
+    text,
+    number: index + 1,
     replies: replies.map(([model, configuration, sample, reply, ended, loop, control, reward]) => ({
-      model, configuration: raw.configurations[configuration], sample, text: reply, ended, loop, control, reward,
+      model,
+      configuration: raw.configurations[configuration],
+      sample,
+      text: reply,
+      ended,
+      loop,
+      control,
+      reward,
       lower: null,
     })),
   }));
@@ -50,9 +67,11 @@ function readData(raw) {
 /* Which replies and prompts are shown */
 
 function isShown(reply) {
-  return !view.hidden.has(reply.model)
-    && (!view.configuration || reply.configuration === view.configuration)
-    && (view.samples === "all" || reply.sample === Number(view.samples));
+  return (
+    !view.hidden.has(reply.model) &&
+    (!view.configuration || reply.configuration === view.configuration) &&
+    (view.samples === "all" || reply.sample === Number(view.samples))
+  );
 }
 
 const shownReplies = (prompt) => prompt.replies.filter(isShown);
@@ -60,7 +79,10 @@ const shownReplies = (prompt) => prompt.replies.filter(isShown);
 const SHOW = {
   all: ["all prompts", () => true],
   different: ["replies that differ", (replies) => new Set(replies.map((reply) => reply.text)).size > 1],
-  common: ["answered by every model", (replies) => new Set(replies.map((reply) => reply.model)).size === data.models.length - view.hidden.size],
+  common: [
+    "answered by every model",
+    (replies) => new Set(replies.map((reply) => reply.model)).size === data.models.length - view.hidden.size,
+  ],
   cut: ["a reply was cut", (replies) => replies.some((reply) => reply.ended === 0)],
   loop: ["a reply repeats itself", (replies) => replies.some((reply) => reply.loop)],
   control: ["text of control tokens", (replies) => replies.some((reply) => reply.control)],
@@ -76,7 +98,10 @@ const SORT = {
   length: ["length, longest first", (replies) => mean(replies.map((reply) => reply.text.length))],
   length_gap: ["length, largest gap", (replies) => spread(modelMeans(replies, (reply) => reply.text.length))],
   disagreement: ["disagreement of words", (replies) => disagreement(replies)],
-  cut: ["cut replies first", (replies) => mean(replies.map((reply) => (reply.ended === null ? null : 1 - reply.ended)))],
+  cut: [
+    "cut replies first",
+    (replies) => mean(replies.map((reply) => (reply.ended === null ? null : 1 - reply.ended))),
+  ],
 };
 
 function mean(values) {
@@ -153,7 +178,10 @@ function showList() {
 /* Cards */
 
 const watcher = new IntersectionObserver(
-  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => renderCard(data.prompts[entry.target.dataset.index])),
+  (entries) =>
+    entries
+      .filter((entry) => entry.isIntersecting)
+      .forEach((entry) => renderCard(data.prompts[entry.target.dataset.index])),
   { rootMargin: "900px" },
 );
 
@@ -166,7 +194,9 @@ function makeCard(prompt) {
   const number = makeNode("a", "number", String(prompt.number));
   number.href = `#${card.id}`;
   const tools = makeNode("div", "tools");
-  tools.append(makeButton("Differences", "Mark the words that differ in the first two replies (d)", () => compareFirst(prompt)));
+  tools.append(
+    makeButton("Differences", "Mark the words that differ in the first two replies (d)", () => compareFirst(prompt)),
+  );
   tools.append(makeButton("Copy link", "Copy a link to this prompt (c)", () => copyLink(prompt)));
   head.append(number, makeNode("div", "question", prompt.text), tools);
   card.append(head);
@@ -195,7 +225,9 @@ function renderCard(prompt, again = false) {
   for (const reply of replies) groups.set(reply.model, [...(groups.get(reply.model) ?? []), reply]);
   const columns = makeNode("div", "columns");
   for (const [model, own] of groups) {
-    const nodes = own.map((reply, index) => makeReply(prompt, reply, card, parts, data.models.length > 1 && index === 0));
+    const nodes = own.map((reply, index) =>
+      makeReply(prompt, reply, card, parts, data.models.length > 1 && index === 0),
+    );
     if (groups.size === 1) columns.append(...nodes);
     else {
       const column = makeNode("div", "column");
@@ -214,7 +246,9 @@ function makeReply(prompt, reply, card, parts, named) {
   const meta = makeNode("p", "meta");
   meta.append(...describeReply(prompt, reply).map(([text, className]) => makeNode("span", className, text)));
   const place = card.marked.indexOf(reply);
-  const mark = makeButton("compare", "Mark the words that differ: choose two replies", () => toggleMarked(prompt, reply));
+  const mark = makeButton("compare", "Mark the words that differ: choose two replies", () =>
+    toggleMarked(prompt, reply),
+  );
   mark.setAttribute("aria-pressed", String(place >= 0));
   meta.append(mark);
   const body = makeNode("div", "body");
@@ -232,7 +266,9 @@ function makeReply(prompt, reply, card, parts, named) {
 
 /** [text, class] of what is known about a reply. */
 function describeReply(prompt, reply) {
-  const count = prompt.replies.filter((other) => other.model === reply.model && other.configuration === reply.configuration).length;
+  const count = prompt.replies.filter(
+    (other) => other.model === reply.model && other.configuration === reply.configuration,
+  ).length;
   const facts = [[reply.configuration + (count > 1 ? `, ${reply.sample + 1} of ${count}` : ""), ""]];
   facts.push([`${reply.text.length.toLocaleString("en")} characters`, ""]);
   if (reply.ended !== null) facts.push(reply.ended ? ["ended", "good"] : ["cut", "bad"]);
@@ -251,7 +287,9 @@ const hueOf = (model) => `oklch(0.68 0.14 ${(250 + 137.5 * model) % 360})`;
 
 function toggleMarked(prompt, reply) {
   const card = cards.get(prompt);
-  card.marked = card.marked.includes(reply) ? card.marked.filter((other) => other !== reply) : [...card.marked, reply].slice(-2);
+  card.marked = card.marked.includes(reply)
+    ? card.marked.filter((other) => other !== reply)
+    : [...card.marked, reply].slice(-2);
   renderCard(prompt, true);
 }
 
@@ -274,7 +312,11 @@ function markQuery() {
   const texts = document.createTreeWalker(byId("list"), NodeFilter.SHOW_TEXT);
   while (texts.nextNode() && ranges.length < 5000) {
     const text = texts.currentNode.data.toLowerCase();
-    for (let at = text.indexOf(words); at >= 0 && text.length === texts.currentNode.length; at = text.indexOf(words, at + words.length)) {
+    for (
+      let at = text.indexOf(words);
+      at >= 0 && text.length === texts.currentNode.length;
+      at = text.indexOf(words, at + words.length)
+    ) {
       const range = new Range();
       range.setStart(texts.currentNode, at);
       range.setEnd(texts.currentNode, at + words.length);
@@ -301,7 +343,10 @@ function goTo(index) {
 /** The prompt that keys refer to: the current one, or else the first one on the screen. */
 function currentIndex() {
   if (current >= 0) return current;
-  return Math.max(0, shown.findIndex((prompt) => cards.get(prompt).node.getBoundingClientRect().bottom > 200));
+  return Math.max(
+    0,
+    shown.findIndex((prompt) => cards.get(prompt).node.getBoundingClientRect().bottom > 200),
+  );
 }
 
 /** Show a prompt by its number; the filters are removed if they hide it. */

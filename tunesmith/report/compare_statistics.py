@@ -38,7 +38,7 @@ themselves."""
 
 
 class Column(NamedTuple):
-    """The replies of one model with one sampling configuration; ALL stands for all of its configurations."""
+    """The replies of one model with one sampling configuration; ALL is all of its configurations."""
 
     model: int
     configuration: str

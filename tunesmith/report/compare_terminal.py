@@ -69,10 +69,11 @@ def column_name(column: Column) -> str:
 def headline(comparison: Comparison) -> str:
     """How many models and prompts there are, and how many prompts the models have in common."""
     count, common = len(comparison.prompts), comparison.common_prompts()
+    prompts = f"{count:,} prompt{'s' * (count != 1)}"
     if len(comparison.models) == 1:
-        return f"1 model, {count:,} prompts"
+        return f"1 model, {prompts}"
     shared = "all answered by every model" if common == count else f"{common:,} of them answered by every model"
-    return f"{len(comparison.models)} models, {count:,} prompts, {shared}"
+    return f"{len(comparison.models)} models, {prompts}, {shared}"
 
 
 def _letters(comparison: Comparison) -> list[str]:

@@ -88,8 +88,10 @@ function appendItem(result, list, block, depth) {
 /** Append the text to a node, with `code` and **bold** formatted. */
 function formatInline(parent, text) {
   for (const part of text.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*)/)) {
-    if (part.length > 2 && part.startsWith("`") && part.endsWith("`")) parent.append(makeNode("code", "", part.slice(1, -1)));
-    else if (part.length > 4 && part.startsWith("**") && part.endsWith("**")) parent.append(makeNode("strong", "", part.slice(2, -2)));
+    if (part.length > 2 && part.startsWith("`") && part.endsWith("`"))
+      parent.append(makeNode("code", "", part.slice(1, -1)));
+    else if (part.length > 4 && part.startsWith("**") && part.endsWith("**"))
+      parent.append(makeNode("strong", "", part.slice(2, -2)));
     else parent.append(part);
   }
   return parent;
@@ -116,7 +118,9 @@ function findDifference(left, right) {
   while (end < a.length - start && end < b.length - start && same(a.length - 1 - end, b.length - 1 - end)) end++;
   const kept = commonWords(a.slice(start, a.length - end), b.slice(start, b.length - end));
   const parts = (words, keptWords) =>
-    mergeParts(words.map((text, i) => ({ text, changed: i >= start && i < words.length - end && !keptWords.has(i - start) })));
+    mergeParts(
+      words.map((text, i) => ({ text, changed: i >= start && i < words.length - end && !keptWords.has(i - start) })),
+    );
   return [parts(a, kept.left), parts(b, kept.right)];
 }
 
@@ -132,10 +136,11 @@ function commonWords(a, b) {
   for (let i = a.length - 1; i >= 0; i--) {
     for (let j = b.length - 1; j >= 0; j--) {
       const cell = i * width + j;
-      lengths[cell] = x[i] === y[j] ? lengths[cell + width + 1] + 1 : Math.max(lengths[cell + width], lengths[cell + 1]);
+      lengths[cell] =
+        x[i] === y[j] ? lengths[cell + width + 1] + 1 : Math.max(lengths[cell + width], lengths[cell + 1]);
     }
   }
-  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
     let run = 0;
     while (i + run < a.length && j + run < b.length && x[i + run] === y[j + run]) run++;
     for (let k = 0; k < run && run >= SHORTEST_RUN; k++) {

@@ -6,7 +6,8 @@
 const VOTE_FORMAT = "tunesmith votes";
 const VERDICTS = ["left", "right", "tie", "both_bad"];
 
-const votes = new Map(); // voteKey -> {prompt, left, right, verdict}; left and right are {report, configuration, sample}
+// voteKey -> {prompt, left, right, verdict}; left and right are {report, configuration, sample}
+const votes = new Map();
 const ballot = { first: null, second: null, prompts: [], at: 0, history: [], revealed: new Set() };
 
 /** A number of 32 bits from a text: FNV-1a, and the last step of MurmurHash3. */
@@ -20,7 +21,9 @@ function hashText(text) {
 
 /** The replies of a column to a prompt. */
 function repliesOf(prompt, column) {
-  return prompt.replies.filter((reply) => reply.model === column.model && reply.configuration === column.configuration);
+  return prompt.replies.filter(
+    (reply) => reply.model === column.model && reply.configuration === column.configuration,
+  );
 }
 
 /** {left, right}: which reply of each column is shown on which side; a function of seed, prompt and columns. */
@@ -101,8 +104,13 @@ async function loadVotes(file) {
 function isVote(vote) {
   const prompt = typeof vote === "object" && vote && data.prompts.find((each) => each.key === vote.prompt);
   const exists = (side) =>
-    typeof side === "object" && side && prompt.replies.some((reply) => JSON.stringify(sideOf(reply)) === JSON.stringify(
-      { report: side.report, configuration: side.configuration, sample: side.sample }));
+    typeof side === "object" &&
+    side &&
+    prompt.replies.some(
+      (reply) =>
+        JSON.stringify(sideOf(reply)) ===
+        JSON.stringify({ report: side.report, configuration: side.configuration, sample: side.sample }),
+    );
   return Boolean(prompt && VERDICTS.includes(vote.verdict) && exists(vote.left) && exists(vote.right));
 }
 
@@ -133,8 +141,10 @@ function showBallot() {
   byId("ballot").hidden = !prompt;
   if (!prompt) {
     announce(
-      ballot.first === ballot.second ? "Choose two different columns."
-        : count ? "Every prompt has a vote. Reveal the result, or save the votes."
+      ballot.first === ballot.second
+        ? "Choose two different columns."
+        : count
+          ? "Every prompt has a vote. Reveal the result, or save the votes."
           : "No prompt has replies of both.",
     );
     return;
@@ -163,7 +173,8 @@ function castVote(verdict) {
 function nextBallot() {
   const order = [...ballot.prompts.keys()];
   const open = (index) => !currentVote(ballot.prompts[index]);
-  ballot.at = order.slice(ballot.at + 1).find(open) ?? order.slice(0, ballot.at + 1).find(open) ?? ballot.prompts.length;
+  ballot.at =
+    order.slice(ballot.at + 1).find(open) ?? order.slice(0, ballot.at + 1).find(open) ?? ballot.prompts.length;
   byId("result").hidden = true;
   showBallot();
   window.scrollTo(0, 0);
@@ -215,27 +226,28 @@ function signTest(wins, losses) {
   return Math.min(1, 2 * tail);
 }
 
+/** The lines of a result. counts: wins, losses, ties and bad pairs of the column that is named first. */
+function describeResult(first, second, { wins, losses, ties, bad }) {
+  const decided = wins + losses;
+  const lines = [`${first}: ${wins} wins`, `${second}: ${losses} wins`, `Ties: ${ties}, both bad: ${bad}`];
+  if (!decided) return [...lines, "There is no decided vote yet."];
+  const percent = (share) => `${Math.round(100 * share)} %`;
+  const [low, high] = wilsonInterval(wins, decided).map(percent);
+  const p = signTest(wins, losses);
+  return [
+    ...lines,
+    `${first} wins ${percent(wins / decided)} of the decided votes (95 % interval: ${low} to ${high}).`,
+    `Sign test: p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}. ` +
+      (p < 0.05 ? `${wins > losses ? first : second} is preferred.` : "No difference shown."),
+  ];
+}
+
 function revealResult() {
   if (!ballot.first || ballot.first === ballot.second) return;
-  const { wins, losses, ties, bad } = countVotes(ballot.first, ballot.second);
-  const decided = wins + losses;
-  const [low, high] = wilsonInterval(wins, decided);
-  const percent = (share) => `${Math.round(100 * share)} %`;
-  const p = signTest(wins, losses);
-  const better = wins > losses ? ballot.first : ballot.second;
-  const lines = [
-    `${ballot.first.label}: ${wins} wins`,
-    `${ballot.second.label}: ${losses} wins`,
-    `Ties: ${ties}, both bad: ${bad}`,
-    decided
-      ? `${ballot.first.label} wins ${percent(wins / decided)} of the decided votes (95 % interval: ${percent(low)} to `
-        + `${percent(high)}). Sign test: p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}.`
-      : "There is no decided vote yet.",
-    decided && p < 0.05 ? `${better.label} is preferred.` : "No difference shown.",
-    "A result that is revealed early and continued until it is clear is not a test: decide on the number of votes before.",
-  ];
+  const lines = describeResult(ballot.first.label, ballot.second.label, countVotes(ballot.first, ballot.second));
+  const advice = "Decide on the number of votes before: to continue until the result is clear is not a test.";
   const box = byId("result");
-  box.replaceChildren(...lines.map((line, index) => makeNode("p", index === lines.length - 1 ? "note" : "", line)));
+  box.replaceChildren(...lines.map((line) => makeNode("p", "", line)), makeNode("p", "note", advice));
   box.hidden = false;
   ballot.revealed.add(voteKey("", [ballot.first.key, ballot.second.key]));
   box.scrollIntoView({ block: "nearest" });

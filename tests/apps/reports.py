@@ -1,0 +1,27 @@
+"""Sampling reports for tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Prompts = Sequence[tuple[str, Mapping[str, Sequence[str]]]]
+"""(prompt, sampling configuration -> outputs)."""
+
+
+def write_report(path: Path, model: str, prompts: Prompts) -> Path:
+    """Write a report in the published form and return its path."""
+    found = [
+        {
+            "prompt": prompt,
+            "results": [
+                {"sampling_config": name, "sampling_params": {"top_k": 50}, "outputs": list(outputs)}
+                for name, outputs in configurations.items()
+            ],
+        }
+        for prompt, configurations in prompts
+    ]
+    report = {"model_name": model, "date": "2023-04-03T20:32:13.225641", "args": {}, "prompts": found}
+    path.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    return path
