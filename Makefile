@@ -13,11 +13,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 BENCHMARKS := $(VENV)/.benchmarks
+BROWSER := $(VENV)/.browser
 
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families newcomer clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families newcomer browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,6 +61,9 @@ families: $(DEVELOPMENT) ## compare tiny models of all families with transformer
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer
 
+browser: $(BROWSER) ## open comparison pages in Chromium and use them as a person would
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.compare_page
+
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find tunesmith tests -name __pycache__ -prune -exec rm -rf {} +
@@ -83,4 +87,8 @@ $(DEVELOPMENT): $(RUNTIME)
 
 $(BENCHMARKS): $(RUNTIME)
 	$(PIP) --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+$(BROWSER): $(DEVELOPMENT)
+	$(PIP) --constraint constraints.txt --editable '.[browser]'
 	@touch $@

@@ -43,7 +43,7 @@ def written(reports: list[Path], **settings: Any) -> str:
 def test_prompts_are_matched_by_their_text(reports: list[Path]) -> None:
     comparison = read_comparison(reports)
     assert [prompt.text for prompt in comparison.prompts] == ["Hello?", "Why?", "Who?", "When?"]
-    assert comparison.common_prompts() == 2
+    assert comparison.shared_prompts() == 2
     assert comparison.configurations == ("greedy", "k50")
     assert replies(comparison, 0) == [
         (0, "greedy", 0, "Hi."),
@@ -176,7 +176,7 @@ def test_the_published_reports_make_a_page_of_less_than_six_megabytes(
         tmp_path / "ours.json", "ours", [(f"Prompt {n}?", {"greedy": ["A reply."]}) for n in range(250)]
     )
     comparison = read_comparison(paths)
-    assert (len(comparison.prompts), comparison.common_prompts()) == (250, 250)
+    assert (len(comparison.prompts), comparison.shared_prompts()) == (250, 250)
     assert sum(len(prompt.replies) for prompt in comparison.prompts) == 3000
     page = tmp_path / "page.html"
     text = written([*paths, ours], output=page, text=True)

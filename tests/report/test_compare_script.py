@@ -74,14 +74,14 @@ def test_the_distance_of_words_is_between_equal_and_nothing_in_common() -> None:
 
 
 def test_markdown_is_divided_into_blocks_and_no_character_of_a_paragraph_is_lost() -> None:
-    text = (
-        "# Title\nSome *text*\nand more\n\n- one\n  still one\n  - deeper\n3. three\n```py\n# code\n- no item\n```\nend"
-    )
+    lines = ("# Title", "Some *text*", "and more", "", "- one", "  still one", "  - deeper", "After it", "3. three")
+    text = "\n".join([*lines, "```py", "# code", "- no item", "```", "end"])
     assert run("findBlocks(given)", text) == [
         {"kind": "heading", "text": "Title"},
         {"kind": "paragraph", "text": "Some *text*\nand more"},
         {"kind": "item", "text": "one\nstill one", "depth": 0},
         {"kind": "item", "text": "deeper", "depth": 1},
+        {"kind": "paragraph", "text": "After it"},
         {"kind": "item", "text": "three", "number": "3", "depth": 0},
         {"kind": "code", "text": "# code\n- no item"},
         {"kind": "paragraph", "text": "end"},

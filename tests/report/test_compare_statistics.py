@@ -48,7 +48,7 @@ def test_only_prompts_that_both_answered_count() -> None:
     comparison = compared([both] * 12 + [first] * 5)
     (difference,) = compare_columns(comparison)
     assert (difference.measures["length"].prompts, difference.measures["length"].mean) == (12, 3.0)
-    assert comparison.common_prompts() == 12
+    assert comparison.shared_prompts() == 12
 
 
 def test_a_measure_that_one_model_does_not_have_is_left_out() -> None:

@@ -194,6 +194,8 @@ function makeCard(prompt) {
   const number = makeNode("a", "number", String(prompt.number));
   number.href = `#${card.id}`;
   const tools = makeNode("div", "tools");
+  const voted = [...new Set(describeVotes(prompt))];
+  if (voted.length) tools.append(makeNode("span", "meta", voted.join("; ")));
   tools.append(
     makeButton("Differences", "Mark the words that differ in the first two replies (d)", () => compareFirst(prompt)),
   );

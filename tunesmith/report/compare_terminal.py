@@ -68,7 +68,7 @@ def column_name(column: Column) -> str:
 
 def headline(comparison: Comparison) -> str:
     """How many models and prompts there are, and how many prompts the models have in common."""
-    count, common = len(comparison.prompts), comparison.common_prompts()
+    count, common = len(comparison.prompts), comparison.shared_prompts()
     prompts = f"{count:,} prompt{'s' * (count != 1)}"
     if len(comparison.models) == 1:
         return f"1 model, {prompts}"

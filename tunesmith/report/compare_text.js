@@ -40,7 +40,7 @@ function findBlocks(text) {
     } else if (item) {
       open = { kind: "item", lines: [item[3]], number: item[2], depth: Math.min(3, Math.floor(item[1].length / 2)) };
       blocks.push(open);
-    } else if (open) {
+    } else if (open && (open.kind === "paragraph" || /^\s/.test(line))) {
       open.lines.push(open.kind === "item" ? line.trim() : line);
     } else {
       open = { kind: "paragraph", lines: [line] };

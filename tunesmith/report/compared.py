@@ -91,7 +91,7 @@ class Comparison:
         found = {reply.configuration for prompt in self.prompts for reply in prompt.replies if reply.model == model}
         return [name for name in self.configurations if name in found]
 
-    def common_prompts(self) -> int:
+    def shared_prompts(self) -> int:
         """How many prompts every model has replies to."""
         return sum(len({reply.model for reply in prompt.replies}) == len(self.models) for prompt in self.prompts)
 
