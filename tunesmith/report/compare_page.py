@@ -139,7 +139,11 @@ def _difference_tables(
         first, second = (comparison.models[each.model].label for each in (difference.first, difference.second))
         heading, name, verdict_name = f"{second} less {first}", column_name(difference.first), second
         if len(comparison.models) == 1:
-            heading, name, verdict_name = f"Less {column_name(difference.first)}", column_name(difference.second), ""
+            heading, name, verdict_name = (
+                f"each configuration less {column_name(difference.first)}",
+                column_name(difference.second),
+                "",
+            )
         rows = tables.setdefault(heading, [])
         for measure in MEASURES:
             if measure.name in difference.measures:
