@@ -91,3 +91,15 @@ def test_labels_are_as_short_as_they_can_be() -> None:
     assert unique_labels([("a/one", "x.json"), ("b/one", "y.json")]) == ["a/one", "b/one"]
     assert unique_labels([("a/one", "x.json"), ("a/one", "y.json")]) == ["one (x.json)", "one (y.json)"]
     assert unique_labels([("a/one", "x.json"), ("a/one", "x.json")]) == ["one (x.json)", "one (x.json) 2"]
+
+
+def test_the_intervals_of_two_models_allow_for_all_of_their_differences() -> None:
+    def widths(configurations: int) -> float:
+        names = [f"k{number}" for number in range(configurations)]
+        replies = [
+            {(model, name): ["x" * (n * (model + 3) % 17)] for name in names for model in (0, 1)} for n in range(40)
+        ]
+        first = compare_columns(compared(replies))[0].measures["length"]
+        return first.high - first.low
+
+    assert widths(1) < widths(6) < widths(12)
