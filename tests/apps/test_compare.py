@@ -140,7 +140,7 @@ def test_scores_of_two_reports_with_equal_names_are_ambiguous(tmp_path: Path) ->
 def test_the_numbers_are_printed_and_the_page_is_written(reports: list[Path], tmp_path: Path) -> None:
     assert "2 models, 4 prompts, 2 of them answered by every model" in written(reports)
     page = tmp_path / "out" / "page.html"
-    assert written(reports, output=page) == f"wrote {page} (4 prompts, 8 replies, 0.1 MB); open it in a browser\n"
+    assert written(reports, output=page) == f"wrote {page} (prompts: 4, replies: 8, 0.1 MB); open it in a browser\n"
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     both = written(reports, output=page, text=True)
     assert "no difference shown" in both

@@ -148,6 +148,9 @@ def check_opening(browser: Browser, page: Path) -> dict[str, float]:
         expect(filtering / 1000 < SECONDS_TO_FILTER, f"a filter takes {filtering:.0f} ms")
         session.press(["j", "j", "k", "d"])
         expect(session.page.locator(".current mark").count() > 0, "no word is marked")
+        session.press(["?"])
+        session.page.click("#help button")
+        expect(session.page.locator("#help").is_hidden(), "the list of keys cannot be closed")
         session.open(page, "#prompt-200")
         expect(
             "current" in str(session.page.get_attribute("#prompt-200", "class")), "a link does not lead to its prompt"

@@ -53,7 +53,7 @@ def run(
         page = compare_page(comparison, summaries, differences, seed).encode()
         write_file(output, page)
         replies = sum(len(prompt.replies) for prompt in comparison.prompts)
-        what = f"{len(comparison.prompts):,} prompts, {replies:,} replies, {len(page) / 1e6:.1f} MB"
+        what = f"prompts: {len(comparison.prompts):,}, replies: {replies:,}, {len(page) / 1e6:.1f} MB"
         print(visible(f"wrote {output} ({what}); open it in a browser"), file=screen)
 
 

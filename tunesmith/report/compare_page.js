@@ -244,7 +244,7 @@ function renderCard(prompt, again = false) {
 function makeReply(prompt, reply, card, parts, named) {
   const box = makeNode("section", "reply");
   box.style.setProperty("--hue", hueOf(reply.model));
-  if (named) box.append(makeNode("h3", "", data.models[reply.model].label));
+  if (named) box.append(makeNode("h2", "", data.models[reply.model].label));
   const meta = makeNode("p", "meta");
   meta.append(...describeReply(prompt, reply).map(([text, className]) => makeNode("span", className, text)));
   const place = card.marked.indexOf(reply);
