@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.comparisons import compared
-from tunesmith.report.compare_statistics import ALL, Column, compare_columns, summarize
+from tunesmith.report.compare_statistics import ALL, ReplyColumn, compare_columns, summarize
 from tunesmith.report.compared import unique_labels
 
 
@@ -18,15 +18,15 @@ def pairs(comparison):
 def test_two_models_are_compared_for_every_configuration_that_both_have() -> None:
     replies = {(0, "k50"): ["a"], (0, "greedy"): ["b"], (0, "own"): ["c"], (1, "greedy"): ["d"], (1, "k50"): ["e"]}
     assert pairs(compared([replies] * 12)) == [
-        (Column(0, "k50"), Column(1, "k50")),
-        (Column(0, "greedy"), Column(1, "greedy")),
+        (ReplyColumn(0, "k50"), ReplyColumn(1, "k50")),
+        (ReplyColumn(0, "greedy"), ReplyColumn(1, "greedy")),
     ]
 
 
 def test_models_without_a_common_configuration_are_compared_over_all_their_replies() -> None:
     comparison = compared([{(0, "k50"): ["aa"], (0, "greedy"): ["a"], (1, "sample"): ["bbbb"]}] * 12)
     (difference,) = compare_columns(comparison)
-    assert (difference.first, difference.second) == (Column(0, ALL), Column(1, ALL))
+    assert (difference.first, difference.second) == (ReplyColumn(0, ALL), ReplyColumn(1, ALL))
     assert difference.measures["length"].mean == pytest.approx(2.5)
 
 
@@ -38,8 +38,8 @@ def test_every_two_of_three_models_are_compared() -> None:
 def test_the_configurations_of_a_single_model_are_compared_with_its_first() -> None:
     comparison = compared([{(0, name): ["a"] for name in ("k50", "greedy", "typical2")}] * 12, models=("only",))
     assert pairs(comparison) == [
-        (Column(0, "k50"), Column(0, "greedy")),
-        (Column(0, "k50"), Column(0, "typical2")),
+        (ReplyColumn(0, "k50"), ReplyColumn(0, "greedy")),
+        (ReplyColumn(0, "k50"), ReplyColumn(0, "typical2")),
     ]
 
 

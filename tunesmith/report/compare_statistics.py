@@ -37,7 +37,7 @@ MEASURES: tuple[Measure, ...] = (
 themselves."""
 
 
-class Column(NamedTuple):
+class ReplyColumn(NamedTuple):
     """The replies of one model with one sampling configuration; ALL is all of its configurations."""
 
     model: int
@@ -57,7 +57,7 @@ class ColumnSummary:
     reward: mean score; None without scores.
     """
 
-    column: Column
+    column: ReplyColumn
     prompts: int
     replies: int
     ended: float | None
@@ -75,8 +75,8 @@ class ColumnDifference:
     measures: name of a measure -> the difference, second less first; only for measures that both have.
     """
 
-    first: Column
-    second: Column
+    first: ReplyColumn
+    second: ReplyColumn
     measures: Mapping[str, PairedDifference]
 
 
@@ -101,38 +101,41 @@ def compare_columns(comparison: Comparison) -> list[ColumnDifference]:
     ]
 
 
-def _columns(comparison: Comparison) -> list[Column]:
+def _columns(comparison: Comparison) -> list[ReplyColumn]:
     having = [set(comparison.configurations_of(model)) for model in range(len(comparison.models))]
     return [
-        Column(model, name) for name in comparison.configurations for model, own in enumerate(having) if name in own
+        ReplyColumn(model, name)
+        for name in comparison.configurations
+        for model, own in enumerate(having)
+        if name in own
     ]
 
 
-def _families(comparison: Comparison) -> Iterator[list[tuple[Column, Column]]]:
+def _families(comparison: Comparison) -> Iterator[list[tuple[ReplyColumn, ReplyColumn]]]:
     """The pairs of columns that are compared; each family is what is compared for two models."""
     if len(comparison.models) == 1:
-        first, *others = (Column(0, name) for name in comparison.configurations_of(0))
+        first, *others = (ReplyColumn(0, name) for name in comparison.configurations_of(0))
         yield [(first, other) for other in others]
     for first_model, second_model in combinations(range(len(comparison.models)), 2):
         other = comparison.configurations_of(second_model)
         common = [name for name in comparison.configurations_of(first_model) if name in other] or [ALL]
-        yield [(Column(first_model, name), Column(second_model, name)) for name in common]
+        yield [(ReplyColumn(first_model, name), ReplyColumn(second_model, name)) for name in common]
 
 
-Replies = Mapping[Column, Mapping[int, Sequence[ComparedReply]]]
-"""Column -> number of a prompt -> replies."""
+Replies = Mapping[ReplyColumn, Mapping[int, Sequence[ComparedReply]]]
+"""ReplyColumn -> number of a prompt -> replies."""
 
 
 def _by_column(comparison: Comparison) -> Replies:
-    found: dict[Column, dict[int, list[ComparedReply]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[ReplyColumn, dict[int, list[ComparedReply]]] = defaultdict(lambda: defaultdict(list))
     for number, prompt in enumerate(comparison.prompts):
         for reply in prompt.replies:
-            found[Column(reply.model, reply.configuration)][number].append(reply)
-            found[Column(reply.model, ALL)][number].append(reply)
+            found[ReplyColumn(reply.model, reply.configuration)][number].append(reply)
+            found[ReplyColumn(reply.model, ALL)][number].append(reply)
     return found
 
 
-def _summary(column: Column, prompts: Mapping[int, Sequence[ComparedReply]]) -> ColumnSummary:
+def _summary(column: ReplyColumn, prompts: Mapping[int, Sequence[ComparedReply]]) -> ColumnSummary:
     replies = [reply for group in prompts.values() for reply in group]
     return ColumnSummary(
         column=column,
@@ -151,7 +154,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _pairs(replies: Replies, first: Column, second: Column) -> dict[str, list[float]]:
+def _pairs(replies: Replies, first: ReplyColumn, second: ReplyColumn) -> dict[str, list[float]]:
     """Name of a measure -> second less first, for every prompt for which both have it."""
     found: dict[str, list[float]] = {}
     for measure in MEASURES:
@@ -170,7 +173,9 @@ def _measured(replies: Sequence[ComparedReply], measure: Measure) -> float | Non
     return _mean([value for value in map(measure.value, replies) if value is not None])
 
 
-def _compare_family(family: Sequence[tuple[Column, Column, Mapping[str, list[float]]]]) -> Iterator[ColumnDifference]:
+def _compare_family(
+    family: Sequence[tuple[ReplyColumn, ReplyColumn, Mapping[str, list[float]]]],
+) -> Iterator[ColumnDifference]:
     comparisons = max(1, sum(len(values) for *_, values in family))
     for first, second, values in family:
         measures = {

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
-from tunesmith.report.compare_statistics import ALL, MEASURES, Column, ColumnDifference, ColumnSummary, Measure
+from tunesmith.report.compare_statistics import ALL, MEASURES, ColumnDifference, ColumnSummary, Measure, ReplyColumn
 from tunesmith.report.compared import Comparison
 from tunesmith.report.paired import FEWEST_PROMPTS, PairedDifference
 
@@ -61,7 +61,7 @@ def difference_text(measure: Measure, difference: PairedDifference) -> str:
     return f"{mean}{unit}" if difference.prompts < FEWEST_PROMPTS else f"{mean}{unit} ({low} to {high})"
 
 
-def column_name(column: Column) -> str:
+def column_name(column: ReplyColumn) -> str:
     """The configuration of a column, or `all` for all of them."""
     return "all" if column.configuration == ALL else column.configuration
 
