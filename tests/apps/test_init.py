@@ -7,12 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith.apps.init import GivenReader, Look, look
+from tunesmith.apps.init import GivenSource, Look, look
 from tunesmith.cli.init import init, program_name
 from tunesmith.errors import TunesmithError, UsageError
 
@@ -26,11 +27,11 @@ def write_rows(directory: Path, rows: Sequence[dict[str, Any]]) -> str:
     return str(path)
 
 
-def looked(path: str, given: GivenReader | None = None, objective: str | None = None) -> Look:
-    return look(path, None, given or GivenReader(), objective)
+def looked(path: str, given: GivenSource | None = None, objective: str | None = None) -> Look:
+    return look(replace(given or GivenSource(path), path=path), objective)
 
 
-def refusal(path: str, given: GivenReader | None = None, objective: str | None = None) -> str:
+def refusal(path: str, given: GivenSource | None = None, objective: str | None = None) -> str:
     with pytest.raises(TunesmithError) as refused:
         looked(path, given, objective)
     assert "\n" not in str(refused.value)
@@ -66,10 +67,10 @@ def test_compared_replies_are_called_chosen_and_rejected(tmp_path: Path, capsys:
 def test_what_is_not_known_is_refused_with_words_that_then_work(tmp_path: Path) -> None:
     path = write_rows(tmp_path, [{"die frage": "Wer?", "antwort": "Ann.", "nr": 7}])
     said = refusal(path)
-    assert said.endswith("is not known; add --reader alpaca --field 'instruction=die frage' --field output=antwort")
+    assert said.endswith("is not known; append --reader alpaca --field 'instruction=die frage' --field output=antwort")
     words = shlex.split(said.partition("; add ")[2])
     fields = dict(word.split("=") for word in words[3::2])
-    assert looked(path, GivenReader("alpaca", fields)).config.fields == fields
+    assert looked(path, GivenSource("", name="alpaca", fields=fields)).config.fields == fields
 
 
 def test_preferences_are_not_imitated_unless_that_is_asked_for(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_preferences_are_not_imitated_unless_that_is_asked_for(tmp_path: Path) -
     said = refusal(path, objective="sft")
     assert "sft would imitate the rejected replies too; leave out --objective sft, or imitate the best: " in said
     assert said.endswith("--reader preference-text --option replies=best")
-    taken = looked(path, GivenReader("preference-text", options={"replies": "best"}), "sft")
+    taken = looked(path, GivenSource("", name="preference-text", options={"replies": "best"}), "sft")
     assert taken.config.options == {"replies": "best"}
 
 
@@ -104,13 +105,13 @@ def test_a_file_in_which_no_row_can_be_read_shows_the_first(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("given", "objective", "says"),
     [
-        (GivenReader(fields={"instruction": "q"}), None, "--field needs the reader whose field it is"),
-        (GivenReader("alpacka"), None, "there is no reader 'alpacka'; known are dolly"),
+        (GivenSource("", fields={"instruction": "q"}), None, "--field needs the reader whose field it is"),
+        (GivenSource("", name="alpacka"), None, "there is no reader 'alpacka'; known are dolly"),
         (None, "sftt", "there is no objective 'sftt'; use one of sft, dpo, reward, ppo"),
     ],
 )
 def test_words_that_are_not_known_are_refused(
-    tmp_path: Path, given: GivenReader | None, objective: str | None, says: str
+    tmp_path: Path, given: GivenSource | None, objective: str | None, says: str
 ) -> None:
     assert says in refusal(write_rows(tmp_path, [ROW]), given, objective)
 

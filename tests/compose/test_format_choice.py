@@ -18,6 +18,12 @@ AUTO = ["text.format=auto", "text.options={}"]
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}"
 
 
+def test_documents_are_plain(tmp_path: Path) -> None:
+    recipe = automatic(tmp_path, "data.sources.0.reader=text", "text.targets=all")
+    chosen = choose_format(recipe)
+    assert (chosen.recipe.text.format, chosen.reason) == ("plain", "prompt format: plain (the data are documents)")
+
+
 def automatic(root: Path, *words: str) -> Recipe:
     return small_recipe(root, [*AUTO, *words]).recipe
 

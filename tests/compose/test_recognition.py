@@ -68,7 +68,7 @@ def test_what_is_ambiguous_is_refused_with_the_words_to_append(tmp_path: Path) -
     path = source.partition("=")[2]
     assert refusal(auto_recipe(tmp_path, source)) == (
         f"{path}: the rows can be read as alpaca (question, reply) or as alpaca (query, reply); "
-        "add data.sources.0.reader=alpaca 'data.sources.0.fields={instruction: question, output: reply}' or "
+        "append data.sources.0.reader=alpaca 'data.sources.0.fields={instruction: question, output: reply}' or "
         "data.sources.0.reader=alpaca 'data.sources.0.fields={instruction: query, output: reply}'"
     )
     report = checked(tmp_path, source, AUTO)
@@ -81,7 +81,7 @@ def test_the_words_to_append_make_a_recipe_that_loads(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         name_readers(auto_recipe(tmp_path, source), lambda line: None)
     assert refused.value.advice is not None
-    words = refused.value.advice.removeprefix("add ").replace("'", "").split(" data.sources.0.fields")
+    words = refused.value.advice.removeprefix("append ").replace("'", "").split(" data.sources.0.fields")
     loaded = small_recipe(tmp_path, [source, words[0], f"data.sources.0.fields{words[1]}"])
     (taken,) = loaded.recipe.data.sources
     assert (taken.reader, taken.fields) == ("alpaca", {"instruction": "die frage", "output": "Antwort:"})

@@ -20,10 +20,10 @@ from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.recognition import NotRecognised, first_rows, recognise
 from tunesmith.data.readers.registry import READERS, Purpose, purpose
 from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.setting_words import COMMAND_LINE
 from tunesmith.data.sources.source import find_source, read_rows
 from tunesmith.errors import DataError, UsageError
 from tunesmith.recipe.data import source_name
-from tunesmith.recipe.writing import flow
 from tunesmith.text.tree import Message, Tree
 from tunesmith.text.visible import visible
 
@@ -46,15 +46,20 @@ TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class GivenReader:
-    """The reader as it is given on the command line.
+class GivenSource:
+    """The data as they are given on the command line.
 
+    path: a file, a directory, or the name of a data set on the hub.
+    split, config: see ``find_source``.
     name: of the reader; None if it is to be recognised.
     fields: field name of the reader -> column of the data.
     options: of the reader.
     ignore: columns and message keys that are left out on purpose.
     """
 
+    path: str
+    split: str | None = None
+    config: str | None = None
     name: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -75,24 +80,32 @@ class Look:
     objective: str
 
 
-def look(path: str, split: str | None, given: GivenReader, objective: str | None) -> Look:
+def look(given: GivenSource, objective: str | None) -> Look:
     """Choose reader and objective from the first rows, and print three records as messages.
 
-    path: a file, a directory, or the name of a data set on the hub.
     objective: None to choose it from the data.
     Raises UsageError, MissingInputError, DataError or RecipeError, each with what to do.
     """
     if objective is not None and objective not in NEEDED:
         raise UsageError(f"there is no objective {objective!r}", advice=f"use one of {', '.join(NEEDED)}")
+    path = given.path
     _check_data(path)
-    reading, reason = _choose_reader(path, split, given, objective)
+    reading, reason = _choose_reader(given, objective)
     found = purpose(reading.reader, reading.options)
     needed = None if objective is None else NEEDED[objective]
     if objective is not None and needed is not None and found != needed:
         raise _unfit(path, reading, objective)
     objective = objective or OBJECTIVES[found]
     config = SourceConfig(
-        source_name(path), path, reading.reader, split, reading.fields, reading.options, ignore=given.ignore
+        name=source_name(path),
+        path=path,
+        reader=reading.reader,
+        split=given.split,
+        config=given.config,
+        fields=reading.fields,
+        options=reading.options,
+        ignore=given.ignore,
+        key=COMMAND_LINE,
     )
     lines = [f"{path}: {reason}", f"objective: {objective} ({TITLES[objective]})", ""]
     _print_lines([*lines, *_preview(config)])
@@ -106,7 +119,7 @@ def _check_data(path: str) -> None:
         raise UsageError("this is a model, not data", where=path, advice=advice)
 
 
-def _choose_reader(path: str, split: str | None, given: GivenReader, objective: str | None) -> tuple[Reading, str]:
+def _choose_reader(given: GivenSource, objective: str | None) -> tuple[Reading, str]:
     """The reader, and how it was chosen."""
     if given.name is not None:
         if given.name not in READERS:
@@ -114,21 +127,12 @@ def _choose_reader(path: str, split: str | None, given: GivenReader, objective: 
         return Reading(given.name, (), given.fields, given.options), f"reader: {given.name}"
     if given.fields:
         raise UsageError("--field needs the reader whose field it is", advice="name it: --reader alpaca")
-    found = recognise(first_rows(path, split), None if objective is None else NEEDED[objective], given.ignore)
+    rows = first_rows(given.path, given.split, given.config, COMMAND_LINE)
+    found = recognise(rows, None if objective is None else NEEDED[objective], given.ignore)
     if isinstance(found, NotRecognised):
-        words = " or ".join(shlex.join(_options(reading)) for reading in found.nearest)
-        raise DataError(found.what, where=path, advice=f"add {words}" if words else None)
+        raise DataError(found.what, where=given.path, advice=found.advice(COMMAND_LINE))
     options = {**found.reading.options, **given.options}
     return Reading(found.reading.reader, found.reading.columns, found.reading.fields, options), found.description()
-
-
-def _options(reading: Reading) -> Iterator[str]:
-    """The words of the command line for a reading."""
-    yield from ("--reader", reading.reader)
-    for name, column in reading.fields.items():
-        yield from ("--field", f"{name}={column}")
-    for name, value in reading.options.items():
-        yield from ("--option", f"{name}={flow(value)}")
 
 
 def _unfit(path: str, reading: Reading, objective: str) -> UsageError:
@@ -136,7 +140,7 @@ def _unfit(path: str, reading: Reading, objective: str) -> UsageError:
     found = purpose(reading.reader, reading.options)
     if found == "rankings":
         what = "these are preferences, and sft would imitate the rejected replies too"
-        words = shlex.join(_options(replace(reading, options={**reading.options, "replies": "best"})))
+        words = replace(reading, options={**reading.options, "replies": "best"}).words(COMMAND_LINE)
         return UsageError(what, where=path, advice=f"leave out --objective sft, or imitate the best: {words}")
     what = f"objective {objective} compares replies to one prompt, and the reader {reading.reader} gives {found}"
     advice = "the data need two replies to every prompt, such as columns prompt, chosen and rejected"
@@ -146,7 +150,7 @@ def _unfit(path: str, reading: Reading, objective: str) -> UsageError:
 def _preview(config: SourceConfig) -> Iterator[str]:
     """The first records as messages, a line each."""
     pipeline = Pipeline(config)
-    rows = islice(read_rows(find_source(config.path, config.split)), 200)
+    rows = islice(read_rows(find_source(config.path, config.split, config.config, config.key)), 200)
     results = pipeline.read_all(rows)
     trees = (result.tree for result in results if isinstance(result, ReadTree))
     for tree in islice(trees, SHOWN):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.apps.init import GivenReader, look
+from tunesmith.apps.init import GivenSource, look
 from tunesmith.cli.lazy import load_part
 from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
 from tunesmith.errors import MissingInputError, UsageError
@@ -49,7 +49,11 @@ def init(
         str | None, typer.Option(help="For ppo: the run of a reward model, or its export.", show_default=False)
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="The split of a data set on the hub, such as train.", show_default=False)
+        str | None,
+        typer.Option(help="The split of a data set, the sheet of a workbook or the key of a list.", show_default=False),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="The configuration of a data set on the hub.", show_default=False)
     ] = None,
     reader: Annotated[
         str | None,
@@ -72,8 +76,16 @@ def init(
         name: to_plain(read_text(text, f"--option {name}", lines=False))
         for name, text in split_settings(option, "--option replies=best")
     }
-    given = GivenReader(reader, dict(split_settings(field, "--field prompt=question")), options, tuple(ignore or ()))
-    found = look(data, split, given, objective)
+    given = GivenSource(
+        path=data,
+        split=split,
+        config=config,
+        name=reader,
+        fields=dict(split_settings(field, "--field prompt=question")),
+        options=options,
+        ignore=tuple(ignore or ()),
+    )
+    found = look(given, objective)
     if model is None:
         raise UsageError("no recipe was written, because the model is not named", advice=NO_MODEL)
     print(visible(f"reading {model} and measuring the records with its tokenizer ..."), file=sys.stderr, flush=True)

@@ -23,9 +23,10 @@ def check_start(recipe: Recipe) -> None:
     check_writable(recipe.directory)
     for key, path in _model_paths(recipe):
         check_model_path(key, path)
-    for source in (*recipe.data.sources, *recipe.data.validation_sources):
-        if not _is_on_the_hub(source.path):
-            find_source(source.path, source.split)
+    for name in ("sources", "validation_sources"):
+        for index, source in enumerate(getattr(recipe.data, name)):
+            if not _is_on_the_hub(source.path):
+                find_source(source.path, source.split, source.config, f"data.{name}.{index}")
 
 
 def check_writable(directory: Path) -> None:

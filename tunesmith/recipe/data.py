@@ -16,6 +16,9 @@ from tunesmith.recipe.section import Conflict, FractionBelowOne, Name, PositiveF
 OptionValue = bool | int | float | str
 ReaderOption = OptionValue | None | Annotated[tuple[str, ...], Field(strict=False)]
 
+DOCUMENTS = "text"
+"""The reader whose records are documents, without turns."""
+
 AUTO = "auto"
 """In place of a reader: it is recognised from the rows, with its fields."""
 

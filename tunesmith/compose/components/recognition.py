@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-from tunesmith.data.readers.forms import Reading
 from tunesmith.data.readers.recipe_check import check_readers
 from tunesmith.data.readers.recognition import NotRecognised, first_rows, recognise
 from tunesmith.errors import DataError
 from tunesmith.recipe.data import AUTO, DataSourceConfig
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.schema import Recipe
-from tunesmith.recipe.writing import flow
 
 
 def name_readers(loaded: LoadedRecipe, notice: Callable[[str], None]) -> LoadedRecipe:
@@ -41,27 +38,11 @@ def name_readers(loaded: LoadedRecipe, notice: Callable[[str], None]) -> LoadedR
 def _named(recipe: Recipe, key: str, source: DataSourceConfig, notice: Callable[[str], None]) -> DataSourceConfig:
     if source.reader != AUTO:
         return source
-    found = recognise(first_rows(source.path, source.split), recipe.objective.reader_purpose, source.ignore)
+    rows = first_rows(source.path, source.split, source.config, key)
+    found = recognise(rows, recipe.objective.reader_purpose, source.ignore)
     if isinstance(found, NotRecognised):
-        raise DataError(found.what, where=source.path, advice=words_to_append(found.nearest, key))
+        raise DataError(found.what, where=source.path, advice=found.advice(key))
     notice(f"{source.name}: {found.description()}")
     reading = found.reading
     options = {**reading.options, **source.options}
     return source.model_copy(update={"reader": reading.reader, "fields": dict(reading.fields), "options": options})
-
-
-def words_to_append(readings: Sequence[Reading], key: str) -> str | None:
-    """What to add to the command for the reading that is meant; None if there is none to name.
-
-    key: of the source, such as ``data.sources.0``.
-    """
-    words = [" ".join(_words(reading, key)) for reading in readings]
-    return f"add {' or '.join(words)}" if words else None
-
-
-def _words(reading: Reading, key: str) -> Sequence[str]:
-    found = [f"{key}.reader={reading.reader}"]
-    for name, values in (("fields", reading.fields), ("options", reading.options)):
-        if values:
-            found.append(shlex.quote(f"{key}.{name}={flow(values)}"))
-    return found

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import read_export
+from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.text import AUTO
 from tunesmith.text.formats.format import Format
@@ -46,11 +47,14 @@ class FormatChoice:
 def choose_format(recipe: Recipe) -> FormatChoice:
     """The prompt format of ``text.format: auto``, in place of it.
 
-    An export goes on with its own format, a tokenizer with a chat template is used with that, any other with ChatML.
+    Documents have no turns and are plain. An export goes on with its own format, a tokenizer with a chat template is
+    used with that, any other with ChatML.
     Raises MissingInputError, DataError.
     """
     if recipe.text.format != AUTO:
         return FormatChoice(recipe, "")
+    if all(source.reader == DOCUMENTS for source in recipe.data.sources):
+        return _with_format(recipe, "plain", {}, "the data are documents")
     info = None if recipe.model.path is None else read_export(Path(recipe.model.path))
     if info is not None:
         return _with_format(recipe, info.format, info.options, "that of the export")

@@ -11,6 +11,7 @@ from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.generate.export_directory import find_export, read_export
 from tunesmith.model.directory import ModelDirectory, find_model
 from tunesmith.model.export import DESCRIPTION
+from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.families import ENCODER_DECODERS
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.formats.template_options import template_options
@@ -114,6 +115,6 @@ def check_reward_model(word: str) -> None:
 
 def format_for(model: BaseModel, reader: str) -> PromptFormat:
     """The format of the model, except that documents have no turns."""
-    if reader == "text" and not model.is_encoder_decoder:
+    if reader == DOCUMENTS and not model.is_encoder_decoder:
         return PromptFormat("plain", "documents have no turns")
     return model.format

@@ -82,7 +82,7 @@ def survey(config: SourceConfig, recipe: Recipe, progress: Progress, limit: int 
 def _trees(config: SourceConfig, found: Survey, progress: Progress, limit: int) -> Iterator[Tree]:
     pipeline = Pipeline(config)
     records = 0
-    for row in pipeline.group(read_rows(find_source(config.path, config.split))):
+    for row in pipeline.group(read_rows(find_source(config.path, config.split, config.config, config.key))):
         if records == limit:
             found.share = _share(row)
             return

@@ -21,6 +21,7 @@ from tunesmith.compose.draft.recipe_text import Value
 from tunesmith.compose.draft.survey import Survey
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import RecipeError
+from tunesmith.recipe.data import DOCUMENTS
 
 MOST_BAD = 0.01
 """The largest share of records that may be left out; if more cannot be used, no recipe is written."""
@@ -81,6 +82,7 @@ def _source(request: DraftRequest) -> dict[str, Any]:
     _, _, recognised = request.reason.partition("(")
     return {
         "path": Value(config.path),
+        **({} if config.config is None else {"config": Value(config.config)}),
         **({} if config.split is None else {"split": Value(config.split)}),
         "reader": Value(config.reader, recognised.rstrip(")")),
         **_if_given("fields", config.fields),
@@ -105,7 +107,7 @@ def measured_values(request: DraftRequest, base: BaseModel, found: Survey) -> di
     longest = f"the longest reply has {replies.longest:,} tokens"
     if base.is_encoder_decoder:
         text["max_target_length"] = Value(replies.tokens, longest)
-    if request.config.reader == "text" and limit.longer and not base.is_encoder_decoder:
+    if request.config.reader == DOCUMENTS and limit.longer and not base.is_encoder_decoder:
         text["truncation"] = Value("window", "a part of a longer document, another one in every epoch")
         text["max_length"] = Value(limit.tokens, f"the longest of {len(found.lengths):,} has {limit.longest:,} tokens")
     values |= {"text": text, "data": {**values["data"], **_data(found)}, **_training(request, base, found)}

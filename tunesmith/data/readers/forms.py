@@ -22,6 +22,7 @@ from tunesmith.data.readers.columns import (
 from tunesmith.data.readers.conversations import SHAREGPT_ROLES
 from tunesmith.data.readers.prompts import PROMPT_FIELDS
 from tunesmith.data.readers.turns import PLAIN_ROLES
+from tunesmith.data.sources.setting_words import source_words
 
 SPEAKER_KEYS, TEXT_KEYS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message")
 PROMPT_LISTS = ("messages", "conversation", "conversations", "history_messages")
@@ -87,6 +88,11 @@ class Reading:
     columns: tuple[str, ...]
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def words(self, key: str) -> str:
+        """The words of a command that name this reading. key: of the source in the recipe, see ``source_words``."""
+        settings: dict[str, Any] = {"reader": self.reader, "fields": self.fields, "options": self.options}
+        return source_words(key, {name: value for name, value in settings.items() if value})
 
 
 def suggest_readings(columns: Mapping[str, Column]) -> Iterator[Sequence[Reading]]:

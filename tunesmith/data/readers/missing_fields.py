@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.data.readers.columns import ANSWER, CHOSEN, DOCUMENT, QUESTION, REJECTED
 from tunesmith.data.readers.meanings import WORD_BREAK
 from tunesmith.data.readers.reader import Settings, find_value
 from tunesmith.data.sources.setting_words import setting_words
@@ -12,24 +13,13 @@ from tunesmith.errors import DataError
 
 SHOWN_COLUMNS = 12
 LONGEST_COLUMN = 40  # characters; longer names are usually the first record of a table without a header
-QUESTION = (
-    *("instruction", "prompt", "question", "query", "input", "request", "problem", "task", "user"),
-    *("instructions", "input_text", "user_message", "user_input", "user_prompt", "human"),
-)
-ANSWER = (
-    *("response", "output", "completion", "answer", "reply", "target", "solution", "assistant"),
-    *("responses", "output_text", "assistant_message", "model_response", "bot", "gpt"),
-)
-CHOSEN = ("chosen", "preferred", "accepted", "chosen_response", "response_chosen", "better")
-REJECTED = ("rejected", "dispreferred", "rejected_response", "response_rejected", "worse")
-TEXT = ("text", "content", "document", "body", "article", "story", "passage")
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 SYNONYMS: Mapping[str, tuple[Sequence[str], type]] = {
     **dict.fromkeys(("instruction", "prompt", "question"), (QUESTION, str)),
     **dict.fromkeys(("response", "output", "completion"), (ANSWER, str)),
     "chosen": (CHOSEN, object),
     "rejected": (REJECTED, object),
-    "text": (TEXT, str),
+    "text": (DOCUMENT, str),
     **dict.fromkeys(("messages", "conversations"), (MESSAGES, list)),
 }
 """Field of a reader -> names that columns with the same content often have, and the type of their values."""

@@ -69,6 +69,14 @@ class NotRecognised:
     what: str
     nearest: tuple[Reading, ...] = ()
 
+    def advice(self, key: str) -> str | None:
+        """What to append to the command for the reading that is meant; None if there is none to name.
+
+        key: of the source in the recipe, such as ``data.sources.0``; ``--`` for a command with options.
+        """
+        words = [reading.words(key) for reading in self.nearest]
+        return f"append {' or '.join(words)}" if words else None
+
 
 Recognition: TypeAlias = Recognised | NotRecognised
 
@@ -104,14 +112,17 @@ class _Trial:
         return all(mine in (None, theirs) for mine, theirs in zip(self.trees, other.trees, strict=True))
 
 
-def first_rows(path: str, split: str | None = None) -> list[Mapping[str, Any]]:
+def first_rows(
+    path: str, split: str | None = None, config: str | None = None, key: str = ""
+) -> list[Mapping[str, Any]]:
     """The first rows of a source, at least one; those that cannot be parsed are left out.
 
+    path, split, config, key: see ``find_source``.
     Raises MissingInputError, DataError (also where no row can be parsed, with the first of them) or RecipeError.
     """
     found: list[Mapping[str, Any]] = []
     wrong: DataError | None = None
-    for row in islice(read_rows(find_source(path, split)), MOST_TRIED):
+    for row in islice(read_rows(find_source(path, split, config, key)), MOST_TRIED):
         if isinstance(row, DataError):
             wrong = wrong or row
         else:

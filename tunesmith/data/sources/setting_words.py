@@ -1,16 +1,15 @@
-"""How a setting of a source is written, for the advice of messages: as a word for the command line where it has one."""
+"""How settings of a source are written, for the advice of messages: as words to append to the command."""
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunesmith.recipe.writing import flow
 
 COMMAND_LINE = "--"  # in place of the key: a command with options instead of a recipe
 OPTIONS: Mapping[str, str] = {"fields": "--field", "options": "--option"}  # of these two, one for each entry
-PLAIN = re.compile(r"[A-Za-z_][\w.-]*(?: [\w.-]+)*")
-NO_TEXT = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")  # words of YAML that are no texts
 
 
 def setting_words(key: str, name: str, value: str | Mapping[str, str] | None) -> str:
@@ -21,18 +20,25 @@ def setting_words(key: str, name: str, value: str | Mapping[str, str] | None) ->
     value: of it; None for null.
     """
     if key == COMMAND_LINE:
-        if value is None:
-            return f"leave --{name} out"
-        if isinstance(value, Mapping):
-            return "add " + " ".join(f"{OPTIONS[name]} {shlex.quote(f'{a}={b}')}" for a, b in value.items())
-        return f"add --{name} {shlex.quote(value)}"
-    if isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{field}: {as_yaml(column)}" for field, column in value.items()) + "}"
+        return f"leave --{name} out" if value is None else f"add {source_words(key, {name: value})}"
+    return f"append {source_words(key, {name: value})}" if key else f"set {name} to {flow(value)}"
+
+
+def source_words(key: str, settings: Mapping[str, Any]) -> str:
+    """The words that give a source these settings, without a verb.
+
+    key: of the source in the recipe; ``--`` for a command with options.
+    settings: name -> value.
+    """
+    return " ".join(word for name, value in settings.items() for word in _words(key, name, value))
+
+
+def _words(key: str, name: str, value: Any) -> Iterator[str]:
+    if key != COMMAND_LINE:
+        yield shlex.quote(f"{key}.{name}={flow(value)}")
+    elif isinstance(value, Mapping):
+        for entry, held in value.items():
+            text = held if isinstance(held, str) else flow(held)
+            yield f"{OPTIONS[name]} {shlex.quote(f'{entry}={text}')}"
     else:
-        text = "null" if value is None else as_yaml(value)
-    return f"append {shlex.quote(f'{key}.{name}={text}')}" if key else f"set {name} to {text}"
-
-
-def as_yaml(text: str) -> str:
-    """A text as a value in YAML, in quotes where it would mean something else without them."""
-    return text if PLAIN.fullmatch(text) and text.lower() not in NO_TEXT else json.dumps(text, ensure_ascii=False)
+        yield f"--{name} {shlex.quote(value)}"
