@@ -76,6 +76,13 @@ def test_every_method_shows_prompts_and_replies_and_no_number_changes(
     assert digests(shown) == digests(hidden.directory)
 
 
+def test_documents_have_no_prompt_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents = ["data.sources.0.reader=text", "data.sources.0.fields={text: response}", "text.format=plain"]
+    unread = "data.sources.0.ignore=[instruction, context]"
+    train_recipe(sft(tmp_path, [*SHORT, *documents, unread, "text.options={}"]))
+    assert "prompt:" not in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_generate_trains_and_says_once_why_no_replies_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,7 +127,9 @@ def generated_replies(
     if engine.engine.notice is not None:
         notice(engine.engine.notice)
     chosen = choose_prompts(*validation, renderer, keys.replies, seed, crop)
-    first, text = choose_prompts(*validation, renderer, shown, seed, crop), PromptText(renderer)
+    text = PromptText(renderer)
+    # A document has no prompt, so its continuation says nothing.
+    first = [each for each in choose_prompts(*validation, renderer, shown, seed, crop) if text(each.ids)]
 
     def texts() -> Sequence[ShownText]:
         replies = engine.replies(first, min(keys.max_new_tokens, SHOWN_TOKENS), keys.batch_size)
