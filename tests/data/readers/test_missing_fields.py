@@ -11,9 +11,10 @@ from tests.data.bad_records import SETTINGS, SHAPES
 from tests.data.outcomes import says
 from tests.data.shapes import MISSING, changed
 from tunesmith.data.readers.registry import READERS, open_reader
-from tunesmith.data.sources.setting_words import as_yaml, setting_words
+from tunesmith.data.sources.setting_words import setting_words
 from tunesmith.errors import DataError
 from tunesmith.recipe.reading import read_text, to_plain
+from tunesmith.recipe.writing import flow
 
 GUESSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "both under other names": (
@@ -118,5 +119,5 @@ def test_a_setting_is_written_as_it_must_be_typed(key: str, value: str | None, w
     "text", ["null", "2024", "1e5", "a: b", "", " a", "[x", "yes", "~", "#a", "-", "ü", "a,b", "a}b"]
 )
 def test_a_text_comes_back_from_yaml(text: str) -> None:
-    assert to_plain(read_text(as_yaml(text), "", lines=False)) == text
-    assert to_plain(read_text(f"{{a: {as_yaml(text)}, b: c}}", "", lines=False)) == {"a": text, "b": "c"}
+    assert to_plain(read_text(flow(text), "", lines=False)) == text
+    assert to_plain(read_text(f"{{a: {flow(text)}, b: c}}", "", lines=False)) == {"a": text, "b": "c"}
