@@ -72,17 +72,13 @@ def init(
     _check_output(file, force=force)
     for word, key in ((model, "--model"), (reward, "--reward")):
         _check_directory(word, key)
-    options: dict[str, Any] = {
-        name: to_plain(read_text(text, f"--option {name}", lines=False))
-        for name, text in split_settings(option, "--option replies=best")
-    }
     given = GivenSource(
         path=data,
         split=split,
         config=config,
         name=reader,
         fields=dict(split_settings(field, "--field prompt=question")),
-        options=options,
+        options=_read_options(option),
         ignore=tuple(ignore or ()),
     )
     found = look(given, objective)
@@ -91,6 +87,14 @@ def init(
     print(visible(f"reading {model} and measuring the records with its tokenizer ..."), file=sys.stderr, flush=True)
     values = (found.config, found.reason, found.objective, reward, file, program_name(sys.argv))
     load_part(WRITE)(load_part(REQUEST)(*values), model)
+
+
+def _read_options(words: Sequence[str] | None) -> dict[str, Any]:
+    """Option of the reader -> its value. words: ``NAME=VALUE``."""
+    return {
+        name: to_plain(read_text(text, f"--option {name}", lines=False))
+        for name, text in split_settings(words, "--option replies=best")
+    }
 
 
 def _check_output(path: Path, *, force: bool) -> None:
