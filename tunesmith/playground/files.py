@@ -19,18 +19,21 @@ from tunesmith.playground.exercises import Exercise, write_exercises
 from tunesmith.playground.facts import build_world
 from tunesmith.playground.passages import load_passages
 from tunesmith.playground.preferences import ExercisePair, write_preferences
+from tunesmith.text.formats.format import TextPiece
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tree import Message
 
 END = "<|endoftext|>"
 DEMONSTRATIONS: Mapping[str, int] = {
-    "open_qa": 3600,
-    "closed_qa": 3600,
-    "classification": 1200,
-    "information_extraction": 3400,
-    "summarization": 1400,
-    "brainstorming": 1400,
+    "open_qa": 2600,
+    "closed_qa": 2400,
+    "classification": 700,
+    "information_extraction": 2600,
+    "summarization": 900,
+    "brainstorming": 1000,
 }
 """Category of dolly -> number of demonstrations; if there are fewer different ones, they are repeated."""
-PREFERENCES = (800, 300)
+PREFERENCES = (600, 200)
 """Number of pairs of a courteous and a curt reply, and of a correct and a wrong reply."""
 COMPARISONS = 5000
 """Number of further pairs of a correct and a wrong reply for the reward model, which is not trained on answers."""
@@ -69,7 +72,7 @@ class DemoFiles:
 def write_demo_files(
     directory: Path,
     seed: int,
-    documents: int = 26_000,
+    documents: int = 20_000,
     demonstrations: Mapping[str, int] = DEMONSTRATIONS,
     preferences: tuple[int, int] = PREFERENCES,
     comparisons: int = COMPARISONS,
@@ -108,7 +111,7 @@ def write_demo_files(
         asked = (*different, *exercises)
         _write_lines(path, ({**each.record(), "check": check_to_json(check(each.check))} for each in asked))
     texts = [f"{each.instruction}\n{each.context}\n{each.response}" for each in toned]
-    write_tokenizer(files.tokenizer, [*prose, *texts], vocabulary)
+    write_tokenizer(files.tokenizer, [*prose, *texts, *prompt_texts(len(texts))], vocabulary)
     return files
 
 
@@ -144,6 +147,12 @@ def _repeat_to_counts(different: Sequence[Exercise], counts: Mapping[str, int], 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def prompt_texts(count: int) -> list[str]:
+    """What the prompt format writes around instructions, ``count`` times: its words then become tokens."""
+    pieces = build_format("dolly").split(Message("user", ""), ()).given
+    return ["".join(piece.text for piece in pieces if isinstance(piece, TextPiece))] * count
 
 
 def write_tokenizer(directory: Path, texts: Sequence[str], vocabulary: int) -> None:
