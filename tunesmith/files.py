@@ -10,12 +10,12 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tunesmith.errors import DataError, MissingInputError, StorageError
+from tunesmith.errors import DataError, MissingInputError, StorageError, UsageError
 
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
@@ -101,6 +101,13 @@ def storage_errors(
 def _free_name(directory: Path) -> Path:
     """A temporary name that no other process uses."""
     return directory / f"{UNFINISHED}{secrets.token_hex(8)}"
+
+
+def check_no_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Raises UsageError if a file that is to be written is one of those that are read."""
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UsageError("this file is read and would be overwritten", where=output, advice="name another output")
 
 
 @contextmanager

@@ -236,14 +236,17 @@ def test_a_passage_is_part_of_every_message_in_a_format_for_single_turns(
     lines = ("/context Ada has a cat.", "Who?", "What?", "/reset", "When?", "/context off", "Where?", "/context")
     _, errors = _chat(single_turn_directory, *lines)
     assert [call["passages"] for call in asked] == [["Ada has a cat."]] * 3 + [[""]]
-    assert "passage, after the line '### Input:': Ada has a cat." in errors
+    assert "passage, sent with every message, after the line '### Input:': Ada has a cat." in errors
     assert "a new conversation with the same passage" in errors
     assert errors.count("(no passage; `/context TEXT` sets one") == 2
 
 
 def test_a_passage_is_sent_once_in_a_conversation(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
-    _chat(model_directory, "Hi", "/context\tone", "Who?", "What?", "/context two", "When?", "/reset", "Where?")
+    lines = ("Hi", "/context\tone", "Who?", "/context", "What?", "/context two", "When?", "/reset", "Where?")
+    _, errors = _chat(model_directory, *lines)
+    assert "passage, sent once, with your next message, after an empty line: one" in errors
+    assert "passage, sent, after an empty line: one" in errors
     assert [call["passages"] for call in asked] == [
         [""],
         ["", "", "one"],

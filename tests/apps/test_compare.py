@@ -40,6 +40,16 @@ def written(reports: list[Path], **settings: Any) -> str:
     return target.getvalue()
 
 
+def test_a_page_never_replaces_what_is_read(reports: list[Path], tmp_path: Path) -> None:
+    before = reports[0].read_bytes()
+    names = [str(path) for path in reports]
+    with pytest.raises(UsageError, match="this file is read and would be overwritten"):
+        run(names, output=reports[0])
+    with pytest.raises(UsageError, match=r"other\.json' is not the name of a page; let it end in \.html"):
+        run(names, output=tmp_path / "other.json")
+    assert reports[0].read_bytes() == before
+
+
 def test_prompts_are_matched_by_their_text(reports: list[Path]) -> None:
     comparison = read_comparison(reports)
     assert [prompt.text for prompt in comparison.prompts] == ["Hello?", "Why?", "Who?", "When?"]

@@ -282,7 +282,7 @@ def test_a_reader_without_rankings_is_refused(tmp_path: Path, reader: str, optio
 
 def test_a_source_is_not_the_output(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", [ROW])
-    with pytest.raises(UsageError, match="the output file is one of the sources"):
+    with pytest.raises(UsageError, match="this file is read and would be overwritten"):
         build_preferences([SourceConfig("x", str(tmp_path), "preference-text")], path, PairSelection())
     assert json.loads(path.read_text()) == ROW
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib.util
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.conftest import REPOSITORY
 from tunesmith import __version__
 from tunesmith.cli import main as command_line
 from tunesmith.cli.lazy import COMMANDS, CliCommand, load_part
-from tunesmith.errors import LockedError, RecipeError, StoppedError, UsageError
+from tunesmith.errors import LockedError, RecipeError, StoppedError, StorageError, UsageError
 
 HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "yaml", "rich", "jinja2")
 """Packages that `tunesmith --help` does not need; each of them would slow it down."""
@@ -200,6 +201,26 @@ def test_a_defect_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "argv", ["tunesmith", "recipes"])
     with pytest.raises(ZeroDivisionError):
         command_line.main()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command_line, "build_app", lambda: full)
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    assert stop.value.code == StorageError.exit_code
+    assert capsys.readouterr().err == "tunesmith: error: the output cannot be written: No space left on device\n"
+
+
+def test_streams_that_the_caller_closed_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    monkeypatch.setattr(command_line, "build_app", lambda: lambda **_: print(sys.stdin.read(), "written"))
+    command_line.main()
 
 
 def test_a_system_without_file_locks_gets_a_sentence() -> None:

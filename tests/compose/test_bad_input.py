@@ -182,11 +182,11 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_last_good_checkpoint(
     recipe = write_world(tmp_path)
     assert tunesmith("train", str(recipe), "train.stop_after=8")[0] == 75
     whole = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: whole._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: whole._replace(free=1 << 20))
     code, lines = tunesmith("train", str(recipe))
     assert code == 74
     assert len(lines) == 1
-    assert "1,000 available" in lines[0]
+    assert "1,048,576 available" in lines[0]
     monkeypatch.undo()
     found = checkpoint.newest(tmp_path / "run" / "checkpoints", lambda text: pytest.fail(text))
     assert found is not None

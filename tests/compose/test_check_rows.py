@@ -49,6 +49,13 @@ def test_every_unread_column_and_key_is_listed_with_its_count(tmp_path: Path) ->
     assert find(report, "unread columns").summary == "2 columns and keys are not read: mine: messages[].id 80; note 20"
 
 
+def test_an_unread_column_that_is_named_like_a_part_of_the_conversation_is_a_warning(tmp_path: Path) -> None:
+    rows = [{**row, "Question": "Which number?"} for row in ROWS]
+    check = find(checked(tmp_path, write_rows(tmp_path, rows)), "unread columns")
+    assert check.status == "warn"
+    assert "(Question) under fields of its source, or list it under ignore" in check.advice
+
+
 def test_files_of_a_directory_that_are_not_read_are_listed(tmp_path: Path) -> None:
     write_rows(tmp_path / "mine", ROWS)
     for name in ("README.md", "old.pdf"):

@@ -98,6 +98,10 @@ def test_directories_that_are_no_models_say_what_is_missing(tmp_path: Path) -> N
         load_model(str(tmp_path / "nothing"))
     with pytest.raises(MissingInputError, match=r"no config\.json"):
         read_local_architecture(tmp_path)
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "config.json").write_text("{}")
+    with pytest.raises(MissingInputError, match=r"this is a run; name its export, .*run/export"):
+        read_local_architecture(tmp_path / "run")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match=r"config\.json: not valid JSON"):
         read_local_architecture(tmp_path)

@@ -19,8 +19,9 @@ from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.run_export import describe_newer_checkpoint, has_checkpoints, load_checkpoint_model
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.generate.engine import Engine
-from tunesmith.generate.export_directory import EXPORT, build_engine, find_export, open_engine, read_sampling
+from tunesmith.generate.export_directory import build_engine, find_export, open_engine, read_sampling
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.directory import EXPORT
 
 
 def run(

@@ -77,7 +77,10 @@ def describe_passage(conversation: Conversation) -> str:
     place = f"after the line {label!r}" if label else "after an empty line"
     if not conversation.passage:
         return f"no passage; `/context TEXT` sets one, which the format {name!r} writes below your message, {place}"
-    return f"passage, {place}: {conversation.passage}"
+    sent = "sent once, with your next message" if conversation.is_passage_waiting else "sent"
+    if not conversation.engine.renderer.format.multi_turn:
+        sent = "sent with every message"
+    return f"passage, {sent}, {place}: {conversation.passage}"
 
 
 def _set(conversation: Conversation, argument: str) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from tunesmith.apps.report_rewards import ReportRewards, assign_rewards, read_rewards
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
-from tunesmith.errors import DataError
-from tunesmith.files import fingerprint, write_file
+from tunesmith.errors import DataError, UsageError
+from tunesmith.files import check_no_input, fingerprint, write_file
 from tunesmith.report.compare_page import compare_page
 from tunesmith.report.compare_statistics import compare_columns, summarize
 from tunesmith.report.compare_terminal import comparison_lines
@@ -43,7 +43,10 @@ def run(
 
     Raises MissingInputError, DataError, UsageError, StorageError.
     """
-    comparison = read_comparison([Path(name).expanduser() for name in reports], [Path(name) for name in scores])
+    paths = [Path(name).expanduser() for name in reports]
+    if output is not None:
+        _check_output(output, [*paths, *map(Path, scores)])
+    comparison = read_comparison(paths, [Path(name) for name in scores])
     screen = target or sys.stdout
     summaries, differences = summarize(comparison), compare_columns(comparison)
     if text or output is None:
@@ -55,6 +58,13 @@ def run(
         replies = sum(len(prompt.replies) for prompt in comparison.prompts)
         what = f"prompts: {len(comparison.prompts):,}, replies: {replies:,}, {len(page) / 1e6:.1f} MB"
         print(visible(f"wrote {output} ({what}); open it in a browser"), file=screen)
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Raises UsageError for a page that would replace a report, or whose name no browser opens as a page."""
+    check_no_input(output, inputs)
+    if output.suffix not in (".html", ".htm"):
+        raise UsageError(f"{str(output)!r} is not the name of a page", advice=f"let it end in .html: -o {output}.html")
 
 
 def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Comparison:

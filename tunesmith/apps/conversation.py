@@ -74,6 +74,11 @@ class Conversation:
         self.passage = text
 
     @property
+    def is_passage_waiting(self) -> bool:
+        """Whether no message of the conversation has the passage yet."""
+        return all(message.context != self.passage for message in self.messages)
+
+    @property
     def turns(self) -> list[Message]:
         """The messages without the system message."""
         return [message for message in self.messages if message.role != "system"]
@@ -97,8 +102,8 @@ class Conversation:
                 )
             self._reported_single_turn = True
             before = []
-        sent = any(message.context == self.passage for message in before)
-        self._reply([*before, Message("user", text, context="" if sent else self.passage)])
+        waiting = self.is_passage_waiting or not before
+        self._reply([*before, Message("user", text, context=self.passage if waiting else "")])
 
     def retry(self) -> None:
         """Replace the last reply by a new one. Raises UsageError if there is no reply."""

@@ -30,7 +30,7 @@ from tunesmith.data.sources.rows import PlainRow
 from tunesmith.data.sources.source import OpenedSource, find_source, read_rows
 from tunesmith.draws import shuffle_key
 from tunesmith.errors import DataError, InternalError, MissingInputError, UsageError
-from tunesmith.files import new_file
+from tunesmith.files import check_no_input, new_file
 
 # Defaults of the options that a reader has and the caller does not give: what is left out is counted.
 LENIENT: Mapping[str, Any] = {"empty": "drop", "on_equal": "drop", "keep": "rankings"}
@@ -130,8 +130,7 @@ def build_preferences(
     lenient = [_lenient(config, selection) for config in configs]
     found = [find_source(config.path, config.split, config.config, config.key) for config in lenient]
     for source in found:
-        if any(file.path.resolve() == output.resolve() for file in source.files):
-            raise UsageError("the output file is one of the sources", where=output, advice="give --output another name")
+        check_no_input(output, [file.path for file in source.files])
     counts = {config.name: PairCounts() for config in configs}
     faults = FaultLog(STRICT)
     lines = (

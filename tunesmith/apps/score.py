@@ -20,7 +20,7 @@ from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
-from tunesmith.files import write_file
+from tunesmith.files import check_no_input, write_file
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
@@ -74,6 +74,8 @@ def run(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     log = errors or sys.stderr
+    if output is not None:
+        check_no_input(output, map(Path, inputs))
     reports = [] if reading else [report for report in map(_read_report, inputs) if report is not None]
     if reports and len(reports) < len(inputs):
         raise UsageError("some inputs are sampling reports, others are not", advice="score them one kind at a time")

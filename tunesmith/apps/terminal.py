@@ -8,6 +8,8 @@ from typing import TextIO
 from prompt_toolkit import PromptSession
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import is_dumb_terminal
@@ -85,7 +87,9 @@ class LineEditor:
         self._output = output
         self._session: PromptSession[str] | None = None
         if not is_dumb_terminal():
-            self._session = PromptSession(output=_open_screen(output))
+            self._session = PromptSession(
+                output=_open_screen(output), enable_suspend=True, key_bindings=_ignored_keys()
+            )
 
     def read(self, prompt: str) -> str | None:
         """The next text; None at the end of input. Raises KeyboardInterrupt."""
@@ -102,6 +106,13 @@ class LineEditor:
         except (EOFError, KeyboardInterrupt):
             self._output.write("\n")
             raise
+
+
+def _ignored_keys() -> KeyBindings:
+    """Colour codes in what is typed look like events of a mouse, which the editor does not follow."""
+    bindings = KeyBindings()
+    bindings.add(Keys.Vt100MouseEvent)(lambda event: None)
+    return bindings
 
 
 def _open_screen(output: TextIO) -> Vt100_Output:

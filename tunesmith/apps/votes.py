@@ -19,7 +19,7 @@ from tunesmith.apps.sampling_reports import SamplingReport
 from tunesmith.data.dataset.faults import STRICT, FaultLog
 from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.errors import DataError
-from tunesmith.files import read_object
+from tunesmith.files import check_no_input, read_object
 from tunesmith.recipe.data import source_name
 from tunesmith.text.tree import Message, Tree
 from tunesmith.text.visible import visible
@@ -71,8 +71,9 @@ def build_vote_preferences(
     output: the file.
     selection: which pairs are written; ``where`` and ``where_not`` do not apply.
     name: the source in every pair; by default it is derived from the path of the votes.
-    Raises DataError, MissingInputError (no pair at all), StorageError.
+    Raises UsageError (the output is an input), DataError, MissingInputError (no pair at all), StorageError.
     """
+    check_no_input(output, [*paths, *reports])
     found = {report_key(report): report for report in map(open_report, reports)}
     votes = [(name or source_name(str(path)), read_votes(path)) for path in paths]
     counts = {source: PairCounts() for source, _ in votes}

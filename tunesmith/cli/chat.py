@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.lazy import load_part
+from tunesmith.cli.lazy import load_heavy_part
 from tunesmith.cli.words import split_settings
 from tunesmith.recipe.reading import parse_scalar
 
@@ -54,4 +54,4 @@ def chat(
     For example: tunesmith chat runs/dolly-v2-3b-tiny temperature=0.7
     """
     sampling = {name: parse_scalar(value) for name, value in split_settings(settings, "temperature=0.7")}
-    load_part(CHAT)(path, format=prompt_format, system=system, sampling=sampling, seed=seed, save=save)
+    load_heavy_part(CHAT)(path, format=prompt_format, system=system, sampling=sampling, seed=seed, save=save)

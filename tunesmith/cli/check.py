@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.lazy import load_part
+from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.recipe.load import load, split_words
 
@@ -40,5 +40,5 @@ def check(
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     command = shlex.join(["tunesmith", "check", *words, *(() if model else ("--no-model",))])
-    run_check = load_part("tunesmith.compose.check.command:run_check")
+    run_check = load_heavy_part("tunesmith.compose.check.command:run_check")
     raise typer.Exit(run_check(loaded, output, strict=strict, with_model=model, command=command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,13 @@ COMMANDS: Mapping[str, CliCommand] = {
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),
 }
+
+
+def load_heavy_part(part: str) -> Any:
+    """As ``load_part``, for a part that imports PyTorch, which takes seconds; a terminal says so."""
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+    return load_part(part)
 
 
 def load_part(part: str) -> Any:

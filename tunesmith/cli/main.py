@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tunesmith import __version__
 from tunesmith.cli.lazy import COMMANDS, load_part
-from tunesmith.errors import StoppedError, TunesmithError, UsageError
+from tunesmith.errors import StoppedError, StorageError, TunesmithError, UsageError
 from tunesmith.text.visible import visible
 
 NAME = "tunesmith"
+UNWRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)  # the output is full, or nobody reads it
 TYPER_USAGE_ERROR = 2  # the exit code of typer for a command line that it cannot parse
 RECIPE_COMMAND = "tunesmith.cli.recipe_command:RecipeCommand"
 
@@ -28,6 +32,7 @@ EXIT_CODES = (
 
 def main() -> None:
     """Run one command and exit. Only a defect of Tunesmith itself ends in a traceback."""
+    _open_closed_streams()
     try:
         build_app()(prog_name=NAME)
     except StoppedError as stopped:  # asked for by the user, so it is not printed as an error
@@ -37,8 +42,20 @@ def main() -> None:
         for line in str(error).split("\n"):
             _print_line(f"{NAME}: error: {visible(line)}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        _print_line(f"{NAME}: error: the output cannot be written: {error.strerror}")
+        sys.exit(StorageError.exit_code)
     except SystemExit as stop:
         sys.exit(UsageError.exit_code if stop.code == TYPER_USAGE_ERROR else stop.code)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that the caller closed is an empty one."""
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _print_line(line: str) -> None:

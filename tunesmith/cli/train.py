@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunesmith.cli.lazy import load_part
+from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.memory import keep_freed_memory
 from tunesmith.recipe.load import load, split_words
@@ -18,4 +18,4 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
     keep_freed_memory()
-    load_part("tunesmith.compose.train:train_recipe")(loaded)
+    load_heavy_part("tunesmith.compose.train:train_recipe")(loaded)

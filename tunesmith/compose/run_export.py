@@ -16,7 +16,8 @@ from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
-from tunesmith.generate.export_directory import EXPORT, read_export
+from tunesmith.generate.export_directory import read_export
+from tunesmith.model.directory import EXPORT
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
 from tunesmith.recipe.load import load

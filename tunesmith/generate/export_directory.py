@@ -15,6 +15,7 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.directory import EXPORT
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
 from tunesmith.text.formats.format import Format
@@ -23,7 +24,6 @@ from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
-EXPORT = "export"  # the name of the export in a run directory
 # For every key of tunesmith.json its type, in Python and in the words of an error message.
 _TYPES: Mapping[str, tuple[type, str]] = {
     "format": (str, "the name of a prompt format"),

@@ -28,6 +28,7 @@ from tunesmith.model.configuration import CheckedConfig, check_config
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 CONFIG = "config.json"
+EXPORT = "export"  # the model directory in the directory of a run
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -152,9 +153,10 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     """
     path = find_file(directory, CONFIG)
     if path is None:
-        raise MissingInputError(
-            "there is no config.json in it", where=directory, advice="model.path names a Hugging Face directory"
-        )
+        advice = "model.path names a Hugging Face directory"
+        if (directory / EXPORT / CONFIG).is_file():
+            advice = f"this is a run; name its export, {directory / EXPORT}"
+        raise MissingInputError("there is no config.json in it", where=directory, advice=advice)
     config = check_config(read_object(path, advice=FETCH_AGAIN), directory / CONFIG)
     files = {CONFIG: path}
     weight_map = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tunesmith.data.dataset.report import DataReport, unread_words
+from tunesmith.data.readers.columns import is_named_like_a_turn
 from tunesmith.data.sources.directories import shown_names
 from tunesmith.report.check import Check
 
@@ -33,7 +34,13 @@ def unread_check(report: DataReport) -> Check:
     named = [f"{name}: {unread_words(unread, SHOWN_NAMES)}" for name, unread in sources.items()]
     count = sum(len(unread) for unread in sources.values())
     subject = "1 column or key is" if count == 1 else f"{count:,} columns and keys are"
-    return Check(UNREAD, "pass", f"{subject} not read: {'. '.join(named)}")
+    summary = f"{subject} not read: {'. '.join(named)}"
+    doubtful = {column for unread in sources.values() for column in unread if is_named_like_a_turn(column)}
+    if not doubtful:
+        return Check(UNREAD, "pass", summary)
+    shown = ", ".join(sorted(doubtful))
+    advice = f"name what holds a part of the conversation ({shown}) under fields of its source, or list it under ignore"
+    return Check(UNREAD, "warn", summary, "data.sources", advice)
 
 
 def left_out_checks(report: DataReport) -> list[Check]:

@@ -22,8 +22,9 @@ from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.model.context import context_length
+from tunesmith.model.directory import read_directory
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype, read_local_architecture
+from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.vocabulary import resize_vocabulary
@@ -203,9 +204,10 @@ def find_family(recipe: Recipe) -> AnyFamily:
         return family_of(str(keys.init["architecture"]))
     assert keys.path is not None
     if Path(keys.path).is_dir():
-        architecture = read_local_architecture(Path(keys.path))
-        check_family(recipe, architecture)
-        return family_of(architecture)
+        found = read_directory(Path(keys.path))
+        check_family(recipe, found.architecture)
+        check_length(recipe, found.config.entries.get("max_position_embeddings"))
+        return family_of(found.architecture)
     if looks_like_path(keys.path):
         raise MissingInputError(
             "there is no such directory", where=f"model.path {keys.path}", advice="check the path, or give a hub name"
@@ -269,12 +271,16 @@ def prepare_language_policy(
 
 def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:
     """Raises RecipeError if threads may be longer than the model has positions."""
-    positions = context_length(model.config)
+    check_length(recipe, context_length(model.config))
+
+
+def check_length(recipe: Recipe, positions: int | None) -> None:
+    """Raises RecipeError for a limit above the positions of the model. positions: None if they are not limited."""
     if positions is not None and recipe.text.max_length > positions:
         raise RecipeError(
             f"{recipe.text.max_length:,} tokens are more than the {positions:,} positions of the model",
             where="text.max_length",
-            advice=f"set it to {positions} or less",
+            advice=f"append text.max_length={positions}",
         )
 
 

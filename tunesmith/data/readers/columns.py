@@ -36,6 +36,16 @@ ABOUT_THE_ROW = (
 """Names of columns that say something about a row and are no part of a conversation."""
 
 
+def is_named_like_a_turn(name: str) -> bool:
+    """Whether the name of a column usually means a part of a conversation."""
+    return column_word(name) in {*QUESTION, *ANSWER, *PASSAGE, *CHOSEN, *REJECTED}
+
+
+def column_word(name: str) -> str:
+    """The name in lower case, with ``_`` between words."""
+    return WORD_BREAK.sub("_", name.strip()).lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of some rows.
@@ -52,7 +62,7 @@ class Column:
     @property
     def word(self) -> str:
         """The name in lower case, with ``_`` between words."""
-        return WORD_BREAK.sub("_", self.name.strip()).lower()
+        return column_word(self.name)
 
 
 def find_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:

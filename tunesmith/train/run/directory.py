@@ -27,7 +27,7 @@ import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
-from tunesmith.generate.export_directory import EXPORT
+from tunesmith.model.directory import EXPORT
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
