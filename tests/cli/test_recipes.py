@@ -75,6 +75,17 @@ def test_show_as_json_holds_recipe_and_origins(capsys: pytest.CaptureFixture[str
     assert shown["origins"]["train.learning_rate"].startswith("dolly-v2-3b:")
 
 
+def test_show_prints_placeholders_for_what_only_the_user_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.show("sft")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "path: DIRECTORY_OR_HUB_NAME # missing: append model.path=DIRECTORY_OR_HUB_NAME" in lines
+    assert "path: YOUR_FILE # missing: append data.sources.0.path=YOUR_FILE" in lines
+    commands.show("sft", as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["recipe"]["model"]["path"] == "DIRECTORY_OR_HUB_NAME"
+    assert shown["origins"]["model.path"] == "missing: append model.path=DIRECTORY_OR_HUB_NAME"
+
+
 def test_schema_goes_to_the_output_or_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.schema()
     printed = json.loads(capsys.readouterr().out)

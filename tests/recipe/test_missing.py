@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.recipe.good_recipe import PPO, good, problems
-from tunesmith.recipe.load import load
+from tunesmith.recipe.load import load, load_incomplete
 from tunesmith.recipe.missing import EXAMPLES, find_missing
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.problems import InvalidRecipeError, Origin
@@ -33,13 +33,34 @@ def test_what_only_the_user_knows_of_a_generic_recipe_is_one_line() -> None:
     assert "append model.tokenizer=DIRECTORY_OR_HUB_NAME data.sources.0.path=YOUR_FILE" in message(["sft", "tiny"])
 
 
+@pytest.mark.parametrize("name", ["sft", "dpo", "reward", "ppo", "smollm2-135m"])
+def test_an_incomplete_recipe_has_the_words_of_the_message_as_placeholders(name: str) -> None:
+    words = message([name]).partition("append ")[2].split()
+    loaded = load_incomplete([name])
+    assert loaded.recipe == load([name], words).recipe
+    missing = {key: str(origin) for key, origin in loaded.origins.items() if str(origin).startswith("missing")}
+    assert missing == {word.partition("=")[0]: f"missing: append {word}" for word in words}
+
+
+def test_an_incomplete_recipe_with_other_mistakes_or_an_unusual_missing_value_is_refused() -> None:
+    with pytest.raises(InvalidRecipeError, match=r"^command line train\.clip: expected a number, got 'high'$"):
+        load_incomplete(["sft"], ["train.clip=high"])
+    unusual = ["train.best={metrics: [{mode: min}]}"]
+    with pytest.raises(InvalidRecipeError, match=r"3 values are missing; .*train\.best\.metrics\.0\.name=VALUE"):
+        load_incomplete(["sft"], unusual)
+
+
+def test_a_complete_recipe_has_no_placeholders() -> None:
+    assert load_incomplete(["dolly-v2-3b", "tiny"]) == load(["dolly-v2-3b", "tiny"])
+
+
 def test_the_keys_of_sections_that_are_not_there_are_named_as_well(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\ntrain: {batch_size: 8}\nrun: {export: latest}\n")
     first, second = message([str(path)]).splitlines()
     assert first == (
         f"{path}: 7 values are missing; append model.path=DIRECTORY_OR_HUB_NAME text.format=auto "
-        "text.max_length=1024 data.sources.0.path=YOUR_FILE data.sources.0.reader=READER train.epochs=3 "
+        "text.max_length=1024 data.sources.0.path=YOUR_FILE data.sources.0.reader=auto train.epochs=3 "
         "train.learning_rate=2e-5 (or write them in the file, or begin it with `extends: sft`, which has most of them)"
     )
     assert second == f"{path}:3 run.export: expected 'last' or 'best', got 'latest'"
@@ -103,7 +124,6 @@ def test_whatever_is_removed_the_words_of_the_message_complete_the_recipe(remove
 
 def test_the_examples_are_values_that_the_schema_accepts() -> None:
     words = [f"{key}={value}" for key, value in EXAMPLES.items() if key.partition(".")[0] != "objective"]
-    words = [word for word in words if not word.endswith("=READER")]
     assert validate(override_all(good("data.sources.0.reader=alpaca"), words)).name == "my-recipe"
 
 

@@ -15,7 +15,7 @@ from tunesmith.cli.lazy import load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file
-from tunesmith.recipe.load import CatalogEntry, annotated_lines, json_schema, list_catalog, load, split_words
+from tunesmith.recipe.load import CatalogEntry, annotated_lines, json_schema, list_catalog, load_incomplete, split_words
 
 ORIGIN_COLUMN = 56  # where the comments with origins begin, if the line is not longer
 
@@ -77,9 +77,11 @@ def show(
 ) -> None:
     """Print a recipe with all its values, each with its origin: a line of a file, the command line, or the default.
 
+    For a value that only you can give, a placeholder is printed and the word to append.
+
     For example: tunesmith show dolly-v2-3b tiny train.epochs=1
     """
-    loaded = load(*split_words([recipe, *(changes or ())]))
+    loaded = load_incomplete(*split_words([recipe, *(changes or ())]))
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     if as_json:
         origins = {key: str(origin) for key, origin in loaded.origins.items()}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tunesmith.errors import UsageError
 from tunesmith.recipe.json_schema import json_schema
 from tunesmith.recipe.layers import RecipeFile, RecipeFiles, catalog_files, merge
+from tunesmith.recipe.missing import find_placeholders
 from tunesmith.recipe.overrides import is_override, override
 from tunesmith.recipe.problems import DEFAULT, InvalidRecipeError, Origin
 from tunesmith.recipe.reading import LocatedValue, to_plain
@@ -25,6 +26,7 @@ __all__ = [
     "json_schema",
     "list_catalog",
     "load",
+    "load_incomplete",
     "split_words",
 ]
 
@@ -70,6 +72,26 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     Raises UsageError, MissingInputError (no such file), RecipeError (no such name, or a cycle) or InvalidRecipeError,
     which has all unknown keys, wrong types and conflicts at once.
     """
+    file, merged = _merge_words(names, overrides)
+    return _locate(validate(merged, names[0]), file, merged)
+
+
+def load_incomplete(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Like ``load``, but values that only the user knows may be missing: each of them is a placeholder.
+
+    The origin of a placeholder is ``missing: append KEY=VALUE``. A recipe lacks too much if there is no usual value for
+    one of its missing keys; then the error is that of ``load``.
+    """
+    file, merged = _merge_words(names, overrides)
+    placeholders = find_placeholders(to_plain(merged))
+    complete = _apply_overrides(merged, [f"{key}={word}" for key, word in placeholders.items()])
+    loaded = _locate(validate(complete, names[0]), file, complete)
+    missing = {key: Origin(f"missing: append {key}={word}") for key, word in placeholders.items()}
+    return LoadedRecipe(loaded.recipe, {**loaded.origins, **missing})
+
+
+def _merge_words(names: Sequence[str], overrides: Sequence[str]) -> tuple[RecipeFile, LocatedValue]:
+    """The first file, and the values of all files and single values."""
     if not names:
         raise UsageError("no recipe is given", advice="name one first; `tunesmith recipes` lists the built-in ones")
     files = RecipeFiles()
@@ -80,9 +102,13 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     merged = loaded[0].content
     for file in loaded[1:]:
         merged = merge(merged, file.content)
-    merged = _apply_overrides(merged, overrides)
-    recipe = _name_data(validate(merged, names[0]), loaded[0])
-    return LoadedRecipe(recipe, {".".join(path): origin for path, origin in _origins(_values(recipe), merged, ())})
+    return loaded[0], _apply_overrides(merged, overrides)
+
+
+def _locate(recipe: Recipe, file: RecipeFile, merged: LocatedValue) -> LoadedRecipe:
+    """The recipe with the directory of its run and the origins of its values. file: the first one."""
+    named = _name_data(recipe, file)
+    return LoadedRecipe(named, {".".join(path): origin for path, origin in _origins(_values(named), merged, ())})
 
 
 def _name_data(recipe: Recipe, file: RecipeFile) -> Recipe:

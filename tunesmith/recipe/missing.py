@@ -29,7 +29,7 @@ MOST_CHOICES = 4
 
 EXAMPLES: Mapping[str, str] = {
     "data.sources.0.path": "YOUR_FILE",
-    "data.sources.0.reader": "READER",
+    "data.sources.0.reader": "auto",
     "model.path": "DIRECTORY_OR_HUB_NAME",
     "model.tokenizer": "DIRECTORY_OR_HUB_NAME",
     "name": "my-recipe",
@@ -52,6 +52,15 @@ def find_missing(given: Any) -> list[Path]:
     given: the plain values of a recipe. What has a wrong type is skipped, since that is reported separately.
     """
     return [*_missing_in(Recipe, given, ())]
+
+
+def find_placeholders(given: Any) -> dict[str, str]:
+    """Dotted key -> a usual value or a word for it, for all missing keys; empty if there is none for one of them.
+
+    given: the plain values of a recipe.
+    """
+    keys = [".".join(path) for path in find_missing(given)]
+    return {key: EXAMPLES[key] for key in keys} if all(key in EXAMPLES for key in keys) else {}
 
 
 def _missing_in(section: type[Section], given: Any, path: Path) -> Iterator[Path]:
