@@ -21,8 +21,19 @@ def test_recipes_lists_every_recipe_and_layer_with_its_line(capsys: pytest.Captu
         assert f"  {entry.name} " in text
         assert entry.about in text
     assert [line for line in text.splitlines() if line.endswith(":")] == [
-        f"{line}:" for line in commands.HEADINGS.values()
+        f"{line}:" for line in (commands.OWN_DATA, *commands.HEADINGS.values())
     ]
+
+
+def test_recipes_for_own_data_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.recipes()
+    first = capsys.readouterr().out.partition("\n\n")[0]
+    heading, *names = [line.split()[0] for line in first.splitlines()]
+    assert heading == commands.OWN_DATA.split()[0]
+    small = ["gemma-3-1b", "llama-3.2-1b", "qwen3-0.6b", "smollm2-135m", "smollm2-360m"]
+    assert names == sorted(["dpo", "ppo", "reward", "sft", *small])
+    commands.recipes(["own data", "objective ppo"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")] == ["ppo"]
 
 
 def test_long_descriptions_have_their_own_line_in_a_narrow_terminal(

@@ -19,7 +19,8 @@ from tunesmith.recipe.load import CatalogEntry, annotated_lines, json_schema, li
 
 ORIGIN_COLUMN = 56  # where the comments with origins begin, if the line is not longer
 
-HEADINGS = {  # objective of a recipe, empty for layers -> heading of its group
+OWN_DATA = "Recipes for your own data"
+HEADINGS = {  # objective of a recipe with data, empty for layers -> heading of its group
     "sft": "Supervised fine-tuning (objective sft)",
     "dpo": "Preference optimisation (objective dpo)",
     "reward": "Reward models (objective reward)",
@@ -38,7 +39,7 @@ def recipes(
         ),
     ] = None,
 ) -> None:
-    """List the built-in recipes and layers, grouped by objective.
+    """List the built-in recipes and layers: those for your own data, then the others by objective.
 
     For example: tunesmith recipes tulu ppo
     """
@@ -47,8 +48,8 @@ def recipes(
         message = f"no recipe or layer contains the words {' '.join(words or ())!r}"
         raise UsageError(message, advice="`tunesmith recipes` without words lists all")
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for objective, heading in HEADINGS.items():
-        group = [entry for entry in found if entry.objective == objective]
+    for heading in (OWN_DATA, *HEADINGS.values()):
+        group = [entry for entry in found if _heading(entry) == heading]
         if group:
             print("\n".join([f"{heading}:", *_table(group, columns), ""]))
     print("`tunesmith show NAME` prints all values of a recipe.\n`tunesmith train NAME` trains its model.")
@@ -63,8 +64,13 @@ def _table(entries: Sequence[CatalogEntry], columns: int | None) -> list[str]:
     return [f"  {entry.name}\n      {entry.about}" for entry in entries]
 
 
+def _heading(entry: CatalogEntry) -> str:
+    return OWN_DATA if entry.own_data else HEADINGS[entry.objective]
+
+
 def _matches(entry: CatalogEntry, words: Sequence[str]) -> bool:
-    text = f"{entry.name} {entry.about} {HEADINGS[entry.objective]}".lower()
+    own = OWN_DATA if entry.own_data else ""
+    text = f"{entry.name} {entry.about} {HEADINGS[entry.objective]} {own}".lower()
     return all(word.lower() in text for word in words)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tunesmith.errors import UsageError
 from tunesmith.recipe.json_schema import json_schema
 from tunesmith.recipe.layers import RecipeFile, RecipeFiles, catalog_files, merge
-from tunesmith.recipe.missing import find_placeholders
+from tunesmith.recipe.missing import DATA_PATH, find_missing, find_placeholders
 from tunesmith.recipe.overrides import is_override, override
 from tunesmith.recipe.problems import DEFAULT, InvalidRecipeError, Origin
 from tunesmith.recipe.reading import LocatedValue, to_plain
@@ -51,12 +51,14 @@ class CatalogEntry:
     kind: whether it is a recipe or a layer.
     about: its description in one line.
     objective: the kind of objective of a recipe (``sft``, ``dpo``, ...); empty for a layer.
+    own_data: whether it is a recipe without data, which are those of the user.
     """
 
     name: str
     kind: Literal["recipe", "layer"]
     about: str
     objective: str = ""
+    own_data: bool = False
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -151,7 +153,8 @@ def list_catalog() -> list[CatalogEntry]:
         if file.layer_purpose is None:
             given = to_plain(file.content)
             objective = given.get("objective", {}).get("kind", "sft")
-            entries.append(CatalogEntry(name, "recipe", str(given.get("about", "")), objective))
+            own_data = DATA_PATH in find_missing(given)
+            entries.append(CatalogEntry(name, "recipe", str(given.get("about", "")), objective, own_data))
         else:
             entries.append(CatalogEntry(name, "layer", file.layer_purpose))
     return sorted(entries, key=lambda entry: (entry.kind != "recipe", entry.name))

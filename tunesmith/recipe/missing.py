@@ -18,6 +18,9 @@ ONE_OF: Mapping[Path, tuple[str, ...]] = {("model",): ("path", "init"), ("train"
 NEEDED_WITH: Mapping[Path, tuple[str, str]] = {("model",): ("init", "tokenizer")}
 """Section -> (a key with a mapping, the key that has to be given together with it)."""
 
+DATA_PATH: Path = ("data", "sources", "0", "path")
+"""Where the data of the user are given."""
+
 EXTENDED = "sft"
 """The recipe of the catalog that has a value for everything but model and data."""
 
