@@ -96,3 +96,16 @@ def test_the_catalog_lists_recipes_then_layers() -> None:
     assert ("dolly-v2-3b", "recipe") in entries
     assert entries[-3:] == [("tiny", "layer"), ("tiny-ppo", "layer"), ("tiny-t5", "layer")]
     assert all(entry.about for entry in list_catalog())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("extends=dpo", "extends is a key of files; name the recipe first: `tunesmith train dpo dolly-v2-3b tiny`"),
+        ("layer=mine", "layer is a key of files; write it in the file"),
+    ],
+)
+def test_a_key_of_files_on_the_command_line_says_what_to_write_instead(word: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        load(["dolly-v2-3b", "tiny"], ["train.epochs=1", word])
+    assert str(refused.value) == f"command line: {message}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.errors import UsageError
 from tunesmith.recipe.json_schema import json_schema
-from tunesmith.recipe.layers import RecipeFile, RecipeFiles, catalog_files, merge
+from tunesmith.recipe.layers import EXTENDS, LAYER, RecipeFile, RecipeFiles, catalog_files, merge
 from tunesmith.recipe.missing import DATA_PATH, find_missing, find_placeholders
 from tunesmith.recipe.overrides import is_override, override
-from tunesmith.recipe.problems import DEFAULT, InvalidRecipeError, Origin
+from tunesmith.recipe.problems import COMMAND_LINE, DEFAULT, InvalidRecipeError, Origin
 from tunesmith.recipe.reading import LocatedValue, to_plain
 from tunesmith.recipe.run_names import DATA_PLACE, data_suffix
 from tunesmith.recipe.schema import Recipe
@@ -96,6 +97,7 @@ def _merge_words(names: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe
     """The first file, and the values of all files and single values."""
     if not names:
         raise UsageError("no recipe is given", advice="name one first; `tunesmith recipes` lists the built-in ones")
+    _check_file_keys(names, overrides)
     files = RecipeFiles()
     loaded = [files.load(name) for name in names]
     if loaded[0].layer_purpose is not None:
@@ -105,6 +107,18 @@ def _merge_words(names: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe
     for file in loaded[1:]:
         merged = merge(merged, file.content)
     return loaded[0], _apply_overrides(merged, overrides)
+
+
+def _check_file_keys(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raises UsageError for single values with a key that only a file can have."""
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key == EXTENDS:
+            words = shlex.join([value, *names])
+            advice = f"name the recipe first: `tunesmith train {words}`"
+            raise UsageError("extends is a key of files", where=str(COMMAND_LINE), advice=advice)
+        if key == LAYER:
+            raise UsageError("layer is a key of files", where=str(COMMAND_LINE), advice="write it in the file")
 
 
 def _locate(recipe: Recipe, file: RecipeFile, merged: LocatedValue) -> LoadedRecipe:
