@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
+from tunesmith.recipe.load import load
+from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.validation import validate
+
+BOTH_AMOUNTS = "data.sources.0.weight=null or data.sources.0.fraction=null"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +38,7 @@ from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
         (["train.epochs=null"], ": 1 value is missing; append train.epochs=3"),
         (
             ["train.steps=5"],
-            "train.steps: the run has two lengths, steps (5) and epochs (2); set one of the two to null",
+            "train.steps: the run has two lengths, steps (5) and epochs (2); append train.epochs=null",
         ),
         (
             ["train.schedule={kind: linear, warmup_steps: 1, warmup_ratio: 0.1}"],
@@ -143,3 +150,31 @@ def test_a_conflict_is_one_line_with_what_to_do(words: list[str], problem: str) 
     found = problems(good(*words))
     assert len(found) == 1, found
     assert found[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("words", "appended"),
+    [
+        (["train.steps=5"], "train.epochs=null"),
+        (["train.epochs=3", "train.steps=5"], "train.steps=null or train.epochs=null"),
+        (["model.init={architecture: llama}", "model.tokenizer=t"], "model.path=null"),
+        (["data.sources.0.fraction=0.5", "data.sources.0.weight=2"], BOTH_AMOUNTS),
+        (["data.validation=0"], "train.evaluate_every=null"),
+        (["data.sources.0.validation=0"], "train.evaluate_every=null"),
+        (["objective={kind: dpo}", "text.targets=last"], "text.targets=null"),
+    ],
+)
+def test_the_word_to_append_is_that_of_the_key_which_the_command_line_does_not_have(
+    words: list[str], appended: str
+) -> None:
+    assert [line.partition("; append ")[2] for line in problems(good(*words))] == [appended]
+    for remedy in appended.split(" or "):
+        validate(good(*words, remedy))
+
+
+def test_the_word_to_append_is_that_of_the_key_which_the_file_of_the_user_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: sft\nname: mine\nmodel: {path: m}\ntrain: {steps: 9}\n")
+    with pytest.raises(InvalidRecipeError, match=r"steps \(9\) and epochs \(3\); append train\.epochs=null$"):
+        load([str(path)], ["data.sources.0.path=x.jsonl"])
+    assert load([str(path)], ["data.sources.0.path=x.jsonl", "train.epochs=null"]).recipe.train.steps == 9

@@ -199,7 +199,7 @@ def _find_two_amounts(source: DataSourceConfig) -> Iterator[Conflict]:
     given = [key for key in AMOUNTS if getattr(source, key) is not None]
     for key in given[1:]:
         message = f"{key} cannot be combined with {given[0]} ({getattr(source, given[0]):g})"
-        yield Conflict(key, f"{message}; set one of the two to null")
+        yield Conflict(key, message, (f"{key}=null", f"{given[0]}=null"))
 
 
 def _find_fields_of_auto(source: DataSourceConfig) -> Iterator[Conflict]:
@@ -223,15 +223,16 @@ def _find_validation_conflicts(data: DataConfig) -> Iterator[Conflict]:
     if data.validation_sources:
         message = "cannot be combined with data.validation_sources"
         if data.validation:
-            yield Conflict("validation", f"data.validation {message}; set it to 0")
+            yield Conflict("validation", f"data.validation {message}", ("validation=0",))
         for index, source in enumerate(data.sources):
             if source.validation:
-                yield Conflict(f"sources.{index}.validation", f"a holdout {message}; set it to null")
+                own = f"sources.{index}.validation"
+                yield Conflict(own, f"a holdout {message}", (f"{own}=null",))
     for index, source in enumerate(data.validation_sources):
         for key in (*AMOUNTS, "validation"):
             if getattr(source, key) is not None:
-                message = f"{key} applies to data.sources only; set it to null"
-                yield Conflict(f"validation_sources.{index}.{key}", message)
+                own = f"validation_sources.{index}.{key}"
+                yield Conflict(own, f"{key} applies to data.sources only", (f"{own}=null",))
 
 
 def source_name(path: str) -> str:

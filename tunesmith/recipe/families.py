@@ -42,7 +42,7 @@ def find_family_conflicts(architecture: str, values: Mapping[str, object]) -> It
             yield Conflict("text.format", f"{message}; use dolly or another format")
         if values.get("text.max_target_length") is not None:
             message = f"this limit is for encoder-decoders; for {architecture}, text.max_length limits the whole thread"
-            yield Conflict("text.max_target_length", f"{message}; set it to null")
+            yield Conflict("text.max_target_length", message, ("text.max_target_length=null",))
         return
     if format is not None and format not in ENCODER_DECODER_FORMATS:
         message = f"{format!r} is for causal models, and {architecture} is an encoder-decoder"

@@ -70,8 +70,8 @@ def _find_model_conflicts(model: ModelConfig) -> Iterator[Conflict]:
         message = "there is no model; set model.path (a directory or a hub name) or model.init (random weights)"
         yield Conflict("path", message)
     if model.path is not None and model.init is not None:
-        message = f"init (random weights) cannot be combined with path ({model.path!r}); set one of the two to null"
-        yield Conflict("init", message)
+        message = f"init (random weights) cannot be combined with path ({model.path!r})"
+        yield Conflict("init", message, ("init=null", "path=null"))
     if model.init is not None and model.tokenizer is None:
         message = (
             "a model with random weights (init) has no tokenizer; set model.tokenizer to a directory or a hub name"
@@ -81,7 +81,7 @@ def _find_model_conflicts(model: ModelConfig) -> Iterator[Conflict]:
         message = "the required key is missing; name a transformers model_type, such as gpt_neox or llama"
         yield Conflict("init.architecture", message)
     if model.revision is not None and model.path is None:
-        yield Conflict("revision", "a revision belongs to model.path, which is not set; set model.revision to null")
+        yield Conflict("revision", "a revision belongs to model.path, which is not set", ("revision=null",))
     if model.dtype == "float16":
         message = "float16 loses small gradients without loss scaling, which is not supported; use bfloat16"
         yield Conflict("dtype", message)

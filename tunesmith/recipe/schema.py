@@ -175,16 +175,18 @@ def find_section_conflicts(
     if objective:
         values = _dotted_values(model=model, text=text, train=train, evaluate=evaluate)
         yield from find_objective_conflicts(objective, values)
-    nothing = "there are no validation data; set data.validation (to 200 or 0.05, for example), or set this to"
+    nothing = "there are no validation data"
     if data and not data.evaluates:
+        shared = any(source.validation is None for source in data.sources)
+        some = ("data.validation=0.05",) if shared else ()
         if train and train.evaluate_every:
-            yield Conflict("train.evaluate_every", f"{nothing} null")
+            yield Conflict("train.evaluate_every", nothing, (*some, "train.evaluate_every=null"))
         if train and train.patience:
-            yield Conflict("train.patience", f"{nothing} null")
+            yield Conflict("train.patience", nothing, (*some, "train.patience=null"))
         if evaluate and evaluate.replies:
-            yield Conflict("evaluate.replies", f"{nothing} 0")
+            yield Conflict("evaluate.replies", nothing, (*some, "evaluate.replies=0"))
         if run and run.export == "best":
-            yield Conflict("run.export", f"{nothing} last")
+            yield Conflict("run.export", nothing, (*some, "run.export=last"))
     if text and evaluate and evaluate.replies and text.targets == "all":
         yield Conflict("evaluate.replies", "text.targets all also trains on turns that are not replies; set this to 0")
     if train and evaluate and not evaluate.replies:
@@ -198,8 +200,8 @@ def _find_target_conflicts(targets: str, objective: ObjectiveConfig) -> Iterator
     """Preferences train on ranked replies, demonstrations on existing replies, PPO on the replies it generates."""
     ranks = isinstance(objective, DpoConfig | RewardConfig)
     if (targets == "ranked") != ranks or isinstance(objective, PpoConfig):
-        message = f"{targets!r} cannot be used with objective {objective.kind}; set text.targets to null"
-        yield Conflict("text.targets", message)
+        message = f"{targets!r} cannot be used with objective {objective.kind}"
+        yield Conflict("text.targets", message, ("text.targets=null",))
 
 
 def find_architecture_conflicts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,11 +25,18 @@ class Conflict(NamedTuple):
     """A combination of values that are valid one by one but cannot be used together.
 
     key: dotted key of the value to change, relative to the section that found the conflict.
-    message: what is wrong and what to do, in one sentence.
+    message: what is wrong and, if there are no remedies, what to do, in one sentence.
+    remedies: single values (``steps=null``), each of which ends the conflict, relative to the same section; the user
+        reads that of the key that somebody else gave.
     """
 
     key: str
     message: str
+    remedies: tuple[str, ...] = ()
+
+    def describe(self, words: Sequence[str]) -> str:
+        """The message, which ends in the words to append. words: remedies as single values of the whole recipe."""
+        return f"{self.message}; append {' or '.join(words)}" if words else self.message
 
 
 def check_conflicts(conflicts: Iterable[Conflict]) -> None:

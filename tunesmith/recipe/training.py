@@ -333,7 +333,7 @@ def _find_negative_step(optimizer: AdafactorConfig) -> Iterator[Conflict]:
 def _find_two_warmups(schedule: LinearScheduleConfig | CosineScheduleConfig) -> Iterator[Conflict]:
     if schedule.warmup_steps and schedule.warmup_ratio is not None:
         message = f"the warm-up has two lengths, warmup_ratio and warmup_steps ({schedule.warmup_steps})"
-        yield Conflict("warmup_ratio", f"{message}; set warmup_ratio to null or warmup_steps to 0")
+        yield Conflict("warmup_ratio", message, ("warmup_ratio=null", "warmup_steps=0"))
 
 
 def _find_patience_conflict(train: TrainConfig) -> Iterator[Conflict]:
@@ -348,7 +348,7 @@ def _find_length_conflicts(train: TrainConfig) -> Iterator[Conflict]:
         yield Conflict("epochs", "the run has no length; set train.epochs or train.steps")
     if train.epochs is not None and train.steps is not None:
         message = f"the run has two lengths, steps ({train.steps:,}) and epochs ({train.epochs:g})"
-        yield Conflict("steps", f"{message}; set one of the two to null")
+        yield Conflict("steps", message, ("steps=null", "epochs=null"))
     match train.schedule:
         case LinearScheduleConfig() | CosineScheduleConfig():
             key, lowest = "schedule.end", train.schedule.end

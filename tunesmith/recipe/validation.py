@@ -13,7 +13,7 @@ from tunesmith.recipe.keys import advise, describe, find_value_key
 from tunesmith.recipe.layers import is_file
 from tunesmith.recipe.missing import find_missing, missing_message
 from tunesmith.recipe.objectives import OBJECTIVE_ADAPTER
-from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
+from tunesmith.recipe.problems import COMMAND_LINE, InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, to_plain
 from tunesmith.recipe.schema import (
     DataConfig,
@@ -75,7 +75,7 @@ def validate(located: LocatedValue, name: str | None = None) -> Recipe:
     missing = find_missing(given)
     problems = [
         RecipeProblem(_origin(located, path), ".".join(path), message)
-        for path, message in _messages(details, given)
+        for path, message in _messages(details, given, located)
         if path not in missing
     ]
     if missing:
@@ -84,7 +84,7 @@ def validate(located: LocatedValue, name: str | None = None) -> Recipe:
     raise InvalidRecipeError(problems)
 
 
-def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, str]]:
+def _messages(details: list[ErrorDetails], given: Any, located: LocatedValue) -> Iterator[tuple[Path, str]]:
     """(path, message) of every problem; the errors of a value that may have several types become one message."""
     expected: dict[Path, list[str]] = {}
     for detail in details:
@@ -92,7 +92,7 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
         if detail["type"] == "missing" and isinstance(detail["loc"][-1], str):
             continue  # reported with all other missing keys
         if detail["type"] == "conflict":
-            yield from _conflict_messages(path, detail["ctx"]["conflicts"])
+            yield from _conflict_messages(path, detail["ctx"]["conflicts"], located)
         elif key_message := _key_message(detail, path):
             yield key_message
         elif detail["type"] == "missing":  # an item of a list of fixed length
@@ -106,7 +106,7 @@ def _messages(details: list[ErrorDetails], given: Any) -> Iterator[tuple[Path, s
         if any(len(other) > len(path) and other[: len(path)] == path for other in expected):
             continue  # of several types that the value may have, one fits except for what is inside
         yield path, _value_message(phrases, _at(given, path)) + _section_advice(path, _at(given, path))
-    yield from _conflict_messages((), _find_conflicts(details, given))
+    yield from _conflict_messages((), _find_conflicts(details, given), located)
 
 
 def _key_message(detail: ErrorDetails, path: Path) -> tuple[Path, str] | None:
@@ -143,9 +143,23 @@ def _find_conflicts(details: list[ErrorDetails], given: Any) -> Iterable[Conflic
     )
 
 
-def _conflict_messages(path: Path, conflicts: Iterable[Conflict]) -> Iterator[tuple[Path, str]]:
+def _conflict_messages(path: Path, conflicts: Iterable[Conflict], located: LocatedValue) -> Iterator[tuple[Path, str]]:
     for conflict in conflicts:
-        yield (*path, *conflict.key.split(".")), conflict.message
+        words = [".".join((*path, word)) for word in conflict.remedies]
+        yield (*path, *conflict.key.split(".")), conflict.describe(_not_given(words, located))
+
+
+def _not_given(words: Sequence[str], located: LocatedValue) -> list[str]:
+    """Of single values those whose key is the least likely to be what the user wants.
+
+    What the user gave on the command line wins over a file, and a file over the catalog and defaults.
+    """
+    ranks = [_rank(_origin(located, tuple(word.partition("=")[0].split(".")))) for word in words]
+    return [word for word, rank in zip(words, ranks, strict=True) if rank == min(ranks)]
+
+
+def _rank(origin: Origin) -> int:
+    return 2 if origin == COMMAND_LINE else 1 if is_file(origin.source) else 0
 
 
 def _value_message(phrases: list[str], value: Any) -> str:

@@ -224,7 +224,9 @@ def check_family(recipe: Recipe, architecture: str) -> None:
     )
     if problems:
         origin = Origin(f"model.path {recipe.model.path}")
-        raise InvalidRecipeError([RecipeProblem(origin, problem.key, problem.message) for problem in problems])
+        raise InvalidRecipeError(
+            RecipeProblem(origin, problem.key, problem.describe(problem.remedies)) for problem in problems
+        )
 
 
 def build_language_model(
