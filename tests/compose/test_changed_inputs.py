@@ -95,7 +95,7 @@ def test_a_hub_name_with_a_new_commit_and_the_same_weights_continues(
         train_recipe(small_recipe(tmp_path, [*HUB_MODEL, "train.stop_after=2"]))
     hub.move_main(COMMITS[1])
     train_recipe(small_recipe(tmp_path, HUB_MODEL))
-    assert f"changed since the run was started: hub.{NAME}" in capfd.readouterr().err
+    assert f"changed since the last start of the run: hub.{NAME}" in capfd.readouterr().err
 
 
 def test_a_reference_on_the_hub_that_moves_is_refused(tmp_path: Path, hub: LocalHub) -> None:
@@ -133,7 +133,7 @@ def test_other_code_is_refused_unless_the_recipe_allows_it(
         train_recipe(small_recipe(tmp_path, KEYS))
     assert error.value.exit_code == 78
     train_recipe(small_recipe(tmp_path, [*KEYS, "run.allow_code_change=true"]))
-    assert "changed since the run was started: code" in capfd.readouterr().err
+    assert "changed since the last start of the run: code" in capfd.readouterr().err
 
 
 def test_the_digest_of_the_code_is_that_of_what_a_run_uses(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_finished_run_that_gets_longer_ends_as_if_it_had_that_length_from_the_
     assert exports[0] == exports[1] != before
     assert (continued / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     printed = capsys.readouterr().err
-    assert f"changed since the run was started: train.{length}:" in printed
+    assert f"changed since the last start of the run: train.{length}:" in printed
     assert "the schedule with it" not in printed
 
 
@@ -93,8 +93,15 @@ def test_a_longer_run_says_that_its_schedule_is_another_one(root: Path, capsys: 
 
 def test_a_run_cannot_become_shorter_than_it_is(root: Path) -> None:
     run(root, "shorter", [*CONSTANT, "train.steps=4"])
-    with pytest.raises(RecipeError, match="the run has 4 steps already, and with this length it would have 2"):
-        run(root, "shorter", [*CONSTANT, "train.steps=2"])
+    message = (
+        "the run has 4 steps already, and with this length it would have 2; for a new run append "
+        rf"run\.directory={root}/shorter-2; to go on with the length of this run append train\.steps=4$"
+    )
+    for _ in range(2):  # the first refused start has not changed the length that the second one names
+        with pytest.raises(RecipeError, match=message):
+            run(root, "shorter", [*CONSTANT, "train.steps=2"])
+    with pytest.raises(RecipeError, match=r"append train\.epochs=null train\.steps=4$"):
+        run(root, "shorter", [*CONSTANT, "train.steps=null", "train.epochs=0.1"])
     assert (root / "shorter" / "export" / "model.safetensors").is_file()
 
 

@@ -50,7 +50,7 @@ from tunesmith.train.run.callbacks import (
     StopCallback,
     TrackerCallback,
 )
-from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.directory import RunDirectory, free_directory
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
@@ -131,16 +131,18 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         check_no_failures(setup.proof)
         records = [counts.records for counts in context.data.report.sources.values()]
         view.note(describe_proof(recipe, records, PROVEN))
+        last = checkpoint.newest(run.checkpoints, view.warn)
         run.record(
             manifest(recipe, context.data, context.evaluation_data, context.tokenizer),
             view.note,
             may_differ=(*MANIFEST_MAY_DIFFER, *(("code",) if recipe.run.allow_code_change else ())),
             remedies=REMEDIES,
+            before_writing=lambda: _check_length(run, recipe, 0 if last is None else last.step, len(setup.steps)),
         )
         if context.data.quarantine is not None:
             write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
         try:
-            steps = _train(context, setup, view)
+            steps = _train(context, setup, last, view)
         finally:
             view.finish()
         _export(context, steps, view)
@@ -191,12 +193,16 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
 
 
-def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT], view: View) -> int:
-    """Run the steps that are not done yet; returns the steps that are done at the end."""
+def _train(
+    context: RunContext[Any, Any],
+    setup: TrainingSetup[PolicyT, BatchT],
+    last: checkpoint.Checkpoint | None,
+    view: View,
+) -> int:
+    """Run the steps that are not done yet; returns the steps that are done at the end. last: the newest checkpoint."""
     recipe, run, total = context.recipe, context.run, len(setup.steps)
     keys = recipe.train
     optimizer = build_optimizer(keys, setup.policy, context.model)
-    last = checkpoint.newest(run.checkpoints, view.warn)
     start = 0 if last is None else last.step
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         recorder = MetricsRecorder(metrics, consumed, timing)
@@ -208,7 +214,6 @@ def _train(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT],
         else:
             checkpointer.restore(last)
         if start >= total or patience.is_exhausted():
-            _check_length(start, total)
             view.note(_completion(start, total))
             return start
         _warn_of_plan(context, total, view)
@@ -257,14 +262,19 @@ def _completion(done: int, total: int) -> str:
     return f"the run is complete: all {total:,} steps are done"
 
 
-def _check_length(done: int, total: int) -> None:
+def _check_length(run: RunDirectory, recipe: Recipe, done: int, total: int) -> None:
     """Raises RecipeError if a run that is continued with a smaller length has more steps already."""
-    if done > total:
-        raise RecipeError(
-            f"the run has {done:,} steps already, and with this length it would have {total:,}",
-            where="train.steps, train.epochs",
-            advice="raise it, or start a new run in another run.directory",
-        )
+    if done <= total:
+        return
+    before, now = run.previous.get("train", {}), recipe.train.model_dump()
+    changed = {key: before.get(key) for key in ("epochs", "steps") if before.get(key) != now[key]}
+    lengths = changed or {"steps": done, "epochs": None}  # the records have become fewer, not the length
+    words = " ".join(f"train.{key}={'null' if value is None else f'{value:.15g}'}" for key, value in lengths.items())
+    raise RecipeError(
+        f"the run has {done:,} steps already, and with this length it would have {total:,}",
+        where="train.steps, train.epochs",
+        advice=f"for a new run append {free_directory(run.path)}; to go on with the length of this run append {words}",
+    )
 
 
 def _warn_of_plan(context: RunContext[Any, Any], total: int, view: View) -> None:

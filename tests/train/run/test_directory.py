@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError, StorageError
-from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.directory import RunDirectory, free_directory
 
 FORK = multiprocessing.get_context("fork")
 RECIPE = (
@@ -68,7 +68,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> 
         assert line in text
     assert 'title: (absent) -> "x"' in text
     assert "log_every" not in text
-    assert "choose another run.directory" in text
+    assert f"continue it with its own recipe, or append run.directory={tmp_path}/run-2 for a new run; what dif" in text
     assert files(tmp_path) == before
     begin_run(tmp_path / "run")  # the refused process has released the lock
 
@@ -79,7 +79,7 @@ def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         open_run(tmp_path / "run", other, may_differ=["train.log", "log_every"])
     begin_run(tmp_path / "run", other, may_differ=["train.log_every"], notice=said.append)
-    assert said == ["changed since the run was started: train.log_every: 10 -> 1"]
+    assert said == ["changed since the last start of the run: train.log_every: 10 -> 1"]
     assert (tmp_path / "run" / "recipe.yaml").read_text() == other
     open_run(
         tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"), may_differ=["train"], notice=said.append
@@ -93,8 +93,44 @@ def test_other_data_are_refused_and_other_hardware_is_announced(tmp_path: Path) 
             run.record({**MANIFEST, "data": {"key": "def"}}, pytest.fail)
         said: list[str] = []
         run.record({**MANIFEST, "hardware": {"cores": 4}}, said.append)
-        assert said == ["changed since the run was started: hardware.cores: 2 -> 4"]
+        assert said == ["changed since the last start of the run: hardware.cores: 2 -> 4"]
         run.record({**MANIFEST, "hardware": {"cores": 4}}, pytest.fail)
+
+
+def test_numbers_in_changes_are_written_as_in_a_recipe(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run", "train: {epochs: 5.0, learning_rate: 1.0e-05}")
+    said = list[str]()
+    changed = "train: {epochs: 3.0, learning_rate: 2.5e-05}"
+    open_run(tmp_path / "run", changed, may_differ=["train"], notice=said.append).close()
+    assert [line.partition("run: ")[2] for line in said] == [
+        "train.epochs: 5 -> 3",
+        "train.learning_rate: 1e-05 -> 2.5e-05",
+    ]
+
+
+def test_the_directory_of_a_new_run_has_the_first_number_that_is_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "a-2", "a-4", "b c"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert free_directory(tmp_path / "runs" / "a") == "run.directory=runs/a-3"
+    assert free_directory(tmp_path / "runs" / "b c") == "'run.directory=runs/b c-2'"
+
+
+def test_a_start_that_is_refused_before_writing_changes_nothing(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
+    before = files(tmp_path)
+
+    def refuse() -> None:
+        raise RecipeError("too short")
+
+    other = RECIPE.replace("epochs: 3", "epochs: 2")
+    with open_run(tmp_path / "run", other, may_differ=["train"], notice=str) as run:
+        assert run.previous["train"]["epochs"] == 3
+        with pytest.raises(RecipeError, match="too short"):
+            run.record(MANIFEST, pytest.fail, before_writing=refuse)
+    assert files(tmp_path) == before
 
 
 def test_a_damaged_recipe_or_manifest_is_an_error_with_its_path(tmp_path: Path) -> None:

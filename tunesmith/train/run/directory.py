@@ -14,11 +14,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
@@ -38,6 +40,8 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 CONSUMED = "consumed.jsonl"
 TIMING = "timing.jsonl"
+
+CHANGED = "changed since the last start of the run: {key}: {change}"
 CHECKPOINTS = "checkpoints"
 
 
@@ -49,12 +53,14 @@ class RunDirectory:
     continued: whether the run existed already.
     lock: file descriptor of the lock file.
     recipe_text: content of recipe.yaml, which ``record`` writes.
+    previous: the plain values of recipe.yaml before that, which are those of the last start; empty for a new run.
     """
 
     path: Path
     continued: bool
     lock: int
     recipe_text: str
+    previous: Mapping[str, Any]
 
     @property
     def checkpoints(self) -> Path:
@@ -104,19 +110,19 @@ class RunDirectory:
             raise MissingInputError("there is no run to continue", where=path, advice="check run.directory")
         lock = _acquire_lock(path, notice)
         try:
-            continued = (path / RECIPE).is_file()
+            continued, previous = (path / RECIPE).is_file(), dict[str, Any]()
             if continued and resume == "never":
-                raise RecipeError("a run exists here already", where=path, advice="choose another run.directory")
+                raise RecipeError("a run exists here already", where=path, advice=f"append {free_directory(path)}")
             if not continued:
                 _check_empty(path)
             for directory in (path, path / CHECKPOINTS):
                 remove_unfinished(directory)
             if continued:
-                _check_recipe(path / RECIPE, recipe_text, may_differ, notice)
+                previous = _check_recipe(path / RECIPE, recipe_text, may_differ, notice)
         except BaseException:
             _release_lock(lock, path)
             raise
-        return cls(path, continued, lock, recipe_text)
+        return cls(path, continued, lock, recipe_text, previous)
 
     def record(
         self,
@@ -124,11 +130,13 @@ class RunDirectory:
         notice: Notice,
         may_differ: Collection[str] = ("hardware",),
         remedies: Mapping[str, str] = MappingProxyType({}),
+        before_writing: Callable[[], None] = lambda: None,
     ) -> None:
         """Write ``recipe.yaml`` and ``manifest.json``, which make the directory a run; a continued run compares them.
 
         may_differ: keys of the manifest that may differ, which is printed.
         remedies: key of the manifest -> further advice where it differs.
+        before_writing: may raise an error that refuses this start; nothing is changed then.
         Raises RecipeError with all other keys that differ, StorageError.
         """
         path, new = self.path / MANIFEST, json.loads(json.dumps(manifest))
@@ -138,13 +146,14 @@ class RunDirectory:
             raise RecipeError(
                 "the run was started with other data, models or software",
                 where=path,
-                advice="restore them, or start a new run in another run.directory"
+                advice=f"restore them, or append {free_directory(self.path)} for a new run"
                 + "".join(f"; {text}" for key, text in remedies.items() if _concerns(key, changed))
                 + ":"
                 + _listed(changed),
             )
+        before_writing()
         for key, change in allowed.items():
-            notice(f"changed since the run was started: {key}: {change}")
+            notice(CHANGED.format(key=key, change=change))
         recipe = self.path / RECIPE
         if not recipe.is_file() or _read_mapping(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
             write_file(recipe, self.recipe_text)
@@ -207,7 +216,7 @@ def _lock_file(path: Path, notice: Notice) -> int:
             raise LockedError(
                 f"another process writes to this run: {holder or 'its number is not known'}",
                 where=path.parent,
-                advice="wait until it has ended, or choose another run.directory",
+                advice=f"wait until it has ended, or append {free_directory(path.parent)}",
             ) from None
         except OSError:
             os.close(descriptor)
@@ -256,21 +265,31 @@ def _check_empty(path: Path) -> None:
         raise RecipeError(
             f"the directory is not empty and is no run (it contains {others[0]!r})",
             where=path,
-            advice="choose another run.directory",
+            advice=f"append {free_directory(path)}",
         )
 
 
-def _check_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> None:
-    """Raises RecipeError with the keys in which a recipe differs from the file, except those that may differ."""
-    changed, allowed = _changes(_read_mapping(path, yaml.safe_load), yaml.safe_load(text), may_differ)
+def free_directory(path: Path) -> str:
+    """The single value of a recipe for a new run: the path of a run with the first number that is not in use."""
+    number = next(number for number in count(2) if not path.with_name(f"{path.name}-{number}").exists())
+    free = path.with_name(f"{path.name}-{number}")
+    return shlex.quote(f"run.directory={free.relative_to(Path.cwd()) if free.is_relative_to(Path.cwd()) else free}")
+
+
+def _check_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> dict[str, Any]:
+    """The recipe of the last start. Raises RecipeError with the keys that differ from it, except those that may."""
+    previous = _read_mapping(path, yaml.safe_load)
+    changed, allowed = _changes(previous, yaml.safe_load(text), may_differ)
     if changed:
         raise RecipeError(
             "a run with another recipe exists here",
             where=path,
-            advice="continue it with its own recipe, or choose another run.directory for this one:" + _listed(changed),
+            advice=f"continue it with its own recipe, or append {free_directory(path.parent)} for a new run; "
+            f"what differs:{_listed(changed)}",
         )
     for key, change in allowed.items():
-        notice(f"changed since the run was started: {key}: {change}")
+        notice(CHANGED.format(key=key, change=change))
+    return previous
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -302,6 +321,7 @@ def _concerns(key: str, keys: Collection[str]) -> bool:
 
 
 ABSENT = "(absent)"
+LARGEST_EXACT = 2**53
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -314,6 +334,8 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
+        value = int(value)  # 5.0 is 5 in most recipes
     text = value if value is ABSENT else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
