@@ -28,31 +28,35 @@ def recipe(objective: str, reader: str, options: dict[str, Any], key: str = "sou
     return load(["dolly-v2-3b"], [*words, f"data.{key}=[{source}]"])
 
 
+IMITATED = (
+    "objective sft would imitate rejected replies too; to train on chosen and rejected replies use the recipe dpo; "
+    "to imitate the chosen ones"
+)
 REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "both replies imitated": (
         "sft",
         "preference",
         {},
-        "data.sources.0.options.replies: objective sft would imitate rejected replies too; set it to best",
+        f"data.sources.0.options.replies: {IMITATED} append data.sources.0.options.replies=best",
     ),
     "a drawn pair imitated": (
         "sft",
         "nectar",
         {"replies": "pair"},
-        "data.sources.0.options.replies: objective sft would imitate rejected replies too; set it to best",
+        f"data.sources.0.options.replies: {IMITATED} append data.sources.0.options.replies=best",
     ),
     "rankings imitated": (
         "sft",
         "oasst",
         {"keep": "rankings"},
-        "data.sources.0.options.keep: objective sft would imitate rejected replies too; set it to threads",
+        f"data.sources.0.options.keep: {IMITATED} append data.sources.0.options.keep=threads",
     ),
     "questions imitated": (
         "sft",
         "oasst-messages",
         {"keep": "prompts"},
         "data.sources.0.options.keep: objective sft imitates replies, and reader oasst-messages gives prompts; "
-        "set it to threads",
+        "append data.sources.0.options.keep=threads",
     ),
     "prompts imitated": (
         "sft",
@@ -73,14 +77,14 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "ultrafeedback",
         {"replies": "best"},
         "data.sources.0.options.replies: objective reward compares replies to one prompt, "
-        "and reader ultrafeedback gives demonstrations; set it to all",
+        "and reader ultrafeedback gives demonstrations; append data.sources.0.options.replies=all",
     ),
     "threads compared": (
         "reward",
         "oasst",
         {},
         "data.sources.0.options.keep: objective reward compares replies to one prompt, "
-        "and reader oasst gives demonstrations; set it to rankings",
+        "and reader oasst gives demonstrations; append data.sources.0.options.keep=rankings",
     ),
     "prompts compared": ("dpo", "prompts", {}, "data.sources.0.reader: objective dpo compares replies to one prompt"),
 }

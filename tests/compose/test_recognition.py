@@ -105,7 +105,7 @@ def test_options_are_those_of_the_reader_that_is_recognised(tmp_path: Path) -> N
 def test_preferences_for_fine_tuning_are_refused_with_the_option_that_keeps_the_best(tmp_path: Path) -> None:
     pairs = [{"prompt": row["question"], "chosen": row["reply"], "rejected": "No."} for row in QUESTIONS]
     source = write_rows(tmp_path, pairs)
-    with pytest.raises(RecipeError, match=r"options\.replies: .* would imitate rejected replies too; set it to best"):
+    with pytest.raises(RecipeError, match=r"use the recipe dpo; .* append data\.sources\.0\.options\.replies=best$"):
         train_recipe(auto_recipe(tmp_path, source))
     assert not checked(tmp_path, source, AUTO, "data.sources.0.options={replies: best}").having("fail")
 

@@ -41,13 +41,14 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def _unfit_reader(kind: str, where: str, source: DataSourceConfig, found: Purpose, needed: Purpose) -> RecipeError:
-    what = f"objective {kind} {USES[needed]}, and reader {source.reader} gives {found}"
+    what, purposes = f"objective {kind} {USES[needed]}, and reader {source.reader} gives {found}", ""
     if found == "rankings":
         what = f"objective {kind} would imitate rejected replies too"
+        purposes = "to train on chosen and rejected replies use the recipe dpo; to imitate the chosen ones "
     option = next((name for name in OPTION_VALUES if name in READERS[source.reader].options), None)
     if option is not None:
-        advice = f"set it to {OPTION_VALUES[option][needed]}"
-        return RecipeError(what, where=f"{where}.options.{option}", advice=advice)
+        key = f"{where}.options.{option}"
+        return RecipeError(what, where=key, advice=f"{purposes}append {key}={OPTION_VALUES[option][needed]}")
     fitting = ", ".join(name for name in READERS if purpose(name, {}) == needed)
     return RecipeError(what, where=f"{where}.reader", advice=f"name one that gives {needed}: {fitting}")
 
