@@ -11,7 +11,7 @@ from tunesmith.recipe.load import load, split_words
 def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     """Train the model of a recipe. If the run was interrupted, the same command resumes it from its last checkpoint.
 
-    For example: tunesmith train dolly-v2-3b tiny model.tokenizer=my-tokenizer data.sources.0.path=my.jsonl
+    For example: tunesmith train faq.yaml
     """
     names, values = split_words([recipe, *(changes or ())])
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
