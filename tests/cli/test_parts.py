@@ -32,7 +32,7 @@ class Part:
 @pytest.fixture
 def part(monkeypatch: pytest.MonkeyPatch) -> Part:
     replacement = Part()
-    monkeypatch.setattr(chat_command, "load_part", replacement.load)
+    monkeypatch.setattr(chat_command, "load_heavy_part", replacement.load)
     monkeypatch.setattr(demo_command, "load_part", replacement.load)
     monkeypatch.setattr(score_command, "load_part", replacement.load)
     return replacement
