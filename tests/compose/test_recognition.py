@@ -18,7 +18,7 @@ from tunesmith.recipe.load import LoadedRecipe, load
 from tunesmith.recipe.problems import InvalidRecipeError
 
 AUTO = "data.sources.0.reader=auto"
-QUESTIONS = [{"question": row["instruction"], "reply": row["response"], "text": "x"} for row in ROWS]
+QUESTIONS = [{"question": row["instruction"], "reply": row["response"], "id": "x"} for row in ROWS]
 
 
 def auto_recipe(root: Path, *overrides: str) -> LoadedRecipe:

@@ -142,6 +142,14 @@ def test_a_column_text_is_a_document_only_where_nothing_else_is_a_question_or_a_
     assert refused({"prompt": "a", "text": "b"}).nearest[1].fields == {"instruction": "prompt", "output": "text"}
 
 
+def test_the_nearest_reader_is_the_one_whose_names_all_columns_have() -> None:
+    result = refused({"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 5})
+    assert result.what == (
+        "the nearest reader is preference-text, which cannot read 1 of 1 records: field 'chosen' has the score 1, "
+        "below 5 of field 'rejected' (are chosen and rejected swapped?)"
+    )
+
+
 def test_columns_that_nobody_knows_are_listed_with_the_nearest_reader() -> None:
     result = refused({"frage": "Wer?", "antwort": "Ann.", "id": "1"})
     assert result.what == (

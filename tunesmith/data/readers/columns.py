@@ -32,8 +32,25 @@ DOCUMENT = ("text", "content", "document", "body", "article", "story", "passage"
 ABOUT_THE_ROW = (
     *("id", "index", "idx", "uuid", "category", "source", "dataset", "lang", "language", "topic", "type", "tag"),
     *("tags", "url", "title", "date", "created", "author", "license", "split", "name", "subject", "system"),
+    *(
+        "timestamp",
+        "time",
+        "hash",
+        "version",
+        "domain",
+        "model",
+        "file",
+        "path",
+        "filename",
+        "dump",
+        "meta",
+        "metadata",
+    ),
 )
 """Names of columns that say something about a row and are no part of a conversation."""
+
+ENDS_ABOUT_THE_ROW = ("id", "date", "time", "timestamp", "at", "url", "hash", "path", "source", "language", "model")
+"""Last words of such names that have several: ``prompt_id``, ``file_path``."""
 
 
 def is_named_like_a_turn(name: str) -> bool:
@@ -91,6 +108,12 @@ def _kind(value: Any) -> Kind:
     if isinstance(value, dict):
         return "object"
     return "objects" if isinstance(value, list) and value and isinstance(value[0], dict) else "other"
+
+
+def is_about_the_row(column: Column) -> bool:
+    """Whether a column says something about its row and is no part of a conversation."""
+    before, _, last = column.word.rpartition("_")
+    return column.word in ABOUT_THE_ROW or (bool(before) and last in ENDS_ABOUT_THE_ROW)
 
 
 def named(columns: Mapping[str, Column], words: Iterable[str], kind: Kind | None = None) -> list[str]:

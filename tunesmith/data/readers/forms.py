@@ -82,16 +82,19 @@ class Reading:
     columns: those by which it was recognised, for people; ``a[].role/content`` names keys of a list.
     fields: field name of the reader -> column of the data, where the two differ.
     options: of the reader.
+    ignore: columns that are left out on purpose.
     """
 
     reader: str
     columns: tuple[str, ...]
     fields: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
 
     def words(self, key: str) -> str:
         """The words of a command that name this reading. key: of the source in the recipe, see ``source_words``."""
         settings: dict[str, Any] = {"reader": self.reader, "fields": self.fields, "options": self.options}
+        settings["ignore"] = list(self.ignore)
         return source_words(key, {name: value for name, value in settings.items() if value})
 
 

@@ -18,7 +18,7 @@ Meaning = Literal["system", "history", "passage", "tools", "media", "reasoning",
 NAMES: Mapping[Meaning, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
-    "passage": ("context", "input", "documents"),
+    "passage": ("context", "input", "documents", "document", "passage", "background"),
     "tools": (
         *("tools", "functions", "available_tools", "tool_calls", "function_call", "tool_call_id"),
         *("tool_definitions", "function_definitions", "tool_schemas", "chat_template_kwargs"),

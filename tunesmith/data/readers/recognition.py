@@ -19,10 +19,12 @@ from tunesmith.data.readers.columns import (
     REJECTED,
     Column,
     find_columns,
+    is_about_the_row,
     named,
 )
 from tunesmith.data.readers.forms import Reading, suggest_readings
 from tunesmith.data.readers.groups import group_rows
+from tunesmith.data.readers.left_out import find_left_out, readings_of_left_out
 from tunesmith.data.readers.reader import Filtered, ReadTree
 from tunesmith.data.readers.registry import READERS, Purpose, group_column, open_reader, purpose
 from tunesmith.data.sources.rows import AnyRow, PlainRow, SourceRow
@@ -160,7 +162,7 @@ def recognise(
         if len(fitting) > 1:
             return _ambiguous([trial.reading for trial in fitting])
         if fitting:
-            return _accepted(fitting[0].reading, columns, len(rows), needed)
+            return _accepted(fitting[0].reading, columns, rows, needed, ignore)
         failed += trials
     return _unfit(failed) if failed else _unknown(columns, needed)
 
@@ -208,8 +210,14 @@ def _different(trials: Sequence[_Trial]) -> list[_Trial]:
     return kept
 
 
-def _accepted(reading: Reading, columns: Mapping[str, Column], rows: int, needed: Purpose | None) -> Recognition:
-    """The reading, unless it leaves out what is needed, or what may be the reply."""
+def _accepted(
+    reading: Reading,
+    columns: Mapping[str, Column],
+    rows: Sequence[Mapping[str, Any]],
+    needed: Purpose | None,
+    ignore: Collection[str],
+) -> Recognition:
+    """The reading, unless it leaves out what is needed, or what may be part of the conversation."""
     if reading.reader == "prompts":
         others = [name for name, column in columns.items() if _may_be_reply(column) and name not in reading.columns]
         replies = [_exchange(reading.columns[0], name) for name in others]
@@ -218,11 +226,17 @@ def _accepted(reading: Reading, columns: Mapping[str, Column], rows: int, needed
             return NotRecognised(what, tuple(replies) or (_exchange(reading.columns[0], ANY_COLUMN),))
         if others and needed is None:
             return _ambiguous([reading, *replies])
-    return Recognised(reading, rows)
+    elif left := find_left_out(reading, columns, rows):
+        shown = f"{reading.reader} ({', '.join(reading.columns)})"
+        what = f"the reader {shown} would leave out {', '.join(map(repr, left))}"
+        nearest = readings_of_left_out(reading, left, columns, ignore)
+        needs = "" if nearest else ", and the texts of a pair have to be in the columns chosen and rejected"
+        return NotRecognised(f"{what}{needs}", nearest)
+    return Recognised(reading, len(rows))
 
 
 def _may_be_reply(column: Column) -> bool:
-    return column.kind == "text" and column.word not in (*ABOUT_THE_ROW, *QUESTION)
+    return column.kind == "text" and not is_about_the_row(column) and column.word not in QUESTION
 
 
 def _exchange(question: str, answer: str) -> Reading:
@@ -245,12 +259,19 @@ def _filtered(trial: _Trial) -> NotRecognised:
 
 def _unfit(failed: Sequence[_Trial]) -> NotRecognised:
     """The reading that comes nearest, and what keeps it from reading the rows."""
-    best = max(failed, key=lambda trial: trial.read)
+    best = max(failed, key=lambda trial: (trial.read, _exact_names(trial.reading)))
     assert best.error is not None, "a reading without an error fits"
     count = len(best.trees) - best.read
     advice = f" ({best.error.advice})" if best.error.advice else ""
     what = f"the nearest reader is {best.reading.reader}, which cannot read {count:,} of {len(best.trees):,} records"
     return NotRecognised(f"{what}: {best.error.what}{advice}", (best.reading,))
+
+
+def _exact_names(reading: Reading) -> int:
+    """How many columns a reading has under the names of its reader; none where it reads texts and they are lists."""
+    if not READERS[reading.reader].inner and any("[]" in column for column in reading.columns):
+        return 0
+    return len(reading.columns) - len(reading.fields)
 
 
 def _unknown(columns: Mapping[str, Column], needed: Purpose | None) -> NotRecognised:

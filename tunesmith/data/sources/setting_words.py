@@ -40,5 +40,7 @@ def _words(key: str, name: str, value: Any) -> Iterator[str]:
         for entry, held in value.items():
             text = held if isinstance(held, str) else flow(held)
             yield f"{OPTIONS[name]} {shlex.quote(f'{entry}={text}')}"
+    elif isinstance(value, list):
+        yield from (f"--{name} {shlex.quote(item)}" for item in value)
     else:
         yield f"--{name} {shlex.quote(value)}"
