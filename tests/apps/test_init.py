@@ -68,8 +68,9 @@ def test_what_is_not_known_is_refused_with_words_that_then_work(tmp_path: Path) 
     path = write_rows(tmp_path, [{"die frage": "Wer?", "antwort": "Ann.", "nr": 7}])
     said = refusal(path)
     assert said.endswith("is not known; append --reader alpaca --field 'instruction=die frage' --field output=antwort")
-    words = shlex.split(said.partition("; add ")[2])
+    words = shlex.split(said.partition("; append ")[2])
     fields = dict(word.split("=") for word in words[3::2])
+    assert fields == {"instruction": "die frage", "output": "antwort"}
     assert looked(path, GivenSource("", name="alpaca", fields=fields)).config.fields == fields
 
 

@@ -81,10 +81,17 @@ def test_a_column_that_is_read_under_its_name_is_no_candidate() -> None:
     assert "the columns are instruction, input, x" in str(error)
 
 
-def test_a_table_without_a_header_is_recognised_by_its_long_names() -> None:
-    first = "What is the longest river of the Iberian peninsula, and where does it end?"
-    error = refused("dolly", {first: "a", "The Tagus, in Lisbon.": "b"})
-    assert str(error).endswith("; the first row of a table has to name its columns")
+@pytest.mark.parametrize("first", ["the longest river of Portugal and of Spain", "a\nb", "Who won?", "Ann. "])
+def test_a_table_without_a_header_is_recognised_by_its_names(first: str) -> None:
+    assert str(refused("dolly", {"Lisbon": "a", first: "b"})) == (
+        "the first line looks like a record, not like names of columns; put a line such as question,answer before it"
+    )
+    assert "field 'instruction' is missing" in str(refused("dolly", {"response": "a", first: "b"}))
+
+
+def test_a_line_break_in_the_name_of_a_column_is_shown_as_one() -> None:
+    error = refused("dolly", {"id": "7", "a\nb\tc": "x"})
+    assert "the columns are id, a\\nb\\tc; " in str(error)
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if READERS[name].needed])
@@ -108,6 +115,7 @@ def test_what_a_reader_needs_is_what_it_refuses_to_miss(reader: str) -> None:
         ("data.sources.0", None, "append data.sources.0.split=null"),
         ("--", "a b", "add --split 'a b'"),
         ("--", None, "leave --split out"),
+        ("--", "it's\na\\", r"add --split $'it\'s\na\\'"),
         ("", "train", "set split to train"),
     ],
 )

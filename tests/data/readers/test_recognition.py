@@ -158,6 +158,22 @@ def test_columns_that_nobody_knows_are_listed_with_the_nearest_reader() -> None:
     assert result.nearest == (Reading("alpaca", ("frage", "antwort"), {"instruction": "frage", "output": "antwort"}),)
 
 
+@pytest.mark.parametrize("needed", [None, "demonstrations", "rankings"])
+def test_a_table_without_a_header_is_refused_without_words_that_lose_its_first_record(needed: Purpose | None) -> None:
+    result = refused({"Who won?": "Who lost?", "Ann.": "Ben."}, needed=needed)
+    assert result.what == "the first line looks like a record, not like names of columns"
+    assert result.advice("--") == result.advice("data.sources.0") == "put a line such as question,answer before it"
+
+
+def test_no_message_has_a_raw_line_break_of_a_name() -> None:
+    row = {"a\nb": "x", "id": "7"}
+    for result in (refused(row), refused({**row, "prompt": "Hi"})):
+        assert "\n" not in f"{result.what} {result.advice('--')} {result.advice('data.sources.0')}"
+    taken = recognise([{"Instruction\n": "Hi", "Output": "Hello."}])
+    assert isinstance(taken, Recognised)
+    assert taken.description() == "reader: alpaca (recognised from 1 row: Instruction\\n, Output)"
+
+
 def test_a_column_that_changes_the_meaning_is_named() -> None:
     result = refused({"prompt": "Hi", "completion": "Hello.", "label": "good"})
     assert result.what.startswith(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.data.readers.meanings import WORD_BREAK
+from tunesmith.text.visible import visible
 
 Kind = Literal["text", "objects", "object", "other"]
 
@@ -51,6 +52,10 @@ ABOUT_THE_ROW = (
 
 ENDS_ABOUT_THE_ROW = ("id", "date", "time", "timestamp", "at", "url", "hash", "path", "source", "language", "model")
 """Last words of such names that have several: ``prompt_id``, ``file_path``."""
+KNOWN = frozenset((*QUESTION, *ANSWER, *PASSAGE, *CHOSEN, *REJECTED, *DOCUMENT, *ABOUT_THE_ROW))
+LONGEST_NAME = 40  # characters; a longer one is rather a sentence
+NO_HEADER = "the first line looks like a record, not like names of columns"
+HEADER_ADVICE = "put a line such as question,answer before it"
 
 
 def is_named_like_a_turn(name: str) -> bool:
@@ -80,6 +85,25 @@ class Column:
     def word(self) -> str:
         """The name in lower case, with ``_`` between words."""
         return column_word(self.name)
+
+
+def lack_header(names: Iterable[str]) -> bool:
+    """Whether the names of the columns look like the first record of a table without a header.
+
+    One of them is long, has a line break, or ends as a sentence does, and none is a usual name.
+    """
+    listed = list(names)
+    if KNOWN & set(map(column_word, listed)):
+        return False
+    return any(
+        len(name) > LONGEST_NAME or len(name.splitlines()) > 1 or name.rstrip().endswith((".", "?", "!"))
+        for name in listed
+    )
+
+
+def shown_name(name: str) -> str:
+    """The name of a column for messages: on one line, and with control characters visible."""
+    return visible(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def find_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:

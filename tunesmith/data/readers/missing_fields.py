@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.data.readers.columns import ANSWER, CHOSEN, DOCUMENT, QUESTION, REJECTED
-from tunesmith.data.readers.meanings import WORD_BREAK
+from tunesmith.data.readers.columns import (
+    ANSWER,
+    CHOSEN,
+    DOCUMENT,
+    HEADER_ADVICE,
+    LONGEST_NAME,
+    NO_HEADER,
+    QUESTION,
+    REJECTED,
+    column_word,
+    lack_header,
+    shown_name,
+)
 from tunesmith.data.readers.reader import Settings, find_value
 from tunesmith.data.sources.setting_words import setting_words
 from tunesmith.errors import DataError
 
 SHOWN_COLUMNS = 12
-LONGEST_COLUMN = 40  # characters; longer names are usually the first record of a table without a header
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 SYNONYMS: Mapping[str, tuple[Sequence[str], type]] = {
     **dict.fromkeys(("instruction", "prompt", "question"), (QUESTION, str)),
@@ -45,11 +55,11 @@ def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str,
     if len(names) > 1:
         what = f"the fields {', '.join(names[:-1])} and {names[-1]} are missing"
     columns = [str(name) for name in row]
-    shown = ", ".join(name[:LONGEST_COLUMN] for name in columns[:SHOWN_COLUMNS]) or "none"
+    shown = ", ".join(shown_name(name[:LONGEST_NAME]) for name in columns[:SHOWN_COLUMNS]) or "none"
     shown += f" and {len(columns) - SHOWN_COLUMNS:,} more" if len(columns) > SHOWN_COLUMNS else ""
     advice = f"the columns are {shown}"
-    if any(len(name) > LONGEST_COLUMN for name in columns):
-        return DataError(what, advice=f"{advice}; the first row of a table has to name its columns")
+    if lack_header(columns):
+        return DataError(NO_HEADER, advice=HEADER_ADVICE)
     guess = guess_columns(fields, settings, row)
     words = setting_words(key, "fields", guess or dict.fromkeys(fields, "COLUMN"))
     return DataError(what, advice=f"{advice}; {words}" + ("" if guess else " with the name of the right column"))
@@ -62,7 +72,7 @@ def guess_columns(fields: Sequence[str], settings: Settings, row: Mapping[str, A
     settings: of the reader; what it reads under another name is no candidate.
     row: the object.
     """
-    free = {WORD_BREAK.sub("_", str(name).strip()).lower(): str(name) for name in row}
+    free = {column_word(str(name)): str(name) for name in row}
     for column in settings.columns.values():
         if column in row:
             free = {word: name for word, name in free.items() if name != column}

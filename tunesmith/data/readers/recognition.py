@@ -15,12 +15,16 @@ from tunesmith.data.readers.columns import (
     ABOUT_THE_ROW,
     ANSWER,
     CHOSEN,
+    HEADER_ADVICE,
+    NO_HEADER,
     QUESTION,
     REJECTED,
     Column,
     find_columns,
     is_about_the_row,
+    lack_header,
     named,
+    shown_name,
 )
 from tunesmith.data.readers.forms import Reading, suggest_readings
 from tunesmith.data.readers.groups import group_rows
@@ -57,7 +61,7 @@ class Recognised:
         """``reader: sharegpt (recognised from 200 rows: conversations[].from/value)``"""
         rows = f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
         options = "".join(f", {name}: {value}" for name, value in self.reading.options.items())
-        return f"reader: {self.reading.reader} (recognised from {rows}: {', '.join(self.reading.columns)}{options})"
+        return f"reader: {self.reading.reader} (recognised from {rows}: {_shown(self.reading)}{options})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +70,27 @@ class NotRecognised:
 
     what: in one sentence without a full stop.
     nearest: readings that may be meant; a column ``COLUMN`` has to be filled in.
+    remedy: what to do with the data; None if they may stay as they are.
     """
 
     what: str
     nearest: tuple[Reading, ...] = ()
+    remedy: str | None = None
 
     def advice(self, key: str) -> str | None:
-        """What to append to the command for the reading that is meant; None if there is none to name.
+        """The remedy, or what to append to the command for the reading that is meant; None if there is none to name.
 
         key: of the source in the recipe, such as ``data.sources.0``; ``--`` for a command with options.
         """
+        if self.remedy is not None:
+            return self.remedy
         words = [reading.words(key) for reading in self.nearest]
         return f"append {' or '.join(words)}" if words else None
+
+
+def _shown(reading: Reading) -> str:
+    """The columns of a reading, for messages."""
+    return ", ".join(map(shown_name, reading.columns))
 
 
 Recognition: TypeAlias = Recognised | NotRecognised
@@ -246,7 +259,7 @@ def _exchange(question: str, answer: str) -> Reading:
 
 def _ambiguous(readings: Sequence[Reading]) -> NotRecognised:
     """Two readings that give different conversations."""
-    named_ones = " or as ".join(f"{reading.reader} ({', '.join(reading.columns)})" for reading in readings)
+    named_ones = " or as ".join(f"{reading.reader} ({_shown(reading)})" for reading in readings)
     return NotRecognised(f"the rows can be read as {named_ones}", tuple(readings))
 
 
@@ -276,6 +289,8 @@ def _exact_names(reading: Reading) -> int:
 
 def _unknown(columns: Mapping[str, Column], needed: Purpose | None) -> NotRecognised:
     """No column has a name that is known, or only one part of an exchange has."""
+    if lack_header(columns):
+        return NotRecognised(NO_HEADER, remedy=HEADER_ADVICE)
     listed = ", ".join(islice(map(repr, columns), 8)) + (", .." if len(columns) > 8 else "")
     texts = [name for name, column in columns.items() if column.kind == "text" and column.word not in ABOUT_THE_ROW]
     if needed == "rankings" or named(columns, (*CHOSEN, *REJECTED)):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunesmith.recipe.writing import flow
+from tunesmith.text.visible import visible
 
 COMMAND_LINE = "--"  # in place of the key: a command with options instead of a recipe
 OPTIONS: Mapping[str, str] = {"fields": "--field", "options": "--option"}  # of these two, one for each entry
@@ -39,8 +40,16 @@ def _words(key: str, name: str, value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for entry, held in value.items():
             text = held if isinstance(held, str) else flow(held)
-            yield f"{OPTIONS[name]} {shlex.quote(f'{entry}={text}')}"
+            yield f"{OPTIONS[name]} {_quote(f'{entry}={text}')}"
     elif isinstance(value, list):
-        yield from (f"--{name} {shlex.quote(item)}" for item in value)
+        yield from (f"--{name} {_quote(item)}" for item in value)
     else:
-        yield f"--{name} {shlex.quote(value)}"
+        yield f"--{name} {_quote(value)}"
+
+
+def _quote(text: str) -> str:
+    """The text as one word for a shell, on one line: with a line break or control character as ``$'a\\nb'``."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
+    return f"$'{visible(escaped)}'"
