@@ -68,11 +68,19 @@ def test_with_the_words_the_row_is_read() -> None:
         ({"question": "x", "b": "y"}, "append 'data.sources.0.fields={instruction: COLUMN, response: COLUMN}' with"),
         ({"question": "x", "answer": 5}, "fields={instruction: COLUMN, response: COLUMN}' with the name of the right"),
         ({"instruction": "x"}, "append 'data.sources.0.fields={response: COLUMN}' with the name of the right column"),
-        ({}, "the columns are none; append"),
+        ({}, "the columns are none; these rows may be for another reader; append data.sources.0.reader=auto, or append"),
     ],
 )
 def test_nothing_is_guessed_where_it_is_not_clear(row: dict[str, Any], advice: str) -> None:
     assert advice in str(refused("dolly", row))
+
+
+def test_a_command_with_options_has_no_recipe_whose_reader_could_be_wrong() -> None:
+    error = refused("dolly", {"messages": []}, key="--")
+    assert str(error).endswith(
+        "the columns are messages; add --field instruction=COLUMN --field response=COLUMN with the name of the right "
+        "column"
+    )
 
 
 def test_a_column_that_is_read_under_its_name_is_no_candidate() -> None:

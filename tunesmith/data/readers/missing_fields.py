@@ -19,8 +19,9 @@ from tunesmith.data.readers.columns import (
     shown_name,
 )
 from tunesmith.data.readers.reader import Settings, find_value
-from tunesmith.data.sources.setting_words import setting_words
+from tunesmith.data.sources.setting_words import COMMAND_LINE, setting_words
 from tunesmith.errors import DataError
+from tunesmith.recipe.data import AUTO
 
 SHOWN_COLUMNS = 12
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
@@ -61,8 +62,12 @@ def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str,
     if lack_header(columns):
         return DataError(NO_HEADER, advice=HEADER_ADVICE)
     guess = guess_columns(fields, settings, row)
-    words = setting_words(key, "fields", guess or dict.fromkeys(fields, "COLUMN"))
-    return DataError(what, advice=f"{advice}; {words}" + ("" if guess else " with the name of the right column"))
+    if guess:
+        return DataError(what, advice=f"{advice}; {setting_words(key, 'fields', guess)}")
+    words = f"{setting_words(key, 'fields', dict.fromkeys(fields, 'COLUMN'))} with the name of the right column"
+    if key not in ("", COMMAND_LINE):  # a recipe, whose reader may be that of other data
+        words = f"these rows may be for another reader; {setting_words(key, 'reader', AUTO)}, or {words}"
+    return DataError(what, advice=f"{advice}; {words}")
 
 
 def guess_columns(fields: Sequence[str], settings: Settings, row: Mapping[str, Any]) -> dict[str, str]:
