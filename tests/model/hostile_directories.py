@@ -239,6 +239,8 @@ REFUSED: dict[str, Plant] = {
     "tensor with an escape in its name": tensor_named(ESCAPE),
     "tensor with a line break in its name": tensor_named("a\nb"),
     "header of 2^60 bytes": weights(lambda content: struct.pack("<Q", 1 << 60) + content[8:]),
+    "tensor without a shape": weights(lambda content: content.replace(b'"shape":', b'"shapf":', 1)),
+    "shape that is no list of numbers": weights(lambda content: content.replace(b'"shape":[', b'"shape":["",', 1)),
     "header that is no object": weights(lambda content: struct.pack("<Q", 2) + b"[]" + content),
     "weights are cut": weights(lambda content: content[: len(content) // 2]),
     "weights are empty": weights(lambda content: b""),

@@ -8,6 +8,7 @@ finds no pickle, no adapter, no code and no name that leads elsewhere.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -37,6 +38,7 @@ CLASSIFIER = "ForSequenceClassification"  # suffix of the class names of reward 
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,200}\.safetensors")
 TENSOR = re.compile(r"[!-~]+")  # printable ASCII without a space
 COMMIT = re.compile(r"[0-9a-f]{40}")
+FLOATING_POINT = ("F64", "F32", "F16", "BF16")  # of a header; masks and indices are no parameters
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 FETCH_AGAIN = "fetch the model again"
 
@@ -82,13 +84,18 @@ class ModelDirectory:
 
     def check_headers(self) -> None:
         """Check the names of all tensors, and that there are enough for the layers of the model. Raises DataError."""
-        names = [
-            name
-            for file, real in self.files.items()
-            if file.endswith(".safetensors")
-            for name in _read_names(real, Path(self.name) / file)
-        ]
-        _check_layers(self.config, len(names), Path(self.name) / CONFIG)
+        _check_layers(self.config, len([*self._tensors()]), Path(self.name) / CONFIG)
+
+    def count_parameters(self) -> int:
+        """How many numbers the floating-point tensors have; weights that are tied are stored once. Raises DataError."""
+        tensors = (entry for entry in self._tensors() if str(entry.get("dtype")) in FLOATING_POINT)
+        return sum(math.prod(entry["shape"]) for entry in tensors)
+
+    def _tensors(self) -> Iterator[Mapping[str, Any]]:
+        """What the headers of the weight files say about every tensor."""
+        for file, real in self.files.items():
+            if file.endswith(".safetensors"):
+                yield from _read_header(real, Path(self.name) / file).values()
 
     @contextmanager
     def view(self) -> Iterator[Path]:
@@ -232,8 +239,8 @@ def _read_index(directory: Path) -> dict[str, str] | None:
     return found
 
 
-def _read_names(path: Path, where: Path) -> list[str]:
-    """The names of all tensors of a safetensors file, from its header. Raises DataError."""
+def _read_header(path: Path, where: Path) -> dict[str, dict[str, Any]]:
+    """Name of a tensor -> its entry in the header of a safetensors file. Raises DataError."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -245,10 +252,13 @@ def _read_names(path: Path, where: Path) -> list[str]:
         raise MissingInputError(f"the file cannot be read: {error.strerror}", where=where) from error
     if not isinstance(header, dict):
         raise _damaged(where, "its header is not readable")
-    names = [name for name in header if name != "__metadata__"]
-    for name in names:
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    for name, entry in tensors.items():
         _check_tensor(name, where)
-    return names
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+            raise _damaged(where, "its header is not readable")
+    return tensors
 
 
 def _check_tensor(name: str, where: Path) -> None:

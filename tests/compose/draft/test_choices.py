@@ -12,10 +12,12 @@ from tunesmith.compose.draft.choices import (
     RATE_FACTORS,
     choose_batch,
     choose_length,
-    choose_periods,
+    choose_log_period,
     choose_rate,
     choose_validation,
+    count_steps,
 )
+from tunesmith.data.dataset.plan import Plan
 
 lengths = st.lists(st.integers(1, 20_000), min_size=1, max_size=300)
 
@@ -58,13 +60,14 @@ def test_a_batch_is_no_larger_than_the_data_and_grows_with_them(records: int, ep
     assert choose_batch(records + 1, epochs) >= batch
 
 
-@given(st.integers(1, 10**7), st.integers(1, 4), st.integers(1, 32))
-def test_a_run_of_any_length_is_evaluated_several_times(records: int, epochs: int, batch: int) -> None:
-    periods = choose_periods(records, epochs, batch)
-    assert (periods.steps - 1) * batch < records * epochs <= periods.steps * batch
-    assert 1 <= periods.every <= periods.steps
-    assert periods.steps / periods.every >= min(8, periods.steps)
-    assert 1 <= periods.log <= 10
+@given(st.integers(1, 300), st.integers(1, 4), st.integers(1, 32))
+def test_the_steps_are_those_of_the_run(records: int, epochs: int, batch: int) -> None:
+    assert count_steps(records, epochs, batch) == Plan([1] * records, batch, epochs, None, 0).total_steps
+
+
+@given(st.integers(1, 10**7))
+def test_a_run_of_any_length_has_lines_on_the_screen(steps: int) -> None:
+    assert 1 <= choose_log_period(steps) <= min(10, max(1, steps / 20))
 
 
 @pytest.mark.parametrize("objective", RATE_FACTORS)

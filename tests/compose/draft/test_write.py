@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tests.worlds import ARCHITECTURES
 from tunesmith.cli.init import init
+from tunesmith.compose.check.inputs import describe_model
 from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.draft.survey import survey
+from tunesmith.compose.draft.values import count
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
 from tunesmith.model.load import new_model
@@ -99,6 +102,7 @@ def test_lengths_are_those_of_the_model_and_what_is_too_long_is_counted(here: Pa
     assert sum(length > loaded.recipe.text.max_length for length in found.lengths) == 1
     comment = Path("mine.yaml").read_text()
     assert f"1 of 201 records (0.5%) are longer (up to {max(found.lengths):,}) and are left out" in comment
+    assert "# about 191 records / 4 x 3 = 144 steps\n" in comment
 
 
 def test_a_survey_of_a_part_estimates_the_whole(here: Path) -> None:
@@ -176,6 +180,18 @@ def test_prompts_become_ppo_with_a_reward_model(here: Path) -> None:
     write_tokenizer(here / "judge", byte_level(), bos=END, eos=END, unk=END)
     loaded = drafted("prompts.jsonl", reward="judge")
     assert loaded.recipe.objective.kind == "ppo"
+
+
+def test_the_numbers_of_the_recipe_are_those_of_the_run(here: Path) -> None:
+    write_rows("faq.jsonl", (ROWS * 2)[:60])
+    drafted("faq.jsonl")
+    text = Path("mine.yaml").read_text()
+    model = AutoModelForCausalLM.from_pretrained("model")
+    assert describe_model(model).endswith(f", {count(model.num_parameters())} parameters")
+    assert f"llama, {count(model.num_parameters())} parameters, " in text
+    assert "batch_size: 4  # 57 records / 4 = 15 steps, x 3 epochs = 45 steps\n" in text
+    assert "_every: 0" not in text
+    assert [word for word in text.split() if word.endswith("_every:")] == ["log_every:"]
 
 
 def test_a_few_records_are_not_split(here: Path) -> None:

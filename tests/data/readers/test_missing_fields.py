@@ -68,7 +68,10 @@ def test_with_the_words_the_row_is_read() -> None:
         ({"question": "x", "b": "y"}, "append 'data.sources.0.fields={instruction: COLUMN, response: COLUMN}' with"),
         ({"question": "x", "answer": 5}, "fields={instruction: COLUMN, response: COLUMN}' with the name of the right"),
         ({"instruction": "x"}, "append 'data.sources.0.fields={response: COLUMN}' with the name of the right column"),
-        ({}, "the columns are none; these rows may be for another reader; append data.sources.0.reader=auto, or append"),
+        (
+            {},
+            "the columns are none; these rows may be for another reader; append data.sources.0.reader=auto, or append",
+        ),
     ],
 )
 def test_nothing_is_guessed_where_it_is_not_clear(row: dict[str, Any], advice: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.generate.export_directory import find_export, read_export
-from tunesmith.model.directory import ModelDirectory, find_model
+from tunesmith.model.directory import find_model
 from tunesmith.model.export import DESCRIPTION
 from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.families import ENCODER_DECODERS
@@ -17,7 +17,6 @@ from tunesmith.text.formats.registry import build_format
 from tunesmith.text.formats.template_options import template_options
 from tunesmith.text.tokenizer.definition import locate, read_chat_template
 
-BYTES: Mapping[str, int] = {"float32": 4, "float64": 8}  # of a parameter; every other type has two
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 TOKENIZER_FORMAT_OPTIONS = ("template", "tokens")  # which the tokenizer of an export has
 
@@ -42,7 +41,7 @@ class BaseModel:
 
     path: a directory or a hub name.
     architecture: the ``model_type``.
-    parameters: how many it has, from the size of its files.
+    parameters: how many it has.
     context: the most tokens that it reads; None without a limit.
     format: the prompt format.
     is_export: whether it was trained with Tunesmith.
@@ -74,18 +73,11 @@ def find_base_model(word: str) -> BaseModel:
     return BaseModel(
         path,
         found.architecture,
-        _count_parameters(found),
+        found.count_parameters(),
         next((int(found.config.entries[key]) for key in POSITIONS if found.config.entries.get(key)), None),
         _choose_format(path, found.architecture),
         (Path(path) / DESCRIPTION).is_file(),
     )
-
-
-def _count_parameters(found: ModelDirectory) -> int:
-    """The number of parameters, from the sizes of the weight files."""
-    dtype = str(found.config.entries.get("dtype") or found.config.entries.get("torch_dtype") or "float32")
-    size = sum(path.stat().st_size for name, path in found.files.items() if name.endswith(".safetensors"))
-    return size // BYTES.get(dtype, 2)
 
 
 def _choose_format(path: str, architecture: str) -> PromptFormat:

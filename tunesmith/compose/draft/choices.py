@@ -18,7 +18,6 @@ MOST_HELD_OUT = 200
 FEWEST_RECORDS = 20
 """With fewer records none is held out."""
 
-EVALUATIONS = 8  # of a run
 EPOCHS: Mapping[str, int] = {"sft": 3, "dpo": 1, "reward": 1, "ppo": 1}
 RATES = ((5e6, 1e-3), (5e7, 5e-4), (3e8, 1e-4), (7e8, 5e-5), (3e9, 2e-5), (math.inf, 1e-5))
 """(parameters, learning rate of supervised fine-tuning for models with fewer)"""
@@ -38,20 +37,6 @@ class LengthLimit:
     tokens: int
     longest: int
     longer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Periods:
-    """How long a run is and how often it is evaluated.
-
-    steps: optimizer steps.
-    every: steps between two evaluations and two checkpoints.
-    log: steps between two lines on the screen.
-    """
-
-    steps: int
-    every: int
-    log: int
 
 
 def choose_length(lengths: Sequence[int], context: int | None) -> LengthLimit:
@@ -85,10 +70,11 @@ def choose_rate(parameters: int, objective: str) -> float:
     return float(f"{rate * RATE_FACTORS[objective]:.2g}")
 
 
-def choose_periods(records: int, epochs: int, batch: int) -> Periods:
-    """The periods of a run over these records."""
-    steps = max(1, math.ceil(records * epochs / batch))
-    every = max(1, steps // EVALUATIONS)
-    if every > 20:
-        every -= every % 10
-    return Periods(steps, every, max(1, min(10, steps // 20)))
+def count_steps(records: int, epochs: int, batch: int) -> int:
+    """The optimizer steps of a run. No step has records of two epochs."""
+    return math.ceil(records / batch) * epochs
+
+
+def choose_log_period(steps: int) -> int:
+    """The steps between two lines on the screen."""
+    return max(1, min(10, steps // 20))

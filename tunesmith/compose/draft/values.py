@@ -13,9 +13,10 @@ from tunesmith.compose.draft.choices import (
     LengthLimit,
     choose_batch,
     choose_length,
-    choose_periods,
+    choose_log_period,
     choose_rate,
     choose_validation,
+    count_steps,
 )
 from tunesmith.compose.draft.recipe_text import Value
 from tunesmith.compose.draft.survey import Survey
@@ -110,7 +111,12 @@ def measured_values(request: DraftRequest, base: BaseModel, found: Survey) -> di
     if request.config.reader == DOCUMENTS and limit.longer and not base.is_encoder_decoder:
         text["truncation"] = Value("window", "a part of a longer document, another one in every epoch")
         text["max_length"] = Value(limit.tokens, f"the longest of {len(found.lengths):,} has {limit.longest:,} tokens")
-    values |= {"text": text, "data": {**values["data"], **_data(found)}, **_training(request, base, found)}
+    is_exact = found.is_complete and (not limit.longer or "truncation" in text)
+    values |= {
+        "text": text,
+        "data": {**values["data"], **_data(found)},
+        **_training(request, base, found, is_exact=is_exact),
+    }
     if request.objective in ("sft", "dpo"):
         values["sampling"] = {"max_new_tokens": Value(replies.tokens, longest)}
     return values
@@ -149,23 +155,34 @@ def _data(found: Survey) -> dict[str, Any]:
     return values
 
 
-def _training(request: DraftRequest, base: BaseModel, found: Survey) -> dict[str, Any]:
-    """Batch, rate and periods."""
+def _training(request: DraftRequest, base: BaseModel, found: Survey, *, is_exact: bool) -> dict[str, Any]:
+    """Batch, rate and periods. is_exact: whether every record that was counted is used."""
     held_out, epochs = choose_validation(found.usable), EPOCHS[request.objective]
     records = found.usable - held_out
     batch = choose_batch(records, epochs)
-    periods = choose_periods(records, epochs, batch)
+    steps = count_steps(records, epochs, batch)
     rate = choose_rate(base.parameters, request.objective)
     train = {
         "epochs": Value(epochs),
-        "batch_size": Value(batch, f"{records:,} records x {epochs} / {batch} = {periods.steps:,} steps"),
+        "batch_size": Value(batch, _length_of_run(request, records, batch, is_exact=is_exact)),
         "learning_rate": Value(rate, f"usual for {request.objective} of {count(base.parameters)} parameters"),
-        "evaluate_every": Value(periods.every if held_out else None, "" if held_out else "no validation data"),
-        "save_every": Value(periods.every),
-        "log_every": Value(periods.log),
+        **({} if held_out else {"evaluate_every": Value(None, "no validation data")}),
+        "log_every": Value(choose_log_period(steps)),
     }
     without = {"run": {"export": Value("last", "without validation data there is no best step")}}
     return {"train": train, **({} if held_out else without)}
+
+
+def _length_of_run(request: DraftRequest, records: int, batch: int, *, is_exact: bool) -> str:
+    """The records and the optimizer steps of a run. Arguments as of ``_training``."""
+    if request.objective == "ppo":
+        return f"of {records:,} prompts"
+    epochs = EPOCHS[request.objective]
+    steps = count_steps(records, 1, batch)
+    if not is_exact:
+        return f"about {records:,} records / {batch} x {epochs} = {steps * epochs:,} steps"
+    each = f"{records:,} records / {batch} = {steps:,} steps"
+    return each if epochs == 1 else f"{each}, x {epochs} epochs = {steps * epochs:,} steps"
 
 
 def count(number: int) -> str:
