@@ -59,6 +59,15 @@ def test_three_records_are_shown_as_messages_that_cannot_affect_the_terminal(
     assert len([line for line in lines if line.startswith("  assistant")]) == 3
 
 
+def test_a_document_is_no_reply_of_an_assistant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tales.txt").write_text("Once upon a time.\n\nThe end.\n")
+    looked(str(tmp_path / "tales.txt"))
+    printed = capsys.readouterr().out
+    assert "objective: sft (supervised fine-tuning: the model learns to continue such texts)\n" in printed
+    assert "  document   Once upon a time.\n" in printed
+    assert "assistant" not in printed
+
+
 def test_compared_replies_are_called_chosen_and_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     looked(write_rows(tmp_path, [PAIR]))
     assert "  user       Who won?\n  chosen     Ann.\n  rejected   No idea.\n" in capsys.readouterr().out

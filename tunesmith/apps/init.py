@@ -23,7 +23,7 @@ from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.sources.setting_words import COMMAND_LINE
 from tunesmith.data.sources.source import find_source, read_rows
 from tunesmith.errors import DataError, UsageError
-from tunesmith.recipe.data import source_name
+from tunesmith.recipe.data import DOCUMENTS, source_name
 from tunesmith.text.tree import Message, Tree
 from tunesmith.text.visible import visible
 
@@ -37,6 +37,7 @@ OBJECTIVES: Mapping[Purpose, str] = {"demonstrations": "sft", "rankings": "dpo",
 NEEDED: Mapping[str, Purpose | None] = {"sft": "demonstrations", "dpo": "rankings", "reward": "rankings", "ppo": None}
 """Objective -> what it needs; None for any conversations."""
 
+DOCUMENTS_TITLE = "supervised fine-tuning: the model learns to continue such texts"
 TITLES: Mapping[str, str] = {
     "sft": "supervised fine-tuning: the model learns to reply like this",
     "dpo": "DPO: the model learns to prefer the chosen replies",
@@ -107,7 +108,8 @@ def look(given: GivenSource, objective: str | None) -> Look:
         ignore=given.ignore,
         key=COMMAND_LINE,
     )
-    lines = [f"{path}: {reason}", f"objective: {objective} ({TITLES[objective]})", ""]
+    title = DOCUMENTS_TITLE if config.reader == DOCUMENTS and objective == "sft" else TITLES[objective]
+    lines = [f"{path}: {reason}", f"objective: {objective} ({title})", ""]
     _print_lines([*lines, *_preview(config)])
     return Look(config, reason, objective)
 
@@ -155,7 +157,7 @@ def _preview(config: SourceConfig) -> Iterator[str]:
     trees = (result.tree for result in results if isinstance(result, ReadTree))
     for tree in islice(trees, SHOWN):
         yield _cut(visible(tree.place))
-        labels = _labels(tree)
+        labels = ["document"] if config.reader == DOCUMENTS else _labels(tree)
         for message, label in zip(tree.messages, labels, strict=True):
             yield _cut(f"  {label:9}  {_one_line(message)}")
         yield ""
