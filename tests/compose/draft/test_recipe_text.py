@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunesmith.compose.draft.recipe_text import WIDTH, DraftRecipe, Value
@@ -30,6 +30,7 @@ def bare(content: Any) -> Any:
     return {key: bare(value) for key, value in content.items()}
 
 
+@example({"no": Value(None)})
 @given(nested)
 def test_any_values_are_read_back_as_they_are(given_values: dict[str, Any]) -> None:
     text = DraftRecipe("about", ("a command",), "sft", given_values).text()

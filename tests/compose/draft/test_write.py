@@ -83,6 +83,7 @@ def test_a_recipe_of_questions_and_answers_passes_all_checks_as_it_is(
     assert (recipe.name, recipe.model.path, recipe.text.format) == ("mine", "model", "chatml")
     assert recipe.data.validation == 2
     assert len(text.splitlines()) <= 30
+    assert "\nextends: sft  # `tunesmith show mine.yaml` prints all values\n" in text
     printed = capsys.readouterr().out
     assert "faq.jsonl:1\n  user       Say 0.\n  assistant  It is 0.\n" in printed
     assert "40 records were read, 40 can be used\n" in printed
@@ -132,6 +133,18 @@ def test_an_export_goes_on_with_its_own_format(here: Path, format: str) -> None:
     loaded = drafted("faq.jsonl", model="exported")
     assert (loaded.recipe.text.format, loaded.recipe.text.options) == (format, {})
     check_passes(loaded)
+
+
+def test_an_export_that_is_older_than_its_run_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("faq.jsonl", ROWS)
+    write_model(here / "run" / "export")
+    (here / "run" / "export" / "tunesmith.json").write_text(json.dumps({"format": "chatml", "options": {}, "steps": 8}))
+    (here / "run" / "recipe.yaml").write_text("")
+    newest = here / "run" / "checkpoints" / "step-00000012"
+    for step, is_named in ((8, False), (12, True)):
+        newest.with_name(f"step-{step:08}").mkdir(parents=True)
+        drafted("faq.jsonl", model="run")
+        assert ("run: this is the export of step 8; the newest checkpoint is" in capsys.readouterr().err) is is_named
 
 
 def test_a_chat_template_that_cannot_be_used_is_replaced_and_that_is_said(here: Path) -> None:

@@ -31,33 +31,35 @@ class DraftRecipe:
     commands: how it is used.
     extends: the recipe of the catalog whose values it overrides.
     values: nested keys; a list of mappings has one item.
+    show: the command that prints all values.
     """
 
     about: str
     commands: Sequence[str]
     extends: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    show: str = "tunesmith show"
 
     def text(self) -> str:
         """The file."""
         head = [f"# {self.about}", "#", *(f"#   {command}" for command in self.commands), ""]
-        note = f"  # the values that are not here are those of `tunesmith show {self.extends}`"
+        note = f"  # `{self.show}` prints all values"
         return "\n".join([*head, f"extends: {self.extends}{note}", *_lines(self.values, ""), ""])
 
 
 def _lines(values: Mapping[str, Any], pad: str) -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, Value):
-            yield from _value_lines(f"{pad}{key}: {flow(value.value)}", value.comment, pad)
+            yield from _value_lines(f"{pad}{flow(key)}: {flow(value.value)}", value.comment, pad)
         elif isinstance(value, list):
-            yield f"{pad}{key}:"
+            yield f"{pad}{flow(key)}:"
             for item in value:
                 lines = list(_lines(item, pad + "    "))
                 first = next(index for index, line in enumerate(lines) if not line.lstrip().startswith("#"))
                 lines[first] = f"{pad}  - {lines[first].lstrip()}"
                 yield from lines
         elif value:
-            yield f"{pad}{key}:"
+            yield f"{pad}{flow(key)}:"
             yield from _lines(value, pad + "  ")
 
 

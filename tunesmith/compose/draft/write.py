@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tunesmith.compose.draft.survey import Survey, survey
 from tunesmith.compose.draft.values import MOST_BAD, DraftRequest, known_values, measured_values
 from tunesmith.compose.models.families import find_family
 from tunesmith.compose.progress import show_progress
+from tunesmith.compose.run_export import describe_newer_checkpoint, has_checkpoints
 from tunesmith.errors import DataError
 from tunesmith.files import write_file
 from tunesmith.recipe.data import source_name
@@ -43,6 +45,8 @@ def write_recipe(request: DraftRequest, model: str) -> None:
     base = find_base_model(model)
     if request.reward is not None:
         check_reward_model(request.reward)
+    for word in (model, request.reward):
+        _print_newer_checkpoint(word)
     base = replace(base, format=format_for(base, request.config.reader))
     recipe = _load(DraftRecipe("", (), request.objective, known_values(request, base))).recipe
     find_family(recipe)  # raises for a method that this kind of model cannot be trained with
@@ -55,6 +59,13 @@ def write_recipe(request: DraftRequest, model: str) -> None:
     write_file(request.output, draft.text())
     for line in _summary(found, draft, base, request):
         print(visible(line))
+
+
+def _print_newer_checkpoint(word: str | None) -> None:
+    """Print a notice if the word means a run whose export is older than its newest checkpoint."""
+    run = Path(word or "").expanduser()
+    if word is not None and has_checkpoints(run) and (newer := describe_newer_checkpoint(run)) is not None:
+        print(visible(f"{word}: {newer}"), file=sys.stderr)
 
 
 def _load(draft: DraftRecipe) -> LoadedRecipe:
@@ -83,7 +94,8 @@ def _draft(request: DraftRequest, base: BaseModel, values: Mapping[str, Any]) ->
     name = source_name(request.output.name.removesuffix(".yaml").removesuffix(".yml"))
     about = f"{name}: {METHODS[request.objective]} of {base.path} on {request.config.path}"
     commands = next_commands(request.output, name, request.objective, request.program)
-    return DraftRecipe(about, commands, request.objective, {**values, "name": Value(name)})
+    show = f"{request.program} show {shlex.quote(str(request.output))}"
+    return DraftRecipe(about, commands, request.objective, {**values, "name": Value(name)}, show)
 
 
 def next_commands(output: Path, name: str, objective: str, program: str) -> Sequence[str]:
