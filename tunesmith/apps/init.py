@@ -130,7 +130,7 @@ def _choose_reader(given: GivenSource, objective: str | None) -> tuple[Reading, 
     if given.fields:
         raise UsageError("--field needs the reader whose field it is", advice="name it: --reader alpaca")
     rows = first_rows(given.path, given.split, given.config, COMMAND_LINE)
-    found = recognise(rows, None if objective is None else NEEDED[objective], given.ignore)
+    found = recognise(rows, None if objective is None else NEEDED[objective], given.ignore, COMMAND_LINE)
     if isinstance(found, NotRecognised):
         raise DataError(found.what, where=given.path, advice=found.advice(COMMAND_LINE))
     options = {**found.reading.options, **given.options}

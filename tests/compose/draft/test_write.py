@@ -230,7 +230,7 @@ def test_many_bad_records_are_an_error_with_the_first_of_them(here: Path) -> Non
         drafted("faq.jsonl")
     assert str(refused.value) == (
         "faq.jsonl: 4 of 44 records cannot be used; the first is faq.jsonl:41: field 'answer' is empty (fix the "
-        "record, or set options.empty to drop); correct or remove them and run the command again"
+        "record, or add --option empty=drop); correct or remove them and run the command again"
     )
     assert drafted("faq.jsonl", option=["empty=drop"]).recipe.data.sources[0].options == {"empty": "drop"}
 

@@ -135,6 +135,24 @@ def test_a_setting_is_written_as_it_must_be_typed(key: str, value: str | None, w
 
 
 @pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("data.sources.1", "append data.sources.1.options.empty=drop"),
+        ("--", "add --option empty=drop"),
+        ("", "set options.empty to drop"),
+    ],
+)
+def test_an_option_that_a_message_names_is_written_as_it_must_be_typed(key: str, words: str) -> None:
+    for reader, row in (
+        ("alpaca", {"instruction": "a", "output": ""}),
+        ("preference-text", {"prompt": "a", "chosen": "b", "rejected": ""}),
+    ):
+        with pytest.raises(DataError) as error:
+            open_reader(reader, {}, {}, key=key)(row)
+        assert str(error.value).endswith(f" is empty; fix the record, or {words}")
+
+
+@pytest.mark.parametrize(
     "text", ["null", "2024", "1e5", "a: b", "", " a", "[x", "yes", "~", "#a", "-", "ü", "a,b", "a}b"]
 )
 def test_a_text_comes_back_from_yaml(text: str) -> None:

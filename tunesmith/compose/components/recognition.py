@@ -39,7 +39,7 @@ def _named(recipe: Recipe, key: str, source: DataSourceConfig, notice: Callable[
     if source.reader != AUTO:
         return source
     rows = first_rows(source.path, source.split, source.config, key)
-    found = recognise(rows, recipe.objective.reader_purpose, source.ignore)
+    found = recognise(rows, recipe.objective.reader_purpose, source.ignore, key)
     if isinstance(found, NotRecognised):
         raise DataError(found.what, where=source.path, advice=found.advice(key))
     notice(f"{source.name}: {found.description()}")

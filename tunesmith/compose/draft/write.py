@@ -51,6 +51,7 @@ def write_recipe(request: DraftRequest, model: str) -> None:
     recipe = _load(DraftRecipe("", (), request.objective, known_values(request, base))).recipe
     find_family(recipe)  # raises for a method that this kind of model cannot be trained with
     (config,) = source_configs(recipe, recipe.data.sources)
+    config = replace(config, key=request.config.key)  # its advice is for this command
     with show_progress("measuring the data") as progress:
         found = survey(config, recipe, progress)
     _check_survey(found, config.path)

@@ -36,20 +36,19 @@ SYNONYMS: Mapping[str, tuple[Sequence[str], type]] = {
 """Field of a reader -> names that columns with the same content often have, and the type of their values."""
 
 
-def check_fields(needed: Sequence[str], settings: Settings, row: Mapping[str, Any], key: str) -> None:
+def check_fields(needed: Sequence[str], settings: Settings, row: Mapping[str, Any]) -> None:
     """Raises DataError if a row lacks one field or more.
 
     needed: the fields that a row must have.
     settings: of the reader.
     row: the object.
-    key: of the source in the recipe, for the advice.
     """
     fields = [name for name in needed if not find_value(row, settings.columns[name])[0]]
     if fields:
-        raise _missing_fields(fields, settings, row, key)
+        raise _missing_fields(fields, settings, row)
 
 
-def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str, Any], key: str) -> DataError:
+def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str, Any]) -> DataError:
     """The error of a row that lacks some fields."""
     names = [repr(settings.columns[name]) for name in fields]
     what = f"field {names[0]} is missing"
@@ -63,10 +62,12 @@ def _missing_fields(fields: Sequence[str], settings: Settings, row: Mapping[str,
         return DataError(NO_HEADER, advice=HEADER_ADVICE)
     guess = guess_columns(fields, settings, row)
     if guess:
-        return DataError(what, advice=f"{advice}; {setting_words(key, 'fields', guess)}")
-    words = f"{setting_words(key, 'fields', dict.fromkeys(fields, 'COLUMN'))} with the name of the right column"
-    if key not in ("", COMMAND_LINE):  # a recipe, whose reader may be that of other data
-        words = f"these rows may be for another reader; {setting_words(key, 'reader', AUTO)}, or {words}"
+        return DataError(what, advice=f"{advice}; {setting_words(settings.key, 'fields', guess)}")
+    words = (
+        f"{setting_words(settings.key, 'fields', dict.fromkeys(fields, 'COLUMN'))} with the name of the right column"
+    )
+    if settings.key not in ("", COMMAND_LINE):  # a recipe, whose reader may be that of other data
+        words = f"these rows may be for another reader; {setting_words(settings.key, 'reader', AUTO)}, or {words}"
     return DataError(what, advice=f"{advice}; {words}")
 
 

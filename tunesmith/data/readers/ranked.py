@@ -72,12 +72,14 @@ def pair_tree(
         if reply.is_empty:
             if settings.options["empty"] == "drop":
                 return Filtered("empty reply")
-            raise DataError(f"{reply.what} is empty", advice="fix the record, or set options.empty to drop")
+            advice = f"fix the record, or {settings.words('empty', 'drop')}"
+            raise DataError(f"{reply.what} is empty", advice=advice)
     if chosen.content == rejected.content:
         if settings.options["on_equal"] == "drop":
             return Filtered("equal replies")
         what = f"{chosen.what} and {rejected.what} are equal"
-        raise DataError(what, advice="there is nothing to prefer; remove the record, or set options.on_equal to drop")
+        advice = f"there is nothing to prefer; remove the record, or {settings.words('on_equal', 'drop')}"
+        raise DataError(what, advice=advice)
     if chosen.score is not None and chosen.score == rejected.score and settings.options["ties"] != "keep":
         if settings.options["ties"] == "drop":
             return Filtered("equal scores")
@@ -155,7 +157,7 @@ def ranking_tree(settings: Settings, prompt: Sequence[Message], replies: Sequenc
 def _drop_or_raise(settings: Settings, option: str, what: str, dropped: Counter[str], reason: str) -> None:
     """Count a reply that cannot be used as dropped if its option is ``drop``. Raises DataError if it is not."""
     if settings.options[option] != "drop":
-        raise DataError(what, advice=f"fix the record, or set options.{option} to drop")
+        raise DataError(what, advice=f"fix the record, or {settings.words(option, 'drop')}")
     dropped[reason] += 1
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from tunesmith.data.readers.meanings import Meaning
+from tunesmith.data.sources.setting_words import option_words
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Tree
@@ -62,10 +63,16 @@ class Settings(NamedTuple):
 
     columns: field name of the reader -> column of the data.
     options: every option of the reader with its value.
+    key: of the source in the recipe, for the advice of messages; see ``sources.setting_words``.
     """
 
     columns: Mapping[str, str]
     options: Mapping[str, Any]
+    key: str = ""
+
+    def words(self, option: str, value: str) -> str:
+        """What to do to give an option another value: ``append data.sources.0.options.empty=drop``."""
+        return option_words(self.key, option, value)
 
 
 class Option(NamedTuple):
@@ -230,7 +237,6 @@ def find_empty(settings: Settings, values: Mapping[str, str]) -> Filtered | None
         if not value.strip():
             if settings.options["empty"] == "drop":
                 return Filtered(f"empty {name}")
-            raise DataError(
-                f"field {settings.columns[name]!r} is empty", advice="fix the record, or set options.empty to drop"
-            )
+            advice = f"fix the record, or {settings.words('empty', 'drop')}"
+            raise DataError(f"field {settings.columns[name]!r} is empty", advice=advice)
     return None

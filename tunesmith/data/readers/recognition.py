@@ -153,20 +153,21 @@ def first_rows(
 
 
 def recognise(
-    rows: Sequence[Mapping[str, Any]], needed: Purpose | None = None, ignore: Collection[str] = ()
+    rows: Sequence[Mapping[str, Any]], needed: Purpose | None = None, ignore: Collection[str] = (), key: str = ""
 ) -> Recognition:
     """Which reader reads these rows.
 
     rows: objects.
     needed: what the objective needs; None if any purpose will do.
     ignore: columns and message keys that are left out on purpose.
+    key: of the source in the recipe, for messages.
     """
     columns = {name: column for name, column in find_columns(rows).items() if name not in ignore}
     if not columns:
         return NotRecognised("there are no rows with columns that hold something")
     failed: list[_Trial] = []
     for group in suggest_readings(columns):
-        trials = [_try(_suited(reading, needed), rows, ignore) for reading in group]
+        trials = [_try(_suited(reading, needed), rows, ignore, key) for reading in group]
         fitting = _different([trial for trial in trials if trial.fits])
         fitting = [trial for trial in fitting if _purpose(trial) == needed] or fitting
         if fitting and not any(any(trial.trees) for trial in fitting):
@@ -187,8 +188,8 @@ def _suited(reading: Reading, needed: Purpose | None) -> Reading:
     return reading
 
 
-def _try(reading: Reading, rows: Sequence[Mapping[str, Any]], ignore: Collection[str]) -> _Trial:
-    read = open_reader(reading.reader, reading.fields, reading.options, ignore=ignore)
+def _try(reading: Reading, rows: Sequence[Mapping[str, Any]], ignore: Collection[str], key: str) -> _Trial:
+    read = open_reader(reading.reader, reading.fields, reading.options, ignore=ignore, key=key)
     group = group_column(reading.reader, reading.fields)
     plain: list[PlainRow] = [SourceRow("", row, 0.0) for row in rows]
     records: Sequence[AnyRow | DataError] = plain if group is None else [*group_rows(plain, group)]

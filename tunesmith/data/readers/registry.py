@@ -65,8 +65,8 @@ def open_reader(
     for _, what, advice in find_setting_problems(name, fields, options):
         raise RecipeError(what, where=where, advice=advice)
     columns = {column: fields.get(column, column) for column in reader.columns}
-    settings = Settings(columns, _values(name, options))
-    return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore), key)
+    settings = Settings(columns, _values(name, options), key)
+    return partial(_read, name, settings, contents_of(name, fields), frozenset(ignore))
 
 
 def find_setting_problems(
@@ -95,23 +95,21 @@ def contents_of(name: str, fields: Mapping[str, str]) -> Contents:
     return contents
 
 
-def _read(
-    name: str, settings: Settings, contents: Contents, ignored: Collection[str], key: str, value: Any
-) -> ReadResult:
+def _read(name: str, settings: Settings, contents: Contents, ignored: Collection[str], value: Any) -> ReadResult:
     """The result of a row or a group of rows. Raises DataError."""
     reader = READERS[name]
     group = value if isinstance(value, RowGroup) else RowGroup((value,), ("",))
     group = RowGroup(tuple(without(row, contents, ignored) for row in group.rows), group.places)
     for row, place in zip(group.rows, group.places, strict=True):
         try:
-            check_fields(reader.needed, settings, row, key)
+            check_fields(reader.needed, settings, row)
             check_meanings(find_unread(row, contents), reader.refused, name)
         except DataError as error:
             raise DataError(error.what, where=place or None, advice=error.advice) from None
     try:
         result = reader.read(settings, group if isinstance(value, RowGroup) else group.rows[0])
     except MissingFieldError as error:
-        check_fields((error.field,), settings, group.rows[0], key)
+        check_fields((error.field,), settings, group.rows[0])
         raise
     return add_system(result, group.rows, settings.columns[SYSTEM]) if reader.system else result
 

@@ -25,6 +25,13 @@ def setting_words(key: str, name: str, value: str | Mapping[str, str] | None) ->
     return f"append {source_words(key, {name: value})}" if key else f"set {name} to {flow(value)}"
 
 
+def option_words(key: str, option: str, value: str) -> str:
+    """``append data.sources.0.options.empty=drop``. key, value: as of ``setting_words``. option: of the reader."""
+    if key == COMMAND_LINE:
+        return setting_words(key, "options", {option: value})
+    return setting_words(key, f"options.{option}", value)
+
+
 def source_words(key: str, settings: Mapping[str, Any]) -> str:
     """The words that give a source these settings, without a verb.
 
