@@ -166,6 +166,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("layer: mine\n")
     (tmp_path / "faq.yaml").write_text(WRITTEN_BY_INIT)
+    (tmp_path / "pairs.yaml").write_text(WRITTEN_BY_INIT.replace("sft", "dpo").replace("faq", "pairs"))
 
 
 @pytest.mark.usefixtures("mine")
