@@ -186,8 +186,8 @@ def _length_of_run(request: DraftRequest, records: int, batch: int, *, is_exact:
 
 
 def count(number: int) -> str:
-    """``260,000``, ``135 million``, ``1.2 billion``."""
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if number >= size:
-            return f"{number / size:.3g} {word}"
-    return f"{number:,}"
+    """``about 260 thousand``, ``about 135 million``: a prompt format may add rows to the embeddings."""
+    size, word = next(
+        ((size, word) for size, word in ((1e9, "billion"), (1e6, "million")) if number >= size), (1e3, "thousand")
+    )
+    return f"about {number / size:.3g} {word}"
