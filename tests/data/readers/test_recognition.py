@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tests.data.bad_records import GOOD_RECORDS, GROUPS
 from tests.data.readers.test_any_row import INNER, any_json, likely
 from tunesmith.data.readers.columns import ANSWER, CHOSEN, PASSAGE, QUESTION, REJECTED
-from tunesmith.data.readers.forms import EXACT, Reading
+from tunesmith.data.readers.forms import EXACT, OTHER_ROLES, Reading
 from tunesmith.data.readers.reader import ReadTree
 from tunesmith.data.readers.recognition import NotRecognised, Recognised, recognise
 from tunesmith.data.readers.registry import READERS, Purpose, find_setting_problems, open_reader
+from tunesmith.data.sources.message_keys import SPEAKERS
 from tunesmith.text.tree import Message
 
 PREFERENCE_ROWS = ("prompts: a pair", "prompts: the prompt of a pair")
@@ -226,3 +227,7 @@ def test_any_rows_are_recognised_or_refused_and_what_is_named_is_a_setting_of_th
     if isinstance(result, NotRecognised):
         assert result.what
         assert "\n" not in repr(result.what)
+
+
+def test_the_speakers_by_which_files_know_messages_are_those_with_a_role() -> None:
+    assert {name.lower() for name in OTHER_ROLES} == SPEAKERS

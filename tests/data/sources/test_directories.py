@@ -89,7 +89,7 @@ def test_the_split_of_a_saved_dataset_may_be_named_or_not(saved: Path, saved_spl
         ({"_data_files": [{"filename": "/etc/passwd"}]}, "no list of names"),
         ({"_data_files": [{"filename": ".."}]}, "no list of names"),
         ({"_data_files": [{}]}, "no list of names"),
-        ({"_data_files": []}, "no list of names"),
+        ({"_data_files": [], "_split": None}, "the saved dataset has no records"),
         ({}, "no list of names"),
         ({"_data_files": [{"filename": "state.json"}]}, "names 'state.json'"),
         ({"_data_files": [{"filename": "gone.arrow"}]}, "does not exist"),
@@ -148,6 +148,21 @@ def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
     source = find_source(str(tmp_path))
     assert names(source) == ["a.jsonl", "b.csv"]
     assert source.left_out == ("LICENSE.txt", "README.md", "notes.txt", "old.xls", "raw/", "requirements.txt")
+
+
+def test_lock_files_of_office_programs_are_neither_read_nor_named(tmp_path: Path) -> None:
+    for name in ("~$data.csv", ".~lock.data.csv#", "data.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    (tmp_path / "~$book.xlsx").write_bytes(b"\x05owner")
+    source = find_source(str(tmp_path))
+    assert (names(source), source.left_out) == (["data.csv"], ())
+
+
+def test_an_empty_dataset_that_was_saved_has_no_records(saved: Path, tmp_path: Path) -> None:
+    datasets.load_from_disk(saved).select([]).save_to_disk(tmp_path / "empty")
+    with pytest.raises(MissingInputError) as error:
+        find_source(str(tmp_path / "empty"))
+    assert str(error.value) == f"{tmp_path / 'empty'}: the saved dataset has no records; check what was saved"
 
 
 def test_texts_are_data_where_nothing_else_is(tmp_path: Path) -> None:

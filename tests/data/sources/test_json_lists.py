@@ -87,6 +87,32 @@ def test_records_with_a_list_of_messages_are_no_file_with_a_key(tmp_path: Path) 
         [*rows(str(path))]
 
 
+@pytest.mark.parametrize(
+    ("speaker", "text", "name"), [("speaker", "text", "User"), ("author", "message", "bot"), ("role", "text", "gpt")]
+)
+def test_one_conversation_is_one_record_in_every_spelling(speaker: str, text: str, name: str, tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "a.json", {"id": 7, "dialog": [{speaker: name, text: "Hello"}, {speaker: "x", text: "y"}]}
+    )
+    with pytest.raises(DataError, match="is one record: its list 'dialog' holds the messages of a conversation"):
+        [*rows(str(path))]
+
+
+def test_documents_with_an_author_are_records(tmp_path: Path) -> None:
+    documents = [{"author": "Eça de Queirós", "text": "A text."}, {"author": None, "text": "Another."}]
+    assert [row.value for row in rows(str(written(tmp_path / "a.json", {"data": documents})))] == documents
+
+
+@pytest.mark.parametrize("split", [None, "data"])
+@pytest.mark.parametrize("block", [4, 2**20])
+def test_an_empty_list_is_named(split: str | None, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "BLOCK", block)
+    path = written(tmp_path / "a.json", {"version": 1, "data": []})
+    with pytest.raises(DataError) as error:
+        [*rows(str(path), split)]
+    assert str(error.value) == f"{path}:1: the file has no records: its list 'data' is empty; check what was exported"
+
+
 def test_memory_does_not_grow_with_the_list(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", {"version": 1, "data": [{"a": f"{n:05}" * 2000} for n in range(2000)]})  # 20 MB
     reading = rows(str(path))

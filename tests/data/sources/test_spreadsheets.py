@@ -163,6 +163,26 @@ def test_control_characters_are_read_as_excel_writes_them(tmp_path: Path) -> Non
     assert answers(path) == ["one\r\ntwo\tthree _x20_"]
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("_x005F_x000D_", "_x000D_"),
+        ("_x005F_x0041_", "_x0041_"),
+        ("_x005f_x005F_x005F_x000D_", "_x005F_x000D_"),
+        ("_x0041_", "A"),
+        ("_xD83E__xDD16_", "🤖"),
+        ("_x00e9_t_x00E9_ _x1F_ _x_", "été _x1F_ _x_"),
+    ],
+)
+def test_an_escape_is_decoded_once_from_left_to_right(written: str, text: str, tmp_path: Path) -> None:
+    assert answers(write_workbook(tmp_path / "a.xlsx", {"Sheet": [HEADER, ("a", written)]})) == [text]
+
+
+def test_half_a_character_in_an_escape_is_refused(tmp_path: Path) -> None:
+    path = write_workbook(tmp_path / "a.xlsx", {"Sheet": [HEADER, ("a", "_xD83E_ b")]})
+    assert "has half a character in it" in answers(path)[0]
+
+
 def test_a_row_number_that_no_sheet_has_is_refused(tmp_path: Path) -> None:
     path = write_workbook(tmp_path / "a.xlsx", {"Sheet": [HEADER, ("a", "b")]})
     change_part(path, SHEET, lambda text: text.replace('<row r="2"', '<row r="99999999999"').replace("A2", "A9999999"))

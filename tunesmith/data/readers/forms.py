@@ -22,9 +22,9 @@ from tunesmith.data.readers.columns import (
 from tunesmith.data.readers.conversations import SHAREGPT_ROLES
 from tunesmith.data.readers.prompts import PROMPT_FIELDS
 from tunesmith.data.readers.turns import PLAIN_ROLES
+from tunesmith.data.sources.message_keys import SPEAKER_KEYS, TEXT_KEYS
 from tunesmith.data.sources.setting_words import source_words
 
-SPEAKER_KEYS, TEXT_KEYS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message")
 PROMPT_LISTS = ("messages", "conversation", "conversations", "history_messages")
 OTHER_ROLES: Mapping[str, str] = {
     **SHAREGPT_ROLES,

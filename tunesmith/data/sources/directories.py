@@ -17,6 +17,7 @@ SPLITS, STATE, INFORMATION = "dataset_dict.json", "state.json", "dataset_info.js
 SAVE_AGAIN = "save it again with save_to_disk"
 ABOUT_DATA = re.compile(r"(readme|license|licence|copying|notice|changelog|citation|authors|requirements)\b.*", re.I)
 """Names of texts that describe data and are none, whatever their suffix."""
+HIDDEN = (".", "~$")  # how names begin that people do not see, such as the lock files of office programs
 SHOWN_NAMES = 5
 
 
@@ -49,7 +50,7 @@ def find_directory(path: Path, split: str | None) -> DirectoryFiles:
 def _data_files(path: Path, part: str | None) -> DirectoryFiles:
     """The data files directly in a directory, sorted by name. Texts (.txt) count only where nothing else is there."""
     with read_errors(path):
-        items = sorted(item for item in path.iterdir() if not item.name.startswith("."))
+        items = sorted(item for item in path.iterdir() if not item.name.startswith(HIDDEN))
         directories = {item for item in items if item.is_dir()}
     kinds = {item: file_kind(item) for item in items if item not in directories and not ABOUT_DATA.match(item.name)}
     chosen = [item for item, kind in kinds.items() if kind is not None and kind[0] != "txt"]
@@ -80,6 +81,8 @@ def _saved_dataset(path: Path, split: str | None) -> DirectoryFiles:
     if any(state.get(key) for key in ("_indices_data_files", "_indices_files", "_indices")):
         raise DataError("the saved dataset has indices of an old version", where=path, advice=SAVE_AGAIN)
     entries = state.get("_data_files")
+    if entries == []:
+        raise MissingInputError("the saved dataset has no records", where=path, advice="check what was saved")
     names = [entry.get("filename") if isinstance(entry, dict) else entry for entry in _as_list(entries)]
     files = [path / name for name in _plain_names(path / STATE, names)]
     kinds = {file.name: file_kind(file) for file in files}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tunesmith.data.sources.files import BLOCK, BYTE_ORDER_MARK, InputFile, blocks
+from tunesmith.data.sources.message_keys import is_message
 from tunesmith.data.sources.records import ParsedRecord, SeveralPartsError, file_error, too_long
 from tunesmith.data.sources.strict_json import (
     RECORD_LIMIT,
@@ -29,8 +30,6 @@ COMMAS = "separate the records of a list with commas"
 JSON_LINES = "if the file has one object a line, let its name end in .jsonl"
 CLOSING = {"[": "]", "{": "}"}
 SHOWN_KEYS = 8
-MESSAGE_KEYS = (frozenset(("role", "content")), frozenset(("from", "value")))
-"""Keys that all messages of a conversation have, and records do not."""
 
 SPACE = re.compile(r"[ \t\r\n]*")
 NUMBER_GOES_ON = re.compile(r"[-+.eE\d]*")
@@ -128,7 +127,7 @@ def _records_under_key(file: InputFile, window: _Window) -> Iterator[ParsedRecor
 
     Raises DataError, also where no key holds such a list, and SeveralPartsError.
     """
-    keys, lists, line = list[str](), list[str](), window.line
+    keys, lists, empty, line = list[str](), list[str](), list[str](), window.line
     _check_first_object(file, window)
     window.skip()
     while True:
@@ -146,13 +145,13 @@ def _records_under_key(file: InputFile, window: _Window) -> Iterator[ParsedRecor
                 _check_not_messages(file, key, record)
                 if chosen:
                     yield record
-        else:
-            window.value()
+        elif window.value() == []:
+            empty.append(key)
         if window.next_character() == "}":
             break
         _skip_expected(file, window, ",")
     window.skip()
-    _check_lists(file, lists, keys, line)
+    _check_lists(file, lists, empty, keys, line)
 
 
 def _skip_expected(file: InputFile, window: _Window, expected: str) -> None:
@@ -173,19 +172,24 @@ def _check_first_object(file: InputFile, window: _Window) -> None:
     if follows == "{":
         raise file_error(file, window.line, RecordError("the file has several objects, not one list", JSON_LINES))
     lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
-    _check_lists(file, lists, [*value], window.line)
+    empty = [key for key, item in value.items() if item == []]
+    _check_lists(file, lists, empty, [*value], window.line)
 
 
-def _check_lists(file: InputFile, lists: Sequence[str], keys: Sequence[str], line: int) -> None:
+def _check_lists(file: InputFile, lists: Sequence[str], empty: Sequence[str], keys: Sequence[str], line: int) -> None:
     """Raises SeveralPartsError unless one list is chosen, DataError if there is none.
 
     lists: the keys that hold lists of objects.
+    empty: the keys that hold empty lists.
     keys: all keys of the object.
     line: on which it starts.
     """
     names = [key[:SHOWN_CHARACTERS] for key in lists]
     if file.part is None and len(lists) > 1:
         raise SeveralPartsError(f"the file has several lists of records: {', '.join(names[:SHOWN_KEYS])}", names)
+    if file.part in empty or (file.part is None and not lists and empty):
+        what = f"the file has no records: its list {(file.part or empty[0])[:SHOWN_CHARACTERS]!r} is empty"
+        raise file_error(file, line, RecordError(what, "check what was exported"))
     if file.part is not None and file.part not in lists:
         raise SeveralPartsError(f"the file has no list of records {file.part[:SHOWN_CHARACTERS]!r}", names)
     if not lists:
@@ -197,7 +201,7 @@ def _check_lists(file: InputFile, lists: Sequence[str], keys: Sequence[str], lin
 def _check_not_messages(file: InputFile, key: str, record: ParsedRecord) -> None:
     """Refuse a file that is one record, whose list holds the messages of a conversation. Raises DataError."""
     value = record.value
-    if record.item == 0 and isinstance(value, dict) and any(names <= value.keys() for names in MESSAGE_KEYS):
+    if record.item == 0 and isinstance(value, dict) and is_message(value):
         what = f"the file is one record: its list {key[:SHOWN_CHARACTERS]!r} holds the messages of a conversation"
         raise file_error(
             file, record.name, RecordError(what, "write the records as a list: [ before it and ] after it")

@@ -34,7 +34,8 @@ SHOWN_SHEETS = 12
 PLAIN_FORMATS = ("General", "@", "0")  # number formats in which the text of a whole number is certain
 SHEETS = "xl/worksheets/"
 FORMULA = re.compile(rb"<(?:\w+:)?f[ />]")
-CONTROL = re.compile(r"_x(00[01][0-9A-Fa-f])_")  # how Excel writes control characters, such as a carriage return
+ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
+"""How Excel writes a unit of UTF-16 that XML cannot hold, and ``_`` where a text would look like this (ECMA-376)."""
 
 
 def spreadsheet_records(file: InputFile) -> Iterator[ParsedRecord]:
@@ -192,12 +193,23 @@ def _as_text(cell: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, str):
-        return CONTROL.sub(lambda found: chr(int(found[1], 16)), value)
+        return _decode_escapes(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or cell.number_format not in PLAIN_FORMATS:
         return value
     text = f"{value:.15g}"  # Excel has 15 digits
     certain = "e" not in text and "n" not in text and (cell.number_format != "0" or text.lstrip("-").isdecimal())
     return text if certain else value
+
+
+def _decode_escapes(text: str) -> str:
+    """A text with the characters that its escapes stand for; what they give is no escape again."""
+    if not ESCAPE.search(text):
+        return text
+    units = ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    try:
+        return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")  # two halves become one character
+    except UnicodeDecodeError:
+        return units  # half a character, which is refused with its record
 
 
 @contextmanager
