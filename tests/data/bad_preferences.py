@@ -99,7 +99,7 @@ PREFERENCES: dict[str, Shape] = {
         },
         good={
             "scores": {**SIDES, "score_chosen": 2, "score_rejected": 1.5, "margin": 0.5},
-            "a prompt": {**SIDES, "prompt": "a"},
+            "a prompt": {**SIDES, "prompt": "Name a river."},
         },
     ),
     "preference-text": Shape(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.outcomes import chat, read, says, tree_of, whole_tree_of
 from tunesmith.data.readers.reader import Filtered, ReadTree
+from tunesmith.data.readers.registry import open_reader
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Tree
 
@@ -161,6 +162,27 @@ def test_other_column_names_are_for_fields() -> None:
 def test_a_prompt_of_its_own_comes_before_both_lists_and_a_text_is_passed_over() -> None:
     assert whole_tree_of(read("preference", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]})) == pair()
     assert whole_tree_of(read("preference", {**FORMS["preference"], "prompt": "Q"})) == pair()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Q", " Q\n", "S", "System: S\n\nHuman: Q\n\nAssistant:", "<|system|>S<|user|>Q<|assistant|>", "", None]
+)
+def test_a_text_prompt_may_repeat_a_turn_or_all_of_them(prompt: str | None) -> None:
+    row = {"prompt": prompt, "chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}
+    assert tree_of(read("preference", row)).messages[1].text == "Q"
+
+
+@pytest.mark.parametrize("prompt", ["Another question", "good", "Q S", "S and no question"])
+def test_a_text_prompt_that_the_conversations_do_not_repeat_is_refused(prompt: str) -> None:
+    row = {"prompt": prompt, "chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}
+    with pytest.raises(DataError) as error:
+        read("preference", row)
+    assert str(error.value) == (
+        f"field 'prompt' is {prompt!r}, but field 'chosen' begins with 'Q'; "
+        "fix the record, or leave the field out: ignore: [prompt] in the data source"
+    )
+    ignored = open_reader("preference", {}, {}, ignore=("prompt",))(row)
+    assert tree_of(ignored).messages[1].text == "Q"
 
 
 def test_texts_are_stripped_and_empty_messages_dropped_only_where_asked() -> None:

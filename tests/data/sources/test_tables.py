@@ -95,6 +95,31 @@ def test_quotes_inside_a_cell_without_quotes_are_characters(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "row", ['Hi, "quoted text"', 'Hi,  "quoted, text"', ' "Hi",there', '"a\nb", "say ""yes"""', 'Hi, ""']
+)
+def test_a_space_before_the_quotes_of_a_cell_is_refused(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"question,answer\n{row}\nnext,row\n")
+    first, second = read_rows(open_source(str(path)))
+    assert isinstance(first, DataError)
+    assert str(first.where) == f"{path}:2"
+    assert first.what.endswith("has a space before its quotation mark")
+    assert first.advice == "remove the space before the quotation mark"
+    assert not isinstance(second, DataError)
+    path.write_text('question, "answer"\na,b\n')
+    with pytest.raises(DataError, match=":1: cell 2 has a space before its quotation mark"):
+        [*rows(str(path))]
+
+
+@pytest.mark.parametrize("cell", [' "yes" and "no"', ' he said "yes"', ' 5" long', ' "a" b'])
+def test_a_text_that_has_quotes_in_it_stays_as_it_is(cell: str, tmp_path: Path) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("a", "b"), ("c", f' "{cell}"')])
+    assert found(tmp_path / "a.csv", f"a,b\nc,{cell}\n") == [(":2", {"a": "c", "b": cell})]
+    assert found(tmp_path / "b.csv", text.getvalue()) == [(":2", {"a": "c", "b": f' "{cell}"'})]
+
+
 def test_a_cell_may_be_longer_than_the_module_csv_allows_by_default(tmp_path: Path) -> None:
     long = "word " * 100_000
     assert found(tmp_path / "a.csv", f'a,b\n"{long}",c\n') == [(":2", {"a": long, "b": "c"})]

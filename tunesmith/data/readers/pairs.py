@@ -33,6 +33,7 @@ from tunesmith.text.tree import Message
 
 SCORES = ("score_chosen", "score_rejected", "margin")
 SHORT_PROMPT = 20  # characters; shorter prompts are not looked for at the beginning of replies
+SHOWN_TEXT = 60  # characters of a text in a message
 SIDES = ("chosen", "rejected")
 
 
@@ -73,8 +74,8 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
     """Fields: chosen and rejected, lists of messages that begin with the same prompt and end with a reply each.
 
     If ``prompt`` is a list of messages, it comes before both, unless both begin with it. A prompt that is a text is the
-    question if the two sides have none; otherwise it repeats one of their turns, and is not read. Optional:
-    score_chosen with score_rejected, margin.
+    question if the two sides have none; otherwise it must repeat one of their turns, or all turns before the reply.
+    Optional: score_chosen with score_rejected, margin.
 
     Options:
     clean: strip all texts and drop messages that are then empty.
@@ -102,14 +103,39 @@ def preference(settings: Settings, row: Mapping[str, Any]) -> ReadResult:
 def _given_prompt(
     settings: Settings, row: Mapping[str, Any], form: TurnFormat, sides: Sequence[Sequence[Message]]
 ) -> Sequence[Message]:
-    """The messages of the field prompt that come before both sides."""
+    """The messages of the field prompt that come before both sides.
+
+    Raises DataError for a text that the sides do not repeat.
+    """
     column = settings.columns["prompt"]
     _, given = find_value(row, column)
     if isinstance(given, list) and given:
         return parse_turns(given, column, form)
-    if isinstance(given, str) and given.strip() and not any(turn.role == "user" for side in sides for turn in side):
+    if not isinstance(given, str) or not given.strip():
+        return []
+    if not any(turn.role == "user" for side in sides for turn in side):
         return [Message("user", given)]
+    for name, side in zip(SIDES, sides, strict=True):
+        if not _repeats(given, side):
+            first = next((turn for turn in side if turn.role == "user"), side[0])
+            shown, other = (text.strip()[:SHOWN_TEXT] for text in (given, first.text))
+            what = f"field {column!r} is {shown!r}, but field {settings.columns[name]!r} begins with {other!r}"
+            advice = f"fix the record, or leave the field out: ignore: [{column}] in the data source"
+            raise DataError(what, advice=advice)
     return []
+
+
+def _repeats(prompt: str, side: Sequence[Message]) -> bool:
+    """Whether a text is one of the turns before the reply, or has all of them in it, as a transcript does."""
+    turns, end = [turn.text.strip() for turn in side[:-1]], 0
+    if prompt.strip() in turns:
+        return True
+    for turn in turns:
+        found = prompt.find(turn, end)
+        if found < 0:
+            return False
+        end = found + len(turn)
+    return bool(turns)
 
 
 def _after_prompt(prompt: Sequence[Message], side: Sequence[Message], column: str) -> Sequence[Message]:

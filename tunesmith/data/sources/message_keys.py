@@ -12,21 +12,9 @@ FIXED_KEYS = (frozenset(("role", "content")), frozenset(("from", "value")))
 
 SPEAKERS = frozenset(
     (
-        "system",
-        "user",
-        "human",
-        "customer",
-        "assistant",
-        "gpt",
-        "chatgpt",
-        "bing",
-        "bard",
-        "ai",
-        "bot",
-        "model",
-        "agent",
+        *("system", "user", "human", "customer", "assistant", "gpt", "chatgpt", "bing", "bard", "ai", "bot"),
+        *("model", "agent", "tool", "function_call", "observation"),
     )
-    + ("tool", "function_call", "observation")
 )
 """Names of speakers in small letters. Other objects with an author and a text may be documents."""
 

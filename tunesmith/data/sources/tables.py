@@ -27,6 +27,7 @@ from tunesmith.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")  # of a .csv file; spreadsheets in many countries write ;
 DECLARED = re.compile(r"sep=(.)\r?\n?")  # a first line of Excel that names the delimiter
+SPACE_BEFORE_QUOTE = re.compile(r' +"')
 QUOTE_TWICE = 'a quote inside a cell is written twice ("")'
 ERRORS = (  # of the module csv: how they begin, what they mean, and what to do
     ("unexpected end of data", 'a quote (") opens a cell and is never closed', f"close it; {QUOTE_TWICE}"),
@@ -44,11 +45,13 @@ class _Lines:
     number: of the last line, from 1.
     end: how many characters of the file have been read.
     start: the same at the start of the record.
+    record: the lines of the record.
     """
 
     def __init__(self, file: InputFile, lines: Iterator[TextLine]) -> None:
         self.file, self.lines = file, lines
         self.number, self.end, self.start, self.first_line = 0, 0, 0, 1
+        self.record = list[str]()
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -58,11 +61,13 @@ class _Lines:
         self.number, self.end = line.number, line.end
         if self.end - self.start > RECORD_LIMIT:
             raise file_error(self.file, self.first_line, too_long())
+        self.record.append(line.text)
         return line.text
 
     def begin(self) -> None:
         """A new record begins with the next line."""
         self.start, self.first_line = self.end, self.number + 1
+        self.record.clear()
 
 
 def table_records(file: InputFile) -> Iterator[ParsedRecord]:
@@ -84,10 +89,13 @@ def table_records(file: InputFile) -> Iterator[ParsedRecord]:
     waiting.number = first.number - 1
     cells = _parsed(file, waiting, csv.reader(waiting, delimiter=delimiter, strict=True))
     number, header = next(cells, (first.number, []))
+    if error := _find_space_before_quote(header, waiting.record, delimiter):
+        raise file_error(file, number, error)
     columns = column_names(file, number, header)
     for number, row in cells:
         if any(cell.strip() for cell in row):
-            yield ParsedRecord(number, _record(columns, row, delimiter), waiting.end)
+            error = _find_space_before_quote(row, waiting.record, delimiter)
+            yield ParsedRecord(number, error or _record(columns, row, delimiter), waiting.end)
 
 
 def _chained(first: TextLine, lines: Iterator[TextLine]) -> Iterator[TextLine]:
@@ -121,6 +129,26 @@ def _parsed(file: InputFile, lines: _Lines, reader: Iterator[list[str]]) -> Iter
         if row is None:
             return
         yield lines.first_line, row
+
+
+def _find_space_before_quote(row: Sequence[str], lines: Sequence[str], delimiter: str) -> RecordError | None:
+    """The error of a cell in quotes with spaces before it, whose quotes and delimiters would be part of its text.
+
+    row: the cells as they were read.
+    lines: of the file, in which the row is.
+    """
+    if not any(SPACE_BEFORE_QUOTE.match(cell) for cell in row):
+        return None
+    try:
+        meant = next(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))
+    except csv.Error:
+        return None  # the text goes on after the quotation marks, which are a part of it
+    for number, cell in enumerate(row):
+        # A text that begins with spaces and is in quotes as a whole is the same in both.
+        if SPACE_BEFORE_QUOTE.match(cell) and (number >= len(meant) or meant[number] != cell):
+            what = f"cell {number + 1} has a space before its quotation mark"
+            return RecordError(what, "remove the space before the quotation mark")
+    return None
 
 
 def _explained(error: csv.Error) -> RecordError:
