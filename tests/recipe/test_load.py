@@ -109,3 +109,16 @@ def test_a_key_of_files_on_the_command_line_says_what_to_write_instead(word: str
     with pytest.raises(UsageError) as refused:
         load(["dolly-v2-3b", "tiny"], ["train.epochs=1", word])
     assert str(refused.value) == f"command line: {message}"
+
+
+def test_null_removes_the_fields_of_a_file_so_that_the_reader_can_be_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: sft\nmodel: {path: m}\n"
+        "data: {sources: [{path: a.csv, reader: alpaca, fields: {instruction: question, output: answer}}]}\n"
+    )
+    with pytest.raises(InvalidRecipeError, match=r"or append data\.sources\.0\.fields=null$"):
+        load([str(path)], ["data.sources.0.reader=auto"])
+    loaded = load([str(path)], ["data.sources.0.reader=auto", "data.sources.0.fields=null"])
+    assert loaded.recipe.data.sources[0].fields == {}
+    assert str(loaded.origins["data.sources.0.fields"]) == "command line"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.recipe.good_recipe import PPO, good, problems
 from tunesmith.recipe.load import load, load_incomplete
-from tunesmith.recipe.missing import EXAMPLES, find_missing
+from tunesmith.recipe.missing import EXAMPLES, EXTENDED, find_missing
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.problems import InvalidRecipeError, Origin
 from tunesmith.recipe.reading import LocatedValue, read_text, to_plain
@@ -64,6 +64,26 @@ def test_the_keys_of_sections_that_are_not_there_are_named_as_well(tmp_path: Pat
         "train.learning_rate=2e-5 (or write them in the file, or begin it with `extends: sft`, which has most of them)"
     )
     assert second == f"{path}:3 run.export: expected 'last' or 'best', got 'latest'"
+
+
+@pytest.mark.parametrize("kind", EXTENDED)
+def test_the_recipe_that_has_most_of_them_is_the_one_of_the_objective(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nobjective: {{kind: {kind}}}\n")
+    hint = f"or begin it with `extends: {kind}`, which has most of them)"
+    assert hint in message([str(path)])
+    path.write_text(f"extends: {kind}\nname: mine\n")
+    own = message([str(path)])
+    assert own.startswith(f"{path}: {3 if kind == 'ppo' else 2} values are missing; append model.path=")
+
+
+def test_a_file_that_extends_another_one_is_not_advised_to_do_so(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("seed: 1\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: base.yaml\nname: mine\n")
+    text = message([str(path)])
+    assert ": 8 values are missing; append " in text
+    assert text.splitlines()[0].endswith("(or write them in the file)")
 
 
 def test_the_first_word_for_a_source_begins_the_list_of_sources(tmp_path: Path) -> None:

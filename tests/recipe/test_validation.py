@@ -120,7 +120,8 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ),
         (
             "data.sources.0={path: a.jsonl, reader: auto, fields: {instruction: q}}",
-            "data.sources.0.fields: reader auto finds the fields itself; name the reader that has these fields",
+            "data.sources.0.fields: reader auto finds the fields itself; name the reader that has these fields, "
+            "or append data.sources.0.fields=null",
         ),
         ("data.sources.0.path=7", "data.sources.0.path: expected text, got 7; put it in quotes"),
         ("data.sources.0.fraction=1.5", "data.sources.0.fraction: expected a number of at most 1, got 1.5"),

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tunesmith.recipe.filters import FiltersConfig
 from tunesmith.recipe.section import Conflict, FractionBelowOne, Name, PositiveFraction, Section, check_conflicts
@@ -30,6 +30,16 @@ DATA_SUFFIXES = (
     *(".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xls", ".trees"),
 )
 """Endings of data files, which are not part of a source's default name."""
+
+
+def _nothing_for_null(given: Any) -> Any:
+    """Null in place of a mapping removes what a file that is extended has there."""
+    return {} if given is None else given
+
+
+_Fields: TypeAlias = Annotated[
+    Mapping[Name, str], BeforeValidator(_nothing_for_null, json_schema_input_type=Mapping[Name, str] | None)
+]
 
 
 class DataSourceConfig(Section):
@@ -74,9 +84,10 @@ class DataSourceConfig(Section):
         description="The reader that turns a row of this format into a tree of messages; auto recognises it and its "
         "fields from the first rows and says what it took."
     )
-    fields: Mapping[Name, str] = Field(
+    fields: _Fields = Field(
         default_factory=dict,
-        description="Renamed columns: the name that the reader expects, with the name of that column in the data.",
+        description="Renamed columns: the name that the reader expects, with the name of that column in the data; null "
+        "where none is renamed.",
     )
     options: Mapping[Name, ReaderOption] = Field(default_factory=dict, description="Options of the reader.")
     ignore: Annotated[tuple[str, ...], Field(strict=False)] = Field(
@@ -126,7 +137,7 @@ class DataSourceConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_conflicts(chain(_find_two_amounts(self), _find_fields_of_auto(self)))
+        check_conflicts(_find_two_amounts(self))
         return self
 
 
@@ -183,7 +194,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_conflicts(chain(_find_repeated_names(self), _find_validation_conflicts(self)))
+        found = (_find_fields_of_auto(self), _find_repeated_names(self), _find_validation_conflicts(self))
+        check_conflicts(chain.from_iterable(found))
         return self
 
     @property
@@ -202,10 +214,14 @@ def _find_two_amounts(source: DataSourceConfig) -> Iterator[Conflict]:
         yield Conflict(key, message, (f"{key}=null", f"{given[0]}=null"))
 
 
-def _find_fields_of_auto(source: DataSourceConfig) -> Iterator[Conflict]:
+def _find_fields_of_auto(data: DataConfig) -> Iterator[Conflict]:
     """Fields belong to a reader that is named."""
-    if source.reader == AUTO and source.fields:
-        yield Conflict("fields", "reader auto finds the fields itself; name the reader that has these fields")
+    for key, sources in (("sources", data.sources), ("validation_sources", data.validation_sources)):
+        for index, source in enumerate(sources):
+            if source.reader == AUTO and source.fields:
+                place = f"{key}.{index}.fields"
+                message = "reader auto finds the fields itself; name the reader that has these fields, or append"
+                yield Conflict(place, f"{message} data.{place}=null")
 
 
 def _find_repeated_names(data: DataConfig) -> Iterator[Conflict]:

@@ -66,11 +66,13 @@ class RecipeFile:
     source: its name in messages.
     content: the merged values.
     layer_purpose: what a layer is for; None for a recipe.
+    extends: whether it extends another file.
     """
 
     source: str
     content: LocatedValue
     layer_purpose: str | None
+    extends: bool
 
 
 @dataclass(slots=True)
@@ -111,7 +113,8 @@ class RecipeFiles:
             assert extends is not None
             file = self.load(name, directory=path.parent, named_in=str(extends.origin), open_files=open_files)
             base = merge(base, file.content)
-        return RecipeFile(source, merge(base, LocatedValue(own, Origin(source))), _layer_purpose(purpose))
+        content = merge(base, LocatedValue(own, Origin(source)))
+        return RecipeFile(source, content, _layer_purpose(purpose), extends=base is not None)
 
 
 def _extended_names(extends: LocatedValue | None) -> list[str]:

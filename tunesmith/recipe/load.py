@@ -76,7 +76,7 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     which has all unknown keys, wrong types and conflicts at once.
     """
     file, merged = _merge_words(names, overrides)
-    return _locate(validate(merged, names[0]), file, merged)
+    return _locate(validate(merged, names[0], extends=file.extends), file, merged)
 
 
 def load_incomplete(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -88,7 +88,7 @@ def load_incomplete(names: Sequence[str], overrides: Sequence[str] = ()) -> Load
     file, merged = _merge_words(names, overrides)
     placeholders = find_placeholders(to_plain(merged))
     complete = _apply_overrides(merged, [f"{key}={word}" for key, word in placeholders.items()])
-    loaded = _locate(validate(complete, names[0]), file, complete)
+    loaded = _locate(validate(complete, names[0], extends=file.extends), file, complete)
     missing = {key: Origin(f"missing: append {key}={word}") for key, word in placeholders.items()}
     return LoadedRecipe(loaded.recipe, {**loaded.origins, **missing})
 

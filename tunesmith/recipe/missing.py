@@ -21,8 +21,8 @@ NEEDED_WITH: Mapping[Path, tuple[str, str]] = {("model",): ("init", "tokenizer")
 DATA_PATH: Path = ("data", "sources", "0", "path")
 """Where the data of the user are given."""
 
-EXTENDED = "sft"
-"""The recipe of the catalog that has a value for everything but model and data."""
+EXTENDED = ("sft", "dpo", "reward", "ppo")
+"""The recipes of the catalog, by the kind of their objective, that have a value for everything but model and data."""
 
 MANY = 4
 """Of so many missing values the message says which recipe has them."""
@@ -130,18 +130,30 @@ def _find_section(field: FieldInfo, given: Any) -> type[Section] | None:
     return next((one for one in sections if one.model_fields["kind"].default == kind), None)
 
 
-def missing_message(paths: Sequence[Path], *, in_file: bool) -> str:
+def find_extended(given: Any) -> str | None:
+    """The recipe that another one of its objective can extend; None if there is none.
+
+    given: the plain values of a recipe.
+    """
+    objective = given.get("objective") if isinstance(given, dict) else None
+    kind = objective.get("kind", EXTENDED[0]) if isinstance(objective, dict) else EXTENDED[0]
+    return kind if kind in EXTENDED else None
+
+
+def missing_message(paths: Sequence[Path], *, in_file: bool, extended: str | None = None) -> str:
     """One line with the words that give all missing values.
 
     paths: of the missing keys.
     in_file: whether the recipe is a file of the user, who may then write them there.
+    extended: a recipe that the file could extend; None if it extends one.
     """
     words = " ".join(f"{'.'.join(path)}={_example(path)}" for path in paths)
     number = "1 value is" if len(paths) == 1 else f"{len(paths)} values are"
     message = f"{number} missing; append {words}"
     if not in_file:
         return message
-    hint = f", or begin it with `extends: {EXTENDED}`, which has most of them" if len(paths) >= MANY else ""
+    many = extended is not None and len(paths) >= MANY
+    hint = f", or begin it with `extends: {extended}`, which has most of them" if many else ""
     return f"{message} (or write {'it' if len(paths) == 1 else 'them'} in the file{hint})"
 
 

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from tunesmith.recipe.keys import advise, describe, find_value_key
 from tunesmith.recipe.layers import is_file
-from tunesmith.recipe.missing import find_missing, missing_message
+from tunesmith.recipe.missing import find_extended, find_missing, missing_message
 from tunesmith.recipe.objectives import OBJECTIVE_ADAPTER
 from tunesmith.recipe.problems import COMMAND_LINE, InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import LocatedValue, to_plain
@@ -61,10 +61,11 @@ EXPECTED: Mapping[str, str] = {
 }
 
 
-def validate(located: LocatedValue, name: str | None = None) -> Recipe:
+def validate(located: LocatedValue, name: str | None = None, *, extends: bool = False) -> Recipe:
     """The recipe with these values.
 
     name: of the recipe in messages: a name of the catalog or a file; None: where the last values come from.
+    extends: whether its file extends another one.
     Raises InvalidRecipeError with all missing values, unknown keys, wrong types and conflicts.
     """
     given = to_plain(located)
@@ -80,7 +81,9 @@ def validate(located: LocatedValue, name: str | None = None) -> Recipe:
     ]
     if missing:
         origin = Origin(name or located.origin.source)
-        problems.append(RecipeProblem(origin, "", missing_message(missing, in_file=is_file(origin.source))))
+        extended = None if extends else find_extended(given)
+        message = missing_message(missing, in_file=is_file(origin.source), extended=extended)
+        problems.append(RecipeProblem(origin, "", message))
     raise InvalidRecipeError(problems)
 
 
