@@ -142,6 +142,24 @@ def test_an_output_that_is_no_recipe_is_refused(tmp_path: Path) -> None:
         init(write_rows(tmp_path, [ROW]), output=Path("mine.txt"))
 
 
+@pytest.mark.parametrize("name", ["a\x1bb.csv", "a\nb.csv", "a\udcffb.csv", "a\x7f.csv", "a\x85.csv"])
+def test_a_name_that_no_recipe_can_hold_is_refused_before_the_file_is_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("question,answer\na,b\n")
+    with pytest.raises(UsageError) as refused:
+        init(str(path))
+    assert str(refused.value) == (
+        f"{str(path)!a}: the name of the file has characters that a recipe cannot hold; rename it"
+    )
+
+
+def test_a_name_with_spaces_letters_of_any_script_and_quotes_is_fine(tmp_path: Path) -> None:
+    path = tmp_path / "Große Frage's \u200b 質問.csv"
+    path.write_text("question,answer\na,b\n")
+    with pytest.raises(UsageError, match="because the model is not named"):
+        init(str(path), output=tmp_path / "a.yaml")
+
+
 def test_data_are_looked_at_before_torch_is_imported() -> None:
     code = "import sys, tunesmith.cli.init; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

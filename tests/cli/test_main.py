@@ -126,6 +126,19 @@ def test_a_mistake_is_one_line_and_an_exit_code(words: list[str], code: int, lin
     assert done.stderr.count("\n") == 1
 
 
+def test_two_dashes_end_the_options_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "-dash.csv").write_text("question,answer\na,b\n")
+    monkeypatch.chdir(tmp_path)
+    assert called(monkeypatch, "init", "--", "-dash.csv") == UsageError.exit_code
+    shown = capsys.readouterr()
+    assert shown.out.startswith("-dash.csv: reader: alpaca")
+    assert "because the model is not named" in shown.err
+    assert called(monkeypatch, "init", "-dash.csv") == UsageError.exit_code
+    assert "No such option" in capsys.readouterr().err
+
+
 def test_several_mistakes_are_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: dolly-v2-3b\ntrain:\n  learning_rte: 1\n  clip: high\n")
     done = tunesmith("show", "mine.yaml", cwd=tmp_path)

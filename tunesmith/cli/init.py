@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from tunesmith.text.visible import visible
 
 WRITE = "tunesmith.compose.draft.write:write_recipe"
 REQUEST = "tunesmith.compose.draft.values:DraftRequest"
+UNUSABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")  # control characters, and bytes that are not UTF-8
 NO_MODEL = (
     "add --model with a model directory, a run (runs/NAME), or a name on the Hugging Face hub such as "
     "HuggingFaceTB/SmolLM2-135M"
@@ -68,6 +70,7 @@ def init(
 
     For example: tunesmith init mine.csv --model HuggingFaceTB/SmolLM2-135M -o mine.yaml
     """
+    _check_characters(data)
     file = output or Path(f"{source_name(data)}.yaml")
     _check_output(file, force=force)
     for word, key in ((model, "--model"), (reward, "--reward")):
@@ -95,6 +98,13 @@ def _read_options(words: Sequence[str] | None) -> dict[str, Any]:
         name: to_plain(read_text(text, f"--option {name}", lines=False))
         for name, text in split_settings(words, "--option replies=best")
     }
+
+
+def _check_characters(path: str) -> None:
+    """Raises UsageError for a path that could be in no recipe."""
+    if UNUSABLE.search(path):
+        what = "the name of the file has characters that a recipe cannot hold"
+        raise UsageError(what, where=ascii(path), advice="rename it")
 
 
 def _check_output(path: Path, *, force: bool) -> None:

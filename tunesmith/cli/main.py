@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tunesmith import __version__
 from tunesmith.cli.lazy import COMMANDS, load_part
@@ -77,10 +78,20 @@ def build_app() -> Any:
     )
     app.callback()(_options)
     for name, command in COMMANDS.items():
-        # All words after the command, including `--help`, are passed on, because only its module defines its options.
-        settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": list[str]()}
-        app.command(name, help=command.summary, context_settings=settings)(_run_command)
+        app.command(name, cls=_PassedOn, help=command.summary)(_run_command)
     return app
+
+
+class _PassedOn(TyperCommand):
+    """A command whose words, `--help` and `--` included, are passed on, because only its module defines its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave all words as they are.
+
+        ctx: the context, whose class is private in some versions of typer.
+        """
+        ctx.args = [*args]
+        return args
 
 
 def _run_command(context: typer.Context) -> None:
