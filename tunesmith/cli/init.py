@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,11 +70,10 @@ def init(
 
     For example: tunesmith init mine.csv --model HuggingFaceTB/SmolLM2-135M -o mine.yaml
     """
-    _check_characters(data)
     file = output or Path(f"{source_name(data)}.yaml")
+    _check_characters(data)
     _check_output(file, force=force)
-    for word, key in ((model, "--model"), (reward, "--reward")):
-        _check_directory(word, key)
+    _check_directories({"--model": model, "--reward": reward})
     given = GivenSource(
         path=data,
         split=split,
@@ -115,10 +114,14 @@ def _check_output(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} exists", advice="name another file with -o, or add --force to overwrite it")
 
 
-def _check_directory(word: str | None, key: str) -> None:
-    """Raises MissingInputError for a path that does not exist; hub names are looked up later."""
-    if word is not None and looks_like_path(word) and not Path(word).expanduser().exists():
-        raise MissingInputError("there is no such directory", where=f"{key} {word}", advice="check the path")
+def _check_directories(words: Mapping[str, str | None]) -> None:
+    """Raises MissingInputError for a path that does not exist; hub names are looked up later.
+
+    words: option -> its value.
+    """
+    for key, word in words.items():
+        if word is not None and looks_like_path(word) and not Path(word).expanduser().exists():
+            raise MissingInputError("there is no such directory", where=f"{key} {word}", advice="check the path")
 
 
 def program_name(arguments: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def _as_text(cell: Any) -> Any:
 
 
 def _decode_escapes(text: str) -> str:
-    """A text with the characters that its escapes stand for; what they give is no escape again."""
+    """A text with its escapes replaced by the characters that they encode; the result is not decoded again."""
     if not ESCAPE.search(text):
         return text
     units = ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
