@@ -231,3 +231,10 @@ def test_any_rows_are_recognised_or_refused_and_what_is_named_is_a_setting_of_th
 
 def test_the_speakers_by_which_files_know_messages_are_those_with_a_role() -> None:
     assert {name.lower() for name in OTHER_ROLES} == SPEAKERS
+
+
+def test_the_reader_of_transcripts_is_not_the_nearest_one_of_lists_of_messages() -> None:
+    ask, good, bad = ({"role": role, "content": text} for role, text in (("user", "Q"), *[("assistant", "x")] * 2))
+    result = refused({"prompt": "Another", "chosen": [ask, good], "rejected": [ask, {**bad, "content": "y"}]})
+    assert result.what.startswith("the nearest reader is preference, which cannot read 1 of 1 records: field 'prompt'")
+    assert "ignore: [prompt]" in result.what

@@ -64,6 +64,9 @@ EXACT: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Reader -> the columns by which its format is known; ``a.b`` is a key of the object in column a."""
 
 
+OF_TEXTS = ("hh", "preference-text")
+"""Readers that are not the nearest ones where a column is a list of messages."""
+
 ALSO_SHOWN: Mapping[str, tuple[str, ...]] = {
     "dolly": ("context",),
     "alpaca": ("input", "history"),
@@ -116,6 +119,8 @@ def suggest_readings(columns: Mapping[str, Column]) -> Iterator[Sequence[Reading
 def _exact(columns: Mapping[str, Column]) -> Iterator[Reading]:
     for reader, names in EXACT:
         if all(_has(columns, name) for name in names):
+            if reader in OF_TEXTS and any(columns[name].kind == "objects" for name in names):
+                continue
             also = [name for name in ALSO_SHOWN.get(reader, ()) if name in columns]
             yield Reading(reader, tuple(_shown(columns, name) for name in (*names, *also)))
 
