@@ -17,9 +17,10 @@ from tunesmith.data.readers.columns import (
     Column,
     is_about_the_row,
 )
-from tunesmith.data.readers.forms import SPEAKER_KEYS, TEXT_KEYS, Reading
+from tunesmith.data.readers.forms import Reading
 from tunesmith.data.readers.missing_fields import MESSAGES
 from tunesmith.data.readers.registry import READERS, contents_of, purpose
+from tunesmith.data.sources.message_keys import SPEAKER_KEYS, TEXT_KEYS
 
 PARTS = frozenset((*QUESTION, *ANSWER, *PASSAGE, *CHOSEN, *REJECTED, *DOCUMENT, *MESSAGES))
 LABELS = ("label", "labels")
