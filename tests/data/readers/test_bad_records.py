@@ -208,7 +208,9 @@ def test_all_records_of_a_bad_kind_leave_nothing_behind(tokenizer: str, tmp_path
 
 
 def test_messages_hold_no_line_breaks_no_escapes_and_no_novels(tokenizer: str, tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [{"\x1b[31m\n\u202e": 1, "x" * 9999: 2}, {**SHAPES["dolly"].row, "response": ""}])
+    write(
+        tmp_path / "a.jsonl", [{"\x1b[31m\n\u202e": 1, "x" * 9999: 2, "id": 3}, {**SHAPES["dolly"].row, "response": ""}]
+    )
     with pytest.raises(DataError) as caught:
         run(tmp_path / "a.jsonl", tokenizer, tmp_path / "cache")
     heading, first, second = str(caught.value).split("\n  ")

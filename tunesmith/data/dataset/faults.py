@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from tunesmith.data.sources.setting_words import escape_unprintable
 from tunesmith.errors import DataError
 
 SHOWN_FAULTS = 20
@@ -86,7 +87,7 @@ def _as_json(value: Any) -> Any:
 def one_line(text: str, longest: int = LONGEST) -> str:
     """A text that may quote data, safe for a terminal: only printable characters, and at most ``longest`` of them."""
     shown = text if len(text) <= longest else f"{text[: longest - 4]} ..."
-    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+    return escape_unprintable(shown)
 
 
 @dataclass(slots=True)

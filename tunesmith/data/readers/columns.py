@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.data.readers.meanings import WORD_BREAK
-from tunesmith.text.visible import visible
+from tunesmith.data.sources.setting_words import escape_unprintable
 
 Kind = Literal["text", "objects", "object", "other"]
 
@@ -103,7 +103,7 @@ def lack_header(names: Iterable[str]) -> bool:
 
 def shown_name(name: str) -> str:
     """The name of a column for messages: on one line, and with control characters visible."""
-    return visible(name).replace("\n", "\\n").replace("\t", "\\t")
+    return escape_unprintable(name)
 
 
 def find_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:

@@ -163,6 +163,8 @@ def _preferences(columns: Mapping[str, Column]) -> Iterator[Reading]:
     for chosen, rejected in product(named(columns, CHOSEN), named(columns, REJECTED)):
         pair = {"chosen": chosen, "rejected": rejected, **given}
         yield Reading("preference", tuple(_shown(columns, name) for name in pair.values()), _renamed(pair))
+        if "objects" in (columns[chosen].kind, columns[rejected].kind):
+            continue  # lists of messages are no texts
         for prompt in named(columns, QUESTION, "text"):
             fields = {"prompt": prompt, **pair}
             shown = tuple(fields.values())

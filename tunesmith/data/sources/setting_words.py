@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunesmith.recipe.writing import flow
-from tunesmith.text.visible import visible
 
 COMMAND_LINE = "--"  # in place of the key: a command with options instead of a recipe
 OPTIONS: Mapping[str, str] = {"fields": "--field", "options": "--option"}  # of these two, one for each entry
@@ -58,5 +57,10 @@ def _quote(text: str) -> str:
     """The text as one word for a shell, on one line: with a line break or control character as ``$'a\\nb'``."""
     if text.isprintable():
         return shlex.quote(text)
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
-    return f"$'{visible(escaped)}'"
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{escape_unprintable(quoted)}'"
+
+
+def escape_unprintable(text: str) -> str:
+    """The text on one line, with line breaks and other control characters as ``\\n`` or ``\\x1b``."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
