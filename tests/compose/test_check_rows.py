@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from tests.worlds import small_recipe, write_world
+from tunesmith.compose.check import lengths
 from tunesmith.compose.check.recipe import collect_checks
+from tunesmith.compose.components.data import render_settings
 from tunesmith.compose.proof import check_no_failures
+from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.errors import InternalError
+from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check, CheckReport
 
 
@@ -54,6 +58,21 @@ def test_an_unread_column_that_is_named_like_a_part_of_the_conversation_is_a_war
     check = find(checked(tmp_path, write_rows(tmp_path, rows)), "unread columns")
     assert check.status == "warn"
     assert "(Question) under fields of its source, or list it under ignore" in check.advice
+
+
+def test_the_settings_of_rendering_are_not_made_for_every_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making them reads and tries the chat template of a tokenizer, which takes most of a second."""
+    made: list[RenderSettings] = []
+
+    def counted(recipe: Recipe) -> RenderSettings:
+        made.append(render_settings(recipe))
+        return made[-1]
+
+    monkeypatch.setattr(lengths, "render_settings", counted)
+    assert find(checked(tmp_path), "length limit").status == "pass"
+    assert len(made) == 1
 
 
 def test_files_of_a_directory_that_are_not_read_are_listed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.compose.components.data import render_settings, target_limit
-from tunesmith.data.dataset.rendering import REASONS, count_laid_out, limit_tree
+from tunesmith.data.dataset.rendering import REASONS, RenderSettings, count_laid_out, limit_tree
 from tunesmith.data.dataset.report import DataReport
 from tunesmith.data.dataset.store import count_targets
 from tunesmith.errors import DataError
@@ -50,12 +50,19 @@ class LengthSurvey:
 
     recipe: has the limits.
     opening: tokens with which every text begins, of the renderer.
+    settings: of the rendering; making them reads the chat template of a tokenizer.
     records: what the limits do to each record that was added.
     """
 
     recipe: Recipe
     opening: int
+    settings: RenderSettings
     records: list[LimitedRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, recipe: Recipe, opening: int) -> LengthSurvey:
+        """A survey without records. recipe, opening: see the fields."""
+        return cls(recipe, opening, render_settings(recipe))
 
     @property
     def limits(self) -> Mapping[str, int]:
@@ -71,17 +78,16 @@ class LengthSurvey:
 
     def add(self, place: str, tokens: TokenTree) -> LimitedRecord:
         """Count one record. place: of the record. tokens: as they were rendered."""
-        settings = render_settings(self.recipe)
         targets, lengths = count_targets(tokens), self._lengths(tokens)
         try:
-            fitted = limit_tree(settings, tokens, place, self.opening)
+            fitted = limit_tree(self.settings, tokens, place, self.opening)
         except DataError as error:
             found = LimitedRecord(len(tokens.ids), targets, lengths, error.what, 0, targets)
         else:
             if isinstance(fitted, DroppedTree):
                 found = LimitedRecord(len(tokens.ids), targets, lengths, REASONS[fitted.reason], 0, targets)
             else:
-                kept = count_laid_out(settings, fitted, self.opening).targets
+                kept = count_laid_out(self.settings, fitted, self.opening).targets
                 found = LimitedRecord(len(tokens.ids), targets, lengths, "", fitted.cut, targets - kept)
         self.records.append(found)
         return found

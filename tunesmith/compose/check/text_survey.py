@@ -121,7 +121,7 @@ class TextSurvey:
         self._share = min(1.0, LIMIT / max(total, 1))
         self._evaluation = EvaluationSets(recipe.data.evaluation_sets)
         self._evaluation_files = len(recipe.data.evaluation_sets)
-        self.lengths = LengthSurvey(recipe, renderer.opening)
+        self.lengths = LengthSurvey.of(recipe, renderer.opening)
         self.texts = TextFindings()
         self.duplicates, self.near = Finding(), Finding()
         self.straddling, self.contaminated = Finding(), Finding()

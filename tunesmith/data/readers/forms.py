@@ -101,6 +101,13 @@ class Reading:
         return source_words(key, {name: value for name, value in settings.items() if value})
 
 
+def exchange(question: str, answer: str, passage: str | None = None) -> Reading:
+    """The reading of columns with an instruction, its response and perhaps a passage, whatever their names are."""
+    named_fields = {"instruction": question, "input": passage, "output": answer}
+    fields = {name: column for name, column in named_fields.items() if column is not None}
+    return Reading("alpaca", tuple(fields.values()), _renamed(fields))
+
+
 def suggest_readings(columns: Mapping[str, Column]) -> Iterator[Sequence[Reading]]:
     """Groups of readings, the most certain first; those of one group are equally certain.
 
@@ -185,12 +192,8 @@ def _exchanges(columns: Mapping[str, Column]) -> Iterator[Reading]:
         if not texts or question == "input":  # which the reader alpaca reads as a passage
             yield Reading("prompt-completion", shown, _renamed({"prompt": question, "completion": answer}))
             continue
-        passages = [name for name in named(columns, PASSAGE, "text") if name not in shown]
-        fields = {"instruction": question, "output": answer}
-        for passage in passages:
-            yield Reading("alpaca", (question, passage, answer), _renamed({**fields, "input": passage}))
-        if not passages:
-            yield Reading("alpaca", shown, _renamed(fields))
+        passages: Sequence[str | None] = [name for name in named(columns, PASSAGE, "text") if name not in shown]
+        yield from (exchange(question, answer, passage) for passage in passages or [None])
 
 
 def _prompts(columns: Mapping[str, Column]) -> Iterator[Reading]:

@@ -17,7 +17,7 @@ from tunesmith.data.readers.columns import (
     Column,
     is_about_the_row,
 )
-from tunesmith.data.readers.forms import Reading
+from tunesmith.data.readers.forms import Reading, exchange
 from tunesmith.data.readers.missing_fields import MESSAGES
 from tunesmith.data.readers.registry import READERS, contents_of, purpose
 from tunesmith.data.sources.message_keys import SPEAKER_KEYS, TEXT_KEYS
@@ -116,7 +116,7 @@ def _others(reading: Reading, left: Column, columns: Collection[str]) -> Iterato
     columns: the names of all columns.
     """
     if reading.reader == "text":
-        yield _alpaca(reading.columns[0], left.name)
+        yield exchange(reading.columns[0], left.name)
     if reading.reader not in PASSAGE_FIELDS:
         return
     question, answer = _exchange_columns(reading)
@@ -124,15 +124,8 @@ def _others(reading: Reading, left: Column, columns: Collection[str]) -> Iterato
     passage = reading.fields.get(field, field) if field else None
     passage = passage if passage in columns else None
     if left.word in (*QUESTION, *DOCUMENT):
-        yield _alpaca(left.name, answer, passage)
+        yield exchange(left.name, answer, passage)
     if left.word in ANSWER:
-        yield _alpaca(question, left.name, passage)
+        yield exchange(question, left.name, passage)
     elif passage is None:
-        yield _alpaca(question, answer, left.name)
-
-
-def _alpaca(question: str, answer: str, passage: str | None = None) -> Reading:
-    named = {"instruction": question, "input": passage, "output": answer}
-    fields = {field: column for field, column in named.items() if column is not None}
-    renamed = {field: column for field, column in fields.items() if field != column}
-    return Reading("alpaca", tuple(fields.values()), renamed)
+        yield exchange(question, answer, left.name)

@@ -26,7 +26,7 @@ from tunesmith.data.readers.columns import (
     named,
     shown_name,
 )
-from tunesmith.data.readers.forms import Reading, suggest_readings
+from tunesmith.data.readers.forms import Reading, exchange, suggest_readings
 from tunesmith.data.readers.groups import group_rows
 from tunesmith.data.readers.left_out import find_left_out, readings_of_left_out
 from tunesmith.data.readers.reader import Filtered, ReadTree
@@ -234,10 +234,10 @@ def _accepted(
     """The reading, unless it leaves out what is needed, or what may be part of the conversation."""
     if reading.reader == "prompts":
         others = [name for name, column in columns.items() if _may_be_reply(column) and name not in reading.columns]
-        replies = [_exchange(reading.columns[0], name) for name in others]
+        replies = [exchange(reading.columns[0], name) for name in others]
         if needed in ("demonstrations", "rankings"):
             what = f"the rows have prompts in {reading.columns[0]!r} and no column that is known as the reply"
-            return NotRecognised(what, tuple(replies) or (_exchange(reading.columns[0], ANY_COLUMN),))
+            return NotRecognised(what, tuple(replies) or (exchange(reading.columns[0], ANY_COLUMN),))
         if others and needed is None:
             return _ambiguous([reading, *replies])
     elif left := find_left_out(reading, columns, rows):
@@ -251,11 +251,6 @@ def _accepted(
 
 def _may_be_reply(column: Column) -> bool:
     return column.kind == "text" and not is_about_the_row(column) and column.word not in QUESTION
-
-
-def _exchange(question: str, answer: str) -> Reading:
-    fields = {"instruction": question, "output": answer}
-    return Reading("alpaca", (question, answer), {name: column for name, column in fields.items() if name != column})
 
 
 def _ambiguous(readings: Sequence[Reading]) -> NotRecognised:
@@ -305,8 +300,8 @@ def _unknown(columns: Mapping[str, Column], needed: Purpose | None) -> NotRecogn
     if answers:
         return NotRecognised(
             f"the reply is in {answers[0]!r}, and which of the columns {listed} is the instruction is not known",
-            (_exchange(next((name for name in texts if name not in answers), ANY_COLUMN), answers[0]),),
+            (exchange(next((name for name in texts if name not in answers), ANY_COLUMN), answers[0]),),
         )
     question, answer = texts if len(texts) == 2 else (ANY_COLUMN, ANY_COLUMN)
     what = f"which of the columns {listed} are the instruction and the response is not known"
-    return NotRecognised(what, (_exchange(question, answer),))
+    return NotRecognised(what, (exchange(question, answer),))
