@@ -118,6 +118,16 @@ def sample_number(iteration: int, prompt: int, copy: int, sample: int) -> int:
     return _integer(f"{iteration}/{prompt}/{copy}/{sample}")
 
 
+def reply_number(prompt: Sequence[int], configuration: str, sample: int) -> int:
+    """The ``sample`` argument of ``token_uniform`` for a reply that depends on nothing but these and the seed.
+
+    prompt: token ids.
+    configuration: the name of the sampling configuration; may be empty.
+    sample: which of the replies to this prompt with this configuration it is, from 0.
+    """
+    return _integer(f"reply/{json.dumps([list(prompt), configuration, sample])}")
+
+
 def token_uniform(seed: int, sample: int, token: int) -> float:
     """The number in [0, 1), of 53 random bits, that draws one token (BLAKE2b as a counter-based generator)."""
     message = f"{seed} {sample} {token}".encode()

@@ -10,8 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
+from tunesmith.draws import reply_number
 from tunesmith.errors import DataError
 from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -177,3 +179,23 @@ def test_dropout_is_not_left_on(engine: Callable[..., Engine]) -> None:
         chat.complete([_asked("Hi")], GREEDY, 0)
     chat.model.eval()
     assert torch.is_grad_enabled()
+
+
+def test_requests_with_different_sampling_give_the_replies_that_each_gives_alone(
+    engine: Callable[..., Engine],
+) -> None:
+    model = engine("oasst")
+    greedy = SamplingParameters(do_sample=False, max_new_tokens=9)
+    warm = SamplingParameters(temperature=1.5, top_p=0.9, max_new_tokens=12)
+    prompts = [tuple(model.renderer.prompt(_asked(text))) for text in ("one", "two of them", "three")]
+    requests = [
+        ReplyRequest(prompt, sampling, 3, reply_number(prompt, name, sample))
+        for prompt in prompts
+        for name, sampling in (("greedy", greedy), ("warm", warm))
+        for sample in range(2)
+    ]
+    together = dict(model.replies(requests, batch_size=5))
+    alone = {index: dict(model.replies([request]))[0] for index, request in enumerate(requests)}
+    assert together == alone
+    assert together[0] == together[1], "a greedy reply does not depend on the sample"
+    assert len({together[index].ids for index in (2, 3, 6, 7)}) > 2

@@ -12,6 +12,7 @@ from tunesmith.errors import DataError
 from tunesmith.generate.cache_check import Decoding, choose_decoding
 from tunesmith.generate.decoding import DecodingState, StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
+from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.vocabulary import rows_of
@@ -204,6 +205,21 @@ class Engine:
             rendered = [RenderedPrompt(tuple(prompts[index]), (), 0) for index in batch]
             replies.update(zip(batch, self._generate_batch(rendered, sampling, seed, batch), strict=True))
         return [replies[index] for index in range(len(prompts))]
+
+    def replies(self, requests: Sequence[ReplyRequest], batch_size: int = 8) -> Iterator[tuple[int, GeneratedReply]]:
+        """(index, reply) of every request, as soon as it is done.
+
+        batch_size: the largest number of replies that are generated together.
+        """
+        groups: dict[tuple[SamplingParameters, int], list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault((request.sampling, request.seed), []).append(index)
+        for (sampling, seed), members in groups.items():
+            for start in range(0, len(members), batch_size):
+                batch = members[start : start + batch_size]
+                rendered = [RenderedPrompt(requests[index].prompt, (), 0) for index in batch]
+                samples = [requests[index].sample for index in batch]
+                yield from zip(batch, self._generate_batch(rendered, sampling, seed, samples), strict=True)
 
     def _generate_batch(
         self, prompts: Sequence[RenderedPrompt], sampling: SamplingParameters, seed: int, samples: Sequence[int]
