@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.worlds import small_recipe
-from tunesmith.compose.components.tokenizer import check_start_format, choose_format, prompt_format
+from tunesmith.compose.components.format_choice import with_chosen_format
+from tunesmith.compose.components.tokenizer import check_start_format, prompt_format
 from tunesmith.compose.train import train_recipe
 from tunesmith.recipe.load import load
 from tunesmith.recipe.problems import InvalidRecipeError
@@ -20,8 +21,8 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% 
 
 def test_documents_are_plain(tmp_path: Path) -> None:
     recipe = automatic(tmp_path, "data.sources.0.reader=text", "text.targets=all")
-    chosen = choose_format(recipe)
-    assert (chosen.recipe.text.format, chosen.reason) == ("plain", "prompt format: plain (the data are documents)")
+    chosen, reason = with_chosen_format(recipe)
+    assert (chosen.text.format, reason) == ("plain", "prompt format: plain (documents have no turns)")
 
 
 def automatic(root: Path, *words: str) -> Recipe:
@@ -29,18 +30,18 @@ def automatic(root: Path, *words: str) -> Recipe:
 
 
 def test_a_tokenizer_without_a_chat_template_gets_chatml(tmp_path: Path) -> None:
-    chosen = choose_format(automatic(tmp_path))
-    assert (chosen.recipe.text.format, chosen.recipe.text.options) == ("chatml", {})
-    assert chosen.reason == "prompt format: chatml (the tokenizer has no chat template)"
+    chosen, reason = with_chosen_format(automatic(tmp_path))
+    assert (chosen.text.format, chosen.text.options) == ("chatml", {})
+    assert reason == "prompt format: chatml (the tokenizer has no chat template)"
 
 
 def test_a_chat_template_is_used(tmp_path: Path) -> None:
     recipe = automatic(tmp_path)
     path = tmp_path / "tokenizer" / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
-    chosen = choose_format(recipe)
-    assert chosen.recipe.text.format == "tokenizer"
-    assert prompt_format(chosen.recipe).chat_template() != ""
+    chosen, _ = with_chosen_format(recipe)
+    assert chosen.text.format == "tokenizer"
+    assert prompt_format(chosen).chat_template() != ""
 
 
 def test_an_export_goes_on_with_its_own_format(tmp_path: Path) -> None:
@@ -50,16 +51,31 @@ def test_an_export_goes_on_with_its_own_format(tmp_path: Path) -> None:
     info = {"format": "tulu", "options": {"strip": False}, "max_length": 9, "sampling": {}, "base": "", "recipe": ""}
     (export / "tunesmith.json").write_text(json.dumps({**info, "steps": 1, "kind": "assistant"}))
     model = recipe.model.model_copy(update={"path": str(export), "init": None})
-    chosen = choose_format(recipe.model_copy(update={"model": model}))
-    assert (chosen.recipe.text.format, chosen.recipe.text.options) == ("tulu", {"strip": False})
-    check_start_format(chosen.recipe)
+    (export / "model.safetensors").touch()
+    (export / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    chosen, _ = with_chosen_format(recipe.model_copy(update={"model": model}))
+    assert (chosen.text.format, chosen.text.options) == ("tulu", {"strip": False})
+    check_start_format(chosen)
+
+
+def test_a_chat_template_that_cannot_be_used_is_replaced_by_chatml(tmp_path: Path) -> None:
+    recipe = automatic(tmp_path)
+    path = tmp_path / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "{{ raise_exception('no') }}"}))
+    chosen, reason = with_chosen_format(recipe)
+    assert chosen.text.format == "chatml"
+    assert "the tokenizer's own chat template cannot be used" in reason
+
+
+def test_an_encoder_decoder_gets_its_own_format(tmp_path: Path) -> None:
+    recipe = automatic(tmp_path, "model.init.architecture=t5")
+    chosen, reason = with_chosen_format(recipe)
+    assert (chosen.text.format, reason) == ("t5-dolly", "prompt format: t5-dolly (the format for encoder-decoders)")
 
 
 def test_a_named_format_stays(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path).recipe
-    chosen = choose_format(recipe)
-    assert chosen.recipe is recipe
-    assert chosen.reason == ""
+    assert with_chosen_format(recipe) == (recipe, "")
 
 
 def test_a_run_stores_the_format_that_was_chosen(tmp_path: Path) -> None:

@@ -216,13 +216,20 @@ def kind(name: str) -> str:
 
 
 def fits(name: str, layer: str) -> bool:
-    """The end of a layer's name is the kind of recipe that it is for; the replies of `ppo` are short enough for all."""
-    return layer.removeprefix("tiny").removeprefix("-") == kind(name) or (name, layer) == ("ppo", "tiny")
+    """The end of a layer's name is the kind of recipe that it is for; see ``ALSO_FIT`` for others."""
+    return layer.removeprefix("tiny").removeprefix("-") == kind(name) or (name, layer) in ALSO_FIT
+
+
+ALSO_FIT = {
+    ("ppo", "tiny"),  # its replies are short enough
+    ("sft", "tiny-t5"),  # these choose the prompt format of the model themselves
+    ("dpo", "tiny-t5"),
+}
 
 
 REFUSED = {
     "tiny": r"text\.format: .* is for encoder-decoders|objective\.max_new_tokens: .* leaves no space for a prompt",
-    "tiny-t5": r"text\.format: .* is for causal models",
+    "tiny-t5": r"(text\.format|objective\.kind): .* is for causal models",
     "tiny-ppo": r"objective\.prompts_per_iteration: unknown key; it belongs to kind 'ppo'",
 }
 

@@ -14,11 +14,12 @@ import transformers
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
+from tunesmith.compose.components.format_choice import with_chosen_format
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
 from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
 from tunesmith.compose.components.steps import build_draws, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
 from tunesmith.compose.manifest import manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
@@ -116,14 +117,13 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """
     method = METHODS[loaded.recipe.objective.kind]
     view = open_view(loaded.recipe.train.log_every, method.shown)
-    chosen = choose_format(name_readers(loaded, view.note).recipe)
-    recipe = chosen.recipe
+    recipe, reason = with_chosen_format(name_readers(loaded, view.note).recipe)
     check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
     _configure_libraries(recipe)
-    if chosen.reason:
-        view.note(chosen.reason)
+    if reason:
+        view.note(reason)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
         check_replaceable(run.export)
         context = _prepare(recipe, run, view)

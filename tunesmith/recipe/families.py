@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tunesmith.recipe.section import Conflict
+from tunesmith.recipe.text import AUTO
 
 ENCODER_DECODERS = ("mt5", "t5")
 """Architectures (``model_type`` in transformers) that are encoder-decoders."""
@@ -44,7 +45,7 @@ def find_family_conflicts(architecture: str, values: Mapping[str, object]) -> It
             message = f"this limit is for encoder-decoders; for {architecture}, text.max_length limits the whole thread"
             yield Conflict("text.max_target_length", message, ("text.max_target_length=null",))
         return
-    if format is not None and format not in ENCODER_DECODER_FORMATS:
+    if format not in (None, AUTO, *ENCODER_DECODER_FORMATS):
         message = f"{format!r} is for causal models, and {architecture} is an encoder-decoder"
         yield Conflict("text.format", f"{message}; use {' or '.join(ENCODER_DECODER_FORMATS)}")
     for key, wrong, why in CAUSAL_ONLY:

@@ -12,9 +12,10 @@ from tunesmith.compose.check.inputs import describe_data, describe_model, descri
 from tunesmith.compose.check.rows import left_out_checks, records_check, unmatched_checks, unread_check
 from tunesmith.compose.check.text_survey import TextSurvey
 from tunesmith.compose.components.data import prepare_data, source_configs
+from tunesmith.compose.components.format_choice import with_chosen_format
 from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.steps import build_steps, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format, choose_format
+from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.models.families import BatchKind
@@ -143,7 +144,7 @@ def _name_readers(state: CheckState, loaded: LoadedRecipe) -> None:
 
 def _load_renderer(state: CheckState) -> Renderer:
     state.begin("tokenizer", "model.tokenizer, text.format")
-    state.recipe = choose_format(state.recipe).recipe
+    state.recipe, _ = with_chosen_format(state.recipe)
     state.inputs["text"] = [describe_text(state.recipe)]
     state.begin("model", "model")
     families.find_family(state.recipe)

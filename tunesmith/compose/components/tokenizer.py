@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import read_export
-from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.schema import Recipe
-from tunesmith.recipe.text import AUTO
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.formats.template_options import template_options
-from tunesmith.text.tokenizer.definition import locate, read_chat_template
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
@@ -30,42 +26,6 @@ def tokenizer_name(recipe: Recipe) -> str:
 def tokenizer_revision(recipe: Recipe) -> str | None:
     """Commit, tag or branch of a tokenizer that comes with the model."""
     return recipe.model.revision if recipe.model.tokenizer is None else None
-
-
-@dataclass(frozen=True, slots=True)
-class FormatChoice:
-    """A recipe with its prompt format.
-
-    recipe: with a format that is not ``auto``.
-    reason: why it is this one; empty if the recipe names it.
-    """
-
-    recipe: Recipe
-    reason: str
-
-
-def choose_format(recipe: Recipe) -> FormatChoice:
-    """The prompt format of ``text.format: auto``, in place of it.
-
-    Documents have no turns and are plain. An export goes on with its own format, a tokenizer with a chat template is
-    used with that, any other with ChatML.
-    Raises MissingInputError, DataError.
-    """
-    if recipe.text.format != AUTO:
-        return FormatChoice(recipe, "")
-    if all(source.reader == DOCUMENTS for source in recipe.data.sources):
-        return _with_format(recipe, "plain", {}, "the data are documents")
-    info = None if recipe.model.path is None else read_export(Path(recipe.model.path))
-    if info is not None:
-        return _with_format(recipe, info.format, info.options, "that of the export")
-    if read_chat_template(locate(tokenizer_name(recipe), tokenizer_revision(recipe))) is not None:
-        return _with_format(recipe, "tokenizer", {}, "the chat template of the tokenizer")
-    return _with_format(recipe, "chatml", {}, "the tokenizer has no chat template")
-
-
-def _with_format(recipe: Recipe, name: str, options: Mapping[str, Any], reason: str) -> FormatChoice:
-    text = recipe.text.model_copy(update={"format": name, "options": dict(options)})
-    return FormatChoice(recipe.model_copy(update={"text": text}), f"prompt format: {name} ({reason})")
 
 
 def format_options(recipe: Recipe) -> dict[str, Any]:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from tunesmith.errors import RecipeError, TunesmithError
-from tunesmith.generate.export_directory import find_export, read_export
+from tunesmith.compose.components.format_choice import FormatChoice, choose_format
+from tunesmith.errors import RecipeError
+from tunesmith.generate.export_directory import find_export
 from tunesmith.model.directory import find_model
 from tunesmith.model.export import DESCRIPTION
 from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.families import ENCODER_DECODERS
-from tunesmith.text.formats.registry import build_format
-from tunesmith.text.formats.template_options import template_options
-from tunesmith.text.tokenizer.definition import locate, read_chat_template
 
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 TOKENIZER_FORMAT_OPTIONS = ("template", "tokens")  # which the tokenizer of an export has
-
-
-@dataclass(frozen=True, slots=True)
-class PromptFormat:
-    """The prompt format of a model.
-
-    name: a key of ``FORMATS``.
-    options: of the format, as a recipe has them.
-    reason: why it is this one.
-    """
-
-    name: str
-    reason: str
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +33,7 @@ class BaseModel:
     architecture: str
     parameters: int
     context: int | None
-    format: PromptFormat
+    format: FormatChoice
     is_export: bool
 
     @property
@@ -75,26 +57,19 @@ def find_base_model(word: str) -> BaseModel:
         found.architecture,
         found.count_parameters(),
         next((int(found.config.entries[key]) for key in POSITIONS if found.config.entries.get(key)), None),
-        _choose_format(path, found.architecture),
+        _written_format(path, found.architecture),
         (Path(path) / DESCRIPTION).is_file(),
     )
 
 
-def _choose_format(path: str, architecture: str) -> PromptFormat:
-    """That of an export, t5-dolly for encoder-decoders, that of the tokenizer if it has one, otherwise chatml."""
-    if Path(path).is_dir() and (info := read_export(Path(path))) is not None:
-        options = {key: value for key, value in info.options.items() if key not in TOKENIZER_FORMAT_OPTIONS}
-        given = options if info.format == "tokenizer" else info.options
-        return PromptFormat(info.format, "that of the export", given)
-    if architecture in ENCODER_DECODERS:
-        return PromptFormat("t5-dolly", "the format for encoder-decoders")
-    if read_chat_template(locate(path)) is None:
-        return PromptFormat("chatml", "the tokenizer has no chat template")
-    try:
-        build_format("tokenizer", template_options(path))
-    except TunesmithError as error:
-        return PromptFormat("chatml", f"the tokenizer's own chat template cannot be used: {error.what}")
-    return PromptFormat("tokenizer", "the chat template of the tokenizer")
+def _written_format(path: str, architecture: str) -> FormatChoice:
+    """The format as a recipe has it: without the options that every use reads from the tokenizer of the export."""
+    found = choose_format(path, architecture, path)
+    if found.name != "tokenizer":
+        return found
+    return replace(
+        found, options={key: value for key, value in found.options.items() if key not in TOKENIZER_FORMAT_OPTIONS}
+    )
 
 
 def check_reward_model(word: str) -> None:
@@ -105,8 +80,8 @@ def check_reward_model(word: str) -> None:
         raise RecipeError("this is not a reward model", where=word, advice=advice)
 
 
-def format_for(model: BaseModel, reader: str) -> PromptFormat:
+def format_for(model: BaseModel, reader: str) -> FormatChoice:
     """The format of the model, except that documents have no turns."""
-    if reader == DOCUMENTS and not model.is_encoder_decoder:
-        return PromptFormat("plain", "documents have no turns")
-    return model.format
+    if reader != DOCUMENTS:
+        return model.format
+    return choose_format(model.path, model.architecture, model.path, documents=True)
