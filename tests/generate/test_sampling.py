@@ -89,6 +89,7 @@ def test_temperature_comes_before_the_nucleus() -> None:
         ("temperature", 0.0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
         ("temperature", True), ("top_k", -1), ("top_k", 1.5), ("top_k", True), ("top_p", 0.0), ("top_p", 1.5),
         ("typical_p", 0.0), ("typical_p", 2), ("repetition_penalty", 0), ("min_new_tokens", -1), ("max_new_tokens", 0),
+        ("num_beams", 0), ("num_beams", 2.0), ("penalty_alpha", -0.1), ("penalty_alpha", 1.5), ("penalty_alpha", "no"),
         ("do_sample", 1), ("do_sample", "yes"),
     ],
 )  # fmt: skip

@@ -310,7 +310,9 @@ def test_the_tokenizer_of_a_model_that_was_trained_before_is_its_own() -> None:
 
 def test_the_recipe_knows_the_sampling_that_generation_knows() -> None:
     recipe = {name: field.default for name, field in SamplingConfig.model_fields.items()}
-    assert recipe == {field.name: field.default for field in dataclasses.fields(SamplingParameters)}
+    known = {field.name: field.default for field in dataclasses.fields(SamplingParameters)}
+    searches = {"num_beams", "penalty_alpha"}  # a search gives one reply to a prompt, and PPO needs draws
+    assert recipe == {name: value for name, value in known.items() if name not in searches}
 
 
 @pytest.mark.parametrize("name", SPLITS)

@@ -36,6 +36,9 @@ class SamplingParameters:
     repetition_penalty: for tokens of the reply and the prompt (but not of the input of an encoder); 1 is no penalty.
     min_new_tokens: the smallest number of tokens of a reply before its stop token.
     max_new_tokens: the largest number of tokens of a reply.
+    num_beams: the number of beams of a beam search; 1 is no beam search.
+    penalty_alpha: with do_sample=false and top_k above 1, the weight of the degeneration penalty of a contrastive
+        search; 0 is no contrastive search.
     """
 
     do_sample: bool = True
@@ -46,6 +49,8 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
     max_new_tokens: int = 256
+    num_beams: int = 1
+    penalty_alpha: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -58,6 +63,8 @@ class SamplingParameters:
         _check(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0", "1 is no penalty")
         _check(self.min_new_tokens >= 0, "min_new_tokens", self.min_new_tokens, "a whole number, 0 for no minimum")
         _check(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "a whole number of at least 1")
+        _check(self.num_beams >= 1, "num_beams", self.num_beams, "a whole number of at least 1", "1 is no beam search")
+        _check(0 <= self.penalty_alpha <= 1, "penalty_alpha", self.penalty_alpha, "from 0 to 1", "0 has no effect")
 
 
 def _check(holds: bool, name: str, value: Any, wanted: str, advice: str | None = None) -> None:

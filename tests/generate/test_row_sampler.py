@@ -1,0 +1,121 @@
+"""Rows with different sampling parameters in one batch, against each row alone and the filters over all logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tunesmith.draws import token_uniform
+from tunesmith.errors import InternalError
+from tunesmith.generate.row_sampler import RowSampler
+from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
+
+SIZE, STOPS = 300, (0, 7)
+MANY = [
+    SamplingParameters(),
+    SamplingParameters(do_sample=False),
+    SamplingParameters(do_sample=False, repetition_penalty=1.3, min_new_tokens=3),
+    SamplingParameters(temperature=0.8, top_p=0.9, repetition_penalty=1.2, min_new_tokens=4),
+    SamplingParameters(temperature=0.8, top_p=0.9, top_k=50, repetition_penalty=1.2),
+    SamplingParameters(top_k=5, top_p=0.95, repetition_penalty=0.8),
+    SamplingParameters(typical_p=0.2, min_new_tokens=1),
+    SamplingParameters(temperature=0.7, typical_p=0.3, top_k=20, top_p=0.95),
+    SamplingParameters(top_k=1),
+    SamplingParameters(top_p=0.5),
+    SamplingParameters(temperature=2.5),
+    SamplingParameters(top_k=9607),
+]
+
+
+def _logits(step: int, row: int, peak: float = 3.0) -> torch.Tensor:
+    """The logits of one row, float32 [1, more than the vocabulary]; the highest belong to ids that do not exist."""
+    generator = torch.Generator().manual_seed(1000 * step + row)
+    logits = torch.randn(1, SIZE + 20, generator=generator) * peak
+    logits[:, SIZE:] += 50
+    return logits
+
+
+def _reference(row: int, sampling: SamplingParameters, steps: int) -> list[int]:
+    ids = _history(row)
+    for step in range(steps):
+        seen, uniform = seen_tokens([ids], SIZE), token_uniform(5, row, step)
+        ids.append(next_tokens(_logits(step, row)[:, :SIZE], seen, step, sampling, STOPS, [uniform]).item())
+    return ids[len(_history(row)) :]
+
+
+def _history(row: int) -> list[int]:
+    return [(row * 37 + i * i) % SIZE for i in range(row % 5 * 4)]
+
+
+def _add(sampler: RowSampler, rows: list[int]) -> None:
+    samplings = [MANY[row % len(MANY)] for row in rows]
+    sampler.add([_history(row) for row in rows], samplings, [5] * len(rows), rows)
+
+
+def test_every_row_of_a_mixed_batch_gets_the_tokens_of_the_filters_over_all_logits() -> None:
+    rows = list(range(3 * len(MANY)))
+    sampler = RowSampler(SIZE, STOPS)
+    _add(sampler, rows)
+    steps = []
+    for step in range(8):
+        choice = sampler.choose(torch.cat([_logits(step, row) for row in rows]))
+        assert choice.tensor.tolist() == choice.ids
+        assert choice.log_probabilities == [None] * len(rows)
+        steps.append(choice.ids)
+    for row in rows:
+        assert [ids[row] for ids in steps] == _reference(row, MANY[row % len(MANY)], 8), MANY[row % len(MANY)]
+
+
+def test_rows_may_leave_change_places_be_repeated_and_be_added_while_others_generate() -> None:
+    sampler = RowSampler(SIZE, STOPS)
+    rows = list(range(20))
+    _add(sampler, rows)
+    progress = dict.fromkeys(rows, 0)
+    for kept, added in [([3, 1, 3, 8, 19], [30, 31]), ([6, 0, 2, 2, 5], []), ([0, 4, 1], [40])]:
+        ids = sampler.choose(torch.cat([_logits(progress[row], row) for row in rows])).ids
+        for row, token in zip(rows, ids, strict=True):
+            assert token == _reference(row, MANY[row % len(MANY)], progress[row] + 1)[-1]
+        progress = {row: progress[row] + 1 for row in rows}
+        rows = [rows[place] for place in kept]
+        sampler.select(kept)
+        _add(sampler, added)
+        rows, progress = rows + added, {**progress, **dict.fromkeys(added, 0)}
+        assert len(sampler) == len(rows)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("sampling", MANY[:4])
+def test_logits_that_are_not_finite_are_an_error(value: float, sampling: SamplingParameters) -> None:
+    sampler = RowSampler(SIZE, STOPS)
+    sampler.add([[1, 2]] * 3, [sampling] * 3, [1] * 3, [0, 1, 2])
+    logits = torch.cat([_logits(0, row) for row in range(3)])
+    logits[1, SIZE:] = value  # ids that do not exist
+    sampler.choose(logits)
+    logits[1, 17] = value
+    with pytest.raises(InternalError, match="not finite"):
+        sampler.choose(logits)
+
+
+def test_large_finite_logits_are_no_error() -> None:
+    sampler = RowSampler(4, [])
+    sampler.add([[]], [SamplingParameters(do_sample=False)], [1], [0])
+    assert sampler.choose(torch.tensor([[3e38, 3e38, 3.1e38, -3e38]])).ids == [2]
+
+
+def test_log_probabilities_are_those_of_the_model_before_all_processors() -> None:
+    sampler = RowSampler(SIZE, STOPS)
+    sampling = SamplingParameters(temperature=0.3, top_k=4, repetition_penalty=1.7)
+    sampler.add([[1, 2, 3]] * 4, [sampling] * 4, [5] * 4, [0, 1, 2, 3], [None, 0, 3, SIZE + 5])
+    logits = torch.cat([_logits(0, row) for row in range(4)])
+    choice = sampler.choose(logits)
+    expected = logits[:, :SIZE].double().log_softmax(-1)
+    assert choice.log_probabilities[0] is None
+    for row, size in ((1, 0), (2, 3), (3, SIZE)):
+        found = choice.log_probabilities[row]
+        assert found is not None
+        assert found.chosen == pytest.approx(expected[row, choice.ids[row]].item(), abs=1e-5)
+        top = expected[row].topk(size)
+        assert [token for token, _ in found.alternatives] == top.indices.tolist()
+        assert [value for _, value in found.alternatives] == pytest.approx(top.values.tolist(), abs=1e-5)
+        if size > 0:  # the value of the chosen token is exactly the one in the list
+            assert dict(found.alternatives).get(choice.ids[row], found.chosen) == found.chosen
