@@ -39,7 +39,7 @@ def _reference(row: int, sampling: SamplingParameters, steps: int) -> list[int]:
     ids = _history(row)
     for step in range(steps):
         seen, uniform = seen_tokens([ids], SIZE), token_uniform(5, row, step)
-        ids.append(next_tokens(_logits(step, row)[:, :SIZE], seen, step, sampling, STOPS, [uniform]).item())
+        ids.append(int(next_tokens(_logits(step, row)[:, :SIZE], seen, step, sampling, STOPS, [uniform])))
     return ids[len(_history(row)) :]
 
 

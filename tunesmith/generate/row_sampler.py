@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
-from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
+from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens
+from tunesmith.generate.penalties import SeenTokens
+from tunesmith.generate.row_groups import RowGroup, group_rows
+from tunesmith.generate.sampling import SamplingParameters, sample_tokens
+
+UNRESOLVED, NOT_FINITE = -1, -2
+"""In the place of an id: the filters have to look at more tokens; the sum of the logits is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,20 @@ class Choice:
 class RowSampler:
     """Chooses the next token of every row. A row depends on nothing but its own arguments and logits.
 
+    Rows that need the same processors are computed together. The ids of all rows are copied from the device at once;
+    rows whose filters keep many tokens, and log-probabilities, need further copies.
+
     vocabulary: the number of ids that may be chosen; logits of higher ids are ignored.
     stop_ids: the ids that end a reply and are excluded before ``min_new_tokens``.
     device: the device of the logits.
     """
 
     def __init__(self, vocabulary: int, stop_ids: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._vocabulary, self._stop_ids, self._device = vocabulary, tuple(stop_ids), device
+        self._vocabulary, self._device = vocabulary, torch.device(device)
+        self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self._rows: list[_Row] = []
+        self._groups: list[RowGroup] = []
+        self._seen = SeenTokens(self._device)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -70,13 +82,17 @@ class RowSampler:
         alternatives: for every row the number of most likely tokens whose log-probabilities are wanted along with
             that of the chosen token; None for a row without log-probabilities.
         """
-        wanted = [None] * len(histories) if alternatives is None else alternatives
-        for row in zip(histories, samplings, seeds, samples, wanted, strict=True):
-            self._rows.append(_Row(list(row[0]), *row[1:], generated=0))
+        wanted = [None] * len(samplings) if alternatives is None else alternatives
+        self._rows += [_Row(*row) for row in zip(samplings, seeds, samples, wanted, strict=True)]
+        penalised = [sampling.repetition_penalty != 1 for sampling in samplings]
+        self._seen.add([ids if needed else () for ids, needed in zip(histories, penalised, strict=True)])
+        self._groups = self._group()
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; a row that is named several times is repeated."""
-        self._rows = [self._rows[row].copy() for row in rows]
+        self._rows = [replace(self._rows[row]) for row in rows]
+        self._seen.select(torch.tensor(rows, dtype=torch.long, device=self._device))
+        self._groups = self._group()
 
     @torch.no_grad()
     def choose(self, logits: Tensor) -> Choice:
@@ -85,45 +101,100 @@ class RowSampler:
         logits: float32 [rows, vocabulary or more].
         Raises InternalError if the logits are not finite.
         """
+        assert len(logits) == len(self._rows), f"{len(logits)} rows of logits for {len(self._rows)} rows"
         logits = logits[:, : self._vocabulary]
-        if not torch.isfinite(logits).all():
-            raise InternalError(
-                "the logits of the model are not finite", advice="its weights are damaged or training diverged"
-            )
-        chosen = torch.cat([self._next(logits[i : i + 1], row) for i, row in enumerate(self._rows)])
-        ids: list[int] = chosen.tolist()
-        found = [_log_probability(logits[i], ids[i], row.alternatives) for i, row in enumerate(self._rows)]
-        for row, token in zip(self._rows, ids, strict=True):
-            row.seen.append(token)
+        uniforms = torch.tensor([row.uniform() for row in self._rows], dtype=torch.float64, device=self._device)
+        chosen = torch.empty(len(self._rows), dtype=torch.long, device=self._device)
+        for group in self._groups:
+            chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
+        ids: list[int] = chosen.where(logits.sum(dim=-1).isfinite(), NOT_FINITE).tolist()
+        if NOT_FINITE in ids:
+            check_finite(logits)  # a sum may overflow
+        if min(ids, default=0) < 0:
+            self._resolve(chosen, logits, uniforms)
+            ids = chosen.tolist()
+        log_probabilities = _log_probabilities(logits, chosen, [row.alternatives for row in self._rows])
+        for row in self._rows:
             row.generated += 1
-        return Choice(ids, chosen, found)
+        if any(group.penalty is not None for group in self._groups):
+            self._seen.append(chosen)
+        return Choice(ids, chosen, log_probabilities)
 
-    def _next(self, logits: Tensor, row: _Row) -> Tensor:
-        seen = seen_tokens([row.seen], self._vocabulary).to(logits.device)
-        number = token_uniform(row.seed, row.sample, row.generated)
-        return next_tokens(logits, seen, row.generated, row.sampling, self._stop_ids, [number])
+    def _group(self) -> list[RowGroup]:
+        return group_rows([row.sampling for row in self._rows], self._device)
+
+    def _choose_in_group(self, logits: Tensor, group: RowGroup, uniforms: Tensor) -> Tensor:
+        """The ids of the rows of a group, int64 [n]; UNRESOLVED where the filters have to look at more tokens."""
+        scores = self._process(logits, group)
+        if not group.do_sample:
+            return scores.argmax(dim=-1)
+        if group.draws_unfiltered:
+            return sample_tokens(scores.softmax(dim=-1), uniforms[group.rows])
+        candidates = filter_tokens(scores, group.filters, group.width)
+        return draw(candidates, uniforms[group.rows]).where(candidates.resolved, UNRESOLVED)
+
+    def _resolve(self, chosen: Tensor, logits: Tensor, uniforms: Tensor) -> None:
+        """Replace UNRESOLVED in ``chosen`` by ids, looking at more and more tokens."""
+        groups = self._groups
+        while groups:
+            unresolved = (chosen == UNRESOLVED).tolist()
+            members = [[i for i, row in enumerate(group.places) if unresolved[row]] for group in groups]
+            groups = [group.select(places) for group, places in zip(groups, members, strict=True) if places]
+            for group in groups:
+                chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
+
+    def _process(self, logits: Tensor, group: RowGroup) -> Tensor:
+        """The logits of a group after penalty, minimal length and temperature, float32 [n, vocabulary]."""
+        progress = [self._rows[row].generated for row in group.places]
+        below = [generated < minimum for generated, minimum in zip(progress, group.minimum, strict=True)]
+        if group.penalty is None and group.temperature is None and not any(below):
+            return logits if len(group.places) == len(logits) else logits[group.rows]
+        scores = logits[group.rows]
+        if group.penalty is not None:
+            self._seen.penalise(scores, group.rows, group.penalty)
+        if any(below):
+            excluded = torch.tensor(below, device=self._device).unsqueeze(1)
+            scores[:, self._stop_ids] = scores[:, self._stop_ids].masked_fill(excluded, FILTER_VALUE)
+        return scores if group.temperature is None else scores.div_(group.temperature)
 
 
 @dataclass(slots=True)
 class _Row:
-    """seen: the ids that were read or generated. generated: the number of tokens that were generated."""
+    """generated: the number of tokens that were generated; other fields as of ``RowSampler.add``."""
 
-    seen: list[int]
     sampling: SamplingParameters
     seed: int
     sample: int
     alternatives: int | None
-    generated: int
+    generated: int = 0
 
-    def copy(self) -> _Row:
-        """The same row with a separate list of ids."""
-        return _Row(list(self.seen), self.sampling, self.seed, self.sample, self.alternatives, self.generated)
+    def uniform(self) -> float:
+        """The number that draws the next token; 0 for greedy decoding."""
+        return token_uniform(self.seed, self.sample, self.generated) if self.sampling.do_sample else 0.0
 
 
-def _log_probability(logits: Tensor, token: int, alternatives: int | None) -> TokenLogProbability | None:
-    if alternatives is None:
-        return None
-    values = logits.float().log_softmax(dim=-1)
-    top = values.topk(min(alternatives, len(values)))
-    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return TokenLogProbability(float(values[token]), tuple(pairs))
+def check_finite(logits: Tensor) -> None:
+    """Raises InternalError if a logit is NaN or infinite."""
+    if not torch.isfinite(logits).all():
+        what = "the logits of the model are not finite"
+        raise InternalError(what, advice="its weights are damaged or training diverged")
+
+
+def _log_probabilities(
+    logits: Tensor, chosen: Tensor, alternatives: Sequence[int | None]
+) -> list[TokenLogProbability | None]:
+    """For every row that has a number of alternatives, the log-probabilities of its token and of so many others."""
+    found: list[TokenLogProbability | None] = [None] * len(alternatives)
+    rows = [row for row, count in enumerate(alternatives) if count is not None]
+    if not rows:
+        return found
+    counts = [min(alternatives[row] or 0, logits.shape[1]) for row in rows]
+    index = torch.tensor(rows, device=logits.device)
+    values = logits[index].float().log_softmax(dim=-1)
+    own = values.gather(1, chosen[index].unsqueeze(1)).squeeze(1).tolist()
+    top = torch.topk(values, max(counts))
+    ids, likely = top.indices.tolist(), top.values.tolist()
+    for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
+        pairs = zip(ids[place][:count], likely[place][:count], strict=True)
+        found[row] = TokenLogProbability(own[place], tuple(pairs))
+    return found

@@ -187,13 +187,14 @@ def next_token_probabilities(
     return process_logits(logits, seen, generated, sampling, stop_ids).softmax(dim=-1)
 
 
-def sample_tokens(probability: Tensor, uniforms: Sequence[float]) -> Tensor:
+def sample_tokens(probability: Tensor, uniforms: Sequence[float] | Tensor) -> Tensor:
     """One id per row by inverse transform sampling: int64 [rows]. An id of probability 0 is never drawn.
 
     probability: float [rows, vocabulary]. uniforms: [rows] numbers in [0, 1) (``draws.token_uniform``).
     """
     cumulative = probability.double().cumsum(dim=-1)
-    threshold = torch.tensor(uniforms, dtype=torch.float64, device=probability.device).unsqueeze(1) * cumulative[:, -1:]
+    numbers = torch.as_tensor(uniforms, dtype=torch.float64, device=probability.device)
+    threshold = numbers.unsqueeze(1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 

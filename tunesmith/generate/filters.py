@@ -1,0 +1,212 @@
+"""Top-k, top-p and typical sampling without sorting the vocabulary: which tokens may be drawn, and with what weights.
+
+A filter keeps the tokens whose key is at least a boundary. The key is the logit for top-k and top-p, the negative
+distance to the entropy for typical sampling. The boundary is first looked for among the ``width`` tokens with the
+highest keys. A row is resolved if every other token is certainly below its boundary; if not, the caller takes a larger
+width, up to the whole vocabulary, where the boundary is found digit by digit. The result does not depend on the width.
+
+Weights are exp(logit - maximum) in float32, sums are in float64. transformers sums in float32: what is kept may differ
+where a sum is nearer to its threshold than float32 can say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FILTER_VALUE = -math.inf
+"""The logit of tokens that are filtered out."""
+
+BLOCK = 64
+"""Number of consecutive ids that are represented by their maximum in the search for the highest keys."""
+
+SORTED_WIDTH = 1024
+"""The boundary among at most so many tokens is found by sorting them, among more digit by digit."""
+
+DIGITS = ((21, 11), (10, 11), (0, 10))
+"""(shift, bits) of the digits of a key of 32 bits, from the highest to the lowest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The parameters of the filters; None for a filter that no row has.
+
+    top_k, top_p, typical_p: float64 [rows, 1].
+    """
+
+    top_k: Tensor | None = None
+    top_p: Tensor | None = None
+    typical_p: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Filters:
+        """The parameters of these rows, int64 [n]."""
+        values = (self.top_k, self.top_p, self.typical_p)
+        return Filters(*(None if value is None else value[rows] for value in values))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The tokens that may be drawn, in ascending order of their ids.
+
+    ids: int64 [rows, width].
+    weights: float64 [rows, width], in proportion to the probabilities; 0 for tokens that are filtered out.
+    resolved: bool [rows]; False if more tokens have to be looked at to know what the filters keep.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    resolved: Tensor
+
+
+def filter_tokens(scores: Tensor, filters: Filters, width: int | None) -> Candidates:
+    """Apply top-k, top-p and typical sampling, in this order.
+
+    scores: float32 [rows, vocabulary], the logits after all other processors; -infinity for tokens that are excluded.
+    width: how many tokens of each row are looked at; None for all, with which every row is resolved.
+    """
+    by_distance = filters.top_k is None and filters.top_p is None and filters.typical_p is not None
+    keys = typical_keys(scores) if by_distance else scores
+    ids, bound = find_highest(keys, width or scores.shape[1])
+    values, highest = scores.gather(1, ids), scores.amax(dim=-1, keepdim=True)
+    weights = (values - highest).exp_().double()
+    boundaries = []
+    if filters.top_k is not None:
+        boundaries.append(find_boundary(values, torch.ones_like(weights), filters.top_k))
+        weights = weights * (values >= boundaries[0])
+        total = weights.sum(dim=-1, keepdim=True)
+    else:
+        total = (scores - highest).exp_().sum(dim=-1, keepdim=True, dtype=torch.float64)
+    if filters.top_p is not None:
+        goal = filters.top_p * total
+        boundaries.append(find_boundary(_without_removed(values, weights), weights, goal))
+        weights = weights * _nucleus(values, weights, boundaries[-1], goal)
+        total = weights.sum(dim=-1, keepdim=True)
+    if filters.typical_p is not None:
+        distances = keys.gather(1, ids) if by_distance else typical_keys(_without_removed(values, weights))
+        boundaries.append(find_boundary(distances, weights, filters.typical_p * total))
+        weights = weights * (distances >= boundaries[-1])
+    if ids.shape[1] == scores.shape[1]:
+        resolved = torch.ones_like(bound, dtype=torch.bool)
+    else:
+        resolved = boundaries[0] > bound if boundaries else torch.zeros_like(bound, dtype=torch.bool)
+    return Candidates(ids, weights, resolved.squeeze(1))
+
+
+def draw(candidates: Candidates, uniforms: Tensor) -> Tensor:
+    """One id per row by inverse transform sampling over ascending ids: int64 [rows].
+
+    uniforms: float64 [rows], numbers in [0, 1). Tokens of weight 0 do not change the result and are never drawn.
+    """
+    cumulative = candidates.weights.cumsum(dim=-1)
+    place = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True)
+    return candidates.ids.gather(1, place.clamp(max=cumulative.shape[1] - 1)).squeeze(1)
+
+
+def typical_keys(scores: Tensor) -> Tensor:
+    """-|-ln p - H| of every token, where H is the entropy of its row: float32 [rows, tokens] from the same shape.
+
+    Meister et al. 2023, "Locally typical sampling" (arXiv 2202.00666). -infinity for tokens that are excluded.
+    """
+    log_probability = scores.log_softmax(dim=-1)
+    entropy = -(log_probability * log_probability.exp()).nansum(dim=-1, keepdim=True)
+    return -(-log_probability - entropy).abs()
+
+
+def find_highest(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The ids of the ``width`` highest keys of each row, and a bound that no other key exceeds.
+
+    All keys above the bound are among them; which of the keys that are equal to it are, is not defined.
+    keys: float32 [rows, vocabulary].
+    Returns int64 [rows, width] in ascending order, and float32 [rows, 1].
+    """
+    rows, size = keys.shape
+    if width >= size:
+        return torch.arange(size, device=keys.device).expand(rows, size), keys.amin(dim=-1, keepdim=True)
+    places: Tensor | None = None
+    outside = keys.new_full((rows, 1), FILTER_VALUE)
+    if 4 * width * BLOCK < size:
+        keys, places, outside = _highest_blocks(keys, width)
+    top = torch.topk(keys, width)
+    ids = top.indices if places is None else places.gather(1, top.indices)
+    return ids.sort(dim=-1).values, torch.maximum(outside, top.values[:, -1:])
+
+
+def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The blocks with the highest maxima, which hold the ``count`` highest keys, and the ids after the last block.
+
+    Returns their keys float32 [rows, n], their ids int64 [rows, n], and the highest maximum of the other blocks.
+    """
+    rows, size = keys.shape
+    blocks = keys[:, : size // BLOCK * BLOCK].unflatten(1, (-1, BLOCK))
+    top = torch.topk(blocks.amax(dim=-1), count + 1)
+    inside = torch.arange(BLOCK, device=keys.device)
+    rest = torch.arange(size // BLOCK * BLOCK, size, device=keys.device).expand(rows, -1)
+    ids = torch.cat([(top.indices[:, :-1, None] * BLOCK + inside).flatten(1), rest], dim=1)
+    return keys.gather(1, ids), ids, top.values[:, -1:]
+
+
+def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
+    """The key at which the weights, summed in descending order of their keys, reach ``goal``: float32 [rows, 1].
+
+    keys: float32 [rows, width]. weights: float64 [rows, width], not negative. goal: float64 [rows, 1].
+    -infinity where the sum of all weights is less than the goal.
+    """
+    find = _boundary_by_sorting if keys.shape[1] <= SORTED_WIDTH else _boundary_by_digits
+    return find(keys, weights, goal)
+
+
+def _boundary_by_sorting(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
+    ordered, order = torch.sort(keys, dim=-1, descending=True)
+    sums = weights.gather(1, order).cumsum(dim=-1)
+    place = (sums < goal).sum(dim=-1, keepdim=True)
+    reached = ordered.gather(1, place.clamp(max=keys.shape[1] - 1))
+    return torch.where(place < keys.shape[1], reached, FILTER_VALUE)
+
+
+def _boundary_by_digits(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
+    """As radix sort, from the highest digit on, but only the one bin is divided further that holds the boundary."""
+    codes = _codes(keys)
+    total = weights.sum(dim=-1, keepdim=True)
+    code, before = torch.zeros_like(codes[:, :1]), torch.zeros_like(total)
+    for shift, bits in DIGITS:
+        digit = (codes >> shift) & (2**bits - 1)
+        sums = weights.new_zeros(len(keys), 2**bits).scatter_add_(1, digit, weights).cumsum(dim=-1)
+        # The same weights summed in another order may miss the goal by a rounding error.
+        place = (sums < torch.minimum(goal - before, sums[:, -1:])).sum(dim=-1, keepdim=True)
+        before = before + torch.where(place > 0, sums.gather(1, (place - 1).clamp(min=0)), 0)
+        weights = weights * (digit == place)
+        code = code << bits | place
+    return torch.where(total < goal, FILTER_VALUE, _keys(code))
+
+
+def _codes(keys: Tensor) -> Tensor:
+    """Numbers of 32 bits, as int64, that are in the opposite order of float32 numbers."""
+    bits = (keys + 0.0).contiguous().view(torch.int32).long()  # -0 becomes 0
+    return torch.where(bits < 0, bits & 0x7FFFFFFF, -1 - bits) + 0x80000000
+
+
+def _keys(codes: Tensor) -> Tensor:
+    """The float32 numbers of ``_codes``."""
+    codes = codes - 0x80000000
+    bits = torch.where(codes < 0, -1 - codes, codes - 0x80000000)
+    return bits.to(torch.int32).view(torch.float32)
+
+
+def _nucleus(values: Tensor, weights: Tensor, boundary: Tensor, goal: Tensor) -> Tensor:
+    """Which tokens are in the nucleus, bool [rows, width]: those above the boundary and some of those equal to it.
+
+    Of these the ones with the highest ids are kept, as many as it takes to reach the goal, like transformers'
+    TopPLogitsWarper, which removes tokens from the beginning of a stable sort in ascending order.
+    """
+    above, equal = values > boundary, values == boundary
+    mass = (weights * above).sum(dim=-1, keepdim=True)
+    after = equal.flip(1).cumsum(dim=-1).flip(1) - equal.long()  # number of equal tokens with higher ids
+    return above | equal & (mass + after * weights.where(equal, 0).amax(dim=-1, keepdim=True) < goal)
+
+
+def _without_removed(values: Tensor, weights: Tensor) -> Tensor:
+    """The logits, -infinity for tokens that an earlier filter removed."""
+    return values.masked_fill(weights == 0, FILTER_VALUE)
