@@ -22,23 +22,32 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return ~removed.scatter(1, order, removed)
 
 
-def keep_typical(logits: Tensor, mass: float) -> Tensor:
-    """What transformers' TypicalLogitsWarper keeps: bool [rows, vocabulary]."""
+def keep_typical(logits: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """What transformers' TypicalLogitsWarper keeps, and for which tokens rounding in float32 may decide otherwise.
+
+    Returns bool [rows, vocabulary] twice.
+    """
     log_probability = logits.double().log_softmax(dim=-1)
     entropy = -(log_probability * log_probability.exp()).nansum(dim=-1, keepdim=True)
-    distance, order = torch.sort((-log_probability - entropy).abs(), dim=-1, stable=True)
+    distance = (-log_probability - entropy).abs()
+    ordered, order = torch.sort(distance, dim=-1, stable=True)
     reached = log_probability.gather(1, order).exp().cumsum(dim=-1)
     last = (reached < mass).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
-    kept = distance <= distance.gather(1, last) + 1e-9  # equal logits have equal distances
-    return kept.scatter(1, order, kept)
+    boundary = ordered.gather(1, last)
+    kept = distance <= boundary + 1e-9  # equal logits have equal distances
+    near = (distance - boundary).abs() < 1e-5
+    tie = (near & ((distance - boundary).abs() > 1e-9)).any(dim=-1, keepdim=True)
+    return kept, near & tie
 
 
-def keep(logits: Tensor, top_k: float | None, top_p: float | None, typical_p: float | None) -> Tensor:
-    """All three in the order of transformers; None leaves one out. bool [rows, vocabulary]."""
+def keep(logits: Tensor, top_k: float | None, top_p: float | None, typical_p: float | None) -> tuple[Tensor, Tensor]:
+    """All three in the order of transformers; None leaves one out. Returns as ``keep_typical``."""
+    remaining, doubtful = logits, torch.zeros_like(logits, dtype=torch.bool)
+    if top_k is not None:
+        remaining = remaining.masked_fill(~keep_top_k(remaining, top_k), REMOVED)
+    if top_p is not None:
+        remaining = remaining.masked_fill(~keep_top_p(remaining, top_p), REMOVED)
     kept = torch.ones_like(logits, dtype=torch.bool)
-    filters = ((keep_top_k, top_k), (keep_top_p, top_p), (keep_typical, typical_p))
-    for filter, value in filters:
-        if value is not None:
-            remaining = logits.masked_fill(~kept, REMOVED)
-            kept &= filter(remaining, value) & (remaining > REMOVED)
-    return kept
+    if typical_p is not None:
+        kept, doubtful = keep_typical(remaining, typical_p)
+    return kept & (remaining > REMOVED), doubtful

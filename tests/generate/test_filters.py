@@ -50,15 +50,15 @@ _mass = st.one_of(st.none(), st.floats(0.001, 0.9999))
 def test_every_width_that_resolves_a_row_keeps_what_the_definition_keeps(
     logits: Tensor, top_k: float | None, top_p: float | None, typical_p: float | None
 ) -> None:
-    wanted = keep(logits, top_k, top_p, typical_p)
+    wanted, doubtful = keep(logits, top_k, top_p, typical_p)
     for factor in (1 - 1e-5, 1 + 1e-5):  # a threshold that rounding cannot move across a sum
         other = [None if value is None else min(value * factor, 1.0) for value in (top_p, typical_p)]
-        assume(torch.equal(keep(logits, top_k, *other), wanted))
+        assume(torch.equal(keep(logits, top_k, *other)[0] | doubtful, wanted | doubtful))
     wanted &= logits - logits.amax(dim=-1, keepdim=True) > -80
     for width in WIDTHS:
         candidates = filter_tokens(logits, _filters(2, top_k, top_p, typical_p), width)
-        kept = _kept(candidates, logits.shape[1])
-        assert torch.equal(kept[candidates.resolved], wanted[candidates.resolved]), width
+        differs = (_kept(candidates, logits.shape[1]) != wanted) & ~doubtful
+        assert not differs[candidates.resolved].any(), width
         if width is None:
             assert candidates.resolved.all()
 
@@ -76,7 +76,7 @@ def test_the_highest_keys_are_found_with_a_bound_for_all_others(logits: Tensor, 
 
 @settings(max_examples=100, deadline=None)
 @given(_logits(), st.floats(0.001, 1.2), st.integers(0, 2**32))
-def test_the_boundary_by_digits_is_the_boundary_by_sorting(keys: Tensor, share: float, seed: int) -> None:
+def test_the_boundary_is_where_the_sorted_weights_reach_the_goal(keys: Tensor, share: float, seed: int) -> None:
     weights = torch.randint(0, 2**20, keys.shape, generator=torch.Generator().manual_seed(seed)).double()  # exact sums
     goal = weights.sum(dim=1, keepdim=True) * share + 0.5
     ordered, order = keys.sort(dim=1, descending=True)

@@ -3,7 +3,7 @@
 A filter keeps the tokens whose key is at least a boundary. The key is the logit for top-k and top-p, the negative
 distance to the entropy for typical sampling. The boundary is first looked for among the ``width`` tokens with the
 highest keys. A row is resolved if every other token is certainly below its boundary; if not, the caller takes a larger
-width, up to the whole vocabulary, where the boundary is found digit by digit. The result does not depend on the width.
+width, up to the whole vocabulary, of which one bin is sorted. The result does not depend on the width.
 
 Weights are exp(logit - maximum) in float32, sums are in float64. transformers sums in float32: what is kept may differ
 where a sum is nearer to its threshold than float32 can say.
@@ -24,10 +24,10 @@ BLOCK = 64
 """Number of consecutive ids that are represented by their maximum in the search for the highest keys."""
 
 SORTED_WIDTH = 1024
-"""The boundary among at most so many tokens is found by sorting them, among more digit by digit."""
+"""The boundary among at most so many tokens is found by sorting them, among more with bins."""
 
-DIGITS = ((21, 11), (10, 11), (0, 10))
-"""(shift, bits) of the digits of a key of 32 bits, from the highest to the lowest."""
+BINS, BINS_PER_NAT = 4096, 64
+"""Number of bins, and their width in logits, counted from the highest key down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     Returns their keys float32 [rows, n], their ids int64 [rows, n], and the highest maximum of the other blocks.
     """
     rows, size = keys.shape
-    blocks = keys[:, : size // BLOCK * BLOCK].unflatten(1, (-1, BLOCK))
+    blocks = keys[:, : size // BLOCK * BLOCK].view(rows, size // BLOCK, BLOCK)
     top = torch.topk(blocks.amax(dim=-1), count + 1)
     inside = torch.arange(BLOCK, device=keys.device)
     rest = torch.arange(size // BLOCK * BLOCK, size, device=keys.device).expand(rows, -1)
@@ -154,45 +154,28 @@ def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
     keys: float32 [rows, width]. weights: float64 [rows, width], not negative. goal: float64 [rows, 1].
     -infinity where the sum of all weights is less than the goal.
     """
-    find = _boundary_by_sorting if keys.shape[1] <= SORTED_WIDTH else _boundary_by_digits
-    return find(keys, weights, goal)
+    if keys.shape[1] <= SORTED_WIDTH:
+        boundary = _boundary_by_sorting(keys, weights, goal)
+    else:
+        boundary = torch.cat([_boundary_by_bins(*row) for row in zip(keys, weights, goal, strict=True)]).unsqueeze(1)
+    return boundary.where(weights.sum(dim=-1, keepdim=True) >= goal, FILTER_VALUE)
 
 
 def _boundary_by_sorting(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
+    """The boundary of each row; the lowest key where a rounding error keeps the sums below the goal."""
     ordered, order = torch.sort(keys, dim=-1, descending=True)
-    sums = weights.gather(1, order).cumsum(dim=-1)
-    place = (sums < goal).sum(dim=-1, keepdim=True)
-    reached = ordered.gather(1, place.clamp(max=keys.shape[1] - 1))
-    return torch.where(place < keys.shape[1], reached, FILTER_VALUE)
+    place = (weights.gather(-1, order).cumsum(dim=-1) < goal).sum(dim=-1, keepdim=True)
+    return ordered.gather(-1, place.clamp(max=keys.shape[-1] - 1))
 
 
-def _boundary_by_digits(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
-    """As radix sort, from the highest digit on, but only the one bin is divided further that holds the boundary."""
-    codes = _codes(keys)
-    total = weights.sum(dim=-1, keepdim=True)
-    code, before = torch.zeros_like(codes[:, :1]), torch.zeros_like(total)
-    for shift, bits in DIGITS:
-        digit = (codes >> shift) & (2**bits - 1)
-        sums = weights.new_zeros(len(keys), 2**bits).scatter_add_(1, digit, weights).cumsum(dim=-1)
-        # The same weights summed in another order may miss the goal by a rounding error.
-        place = (sums < torch.minimum(goal - before, sums[:, -1:])).sum(dim=-1, keepdim=True)
-        before = before + torch.where(place > 0, sums.gather(1, (place - 1).clamp(min=0)), 0)
-        weights = weights * (digit == place)
-        code = code << bits | place
-    return torch.where(total < goal, FILTER_VALUE, _keys(code))
-
-
-def _codes(keys: Tensor) -> Tensor:
-    """Numbers of 32 bits, as int64, that are in the opposite order of float32 numbers."""
-    bits = (keys + 0.0).contiguous().view(torch.int32).long()  # -0 becomes 0
-    return torch.where(bits < 0, bits & 0x7FFFFFFF, -1 - bits) + 0x80000000
-
-
-def _keys(codes: Tensor) -> Tensor:
-    """The float32 numbers of ``_codes``."""
-    codes = codes - 0x80000000
-    bits = torch.where(codes < 0, -1 - codes, codes - 0x80000000)
-    return bits.to(torch.int32).view(torch.float32)
+def _boundary_by_bins(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
+    """The boundary of one row, float32 [1]: only the bin of keys is sorted in which the goal is reached."""
+    bins = (keys.amax() - keys).mul_(BINS_PER_NAT).clamp_(max=BINS - 1).long()
+    sums = torch.bincount(bins, weights, minlength=BINS).cumsum(dim=0)
+    place = (sums < torch.minimum(goal, sums[-1])).sum()  # the first bin with all that there is, if that is too little
+    inside = (bins == place).nonzero().squeeze(1)
+    before = sums[place] - weights[inside].sum()
+    return _boundary_by_sorting(keys[inside], weights[inside], goal - before)
 
 
 def _nucleus(values: Tensor, weights: Tensor, boundary: Tensor, goal: Tensor) -> Tensor:

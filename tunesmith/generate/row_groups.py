@@ -14,6 +14,9 @@ from tunesmith.generate.sampling import SamplingParameters
 WIDTHS = (64, 512)
 """How many of the highest logits the filters look at before they look at the whole vocabulary."""
 
+WIDEST_ROWS = 2
+"""Rows of which the whole vocabulary is filtered are computed in groups of so many, whose numbers fit into a cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
@@ -41,8 +44,13 @@ class RowGroup:
         """Whether every token may be drawn."""
         return self.do_sample and self.filters == Filters()
 
-    def select(self, members: Sequence[int]) -> RowGroup:
-        """These members of the group, whose filters look at more tokens."""
+    def widen(self, members: Sequence[int]) -> list[RowGroup]:
+        """These members of the group, whose filters look at more tokens, in groups of suitable size."""
+        width = next((width for width in WIDTHS if self.width is not None and width > self.width), None)
+        size = max(1, len(members)) if width else WIDEST_ROWS
+        return [self._select(members[start : start + size], width) for start in range(0, len(members), size)]
+
+    def _select(self, members: Sequence[int], width: int | None) -> RowGroup:
         index = torch.tensor(members, device=self.rows.device)
         return replace(
             self,
@@ -52,7 +60,7 @@ class RowGroup:
             penalty=None if self.penalty is None else self.penalty[index],
             temperature=None if self.temperature is None else self.temperature[index],
             filters=self.filters.select(index),
-            width=next((width for width in WIDTHS if self.width is not None and width > self.width), None),
+            width=width,
         )
 
 

@@ -138,8 +138,8 @@ class RowSampler:
         groups = self._groups
         while groups:
             unresolved = (chosen == UNRESOLVED).tolist()
-            members = [[i for i, row in enumerate(group.places) if unresolved[row]] for group in groups]
-            groups = [group.select(places) for group, places in zip(groups, members, strict=True) if places]
+            members = [[place for place, row in enumerate(group.places) if unresolved[row]] for group in groups]
+            groups = [part for group, rows in zip(groups, members, strict=True) for part in group.widen(rows)]
             for group in groups:
                 chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
 
