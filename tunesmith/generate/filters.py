@@ -5,8 +5,8 @@ distance to the entropy for typical sampling. The boundary is first looked for a
 highest keys. A row is resolved if every other token is certainly below its boundary; if not, the caller takes a larger
 width, up to the whole vocabulary, of which one bin is sorted. The result does not depend on the width.
 
-Weights are exp(logit - maximum) in float32, sums are in float64. transformers sums in float32: what is kept may differ
-where a sum is nearer to its threshold than float32 can say.
+Probabilities are in float32, their sums in float64. transformers sums in float32: what is kept may differ where a sum
+is nearer to its threshold than float32 can say.
 """
 
 from __future__ import annotations
@@ -70,15 +70,16 @@ def filter_tokens(scores: Tensor, filters: Filters, width: int | None) -> Candid
     by_distance = filters.top_k is None and filters.top_p is None and filters.typical_p is not None
     keys = typical_keys(scores) if by_distance else scores
     ids, bound = find_highest(keys, width or scores.shape[1])
-    values, highest = scores.gather(1, ids), scores.amax(dim=-1, keepdim=True)
-    weights = (values - highest).exp_().double()
+    values = scores.gather(1, ids)
     boundaries = []
     if filters.top_k is not None:
+        weights = (values - values.amax(dim=-1, keepdim=True)).exp_().double()
         boundaries.append(find_boundary(values, torch.ones_like(weights), filters.top_k))
         weights = weights * (values >= boundaries[0])
         total = weights.sum(dim=-1, keepdim=True)
     else:
-        total = (scores - highest).exp_().sum(dim=-1, keepdim=True, dtype=torch.float64)
+        weights = scores.softmax(dim=-1).gather(1, ids).double()
+        total = torch.ones_like(weights[:, :1])
     if filters.top_p is not None:
         goal = filters.top_p * total
         boundaries.append(find_boundary(_without_removed(values, weights), weights, goal))
