@@ -9,7 +9,7 @@ import pytest
 from transformers import GenerationConfig
 
 from tunesmith.errors import UsageError
-from tunesmith.generate.original_sampling import is_contrastive, original_sampling
+from tunesmith.generate.original_sampling import original_sampling
 from tunesmith.generate.sampling import SamplingParameters
 
 NUCLEUS = {"max_new_tokens": 400, "do_sample": True, "temperature": 0.8, "top_p": 0.9}
@@ -36,13 +36,13 @@ def test_greedy_decoding_is_the_default_and_fills_in_nothing_that_it_does_not_re
 
 def test_penalty_alpha_has_no_effect_while_do_sample_is_true() -> None:
     found = original_sampling({"do_sample": True, "top_k": 5, "penalty_alpha": 0.6, "max_new_tokens": 9})
-    assert not is_contrastive(found.parameters)
+    assert not found.parameters.is_contrastive
     assert found.without_effect == ("penalty_alpha",)
 
 
 def test_penalty_alpha_without_draws_is_a_contrastive_search_over_50_candidates() -> None:
     found = original_sampling({"do_sample": False, "penalty_alpha": 0.6, "max_new_tokens": 9})
-    assert is_contrastive(found.parameters)
+    assert found.parameters.is_contrastive
     assert (found.filled_in, found.without_effect) == ({"top_k": 50}, ())
 
 
@@ -59,7 +59,7 @@ def test_the_library_ends_a_reply_after_20_tokens_unless_the_configuration_says_
 def test_a_contrastive_search_is_what_transformers_takes_for_one(arguments: dict[str, Any]) -> None:
     library = GenerationConfig(**{"top_k": 50, "do_sample": False, "num_beams": 1, **arguments})  # type: ignore[no-untyped-call]
     is_search = library.get_generation_mode().value == "contrastive_search"
-    assert is_contrastive(original_sampling(arguments).parameters) == is_search
+    assert original_sampling(arguments).parameters.is_contrastive == is_search
 
 
 def test_an_unknown_argument_is_refused_by_name() -> None:

@@ -73,7 +73,7 @@ def filter_tokens(scores: Tensor, filters: Filters, width: int | None) -> Candid
     values = scores.gather(1, ids)
     boundaries = []
     if filters.top_k is not None:
-        weights = (values - values.amax(dim=-1, keepdim=True)).exp_().double()
+        weights = values.softmax(dim=-1).double()
         boundaries.append(find_boundary(values, torch.ones_like(weights), filters.top_k))
         weights = weights * (values >= boundaries[0])
         total = weights.sum(dim=-1, keepdim=True)

@@ -45,7 +45,7 @@ def original_sampling(arguments: Mapping[str, Any]) -> OriginalSampling:
     named = {name: value for name, value in arguments.items() if value is not None}
     filled_in = {} if "max_new_tokens" in named else {"max_new_tokens": LIBRARY_MAX_LENGTH}
     with_library = SamplingParameters(**{"do_sample": False, "top_k": LIBRARY_TOP_K, **filled_in, **named})
-    reads_top_k = with_library.do_sample or is_contrastive(with_library)
+    reads_top_k = with_library.do_sample or with_library.is_contrastive
     if "top_k" in named or not reads_top_k:
         parameters = replace(with_library, top_k=named.get("top_k", 0))
     else:
@@ -56,10 +56,4 @@ def original_sampling(arguments: Mapping[str, Any]) -> OriginalSampling:
 def _unread(parameters: SamplingParameters) -> set[str]:
     """The arguments that have no effect with these parameters."""
     unread = set() if parameters.do_sample else {"temperature", "top_k", "top_p", "typical_p"}
-    return unread - {"top_k"} if is_contrastive(parameters) else unread | {"penalty_alpha"}
-
-
-def is_contrastive(parameters: SamplingParameters) -> bool:
-    """Whether these parameters mean a contrastive search, by the rule of transformers' ``get_generation_mode``."""
-    greedy = parameters.num_beams == 1 and not parameters.do_sample
-    return greedy and parameters.top_k > 1 and parameters.penalty_alpha > 0
+    return unread - {"top_k"} if parameters.is_contrastive else unread | {"penalty_alpha"}

@@ -8,6 +8,17 @@ import torch
 from torch import Tensor
 
 
+def penalise(logits: Tensor, ids: Tensor, penalty: Tensor | float) -> None:
+    """Divide positive logits of these ids by the penalty and multiply negative ones, each id once, in place.
+
+    Keskar et al. 2019, "CTRL" (arXiv 1909.05858), with the sign rule of transformers' RepetitionPenaltyLogitsProcessor.
+    logits: float [rows, vocabulary]. ids: int64 [rows, n]; repeated ids have no further effect. penalty: float or
+    float [rows, 1].
+    """
+    found = logits.gather(1, ids)
+    logits.scatter_(1, ids, torch.where(found < 0, found * penalty, found / penalty))
+
+
 class SeenTokens:
     """The ids that each row has read or generated.
 
@@ -46,18 +57,13 @@ class SeenTokens:
         self._sizes = self._sizes + 1
 
     def penalise(self, logits: Tensor, rows: Tensor, penalty: Tensor) -> None:
-        """Divide positive logits of seen ids by the penalty and multiply negative ones, each id once, in place.
+        """Penalise the seen ids of these rows, int64 [n], in place; see ``penalise``.
 
-        Keskar et al. 2019, "CTRL" (arXiv 1909.05858), with the sign rule of transformers'
-        RepetitionPenaltyLogitsProcessor.
-        logits: float [n, vocabulary], of these rows, int64 [n]. penalty: float [n, 1].
+        logits: float [n, vocabulary]. penalty: float [n, 1].
         """
-        ids = self._ids[rows]
-        if ids.shape[1] == 0:
-            return
-        found = logits.gather(1, ids)
-        penalised = torch.where(found < 0, found * penalty, found / penalty)
-        logits.scatter_(1, ids, torch.where(self._sizes[rows] > 0, penalised, found))
+        if self._ids.shape[1] > 0:
+            has_ids = self._sizes[rows] > 0
+            penalise(logits, self._ids[rows], penalty.where(has_ids, 1.0))
 
     def _reserve(self, capacity: int) -> None:
         """Make at least this many places for each row."""

@@ -66,6 +66,16 @@ class SamplingParameters:
         _check(self.num_beams >= 1, "num_beams", self.num_beams, "a whole number of at least 1", "1 is no beam search")
         _check(0 <= self.penalty_alpha <= 1, "penalty_alpha", self.penalty_alpha, "from 0 to 1", "0 has no effect")
 
+    @property
+    def is_contrastive(self) -> bool:
+        """Whether this is a contrastive search, by the rule of transformers' ``get_generation_mode``."""
+        return self.num_beams == 1 and not self.do_sample and self.top_k > 1 and self.penalty_alpha > 0
+
+    @property
+    def is_search(self) -> bool:
+        """Whether tokens are not chosen one after the other: a beam search or a contrastive search."""
+        return self.num_beams > 1 or self.is_contrastive
+
 
 def _check(holds: bool, name: str, value: Any, wanted: str, advice: str | None = None) -> None:
     """Raises UsageError unless ``holds``."""
