@@ -34,7 +34,7 @@ def _prompts(count: int) -> list[list[int]]:
 def _stock(
     model: PreTrainedModel, prompt: Sequence[int], sampling: SamplingParameters, stops: tuple[int, ...]
 ) -> list[int]:
-    configuration = GenerationConfig(  # type: ignore[no-untyped-call]
+    configuration = GenerationConfig(
         do_sample=False, num_beams=sampling.num_beams, max_new_tokens=sampling.max_new_tokens,
         min_new_tokens=sampling.min_new_tokens or None, repetition_penalty=sampling.repetition_penalty,
         eos_token_id=list(stops) or [ROWS], pad_token_id=0, decoder_start_token_id=0,

@@ -57,7 +57,7 @@ def test_the_library_ends_a_reply_after_20_tokens_unless_the_configuration_says_
      {"penalty_alpha": 0.6, "num_beams": 2}, {"num_beams": 4}, {"do_sample": True}, {}],
 )  # fmt: skip
 def test_a_contrastive_search_is_what_transformers_takes_for_one(arguments: dict[str, Any]) -> None:
-    library = GenerationConfig(**{"top_k": 50, "do_sample": False, "num_beams": 1, **arguments})  # type: ignore[no-untyped-call]
+    library = GenerationConfig(**{"top_k": 50, "do_sample": False, "num_beams": 1, **arguments})
     is_search = library.get_generation_mode().value == "contrastive_search"
     assert original_sampling(arguments).parameters.is_contrastive == is_search
 

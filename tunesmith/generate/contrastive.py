@@ -6,13 +6,12 @@ decoding state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
 
 from tunesmith.generate.decoding import DecodingState, StoppingCriteria
 from tunesmith.generate.filters import FILTER_VALUE
@@ -63,10 +62,10 @@ def captured_states(model: PreTrainedModel) -> Iterator[list[Tensor]]:
     """A list whose only element is what the decoder of the model computed last, float32 [rows, columns, width]."""
     captured: list[Tensor] = []
 
-    def capture(module: nn.Module, arguments: tuple[object, ...], output: ModelOutput) -> None:
-        captured[:] = [output.last_hidden_state.float()]
+    def capture(module: nn.Module, arguments: tuple[object, ...], output: Mapping[str, Tensor]) -> None:
+        captured[:] = [output["last_hidden_state"].float()]
 
-    decoder: nn.Module = model.get_decoder()
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
     handle = decoder.register_forward_hook(capture)
     try:
         yield captured

@@ -12,8 +12,8 @@ from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
 from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens
 from tunesmith.generate.penalties import SeenTokens
-from tunesmith.generate.row_groups import RowGroup, group_rows
 from tunesmith.generate.sampling import SamplingParameters, sample_tokens
+from tunesmith.generate.sampling_groups import SamplingGroup, group_rows
 
 UNRESOLVED, NOT_FINITE = -1, -2
 """In the place of an id: the filters have to look at more tokens; the sum of the logits is not finite."""
@@ -60,7 +60,7 @@ class RowSampler:
         self._vocabulary, self._device = vocabulary, torch.device(device)
         self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self._rows: list[_Row] = []
-        self._groups: list[RowGroup] = []
+        self._groups: list[SamplingGroup] = []
         self._seen = SeenTokens(self._device)
 
     def __len__(self) -> int:
@@ -120,10 +120,10 @@ class RowSampler:
             self._seen.append(chosen)
         return Choice(ids, chosen, log_probabilities)
 
-    def _group(self) -> list[RowGroup]:
+    def _group(self) -> list[SamplingGroup]:
         return group_rows([row.sampling for row in self._rows], self._device)
 
-    def _choose_in_group(self, logits: Tensor, group: RowGroup, uniforms: Tensor) -> Tensor:
+    def _choose_in_group(self, logits: Tensor, group: SamplingGroup, uniforms: Tensor) -> Tensor:
         """The ids of the rows of a group, int64 [n]; UNRESOLVED where the filters have to look at more tokens."""
         scores = self._process(logits, group)
         if not group.do_sample:
@@ -143,7 +143,7 @@ class RowSampler:
             for group in groups:
                 chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
 
-    def _process(self, logits: Tensor, group: RowGroup) -> Tensor:
+    def _process(self, logits: Tensor, group: SamplingGroup) -> Tensor:
         """The logits of a group after penalty, minimal length and temperature, float32 [n, vocabulary]."""
         progress = [self._rows[row].generated for row in group.places]
         below = [generated < minimum for generated, minimum in zip(progress, group.minimum, strict=True)]

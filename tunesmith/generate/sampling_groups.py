@@ -19,7 +19,7 @@ WIDEST_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class RowGroup:
+class SamplingGroup:
     """Rows that need the same processors; None for a processor that they do not need.
 
     places: the numbers of the rows in their batch.
@@ -44,13 +44,13 @@ class RowGroup:
         """Whether every token may be drawn."""
         return self.do_sample and self.filters == Filters()
 
-    def widen(self, members: Sequence[int]) -> list[RowGroup]:
+    def widen(self, members: Sequence[int]) -> list[SamplingGroup]:
         """These members of the group, whose filters look at more tokens, in groups of suitable size."""
         width = next((width for width in WIDTHS if self.width is not None and width > self.width), None)
         size = max(1, len(members)) if width else WIDEST_ROWS
         return [self._select(members[start : start + size], width) for start in range(0, len(members), size)]
 
-    def _select(self, members: Sequence[int], width: int | None) -> RowGroup:
+    def _select(self, members: Sequence[int], width: int | None) -> SamplingGroup:
         index = torch.tensor(members, device=self.rows.device)
         return replace(
             self,
@@ -64,7 +64,7 @@ class RowGroup:
         )
 
 
-def group_rows(samplings: Sequence[SamplingParameters], device: torch.device) -> list[RowGroup]:
+def group_rows(samplings: Sequence[SamplingParameters], device: torch.device) -> list[SamplingGroup]:
     """The groups of the rows with these parameters; every row is in one group."""
     members: dict[_Needs, list[int]] = {}
     for place, sampling in enumerate(samplings):
@@ -76,7 +76,7 @@ def group_rows(samplings: Sequence[SamplingParameters], device: torch.device) ->
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """Which processors a row needs; rows with the same needs are a group. ``width`` as of ``RowGroup``."""
+    """Which processors a row needs; rows with the same needs are a group. ``width`` as of ``SamplingGroup``."""
 
     do_sample: bool
     penalty: bool
@@ -104,11 +104,11 @@ def _needs(sampling: SamplingParameters) -> _Needs:
 
 def _make_group(
     needs: _Needs, places: Sequence[int], samplings: Sequence[SamplingParameters], device: torch.device
-) -> RowGroup:
+) -> SamplingGroup:
     def column(needed: bool, read: Callable[[SamplingParameters], float], dtype: torch.dtype) -> Tensor | None:
         return torch.tensor([[read(row)] for row in samplings], dtype=dtype, device=device) if needed else None
 
-    return RowGroup(
+    return SamplingGroup(
         places=tuple(places),
         rows=torch.tensor(places, device=device),
         do_sample=needs.do_sample,
