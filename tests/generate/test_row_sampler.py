@@ -119,3 +119,16 @@ def test_log_probabilities_are_those_of_the_model_before_all_processors() -> Non
         assert [value for _, value in found.alternatives] == pytest.approx(top.values.tolist(), abs=1e-5)
         if size > 0:  # the value of the chosen token is exactly the one in the list
             assert dict(found.alternatives).get(choice.ids[row], found.chosen) == found.chosen
+
+
+def test_a_row_without_a_history_is_not_penalised_for_ids_that_it_has_not_seen() -> None:
+    sampler = RowSampler(4, [])
+    sampling = SamplingParameters(do_sample=False, repetition_penalty=1.5)
+    sampler.add([[], [1, 2, 3]], [sampling] * 2, [1, 1], [0, 1])
+    assert sampler.choose(torch.tensor([[5.0, 4.5, 0.0, 0.0], [1.0, 9.0, 0.0, 0.0]])).ids == [0, 1]
+    sampler.select([0])
+    assert sampler.choose(torch.tensor([[5.0, 4.5, 0.0, 0.0]])).ids == [1]
+    sampler = RowSampler(4, [])
+    sampler.add([[], [1, 2, 3]], [sampling] * 2, [1, 1], [0, 1])
+    assert sampler.choose(torch.tensor([[0.0, 0.0, 9.0, 0.0], [1.0, 9.0, 0.0, 0.0]])).ids == [2, 1]
+    assert sampler.choose(torch.tensor([[5.0, 4.5, 0.0, 0.0], [1.0, 9.0, 0.0, 0.0]])).ids == [0, 1]

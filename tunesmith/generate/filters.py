@@ -127,26 +127,25 @@ def find_highest(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
     if width >= size:
         return torch.arange(size, device=keys.device).expand(rows, size), keys.amin(dim=-1, keepdim=True)
     places: Tensor | None = None
-    outside = keys.new_full((rows, 1), FILTER_VALUE)
     if 4 * width * BLOCK < size:
-        keys, places, outside = _highest_blocks(keys, width)
+        keys, places = _highest_blocks(keys, width)
     top = torch.topk(keys, width)
     ids = top.indices if places is None else places.gather(1, top.indices)
-    return ids.sort(dim=-1).values, torch.maximum(outside, top.values[:, -1:])
+    return ids.sort(dim=-1).values, top.values[:, -1:]
 
 
-def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The blocks with the highest maxima, which hold the ``count`` highest keys, and the ids after the last block.
+def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` blocks with the highest maxima, which hold the ``count`` highest keys, and the ids after blocks.
 
-    Returns their keys float32 [rows, n], their ids int64 [rows, n], and the highest maximum of the other blocks.
+    No key of the other blocks exceeds one of these maxima. Returns keys, float32 [rows, n], and ids, int64 [rows, n].
     """
     rows, size = keys.shape
     blocks = keys[:, : size // BLOCK * BLOCK].view(rows, size // BLOCK, BLOCK)
-    top = torch.topk(blocks.amax(dim=-1), count + 1)
+    chosen = torch.topk(blocks.amax(dim=-1), count).indices
     inside = torch.arange(BLOCK, device=keys.device)
     rest = torch.arange(size // BLOCK * BLOCK, size, device=keys.device).expand(rows, -1)
-    ids = torch.cat([(top.indices[:, :-1, None] * BLOCK + inside).flatten(1), rest], dim=1)
-    return keys.gather(1, ids), ids, top.values[:, -1:]
+    ids = torch.cat([(chosen.unsqueeze(2) * BLOCK + inside).flatten(1), rest], dim=1)
+    return keys.gather(1, ids), ids
 
 
 def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
