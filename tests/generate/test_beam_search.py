@@ -10,7 +10,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from tests.generate.test_encoder_decoder import random_t5
-from tunesmith.generate.beam_search import beam_search
+from tunesmith.draws import token_uniform
+from tunesmith.generate.beam_search import beam_search, draw_places
 from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.recomputing import RecomputingState
@@ -112,3 +113,13 @@ def test_beam_sampling_from_few_tokens_searches_these_alone(random_model: Callab
             grown |= {(*start, token) for token in top}
         allowed = grown
     assert found <= allowed
+
+
+def test_places_are_drawn_without_replacement_in_proportion_to_their_probabilities() -> None:
+    scores = torch.tensor([[0.5, 0.0, 0.2], [0.0, 0.3, 0.0]]).log()
+    draws = [draw_places(scores, [token_uniform(1, sample, i) for i in range(5)]) for sample in range(3000)]
+    assert all(sorted(places) == [0, 2, 4] for places in draws)
+    pairs = torch.bincount(torch.tensor([6 * first + second for first, second, _ in draws]), minlength=36) / 3000
+    expected = {(0, 2): 0.5 * 0.4, (0, 4): 0.5 * 0.6, (2, 0): 0.2 * 0.625, (2, 4): 0.2 * 0.375, (4, 0): 0.3 * 5 / 7}
+    for (first, second), probability in expected.items():
+        assert pairs[6 * first + second].item() == pytest.approx(probability, abs=0.03)

@@ -121,6 +121,20 @@ def test_a_draw_does_not_depend_on_tokens_of_weight_0(logits: Tensor, uniform: f
         assert torch.equal(draw(candidates, uniforms)[candidates.resolved], ids[candidates.resolved])
 
 
+@pytest.mark.parametrize("values", [(50, 0.95, None), (None, 0.9, None), (None, None, 0.3), (20, None, 0.2)])
+@pytest.mark.parametrize("size", [37, 301, 20011])
+def test_the_weights_of_a_row_do_not_depend_on_the_other_rows_bit_for_bit(
+    values: tuple[float | None, ...], size: int
+) -> None:
+    logits = torch.randn(9, size, generator=torch.Generator().manual_seed(size)) * 3
+    for width in (64, None):
+        together = filter_tokens(logits, _filters(9, *values), width)
+        for row in range(9):
+            alone = filter_tokens(logits[row : row + 1], _filters(1, *values), width)
+            assert torch.equal(alone.ids[0], together.ids[row])
+            assert torch.equal(alone.weights[0], together.weights[row])
+
+
 def test_every_reference_vector_keeps_the_same_tokens(golden: Callable[[str], dict[str, Any]]) -> None:
     names = {"TopKLogitsWarper": "top_k", "TopPLogitsWarper": "top_p", "TypicalLogitsWarper": "typical_p"}
     checked = 0

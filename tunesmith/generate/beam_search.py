@@ -62,7 +62,7 @@ def beam_search(
         length = len(running[0].ids) + 1
         if sampling.do_sample:
             uniforms = [token_uniform(seed, sample, number) for number in range((length - 1) * count, length * count)]
-            places = _draw_places(scores, uniforms)
+            places = draw_places(scores, uniforms)
         else:
             places = torch.topk(scores.flatten(), min(count, scores.numel())).indices.tolist()
         step = [_continue(running, scores, place, length == limit, stopping.stop_ids) for place in places]
@@ -129,7 +129,7 @@ def _column(scores: Tensor, value: float) -> Tensor:
     return torch.full((len(scores), 1), value, dtype=torch.float64, device=scores.device)
 
 
-def _draw_places(scores: Tensor, uniforms: Sequence[float]) -> list[int]:
+def draw_places(scores: Tensor, uniforms: Sequence[float]) -> list[int]:
     """Places among all scores, drawn in proportion to their exponentials and without replacement."""
     weights = scores.flatten().softmax(dim=0).double()
     places = weights.nonzero().squeeze(1)
