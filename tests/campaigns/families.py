@@ -30,13 +30,14 @@ from torch import Tensor
 
 from tests.campaigns.family_models import VOCABULARY, families, tiny_model
 from tests.campaigns.stock_process import EPSILON, LEARNING_RATE, WEIGHT_DECAY
+from tests.generate.scheduling import generate
 from tests.model.trees import random_tree
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.errors import TunesmithError
 from tunesmith.generate.cache_check import choose_decoding
-from tunesmith.generate.decoding import CausalState, StoppingCriteria, decode
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.export import save_model
 from tunesmith.model.load import load_model
@@ -170,12 +171,10 @@ def greedy_reply(policy: Policy) -> tuple[str, list[int]]:
     """How replies are generated, and the greedy continuation of the prompt."""
     decoding = choose_decoding(policy.model)
     policy.eval()
-    state = decoding.new_state()
-    stopping = StoppingCriteria((), VOCABULARY, 10_000)
     sampling = SamplingParameters(do_sample=False, max_new_tokens=NEW)
-    logits = state.prefill([PROMPT, PROMPT[:7]])
-    found = [step[0][1] for step in decode(state, logits, [PROMPT, PROMPT[:7]], sampling, stopping, 0, [0, 1])]
-    return "cached" if isinstance(state, CausalState) else "recomputed", found
+    stopping = StoppingCriteria((), VOCABULARY, 10_000)
+    found = generate(decoding.new_rows(2), [PROMPT, PROMPT[:7]], sampling, stopping, seed=0)[0]
+    return "recomputed" if decoding.notice else "cached", found
 
 
 def compare_replies(policy: Policy, row: FamilyResult) -> tuple[list[int], FamilyResult]:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from tests.campaigns.family_models import VOCABULARY, tiny_model
+from tests.generate.scheduling import generate
 from tunesmith.errors import DataError
 from tunesmith.generate import cache_check
-from tunesmith.generate.cache_check import choose_decoding
-from tunesmith.generate.decoding import CausalState, StoppingCriteria, decode
+from tunesmith.generate.cache_check import Decoding, choose_decoding
+from tunesmith.generate.decoding import CausalState
 from tunesmith.generate.recomputing import RecomputingState
+from tunesmith.generate.requests import StoppingCriteria
+from tunesmith.generate.running_rows import StaticRows
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.slot_rows import SlotRows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PROMPTS = ((5, 9, 33, 2, 60, 12), (7, 41, 18), (3, 25, 80, 11, 6))
 
 
-def greedy(model: Any, kind: Any) -> list[list[int]]:
+def greedy(decoding: Decoding, batch_size: int = 2) -> list[list[int]]:
     """The replies to prompts of three lengths; rows end after different numbers of tokens."""
-    state = kind(model)
     sampling = SamplingParameters(do_sample=False, max_new_tokens=9)
     stopping = StoppingCriteria((), VOCABULARY, 12)
-    found: list[list[int]] = [[] for _ in PROMPTS]
-    for step in decode(state, state.prefill(PROMPTS), PROMPTS, sampling, stopping, 0, [0, 1, 2]):
-        for row, token in step:
-            found[row].append(token)
-    return found
+    return generate(decoding.new_rows(batch_size), PROMPTS, sampling, stopping, batch_size=batch_size)
+
+
+def kind(decoding: Decoding) -> type:
+    """The class of the rows, or of the decoding state of rows that begin together."""
+    rows = decoding.new_rows(1)
+    return type(rows._state) if isinstance(rows, StaticRows) else type(rows)
 
 
 @torch.no_grad()
@@ -47,19 +53,28 @@ def stock_replies(model: Any) -> list[list[int]]:
 def test_rows_of_hybrid_and_recurrent_caches_end_at_different_times(family: str) -> None:
     model = tiny_model(family)
     decoding = choose_decoding(model)
-    assert isinstance(decoding.new_state(), CausalState)
+    assert kind(decoding) is CausalState
     assert decoding.notice is None
-    assert greedy(model, CausalState) == stock_replies(model)
+    assert greedy(decoding) == stock_replies(model)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "qwen3", "bloom", "opt", "olmo2", "phi"])
+def test_rows_of_families_that_keep_every_key_begin_and_end_one_by_one(family: str) -> None:
+    model = tiny_model(family)
+    decoding = choose_decoding(model)
+    assert kind(decoding) is SlotRows
+    assert decoding.notice is None
+    assert greedy(decoding) == greedy(decoding, 3) == stock_replies(model)
 
 
 @pytest.mark.parametrize("family", ["rwkv", "minimax"])
 def test_a_family_whose_cache_cannot_be_used_is_decoded_without_one_and_says_so(family: str) -> None:
     model = tiny_model(family, **({"rescale_every": 0} if family == "rwkv" else {}))
     decoding = choose_decoding(model)
-    assert isinstance(decoding.new_state(), RecomputingState)
+    assert kind(decoding) is RecomputingState
     assert decoding.notice is not None
     assert "generates without a cache, which is slower" in decoding.notice
-    assert greedy(model, RecomputingState) == stock_replies(model)
+    assert greedy(decoding) == stock_replies(model)
 
 
 def test_a_cache_that_forgets_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +83,23 @@ def test_a_cache_that_forgets_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             self._cache.reset()
             return super().append(ids)
 
+    class Confusing(SlotRows):
+        def replace(self, ended: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> list[int]:
+            order = super().replace(ended, prompts)
+            if ended and self._slots[0].ids:
+                self._cache.move(0, 2, 2)
+            return order
+
     monkeypatch.setattr(cache_check, "CausalState", Forgetting)
-    assert isinstance(choose_decoding(tiny_model("llama")).new_state(), RecomputingState)
+    monkeypatch.setattr(cache_check, "SlotRows", Confusing)
+    assert kind(choose_decoding(tiny_model("llama"))) is RecomputingState
 
 
 def test_a_model_whose_replies_cannot_be_generated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> list[torch.Tensor]:
         raise TypeError("unexpected keyword")
 
-    monkeypatch.setattr(cache_check, "_decode", fail)
+    for name in ("_decode", "_decode_slots"):
+        monkeypatch.setattr(cache_check, name, fail)
     with pytest.raises(DataError, match="replies of LlamaForCausalLM cannot be generated here: unexpected keyword"):
         choose_decoding(tiny_model("llama"))

@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, PreTrainedModel
 
+from tests.generate.scheduling import generate
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria, decode
+from tunesmith.generate.decoding import CausalState
+from tunesmith.generate.requests import StoppingCriteria
+from tunesmith.generate.running_rows import RunningRows, StaticRows
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.slot_rows import SlotRows
 
 VOCABULARY = 61  # of 64 rows
 CONTEXT = 96
@@ -26,6 +30,14 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
     return [[generator.randrange(VOCABULARY) for _ in range(generator.randint(1, longest))] for _ in range(count)]
 
 
+def static_rows(model: PreTrainedModel, *, reuse: bool = False) -> StaticRows:
+    return StaticRows(lambda: CausalState(model), model.device, reuse=reuse)
+
+
+def _reusing(model: PreTrainedModel, *, static: bool) -> RunningRows:
+    return static_rows(model, reuse=True) if static else SlotRows(model, 1, reuse=True)
+
+
 def _replies(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -33,15 +45,11 @@ def _replies(
     *,
     stops: tuple[int, ...] = STOPS,
     samples: Sequence[int] | None = None,
+    static: bool = False,
 ) -> list[list[int]]:
-    state = CausalState(model)
-    replies: list[list[int]] = [[] for _ in prompts]
     stopping = StoppingCriteria(stops, VOCABULARY, CONTEXT)
-    numbers = samples or range(len(prompts))
-    for step in decode(state, state.prefill(prompts), prompts, sampling, stopping, 1, numbers):
-        for prompt, token in step:
-            replies[prompt].append(token)
-    return replies
+    rows = static_rows(model) if static else SlotRows(model, len(prompts))
+    return generate(rows, prompts, sampling, stopping, samples=samples)
 
 
 def _stock(
@@ -63,21 +71,26 @@ def _stock(
     return output[len(prompt) :]
 
 
-@pytest.mark.parametrize("penalty", [1.0, 1.2])
-@pytest.mark.parametrize("minimum", [0, 6])
-def test_greedy_replies_equal_those_of_stock_generate(model: PreTrainedModel, penalty: float, minimum: int) -> None:
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize(("minimum", "penalty"), [(0, 1.0), (6, 1.2)])
+def test_greedy_replies_equal_those_of_stock_generate(
+    model: PreTrainedModel, penalty: float, minimum: int, static: bool
+) -> None:
     sampling = SamplingParameters(
         do_sample=False, max_new_tokens=24, repetition_penalty=penalty, min_new_tokens=minimum
     )
     prompts = _prompts(6)
-    assert [_replies(model, [prompt], sampling)[0] for prompt in prompts] == [
+    assert [_replies(model, [prompt], sampling, static=static)[0] for prompt in prompts] == [
         _stock(model, prompt, sampling, STOPS) for prompt in prompts
     ]
 
 
-def test_a_batch_gives_what_each_prompt_gives_alone_although_finished_rows_leave(model: PreTrainedModel) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_a_batch_gives_what_each_prompt_gives_alone_although_finished_rows_leave(
+    model: PreTrainedModel, static: bool
+) -> None:
     prompts = _prompts(9)
-    together = _replies(model, prompts, GREEDY)
+    together = _replies(model, prompts, GREEDY, static=static)
     assert together == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
     assert len({len(reply) for reply in together}) > 2, "the replies should end at different steps"
     assert any(reply[-1] in STOPS for reply in together)
@@ -117,19 +130,19 @@ def test_logits_that_are_not_finite_stop_the_program(random_model: Callable[...,
         _replies(model, [[1, 2]], GREEDY)
 
 
-def _dialogue(state: DecodingState, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    replies = []
-    for prompt in prompts:
-        stopping = StoppingCriteria(STOPS, VOCABULARY, CONTEXT)
-        steps = decode(state, state.prefill_cached(prompt), [prompt], GREEDY, stopping, 0, [0])
-        replies.append([token for step in steps for _, token in step])
-    return replies
+def _dialogue(rows: RunningRows, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    stopping = StoppingCriteria(STOPS, VOCABULARY, CONTEXT)
+    return [generate(rows, [prompt], GREEDY, stopping)[0] for prompt in prompts]
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=5))
-def test_a_reused_cache_gives_what_a_fresh_one_gives(model: PreTrainedModel, prompts: list[list[int]]) -> None:
-    assert _dialogue(CausalState(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=5), st.booleans())
+def test_a_reused_cache_gives_what_a_fresh_one_gives(
+    model: PreTrainedModel, prompts: list[list[int]], static: bool
+) -> None:
+    assert _dialogue(_reusing(model, static=static), prompts) == [
+        _replies(model, [prompt], GREEDY)[0] for prompt in prompts
+    ]
 
 
 class _Interrupting(torch.nn.Module):
@@ -146,17 +159,20 @@ class _Interrupting(torch.nn.Module):
         return self.layer(*arguments, **options)
 
 
+@pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("at", [1, 2, 5])
-def test_an_interrupted_reply_leaves_a_usable_cache(random_model: Callable[..., PreTrainedModel], at: int) -> None:
+def test_an_interrupted_reply_leaves_a_usable_cache(
+    random_model: Callable[..., PreTrainedModel], at: int, static: bool
+) -> None:
     first, second = [1, 2, 3, 4], [1, 2, 3, 4, 9, 9]
     model = random_model("llama")
     expected = _replies(model, [second], GREEDY)
-    state = CausalState(model)
+    rows = _reusing(model, static=static)
     layers = model.model.layers
     layers[1] = _Interrupting(layers[1], at)
     with pytest.raises(KeyboardInterrupt):
-        _dialogue(state, [first])
-    assert _dialogue(state, [second]) == expected
+        _dialogue(rows, [first])
+    assert _dialogue(rows, [second]) == expected
 
 
 def test_a_sliding_window_is_read_afresh() -> None:
@@ -167,4 +183,5 @@ def test_a_sliding_window_is_read_afresh() -> None:
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     prompts = [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3]]
-    assert _dialogue(CausalState(model), prompts) == [_replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    alone = [_replies(model, [prompt], GREEDY, static=True)[0] for prompt in prompts]
+    assert _dialogue(_reusing(model, static=True), prompts) == alone

@@ -18,11 +18,13 @@ from transformers import (
     UMT5Config,
 )
 
+from tests.generate.scheduling import generate
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.errors import DataError
-from tunesmith.generate.decoding import StoppingCriteria, decode
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.engine import Engine, ReplyChunk
+from tunesmith.generate.requests import StoppingCriteria
+from tunesmith.generate.running_rows import RunningRows, StaticRows
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -68,21 +70,18 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
     return [[generator.randrange(VOCABULARY) for _ in range(generator.randint(1, longest))] for _ in range(count)]
 
 
+def _rows(model: PreTrainedModel, *, reuse: bool = False) -> RunningRows:
+    return StaticRows(lambda: EncoderDecoderState(model), model.device, reuse=reuse)
+
+
 def _replies(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     sampling: SamplingParameters,
     samples: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    state = EncoderDecoderState(model)
-    replies: list[list[int]] = [[] for _ in prompts]
-    histories = [state.history(prompt) for prompt in prompts]
     stopping = StoppingCriteria(STOPS, VOCABULARY, 2**31)
-    numbers = samples or range(len(prompts))
-    for step in decode(state, state.prefill(prompts), histories, sampling, stopping, 1, numbers):
-        for prompt, token in step:
-            replies[prompt].append(token)
-    return replies
+    return generate(_rows(model), prompts, sampling, stopping, samples=samples)
 
 
 def _stock(model: PreTrainedModel, prompt: Sequence[int], sampling: SamplingParameters) -> list[int]:
@@ -171,13 +170,11 @@ def test_an_interrupted_reply_leaves_a_usable_cache(part: str, at: int) -> None:
     one, other = _prompts(2)
     longer = SamplingParameters(do_sample=False, min_new_tokens=8, max_new_tokens=16)
     expected = [_replies(model, [prompt], longer)[0] for prompt in (one, other)]
-    state, blocks = EncoderDecoderState(model), getattr(model, part).block
+    rows, blocks = _rows(model, reuse=True), getattr(model, part).block
     blocks[1] = _Interrupting(blocks[1], at)
 
     def reply(prompt: Sequence[int]) -> list[int]:
-        stopping, history = StoppingCriteria(STOPS, VOCABULARY, 99), state.history(prompt)
-        steps = decode(state, state.prefill_cached(prompt), [history], longer, stopping, 0, [0])
-        return [token for step in steps for _, token in step]
+        return generate(rows, [prompt], longer, StoppingCriteria(STOPS, VOCABULARY, 99))[0]
 
     with pytest.raises(KeyboardInterrupt):
         reply(one)

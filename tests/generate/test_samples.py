@@ -9,9 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tunesmith.generate.decoding import CausalState, StoppingCriteria, decode
+from tests.generate.scheduling import generate
+from tunesmith.generate.decoding import CausalState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.samples import ReplyTokens, sample_replies
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.slot_rows import SlotRows
 
 STOPPING = StoppingCriteria((3, 7, 11), 61, 96)
 SAMPLING = SamplingParameters(temperature=0.8, top_p=0.95, max_new_tokens=20)
@@ -23,15 +26,13 @@ def _prompts(count: int, longest: int = 30) -> list[list[int]]:
 
 
 def _alone(model: PreTrainedModel, prompt: Sequence[int], number: int) -> list[int]:
-    state = CausalState(model)
-    steps = decode(state, state.prefill([prompt]), [prompt], SAMPLING, STOPPING, 9, [number])
-    return [token for step in steps for _, token in step]
+    return generate(SlotRows(model, 1), [prompt], SAMPLING, STOPPING, 9, [number])[0]
 
 
 def _sampled(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], batch_size: int
 ) -> list[list[ReplyTokens]]:
-    return sample_replies(lambda: CausalState(model), prompts, draws, SAMPLING, STOPPING, 9, batch_size)
+    return sample_replies(SlotRows(model, batch_size), prompts, draws, SAMPLING, STOPPING, 9, batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
@@ -65,17 +66,16 @@ def test_logits_of_repeated_rows_are_those_of_rows_that_were_read_apart(model: P
     assert torch.allclose(shared.append(following), apart.append(following), atol=1e-5)
 
 
-def test_a_prompt_is_read_once_for_all_its_replies(
-    random_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prompt_is_read_once_for_all_its_replies(random_model: Callable[..., PreTrainedModel]) -> None:
     model, read = random_model("llama"), list[int]()
-    prefill = CausalState.prefill
 
-    def counted(self: CausalState, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        read.append(len(prompts))
-        return prefill(self, prompts)
+    def count(module: torch.nn.Module, arguments: object, options: dict[str, torch.Tensor]) -> None:
+        if options["input_ids"].shape[1] > 1:
+            read.append(len(options["input_ids"]))
 
-    monkeypatch.setattr(CausalState, "prefill", counted)
-    replies = _sampled(model, _prompts(4), [[0, 1, 2, 3]] * 4, 8)
-    assert read == [2, 2]
+    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    prompts = [[*range(2, 12 + number)] for number in range(4)]
+    replies = _sampled(model, prompts, [[0, 1, 2, 3, 4, 5]] * 4, 3)
+    hook.remove()
+    assert sum(read) == 4, "replies to a prompt that begin later do not read it again"
     assert all(isinstance(sample, ReplyTokens) for each in replies for sample in each)

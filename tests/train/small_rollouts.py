@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 
 from tunesmith.batch.packed import PackedBatch
-from tunesmith.generate.decoding import CausalState, StoppingCriteria
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.slot_rows import SlotRows
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
@@ -66,7 +67,7 @@ def generator(
     length: int = 10,
 ) -> RolloutGenerator:
     sampling = RolloutSampling(
-        lambda: CausalState(actor.model),
+        lambda rows: SlotRows(actor.model, rows),
         SamplingParameters(temperature=actor.policy.temperature, max_new_tokens=length),
         StoppingCriteria(STOPS, VOCABULARY, SIZES["max_position_embeddings"]),
         samples,

@@ -1,13 +1,17 @@
 """Whether decoding with a cache gives what the whole text gives, tested on the user's own model before it is used.
 
-Families keep their cache in different ways, under different names, and some ignore the padding of shorter rows. A model
-that fails the test with its cache is used without one.
+Families keep their cache in different ways, under different names, and some ignore the padding of shorter rows. The
+cache that is written in place, with rows that begin and end one by one, is tried before that of transformers, with rows
+that begin together. A model that fails the test with both is used without a cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +20,8 @@ from transformers import PreTrainedModel
 from tunesmith.errors import DataError
 from tunesmith.generate.decoding import CausalState, DecodingState
 from tunesmith.generate.recomputing import RecomputingState
+from tunesmith.generate.running_rows import RunningRows, StaticRows
+from tunesmith.generate.slot_rows import SlotRows
 from tunesmith.model.attention_choice import stock_attention, use_stock_attention
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.modes import evaluation_mode
@@ -28,49 +34,86 @@ LONGEST_WINDOW = 64  # a sliding window of at most so many tokens is exceeded by
 RECOMPUTED = "its cache does not give what the whole text gives"
 
 
+Prompt = tuple[int, ...]
+Found = Iterable[tuple[Prompt, Tensor]]
+"""Texts, each with the logits [vocabulary] of its next token."""
+
+
+class RowsFactory(Protocol):
+    """Makes rows of a model."""
+
+    def __call__(self, rows: int, *, reuse: bool = False) -> RunningRows:
+        """rows: the largest number of rows. reuse: whether a prompt reuses the cache of ended rows (``SlotRows``)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the replies of a causal model are generated.
+    """How the replies of a model are generated.
 
-    new_state: makes an empty decoding state.
+    new_rows: makes empty rows.
     notice: what the user should know about it; None for decoding with a cache.
     """
 
-    new_state: Callable[[], DecodingState]
+    new_rows: RowsFactory
     notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to decode.
+
+    new_rows: makes empty rows.
+    run: generates something, and yields texts with the logits of their next tokens.
+    """
+
+    new_rows: RowsFactory
+    run: Callable[[], Found]
+
+
+def static_rows(model: PreTrainedModel, new_state: Callable[[], DecodingState]) -> RowsFactory:
+    """The function that makes rows which begin together."""
+    return lambda rows, *, reuse=False: StaticRows(new_state, model.device, reuse=reuse)
 
 
 @torch.no_grad()
 def choose_decoding(model: PreTrainedModel) -> Decoding:
     """The fastest way to decode that is exact: with a cache, or by computing the whole text at every step.
 
-    Either is tried with the attention that the model has and then with its stock attention, to which the model is
+    Every way is tried with the attention that the model has and then with its stock attention, to which the model is
     changed if only that is exact. The reference is the stock model without a cache.
     Raises DataError if nothing is exact.
     """
     prompts = _prompts(model)
+    slots = _Way(partial(SlotRows, model), lambda: _decode_slots(SlotRows(model, 3, reuse=True), *prompts))
+    states, recomputing = (_state_way(model, kind, *prompts) for kind in (CausalState, RecomputingState))
+    reasons: list[str] = []
     with evaluation_mode(model):
         try:
-            expected = _expected(model, prompts)
+            _expected(model, prompts[0])
         except FAMILY_ERRORS as error:
             raise _refuse(model, describe_failure(error)) from error
-        reasons: list[str] = []
-        for kind in (CausalState, RecomputingState):
+        for ways in ((slots, states), (recomputing,)):
             for stock in (False, True):
-                failure = _try_state(model, kind, prompts, expected, stock=stock)
-                if failure is None:
-                    if stock:
-                        use_stock_attention(model)
-                    return _decoding(model, kind, reasons)
-                reasons.append(failure)
+                for way in ways:
+                    failure = _find_failure(model, way, stock=stock)
+                    if failure is None:
+                        if stock:
+                            use_stock_attention(model)
+                        return Decoding(way.new_rows, _notice(model, reasons) if way is recomputing else None)
+                    if way is not slots:
+                        reasons.append(failure)
     raise _refuse(model, reasons[-1])
 
 
-def _decoding(model: PreTrainedModel, kind: type[CausalState | RecomputingState], reasons: list[str]) -> Decoding:
-    if kind is CausalState:
-        return Decoding(lambda: CausalState(model))
-    what = f"{type(model).__name__} generates without a cache, which is slower: {reasons[0]}"
-    return Decoding(lambda: RecomputingState(model), what)
+def _state_way(
+    model: PreTrainedModel, kind: Callable[[PreTrainedModel], DecodingState], long: Prompt, short: Prompt
+) -> _Way:
+    return _Way(static_rows(model, partial(kind, model)), lambda: _decode(kind(model), model.device, long, short))
+
+
+def _notice(model: PreTrainedModel, reasons: list[str]) -> str:
+    return f"{type(model).__name__} generates without a cache, which is slower: {reasons[0]}"
 
 
 def _refuse(model: PreTrainedModel, reason: str) -> DataError:
@@ -80,7 +123,7 @@ def _refuse(model: PreTrainedModel, reason: str) -> DataError:
     )
 
 
-def _prompts(model: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _prompts(model: PreTrainedModel) -> tuple[Prompt, Prompt]:
     """A longer and a shorter prompt. The longer one does not fit into a short sliding window."""
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     size = window + 2 if isinstance(window, int) and window <= LONGEST_WINDOW else len(PROMPTS[0])
@@ -88,55 +131,48 @@ def _prompts(model: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return repeated[: max(size, len(PROMPTS[0]))], PROMPTS[1]
 
 
-def _texts(prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The texts whose next tokens ``_decode`` predicts, in its order."""
-    long, short = prompts
-    return [
-        *(long, short),
-        *((*long, 2), (*short, 7), (*short, 5)),
-        *((*short, 5, 3), (*long, 2, 6)),
-        *(long, (*long[:3], 9, 9)),
-    ]
-
-
-def _decode(state: DecodingState, prompts: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    """The logits [vocabulary] after every text of ``_texts``, from a state: rows are repeated, end and are reused."""
-    long, short = prompts
-    found = list(state.prefill([long, short]))
-    device = found[0].device
+def _decode(state: DecodingState, device: torch.device, long: Prompt, short: Prompt) -> Found:
+    """Rows are repeated, end and are reused."""
+    branch = (*long[:3], 9, 9)
+    yield from zip((long, short), state.prefill([long, short]), strict=True)
     state.select([0, 1, 1])
-    found += state.append(torch.tensor([[2], [7], [5]], device=device))
+    logits = state.append(torch.tensor([[2], [7], [5]], device=device))
+    yield from zip(((*long, 2), (*short, 7), (*short, 5)), logits, strict=True)
     state.select([2, 0])
-    found += state.append(torch.tensor([[3], [6]], device=device))
-    found += state.prefill_cached(long)
-    found += state.prefill_cached((*long[:3], 9, 9))
-    return found
+    logits = state.append(torch.tensor([[3], [6]], device=device))
+    yield from zip(((*short, 5, 3), (*long, 2, 6)), logits, strict=True)
+    for text in (long, branch):
+        yield from zip((text,), state.prefill_cached(text), strict=True)
 
 
-def _expected(model: PreTrainedModel, prompts: Sequence[tuple[int, ...]]) -> list[Tensor]:
+def _decode_slots(rows: RunningRows, long: Prompt, short: Prompt) -> Found:
+    """Rows begin while others run, take the slot of one that has ended, and reuse a cache."""
+    branch, longer = (*long[:3], 9, 9), (*long, 2, 6)
+    rows.replace([], [long, short])
+    yield from zip((long, short), rows.step([long[-1], short[-1]]), strict=True)
+    rows.replace([], [short])
+    yield from zip(((*long, 2), (*short, 7), short), rows.step([2, 7, short[-1]]), strict=True)
+    rows.replace([1], [branch])
+    yield from zip(((*long, 2, 6), branch, (*short, 5)), rows.step([6, 9, 5]), strict=True)
+    rows.replace([0, 1, 2], [longer])
+    yield from zip((longer,), rows.step([6]), strict=True)
+
+
+def _expected(model: PreTrainedModel, text: Prompt) -> Tensor:
+    """The logits [vocabulary] of the token after a text, by the stock model without a cache."""
     with stock_attention(model):
-        rows = [torch.tensor([text], device=model.device) for text in _texts(prompts)]
-        return [model(input_ids=ids, use_cache=False).logits[0, -1].float() for ids in rows]
+        logits: Tensor = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits
+    return logits[0, -1].float()
 
 
-def _try_state(
-    model: PreTrainedModel,
-    kind: type[CausalState | RecomputingState],
-    prompts: Sequence[tuple[int, ...]],
-    expected: list[Tensor],
-    *,
-    stock: bool,
-) -> str | None:
+def _find_failure(model: PreTrainedModel, way: _Way, *, stock: bool) -> str | None:
     """Why a way to decode is not exact; None if it is."""
     try:
-        if stock:
-            with stock_attention(model):
-                found = _decode(kind(model), prompts)
-        else:
-            found = _decode(kind(model), prompts)
+        with stock_attention(model) if stock else nullcontext():
+            found = list(way.run())
     except FAMILY_ERRORS as error:
         return describe_failure(error)
-    pairs = zip(found, expected, strict=True)
-    difference = max_or_nan(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
+    pairs = [(logits.log_softmax(-1), _expected(model, text).log_softmax(-1)) for text, logits in found]
+    difference = max_or_nan(float((a - b).abs().max()) for a, b in pairs)
     allowed = TOLERANCE.get(model.dtype, TOLERANCE[torch.float32])
     return None if difference <= allowed else f"{RECOMPUTED} (largest difference {difference:.2g}; allowed {allowed:g})"

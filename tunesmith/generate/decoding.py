@@ -1,20 +1,15 @@
-"""Batched decoding with a key-value cache: from prompt ids to reply ids. Finished rows leave the batch."""
+"""Batched decoding with a key-value cache, for causal models: rows begin together, and each may leave the batch."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-
-from tunesmith.draws import token_uniform
-from tunesmith.errors import InternalError
-from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
 
 CACHE_ARGUMENTS = {"past_key_values": True, "cache_params": False}
 """Name under which families take their cache -> whether the attention mask covers the text before the new ids. A
@@ -145,66 +140,3 @@ def find_cache_argument(model: PreTrainedModel) -> str:
         if name in parameters:
             return name
     raise ValueError(f"{type(model).__name__} does not take a cache of transformers")
-
-
-@dataclass(frozen=True, slots=True)
-class StoppingCriteria:
-    """What ends a reply apart from ``max_new_tokens``, and which ids it may contain.
-
-    stop_ids: the ids that end a reply.
-    vocabulary: the number of ids that may be generated; higher ids are padding of the model's embedding matrix.
-    context: the largest number of tokens of history and reply together.
-    """
-
-    stop_ids: tuple[int, ...]
-    vocabulary: int
-    context: int
-
-
-def decode(
-    state: DecodingState,
-    logits: Tensor,
-    histories: Sequence[Sequence[int]],
-    sampling: SamplingParameters,
-    stopping: StoppingCriteria,
-    seed: int,
-    samples: Sequence[int],
-) -> Iterator[list[tuple[int, int]]]:
-    """Generate the replies to all prompts at once; each step yields (row, id) for every reply that has not ended.
-
-    A reply ends with a stop id (which is yielded), at ``max_new_tokens`` or at the end of the context. Its row then
-    leaves the batch; the numbers that are yielded stay those of the rows at the beginning.
-
-    Args:
-        state: the state after the prompts were processed.
-        logits: float [rows, vocabulary or more], as ``state.prefill`` returned them.
-        histories: for every row ``state.history`` of its prompt.
-        samples: for every row the index of its random numbers; token t of a reply is drawn with (seed, index, t).
-
-    Raises InternalError if the logits of the model are not finite.
-    """
-    limits = [min(sampling.max_new_tokens, stopping.context - len(history)) for history in histories]
-    unfinished = list(range(len(histories)))
-    seen = seen_tokens(histories, stopping.vocabulary).to(logits.device)
-    for token in range(max(limits)):
-        logits = logits[:, : stopping.vocabulary]
-        if not torch.isfinite(logits).all():
-            raise InternalError(
-                "the logits of the model are not finite", advice="its weights are damaged or training diverged"
-            )
-        uniforms = [token_uniform(seed, samples[reply], token) for reply in unfinished]
-        chosen = next_tokens(logits, seen, token, sampling, stopping.stop_ids, uniforms)
-        ids = chosen.tolist()
-        yield list(zip(unfinished, ids, strict=True))
-        going = [
-            row
-            for row, reply in enumerate(unfinished)
-            if ids[row] not in stopping.stop_ids and token + 1 < limits[reply]
-        ]
-        if not going:
-            return
-        if len(going) < len(unfinished):
-            state.select(going)
-            unfinished, seen, chosen = [unfinished[row] for row in going], seen[going], chosen[going]
-        seen.scatter_(1, chosen.unsqueeze(1), True)
-        logits = state.append(chosen.unsqueeze(1))

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.cache_check import Decoding, choose_decoding
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria, decode
+from tunesmith.generate.cache_check import Decoding, choose_decoding, static_rows
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
-from tunesmith.generate.requests import ReplyRequest
+from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
+from tunesmith.generate.row_sampler import TokenLogProbability
+from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.scheduler import FinishedReply, Scheduler
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
-
-FinishReason = Literal["stop", "length", "context"]
-"""Why a reply ended: a stop token (stop), ``max_new_tokens`` (length) or the end of the context (context)."""
 
 RESERVED_PART = 4
 """One part in so many of the context is reserved for the reply, or ``max_new_tokens`` where that is less."""
@@ -50,12 +48,16 @@ class GeneratedReply:
     ids: all ids that were generated, including the stop token.
     stopped: whether the reply ends with a stop token.
     dropped: the number of old messages that did not fit into the prompt.
+    finish_reason: why the reply ended.
+    log_probabilities: one for each id, where the request asked for them.
     """
 
     text: str
     ids: tuple[int, ...]
     stopped: bool
     dropped: int = 0
+    finish_reason: FinishReason | None = None
+    log_probabilities: tuple[TokenLogProbability, ...] | None = None
 
     @property
     def tokens(self) -> int:
@@ -101,7 +103,7 @@ class Engine:
             own, other = kinds if self._is_encoder_decoder else kinds[::-1]
             what = f"the model is {own}, but prompt format {renderer.format.name!r} is for {other}"
             raise DataError(what, advice=FORMAT_ADVICE)
-        encoder_decoder = Decoding(lambda: EncoderDecoderState(model))
+        encoder_decoder = Decoding(static_rows(model, lambda: EncoderDecoderState(model)))
         self._decoding = encoder_decoder if self._is_encoder_decoder else choose_decoding(model)
 
     @property
@@ -109,9 +111,13 @@ class Engine:
         """What the user should know about the generation of replies; None for nothing."""
         return self._decoding.notice
 
-    def new_state(self) -> DecodingState:
-        """An empty decoding state. If every ``stream`` of a conversation gets it, the cache is reused."""
-        return self._decoding.new_state()
+    def new_state(self) -> RunningRows:
+        """Room for one reply at a time. If every ``stream`` of a conversation gets it, the cache is reused."""
+        return self._decoding.new_rows(1, reuse=True)
+
+    def scheduler(self, batch_size: int) -> Scheduler:
+        """A scheduler with the model's present weights. batch_size: replies that are generated together."""
+        return Scheduler(self._decoding.new_rows(batch_size), self._stopping_criteria(), batch_size)
 
     def prompt(self, messages: Sequence[Message], sampling: SamplingParameters) -> RenderedPrompt:
         """Render a conversation whose last message needs a reply.
@@ -149,7 +155,7 @@ class Engine:
         seed: int,
         *,
         sample: int = 0,
-        state: DecodingState | None = None,
+        state: RunningRows | None = None,
     ) -> Iterator[ReplyChunk]:
         """Generate one reply chunk by chunk; the last chunk has a finish reason.
 
@@ -161,24 +167,24 @@ class Engine:
         Raises DataError as ``prompt``.
         """
         prompt = self.prompt(messages, sampling)
-        state, stopping = state or self.new_state(), self._stopping_criteria()
-        history = state.history(prompt.ids)
+        scheduler = Scheduler(state or self._decoding.new_rows(1), self._stopping_criteria(), batch_size=1)
+        scheduler.add(ReplyRequest(prompt.ids, sampling, seed, sample))
         streamer = _ReplyStreamer(self.renderer)
-        logits = state.prefill_cached(prompt.ids)
-        for ((_, token),) in decode(state, logits, [history], sampling, stopping, seed, [sample]):
-            if token in self.renderer.stop_ids:
-                yield ReplyChunk(streamer.finish(token), (token,), "stop")
-                return
-            yield ReplyChunk(streamer.add(token), (token,))
-        full = len(history) + len(streamer.ids) >= stopping.context
-        yield ReplyChunk(streamer.finish(), (), "context" if full else "length")
+        while not scheduler.is_idle:
+            for token in scheduler.step():
+                if token.finish == "stop":
+                    yield ReplyChunk(streamer.finish(token.id), (token.id,), "stop")
+                    continue
+                yield ReplyChunk(streamer.add(token.id), (token.id,))
+                if token.finish is not None:
+                    yield ReplyChunk(streamer.finish(), (), token.finish)
 
     def complete(
         self, prompts: Sequence[Sequence[Message]], sampling: SamplingParameters, seed: int, batch_size: int = 8
     ) -> list[GeneratedReply]:
         """One reply to each conversation, in their order. Prompt i draws with the random numbers (seed, i, ...).
 
-        Conversations of similar length share a batch. Raises DataError as ``prompt``, before anything is generated.
+        Raises DataError as ``prompt``, before anything is generated.
         """
         replies: dict[int, GeneratedReply] = dict(self.completions(prompts, sampling, seed, batch_size))
         return [replies[index] for index in range(len(prompts))]
@@ -186,56 +192,42 @@ class Engine:
     def completions(
         self, prompts: Sequence[Sequence[Message]], sampling: SamplingParameters, seed: int, batch_size: int = 8
     ) -> Iterator[tuple[int, GeneratedReply]]:
-        """As ``complete``, but yields (index, reply) as soon as a batch is done, longest prompts first."""
+        """As ``complete``, but yields (index, reply) as soon as a reply is done."""
         rendered = [self.prompt(messages, sampling) for messages in prompts]
-        order = sorted(range(len(rendered)), key=lambda index: -len(rendered[index].ids))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            found = self._generate_batch([rendered[index] for index in batch], sampling, seed, batch)
-            yield from zip(batch, found, strict=True)
+        requests = [ReplyRequest(each.ids, sampling, seed, index) for index, each in enumerate(rendered)]
+        for index, reply in self.replies(requests, batch_size):
+            yield index, replace(reply, dropped=rendered[index].dropped)
 
     def continuations(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParameters, seed: int, batch_size: int = 8
     ) -> list[GeneratedReply]:
         """As ``complete``, for prompts that are token ids already and are shorter than the context."""
-        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        replies: dict[int, GeneratedReply] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            rendered = [RenderedPrompt(tuple(prompts[index]), (), 0) for index in batch]
-            replies.update(zip(batch, self._generate_batch(rendered, sampling, seed, batch), strict=True))
+        requests = [ReplyRequest(tuple(prompt), sampling, seed, index) for index, prompt in enumerate(prompts)]
+        replies: dict[int, GeneratedReply] = dict(self.replies(requests, batch_size))
         return [replies[index] for index in range(len(prompts))]
 
     def replies(self, requests: Sequence[ReplyRequest], batch_size: int = 8) -> Iterator[tuple[int, GeneratedReply]]:
-        """(index, reply) of every request, as soon as it is done.
+        """(index, reply) of every request, as soon as it is done, beginning with the longest prompts.
+
+        A prompt is read once for all its requests. A reply depends on its request alone.
 
         batch_size: the largest number of replies that are generated together.
         """
-        groups: dict[tuple[SamplingParameters, int], list[int]] = {}
+        firsts: dict[tuple[int, ...], int] = {}
         for index, request in enumerate(requests):
-            groups.setdefault((request.sampling, request.seed), []).append(index)
-        for (sampling, seed), members in groups.items():
-            for start in range(0, len(members), batch_size):
-                batch = members[start : start + batch_size]
-                rendered = [RenderedPrompt(requests[index].prompt, (), 0) for index in batch]
-                samples = [requests[index].sample for index in batch]
-                yield from zip(batch, self._generate_batch(rendered, sampling, seed, samples), strict=True)
+            firsts.setdefault(request.prompt, index)
+        order = sorted(
+            range(len(requests)), key=lambda index: (-len(requests[index].prompt), firsts[requests[index].prompt])
+        )
+        scheduler = self.scheduler(batch_size)
+        indexes = {scheduler.add(requests[index]): index for index in order}
+        for ticket, reply in scheduler.run():
+            yield indexes[ticket], self.parse(reply)
 
-    def _generate_batch(
-        self, prompts: Sequence[RenderedPrompt], sampling: SamplingParameters, seed: int, samples: Sequence[int]
-    ) -> list[GeneratedReply]:
-        ids = [prompt.ids for prompt in prompts]
-        generated: list[list[int]] = [[] for _ in prompts]
-        state, stopping = self.new_state(), self._stopping_criteria()
-        histories = [state.history(prompt) for prompt in ids]
-        for step in decode(state, state.prefill(ids), histories, sampling, stopping, seed, samples):
-            for row, token in step:
-                generated[row].append(token)
-        parsed = [self.renderer.parse(reply) for reply in generated]
-        return [
-            GeneratedReply(text.text, tuple(reply), text.stopped, prompt.dropped)
-            for text, reply, prompt in zip(parsed, generated, prompts, strict=True)
-        ]
+    def parse(self, reply: FinishedReply) -> GeneratedReply:
+        """A reply of the scheduler with its text."""
+        parsed = self.renderer.parse(list(reply.ids))
+        return GeneratedReply(parsed.text, reply.ids, parsed.stopped, 0, reply.finish, reply.log_probabilities)
 
     def _stopping_criteria(self) -> StoppingCriteria:
         context = NO_LIMIT if self._is_encoder_decoder else self.context

@@ -1,24 +1,45 @@
-"""What is asked of the generation engine: one reply to one prompt."""
+"""What is asked of the generation engine: one reply to one prompt, and what ends replies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tunesmith.generate.sampling import SamplingParameters
+
+FinishReason = Literal["stop", "length", "context"]
+"""Why a reply ended: a stop token (stop), ``max_new_tokens`` (length) or the end of the context (context)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
     """One reply that is wanted.
 
-    prompt: the token ids of the prompt; fewer than the context of the model.
+    prompt: the token ids of the prompt; at least one, and fewer than the context of the model.
     sampling: how the reply is generated. Requests of one call may differ in it.
     seed: the seed of its random numbers.
     sample: the index of its random numbers: token t is drawn with (seed, sample, t) and nothing else, so the reply
         does not depend on the other requests. ``draws.reply_number`` makes one from prompt, configuration and sample.
+    alternatives: the number of most likely tokens whose log-probabilities are wanted at every token, along with that
+        of the token itself; None for a reply without log-probabilities.
     """
 
     prompt: tuple[int, ...]
     sampling: SamplingParameters
     seed: int
     sample: int
+    alternatives: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingCriteria:
+    """What ends a reply apart from ``max_new_tokens``, and which ids it may contain.
+
+    stop_ids: the ids that end a reply.
+    vocabulary: the number of ids that may be generated; higher ids are padding of the model's embedding matrix.
+    context: the largest number of tokens of history and reply together.
+    """
+
+    stop_ids: tuple[int, ...]
+    vocabulary: int
+    context: int

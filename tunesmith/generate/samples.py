@@ -1,12 +1,14 @@
-"""Several replies to each of many prompts: a prompt is processed once, then its row is repeated for every reply."""
+"""Several replies to each of many prompts, generated together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria, decode
+from tunesmith.generate.requests import ReplyRequest, StoppingCriteria
+from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class ReplyTokens:
 
 
 def sample_replies(
-    new_state: Callable[[], DecodingState],
+    rows: RunningRows,
     prompts: Sequence[Sequence[int]],
     draws: Sequence[Sequence[int]],
     sampling: SamplingParameters,
@@ -33,47 +35,17 @@ def sample_replies(
     """Replies to every prompt, in the order of ``draws``.
 
     Args:
-        new_state: makes an empty decoding state of the model, one for every batch.
+        rows: empty rows of the model, with room for ``batch_size``.
         prompts: their token ids; each must be shorter than the context.
         draws: for every prompt the index of the random numbers of each of its replies. A reply depends on (seed, index)
-            and not on the other replies of its batch.
-        batch_size: the largest number of replies in a batch. Prompts of similar length share a batch, longest first.
+            and not on the other replies.
+        batch_size: the largest number of replies that are generated together, beginning with the longest prompts.
     """
-    found: list[list[ReplyTokens]] = [[] for _ in prompts]
-    for batch in _batches(prompts, draws, batch_size):
-        state = new_state()
-        logits = state.prefill([prompts[prompt] for prompt, _ in batch])
-        owners = [row for row, (_, chosen) in enumerate(batch) for _ in chosen]
-        if len(owners) > len(batch):
-            state.select(owners)
-            logits = logits[owners]
-        histories = [state.history(prompts[batch[row][0]]) for row in owners]
-        numbers = [number for _, chosen in batch for number in chosen]
-        generated: list[list[int]] = [[] for _ in owners]
-        for step in decode(state, logits, histories, sampling, stopping, seed, numbers):
-            for reply, token in step:
-                generated[reply].append(token)
-        for row, ids in zip(owners, generated, strict=True):
-            found[batch[row][0]].append(ReplyTokens(tuple(ids), ids[-1] in stopping.stop_ids))
-    return found
-
-
-def _batches(
-    prompts: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], batch_size: int
-) -> Iterator[list[tuple[int, Sequence[int]]]]:
-    """Batches of (number of the prompt, its draws), with at most ``batch_size`` draws in each.
-
-    A prompt with more draws than that is in several batches.
-    """
-    batch: list[tuple[int, Sequence[int]]] = []
-    filled = 0
+    scheduler = Scheduler(rows, stopping, batch_size)
+    places: dict[int, tuple[int, int]] = {}
     for prompt in sorted(range(len(prompts)), key=lambda index: -len(prompts[index])):
-        for start in range(0, len(draws[prompt]), batch_size):
-            chosen = draws[prompt][start : start + batch_size]
-            if batch and filled + len(chosen) > batch_size:
-                yield batch
-                batch, filled = [], 0
-            batch.append((prompt, chosen))
-            filled += len(chosen)
-    if batch:
-        yield batch
+        for place, number in enumerate(draws[prompt]):
+            request = ReplyRequest(tuple(prompts[prompt]), sampling, seed, number)
+            places[scheduler.add(request)] = (prompt, place)
+    found = {places[ticket]: ReplyTokens(reply.ids, reply.finish == "stop") for ticket, reply in scheduler.run()}
+    return [[found[prompt, place] for place in range(len(chosen))] for prompt, chosen in enumerate(draws)]

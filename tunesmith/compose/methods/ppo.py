@@ -22,7 +22,7 @@ from tunesmith.data.dataset.plan import Plan
 from tunesmith.data.dataset.prompt_list import PromptList, list_prompts
 from tunesmith.draws import stream_seed
 from tunesmith.generate.cache_check import choose_decoding
-from tunesmith.generate.decoding import StoppingCriteria
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
 from tunesmith.model.policy import Policy
@@ -143,7 +143,7 @@ def rollout_sampling(context: Context, keys: PpoConfig, policy: Policy) -> Rollo
     """How replies are sampled."""
     recipe, renderer = context.recipe, context.renderer
     return RolloutSampling(
-        rows=choose_decoding(policy.model).new_state,
+        rows=choose_decoding(policy.model).new_rows,
         decoding=SamplingParameters(
             temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
         ),

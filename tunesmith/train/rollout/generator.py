@@ -22,7 +22,8 @@ from tunesmith.batch.protocols import Collator, LogProbabilities
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.draws import sample_number
 from tunesmith.errors import InternalError
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria
+from tunesmith.generate.requests import StoppingCriteria
+from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
@@ -87,7 +88,7 @@ class AdvantageSettings:
 class RolloutSampling:
     """How replies are sampled.
 
-    rows: makes an empty batch of rows of the policy's model.
+    rows: makes empty rows of the policy's model; its argument is the largest number of rows.
     decoding: temperature, top-k, top-p and the limit of new tokens.
     stopping: when a reply ends.
     samples: replies to every prompt.
@@ -95,7 +96,7 @@ class RolloutSampling:
     batch_size: replies that are generated together.
     """
 
-    rows: Callable[[], DecodingState]
+    rows: Callable[[int], RunningRows]
     decoding: SamplingParameters
     stopping: StoppingCriteria
     samples: int
@@ -149,7 +150,8 @@ class RolloutGenerator:
             for number, copy in numbered
         ]
         with self.policy.autocast():
-            sampled = sample_replies(how.rows, prompts, draws, how.decoding, how.stopping, how.seed, how.batch_size)
+            rows = how.rows(how.batch_size)
+            sampled = sample_replies(rows, prompts, draws, how.decoding, how.stopping, how.seed, how.batch_size)
         return [
             PromptReplies(number, copy, prompt, tuple(SampledReply(reply.ids, reply.stopped) for reply in replies))
             for (number, copy), prompt, replies in zip(numbered, prompts, sampled, strict=True)

@@ -1,0 +1,193 @@
+"""One scheduler for all generation: requests wait in a queue, and a row that ends makes room for the next one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
+from tunesmith.generate.row_sampler import RowSampler, TokenLogProbability
+from tunesmith.generate.running_rows import RunningRows
+
+CACHE_TOKENS = 2**18
+"""The default of the largest number of tokens that the rows of a batch may come to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """One token of one reply.
+
+    ticket: of the request.
+    id: the token id.
+    finish: why the reply ends with this token; None if it does not.
+    log_probability: only where the request asked for it.
+    """
+
+    ticket: int
+    id: int
+    finish: FinishReason | None
+    log_probability: TokenLogProbability | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedReply:
+    """A complete reply.
+
+    ids: all ids that were generated, including the stop token; never empty.
+    finish: why it ended.
+    log_probabilities: one for each id, only where the request asked for them.
+    """
+
+    ids: tuple[int, ...]
+    finish: FinishReason
+    log_probabilities: tuple[TokenLogProbability, ...] | None
+
+
+@dataclass(slots=True)
+class _Reply:
+    """A reply that waits or is generated.
+
+    history: the ids before its first id (``RunningRows.history``).
+    limit: the largest number of its tokens.
+    last: the id that the next step processes.
+    generated: the number of its tokens so far.
+    """
+
+    ticket: int
+    request: ReplyRequest
+    history: Sequence[int]
+    limit: int
+    last: int
+    generated: int = 0
+
+    @property
+    def needed(self) -> int:
+        """The largest number of tokens that its row may come to hold."""
+        return max(len(self.request.prompt), len(self.history)) + self.limit
+
+
+class Scheduler:
+    """Generates the replies to requests, which may be added and cancelled at any time.
+
+    rows: the rows of the model.
+    stopping: what ends a reply.
+    batch_size: the largest number of replies that are generated together.
+    tokens: the largest number of tokens (rows times the longest that one of them may become) that the rows may come to
+        hold; a single reply is always generated.
+    """
+
+    def __init__(
+        self,
+        rows: RunningRows,
+        stopping: StoppingCriteria,
+        batch_size: int,
+        tokens: int = CACHE_TOKENS,
+    ) -> None:
+        assert batch_size >= 1, "without a row nothing is generated"
+        self._rows, self._stopping = rows, stopping
+        self._batch_size, self._tokens = batch_size, tokens
+        self._sampler = RowSampler(stopping.vocabulary, stopping.stop_ids, rows.device)
+        self._queue: deque[_Reply] = deque()
+        self._running: list[_Reply] = []
+        self._ended: list[int] = []  # numbers of running rows whose replies have ended
+        self._tickets = 0
+        rows.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no reply is waiting or being generated."""
+        return not self._queue and len(self._ended) == len(self._running)
+
+    def add(self, request: ReplyRequest) -> int:
+        """Let a request wait for a row; returns its ticket. The prompt must leave room for a token in the context."""
+        history = self._rows.history(request.prompt)
+        limit = min(request.sampling.max_new_tokens, self._stopping.context - len(history))
+        assert limit > 0, "the prompt fills the context"
+        self._tickets += 1
+        self._queue.append(_Reply(self._tickets, request, history, limit, last=history[-1]))
+        return self._tickets
+
+    def cancel(self, ticket: int) -> bool:
+        """Remove a request; False if its reply has ended already. No further token of it is returned."""
+        for reply in self._queue:
+            if reply.ticket == ticket:
+                self._queue.remove(reply)
+                return True
+        for number, reply in enumerate(self._running):
+            if reply.ticket == ticket and number not in self._ended:
+                self._ended.append(number)
+                return True
+        return False
+
+    def step(self) -> list[GeneratedToken]:
+        """Generate one token of every reply that has a row; nothing if there is none.
+
+        Raises InternalError if the logits of the model are not finite.
+        """
+        self._admit()
+        if not self._running:
+            return []
+        choice = self._sampler.choose(self._rows.step([reply.last for reply in self._running]))
+        found = []
+        for number, reply in enumerate(self._running):
+            reply.last, reply.generated = choice.ids[number], reply.generated + 1
+            finish = self._finish(reply)
+            if finish is not None:
+                self._ended.append(number)
+            found.append(GeneratedToken(reply.ticket, reply.last, finish, choice.log_probabilities[number]))
+        return found
+
+    def run(self) -> Iterator[tuple[int, FinishedReply]]:
+        """Generate until nothing is left; yields (ticket, reply) of every reply that ends."""
+        parts: dict[int, list[GeneratedToken]] = {}
+        while not self.is_idle:
+            for token in self.step():
+                parts.setdefault(token.ticket, []).append(token)
+                if token.finish is not None:
+                    yield token.ticket, _joined(parts.pop(token.ticket))
+
+    def _finish(self, reply: _Reply) -> FinishReason | None:
+        if reply.last in self._stopping.stop_ids:
+            return "stop"
+        if reply.generated < reply.limit:
+            return None
+        return "context" if len(reply.history) + reply.generated >= self._stopping.context else "length"
+
+    def _admit(self) -> None:
+        """Remove the rows that have ended and begin as many of the waiting replies as there is room for."""
+        ended = self._ended
+        going = [reply for number, reply in enumerate(self._running) if number not in ended]
+        added = self._take(going) if self._rows.joins or not going else []
+        if not ended and not added:
+            return
+        order = self._rows.replace(ended, [reply.request.prompt for reply in added])
+        requests = [reply.request for reply in added]
+        self._sampler.add(
+            [reply.history for reply in added],
+            [request.sampling for request in requests],
+            [request.seed for request in requests],
+            [request.sample for request in requests],
+            [request.alternatives for request in requests],
+        )
+        self._sampler.select(order)
+        replies = [*self._running, *added]
+        self._running, self._ended = [replies[number] for number in order], []
+
+    def _take(self, going: Sequence[_Reply]) -> list[_Reply]:
+        """Take replies from the queue, in its order, as long as rows and tokens suffice."""
+        taken, longest = list[_Reply](), max((reply.needed for reply in going), default=0)
+        while self._queue and len(going) + len(taken) < self._batch_size:
+            count, longest = len(going) + len(taken) + 1, max(longest, self._queue[0].needed)
+            if count > 1 and count * longest > self._tokens:
+                break
+            taken.append(self._queue.popleft())
+        return taken
+
+
+def _joined(tokens: Sequence[GeneratedToken]) -> FinishedReply:
+    """The reply that consists of these tokens."""
+    finish = tokens[-1].finish
+    assert finish is not None, "the last token of a reply says why it ended"
+    found = [token.log_probability for token in tokens if token.log_probability is not None]
+    return FinishedReply(tuple(token.id for token in tokens), finish, tuple(found) if found else None)

@@ -1,0 +1,134 @@
+"""A key-value cache that is written in place: every row has a slot, and the tokens of a slot begin in column 0.
+
+A step writes one key and one value in each slot, at the length that its row has, and copies nothing else. A row can
+therefore begin and end while the other rows stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+COLUMN_BLOCK = 64
+"""The number of columns that a step reads is a multiple of this. The sums of attention are then computed in the same
+order for a row whatever the lengths of the other rows are, because the columns behind its end have weight 0."""
+
+
+@dataclass(slots=True)
+class StepPlace:
+    """Where the step that is computed writes, and how much it reads.
+
+    slots: int64 [rows], the slot of every row: 0, 1, 2, ...
+    columns: int64 [rows], where the new token of every row is written.
+    width: the number of columns that are read, more than any of ``columns``.
+    """
+
+    slots: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    columns: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    width: int = 0
+
+
+class SlotLayer(CacheLayerMixin):
+    """The keys and values of one layer, [slots, heads, capacity, units of a head].
+
+    slots: the number of slots.
+    place: shared by all layers; it is set before every forward pass.
+    """
+
+    is_croppable = False
+
+    def __init__(self, slots: int, place: StepPlace) -> None:
+        super().__init__()
+        self._slots, self._place = slots, place
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make the buffers as wide as the next step needs, with the heads, units and types of these states."""
+        self.keys = self._resized(self.keys, key_states)
+        self.values = self._resized(self.values, value_states)
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the states of one new token of every row, [rows, heads, 1, units].
+
+        Returns keys and values of all columns that are read, [rows, heads, width, units]; these are views.
+        """
+        self.lazy_initialization(key_states, value_states)
+        place, rows = self._place, key_states.shape[0]
+        self.keys[place.slots, :, place.columns] = key_states[:, :, 0]
+        self.values[place.slots, :, place.columns] = value_states[:, :, 0]
+        return self.keys[:rows, :, : place.width], self.values[:rows, :, : place.width]
+
+    def write(self, slot: int, keys: Tensor, values: Tensor) -> None:
+        """Write the first tokens of a slot, [heads, tokens, units]; ``place.width`` is at least their number."""
+        self.lazy_initialization(keys[None], values[None])
+        self.keys[slot, :, : keys.shape[1]] = keys
+        self.values[slot, :, : values.shape[1]] = values
+
+    def read(self, slot: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Views of keys and values of the first tokens of a slot, [1, heads, tokens, units]."""
+        return self.keys[slot : slot + 1, :, :tokens], self.values[slot : slot + 1, :, :tokens]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of one slot to another."""
+        self.keys[target, :, :tokens] = self.keys[source, :, :tokens]
+        self.values[target, :, :tokens] = self.values[source, :, :tokens]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(columns that a mask has, first column)."""
+        return self._place.width, 0
+
+    def get_seq_length(self) -> int:
+        """As if the new token were in the last column; which of the columns before it count is said by the mask."""
+        return self._place.width - 1
+
+    def get_max_length(self) -> int:
+        """No limit."""
+        return -1
+
+    def _resized(self, buffer: Tensor | None, states: Tensor) -> Tensor:
+        """The buffer, or a wider copy of it. New columns are 0, so that a weight of 0 never meets NaN."""
+        capacity = 0 if buffer is None else buffer.shape[2]
+        if buffer is not None and capacity >= self._place.width:
+            return buffer
+        _, heads, _, units = states.shape
+        wider = states.new_zeros(self._slots, heads, max(self._place.width, capacity * 3 // 2), units)
+        if buffer is not None:
+            wider[:, :, :capacity] = buffer
+        return wider
+
+
+class SlotCache(Cache):
+    """The cache of a model whose layers all keep every key and value.
+
+    layers: the number of layers.
+    slots: the number of rows that it has room for.
+    """
+
+    def __init__(self, layers: int, slots: int) -> None:
+        self.place = StepPlace()
+        self.slot_layers = [SlotLayer(slots, self.place) for _ in range(layers)]
+        super().__init__(layers=list(self.slot_layers))
+
+    def write(self, slot: int, states: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Write the keys and values of a prompt, [heads, tokens, units] for every layer, into a slot."""
+        tokens = states[0][0].shape[1]
+        self.place.width = max(self.place.width, block_width(tokens))
+        for layer, (keys, values) in zip(self.slot_layers, states, strict=True):
+            layer.write(slot, keys, values)
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of one slot to another."""
+        for layer in self.slot_layers:
+            if layer.is_initialized:
+                layer.move(source, target, tokens)
+
+
+def block_width(tokens: int) -> int:
+    """The number of columns for rows of at most so many tokens, with one column more at least, so that some column is
+    masked in every step and the attention function takes the same path for all of them."""
+    return -(-(tokens + 1) // COLUMN_BLOCK) * COLUMN_BLOCK

@@ -1,0 +1,223 @@
+"""The rows of a causal model with a cache that is written in place; a row begins as soon as another one ends.
+
+The logits of a row do not depend on the other rows, bit for bit (measured with float32 on a CPU, ``docs/design.md``):
+
+- the number of rows of every matrix product is a multiple of ``ROW_BLOCK``, because smaller products have kernels of
+  their own, which add in another order;
+- a row begins in column 0 and the number of columns is a multiple of ``slot_cache.COLUMN_BLOCK``;
+- prompts are padded on the right to a multiple of ``PROMPT_BLOCK``, and only prompts of the same padded length are read
+  together.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from tunesmith.generate.decoding import find_cache_argument
+from tunesmith.generate.slot_cache import SlotCache, block_width
+
+ROW_BLOCK = 8
+PROMPT_BLOCK = 16
+PASS_TOKENS = 4096
+"""The largest number of tokens of several prompts that are read in one pass."""
+KEPT_TOKENS = 16_384
+"""Prompts with at most so many tokens together are kept for further requests; the last one is always kept."""
+
+States = list[tuple[Tensor, Tensor]]
+"""For every layer keys and values, [heads, tokens, units of a head]."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """ids: the tokens whose keys and values are in the slot."""
+
+    ids: list[int]
+
+
+class SlotRows:
+    """Rows with a slot each. Row i is in slot i.
+
+    A prompt without its last token is read once for all its rows, also for those that begin later. The first step of a
+    row processes the last token, so a reply of n tokens takes n steps.
+
+    model: a causal model in eval mode.
+    rows: the largest number of rows.
+    reuse: whether a prompt reuses what the slots of ended rows have in common with it, as in a conversation. It saves
+        time; its numbers are then rounded as in the rows before and not as in a prompt that is read as a whole.
+
+    Raises ValueError if the model does not keep every key and value.
+    """
+
+    joins = True
+
+    def __init__(self, model: PreTrainedModel, rows: int, *, reuse: bool = False) -> None:
+        assert not model.training, "dropout would change the replies; call model.eval() first"
+        layers = DynamicCache(config=model.config).layers
+        if find_cache_argument(model) != "past_key_values" or any(type(layer) is not DynamicLayer for layer in layers):
+            raise ValueError(f"{type(model).__name__} has layers that do not keep every key and value")
+        self._model, self._reuse, self.device = model, reuse, model.device
+        slots = _multiple(rows, ROW_BLOCK)
+        self._cache = SlotCache(len(layers), slots)
+        self._slots = [_Slot([]) for _ in range(slots)]
+        self._count = 0
+        self._read: OrderedDict[tuple[int, ...], States] = OrderedDict()  # prompts without their last token
+
+    def history(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The prompt itself, which the reply continues."""
+        return prompt
+
+    def replace(self, ended: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> list[int]:
+        """See ``RunningRows.replace``; new rows take the slots of the ended ones, and the last rows fill the others."""
+        heads = [prompt[:-1] for prompt in prompts]
+        order: list[int | None] = list(range(self._count))
+        for row in ended:
+            order[row] = None
+        free = [*sorted(ended), *range(self._count, len(self._slots))]
+        assert len(prompts) <= len(free), "more rows than slots"
+        self._read_prompts(heads, free)
+        for number, (head, slot) in enumerate(zip(heads, free[: len(heads)], strict=True)):
+            if head:
+                self._cache.write(slot, self._read[head])
+            self._slots[slot].ids = list(head)
+            order[slot : slot + 1] = [self._count + number]
+        self._drop_read()
+        return self._close_gaps(order)
+
+    def clear(self) -> None:
+        """See ``RunningRows.clear``."""
+        self._count = 0
+
+    @torch.no_grad()
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """See ``RunningRows.step``. The slots up to a multiple of ``ROW_BLOCK`` are computed with the rows."""
+        device, count = self.device, len(ids)
+        rows = _multiple(count, ROW_BLOCK)
+        lengths = [len(slot.ids) for slot in self._slots[:count]] + [0] * (rows - count)
+        place = self._cache.place
+        place.width = block_width(max(lengths) + 1)
+        place.slots = torch.arange(rows, device=device)
+        place.columns = torch.tensor(lengths, device=device)
+        mask = torch.arange(place.width, device=device) <= place.columns[:, None]
+        output = self._model(
+            input_ids=torch.tensor([*ids, *[0] * (rows - count)], device=device)[:, None],
+            attention_mask=mask.long(),
+            position_ids=place.columns[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        for slot in self._slots[count:rows]:
+            slot.ids = []  # column 0 was written
+        for slot, token in zip(self._slots, ids, strict=False):
+            slot.ids.append(token)  # last: an interrupted pass changes nothing
+        logits: Tensor = output.logits[:count, -1].float()
+        return logits
+
+    def _close_gaps(self, order: list[int | None]) -> list[int]:
+        """Move the last rows to the slots that are free, so that the rows have the first slots."""
+        for slot in range(len(order)):
+            while order and order[-1] is None:
+                order.pop()
+            if slot < len(order) and order[slot] is None:
+                tokens = self._slots[len(order) - 1].ids
+                self._cache.move(len(order) - 1, slot, len(tokens))
+                self._slots[slot].ids = tokens
+                self._slots[len(order) - 1].ids = []
+                order[slot] = order.pop()
+        found = [row for row in order if row is not None]
+        self._count = len(found)
+        return found
+
+    def _read_prompts(self, heads: Sequence[tuple[int, ...]], free: Sequence[int]) -> None:
+        """Compute keys and values of the prompts that are not kept."""
+        unread = [head for head in dict.fromkeys(heads) if head and head not in self._read]
+        for head in dict.fromkeys(heads):
+            if head in self._read:
+                self._read.move_to_end(head)
+        for head in unread if self._reuse else ():
+            self._read_further(head, free)
+        for batch in _passes([head for head in unread if head not in self._read]):
+            states = self._forward([list(head) for head in batch], DynamicCache(config=self._model.config))
+            for row, head in enumerate(batch):
+                self._read[head] = [(keys[row, :, : len(head)], values[row, :, : len(head)]) for keys, values in states]
+
+    def _read_further(self, head: tuple[int, ...], free: Sequence[int]) -> None:
+        """Read a prompt behind the longest beginning of it that the slot of an ended row holds, if there is one."""
+        shared = {slot: _shared(self._slots[slot].ids, head) for slot in free}
+        slot = max(shared, key=lambda each: shared[each], default=None)
+        if slot is None or shared[slot] == 0:
+            return
+        tokens, cache = shared[slot], DynamicCache(config=self._model.config)
+        for index, layer in enumerate(self._cache.slot_layers):
+            cache.update(*layer.read(slot, tokens), index)
+        further = self._forward([list(head[tokens:])], cache) if tokens < len(head) else _states(cache)
+        # A copy, because the slot is written again.
+        self._read[head] = [
+            (keys[0, :, : len(head)].clone(), values[0, :, : len(head)].clone()) for keys, values in further
+        ]
+
+    @torch.no_grad()
+    def _forward(self, rows: list[list[int]], cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [rows, heads, tokens, units] after reading these ids behind those of the cache.
+
+        Padding is on the right, where a causal model cannot see it.
+        """
+        device, begin = self.device, cache.get_seq_length()
+        width = _multiple(max(map(len, rows)), PROMPT_BLOCK)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+        positions = torch.arange(begin, begin + width, device=device)
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(limit, int):
+            positions = positions.clamp(max=limit - 1)  # of padding only
+        self._model(
+            input_ids=ids,
+            position_ids=positions[None].expand(len(rows), -1),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return _states(cache)
+
+    def _drop_read(self) -> None:
+        """Keep at most ``KEPT_TOKENS`` of the prompts that were read, those that were used last."""
+        total = sum(map(len, self._read))
+        while total > KEPT_TOKENS and len(self._read) > 1:
+            total -= len(self._read.popitem(last=False)[0])
+
+
+def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    found = []
+    for layer in cache.layers:
+        assert layer.keys is not None
+        assert layer.values is not None
+        found.append((layer.keys, layer.values))
+    return found
+
+
+def _passes(heads: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Groups of prompts with the same padded length."""
+    groups: dict[int, list[tuple[int, ...]]] = {}
+    for head in heads:
+        groups.setdefault(_multiple(len(head), PROMPT_BLOCK), []).append(head)
+    for width, members in groups.items():
+        size = max(1, PASS_TOKENS // width)
+        for start in range(0, len(members), size):
+            yield members[start : start + size]
+
+
+def _shared(held: Sequence[int], head: Sequence[int]) -> int:
+    """The number of equal ids at the beginning of both."""
+    most = min(len(held), len(head))
+    return next((index for index in range(most) if held[index] != head[index]), most)
+
+
+def _multiple(count: int, block: int) -> int:
+    """The smallest multiple of ``block`` that is at least ``count``."""
+    return -(-count // block) * block
