@@ -19,7 +19,7 @@ def generate(
     samples: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> list[list[int]]:
-    """The ids of the reply to every prompt; ``rows`` has room for ``batch_size``, by default for all of them."""
+    """The ids of the reply to every prompt; ``batch_size`` at a time, by default all of them."""
     scheduler = Scheduler(rows, stopping, batch_size or len(prompts))
     numbers = samples or range(len(prompts))
     tickets = [

@@ -112,7 +112,7 @@ class Engine:
         return self._decoding.notice
 
     def new_state(self) -> RunningRows:
-        """Room for one reply at a time. If every ``stream`` of a conversation gets it, the cache is reused."""
+        """Rows for one reply at a time. If every ``stream`` of a conversation gets it, the cache is reused."""
         return self._decoding.new_rows(1, reuse=True)
 
     def scheduler(self, batch_size: int) -> Scheduler:

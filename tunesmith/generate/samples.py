@@ -35,7 +35,7 @@ def sample_replies(
     """Replies to every prompt, in the order of ``draws``.
 
     Args:
-        rows: empty rows of the model, with room for ``batch_size``.
+        rows: empty rows of the model, at least ``batch_size`` of them.
         prompts: their token ids; each must be shorter than the context.
         draws: for every prompt the index of the random numbers of each of its replies. A reply depends on (seed, index)
             and not on the other replies.

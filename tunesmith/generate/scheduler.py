@@ -1,4 +1,4 @@
-"""One scheduler for all generation: requests wait in a queue, and a row that ends makes room for the next one."""
+"""One scheduler for all generation: requests wait in a queue, and a reply that ends gives its row to the next."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Scheduler:
         return not self._queue and len(self._ended) == len(self._running)
 
     def add(self, request: ReplyRequest) -> int:
-        """Let a request wait for a row; returns its ticket. The prompt must leave room for a token in the context."""
+        """Let a request wait for a row; returns its ticket. The prompt must be shorter than the context."""
         history = self._rows.history(request.prompt)
         limit = min(request.sampling.max_new_tokens, self._stopping.context - len(history))
         assert limit > 0, "the prompt fills the context"
@@ -155,7 +155,7 @@ class Scheduler:
         return "context" if len(reply.history) + reply.generated >= self._stopping.context else "length"
 
     def _admit(self) -> None:
-        """Remove the rows that have ended and begin as many of the waiting replies as there is room for."""
+        """Remove the rows that have ended and begin as many of the waiting replies as possible."""
         ended = self._ended
         going = [reply for number, reply in enumerate(self._running) if number not in ended]
         added = self._take(going) if self._rows.joins or not going else []

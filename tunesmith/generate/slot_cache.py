@@ -106,7 +106,7 @@ class SlotCache(Cache):
     """The cache of a model whose layers all keep every key and value.
 
     layers: the number of layers.
-    slots: the number of rows that it has room for.
+    slots: the largest number of rows.
     """
 
     def __init__(self, layers: int, slots: int) -> None:

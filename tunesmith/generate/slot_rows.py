@@ -2,8 +2,8 @@
 
 The logits of a row do not depend on the other rows, bit for bit (measured with float32 on a CPU, ``docs/design.md``):
 
-- the number of rows of every matrix product is a multiple of ``ROW_BLOCK``, because smaller products have kernels of
-  their own, which add in another order;
+- the number of rows of every matrix product is a multiple of ``ROW_BLOCK``, because smaller products have separate
+  kernels, which add in another order;
 - a row begins in column 0 and the number of columns is a multiple of ``slot_cache.COLUMN_BLOCK``;
 - prompts are padded on the right to a multiple of ``PROMPT_BLOCK``, and only prompts of the same padded length are read
   together.
