@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.report.intervals import Gain, Rate
+from tunesmith.report.intervals import Gain, GroupedRate, Rate
 
 
 def test_outcomes_of_the_same_prompts_are_counted_in_pairs() -> None:
@@ -77,3 +78,42 @@ def test_the_interval_of_a_rate_holds_the_share(counts):
     low, high = rate.interval()
     assert 0.0 <= low <= rate.share + 1e-12
     assert rate.share - 1e-12 <= high <= 1.0
+
+
+def test_a_grouped_rate_with_one_trial_in_each_group_is_a_rate() -> None:
+    outcomes = [n % 3 == 0 for n in range(40)]
+    grouped = GroupedRate.of([outcome] for outcome in outcomes)
+    assert grouped.rate == Rate(sum(outcomes), 40)
+    assert grouped.interval() == pytest.approx(grouped.rate.interval())
+
+
+def test_equal_outcomes_in_a_group_count_once() -> None:
+    outcomes = [n % 3 == 0 for n in range(40)]
+    grouped = GroupedRate.of([outcome] * 5 for outcome in outcomes)
+    assert grouped.share == Rate(sum(outcomes), 40).share
+    assert grouped.interval() == pytest.approx(Rate(sum(outcomes), 40).interval())
+
+
+def test_the_intervals_of_grouped_rates_cover_the_true_rate() -> None:
+    """250 prompts with two replies; the prompts differ much, as real ones do."""
+    draw = np.random.default_rng(5)
+    covered = narrow = 0
+    for _ in range(1000):
+        chances = draw.beta(1.6, 0.4, size=250)  # mean 0.8
+        successes = draw.binomial(2, chances)
+        grouped = GroupedRate(tuple((int(number), 2) for number in successes))
+        low, high = grouped.interval()
+        covered += low <= 0.8 <= high
+        low, high = grouped.rate.interval()
+        narrow += low <= 0.8 <= high
+    assert covered >= 935
+    assert narrow < 920
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_a_grouped_interval_is_between_those_of_groups_and_of_trials(pairs: list[tuple[int, int]]) -> None:
+    grouped = GroupedRate.of([True] * yes + [False] * no for yes, no in pairs)
+    low, high = grouped.interval()
+    inner = grouped.rate.interval()
+    assert 0 <= low <= inner[0] + 1e-12
+    assert inner[1] - 1e-12 <= high <= 1

@@ -75,7 +75,7 @@ def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Com
     models = tuple(_model(report, label) for report, label in zip(found, labels, strict=True))
     prompts: dict[str, list[ComparedReply]] = {}
     for number, (report, values) in enumerate(zip(found, rewards, strict=True)):
-        known = any(any(ended) for replies in report.prompts for ended in replies.ended.values())
+        known = report.shows_ends
         for prompt, places in places_of_prompts(report).items():
             prompts.setdefault(prompt, []).extend(_replies(number, report, places, values, known))
     configurations = dict.fromkeys(name for report in found for replies in report.prompts for name in replies.outputs)

@@ -54,6 +54,11 @@ class SamplingReport:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     date: str = ""
 
+    @property
+    def shows_ends(self) -> bool:
+        """Whether the report shows which replies the model ended by itself: any of them has an end token."""
+        return any(any(ended) for replies in self.prompts for ended in replies.ended.values())
+
 
 def read_report(path: Path) -> SamplingReport | None:
     """The report in a file, whatever its suffix; None where the file holds something else, such as lines of records.

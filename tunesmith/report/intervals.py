@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Z_95 = 1.959964
@@ -24,12 +24,51 @@ class Rate:
 
     def interval(self, z: float = Z_95) -> tuple[float, float]:
         """Wilson's score interval (Wilson 1927, "Probable inference"); (0, 1) without any trial."""
-        if not self.total:
+        return _wilson(self.share, self.total, z) if self.total else (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedRate:
+    """A success rate of trials in groups, such as several replies to each prompt; trials of a group are alike.
+
+    groups: (successes, trials) of every group; groups without trials do not count.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, groups: Iterable[Iterable[bool]]) -> GroupedRate:
+        """From the outcomes of every group."""
+        found = [tuple(group) for group in groups]
+        return cls(tuple((sum(group), len(group)) for group in found if group))
+
+    @property
+    def rate(self) -> Rate:
+        """The rate over all trials."""
+        return Rate(sum(successes for successes, _ in self.groups), sum(trials for _, trials in self.groups))
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1; 0 without any trial."""
+        return self.rate.share
+
+    def interval(self, z: float = Z_95) -> tuple[float, float]:
+        """Wilson's interval for the effective number of trials (Korn and Graubard 1998, "Confidence intervals for
+        proportions with small expected number of positive counts estimated from survey data").
+
+        It is the number of independent trials that have the variance of the groups: between the number of groups, if
+        all trials of a group have the same outcome, and the number of trials. (0, 1) without any trial.
+        """
+        rate, count = self.rate, len(self.groups)
+        if not rate.total:
             return 0.0, 1.0
-        p, n = self.share, self.total
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        p = rate.share
+        squares = sum((successes - p * trials) ** 2 for successes, trials in self.groups)
+        variance = squares / rate.total**2 * count / max(count - 1, 1)
+        if not 0 < p < 1:
+            return _wilson(p, count, z)  # there is no variance to be seen
+        effective = p * (1 - p) / variance if variance else float(rate.total)
+        return _wilson(p, min(max(effective, float(count)), float(rate.total)), z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +130,12 @@ class Gain:
         product = self.both * self.neither - self.gained * self.lost
         corrected = max(product - self.total / 2, 0.0) if product > 0 else product
         return corrected / math.sqrt(sides)
+
+
+def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _combine(one: float, other: float, correlation: float) -> float:

@@ -18,10 +18,15 @@ _WORDS = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")  # characters of scripts that ar
 _CONTROL = re.compile(r"<\|[A-Za-z_]{2,24}\|>|</?s>|<pad>|\[/?INST\]|^### (?:Instruction|Response|Input|End)\b", re.M)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, in small letters. Each character of a script that is written without spaces is one."""
+    return _WORDS.findall(text.lower())
+
+
 def has_loop(text: str) -> bool:
     """Whether a sequence of words is repeated at once, four times or more, over twelve words or more."""
     numbers: dict[str, int] = {}
-    words = [numbers.setdefault(word, len(numbers)) for word in _WORDS.findall(text.lower())]
+    words = [numbers.setdefault(word, len(numbers)) for word in words_of(text)]
     triples = Counter(zip(words, words[1:], words[2:], strict=False))
     if max(triples.values(), default=0) < FEWEST_REPEATS:
         return False  # every loop has a triple of words that often, and few other texts do
