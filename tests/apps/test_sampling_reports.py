@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, read_report
 from tunesmith.errors import DataError, MissingInputError
+from tunesmith.text.tree import Message
 
 GOOD = {"model_name": "a", "prompts": [{"prompt": "p", "results": [{"sampling_config": "c", "outputs": ["x", "y"]}]}]}
 
@@ -43,6 +44,31 @@ def test_date_and_parameters_are_read_where_a_report_has_them(tmp_path: Path) ->
     assert found.date == ""
 
 
+def test_a_prompt_of_several_turns_has_its_messages(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    report = json.loads(json.dumps(GOOD))
+    report["prompts"][0] |= {"prompt": "User: a ..", "messages": turns}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    found = read_report(path)
+    assert found is not None
+    assert found.prompts[0].conversation == (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    report["prompts"][0]["messages"] = []
+    path.write_text(json.dumps(report))
+    with pytest.raises(DataError, match=r"report\.json: prompts\[0\]: "):
+        read_report(path)
+
+
+def test_the_end_tokens_that_a_report_names_are_taken_off(tmp_path: Path) -> None:
+    report = json.loads(json.dumps(GOOD)) | {"args": {"end_tokens": ["### End", 3, ""]}}
+    report["prompts"][0]["results"][0]["outputs"] = ["x### End", "y"]
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    found = read_report(path)
+    assert found is not None
+    assert (found.prompts[0].outputs, found.prompts[0].ended) == ({"c": ("x", "y")}, {"c": (True, False)})
+
+
 @pytest.mark.parametrize(
     "text", ["", "\n", "[]", '{"messages": []}\n{"messages": []}\n', '{"prompts": 3}', '{\n"a": 1}', "{} {}", "text"]
 )
@@ -67,14 +93,21 @@ def outcome(path: Path) -> SamplingReport | DataError | None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=VALUES,
-    changed=st.sampled_from(["model_name", "prompts", "prompt", "results", "outputs", "none"]),
+    changed=st.sampled_from(
+        ["model_name", "prompts", "prompt", "results", "outputs", "messages", "tools", "args", "end_tokens", "none"]
+    ),
     lines=st.booleans(),
 )
 def test_any_value_in_any_place_is_a_report_or_nothing_or_one_error(
     tmp_path: Path, value: Any, changed: str, lines: bool
 ) -> None:
-    report = json.loads(json.dumps(GOOD))
+    report = json.loads(json.dumps(GOOD)) | {"args": {"end_tokens": ["x"]}}
+    report["prompts"][0]["messages"] = [{"role": "user", "content": "p"}]
     places = {
+        "args": report,
+        "end_tokens": report["args"],
+        "messages": report["prompts"][0],
+        "tools": report["prompts"][0],
         "model_name": report,
         "prompts": report,
         "prompt": report["prompts"][0],

@@ -152,6 +152,27 @@ def test_a_sampling_report_gets_means_by_setting(world: Path, tmp_path: Path, fo
     assert found["reward_model"] == str(world / "run")
 
 
+def test_the_best_of_n_is_expected_from_all_replies_and_printed(world: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "report.json", REPORT)
+    found, log = score(world, path)
+    scores = sorted(json.loads(found)["scores"][0]["k50"])
+    expected = {"1": sum(scores) / 3, "2": (scores[1] + 2 * scores[2]) / 3, "3": scores[2]}
+    assert json.loads(found)["best_of"] == {"k50": pytest.approx(expected)}
+    assert "best of n, n =" in log
+    assert "  1 prompt (1 not)" in log
+    assert max(map(len, log.splitlines())) <= 80
+
+
+def test_prompts_of_several_turns_are_scored_with_their_turns(world: Path, tmp_path: Path) -> None:
+    report = json.loads(json.dumps(REPORT))
+    turns = talk("Say red.", "blue", "Again.")["messages"]
+    report["prompts"][1] |= {"prompt": "User: Say red. ...", "messages": turns}
+    found = json.loads(score(world, write(tmp_path / "report.json", report))[0])
+    assert found["scores"][1]["k50"] == pytest.approx(
+        [stock_score(world, "Say red.", "blue", "Again.", "old big")], abs=1e-5
+    )
+
+
 def test_several_reports_are_a_list_and_a_file_is_written_whole(world: Path, tmp_path: Path) -> None:
     path, output = write(tmp_path / "one.json", REPORT), tmp_path / "scores.json"
     assert score(world, path, path, output=output)[0] == ""

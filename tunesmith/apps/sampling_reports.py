@@ -1,26 +1,29 @@
 """Sampling reports: the replies of a model to a list of prompts, with one or more sampling configurations.
 
 One JSON object {model_name, date, args, prompts: [{prompt, results: [{sampling_config, sampling_params, outputs}]}]},
-as Open-Assistant's ``sampling_report.py`` writes it and others have since.
+as Open-Assistant's ``sampling_report.py`` writes it and others have since. A prompt of several turns has ``messages``
+too, and ``tools`` where there are any.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tunesmith.data.readers.reader import as_text
+from tunesmith.data.readers.reader import ReadTree, as_text
+from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.sources.files import gzip_errors, read_errors
 from tunesmith.data.sources.strict_json import RECORD_LIMIT, RecordError, decode_at, syntax_error
 from tunesmith.errors import DataError
+from tunesmith.text.tree import Message
 
 REPORT_LIMIT = 2**30  # bytes of a report after decompression
 END_TOKENS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
-"""The end tokens of models; in older reports they are part of the outputs."""
+"""The end tokens of models, which are part of the outputs; a report may name others in ``args.end_tokens``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,18 @@ class SampledReplies:
     prompt: as the user wrote it.
     outputs: name of a sampling configuration -> the replies that were sampled with it, without end tokens.
     ended: the same for whether an end token was written at the end of each reply.
+    messages: of a prompt that is more than a text; otherwise empty.
     """
 
     prompt: str
     outputs: Mapping[str, tuple[str, ...]]
     ended: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages that the replies answer."""
+        return self.messages or (Message("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,8 @@ def read_report(path: Path) -> SamplingReport | None:
     if content is None or not isinstance(content.get("prompts"), list):
         return None
     model = as_text(content.get("model_name"), f"{path}: model_name")
-    prompts = tuple(_replies(item, f"prompts[{index}]", path) for index, item in enumerate(content["prompts"]))
+    ends = _end_tokens(content.get("args"))
+    prompts = tuple(_replies(item, f"prompts[{index}]", path, ends) for index, item in enumerate(content["prompts"]))
     if not any(outputs for replies in prompts for outputs in replies.outputs.values()):
         raise DataError("the report has no outputs", where=path, advice="sample some replies first")
     date = content.get("date")
@@ -78,9 +89,9 @@ def read_report(path: Path) -> SamplingReport | None:
     )
 
 
-def without_end(text: str) -> str:
+def without_end(text: str, ends: Sequence[str] = END_TOKENS) -> str:
     """A reply without the end tokens at its end."""
-    while end := next((mark for mark in END_TOKENS if text.endswith(mark)), None):
+    while end := next((mark for mark in ends if text.endswith(mark)), None):
         text = text.removesuffix(end)
     return text
 
@@ -109,7 +120,14 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _replies(item: Any, place: str, path: Path) -> SampledReplies:
+def _end_tokens(args: Any) -> tuple[str, ...]:
+    """The end tokens of the outputs: those of the model, if the report names them, and those of other models."""
+    named = args.get("end_tokens") if isinstance(args, dict) else None
+    own = [token for token in named if isinstance(token, str) and token] if isinstance(named, list) else []
+    return (*own, *END_TOKENS)
+
+
+def _replies(item: Any, place: str, path: Path, ends: tuple[str, ...]) -> SampledReplies:
     if not isinstance(item, dict) or not isinstance(item.get("results"), list):
         raise DataError(
             f"{place} is not an object with prompt and results", where=path, advice="is it a sampling report?"
@@ -122,9 +140,24 @@ def _replies(item: Any, place: str, path: Path) -> SampledReplies:
             raise DataError(f"{here} has no list of outputs", where=path, advice="is it a sampling report?")
         name = as_text(result.get("sampling_config"), f"{path}: {here}.sampling_config")
         outputs = [as_text(text, f"{path}: {here}.outputs[{n}]") for n, text in enumerate(result["outputs"])]
-        found[name] = (*found.get(name, ()), *map(without_end, outputs))
-        ended[name] = (*ended.get(name, ()), *(text.endswith(END_TOKENS) for text in outputs))
-    return SampledReplies(as_text(item.get("prompt"), f"{path}: {place}.prompt"), found, ended)
+        found[name] = (*found.get(name, ()), *(without_end(text, ends) for text in outputs))
+        ended[name] = (*ended.get(name, ()), *(text.endswith(ends) for text in outputs))
+    return SampledReplies(
+        as_text(item.get("prompt"), f"{path}: {place}.prompt"), found, ended, _messages(item, place, path)
+    )
+
+
+def _messages(item: dict[str, Any], place: str, path: Path) -> tuple[Message, ...]:
+    """The messages of a prompt; nothing where it is a text. Raises DataError."""
+    if "messages" not in item:
+        return ()
+    given = {key: item[key] for key in ("messages", "tools") if key in item}
+    try:
+        result = open_reader("prompts", {}, {})(given)
+    except DataError as error:
+        raise DataError(f"{place}: {error.what}", where=path, advice=error.advice) from error
+    assert isinstance(result, ReadTree), "the reader of prompts drops nothing"
+    return result.tree.messages
 
 
 def _parameters(prompts: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import transformers
 
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
-from tunesmith.apps.score_report import report_scores
+from tunesmith.apps.score_report import report_curves, report_scores
 from tunesmith.compose.progress import show_progress
 from tunesmith.data.readers.pipeline import read_source
 from tunesmith.data.readers.reader import ReadTree
@@ -21,6 +21,7 @@ from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
 from tunesmith.files import check_no_input, write_file
+from tunesmith.report.best_of import curve_lines
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
@@ -106,6 +107,8 @@ def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log:
     skipped = f"; {found['unscored']} replies were skipped" if found["unscored"] else ""
     summary = f"mean of all replies; mean of the best reply to each prompt {found['RM_score']:.4f}{skipped}"
     print(f"  {found['mean_reward']:9.4f}  {summary}", file=log)
+    for line in curve_lines(report_curves(found["scores"])):
+        print(visible(line), file=log)
     return found
 
 

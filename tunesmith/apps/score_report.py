@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport
 from tunesmith.errors import DataError
 from tunesmith.evaluate.reward_scorer import RewardScorer
+from tunesmith.report.best_of import BestOfCurve, best_of_curve
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
 
@@ -25,6 +26,7 @@ def report_scores(
     RM_score: the mean over the prompts of the score of the best reply (best-of-n).
     unscored: the number of replies that were skipped.
     scores: for every prompt, sampling configuration -> the scores of its replies, null where one was skipped.
+    best_of: sampling configuration -> n -> the expected score of the best of n replies; where there are several.
 
     skip: leave out replies that cannot be scored.
     progress: called with (prompts done, prompts in all).
@@ -49,6 +51,15 @@ def report_scores(
     return _summary(scorer, report, table, found)
 
 
+def report_curves(table: ScoreTable) -> dict[str, BestOfCurve]:
+    """For every sampling configuration with several scored replies to a prompt, the curve of the best of n."""
+    names = dict.fromkeys(name for scores in table for name in scores)
+    prompts = {
+        name: [[score for score in scores.get(name, ()) if score is not None] for scores in table] for name in names
+    }
+    return {name: curve for name in names if (curve := best_of_curve(prompts[name])) is not None}
+
+
 def _scorable(scorer: RewardScorer, answers: SampledReplies, place: str, skip: bool) -> list[tuple[str, int]]:
     """(sampling configuration, index of the reply) of all replies that can be scored."""
     every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
@@ -63,8 +74,9 @@ def _scorable(scorer: RewardScorer, answers: SampledReplies, place: str, skip: b
 def _tree(answers: SampledReplies, replies: list[tuple[str, int]], place: str = "") -> Tree:
     """The prompt with these replies as its branches."""
     texts = [answers.outputs[name][index] for name, index in replies]
-    messages = (Message("user", answers.prompt), *(Message("assistant", text) for text in texts))
-    return Tree(messages, (-1, *[0] * len(texts)), place)
+    asked = answers.conversation
+    messages = (*asked, *(Message("assistant", text) for text in texts))
+    return Tree(messages, (*range(-1, len(asked) - 1), *[len(asked) - 1] * len(texts)), place)
 
 
 def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, found: Sequence[float]) -> dict[str, Any]:
@@ -76,6 +88,7 @@ def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, fo
             by_setting.setdefault(name, []).extend(values)
         if any(known.values()):
             best.append(max(score for values in known.values() for score in values))
+    curves = report_curves(table)
     return {
         "model_name": report.model,
         "results": {name: sum(values) / len(values) for name, values in by_setting.items() if values},
@@ -84,5 +97,6 @@ def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, fo
         "reward_model": scorer.name,
         "report": report.name,
         "unscored": sum(score is None for scores in table for values in scores.values() for score in values),
+        "best_of": {name: {str(each.n): each.mean for each in curve.points} for name, curve in curves.items()},
         "scores": table,
     }
