@@ -94,7 +94,9 @@ def test_a_file_may_be_named_or_given_by_its_path_and_one_configuration_chosen(t
     path = write(tmp_path / "mine.json", {"configurations": [{"name": "a"}, {"name": "b:c"}]})
     assert open_sampling_file(path).stem == "mine"
     assert [each.name for each in open_sampling_file(f"{path}:b:c").configurations] == ["b:c"]
-    assert [each.name for each in open_sampling_file("noprefix:k50").configurations] == ["k50"]
+    two = open_sampling_file("noprefix:greedy,k50")
+    assert (two.stem, [each.name for each in two.configurations]) == ("noprefix-k50-greedy", ["k50", "greedy"])
+    assert open_sampling_file(f"{path}:b:c").stem == "mine-b_c"
 
 
 @pytest.mark.parametrize(

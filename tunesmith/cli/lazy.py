@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "export": CliCommand("tunesmith.cli.export:export", "Export a checkpoint of a run, also of a stopped one."),
     "chat": CliCommand("tunesmith.cli.chat:chat", "Chat with a trained model in the terminal."),
     "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
+    "sample": CliCommand("tunesmith.cli.sample:sample", "Sample the replies of models to prompts: sampling reports."),
     "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),
     "compare": CliCommand("tunesmith.cli.compare:compare", "Compare the replies of models: a page, or numbers."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),

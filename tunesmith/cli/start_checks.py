@@ -29,17 +29,19 @@ def check_start(recipe: Recipe) -> None:
                 find_source(source.path, source.split, source.config, f"data.{name}.{index}")
 
 
-def check_writable(directory: Path) -> None:
-    """Raises StorageError if the directory cannot be made or written, or if its disk is full."""
+def check_writable(directory: Path, advice: str = "choose another run.directory") -> None:
+    """Raises StorageError if the directory cannot be made or written, or if its disk is full.
+
+    advice: what else the user can do about it.
+    """
     existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
-    advice = "choose another run.directory"
     if not existing.is_dir():
-        raise StorageError("this is not a directory, so the run cannot be written", where=existing, advice=advice)
+        raise StorageError("this is not a directory, so nothing can be written to it", where=existing, advice=advice)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise StorageError("you may not write here", where=existing, advice=advice)
     if (free := shutil.disk_usage(existing).free) < LEAST_SPACE:
         what = f"the disk is full ({free:,} bytes are free)"
-        raise StorageError(what, where=existing, advice="free disk space, or choose another run.directory")
+        raise StorageError(what, where=existing, advice=f"free disk space, or {advice}")
 
 
 def check_model_path(key: str, path: str) -> None:

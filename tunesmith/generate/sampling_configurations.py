@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ TEXTS = ("name", "pre_text", "human_name", "bot_name")
 KEYS = (*TEXTS, "generate_args", "add_prefix_tokens", "system_profile")
 PROFILE_LABELS = ("quality", "humor", "creativity")
 PROFILE_KEYS = ("lang", "length", *PROFILE_LABELS)
+UNSAFE = re.compile(r"[^\w-]")
+"""What names of files should not have; letters of every script are kept."""
 ADVICE = "correct the file; docs/evidence.md describes its form"
 
 Values = Mapping[str, Any]
@@ -60,7 +63,7 @@ class SamplingConfiguration:
 class SamplingFile:
     """The configurations of one file that are used.
 
-    stem: the name of the file without its suffix.
+    stem: the name of the file without its suffix, for the name of a report.
     configurations: in the order of the file.
     """
 
@@ -76,8 +79,8 @@ def built_in_names() -> list[str]:
 def open_sampling_file(name: str) -> SamplingFile:
     """The configurations that a name means.
 
-    name: a built-in file (``noprefix``), a path, or either of them followed by ``:`` and one configuration
-        (``noprefix:k50``).
+    name: a built-in file (``noprefix``), a path, or either of them followed by ``:`` and some of its configurations
+        (``noprefix:k50,greedy``), whose names the stem then has as well.
 
     Raises UsageError for an unknown name, MissingInputError, and DataError for a file that cannot be used.
     """
@@ -85,11 +88,14 @@ def open_sampling_file(name: str) -> SamplingFile:
     found = _read(_find(path))
     if not wanted:
         return found
-    chosen = tuple(each for each in found.configurations if each.name == wanted)
-    if not chosen:
-        known = ", ".join(each.name for each in found.configurations)
-        raise UsageError(f"{path} has no configuration {wanted!r}", where="--sampling", advice=f"it has {known}")
-    return replace(found, configurations=chosen)
+    known = [each.name for each in found.configurations]
+    names = [wanted] if wanted in known else wanted.split(",")
+    for each in names:
+        if each not in known:
+            advice = f"it has {', '.join(known)}"
+            raise UsageError(f"{path} has no configuration {each!r}", where="--sampling", advice=advice)
+    chosen = tuple(each for each in found.configurations if each.name in names)
+    return SamplingFile("-".join([found.stem, *(UNSAFE.sub("_", each.name) for each in chosen)]), chosen)
 
 
 def merge(default: SamplingConfiguration | None, configuration: SamplingConfiguration) -> SamplingConfiguration:

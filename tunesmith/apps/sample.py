@@ -1,0 +1,345 @@
+"""`tunesmith sample`: the replies of models to a list of prompts, as sampling reports."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from tunesmith import __version__
+from tunesmith.apps.model_opening import open_run, silence_libraries
+from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
+from tunesmith.apps.sample_journal import SUFFIX, JournalReply, ReplyJournal, ReplyPlace, changed_inputs
+from tunesmith.apps.sample_plan import (
+    EffectiveConfiguration,
+    PromptEncoder,
+    ReplyPlan,
+    end_tokens,
+    format_encoder,
+    mode_encoder,
+    plan_replies,
+    read_effects,
+    reply_output,
+)
+from tunesmith.apps.sample_prompts import SamplePrompt, read_sample_prompts
+from tunesmith.compose.manifest import code_digest, package_versions
+from tunesmith.compose.models.reference_cache import weights_digest
+from tunesmith.compose.progress import show_progress
+from tunesmith.errors import MissingInputError, StoppedError, TunesmithError, UsageError
+from tunesmith.files import fingerprint, read_object, write_file
+from tunesmith.generate.engine import Engine
+from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
+from tunesmith.report.sampling_summary import SampledText, sampling_lines, summarize_samples
+from tunesmith.text.visible import visible
+from tunesmith.train.run.signals import StopSignals
+
+LISTED = 5
+"""How many refused prompts are printed one by one; the report has all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSettings:
+    """What is sampled, apart from the models.
+
+    prompts: a file, or the name of a built-in set.
+    sampling: files of sampling configurations, see ``open_sampling_file``.
+    samples: replies to a prompt with each configuration; one where it is greedy.
+    seed: of the random draws.
+    mode: a prompt mode of the original; None for the prompt format of the model.
+    limit: how many prompts are used; None for all.
+    max_new_tokens: replaces that of every configuration; None leaves it.
+    format: the prompt format of a model that does not declare one.
+    batch_size: replies that are generated together; it changes no reply.
+    """
+
+    prompts: str
+    sampling: Sequence[str] = ("noprefix",)
+    samples: int = 2
+    seed: int = 42
+    mode: str | None = None
+    limit: int | None = None
+    max_new_tokens: int | None = None
+    format: str | None = None
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTask:
+    """One report that is to be written.
+
+    model: its name in the report.
+    engine: of the model.
+    prompts: of the settings.
+    stem: the name of the file of sampling configurations.
+    configurations: of that file.
+    settings: of the call.
+    directory: where the report and its journal are written.
+    """
+
+    model: str
+    engine: Engine
+    prompts: Sequence[SamplePrompt]
+    stem: str
+    configurations: Sequence[EffectiveConfiguration]
+    settings: SampleSettings
+    directory: Path
+
+    def inputs(self) -> dict[str, Any]:
+        """Everything that decides the replies, by the words of messages."""
+        renderer, parameter = self.engine.renderer, next(self.engine.model.parameters())
+        return {
+            "model": weights_digest(self.engine.model),
+            "tokenizer": renderer.tokenizer.fingerprint,
+            "prompt format": [renderer.format.name, asdict(renderer.format), self.settings.mode],
+            "prompts": fingerprint([[prompt.as_json(), prompt.place.rpartition(":")[2]] for prompt in self.prompts]),
+            "sampling configurations": fingerprint([asdict(each) for each in self.configurations]),
+            "samples": self.settings.samples,
+            "seed": self.settings.seed,
+            "device": [parameter.device.type, str(parameter.dtype)],
+            "code": code_digest(),
+            "package versions": fingerprint(package_versions()),
+        }
+
+
+def run(
+    models: Sequence[str],
+    settings: SampleSettings,
+    directory: Path,
+    *,
+    target: TextIO | None = None,
+    errors: TextIO | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+) -> list[Path]:
+    """Sample replies and write a report for every model and file of sampling configurations; returns their paths.
+
+    Args:
+        models: directories of runs or models.
+        settings: what is sampled.
+        directory: where the reports are written.
+        target: where the summaries are printed (standard output).
+        errors: where notices are printed (standard error).
+        now: the time of a new report, UTC without a time zone.
+
+    Raises UsageError, MissingInputError, DataError, StorageError, LockedError, and StoppedError after a signal.
+    """
+    silence_libraries()
+    screen, log = target or sys.stdout, errors or sys.stderr
+    names = [model_name(path) for path in models]
+    _check_unique(names, "models", "sample them one by one, with another -o")
+    files = [_with_limit(open_sampling_file(name), settings.max_new_tokens) for name in settings.sampling]
+    _check_unique([file.stem for file in files], "files of sampling configurations", "rename one of them")
+    effects = [(file.stem, read_effects(file)) for file in files]
+    prompts = read_sample_prompts(settings.prompts, settings.limit)
+    print(visible(f"{_count(len(prompts), 'prompt')} of {settings.prompts}"), file=log)
+    for line in (line for stem, configurations in effects for line in _effect_lines(stem, configurations)):
+        print(visible(line), file=log)
+    paths = []
+    for path, name in zip(models, names, strict=True):
+        engine, _ = open_run(path, settings.format, lambda text: print(visible(text), file=log))
+        if engine.notice is not None:
+            print(visible(engine.notice), file=log)
+        for stem, configurations in effects:
+            task = ReportTask(name, engine, prompts, stem, configurations, settings, directory)
+            paths.append(_write_report(task, now().isoformat(), screen, log))
+    again = " ".join(map(str, paths))
+    print(visible(f"compare the replies: tunesmith compare {again} -o page.html"), file=screen)
+    return paths
+
+
+def model_name(path: str) -> str:
+    """The name of a model in its report: the path as it is given, but its last part if it leads elsewhere."""
+    given = Path(path)
+    if given.is_absolute() or ".." in given.parts or path.startswith("~") or str(given) == ".":
+        resolved = given.expanduser().resolve()
+        return resolved.parent.name if resolved.name == "export" else resolved.name
+    return str(given)
+
+
+def _write_report(task: ReportTask, date: str, screen: TextIO, log: TextIO) -> Path:
+    """Sample what a report needs, or continue with it, and write it. Returns its path."""
+    inputs = task.inputs()
+    journal_path = task.directory / (name_tail(task.model, task.stem) + SUFFIX)
+    if not journal_path.exists() and (found := _find_finished(task, inputs, date)) is not None:
+        print(visible(f"{found} has these replies already"), file=log)
+        return found
+    plan = _plan(task)
+    _print_refused(plan, len(task.prompts), log)
+    with ReplyJournal(journal_path, date, inputs) as journal:
+        _sample(task, plan, journal, log)
+        path = task.directory / report_name(task.model, journal.date, task.stem)
+        write_file(path, _text(task, plan, journal, inputs))
+        journal.remove()
+    print(visible(f"\n{task.model}, {task.stem}"), file=screen)
+    for line in sampling_lines(summarize_samples(_samples(task, plan, journal.replies))):
+        print(visible(line), file=screen)
+    print(visible(f"\nwrote {path}"), file=screen)
+    return path
+
+
+def _plan(task: ReportTask) -> ReplyPlan:
+    """The replies of the report. Raises MissingInputError if no prompt is left."""
+    settings, renderer = task.settings, task.engine.renderer
+    encode: PromptEncoder = format_encoder(renderer) if settings.mode is None else mode_encoder(renderer, settings.mode)
+    plan = plan_replies(task.engine, encode, task.prompts, task.configurations, settings.samples, settings.seed)
+    if not plan.prompts:
+        first = plan.refused[0]
+        what = f"the model can read none of the prompts with {task.stem}: {first.reason}"
+        raise MissingInputError(what, where=first.place, advice="choose other prompts, --sampling or --mode")
+    return plan
+
+
+def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, log: TextIO) -> None:
+    """Generate the replies that the journal does not have. Raises StoppedError after a signal."""
+    missing = [(place, request) for place, request in plan.replies if place not in journal.replies]
+    total, began, tokens = len(plan.replies), time.monotonic(), 0
+    if len(missing) < total:
+        print(f"continuing: {total - len(missing):,} of {total:,} replies are there already", file=log)
+    requests = [request for _, request in missing]
+    renderer, raw = task.engine.renderer, task.settings.mode is not None
+    with StopSignals() as signals, show_progress(visible(f"sampling {task.model}")) as progress:
+        progress(total - len(missing), total, f"{_count(total, 'reply')}")
+        for index, reply in task.engine.replies(requests, task.settings.batch_size):
+            journal.append(missing[index][0], reply_output(renderer, reply, raw=raw))
+            tokens += reply.tokens
+            speed = tokens / max(time.monotonic() - began, 1e-9)
+            done = len(journal.replies)
+            progress(done, total, f"{done:,} of {_count(total, 'reply')}, {speed:,.0f} tokens/s")
+            if (name := signals.received()) is not None and done < total:
+                what = f"stopped by {name}; {done:,} of {total:,} replies are kept"
+                raise StoppedError(what, advice="give the same command again to continue")
+
+
+def _find_finished(task: ReportTask, inputs: Mapping[str, Any], date: str) -> Path | None:
+    """The report that has these replies, of whatever date.
+
+    Raises UsageError if another report would be replaced.
+    """
+    tail = name_tail(task.model, task.stem)
+    for path in sorted(task.directory.glob("????-??-??_" + glob.escape(tail)), reverse=True):
+        recorded = _recorded_inputs(path)
+        if recorded is not None and not changed_inputs(recorded, inputs):
+            return path
+    path = task.directory / report_name(task.model, date, task.stem)
+    if path.exists():
+        different = changed_inputs(_recorded_inputs(path), inputs)
+        what = f"this report exists, and these differ from it: {', '.join(different)}"
+        raise UsageError(what, where=path, advice="move it away, or choose another -o")
+    return None
+
+
+def _recorded_inputs(path: Path) -> Any:
+    """What decided the replies of a report; None where it does not say so."""
+    try:
+        args = read_object(path).get("args")
+    except TunesmithError:
+        return None
+    return args.get("inputs") if isinstance(args, dict) else None
+
+
+def _text(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, inputs: Mapping[str, Any]) -> str:
+    """The content of the report."""
+    outputs: dict[tuple[int, int], list[str]] = {}
+    for place, _ in plan.replies:
+        outputs.setdefault((place.prompt, place.configuration), []).append(journal.replies[place].output)
+    prompts = [
+        PromptOutputs(
+            prompt.as_json(),
+            [
+                ConfigurationOutputs(each.configuration.name, each.configuration.generate_args, outputs[number, index])
+                for index, each in enumerate(task.configurations)
+            ],
+        )
+        for number, prompt in enumerate(plan.prompts)
+    ]
+    return report_text(task.model, journal.date, _args(task, plan, inputs), prompts)
+
+
+def _args(task: ReportTask, plan: ReplyPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """How the report was made: the arguments that the original has too, and then ours."""
+    settings = task.settings
+    return {
+        "model_name": task.model,
+        "mode": settings.mode,
+        "prompts": Path(settings.prompts).name,
+        "seed": settings.seed,
+        "n": settings.limit,
+        "num_samples": settings.samples,
+        "config": task.stem,
+        "skip_special_tokens": False,
+        "program": f"tunesmith {__version__}",
+        "format": task.engine.renderer.format.name,
+        "end_tokens": end_tokens(task.engine.renderer),
+        "effective_sampling_params": {
+            each.configuration.name: asdict(each.sampling.parameters) for each in task.configurations
+        },
+        "refused_prompts": [{"line": _line(each.place), "reason": each.reason} for each in plan.refused],
+        "inputs": dict(inputs),
+    }
+
+
+def _samples(
+    task: ReportTask, plan: ReplyPlan, replies: Mapping[ReplyPlace, JournalReply]
+) -> dict[str, list[list[SampledText]]]:
+    """Name of a configuration -> for every prompt the replies to it, for the summary."""
+    found: dict[str, list[list[SampledText]]] = {
+        each.configuration.name: [[] for _ in plan.prompts] for each in task.configurations
+    }
+    for place, _ in plan.replies:
+        reply, name = replies[place], task.configurations[place.configuration].configuration.name
+        found[name][place.prompt].append(SampledText(reply.text, reply.end > 0, reply.tokens))
+    return found
+
+
+def _effect_lines(stem: str, configurations: Sequence[EffectiveConfiguration]) -> Iterator[str]:
+    """What configurations mean that they do not say."""
+    filled: dict[str, list[str]] = {}
+    for each in configurations:
+        for name, number in each.sampling.filled_in.items():
+            filled.setdefault(f"{name} {number}", []).append(each.configuration.name)
+    for value, names in filled.items():
+        yield f"{stem}: {', '.join(names)}: {value}, which the original's library adds"
+    for each in configurations:
+        if each.sampling.without_effect:
+            yield f"{stem}: {each.configuration.name}: no effect: {', '.join(each.sampling.without_effect)}"
+
+
+def _print_refused(plan: ReplyPlan, total: int, log: TextIO) -> None:
+    if not plan.refused:
+        return
+    print(f"{len(plan.refused):,} of {_count(total, 'prompt')} get no replies:", file=log)
+    for each in plan.refused[:LISTED]:
+        print(visible(f"  {each.place}: {each.reason}"), file=log)
+    if len(plan.refused) > LISTED:
+        print(f"  and {len(plan.refused) - LISTED:,} more, which the report lists (refused_prompts)", file=log)
+
+
+def _with_limit(file: SamplingFile, most: int | None) -> SamplingFile:
+    """The configurations with another ``max_new_tokens``, if one is given."""
+    if most is None:
+        return file
+    changed = (
+        replace(each, generate_args={**each.generate_args, "max_new_tokens": most}) for each in file.configurations
+    )
+    return replace(file, configurations=tuple(changed))
+
+
+def _check_unique(names: Sequence[str], what: str, advice: str) -> None:
+    """Raises UsageError if two reports would have one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two {what} are called {name!r}, and so would be their reports", advice=advice)
+
+
+def _line(place: str) -> str:
+    """The place in a file without the name of the file."""
+    return place.rpartition(":")[2]
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
