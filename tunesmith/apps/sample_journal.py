@@ -19,6 +19,7 @@ from tunesmith.errors import LockedError, UsageError
 from tunesmith.files import flush_to_disk, storage_errors
 
 FORMAT = "tunesmith sample journal"
+START = json.dumps({"format": FORMAT}).encode()[:-1]  # how the first line begins
 SUFFIX = ".part"
 ADVICE = "sample with the earlier settings to finish it, delete it, or choose another -o"
 
@@ -106,7 +107,7 @@ class ReplyJournal:
                 self._begin(first, date, inputs)
                 return date
             self._check(header.get("inputs"), inputs)
-            end = self._file.tell()
+            end = len(first)
             for line in self._file:
                 if (found := _as_reply(_parse(line))) is None:
                     break
@@ -119,7 +120,8 @@ class ReplyJournal:
     def _begin(self, first: bytes, date: str, inputs: Mapping[str, Any]) -> None:
         """Begin a new journal in an empty file, or in one whose first line is torn."""
         header = json.dumps({"format": FORMAT, "date": date, "inputs": dict(inputs)}).encode()
-        if not header.startswith(first[: len(FORMAT)]) or first.endswith(b"\n"):
+        is_torn = START.startswith(first) or (first.startswith(START) and not first.endswith(b"\n"))
+        if not is_torn:
             raise UsageError("this file is in the way of an unfinished report", where=self.path, advice="move it away")
         self._file.seek(0)
         self._file.truncate()

@@ -1,0 +1,63 @@
+"""`sample` on the command line: its arguments reach the function, and mistakes are one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.apps.sampled_models import write_causal
+from tunesmith.cli import main as command_line
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("p.txt").write_text("One?\nTwo?\n")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+    monkeypatch.setattr(sys, "argv", ["tunesmith", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        command_line.main()
+    return caught.value.code
+
+
+def test_a_report_that_other_commands_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], directory: Path
+) -> None:
+    write_causal(directory / "m")
+    words = ["--sampling", "noprefix:k50", "--sampling", "inference_server:k50-Precise", "--samples", 3]
+    words += ["--limit", 1, "--seed", 9, "--max-new-tokens", 5, "--mode", "v2_5", "--batch-size", 2, "-o", "out"]
+    assert run(monkeypatch, "sample", "m", "--prompts", "p.txt", *words) == 0
+    (first, second) = sorted(Path("out").glob("*.json"), reverse=True)
+    assert first.name.endswith("_m_sampling_noprefix-k50.json")
+    assert second.name.endswith("_m_sampling_inference_server-k50-Precise.json")
+    args = json.loads(first.read_text())["args"]
+    assert (args["mode"], args["seed"], args["n"], args["num_samples"]) == ("v2_5", 9, 1, 3)
+    printed = capsys.readouterr().out
+    assert f"tunesmith compare {first} {second} -o page.html" in printed
+    assert run(monkeypatch, "compare", first, second) == 0
+    assert "2 models, 1 prompt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["sample"], 64, "Missing argument 'MODEL"),
+        (["sample", "m", "--samples", "0"], 64, "Invalid value for '--samples'"),
+        (["sample", "m", "--mode", "v4"], 64, "Invalid value for '--mode'"),
+        (["sample", "m", "--sampling", "noprefx"], 64, "--sampling: there are no sampling configurations 'noprefx'"),
+        (["sample", "m", "--prompts", "none.txt"], 66, "none.txt: the file does not exist"),
+        (["sample", "m", "--prompts", "p.txt"], 66, "m: there is no such directory"),
+        (["sample", "m", "-o", "p.txt"], 74, "p.txt: this is not a directory, so nothing can be written to it; choose"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], code: int, says: str
+) -> None:
+    assert run(monkeypatch, *words) == code
+    assert says in capsys.readouterr().err
