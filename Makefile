@@ -44,10 +44,11 @@ check: $(DEVELOPMENT) ## run the linter, the format check and the type checker
 bench: $(BENCHMARKS) ## compare speed and memory of supervised fine-tuning with TRL
 	$(BIN)/python -m benchmarks.sft
 
-crash: $(DEVELOPMENT) ## kill runs at random moments, resume them, compare the bits
+crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the bits
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method sft
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method dpo
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

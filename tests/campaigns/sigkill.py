@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-
+from tests.campaigns.killed_process import finishes
 from tests.runs import digests
 from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.compose import train_recipe
@@ -36,40 +32,7 @@ METHODS: Mapping[str, Callable[..., LoadedRecipe]] = {"sft": small_recipe, "dpo"
 
 def attempt(root: Path, run: Path, method: str, patience: float | None) -> bool:
     """Train in a child process that is killed after ``patience`` seconds (None: never); returns whether it ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.setsid()
-            log = os.open(root / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            torch.set_num_threads(1)
-            train_recipe(METHODS[method](root, [f"run.directory={run}"]))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    deadline = None if patience is None else time.monotonic() + patience
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            if os.waitstatus_to_exitcode(status) != 0:
-                raise SystemExit("a run failed by itself:\n" + (root / "log.txt").read_text()[-3000:])
-            return True
-        if deadline is not None and time.monotonic() >= deadline:
-            os.killpg(child, signal.SIGKILL) if _leads_group(child) else os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return False
-        time.sleep(0.002)
-
-
-def _leads_group(child: int) -> bool:
-    try:
-        return os.getpgid(child) == child
-    except ProcessLookupError:
-        return False
+    return finishes(lambda: train_recipe(METHODS[method](root, [f"run.directory={run}"])), root / "log.txt", patience)
 
 
 def campaign(root: Path, architecture: str, method: str, runs: int, draw: random.Random) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -28,14 +28,26 @@ def show_progress(title: str) -> Iterator[ProgressCallback]:
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
 
 
-def _line_callback(console: Console, title: str) -> ProgressCallback:
-    printed = time.monotonic()
+def _line_callback(console: Console, title: str, clock: Callable[[], float] = time.monotonic) -> ProgressCallback:
+    printed = clock()
+    first: tuple[float, int] | None = None
 
     def print_line(done: int, total: int | None, label: str) -> None:
-        nonlocal printed
-        if time.monotonic() - printed >= PAUSE:
-            printed = time.monotonic()
+        nonlocal printed, first
+        now = clock()
+        first = first or (now, done)
+        if now - printed >= PAUSE:
+            printed = now
             share = f"{done / total:.0%} " if total else ""
-            console.print(f"{title}: {share}{label}", markup=False, soft_wrap=True)
+            left = _time_left(now - first[0], done - first[1], total - done) if total else ""
+            console.print(f"{title}: {share}{label}{left}", markup=False, soft_wrap=True)
 
     return print_line
+
+
+def _time_left(seconds: float, done: int, missing: int) -> str:
+    """How long the rest will take at the same pace, for the end of a line; empty where nothing is known."""
+    if done <= 0 or missing <= 0:
+        return ""
+    left = seconds * missing / done
+    return f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
