@@ -91,7 +91,7 @@ def test_a_report_has_the_published_form() -> None:
     default = MINE["default"]["generate_args"]  # type: ignore[index]
     assert content["prompts"][0]["results"][0]["sampling_params"] == {**default, "top_k": 9}
     assert content["args"]["effective_sampling_params"]["nucleus"]["top_k"] == 50
-    assert "mine: nucleus: top_k 50, which the original's library adds" in log
+    assert "mine: top_k 50 is filled in for nucleus\n" in log
     assert list(Path("out").iterdir()) == [path]
     assert "wrote out/2026-03-04_oasst_sampling_mine.json" in printed
     assert "tunesmith compare out/2026-03-04_oasst_sampling_mine.json -o page.html" in printed

@@ -91,7 +91,7 @@ def open_report(path: Path) -> SamplingReport:
     """The sampling report in a file. Raises MissingInputError, and DataError for any other file."""
     report = read_report(path)
     if report is None:
-        advice = "write one with Open-Assistant's sampling_report.py, or in its format"
+        advice = "write one: tunesmith sample MODEL"
         raise DataError("this is not a sampling report", where=path, advice=advice)
     return report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +35,14 @@ from tunesmith.errors import MissingInputError, StoppedError, TunesmithError, Us
 from tunesmith.files import fingerprint, read_object, write_file
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
-from tunesmith.report.sampling_summary import SampledText, sampling_lines, summarize_samples
+from tunesmith.report.sampling_summary import (
+    WIDTH,
+    ConfigurationSummary,
+    SampledText,
+    note_lines,
+    summarize_samples,
+    table_lines,
+)
 from tunesmith.text.visible import visible
 from tunesmith.train.run.signals import StopSignals
 
@@ -138,16 +146,21 @@ def run(
     print(visible(f"{_count(len(prompts), 'prompt')} of {settings.prompts}"), file=log)
     for line in (line for stem, configurations in effects for line in _effect_lines(stem, configurations)):
         print(visible(line), file=log)
-    paths = []
+    paths, summaries = list[Path](), list[ConfigurationSummary]()
     for path, name in zip(models, names, strict=True):
         engine, _ = open_run(path, settings.format, lambda text: print(visible(text), file=log))
         if engine.notice is not None:
             print(visible(engine.notice), file=log)
         for stem, configurations in effects:
             task = ReportTask(name, engine, prompts, stem, configurations, settings, directory)
-            paths.append(_write_report(task, now().isoformat(), screen, log))
+            report, summary = _write_report(task, now().isoformat(), log)
+            paths.append(report)
+            summaries += summary
+            _print_table(task, report, summary, screen)
+    if summaries:
+        print("\n" + "\n".join(note_lines(summaries)), file=screen)
     again = " ".join(map(str, paths))
-    print(visible(f"compare the replies: tunesmith compare {again} -o page.html"), file=screen)
+    print(visible(f"\ncompare the replies:\n  tunesmith compare {again} -o page.html"), file=screen)
     return paths
 
 
@@ -160,13 +173,16 @@ def model_name(path: str) -> str:
     return str(given)
 
 
-def _write_report(task: ReportTask, date: str, screen: TextIO, log: TextIO) -> Path:
-    """Sample what a report needs, or continue with it, and write it. Returns its path."""
+def _write_report(task: ReportTask, date: str, log: TextIO) -> tuple[Path, list[ConfigurationSummary]]:
+    """Sample what a report needs, or continue with it, and write it.
+
+    Returns its path and the summary of its replies, which is empty if the report was there already.
+    """
     inputs = task.inputs()
     journal_path = task.directory / (name_tail(task.model, task.stem) + SUFFIX)
     if not journal_path.exists() and (found := _find_finished(task, inputs, date)) is not None:
         print(visible(f"{found} has these replies already"), file=log)
-        return found
+        return found, []
     plan = _plan(task)
     _print_refused(plan, len(task.prompts), log)
     with ReplyJournal(journal_path, date, inputs) as journal:
@@ -174,11 +190,15 @@ def _write_report(task: ReportTask, date: str, screen: TextIO, log: TextIO) -> P
         path = task.directory / report_name(task.model, journal.date, task.stem)
         write_file(path, _text(task, plan, journal, inputs))
         journal.remove()
-    print(visible(f"\n{task.model}, {task.stem}"), file=screen)
-    for line in sampling_lines(summarize_samples(_samples(task, plan, journal.replies))):
-        print(visible(line), file=screen)
-    print(visible(f"\nwrote {path}"), file=screen)
-    return path
+    return path, summarize_samples(_samples(task, plan, journal.replies))
+
+
+def _print_table(task: ReportTask, path: Path, summaries: Sequence[ConfigurationSummary], screen: TextIO) -> None:
+    """Print where a new report is and what is in it."""
+    if summaries:
+        print(visible(f"\n{task.model}, {task.stem}: wrote {path}"), file=screen)
+        for line in table_lines(summaries):
+            print(visible(line), file=screen)
 
 
 def _plan(task: ReportTask) -> ReplyPlan:
@@ -296,16 +316,20 @@ def _samples(
 
 
 def _effect_lines(stem: str, configurations: Sequence[EffectiveConfiguration]) -> Iterator[str]:
-    """What configurations mean that they do not say."""
+    """What configurations mean that they do not say, in lines of 80 columns."""
     filled: dict[str, list[str]] = {}
     for each in configurations:
         for name, number in each.sampling.filled_in.items():
             filled.setdefault(f"{name} {number}", []).append(each.configuration.name)
-    for value, names in filled.items():
-        yield f"{stem}: {', '.join(names)}: {value}, which the original's library adds"
-    for each in configurations:
-        if each.sampling.without_effect:
-            yield f"{stem}: {each.configuration.name}: no effect: {', '.join(each.sampling.without_effect)}"
+    lines = [f"{stem}: {value} is filled in for {', '.join(names)}" for value, names in filled.items()]
+    ignored = [
+        f"{', '.join(each.sampling.without_effect)} ({each.configuration.name})"
+        for each in configurations
+        if each.sampling.without_effect
+    ]
+    lines += [f"{stem}: without effect: {', '.join(ignored)}"] if ignored else []
+    for line in lines:
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent="  ")
 
 
 def _print_refused(plan: ReplyPlan, total: int, log: TextIO) -> None:

@@ -97,6 +97,13 @@ def summarize_samples(samples: Mapping[str, Samples]) -> list[ConfigurationSumma
 
 def sampling_lines(summaries: Sequence[ConfigurationSummary]) -> Iterator[str]:
     """A table of the summaries in 80 columns and a note on how to read it; nothing in them is escaped yet."""
+    yield from table_lines(summaries)
+    yield ""
+    yield from note_lines(summaries)
+
+
+def table_lines(summaries: Sequence[ConfigurationSummary]) -> Iterator[str]:
+    """The table of ``sampling_lines``."""
     headers = ("replies", "ended", "mean", "median", "loops", "dist-4", "empty", "leaks", "same")
     yield _row("", headers)
     for summary in summaries:
@@ -108,8 +115,11 @@ def sampling_lines(summaries: Sequence[ConfigurationSummary]) -> Iterator[str]:
         yield _row(summary.configuration, (f"{summary.replies:,}", ended, *numbers, loops, shown, empty, leaks, same))
         ended, loops, empty, leaks, same = (_interval(rate) for rate in rates)
         yield _row("", ("", ended, "", "", loops, "", empty, leaks, same))
+
+
+def note_lines(summaries: Sequence[ConfigurationSummary]) -> Iterator[str]:
+    """The note of ``sampling_lines``."""
     units = dict.fromkeys(summary.unit for summary in summaries)
-    yield ""
     yield from textwrap.wrap(NOTE.format(unit=" or ".join(units)), WIDTH)
 
 
