@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from tests.apps.sampled_models import CONTEXT, write_causal, write_t5
 from tunesmith.apps import compare
@@ -22,6 +24,8 @@ from tunesmith.apps.sample_journal import JournalReply, ReplyJournal, ReplyPlace
 from tunesmith.apps.sampling_reports import read_report
 from tunesmith.errors import MissingInputError, StoppedError, UsageError
 from tunesmith.files import write_json
+from tunesmith.generate.export_directory import open_engine
+from tunesmith.text.tree import Message
 
 DAY = datetime(2026, 3, 4, 5, 6, 7, 8)
 SETTINGS = SampleSettings("prompts.txt", ("mine.json",), batch_size=4)
@@ -110,6 +114,26 @@ def test_a_reply_depends_on_neither_batch_nor_order_nor_what_else_is_sampled() -
     assert outputs(sample(output="reversed", batch_size=1)[0][0]) == whole
     fewer = outputs(sample(output="fewer", limit=1, sampling=("mine.json:k9",), samples=1)[0][0])
     assert fewer == {("What is this?", "k9"): whole["What is this?", "k9"][:1]}
+
+
+def test_searches_are_those_of_stock_transformers() -> None:
+    stock = AutoModelForCausalLM.from_pretrained("oasst").eval()
+    common = {"do_sample": False, "max_new_tokens": 9, "repetition_penalty": 1.1}
+    names = {"greedy": 1, "beam4": 4}
+    configurations = [{"name": name, "generate_args": {**common, "num_beams": n}} for name, n in names.items()]
+    write_json(Path("mine.json"), {"configurations": configurations})
+    ((path,), _, _) = sample()
+    renderer = open_engine("oasst")[0].renderer
+    differ = 0
+    for prompt in PROMPTS:
+        ids = torch.tensor([renderer.prompt([Message("user", prompt)])])
+        for name, beams in names.items():
+            stops = sorted(renderer.stop_ids)
+            found = stock.generate(ids, **common, num_beams=beams, eos_token_id=stops, pad_token_id=stops[0])
+            new = found[0, ids.shape[1] :].tolist()
+            assert outputs(path)[prompt, name] == [renderer.tokenizer.decode(new, skip_controls=False)]
+        differ += outputs(path)[prompt, "greedy"] != outputs(path)[prompt, "beam4"]
+    assert differ > 0
 
 
 def test_another_seed_gives_other_replies() -> None:
@@ -271,9 +295,9 @@ def test_a_signal_stops_after_a_reply_and_keeps_it(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ReplyJournal, "append", append_and_signal)
     with pytest.raises(
-        StoppedError, match=r"stopped by SIGTERM; 1 of 20 replies are kept; give the same command again"
+        StoppedError, match=r"stopped by SIGTERM; 1 of 15 replies are kept; give the same command again"
     ):
-        sample()
+        sample(limit=3)
     monkeypatch.undo()
 
 

@@ -34,6 +34,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import MissingInputError, StoppedError, TunesmithError, UsageError
 from tunesmith.files import fingerprint, read_object, write_file
 from tunesmith.generate.engine import Engine
+from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
 from tunesmith.report.sampling_summary import (
     WIDTH,
@@ -215,16 +216,23 @@ def _plan(task: ReportTask) -> ReplyPlan:
 
 def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, log: TextIO) -> None:
     """Generate the replies that the journal does not have. Raises StoppedError after a signal."""
-    missing = [(place, request) for place, request in plan.replies if place not in journal.replies]
+    missing: dict[
+        ReplyRequest, list[ReplyPlace]
+    ] = {}  # equal requests, of prompts that occur twice, have equal replies
+    for place, request in plan.replies:
+        if place not in journal.replies:
+            missing.setdefault(request, []).append(place)
     total, began, tokens = len(plan.replies), time.monotonic(), 0
-    if len(missing) < total:
-        print(f"continuing: {total - len(missing):,} of {total:,} replies are there already", file=log)
-    requests = [request for _, request in missing]
+    if journal.replies:
+        print(f"continuing: {len(journal.replies):,} of {total:,} replies are there already", file=log)
+    requests, places = list(missing), list(missing.values())
     renderer, raw = task.engine.renderer, task.settings.mode is not None
     with StopSignals() as signals, show_progress(visible(f"sampling {task.model}")) as progress:
-        progress(total - len(missing), total, f"{_count(total, 'reply')}")
+        progress(len(journal.replies), total, _count(total, "reply"))
         for index, reply in task.engine.replies(requests, task.settings.batch_size):
-            journal.append(missing[index][0], reply_output(renderer, reply, raw=raw))
+            output = reply_output(renderer, reply, raw=raw)
+            for place in places[index]:
+                journal.append(place, output)
             tokens += reply.tokens
             speed = tokens / max(time.monotonic() - began, 1e-9)
             done = len(journal.replies)

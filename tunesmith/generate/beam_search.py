@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from tunesmith.draws import token_uniform
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria
+from tunesmith.generate.decoding import DecodingState
 from tunesmith.generate.filters import FILTER_VALUE, Filters, filter_tokens, typical_keys
 from tunesmith.generate.penalties import penalise
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.row_sampler import check_finite
 from tunesmith.generate.sampling import SamplingParameters
 

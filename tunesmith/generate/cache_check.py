@@ -52,10 +52,12 @@ class Decoding:
     """How the replies of a model are generated.
 
     new_rows: makes empty rows.
+    new_state: makes an empty decoding state, which searches use.
     notice: what the user should know about it; None for decoding with a cache.
     """
 
     new_rows: RowsFactory
+    new_state: Callable[[], DecodingState]
     notice: str | None = None
 
 
@@ -63,17 +65,23 @@ class Decoding:
 class _Way:
     """A way to decode.
 
-    new_rows: makes empty rows.
+    new_rows, new_state: as of ``Decoding``.
     run: generates something, and yields texts with the logits of their next tokens.
     """
 
     new_rows: RowsFactory
+    new_state: Callable[[], DecodingState]
     run: Callable[[], Found]
 
 
 def static_rows(model: PreTrainedModel, new_state: Callable[[], DecodingState]) -> RowsFactory:
     """The function that makes rows which begin together."""
     return lambda rows, *, reuse=False: StaticRows(new_state, model.device, reuse=reuse)
+
+
+def state_decoding(model: PreTrainedModel, new_state: Callable[[], DecodingState]) -> Decoding:
+    """Decoding with rows that begin together."""
+    return Decoding(static_rows(model, new_state), new_state)
 
 
 @torch.no_grad()
@@ -85,7 +93,11 @@ def choose_decoding(model: PreTrainedModel) -> Decoding:
     Raises DataError if nothing is exact.
     """
     prompts = _prompts(model)
-    slots = _Way(partial(SlotRows, model), lambda: _decode_slots(SlotRows(model, 3, reuse=True), *prompts))
+    slots = _Way(
+        partial(SlotRows, model),
+        partial(CausalState, model),
+        lambda: _decode_slots(SlotRows(model, 3, reuse=True), *prompts),
+    )
     states, recomputing = (_state_way(model, kind, *prompts) for kind in (CausalState, RecomputingState))
     reasons: list[str] = []
     with evaluation_mode(model):
@@ -100,7 +112,8 @@ def choose_decoding(model: PreTrainedModel) -> Decoding:
                     if failure is None:
                         if stock:
                             use_stock_attention(model)
-                        return Decoding(way.new_rows, _notice(model, reasons) if way is recomputing else None)
+                        notice = _notice(model, reasons) if way is recomputing else None
+                        return Decoding(way.new_rows, way.new_state, notice)
                     if way is not slots:
                         reasons.append(failure)
     raise _refuse(model, reasons[-1])
@@ -109,7 +122,8 @@ def choose_decoding(model: PreTrainedModel) -> Decoding:
 def _state_way(
     model: PreTrainedModel, kind: Callable[[PreTrainedModel], DecodingState], long: Prompt, short: Prompt
 ) -> _Way:
-    return _Way(static_rows(model, partial(kind, model)), lambda: _decode(kind(model), model.device, long, short))
+    new_state = partial(kind, model)
+    return _Way(static_rows(model, new_state), new_state, lambda: _decode(kind(model), model.device, long, short))
 
 
 def _notice(model: PreTrainedModel, reasons: list[str]) -> str:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria
+from tunesmith.generate.decoding import DecodingState
 from tunesmith.generate.filters import FILTER_VALUE
 from tunesmith.generate.penalties import penalise
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.row_sampler import check_finite
 from tunesmith.generate.sampling import SamplingParameters
 

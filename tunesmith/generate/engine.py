@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.cache_check import Decoding, choose_decoding, static_rows
+from tunesmith.generate.cache_check import choose_decoding, state_decoding
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
 from tunesmith.generate.row_sampler import TokenLogProbability
 from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.scheduler import FinishedReply, Scheduler
+from tunesmith.generate.searches import search
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.registry import ENCODER_DECODER
@@ -103,7 +104,7 @@ class Engine:
             own, other = kinds if self._is_encoder_decoder else kinds[::-1]
             what = f"the model is {own}, but prompt format {renderer.format.name!r} is for {other}"
             raise DataError(what, advice=FORMAT_ADVICE)
-        encoder_decoder = Decoding(static_rows(model, lambda: EncoderDecoderState(model)))
+        encoder_decoder = state_decoding(model, lambda: EncoderDecoderState(model))
         self._decoding = encoder_decoder if self._is_encoder_decoder else choose_decoding(model)
 
     @property
@@ -167,8 +168,13 @@ class Engine:
         Raises DataError as ``prompt``.
         """
         prompt = self.prompt(messages, sampling)
+        request = ReplyRequest(prompt.ids, sampling, seed, sample)
+        if sampling.is_search:  # its tokens are known at the end only
+            reply = self._search(request)
+            yield ReplyChunk(reply.text, reply.ids, reply.finish_reason)
+            return
         scheduler = Scheduler(state or self._decoding.new_rows(1), self._stopping_criteria(), batch_size=1)
-        scheduler.add(ReplyRequest(prompt.ids, sampling, seed, sample))
+        scheduler.add(request)
         streamer = _ReplyStreamer(self.renderer)
         while not scheduler.is_idle:
             for token in scheduler.step():
@@ -209,20 +215,32 @@ class Engine:
     def replies(self, requests: Sequence[ReplyRequest], batch_size: int = 8) -> Iterator[tuple[int, GeneratedReply]]:
         """(index, reply) of every request, as soon as it is done, beginning with the longest prompts.
 
-        A prompt is read once for all its requests. A reply depends on its request alone.
+        A prompt is read once for all its requests. A reply depends on its request alone. Searches are generated one by
+        one, before the others.
 
         batch_size: the largest number of replies that are generated together.
         """
         firsts: dict[tuple[int, ...], int] = {}
         for index, request in enumerate(requests):
             firsts.setdefault(request.prompt, index)
+            if request.sampling.is_search:
+                yield index, self._search(request)
         order = sorted(
-            range(len(requests)), key=lambda index: (-len(requests[index].prompt), firsts[requests[index].prompt])
+            (index for index, request in enumerate(requests) if not request.sampling.is_search),
+            key=lambda index: (-len(requests[index].prompt), firsts[requests[index].prompt]),
         )
         scheduler = self.scheduler(batch_size)
         indexes = {scheduler.add(requests[index]): index for index in order}
         for ticket, reply in scheduler.run():
             yield indexes[ticket], self.parse(reply)
+
+    def _search(self, request: ReplyRequest) -> GeneratedReply:
+        stopping = self._stopping_criteria()
+        state = self._decoding.new_state()
+        ids = search(state, self.model, request.prompt, request.sampling, stopping, request.seed, request.sample)
+        full = len(state.history(request.prompt)) + len(ids) >= stopping.context
+        finish: FinishReason = "stop" if ids[-1] in stopping.stop_ids else "context" if full else "length"
+        return self.parse(FinishedReply(ids, finish, None))
 
     def parse(self, reply: FinishedReply) -> GeneratedReply:
         """A reply of the scheduler with its text."""

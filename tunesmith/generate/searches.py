@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from tunesmith.generate.beam_search import beam_search
 from tunesmith.generate.contrastive import contrastive_search
-from tunesmith.generate.decoding import DecodingState, StoppingCriteria
+from tunesmith.generate.decoding import DecodingState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 
 
