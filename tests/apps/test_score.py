@@ -289,6 +289,40 @@ def test_records_and_reports_are_not_mixed(world: Path, tmp_path: Path) -> None:
         score(world, report, talks)
 
 
+def test_the_best_and_the_worst_reply_by_score_become_a_pair(world: Path, tmp_path: Path) -> None:
+    plain = json.dumps(REPORT).replace("<|endoftext|>", "")
+    (tmp_path / "report.json").write_text(plain)
+    found, log = score(world, tmp_path / "report.json", output=tmp_path / "pairs.jsonl", kind="preferences")
+    scores = {text: stock_score(world, "Say red.", text) for text in ("red red", "blue", "red")}
+    (pair,) = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    best, worst = max(scores, key=lambda text: scores[text]), min(scores, key=lambda text: scores[text])
+    assert (pair["chosen"], pair["rejected"]) == (
+        talk("Say red.", best)["messages"],
+        talk("Say red.", worst)["messages"],
+    )
+    assert pair["margin"] == pytest.approx(scores[best] - scores[worst], abs=1e-5)
+    assert found == ""
+    assert "  prompts without one: 1 (fewer than two usable replies: 1)" in log
+
+
+def test_what_cannot_be_written_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    report, talks = write(tmp_path / "report.json", REPORT), write(tmp_path / "a.jsonl", talk("a", "b"))
+    nothing = str(tmp_path / "no model")
+    with pytest.raises(UsageError, match="--write trees needs a name for what it writes"):
+        run(nothing, [str(report)], kind="trees")
+    with pytest.raises(UsageError, match="--write trees needs sampling reports, and there are none"):
+        run(nothing, [str(talks)], kind="trees", output=tmp_path / "out")
+    with pytest.raises(UsageError, match="--keep has no effect on scores"):
+        run(nothing, [str(report)], keep=3)
+    with pytest.raises(UsageError, match="--keep has no effect on preferences"):
+        run(nothing, [str(report)], keep=3, kind="preferences", output=tmp_path / "out")
+    with pytest.raises(UsageError, match="this file is read and would be overwritten"):
+        run(nothing, [str(report)], kind="report", output=report)
+    selected = write(tmp_path / "selected_samples.json", REPORT)
+    with pytest.raises(UsageError, match="this file is read and would be overwritten"):
+        run(nothing, [str(selected)], kind="selection", output=tmp_path)
+
+
 def test_models_that_do_not_fit_are_refused(world: Path, tmp_path: Path) -> None:
     talks = write(tmp_path / "a.jsonl", talk("a", "b"))
     with pytest.raises(UsageError, match="this model was trained with prompt format 'oasst', not 'dolly'"):

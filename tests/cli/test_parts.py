@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from tunesmith.apps.rejection_files import REJECTION_KINDS
+from tunesmith.apps.score import SCORES
 from tunesmith.cli import chat as chat_command
 from tunesmith.cli import demo as demo_command
 from tunesmith.cli import main as command_line
@@ -57,8 +59,19 @@ def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: P
 def test_score_passes_its_inputs_and_a_reader_only_if_one_is_named(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
     assert run(monkeypatch, "score", "runs/reward", "a.jsonl", "b.jsonl", "-o", "scores.jsonl", "--skip") == 0
     assert part.named == ["tunesmith.apps.score:run"]
-    settings = {"output": Path("scores.jsonl"), "reading": None, "format": None, "skip": True}
+    settings = {
+        "output": Path("scores.jsonl"),
+        "reading": None,
+        "format": None,
+        "skip": True,
+        "kind": "scores",
+        "keep": None,
+    }
     assert part.call == (("runs/reward", ["a.jsonl", "b.jsonl"]), settings)
+
+
+def test_everything_that_can_be_written_of_reports_is_a_word_of_score() -> None:
+    assert get_args(score_command.Written) == (SCORES, *REJECTION_KINDS)
 
 
 def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:

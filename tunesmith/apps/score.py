@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import transformers
 
+from tunesmith.apps.rejection_files import ScoredReports, check_keep, output_files, write_rejections
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_curves, report_scores
 from tunesmith.compose.progress import show_progress
@@ -27,6 +28,8 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.text.visible import visible
 
+SCORES = "scores"
+"""What is written unless the user says it."""
 PRINTED_METRICS = ("accuracy", "accuracy/pairs", "margin", "kendall_tau")
 """The metrics of ranked replies that are printed."""
 
@@ -55,18 +58,22 @@ def run(
     reading: ReaderChoice | None = None,
     format: str | None = None,
     skip: bool = False,
+    kind: str = SCORES,
+    keep: int | None = None,
     target: TextIO | None = None,
     errors: TextIO | None = None,
 ) -> None:
-    """Score the inputs and write the scores.
+    """Score the inputs and write the scores, or the replies that they choose.
 
     Args:
         model: a run or an export.
         inputs: files of records, or sampling reports.
-        output: the file to write; None writes to ``target``.
+        output: the file to write, for a selection the directory; None writes scores to ``target``.
         reading: how files of records are read; if it is given, every input is one.
         format: the prompt format of a model that does not declare one.
         skip: leave out what cannot be scored and print its reason, instead of raising.
+        kind: what is written: SCORES or a key of REJECTION_KINDS, which need sampling reports and ``output``.
+        keep: how many replies to a prompt a kind has; None for its default.
         target: where scores are written without ``output`` (standard output).
         errors: where progress and summary are printed (standard error).
 
@@ -75,14 +82,23 @@ def run(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     log = errors or sys.stderr
-    if output is not None:
-        check_no_input(output, map(Path, inputs))
+    for path in _output_files(kind, output, keep):
+        check_no_input(path, map(Path, inputs))
     reports = [] if reading else [report for report in map(_read_report, inputs) if report is not None]
     if reports and len(reports) < len(inputs):
         raise UsageError("some inputs are sampling reports, others are not", advice="score them one kind at a time")
+    if kind != SCORES and not reports:
+        what = f"--write {kind} needs sampling reports, and there are none"
+        raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
     scorer = open_reward_scorer(model, format)
     if reports:
         found = [_score_report(scorer, report, skip, log) for report in reports]
+        if kind != SCORES:
+            assert output is not None, "it was checked"
+            scored = ScoredReports.of(reports, [each["scores"] for each in found], scorer.name)
+            for line in write_rejections(kind, scored, output, keep):
+                print(visible(line), file=log)
+            return
         text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
     else:
         text = _score_records(scorer, inputs, reading or ReaderChoice(), skip, log)
@@ -90,6 +106,18 @@ def run(
         (target or sys.stdout).write(text)
     else:
         write_file(output, text)
+
+
+def _output_files(kind: str, output: Path | None, keep: int | None) -> list[Path]:
+    """The files that will be written. Raises UsageError for arguments that do not belong together."""
+    if kind == SCORES:
+        if keep is not None:
+            raise UsageError("--keep has no effect on scores", advice="name what is chosen: --write report")
+        return [] if output is None else [output]
+    if output is None:
+        raise UsageError(f"--write {kind} needs a name for what it writes", advice="append it: --output NAME")
+    check_keep(kind, keep)
+    return output_files(kind, output)
 
 
 def _read_report(path: str) -> SamplingReport | None:

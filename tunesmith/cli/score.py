@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,16 @@ from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_
 from tunesmith.recipe.reading import parse_scalar
 
 SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderChoice"
+
+Written = Literal["scores", "report", "selection", "trees", "preferences"]
+WRITE = typer.Option(
+    help="What to write of sampling reports: their scores; a report of the best replies; a selection, which is a "
+    "directory with the three files of Open-Assistant's rejection sampling; its trees, with replies ranked by score; "
+    "or preferences, the best and the worst reply to every prompt as a pair."
+)
+KEEP = typer.Option(
+    min=1, help="Replies to a prompt in a report (1 by default), a selection (3) or a tree (5).", show_default=False
+)
 
 
 def score(
@@ -28,9 +38,7 @@ def score(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Write the scores to this file instead of printing them.", show_default=False
-        ),
+        typer.Option("--output", "-o", help="The file to write; without it scores are printed.", show_default=False),
     ] = None,
     reader: Annotated[
         str | None,
@@ -52,10 +60,13 @@ def score(
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out replies that cannot be scored instead of stopping.")
     ] = False,
+    write: Annotated[Written, WRITE] = "scores",
+    keep: Annotated[int | None, KEEP] = None,
 ) -> None:
     """Score replies with a reward model: a higher score means a better reply.
 
-    A file of conversations or preferences gets one line with a score for every last reply.
+    A file of conversations or preferences gets one line with a score for every last reply. Sampling reports also show
+    how good the best of several replies is (best of n), and --write makes data of the best replies.
 
     For example: tunesmith score runs/reward-model mine.jsonl -o scores.jsonl
     """
@@ -64,4 +75,6 @@ def score(
     reading = None
     if reader is not None or fields or options or ignore:
         reading = load_part(READING)(reader or "messages", fields, options, tuple(ignore or ()))
-    load_part(SCORE)(model, inputs, output=output, reading=reading, format=prompt_format, skip=skip)
+    load_part(SCORE)(
+        model, inputs, output=output, reading=reading, format=prompt_format, skip=skip, kind=write, keep=keep
+    )
