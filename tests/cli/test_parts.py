@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pytest
 
 from tunesmith.apps.rejection_files import REJECTION_KINDS
-from tunesmith.apps.score import SCORES
 from tunesmith.cli import chat as chat_command
 from tunesmith.cli import demo as demo_command
 from tunesmith.cli import main as command_line
 from tunesmith.cli import score as score_command
+from tunesmith.cli.words import Chosen
 
 
 class Part:
@@ -71,7 +71,7 @@ def test_score_passes_its_inputs_and_a_reader_only_if_one_is_named(monkeypatch: 
 
 
 def test_everything_that_can_be_written_of_reports_is_a_word_of_score() -> None:
-    assert get_args(score_command.Written) == (SCORES, *REJECTION_KINDS)
+    assert get_args(Chosen) == tuple(REJECTION_KINDS)
 
 
 def test_score_passes_reader_options_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:

@@ -58,11 +58,13 @@ class RejectionKind:
     """One kind of file.
 
     summary: what it is.
+    tail: of its name, after the name of a report without its suffix.
     keep: how many replies to a prompt it has, unless the user says it; None where that cannot be said.
     write: writes the file, with this number of replies, and returns the lines to print.
     """
 
     summary: str
+    tail: str
     keep: int | None
     write: Callable[[ScoredReports, Path, int], list[str]]
 
@@ -169,9 +171,13 @@ def _left_out(scored: ScoredReports) -> Iterator[str]:
 
 SELECTION_FILES = ("selected_samples", "rejected_samples", "comparison")
 REJECTION_KINDS: Mapping[str, RejectionKind] = {
-    "report": RejectionKind("a sampling report of the best replies", CHOSEN, _write_report),
-    "selection": RejectionKind("the three files of Open-Assistant's rejection sampling", SELECTED, _write_selection),
-    "trees": RejectionKind("Open-Assistant's trees, replies ranked by score", TREE_REPLIES, _write_trees),
-    "preferences": RejectionKind("pairs of the best and the worst reply", None, _write_preferences),
+    "report": RejectionKind("a sampling report of the best replies", "_best.json", CHOSEN, _write_report),
+    "selection": RejectionKind(
+        "the three files of Open-Assistant's rejection sampling", "_selection", SELECTED, _write_selection
+    ),
+    "trees": RejectionKind(
+        "Open-Assistant's trees, replies ranked by score", "_trees.jsonl", TREE_REPLIES, _write_trees
+    ),
+    "preferences": RejectionKind("pairs of the best and the worst reply", "_pairs.jsonl", None, _write_preferences),
 }
 """Word after --write -> the kind of file."""

@@ -92,7 +92,7 @@ def run(
         raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
     scorer = open_reward_scorer(model, format)
     if reports:
-        found = [_score_report(scorer, report, skip, log) for report in reports]
+        found = [score_report(scorer, report, skip, log) for report in reports]
         if kind != SCORES:
             assert output is not None, "it was checked"
             scored = ScoredReports.of(reports, [each["scores"] for each in found], scorer.name)
@@ -125,7 +125,7 @@ def _read_report(path: str) -> SamplingReport | None:
     return read_report(Path(path).expanduser()) if Path(path).expanduser().is_file() else None
 
 
-def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
+def score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
     """Score a sampling report and print its summary; returns the JSON object to write."""
     with show_progress(f"scoring {report.name}") as progress:
         found = report_scores(scorer, report, skip, lambda done, total: progress(done, total, "prompts"))

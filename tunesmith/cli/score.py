@@ -8,20 +8,18 @@ from typing import Annotated, Literal
 import typer
 
 from tunesmith.cli.lazy import load_part
-from tunesmith.cli.words import FieldOption, IgnoreOption, ReaderOptions, split_settings
+from tunesmith.cli.words import (
+    CHOSEN_HELP,
+    Chosen,
+    FieldOption,
+    IgnoreOption,
+    KeepOption,
+    ReaderOptions,
+    split_settings,
+)
 from tunesmith.recipe.reading import parse_scalar
 
 SCORE, READING = "tunesmith.apps.score:run", "tunesmith.apps.score:ReaderChoice"
-
-Written = Literal["scores", "report", "selection", "trees", "preferences"]
-WRITE = typer.Option(
-    help="What to write of sampling reports: their scores; a report of the best replies; a selection, which is a "
-    "directory with the three files of Open-Assistant's rejection sampling; its trees, with replies ranked by score; "
-    "or preferences, the best and the worst reply to every prompt as a pair."
-)
-KEEP = typer.Option(
-    min=1, help="Replies to a prompt in a report (1 by default), a selection (3) or a tree (5).", show_default=False
-)
 
 
 def score(
@@ -60,8 +58,11 @@ def score(
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out replies that cannot be scored instead of stopping.")
     ] = False,
-    write: Annotated[Written, WRITE] = "scores",
-    keep: Annotated[int | None, KEEP] = None,
+    write: Annotated[
+        Literal["scores", Chosen],
+        typer.Option(help=f"What to write of sampling reports: their scores, or {CHOSEN_HELP}"),
+    ] = "scores",
+    keep: KeepOption = None,
 ) -> None:
     """Score replies with a reward model: a higher score means a better reply.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +44,18 @@ IgnoreOption = Annotated[
         metavar="COLUMN",
         help="A column or message key that is left out on purpose, whatever it holds; may be repeated.",
         show_default=False,
+    ),
+]
+Chosen = Literal["report", "selection", "trees", "preferences"]
+CHOSEN_HELP = (
+    "what the best and worst replies make: a report of the best, a selection (a directory with the three files of "
+    "Open-Assistant's rejection sampling), its trees with replies ranked by score, or preferences (the best and the "
+    "worst reply to every prompt as a pair)."
+)
+KeepOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Replies to a prompt in a report (1 by default), a selection (3) or a tree (5).", show_default=False
     ),
 ]
 
