@@ -10,6 +10,7 @@ import pytest
 
 from tests.apps.sampled_models import write_causal
 from tunesmith.cli import main as command_line
+from tunesmith.cli import sample as sample_command
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +45,30 @@ def test_a_report_that_other_commands_read(
     assert "2 models, 1 prompt" in capsys.readouterr().out
 
 
+def test_the_options_of_the_best_replies_reach_their_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        sample_command, "load_heavy_part", lambda part: lambda *given, **named: calls.append((part, given, named))
+    )
+    assert run(monkeypatch, "sample", "m", "--best-of", 8, "--scorer", "rm", "--write", "trees", "--keep", 4) == 0
+    settings, best, call = calls
+    assert (settings[2]["samples"], settings[2]["sampling"]) == (8, ("noprefix:nucleus9",))  # type: ignore[index]
+    assert best == ("tunesmith.apps.best_of:BestOfSettings", ("rm", "trees", 4), {})
+    assert call == ("tunesmith.apps.best_of:run", (["m"], None, Path("reports"), None), {})
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
         (["sample"], 64, "Missing argument 'MODEL"),
+        (["sample", "m", "--best-of", "1"], 64, "Invalid value for '--best-of'"),
+        (
+            ["sample", "m", "--best-of", "4"],
+            64,
+            "--best-of needs a reward model that scores the replies; append --scorer",
+        ),
+        (["sample", "m", "--write", "trees"], 64, "--write belongs to --best-of; append --best-of 8, or leave it out"),
+        (["sample", "m", "--best-of", "4", "--scorer", "none"], 66, "none: there is no such directory"),
         (["sample", "m", "--samples", "0"], 64, "Invalid value for '--samples'"),
         (["sample", "m", "--mode", "v4"], 64, "Invalid value for '--mode'"),
         (["sample", "m", "--sampling", "noprefx"], 64, "--sampling: there are no sampling configurations 'noprefx'"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tunesmith.cli.lazy import load_heavy_part
 from tunesmith.cli.start_checks import check_writable
+from tunesmith.cli.words import CHOSEN_HELP, Chosen, KeepOption
+from tunesmith.errors import UsageError
 
 SAMPLE, SETTINGS = "tunesmith.apps.sample:run", "tunesmith.apps.sample:SampleSettings"
+
+BEST_OF, BEST_OF_SETTINGS = "tunesmith.apps.best_of:run", "tunesmith.apps.best_of:BestOfSettings"
+BEST_OF_SAMPLING = "noprefix:nucleus9"
 
 ModeName = Literal["legacy", "v2", "v2_5", "v3", "chatml"]
 
@@ -67,6 +73,24 @@ FormatOption = Annotated[
     ),
 ]
 BatchOption = Annotated[int, typer.Option(min=1, help="Replies that are generated together; it changes no reply.")]
+BestOfOption = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="N",
+        help="Rejection sampling: N replies to a prompt instead of --samples, of which --scorer finds the best. "
+        f"Without --sampling they are of {BEST_OF_SAMPLING}.",
+        show_default=False,
+    ),
+]
+ScorerOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="The reward model of --best-of: its run or export.", show_default=False),
+]
+WriteOption = Annotated[
+    Chosen | None,
+    typer.Option(help=f"With --best-of, {CHOSEN_HELP} [default: report]", show_default=False),
+]
 
 
 def sample(
@@ -81,19 +105,24 @@ def sample(
     mode: ModeOption = None,
     prompt_format: FormatOption = None,
     batch_size: BatchOption = 32,
+    best_of: BestOfOption = None,
+    scorer: ScorerOption = None,
+    write: WriteOption = None,
+    keep: KeepOption = None,
 ) -> None:
     """Sample the replies of models to prompts, and write a report for each model.
 
     The report has the form that Open-Assistant publishes; `tunesmith compare` and `tunesmith score` read it. If the
-    command is stopped, the same command continues.
+    command is stopped, the same command continues. With --best-of, a reward model finds the best replies.
 
     For example: tunesmith sample runs/base runs/assistant --sampling noprefix:nucleus9
     """
+    _check_best_of(best_of, {"--scorer": scorer, "--write": write, "--keep": keep})
     check_writable(output, "choose another -o")
     settings = load_heavy_part(SETTINGS)(
         prompts=prompts,
-        sampling=tuple(sampling or ("noprefix",)),
-        samples=samples,
+        sampling=tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,)),
+        samples=best_of or samples,
         seed=seed,
         mode=mode,
         limit=limit,
@@ -101,4 +130,18 @@ def sample(
         format=prompt_format,
         batch_size=batch_size,
     )
-    load_heavy_part(SAMPLE)(models, settings, output)
+    if best_of is None:
+        load_heavy_part(SAMPLE)(models, settings, output)
+    else:
+        best = load_heavy_part(BEST_OF_SETTINGS)(scorer, write or "report", keep)
+        load_heavy_part(BEST_OF)(models, settings, output, best)
+
+
+def _check_best_of(best_of: int | None, options: Mapping[str, Any]) -> None:
+    """Raises UsageError for options of --best-of without it, and for --best-of without a reward model."""
+    given = [name for name, value in options.items() if value is not None]
+    if best_of is None and given:
+        raise UsageError(f"{given[0]} belongs to --best-of", advice="append --best-of 8, or leave it out")
+    if best_of is not None and "--scorer" not in given:
+        advice = "append --scorer and the directory of a reward model"
+        raise UsageError("--best-of needs a reward model that scores the replies", advice=advice)

@@ -55,7 +55,9 @@ CHOSEN_HELP = (
 KeepOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Replies to a prompt in a report (1 by default), a selection (3) or a tree (5).", show_default=False
+        min=1,
+        help="With --write, how many replies to a prompt: in a report 1 by default, a selection 3, a tree 5.",
+        show_default=False,
     ),
 ]
 
