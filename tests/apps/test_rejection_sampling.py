@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.apps.reports import Prompts, write_report
 from tests.worlds import small_recipe, write_preferences
 from tunesmith.apps.compare import read_comparison
-from tunesmith.apps.rejection_files import REJECTION_KINDS, ScoredReports, write_rejections
+from tunesmith.apps.rejection_files import READING_TREES, REJECTION_KINDS, ScoredReports, write_rejections
 from tunesmith.apps.rejection_sampling import ScoredPrompt, ScoredReply, rejection_tree, spread
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.compose import train_recipe
@@ -89,6 +89,23 @@ def test_scores_are_written_with_two_digits_as_the_statistics_are(tmp_path: Path
     write_rejections("selection", scored, tmp_path / "out", keep=1)
     assert written(tmp_path / "out" / "selected_samples.json")[0]["outputs"] == [["a", "0.12"]]
     assert written(tmp_path / "out" / "comparison.json")["rejected_samples"]["mean"] == "-1.0"
+
+
+def test_the_statistics_are_those_of_the_published_example(tmp_path: Path) -> None:
+    """The scores in Open-Assistant's sample_results: seven replies to each of five prompts, and its comparison."""
+    scores = [
+        [0.26, -0.36, -0.46, -0.5, -0.9, -0.91, -1.62],
+        [-1.17, -1.43, -2.08, -2.33, -2.51, -2.75, -2.9],
+        [-0.28, -0.46, -0.48, -0.62, -1.15, -1.28, -1.34],
+        [-0.37, -0.41, -0.95, -0.99, -1.19, -3.12, -3.12],
+        [-2.55, -2.75, -2.82, -2.82, -2.82, -2.82, -2.82],
+    ]
+    report = report_of(tmp_path / "a.json", [(f"Q{n}", {"k": [str(m) for m in range(7)]}) for n in range(5)])
+    write_rejections("selection", ScoredReports.of([report], [[{"k": each} for each in scores]], "judge"), tmp_path)
+    assert written(tmp_path / "comparison.json") == {
+        "rejected_samples": {"mean": "-1.9255", "min": "-3.12", "max": "-0.5"},
+        "selected_samples": {"mean": "-1.0873333333333335", "min": "-2.82", "max": "0.26"},
+    }
 
 
 def test_a_report_has_the_best_reply_and_is_compared_like_any_other(tmp_path: Path) -> None:
@@ -255,10 +272,7 @@ def test_preferences_are_recognised_and_train_a_recipe_of_dpo(tmp_path: Path, re
 
 def test_trees_train_a_reward_model(tmp_path: Path, reports: list[SamplingReport]) -> None:
     lines = write_rejections("trees", scored_by_length(*reports), tmp_path / "trees.jsonl")
-    reading = lines[-1].removeprefix("in a recipe: ")
-    settings = [
-        f"data.sources=[{{path: {tmp_path}/trees.jsonl, {reading}}}]",
-        "train.steps=2",
-        "objective={kind: reward}",
-    ]
+    assert [line.strip() for line in lines[-2:]] == list(READING_TREES)
+    source = f"data.sources=[{{path: {tmp_path}/trees.jsonl, {', '.join(READING_TREES)}}}]"
+    settings = [source, "train.steps=2", "objective={kind: reward}"]
     assert trained_steps(tmp_path, settings)

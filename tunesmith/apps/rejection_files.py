@@ -26,8 +26,8 @@ from tunesmith.data.dataset.report import reasons
 from tunesmith.errors import MissingInputError, UsageError
 from tunesmith.files import write_file
 
-READING_TREES = "reader: oasst, options: {states: [ranking], reviewed: false, synthetic: true, keep: rankings}"
-"""How a recipe reads the trees."""
+READING_TREES = ("reader: oasst", "options: {states: [ranking], reviewed: false, synthetic: true, keep: rankings}")
+"""Lines of a recipe that read the trees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ def _write_trees(scored: ScoredReports, output: Path, keep: int) -> list[str]:
         raise _nothing(scored, f"there are no trees of {len(scored.prompts):,} prompts ({reasons(missing)})")
     write_file(output, "".join(lines))
     wrote = f"wrote {_count(len(lines), 'tree')} to {output}"
-    return [wrote, *_without(missing), *_left_out(scored), f"in a recipe: {READING_TREES}"]
+    reading = (f"  {line}" for line in READING_TREES)
+    return [wrote, *_without(missing), *_left_out(scored), "in a recipe, below its path:", *reading]
 
 
 def _write_preferences(scored: ScoredReports, output: Path, _: int) -> list[str]:

@@ -135,8 +135,9 @@ def score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: 
     skipped = f"; {found['unscored']} replies were skipped" if found["unscored"] else ""
     summary = f"mean of all replies; mean of the best reply to each prompt {found['RM_score']:.4f}{skipped}"
     print(f"  {found['mean_reward']:9.4f}  {summary}", file=log)
-    for line in curve_lines(report_curves(found["scores"])):
-        print(visible(line), file=log)
+    if curves := report_curves(found["scores"]):
+        for line in ("", *curve_lines(curves), ""):
+            print(visible(line), file=log)
     return found
 
 

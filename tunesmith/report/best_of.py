@@ -16,8 +16,8 @@ WIDTH, NAME_WIDTH, COLUMN_WIDTH = 80, 20, 12
 COLUMNS = (WIDTH - NAME_WIDTH) // COLUMN_WIDTH
 NOTE = (
     "Mean score of the best of n replies to a prompt, estimated without bias from all replies to it. Below it: the "
-    "gain over one reply and its 95 % interval (bootstrap over prompts). KL: how far the best of n is from the "
-    "model at most, in nats."
+    "gain over one reply, as a 95 % interval (bootstrap over prompts). KL: how far the best of n is from the model at "
+    "most, in nats."
 )
 
 
