@@ -48,7 +48,7 @@ def sampled(world: Path, output: Path, **choice: Any) -> tuple[Path, str]:
     """(what is written, what is printed)."""
     target = io.StringIO()
     settings = SampleSettings(str(world / "prompts.jsonl"), (str(world / "mine.json"),), samples=4, batch_size=16)
-    best = BestOfSettings(str(world / "run"), **choice)
+    best = BestOfSettings(**{"scorer": str(world / "run"), **choice})
     more = {"target": target, "errors": io.StringIO(), "now": lambda: DAY}
     (path,) = run([str(world / "assistant")], settings, output, best, **more)
     return path, target.getvalue()
@@ -105,6 +105,15 @@ def test_pairs_of_sampled_replies_train_a_recipe_of_dpo(world: Path, tmp_path: P
     run_directory = train_recipe(small_recipe(tmp_path, settings)).directory
     steps = [json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()]
     assert any("rewards/accuracies" in name for line in steps for name in line)
+
+
+def test_replies_that_the_reward_model_cannot_read_are_left_out_and_counted(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "run" / "export", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 20}))
+    path, printed = sampled(world, tmp_path / "out", scorer=str(tmp_path / "short"))
+    assert "replies were skipped" in printed
+    assert 0 < len(report_of(path).prompts) < len(PROMPTS)
 
 
 def test_what_cannot_score_is_refused_before_anything_is_sampled(world: Path, tmp_path: Path) -> None:

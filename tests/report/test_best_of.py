@@ -50,6 +50,9 @@ def test_only_prompts_with_all_replies_count() -> None:
     assert (curve.replies, curve.prompts, curve.left_out) == (2, 2, 1)
     assert [point.mean for point in curve.points] == [1.5, 2.5]
     assert (curve.points[1].gain, curve.points[1].low) == (1.0, None)
+    curve = best_of_curve([[1.0, 2.0, 3.0], [7.0, 9.0]])
+    assert curve is not None
+    assert (curve.prompts, curve.left_out, curve.points[-1].mean) == (1, 1, 3.0)
     assert best_of_curve([[1.0], [2.0]]) is None
     assert best_of_curve([]) is None
 

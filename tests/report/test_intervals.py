@@ -94,6 +94,11 @@ def test_equal_outcomes_in_a_group_count_once() -> None:
     assert grouped.interval() == pytest.approx(Rate(sum(outcomes), 40).interval())
 
 
+def test_groups_that_differ_count_as_many_independent_trials_as_have_their_variance() -> None:
+    """Variance 4/3 * 2 / 8**2 = 1/24, that of six trials: 0.25 / 6."""
+    assert GroupedRate(((2, 2), (0, 2), (1, 2), (1, 2))).interval() == pytest.approx(Rate(3, 6).interval())
+
+
 def test_the_intervals_of_grouped_rates_cover_the_true_rate() -> None:
     """250 prompts with two replies; the prompts differ much, as real ones do."""
     draw = np.random.default_rng(5)
