@@ -46,6 +46,8 @@ def test_a_report_that_other_commands_read(
 
 
 def test_the_options_of_the_best_replies_reach_their_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("m").mkdir()
+    Path("rm").mkdir()
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(
         sample_command, "load_heavy_part", lambda part: lambda *given, **named: calls.append((part, given, named))
@@ -73,12 +75,14 @@ def test_the_options_of_the_best_replies_reach_their_function(monkeypatch: pytes
         (["sample", "m", "--mode", "v4"], 64, "Invalid value for '--mode'"),
         (["sample", "m", "--sampling", "noprefx"], 64, "--sampling: there are no sampling configurations 'noprefx'"),
         (["sample", "m", "--prompts", "none.txt"], 66, "none.txt: the file does not exist"),
-        (["sample", "m", "--prompts", "p.txt"], 66, "m: there is no such directory"),
+        (["sample", "m", "nowhere"], 66, "nowhere: there is no such directory; give a run directory"),
         (["sample", "m", "-o", "p.txt"], 74, "p.txt: this is not a directory, so nothing can be written to it; choose"),
     ],
 )
-def test_what_is_wrong_is_one_line_with_its_exit_code(
+def test_what_is_wrong_is_one_line_with_its_exit_code_before_pytorch_is_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], code: int, says: str
 ) -> None:
+    Path("m").mkdir()
+    monkeypatch.setattr(sample_command, "load_heavy_part", lambda part: pytest.fail(f"{part} is imported"))
     assert run(monkeypatch, *words) == code
     assert says in capsys.readouterr().err

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from tunesmith.cli.lazy import load_heavy_part
-from tunesmith.cli.start_checks import check_writable
+from tunesmith.cli.lazy import load_heavy_part, load_part
+from tunesmith.cli.start_checks import check_model_directory, check_writable
 from tunesmith.cli.words import CHOSEN_HELP, Chosen, KeepOption
 from tunesmith.errors import UsageError
 
+OPEN_SAMPLING = "tunesmith.generate.sampling_configurations:open_sampling_file"
+READ_PROMPTS = "tunesmith.apps.sample_prompts:read_sample_prompts"
 SAMPLE, SETTINGS = "tunesmith.apps.sample:run", "tunesmith.apps.sample:SampleSettings"
 
 BEST_OF, BEST_OF_SETTINGS = "tunesmith.apps.best_of:run", "tunesmith.apps.best_of:BestOfSettings"
@@ -119,6 +121,7 @@ def sample(
     """
     _check_best_of(best_of, {"--scorer": scorer, "--write": write, "--keep": keep})
     check_writable(output, "choose another -o")
+    _check_inputs([*models, *([scorer] if scorer else [])], prompts, sampling or ())
     settings = load_heavy_part(SETTINGS)(
         prompts=prompts,
         sampling=tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,)),
@@ -145,3 +148,12 @@ def _check_best_of(best_of: int | None, options: Mapping[str, Any]) -> None:
     if best_of is not None and "--scorer" not in given:
         advice = "append --scorer and the directory of a reward model"
         raise UsageError("--best-of needs a reward model that scores the replies", advice=advice)
+
+
+def _check_inputs(models: Sequence[str], prompts: str, sampling: Sequence[str]) -> None:
+    """Raises the errors of inputs that are missing or cannot be read, before PyTorch is imported."""
+    for path in models:
+        check_model_directory(path)
+    for name in sampling:
+        load_part(OPEN_SAMPLING)(name)
+    load_part(READ_PROMPTS)(prompts)

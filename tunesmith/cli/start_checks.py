@@ -54,6 +54,13 @@ def check_model_path(key: str, path: str) -> None:
         raise MissingInputError("the path does not exist", where=f"{key} {path}", advice=advice)
 
 
+def check_model_directory(path: str) -> None:
+    """Raises MissingInputError if a directory of a run or model does not exist."""
+    if not Path(path).expanduser().exists():
+        advice = "give a run directory, its export, or another local model directory"
+        raise MissingInputError("there is no such directory", where=path, advice=advice)
+
+
 def _model_paths(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """(recipe key, path or hub name) of everything that is read apart from the data."""
     model, objective = recipe.model, recipe.objective
