@@ -61,11 +61,11 @@ def directory(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def sample(*names: str, output: str = "out", **changes: Any) -> tuple[list[Path], str, str]:
+def sample(*names: str, output: str = "out", time: datetime = DAY, **changes: Any) -> tuple[list[Path], str, str]:
     """(paths of the reports, what is printed, notices)."""
     target, log = io.StringIO(), io.StringIO()
     settings = replace(SETTINGS, **changes)
-    paths = run(names or ["oasst"], settings, Path(output), target=target, errors=log, now=lambda: DAY)
+    paths = run(names or ["oasst"], settings, Path(output), target=target, errors=log, now=lambda: time)
     return paths, target.getvalue(), log.getvalue()
 
 
@@ -265,7 +265,8 @@ def test_a_killed_process_continues_to_the_same_bytes(
             sample()
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    ((path,), printed, log) = sample()
+    ((path,), printed, log) = sample(time=DAY.replace(day=5))
+    assert path.name == expected.name
     assert path.read_bytes() == expected.read_bytes()
     assert printed.replace("out/", "whole/") == summary
     assert f"continuing: {sum(counts)} of 20 replies are there already" in log
