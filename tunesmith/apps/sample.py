@@ -157,7 +157,7 @@ def run(
             report, summary = _write_report(task, now().isoformat(), log)
             paths.append(report)
             summaries += summary
-            _print_table(task, report, summary, screen)
+            _print_table(report, summary, screen)
     if summaries:
         print("\n" + "\n".join(note_lines(summaries)), file=screen)
     again = " ".join(map(str, paths))
@@ -194,10 +194,10 @@ def _write_report(task: ReportTask, date: str, log: TextIO) -> tuple[Path, list[
     return path, summarize_samples(_samples(task, plan, journal.replies))
 
 
-def _print_table(task: ReportTask, path: Path, summaries: Sequence[ConfigurationSummary], screen: TextIO) -> None:
+def _print_table(path: Path, summaries: Sequence[ConfigurationSummary], screen: TextIO) -> None:
     """Print where a new report is and what is in it."""
     if summaries:
-        print(visible(f"\n{task.model}, {task.stem}: wrote {path}"), file=screen)
+        print(visible(f"\nwrote {path}"), file=screen)
         for line in table_lines(summaries):
             print(visible(line), file=screen)
 
