@@ -149,7 +149,7 @@ def test_ties_and_equal_texts_make_no_pair_and_are_counted(tmp_path: Path) -> No
     assert [pair["chosen"] for pair in lines_of(tmp_path / "p.jsonl")] == [chat("T", "bb")]
     assert lines == [
         f"wrote 1 pair to {tmp_path}/p.jsonl",
-        "  prompts without one: 3 (fewer than two usable replies: 2, equal scores: 1)",
+        "  prompts without a pair: 3 (fewer than two usable replies: 2, equal scores: 1)",
         "  replies left out: 3 (same text as another: 1, text of control tokens: 1, empty: 1)",
         f"next: tunesmith init {tmp_path}/p.jsonl --model MODEL",
     ]

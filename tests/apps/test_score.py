@@ -302,7 +302,7 @@ def test_the_best_and_the_worst_reply_by_score_become_a_pair(world: Path, tmp_pa
     )
     assert pair["margin"] == pytest.approx(scores[best] - scores[worst], abs=1e-5)
     assert found == ""
-    assert "  prompts without one: 1 (fewer than two usable replies: 1)" in log
+    assert "  prompts without a pair: 1 (fewer than two usable replies: 1)" in log
 
 
 def test_what_cannot_be_written_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:

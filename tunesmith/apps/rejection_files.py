@@ -57,13 +57,11 @@ class ScoredReports:
 class RejectionKind:
     """One kind of file.
 
-    summary: what it is.
     tail: of its name, after the name of a report without its suffix.
     keep: how many replies to a prompt it has, unless the user says it; None where that cannot be said.
     write: writes the file, with this number of replies, and returns the lines to print.
     """
 
-    summary: str
     tail: str
     keep: int | None
     write: Callable[[ScoredReports, Path, int], list[str]]
@@ -129,7 +127,7 @@ def _write_trees(scored: ScoredReports, output: Path, keep: int) -> list[str]:
     write_file(output, "".join(lines))
     wrote = f"wrote {_count(len(lines), 'tree')} to {output}"
     reading = (f"  {line}" for line in READING_TREES)
-    return [wrote, *_without(missing), *_left_out(scored), "in a recipe, below its path:", *reading]
+    return [wrote, *_without(missing, "tree"), *_left_out(scored), "in a recipe, below its path:", *reading]
 
 
 def _write_preferences(scored: ScoredReports, output: Path, _: int) -> list[str]:
@@ -140,7 +138,7 @@ def _write_preferences(scored: ScoredReports, output: Path, _: int) -> list[str]
     write_file(output, b"".join(lines))
     return [
         f"wrote {_count(len(lines), 'pair')} to {output}",
-        *_without(counts.rejected),
+        *_without(counts.rejected, "pair"),
         *_left_out(scored),
         f"next: tunesmith init {output} --model MODEL",
     ]
@@ -158,9 +156,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _without(missing: Counter[str]) -> Iterator[str]:
+def _without(missing: Counter[str], noun: str) -> Iterator[str]:
+    """A line for the prompts that give nothing, if there are any."""
     if missing:
-        yield f"  prompts without one: {missing.total():,} ({reasons(missing)})"
+        yield f"  prompts without a {noun}: {missing.total():,} ({reasons(missing)})"
 
 
 def _left_out(scored: ScoredReports) -> Iterator[str]:
@@ -172,13 +171,9 @@ def _left_out(scored: ScoredReports) -> Iterator[str]:
 
 SELECTION_FILES = ("selected_samples", "rejected_samples", "comparison")
 REJECTION_KINDS: Mapping[str, RejectionKind] = {
-    "report": RejectionKind("a sampling report of the best replies", "_best.json", CHOSEN, _write_report),
-    "selection": RejectionKind(
-        "the three files of Open-Assistant's rejection sampling", "_selection", SELECTED, _write_selection
-    ),
-    "trees": RejectionKind(
-        "Open-Assistant's trees, replies ranked by score", "_trees.jsonl", TREE_REPLIES, _write_trees
-    ),
-    "preferences": RejectionKind("pairs of the best and the worst reply", "_pairs.jsonl", None, _write_preferences),
+    "report": RejectionKind("_best.json", CHOSEN, _write_report),
+    "selection": RejectionKind("_selection", SELECTED, _write_selection),
+    "trees": RejectionKind("_trees.jsonl", TREE_REPLIES, _write_trees),
+    "preferences": RejectionKind("_pairs.jsonl", None, _write_preferences),
 }
 """Word after --write -> the kind of file."""
