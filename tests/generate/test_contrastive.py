@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from tests.generate.test_encoder_decoder import random_t5
 from tunesmith.generate.contrastive import contrastive_search
-from tunesmith.generate.decoding import CausalState, DecodingState, StoppingCriteria
+from tunesmith.generate.decoding import CausalState, DecodingState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.recomputing import RecomputingState
 from tunesmith.generate.sampling import SamplingParameters

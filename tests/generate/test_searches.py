@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from tunesmith.generate.beam_search import beam_search
 from tunesmith.generate.contrastive import contrastive_search
-from tunesmith.generate.decoding import CausalState, StoppingCriteria
+from tunesmith.generate.decoding import CausalState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.searches import search
 
