@@ -13,9 +13,9 @@ from tests.generate.test_encoder_decoder import random_t5
 from tunesmith.draws import token_uniform
 from tunesmith.generate.beam_search import beam_search, draw_places
 from tunesmith.generate.decoding import CausalState, DecodingState
-from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.recomputing import RecomputingState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 
 ROWS, CONTEXT = 64, 96

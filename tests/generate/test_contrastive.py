@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from tests.generate.test_encoder_decoder import random_t5
 from tunesmith.generate.contrastive import contrastive_search
 from tunesmith.generate.decoding import CausalState, DecodingState
-from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.recomputing import RecomputingState
+from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 
 VOCABULARY, CONTEXT, STOPS = 61, 96, (5, 9, 20, 33)

@@ -33,7 +33,7 @@ class StepPlace:
     width: int = 0
 
 
-class SlotLayer(CacheLayerMixin):
+class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """The keys and values of one layer, [slots, heads, capacity, units of a head].
 
     slots: the number of slots.
@@ -43,40 +43,41 @@ class SlotLayer(CacheLayerMixin):
     is_croppable = False
 
     def __init__(self, slots: int, place: StepPlace) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._slots, self._place = slots, place
+        self._states: tuple[Tensor, Tensor] | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make the buffers as wide as the next step needs, with the heads, units and types of these states."""
-        self.keys = self._resized(self.keys, key_states)
-        self.values = self._resized(self.values, value_states)
-        self.is_initialized = True
+        self._widened(key_states, value_states)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write the states of one new token of every row, [rows, heads, 1, units].
 
         Returns keys and values of all columns that are read, [rows, heads, width, units]; these are views.
         """
-        self.lazy_initialization(key_states, value_states)
+        keys, values = self._widened(key_states, value_states)
         place, rows = self._place, key_states.shape[0]
-        self.keys[place.slots, :, place.columns] = key_states[:, :, 0]
-        self.values[place.slots, :, place.columns] = value_states[:, :, 0]
-        return self.keys[:rows, :, : place.width], self.values[:rows, :, : place.width]
+        keys[place.slots, :, place.columns] = key_states[:, :, 0]
+        values[place.slots, :, place.columns] = value_states[:, :, 0]
+        return keys[:rows, :, : place.width], values[:rows, :, : place.width]
 
-    def write(self, slot: int, keys: Tensor, values: Tensor) -> None:
+    def write(self, slot: int, key_states: Tensor, value_states: Tensor) -> None:
         """Write the first tokens of a slot, [heads, tokens, units]; ``place.width`` is at least their number."""
-        self.lazy_initialization(keys[None], values[None])
-        self.keys[slot, :, : keys.shape[1]] = keys
-        self.values[slot, :, : values.shape[1]] = values
+        keys, values = self._widened(key_states[None], value_states[None])
+        keys[slot, :, : key_states.shape[1]] = key_states
+        values[slot, :, : value_states.shape[1]] = value_states
 
     def read(self, slot: int, tokens: int) -> tuple[Tensor, Tensor]:
         """Views of keys and values of the first tokens of a slot, [1, heads, tokens, units]."""
-        return self.keys[slot : slot + 1, :, :tokens], self.values[slot : slot + 1, :, :tokens]
+        assert self._states is not None, "nothing was written"
+        keys, values = self._states
+        return keys[slot : slot + 1, :, :tokens], values[slot : slot + 1, :, :tokens]
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first tokens of one slot to another."""
-        self.keys[target, :, :tokens] = self.keys[source, :, :tokens]
-        self.values[target, :, :tokens] = self.values[source, :, :tokens]
+        for states in self._states or ():
+            states[target, :, :tokens] = states[source, :, :tokens]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(columns that a mask has, first column)."""
@@ -90,16 +91,21 @@ class SlotLayer(CacheLayerMixin):
         """No limit."""
         return -1
 
-    def _resized(self, buffer: Tensor | None, states: Tensor) -> Tensor:
-        """The buffer, or a wider copy of it. New columns are 0, so that a weight of 0 never meets NaN."""
-        capacity = 0 if buffer is None else buffer.shape[2]
-        if buffer is not None and capacity >= self._place.width:
-            return buffer
-        _, heads, _, units = states.shape
-        wider = states.new_zeros(self._slots, heads, max(self._place.width, capacity * 3 // 2), units)
-        if buffer is not None:
-            wider[:, :, :capacity] = buffer
-        return wider
+    def _widened(self, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers, or wider copies of them. New columns are 0, so that a weight of 0 never meets NaN."""
+        old = self._states
+        capacity = 0 if old is None else old[0].shape[2]
+        if old is not None and capacity >= self._place.width:
+            return old
+        wider = max(self._place.width, capacity * 3 // 2)
+        keys, values = (
+            states.new_zeros(self._slots, states.shape[1], wider, states.shape[3])
+            for states in (key_states, value_states)
+        )
+        if old is not None:
+            keys[:, :, :capacity], values[:, :, :capacity] = old
+        self._states, self.is_initialized = (keys, values), True
+        return keys, values
 
 
 class SlotCache(Cache):
@@ -124,8 +130,7 @@ class SlotCache(Cache):
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first tokens of one slot to another."""
         for layer in self.slot_layers:
-            if layer.is_initialized:
-                layer.move(source, target, tokens)
+            layer.move(source, target, tokens)
 
 
 def block_width(tokens: int) -> int:

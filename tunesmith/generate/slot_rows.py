@@ -195,6 +195,7 @@ class SlotRows:
 def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
     found = []
     for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer)
         assert layer.keys is not None
         assert layer.values is not None
         found.append((layer.keys, layer.values))
