@@ -62,8 +62,9 @@ families: $(DEVELOPMENT) ## compare tiny models of all families with transformer
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer
 
-browser: $(BROWSER) ## open comparison pages in Chromium and use them as a person would
+browser: $(BROWSER) ## open the pages of comparisons and runs in Chromium and use them as a person would
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.compare_page
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.run_page
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,6 +36,9 @@ TRAINING_TEXTS = (
 )
 """Data of the demo: every word in them decides the texts that are trained on, and so the results."""
 
+FOREIGN_TEXTS = ("tunesmith/report/uplot/uPlot.iife.min.js", "tunesmith/report/uplot/uPlot.min.css")
+"""Files that others have published and that are distributed unchanged; `tests/report/test_run_page.py` has digests."""
+
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "CHANGELOG.md": ("foretell_next_role", "foretell_line_break", "`beside`"),  # names of earlier versions
 }
@@ -53,7 +56,8 @@ Texts = Mapping[str, str]
 def read_texts(*patterns: str) -> dict[str, str]:
     """The files of the repository that match one of the patterns: path relative to the root -> content."""
     paths = sorted({path for pattern in patterns for path in REPOSITORY.glob(pattern)})
-    return {str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for path in paths}
+    found = {str(path.relative_to(REPOSITORY)): path for path in paths}
+    return {name: path.read_text(encoding="utf-8") for name, path in found.items() if name not in FOREIGN_TEXTS}
 
 
 def phrase_pattern(phrase: str) -> str:

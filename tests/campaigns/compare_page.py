@@ -109,7 +109,7 @@ def window(browser: Browser, width: int = 1280, **settings: Any) -> Iterator[Ses
 
 def expect(holds: bool, what: str) -> None:
     if not holds:
-        raise SystemExit(f"compare_page: {what}")
+        raise SystemExit(f"browser: {what}")
 
 
 def find_reports(root: Path) -> list[Path]:

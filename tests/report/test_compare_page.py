@@ -77,6 +77,7 @@ def test_the_policy_allows_the_script_and_the_style_of_the_page_and_nothing_else
         "default-src": "'none'",
         "script-src": digest(page.texts["script"][0]),
         "style-src": digest(page.texts["style"][0]),
+        "require-trusted-types-for": "'script'",
         "base-uri": "'none'",
         "form-action": "'none'",
     }

@@ -10,7 +10,7 @@ from transformers.utils import logging
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.run_export import StepChoice, load_checkpoint_model
 from tunesmith.errors import UsageError
-from tunesmith.model.directory import EXPORT
+from tunesmith.model.names import EXPORT
 from tunesmith.text.visible import visible
 
 

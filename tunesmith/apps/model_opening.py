@@ -13,7 +13,7 @@ from tunesmith.errors import UsageError
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import build_engine, find_export, open_engine, read_sampling
 from tunesmith.generate.sampling import SamplingParameters
-from tunesmith.model.directory import EXPORT
+from tunesmith.model.names import EXPORT
 
 
 def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tuple[Engine, SamplingParameters]:

@@ -17,9 +17,9 @@ from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
-from tunesmith.model.directory import EXPORT
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
+from tunesmith.model.names import EXPORT
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
 from tunesmith.compose.run_export import export_model
+from tunesmith.compose.run_page import RunPage
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import check_replaceable, write_file
@@ -37,6 +38,7 @@ from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.training import period_in_steps
+from tunesmith.report.check import Check
 from tunesmith.train.loop import PolicyT, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.optim.schedules import Schedule
@@ -50,13 +52,15 @@ from tunesmith.train.run.callbacks import (
     ProgressCallback,
     StopCallback,
     TrackerCallback,
+    open_recorder,
 )
 from tunesmith.train.run.directory import RunDirectory, free_directory
+from tunesmith.train.run.history import open_shown
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
 from tunesmith.train.run.tracker_packages import check_trackers
-from tunesmith.train.run.trackers import open_trackers
+from tunesmith.train.run.trackers import Tracker, open_trackers
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import View, open_view
 from tunesmith.train.world import SingleProcess
@@ -141,12 +145,15 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         )
         if context.data.quarantine is not None:
             write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
-        try:
-            steps = _train(context, setup, last, view)
-        finally:
-            view.finish()
-        _export(context, steps, view)
+        rule = selection_rule(recipe.train.best)
+        with RunPage.of(run.path, rule, method.shown, view.warn, [*context.checks(), *setup.proof]) as page:
+            try:
+                steps = _train(context, setup, last, view, page)
+            finally:
+                view.finish()
+            _export(context, steps, view)
         view.note(method.use.format(run=_relative(run.path)))
+        view.note(f"curves and replies as a page: {_relative(page.path)}")
         return TrainedRun(run.path, run.export, steps)
 
 
@@ -198,14 +205,13 @@ def _train(
     setup: TrainingSetup[PolicyT, BatchT],
     last: checkpoint.Checkpoint | None,
     view: View,
+    page: RunPage,
 ) -> int:
     """Run the steps that are not done yet; returns the steps that are done at the end. last: the newest checkpoint."""
-    recipe, run, total = context.recipe, context.run, len(setup.steps)
-    keys = recipe.train
+    keys, run, total = context.recipe.train, context.run, len(setup.steps)
     optimizer = build_optimizer(keys, setup.policy, context.model)
     start = 0 if last is None else last.step
-    with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
-        recorder = MetricsRecorder(metrics, consumed, timing)
+    with open_recorder(run) as recorder, open_shown(run.shown, start) as shown:
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
         patience = PatienceCallback(keys.patience, checkpointer)
         schedule = build_schedule(keys, total)
@@ -213,20 +219,20 @@ def _train(
             recorder.clear()
         else:
             checkpointer.restore(last)
+        page.start(total, start)
         if start >= total or patience.is_exhausted():
             view.note(_completion(start, total))
             return start
         _warn_of_plan(context, total, view)
         check_space(checkpointer, context.model, total, evaluates=setup.evaluate is not None)
         if last is None:
-            _check_gates(setup, view)
+            page.gates = _check_gates(setup, view)
         else:
-            _warn_of_new_schedule(schedule, metrics.path, view)
+            _warn_of_new_schedule(schedule, run.metrics, view)
         setup.resumed(start)
-        services = open_trackers(recipe.run.trackers, run.path, recipe.model_dump(mode="json"), start)
-        with closing(TrackerCallback(services)) as trackers:
+        with closing(TrackerCallback(_services(context, start))) as trackers:
             view.start(total, start, _facts(context, total))
-            evaluation = _evaluation(context, setup, metrics, checkpointer.selection, view, trackers)
+            evaluation = _evaluation(context, setup, (recorder.metrics, shown), checkpointer.selection, view, trackers)
             if evaluation is not None and start == 0:
                 evaluation.run(0)
             with StopSignals() as signals:
@@ -243,6 +249,7 @@ def _train(
                         trackers,
                         *setup.callbacks,
                         *([evaluation] if evaluation is not None else []),
+                        page,
                         checkpointer,
                         patience,
                         StopCallback(signals.received, keys.stop_after, checkpointer),
@@ -253,6 +260,12 @@ def _train(
     if done < total:
         view.note(_completion(done, total))
     return done
+
+
+def _services(context: RunContext[Any, Any], start: int) -> Sequence[Tracker]:
+    """The trackers that the recipe names. start: steps that are done already."""
+    recipe = context.recipe
+    return open_trackers(recipe.run.trackers, context.run.path, recipe.model_dump(mode="json"), start)
 
 
 def _completion(done: int, total: int) -> str:
@@ -319,7 +332,7 @@ def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None
         )
 
 
-def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
+def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> Sequence[Check]:
     """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
     gates = setup.gates()
     check_no_failures(gates)
@@ -328,16 +341,18 @@ def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> None:
             view.warn(f"{gate.name}: {gate.summary}; {gate.advice}")
         else:
             view.note(f"initial check: {gate.summary}")
+    return gates
 
 
 def _evaluation(
     context: RunContext[Any, Any],
     setup: TrainingSetup[PolicyT, BatchT],
-    metrics: JsonLines,
+    files: tuple[JsonLines, JsonLines],
     selection: CheckpointSelection,
     view: View,
     trackers: TrackerCallback,
 ) -> EvaluationCallback | None:
+    """files: for the metrics, and for the texts that are shown."""
     if setup.evaluate is None:
         return None
     recipe, keys = context.recipe, context.recipe.train
@@ -351,7 +366,8 @@ def _evaluation(
         evaluate=setup.evaluate,
         every=period_in_steps(keys.evaluate_every, len(setup.steps)),
         save_every=period_in_steps(keys.save_every, len(setup.steps)),
-        metrics=metrics,
+        metrics=files[0],
+        shown=files[1],
         selection=selection,
         view=view,
         trackers=trackers,

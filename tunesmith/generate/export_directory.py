@@ -15,9 +15,9 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
-from tunesmith.model.directory import EXPORT
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
+from tunesmith.model.names import EXPORT
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.formats.template_options import template_options

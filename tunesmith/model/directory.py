@@ -26,10 +26,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
 from tunesmith.model.configuration import CheckedConfig, check_config
+from tunesmith.model.names import EXPORT
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 CONFIG = "config.json"
-EXPORT = "export"  # the model directory in the directory of a run
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from typing import Literal
 
-from jinja2 import Environment, StrictUndefined
-
 from tunesmith.report.check import CheckReport, details
+from tunesmith.report.page import page_policy, page_style, page_template
 from tunesmith.text.tokens.show import ShownToken
 from tunesmith.text.tree import Role
-from tunesmith.text.visible import visible
 
 PieceKind = Literal["text", "space", "tab", "line", "other"]
 WHITE_SPACE: dict[str, PieceKind] = {" ": "space", "\t": "tab", "\n": "line"}
@@ -71,12 +68,15 @@ class ShownExample:
 
 def check_page(report: CheckReport, examples: Sequence[ShownExample]) -> str:
     """The page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    environment.filters["pieces"] = split_white_space
-    template = files("tunesmith.report").joinpath("check_page.html").read_text("utf-8")
-    checks = [(check, details(check)) for check in report.having("fail", "warn", "pass", "skip")]
-    return environment.from_string(template).render(report=report, checks=checks, examples=examples)
+    style = page_style("check_page.css")
+    return page_template("check_page.html").render(
+        policy=page_policy(style),
+        style=style,
+        report=report,
+        checks=[(check, details(check)) for check in report.having("fail", "warn", "pass", "skip")],
+        examples=examples,
+        pieces=split_white_space,
+    )
 
 
 def split_white_space(text: str) -> Iterator[tuple[PieceKind, str]]:

@@ -7,15 +7,9 @@ script the page is a plain list.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from tunesmith.files import fingerprint
 from tunesmith.report.compare_statistics import MEASURES, ColumnDifference, ColumnSummary
@@ -29,6 +23,7 @@ from tunesmith.report.compare_terminal import (
     summary_cells,
 )
 from tunesmith.report.compared import ComparedPrompt, Comparison
+from tunesmith.report.page import embedded_json, package_text, page_policy, page_style, page_template
 from tunesmith.text.visible import visible
 
 SCRIPTS = ("compare_text.js", "compare_votes.js", "compare_page.js", "compare_controls.js")
@@ -43,19 +38,19 @@ def compare_page(
     comparison: Comparison, summaries: Sequence[ColumnSummary], differences: Sequence[ColumnDifference], seed: int
 ) -> str:
     """The page as HTML. seed: decides which reply is left and which is right in blind votes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"visible": visible, "digest": policy_digest}
+    script, style = page_script(), page_style("compare_page.css")
     complete = (
         sum(len(reply.text) for prompt in comparison.prompts for reply in prompt.replies) <= LARGEST_COMPLETE_LIST
     )
     labels = [model.label for model in comparison.models]
     replies = sum(len(prompt.replies) for prompt in comparison.prompts)
     shown = HEADERS if comparison.reward_model else HEADERS[:-1]
-    return environment.from_string(_package_text("compare_page.html")).render(
+    return page_template("compare_page.html").render(
         title=" and ".join(labels) if len(labels) < 3 else f"Comparison of {len(labels)} models",
         facts=f"{headline(comparison)}; {replies:,} replies",
-        script=page_script(),
-        style=_package_text("compare_page.css"),
+        policy=page_policy(style, [script]),
+        script=script,
+        style=style,
         data=embedded_json(page_data(comparison, seed)),
         headers=["configuration", "model", *(name for name, _ in shown)],
         summaries=[
@@ -73,18 +68,7 @@ def compare_page(
 
 def page_script() -> str:
     """The script of the page."""
-    return "".join(_package_text(name) for name in SCRIPTS)
-
-
-def policy_digest(text: str) -> str:
-    """A digest as a Content-Security-Policy names it."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def embedded_json(value: Any) -> str:
-    """JSON that can be the content of a ``script`` element: ``</script>`` and ``<!--`` cannot occur in it."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return "".join(package_text(name) for name in SCRIPTS)
 
 
 def page_data(comparison: Comparison, seed: int) -> dict[str, Any]:
@@ -119,10 +103,6 @@ def page_data(comparison: Comparison, seed: int) -> dict[str, Any]:
         "configurations": [visible(name) for name in comparison.configurations],
         "prompts": prompts,
     }
-
-
-def _package_text(name: str) -> str:
-    return files("tunesmith.report").joinpath(name).read_text("utf-8")
 
 
 def _first_replies(prompt: ComparedPrompt) -> ComparedPrompt:

@@ -46,8 +46,8 @@ def train_with_planted_curves(
     directory: Path, rule: SelectionRule, *, start: int = 0, end: int = TOTAL
 ) -> Checkpointer:
     """A run without a model: planted evaluations, real records, real checkpoints and their rotation (``keep`` 1)."""
-    lines = [JsonLines(directory / f"{name}.jsonl") for name in ("metrics", "consumed", "timing")]
-    recorder, chosen = MetricsRecorder(*lines), CheckpointSelection(rule)
+    lines = [JsonLines(directory / f"{name}.jsonl") for name in ("metrics", "consumed", "timing", "shown")]
+    recorder, chosen = MetricsRecorder(*lines[:3]), CheckpointSelection(rule)
     model, view = torch.nn.Linear(1, 1, bias=False), PlainView(Console(file=io.StringIO()), (), None)
     optimizer = AdamW(dict(model.named_parameters()))
     checkpointer = Checkpointer(
@@ -61,6 +61,7 @@ def train_with_planted_curves(
         1,
         2,
         lines[0],
+        lines[3],
         chosen,
         view,
         TrackerCallback([]),

@@ -51,6 +51,11 @@ class RunContext(Generic[PolicyT, BatchT]):
     rows: int
     prepared: PreparedPolicy[PolicyT, BatchT]
 
+    def checks(self) -> list[Check]:
+        """The result of the self-test of the model."""
+        found = f"same results as stock transformers: difference {self.prepared.difference:.1g}"
+        return [Check("model", "pass", f"{found}, layout {self.prepared.layout}")]
+
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
         """The data to evaluate on and the names of their sources; None if there are none."""

@@ -6,7 +6,8 @@ never stopped. The only exception is the checkpoint after a signal, which leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
+from tunesmith.train.run.history import shown_record
 from tunesmith.train.run.metrics import JsonLines, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.shown import ShownText
@@ -91,6 +94,13 @@ class MetricsRecorder:
         self.truncate({"metrics": 0, "consumed": 0})
 
 
+@contextmanager
+def open_recorder(run: RunDirectory) -> Iterator[MetricsRecorder]:
+    """The recorder of a run, whose files are closed when the block ends. Raises StorageError."""
+    with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
+        yield MetricsRecorder(metrics, consumed, timing)
+
+
 @dataclass(frozen=True, slots=True)
 class ProgressCallback:
     """Displays every step."""
@@ -132,6 +142,7 @@ class EvaluationCallback:
     every: steps between evaluations.
     save_every: steps between checkpoints. They are evaluated too, since only an evaluated checkpoint can be the best.
     metrics: the file that gets a line for each evaluation.
+    shown: the file that gets the texts.
     selection: of the best checkpoint.
     view, trackers: display the metrics.
     replies: writes replies after a step and returns further metrics of all sources together; None: no replies.
@@ -142,6 +153,7 @@ class EvaluationCallback:
     every: int | None
     save_every: int | None
     metrics: JsonLines
+    shown: JsonLines
     selection: CheckpointSelection
     view: View
     trackers: TrackerCallback
@@ -167,7 +179,9 @@ class EvaluationCallback:
             self.view.replies(step, replies)
             self.trackers.log_validation(step, {ALL: replies})
             found[ALL].update(replies)
-        self.view.texts(self.texts())
+        if texts := self.texts():
+            self.view.texts(texts)
+            self.shown.write(shown_record(step, texts))
         saved = saved or (self.selection.rule.save_wins and self.selection.wins(step, found))
         self.selection.add(step, found, saved=saved)
         self.metrics.write(validation_record(step, found, saved=saved))

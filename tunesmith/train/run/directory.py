@@ -6,6 +6,9 @@ runs/NAME/
     metrics.jsonl    the metrics of every step and evaluation
     consumed.jsonl   the examples of every step
     timing.jsonl     wall-clock times
+    shown.jsonl      prompts and replies that were shown after evaluations
+    status.json      how far the run is
+    index.html       all of this as a page
     checkpoints/     export/     lock
 """
 
@@ -29,7 +32,7 @@ import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
-from tunesmith.model.directory import EXPORT
+from tunesmith.model.names import EXPORT
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
@@ -40,9 +43,13 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 CONSUMED = "consumed.jsonl"
 TIMING = "timing.jsonl"
+SHOWN = "shown.jsonl"
+STATUS = "status.json"
+PAGE = "index.html"
 
 CHANGED = "changed since the last start of the run: {key}: {change}"
 CHECKPOINTS = "checkpoints"
+LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,10 @@ class RunDirectory:
     @property
     def timing(self) -> Path:
         return self.path / TIMING
+
+    @property
+    def shown(self) -> Path:
+        return self.path / SHOWN
 
     @classmethod
     def open(
@@ -247,6 +258,40 @@ def _read_holder(descriptor: int) -> str | None:
         return f"process {int(content['pid'])} on {content['host']} since {content['since']}"
     except (ValueError, KeyError, TypeError):
         return None  # it is empty, or is being written
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a process writes to the run now; a process on another machine is believed to be alive."""
+    try:
+        content = json.loads((directory / LOCK).read_bytes())
+        number, host, boot = int(content["pid"]), content["host"], content["boot"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if host != socket.gethostname():
+        return True
+    return boot == _boot() and 0 < number <= LARGEST_PID and _is_alive(number) and _is_locked(directory / LOCK)
+
+
+def _is_alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # the process of another user
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process has locked the file. It is only asked where the file names a process that is alive."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # it is gone, or cannot be opened
+    return False
 
 
 def _release_lock(descriptor: int, directory: Path) -> None:
