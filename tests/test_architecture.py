@@ -28,7 +28,8 @@ LAYERS = (
     ("generate",),
     ("train", "evaluate", "report"),
     ("compose",),
-    ("apps", "playground"),
+    ("apps",),
+    ("playground",),
     ("cli",),
 )
 # The same inside the large packages: their sub-packages and top-level modules, from the bottom up.

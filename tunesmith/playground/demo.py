@@ -23,6 +23,7 @@ from tunesmith.compose import train_recipe
 from tunesmith.files import write_json
 from tunesmith.playground.answers import comparison_rows, describe_effects, generate_replies, sample_replies
 from tunesmith.playground.files import DemoFiles, write_demo_files
+from tunesmith.playground.pages import describe_pages, write_comparison
 from tunesmith.playground.run_reports import read_validations, report_runs
 from tunesmith.playground.stages import CAUSAL, Stage
 from tunesmith.recipe.load import load
@@ -98,6 +99,8 @@ def run(
         console.print(line, style="bold", soft_wrap=not console.is_terminal)
     console.print()
     print_comparison(console, table, sample_replies(files.exercises, answers), list(answers))
+    comparison = write_comparison(directory, files.exercises, answers)
+    timer.stop("pages")
     metrics = {stage.name: read_validations(directory / stage.name) for stage in stages}
     for line in report_runs(directory, stages, metrics):
         console.print(line, soft_wrap=not console.is_terminal)
@@ -113,6 +116,9 @@ def run(
     console.print(f"Results: {directory / 'demo.json'}", soft_wrap=True)
     console.print("\nChat with the last model; /context there sets a passage that you ask about:", soft_wrap=True)
     console.print(f"  {_command()} chat {shlex.quote(str(directory / list(answers)[-1]))}", soft_wrap=True)
+    console.print()
+    for line in describe_pages(directory, [stage.name for stage in stages], comparison):
+        console.print(line, soft_wrap=True, markup=False)
     return result
 
 

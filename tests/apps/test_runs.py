@@ -1,0 +1,104 @@
+"""The list of runs: what is known about each, in 80 columns, whatever the directories hold."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.run_directories import evaluation, recipe_values, write_run
+from tunesmith.apps.run_page import run as write_page
+from tunesmith.apps.runs import find_runs, run
+from tunesmith.errors import MissingInputError, RecipeError
+
+STATUS: dict[str, Any] = {
+    **{"state": "finished", "step": 650, "steps": 650, "updated": "2026-01-02T03:04:05+00:00", "remaining": None},
+    **{"reason": "", "checks": []},
+}
+HOSTILE = "\x1b[2Jname\u202e"
+
+
+def write_small_run(directory: Path, status: dict[str, Any] = STATUS, **recipe: Any) -> Path:
+    metrics = [evaluation(300, 0.5), {"step": 301, "loss": 0.25}, evaluation(600, 0.75), {"step": 601, "loss": 0.2}]
+    return write_run(directory, recipe_values(**recipe), {"seed": 1}, status, metrics)
+
+
+def listed(directory: Path, **settings: Any) -> str:
+    target = io.StringIO()
+    run(directory, target=target, **settings)
+    return target.getvalue()
+
+
+def test_runs_are_listed_with_the_newest_first(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "old", {**STATUS, "updated": "2025-01-02T03:04:05+00:00"})
+    write_small_run(tmp_path / "group" / "new", {**STATUS, "state": "stopped", "step": 601, "reason": "a\nsignal"})
+    header, new, old, reason = listed(tmp_path).splitlines()
+    assert header.split() == ["run", "method", "model", "state", "step", "best", "changed", "size"]
+    assert new.split()[:7] == ["group/new", "sft", "owner/model", "stopped", "601/650", "loss", "0.5"]
+    assert old.split()[:2] == ["old", "sft"]
+    assert reason == "group/new: a signal"
+    (found, _) = json.loads(listed(tmp_path, as_json=True))
+    del found["bytes"]
+    assert found == {
+        "path": str(tmp_path / "group" / "new"),
+        "method": "sft",
+        "model": "owner/model",
+        "state": "stopped",
+        "step": 601,
+        "steps": 650,
+        "best": 300,
+        "metric": "validation/loss",
+        "value": 0.5,
+        "updated": STATUS["updated"],
+        "reason": "a\nsignal",
+    }
+
+
+def test_a_run_without_status_is_known_by_its_records(tmp_path: Path) -> None:
+    (write_small_run(tmp_path / "run") / "status.json").unlink()
+    (found,) = json.loads(listed(tmp_path / "run", as_json=True))
+    assert (found["state"], found["step"], found["steps"], found["best"]) == ("stopped", 601, 0, 300)
+
+
+def test_broken_directories_are_listed_and_break_nothing(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "good")
+    for name, text in {"list": "- 1", "yaml": "a: [", "bytes": "\udcff"}.items():
+        broken = write_small_run(tmp_path / name)
+        (broken / "recipe.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    (tmp_path / "good" / "metrics.jsonl").write_bytes(b"\xff\n[1]\n{}\n")
+    (tmp_path / "good" / "status.json").write_text("[]")
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "recipe.yaml").write_text("the recipe of a user")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = {Path(each["path"]).name: each["state"] for each in json.loads(listed(tmp_path, as_json=True))}
+    assert found == {"good": "stopped", "list": "broken", "yaml": "broken", "bytes": "broken"}
+
+
+def test_the_table_has_at_most_80_columns_and_no_control_character(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "a-run-with-a-very-long-name-that-says-everything-about-it")
+    write_small_run(tmp_path / "long", model={"path": "some-organisation/a-model-with-a-long-name-7b-instruct"})
+    lines = listed(tmp_path).splitlines()
+    assert max(map(len, lines)) <= 80
+    write_small_run(tmp_path / HOSTILE, model={"path": HOSTILE})
+    text = listed(tmp_path)
+    assert "\x1b" not in text
+    assert "\\x1b[2Jname\\u202e" in text
+
+
+def test_an_empty_and_a_missing_directory(tmp_path: Path) -> None:
+    assert listed(tmp_path) == f"there are no runs in {tmp_path}\n"
+    with pytest.raises(MissingInputError, match="no such directory"):
+        run(tmp_path / "absent")
+
+
+def test_pages_are_written_again(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "one")
+    write_small_run(tmp_path / "two", objective={"kind": "other"})
+    one, two = find_runs(tmp_path)
+    assert write_page(one) == tmp_path / "one" / "index.html"
+    assert "step 650 of 650" in (tmp_path / "one" / "index.html").read_text()
+    with pytest.raises(RecipeError, match="no method 'other'"):
+        write_page(two)
