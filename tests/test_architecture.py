@@ -27,6 +27,7 @@ LAYERS = (
     ("verify",),
     ("generate",),
     ("train", "evaluate", "report"),
+    ("benchmark",),
     ("compose",),
     ("apps",),
     ("playground",),
@@ -68,7 +69,7 @@ LIGHT_MODULES = (
 HEAVY = ("torch", "transformers")
 
 # Only these packages are imported inside functions: those of the optional extras, and those that take long to import.
-OPTIONAL_PACKAGES = ("datasets", "datasketch", "openpyxl", "tensorboard", "torch.utils.tensorboard", "wandb")
+OPTIONAL_PACKAGES = ("datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard", "wandb")
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
 PICKLING = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")

@@ -53,6 +53,20 @@ def sign_flips(trials: int, count: int) -> npt.NDArray[np.bool_]:
     return (_words(f"signs\n{trials}", trials * count) >> np.uint64(63)).astype(np.bool_).reshape(count, trials)
 
 
+def outcome_counts(outcomes: Sequence[int], count: int, stream: str) -> npt.NDArray[np.int64]:
+    """How often each outcome occurs in ``count`` bootstrap samples of trials that are known by their outcomes only.
+
+    outcomes: how many of the trials have each of the k outcomes.
+    stream: samples of different streams are independent.
+    Returns int64 [count, k].
+    """
+    digest = hashlib.sha256(f"outcomes\n{stream}".encode()).digest()
+    generator = np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)))
+    trials = sum(outcomes)
+    shares = np.array(outcomes, np.float64) / max(1, trials)
+    return generator.multinomial(trials, shares, size=count).astype(np.int64)
+
+
 def holdout_order(keys: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
     """A hash of every content key that differs from seed to seed; the smallest are held out.
 

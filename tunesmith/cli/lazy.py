@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "sample": CliCommand("tunesmith.cli.sample:sample", "Sample the replies of models to prompts: sampling reports."),
     "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),
     "compare": CliCommand("tunesmith.cli.compare:compare", "Compare the replies of models: a page, or numbers."),
+    "benchmark": CliCommand("tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

@@ -30,7 +30,7 @@ from tunesmith.text.tokenizer.definition import locate
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 PACKAGE = Path(tunesmith.__file__).parent
-NO_PART_OF_RUNS = ("apps", "cli", "playground")
+NO_PART_OF_RUNS = ("apps", "benchmark", "cli", "playground")
 PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 

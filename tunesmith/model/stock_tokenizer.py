@@ -9,9 +9,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from transformers import AutoTokenizer, PretrainedConfig
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from tunesmith.errors import DataError
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
+from tunesmith.model.load import quiet_transformers
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 PROBES = ("The quick brown fox jumps over 1234567 lazy dogs.", "  two spaces,\n\nlines\tand don't", "Ünïcode 你好 3.14")
@@ -34,3 +36,18 @@ def find_tokenizer_fault(config: PretrainedConfig, tokenizer: Tokenizer) -> str 
                     f"({type(stock).__name__}) and gives other ids; load the export with PreTrainedTokenizerFast there"
                 )
     return None
+
+
+def load_stock_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory as other programs read it. Raises DataError where they cannot.
+
+    It is for comparisons with other programs. It reads control tokens that are written out in a text as such, which
+    ``text.tokenizer`` never does.
+    """
+    with quiet_transformers():
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except FAMILY_ERRORS as error:
+            what = f"AutoTokenizer of transformers cannot read this tokenizer ({describe_failure(error)})"
+            raise DataError(what, where=directory, advice="fetch or export the model again") from error
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Benchmarks of lm-evaluation-harness: the tasks, the scores of answers, and the tables."""

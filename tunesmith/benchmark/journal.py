@@ -1,0 +1,73 @@
+"""Results of batches that were computed already, one line a batch, so that a killed process continues where it was.
+
+The name of a journal is a digest of everything that decides its results, so it is also the cache of a later call with
+the same model, the same items and the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tunesmith.files import fingerprint, storage_errors
+
+JsonValue: TypeAlias = Any
+"""Anything that JSON can hold."""
+
+
+class Journal:
+    """The results of numbered pieces of work.
+
+    directory: where journals are; created on the first write.
+    identity: everything that decides the results, JSON-like.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, JsonValue]) -> None:
+        self.path = directory / f"{fingerprint(identity)[:32]}.jsonl"
+        self._done = self._read()
+
+    def find(self, number: int) -> JsonValue | None:
+        """The result of a piece of work; None if it is not done."""
+        return self._done.get(number)
+
+    def add(self, number: int, result: JsonValue) -> None:
+        """Keep the result of a piece of work. Raises StorageError, and ValueError for NaN and infinity."""
+        line = json.dumps([number, result], ensure_ascii=True, allow_nan=False, separators=(",", ":")) + "\n"
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(line.encode())
+        self._done[number] = result
+
+    def _read(self) -> dict[int, JsonValue]:
+        """The complete lines; what a killed process left behind the last of them is removed."""
+        found: dict[int, JsonValue] = {}
+        complete = 0
+        with storage_errors(self.path):
+            if not self.path.is_file():
+                return found
+            for line in self.path.read_bytes().splitlines(keepends=True):
+                entry = _parse(line)
+                if entry is None:
+                    os.truncate(self.path, complete)
+                    break
+                found[entry[0]] = entry[1]
+                complete += len(line)
+        return found
+
+
+def _parse(line: bytes) -> tuple[int, JsonValue] | None:
+    """(number, result) of a complete line; None for anything else."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int or entry[0] < 0:
+        return None
+    return entry[0], entry[1]

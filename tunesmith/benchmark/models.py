@@ -1,0 +1,150 @@
+"""Opening a model for benchmarks: its weights once, its tokenizer, and its prompt format where chats are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import resolve_max_length
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.benchmark.encoding import ChatEncoder, PlainEncoder
+from tunesmith.benchmark.language_model import ModelParts
+from tunesmith.benchmark.scoring import AnswerScorer, CausalScorer, Seq2SeqScorer
+from tunesmith.errors import DataError, UsageError
+from tunesmith.files import fingerprint, sha256
+from tunesmith.generate.engine import Engine
+from tunesmith.generate.export_directory import declared_format, find_export
+from tunesmith.model.attention_choice import use_stock_attention
+from tunesmith.model.directory import read_directory
+from tunesmith.model.export import DESCRIPTION
+from tunesmith.model.load import is_classifier, load_model
+from tunesmith.model.policy import Policy
+from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.model.stock_tokenizer import load_stock_tokenizer
+from tunesmith.text.formats.format import Format
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
+from tunesmith.verify.self_test import self_test
+from tunesmith.verify.self_test_padded import self_test_padded
+
+DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SELF_TEST_TOKENS = 256  # length of the longest thread in the self-test of the layout
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", DESCRIPTION)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkModel:
+    """A model in memory.
+
+    name: the path, as the user wrote it.
+    directory: what was opened.
+    model, tokenizer: of transformers.
+    scorer: log-likelihoods of answers.
+    max_length: the largest number of tokens that the model reads at once.
+    prefix: the token id in place of an empty context.
+    dtype: name of the number format of the forward pass.
+    fingerprint: digest of weights, configuration, tokenizer and prompt format.
+    """
+
+    name: str
+    directory: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    scorer: AnswerScorer
+    max_length: int
+    prefix: int
+    dtype: str
+    fingerprint: str
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model reads a context by an encoder."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    def parts(self, chat: Renderer | None) -> ModelParts:
+        """The parts of the language model.
+
+        chat: the renderer of chats; None for texts as they are.
+        """
+        encoder = ChatEncoder(chat) if chat is not None else self._plain_encoder()
+        renderer = chat or self._renderer(build_format("t5-dolly" if self.is_encoder_decoder else "plain"))
+        end = self.tokenizer.eos_token
+        return ModelParts(
+            encoder,
+            self.scorer,
+            lambda: Engine(self.model, renderer, self.max_length),
+            self.prefix,
+            self.max_length,
+            None if chat is not None else end,
+            self.is_encoder_decoder,
+        )
+
+    def chat_renderer(self, format_name: str | None) -> Renderer:
+        """The renderer of the prompt format that the directory declares, or that is named. Raises as its loader."""
+        return self._renderer(declared_format(self.directory, format_name)[0])
+
+    def stock(self, batch_size: int) -> LM:
+        """The model as lm-evaluation-harness uses it by itself; it keeps the stock attention from now on."""
+        use_stock_attention(self.model)
+        return HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, max_length=self.max_length)
+
+    def _plain_encoder(self) -> PlainEncoder:
+        return PlainEncoder(self.tokenizer, self.prefix, self.is_encoder_decoder)
+
+    def _renderer(self, format: Format) -> Renderer:
+        return Renderer(format, Tokenizer.load(str(self.directory), format.controls))
+
+
+def open_benchmark_model(path: str, dtype: DtypeName = "auto") -> BenchmarkModel:
+    """Load a model and test that its scores of branches are those of separate texts.
+
+    path: a run, its export, or another model directory.
+    dtype: number format; auto is bfloat16 on a CUDA device and float32 elsewhere.
+    Raises MissingInputError, DataError, UsageError, RecipeError.
+    """
+    directory = find_export(path)
+    if is_classifier(str(directory)):
+        raise UsageError("this is a reward model, which answers no questions", where=path, advice="name an assistant")
+    tokenizer = load_stock_tokenizer(directory)
+    model = load_model(str(directory))
+    on_gpu = torch.cuda.is_available()
+    name = ("bfloat16" if on_gpu else "float32") if dtype == "auto" else dtype
+    compute = DTYPES[name]
+    module: nn.Module = model  # its `to` moves the weights in place
+    module.eval()
+    module.to(device="cuda" if on_gpu else "cpu", dtype=compute if on_gpu else torch.float32)
+    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if prefix is None:
+        what = "the tokenizer has neither a bos nor an eos token, one of which begins a text"
+        raise DataError(what, where=directory, advice="name one in tokenizer_config.json")
+    max_length = int(resolve_max_length(model.config, tokenizer))
+    scorer = _new_scorer(model, compute, len(tokenizer), max_length)
+    digest = _fingerprint(directory)
+    return BenchmarkModel(path, directory, model, tokenizer, scorer, max_length, int(prefix), name, digest)
+
+
+def _new_scorer(model: PreTrainedModel, compute: torch.dtype, tokens: int, max_length: int) -> AnswerScorer:
+    tokens = min(tokens, int(model.get_input_embeddings().num_embeddings))  # type: ignore[arg-type]
+    longest = min(max_length, SELF_TEST_TOKENS)
+    if model.config.is_encoder_decoder:
+        policy = Seq2SeqPolicy(model, compute=compute)
+        start = int(model.config.decoder_start_token_id)
+        padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
+        self_test_padded(policy, tokens, longest, longest, start)
+        return Seq2SeqScorer(policy, max_length, start=start, padding=padding)
+    causal = Policy(model, compute=compute)
+    return CausalScorer(causal.with_layout(self_test(causal, tokens, longest).layout), max_length)
+
+
+def _fingerprint(directory: Path) -> str:
+    """Digest of the files that decide the scores of a model."""
+    others = {name: sha256(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
+    return fingerprint([read_directory(directory).digests(), others])

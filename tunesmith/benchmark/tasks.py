@@ -1,0 +1,292 @@
+"""Tasks of lm-evaluation-harness with local data: each includes the original definition by its path.
+
+So prompts, the processing of rows and metrics are the original's, and nothing of them is written again here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lm_eval.tasks
+import yaml
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+
+from tunesmith.benchmark.data_files import find_data_file, read_rows
+from tunesmith.benchmark.suites import MMLU, SUITES, KnownTask, known_task
+from tunesmith.errors import DataError, MissingInputError, UsageError
+from tunesmith.files import sha256
+
+HUB = "hub"
+"""The place of data that are downloaded, or taken from the cache of the Hugging Face hub."""
+FEWSHOT_SEED = 1234
+"""The seed of the examples in prompts, as in lm-evaluation-harness."""
+ROOT = Path(lm_eval.tasks.__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """The definition of a task in lm-evaluation-harness.
+
+    name: of the task.
+    path: of its file.
+    values: its entries, with those of the files that it includes.
+    known: what is known of it here, if anything.
+    """
+
+    name: str
+    path: Path
+    values: Mapping[str, Any]
+    known: KnownTask | None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it may be evaluated on; the first is the one of published tables."""
+        found = (self.values.get("test_split"), self.values.get("validation_split"))
+        return tuple(str(split) for split in found if split)
+
+    @property
+    def example_split(self) -> str:
+        """The split that examples in the prompt are taken from."""
+        keys = ("fewshot_split", "training_split", "validation_split", "test_split")
+        return str(next(self.values[key] for key in keys if self.values.get(key)))
+
+    def shots(self, wanted: int | None) -> int:
+        """The number of examples in the prompt; 0 in the file is never changed, because its prompt has its own."""
+        own = self.values.get("num_fewshot")
+        return int(own or 0) if own == 0 or wanted is None else wanted
+
+    def file_names(self) -> tuple[str, ...]:
+        """The names that its file may have."""
+        configuration = str(self.values.get("dataset_name") or "").lower().replace("-", "_")
+        names = [self.name, configuration, *([MMLU] if self.name.startswith(f"{MMLU}_") else [])]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    def download_command(self, directory: Path, split: str) -> str:
+        """A command that downloads the data of a split into the directory."""
+        names = [self.values["dataset_path"], self.values.get("dataset_name")]
+        arguments = ", ".join(repr(name) for name in names if name)
+        target = directory / f"{self.name}.{split}.jsonl"
+        code = f"from datasets import load_dataset as d; d({arguments}, split='{split}').to_json('{target}')"
+        return f'python -c "{code}"'
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """Which data a task is evaluated on.
+
+    split: the split.
+    expected: the split that published tables use.
+    files: name of each file that was read -> its SHA-256; empty for data of the hub.
+    """
+
+    split: str
+    expected: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTasks:
+    """Tasks that can be evaluated.
+
+    tasks: name -> task of lm-evaluation-harness, in the order that was asked for.
+    data: name -> its data.
+    metrics: name -> the metric that its table shows; None for the first it has.
+    """
+
+    tasks: Mapping[str, Task]
+    data: Mapping[str, TaskData]
+    metrics: Mapping[str, str | None]
+
+
+def expand_suites(names: Sequence[str]) -> list[str]:
+    """The tasks of suites and tasks, each once. Raises UsageError without any."""
+    found: list[str] = []
+    for name in names:
+        subjects = sorted(path.stem for path in (ROOT / MMLU / "default").glob(f"{MMLU}_*.yaml"))
+        found += subjects if name == MMLU else SUITES.get(name, (name,))
+    if not found:
+        raise UsageError("no task is named", where="--tasks", advice="--tasks dolly has the seven of the dolly card")
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def prepare_tasks(names: Sequence[str], data: str, shots: int | None = None) -> Iterator[PreparedTasks]:
+    """The tasks, with converted data in a temporary directory that lasts as long as the block.
+
+    names: tasks, without suites.
+    data: a directory of files, or ``hub``.
+    shots: examples in the prompt; None for what each task has.
+    Raises MissingInputError with a line for every file that is missing, DataError, UsageError.
+    """
+    definitions = find_definitions(names)
+    check_packages(definitions)
+    with TemporaryDirectory(prefix="tunesmith-") as text:
+        folder = Path(text)
+        if data == HUB:
+            found = {each.name: TaskData(each.splits[0], each.splits[0]) for each in definitions}
+            for each in definitions:
+                _write_task(folder, each, {}, found[each.name].split, shots)
+        else:
+            found = _write_local(folder, definitions, Path(data).expanduser(), shots)
+        tasks = _build(folder, names)
+        yield PreparedTasks(
+            tasks, found, {each.name: each.known.metric if each.known else None for each in definitions}
+        )
+
+
+def find_definitions(names: Sequence[str]) -> list[TaskDefinition]:
+    """The definitions of tasks. Raises UsageError for a name that is not a task."""
+    paths: dict[str, Path] = {}
+    for name in names:
+        known = known_task(name)
+        if known is not None and (ROOT / known.file).is_file():
+            paths[name] = ROOT / known.file
+    others = [name for name in names if name not in paths]
+    if others:
+        index = TaskManager().task_index  # reads all files of tasks, which takes seconds
+        for name in others:
+            if name not in index or index[name].yaml_path is None:
+                advice = f"suites are {', '.join([*SUITES, MMLU])}; lm-eval ls tasks lists the tasks"
+                raise UsageError(f"there is no task {name!r} in lm-evaluation-harness", where="--tasks", advice=advice)
+            paths[name] = Path(index[name].yaml_path)
+    return [TaskDefinition(name, paths[name], _read_definition(paths[name]), known_task(name)) for name in names]
+
+
+def check_packages(definitions: Sequence[TaskDefinition]) -> None:
+    """Raises MissingInputError for a task that needs packages that are not installed, before anything is computed."""
+    for definition in definitions:
+        packages = definition.known.packages if definition.known else ()
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            what = f"the task {definition.name} needs {' and '.join(missing)}"
+            raise MissingInputError(what, advice=f"pip install {' '.join(missing)}")
+        if "nltk" in packages:
+            _check_punkt(definition.name)
+
+
+def _check_punkt(task: str) -> None:
+    """Raises MissingInputError without the sentence splitter of nltk, which would be downloaded in the middle of it."""
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        what = f"the task {task} needs the data punkt_tab of nltk"
+        raise MissingInputError(what, advice="python -m nltk.downloader punkt_tab") from None
+
+
+def _write_local(
+    folder: Path, definitions: Sequence[TaskDefinition], directory: Path, shots: int | None
+) -> dict[str, TaskData]:
+    """Convert the files of all tasks and write their definitions. Raises as ``prepare_tasks``."""
+    if not directory.is_dir():
+        advice = "--data names a directory with files such as arc_easy.test.jsonl; --data hub downloads them"
+        raise MissingInputError("there is no such directory", where=directory, advice=advice)
+    missing: list[str] = []
+    found: dict[str, TaskData] = {}
+    for definition in definitions:
+        names, splits = definition.file_names(), definition.splits
+        chosen = [(split, path) for split in splits if (path := find_data_file(directory, names, split))]
+        if not chosen:
+            missing.append(_describe_missing(definition, directory, splits[0]))
+            continue
+        split, path = chosen[0]
+        files = {split: path}
+        if definition.shots(shots) and definition.example_split != split:
+            example = find_data_file(directory, names, definition.example_split)
+            if example is None:
+                missing.append(_describe_missing(definition, directory, definition.example_split))
+                continue
+            files[definition.example_split] = example
+        converted = {name: _convert(folder, definition, name, file) for name, file in files.items()}
+        _write_task(folder, definition, converted, split, shots)
+        found[definition.name] = TaskData(split, splits[0], {file.name: sha256(file) for file in files.values()})
+    if missing:
+        raise MissingInputError("\n".join(missing))
+    return found
+
+
+def _describe_missing(definition: TaskDefinition, directory: Path, split: str) -> str:
+    columns = definition.known.columns if definition.known else ()
+    listed = f" with {', '.join(columns)} in every row" if columns else ""
+    path = directory / f"{definition.name}.{split}.jsonl"
+    return f"{path}: this file is missing{listed}; download it: {definition.download_command(directory, split)}"
+
+
+def _convert(folder: Path, definition: TaskDefinition, split: str, path: Path) -> str:
+    """Write the rows of a file in the layout of the hub; returns the path. Raises DataError."""
+    known = definition.known
+    of_all = definition.name.startswith(f"{MMLU}_") and path.name.startswith(f"{MMLU}.")
+    subject = definition.name.removeprefix(f"{MMLU}_") if of_all else None
+    target = folder / f"{definition.name}.{split}.jsonl"
+    rows = list(read_rows(path, known.columns if known else (), subject))
+    if not rows:
+        what = f"there are no rows of the subject {subject!r}" if subject else "the file has no rows"
+        raise DataError(what, where=path, advice="download it again")
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+    return str(target)
+
+
+def _write_task(
+    folder: Path, definition: TaskDefinition, files: Mapping[str, str], split: str, shots: int | None
+) -> None:
+    """Write a definition that includes the original one.
+
+    files: split -> the file of its rows; empty for data of the hub.
+    """
+    content: dict[str, Any] = {
+        "include": str(definition.path),
+        "task": definition.name,
+        "num_fewshot": definition.shots(shots),
+    }
+    if files:
+        is_test = split == definition.values.get("test_split")
+        content |= {
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": dict(files), "cache_dir": str(folder / "cache")},
+            "training_split": None,
+            "validation_split": None if is_test else split,
+            "test_split": split if is_test else None,
+            "fewshot_split": definition.example_split if definition.shots(shots) else None,
+        }
+    (folder / f"{definition.name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def _build(folder: Path, names: Sequence[str]) -> dict[str, Task]:
+    """Raises DataError, and MissingInputError for a package that is missing."""
+    try:
+        found = TaskManager(include_path=str(folder), include_defaults=False).load(list(names))["tasks"]
+    except ImportError as error:
+        what = f"a task needs a package that is not installed: {error}"
+        raise MissingInputError(what, advice=f"pip install {error.name}" if error.name else None) from error
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).replace(str(folder), "").split())[:300]
+        raise DataError(f"lm-evaluation-harness cannot build the tasks: {reason}", where="--tasks") from error
+    for task in found.values():
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return {name: found[name] for name in names}
+
+
+def _read_definition(path: Path) -> dict[str, Any]:
+    """The entries of a definition file, with those of the files that it includes below them; functions are names."""
+    content = _DefinitionLoader(path.read_text(encoding="utf-8")).get_single_data() or {}
+    included = content.pop("include", None)
+    if included is None:
+        return dict(content)
+    return _read_definition((path.parent / str(included)).resolve()) | dict(content)
+
+
+class _DefinitionLoader(yaml.SafeLoader):
+    """Reads definitions without importing the functions that they name."""
+
+
+_DefinitionLoader.add_constructor("!function", lambda loader, node: str(node.value))
