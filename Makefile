@@ -49,6 +49,7 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method dpo
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

@@ -67,7 +67,8 @@ def write_tasks(directory: Path, items: int = 5) -> Path:
             for n in numbers
         ],
         "boolq.validation": [
-            {"passage": "The river is long. " * (1 + n), "question": "is it long", "answer": n % 2 == 0} for n in numbers
+            {"passage": "The river is long. " * (1 + n), "question": "is it long", "answer": n % 2 == 0}
+            for n in numbers
         ],
     }
     for name, lines in rows.items():

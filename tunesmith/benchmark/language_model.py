@@ -133,7 +133,7 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
             work = self.work.setdefault(task, TaskWork())
             work.items += len({answer.question for answer in own})
             work.truncated += len({answer.question for answer in own if self._parts.scorer.truncated(answer)})
-            work.naive += sum(len(answer.context) + len(answer.continuation) - 1 for answer in own)
+            work.naive += sum(self._parts.scorer.tokens_alone(answer) for answer in own)
             journal = self._journal(task, [[answer.question, answer.context, answer.continuation] for answer in own])
             for index, (batch, compute) in enumerate(self._parts.scorer.plan(own)):
                 work.computed += batch.tokens

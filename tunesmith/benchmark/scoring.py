@@ -98,6 +98,10 @@ class AnswerScorer(Protocol):
         """Whether the answer is too long for the model, so that the beginning of its context is not read."""
         ...
 
+    def tokens_alone(self, answer: Answer) -> int:
+        """How many tokens the model would read for this answer with its context, and nothing else."""
+        ...
+
     def plan(self, answers: Sequence[Answer]) -> Iterator[tuple[PlannedWork, Callable[[], dict[int, AnswerScore]]]]:
         """The batches in order, each with the function that computes its scores by the number of the answer."""
         ...
@@ -118,6 +122,10 @@ class CausalScorer:
     def truncated(self, answer: Answer) -> bool:
         """See ``AnswerScorer``."""
         return len(answer.context) + len(answer.continuation) > self._max_length + 1
+
+    def tokens_alone(self, answer: Answer) -> int:
+        """See ``AnswerScorer``."""
+        return min(len(answer.context) + len(answer.continuation) - 1, self._max_length)
 
     def plan(self, answers: Sequence[Answer]) -> Iterator[tuple[PlannedWork, Callable[[], dict[int, AnswerScore]]]]:
         """See ``AnswerScorer``. Questions of similar length share a batch, the longest first."""
@@ -155,6 +163,10 @@ class Seq2SeqScorer:
     def truncated(self, answer: Answer) -> bool:
         """See ``AnswerScorer``."""
         return max(len(answer.context), len(answer.continuation)) > self._max_length
+
+    def tokens_alone(self, answer: Answer) -> int:
+        """See ``AnswerScorer``."""
+        return sum(min(len(ids), self._max_length) for ids in (answer.context, answer.continuation))
 
     def plan(self, answers: Sequence[Answer]) -> Iterator[tuple[PlannedWork, Callable[[], dict[int, AnswerScore]]]]:
         """See ``AnswerScorer``."""

@@ -1,0 +1,160 @@
+"""The table of the card, its order and numbers, and differences between models."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from tunesmith.benchmark.differences import compare_scores, mcnemar_p_value
+from tunesmith.benchmark.language_model import TaskWork
+from tunesmith.benchmark.published import ITEMS, PUBLISHED
+from tunesmith.benchmark.results import ItemResult, ModelScores, TaskScore, geometric_mean
+from tunesmith.benchmark.suites import DOLLY, KNOWN_TASKS
+from tunesmith.benchmark.tables import (
+    BenchmarkResults,
+    CardRow,
+    as_json,
+    csv_table,
+    markdown,
+    six_decimals,
+    sort_rows,
+    terminal_lines,
+)
+from tunesmith.benchmark.tasks import TaskData
+from tunesmith.errors import InternalError
+
+Golden = Callable[[str], dict[str, Any]]
+
+
+def task_score(task: str, values: Any, split: str = "test", truncated: int = 0) -> TaskScore:
+    items = tuple(ItemResult(n, f"{task}{n}", float(v), {"acc": float(v)}, (), 0) for n, v in enumerate(values))
+    data, work = TaskData(split, "test", {"a.jsonl": "0" * 64}), TaskWork(len(items), truncated, 10, 20)
+    return TaskScore(task, "1.0", "acc", float(np.mean(values)), {}, items, data, 0, work)
+
+
+def model_scores(label: str, tasks: dict[str, Any], **settings: Any) -> ModelScores:
+    scores = tuple(task_score(name, values, **settings) for name, values in tasks.items())
+    return ModelScores(label, label, "plain", "tree", "float32", "f" * 64, scores)
+
+
+def results_of(*models: ModelScores, **settings: Any) -> BenchmarkResults:
+    found = {(models[0].label, other.label): compare_scores(models[0], other) for other in models[1:]}
+    values = {"published": {}, "limit": None, **settings}
+    return BenchmarkResults(models, found, versions={"lm_eval": "0"}, **values)
+
+
+def test_the_golden_rows_are_equal(golden: Golden) -> None:
+    content = golden("benchmark_table")
+    about = content["about"]
+    assert tuple(about["columns"]) == DOLLY
+    assert about["metric_of_column"] == {name: KNOWN_TASKS[name].metric for name in DOLLY}
+    assert about["number_of_questions"] == ITEMS
+    kinds = {case["kind"]: 0 for case in content["cases"]}
+    for case in content["cases"]:
+        given, expected = case["input"], case["expected"]
+        kinds[case["kind"]] += 1
+        if case["kind"] == "row":
+            assert PUBLISHED[given["model"]] == given["values"]
+            mean = geometric_mean([given["values"][name] for name in DOLLY])
+            assert mean == pytest.approx(expected["gmean"], abs=1e-12)
+            assert float(six_decimals(mean)) == pytest.approx(expected["gmean_printed"], abs=1e-6)
+            counts = {name: round(value * ITEMS[name]) for name, value in given["values"].items()}
+            assert counts == expected["correct_counts"]
+        elif case["kind"] == "table":
+            rows = [CardRow(row["model"], tuple(row["values"][name] for name in DOLLY)) for row in given["rows"]]
+            assert [row.model for row in sort_rows(rows)] == expected["order"]
+        else:
+            values = {name: count / ITEMS[name] for name, count in given["correct_counts"].items()}
+            assert {name: float(six_decimals(value)) for name, value in values.items()} == expected["values_6_digits"]
+            assert geometric_mean([values[name] for name in DOLLY]) == pytest.approx(expected["gmean"], abs=1e-12)
+    assert sum(kinds.values()) == 9
+
+
+def test_the_published_rows_are_nine_in_ascending_order() -> None:
+    rows = [CardRow(name, tuple(row[task] for task in DOLLY)) for name, row in PUBLISHED.items()]
+    assert len(rows) == 9
+    assert sort_rows(rows) == rows
+    for row in PUBLISHED.values():
+        for task, value in row.items():
+            assert abs(round(value * ITEMS[task]) / ITEMS[task] - value) < 1e-6  # a number of right answers
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (7, 2), (2, 7), (30, 30), (400, 330)])
+def test_the_exact_test_is_that_of_scipy(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar_p_value(gained, lost) == pytest.approx(expected)
+
+
+def test_equal_models_are_rarely_different_and_a_large_difference_is_found() -> None:
+    draw = np.random.default_rng(5)
+    false, found = 0, 0
+    for _ in range(200):
+        tasks = {name: draw.random(250) < 0.5 for name in ("piqa", "boolq")}
+        same = {name: np.where(draw.random(250) < 0.3, draw.random(250) < 0.5, v) for name, v in tasks.items()}
+        better = {name: v | (draw.random(250) < 0.2) for name, v in tasks.items()}
+        first = model_scores("a", tasks)
+        false += any(each.is_shown for each in compare_scores(first, model_scores("b", same)))
+        found += all(each.is_shown for each in compare_scores(first, model_scores("c", better)))
+    assert false <= 12
+    assert found >= 180
+
+
+def test_different_items_are_not_compared() -> None:
+    first, second = model_scores("a", {"piqa": [1, 0]}), model_scores("b", {"piqa": [1, 0, 1]})
+    with pytest.raises(InternalError, match="different items"):
+        compare_scores(first, second)
+
+
+def test_items_that_are_right_in_part_have_the_interval_of_a_mean() -> None:
+    score = task_score("truthfulqa_mc2", [0.2, 0.4, 0.6])
+    assert score.rate is None
+    low, high = score.interval()
+    assert (low + high) / 2 == pytest.approx(0.4)
+    assert high - low == pytest.approx(2 * 1.959964 * 0.2 / math.sqrt(3))
+
+
+def full(label: str, seed: int, items: int = 40, **settings: Any) -> ModelScores:
+    draw = np.random.default_rng(seed)
+    return model_scores(label, {name: draw.random(items) < 0.5 for name in DOLLY}, **settings)
+
+
+def test_no_line_is_wider_than_80_columns_and_every_model_is_in_it() -> None:
+    long = "a-model-with-a-name-that-is-longer-than-the-column-of-names"
+    results = results_of(full("base", 1, split="validation", truncated=3), full(long, 2), published=PUBLISHED)
+    lines = list(terminal_lines(results))
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "(gpt-neox-20b)" in text
+    assert "no difference shown" in text
+    assert "the validation split was used" in text
+    assert "3 of 40 items are too long" in text
+    assert "Not the items of the card: openbookqa has 40 of 500" in " ".join(text.split())
+
+
+def test_a_limit_is_said_to_be_not_comparable() -> None:
+    lines = " ".join(terminal_lines(results_of(full("base", 1), limit=40)))
+    assert "not comparable" in lines
+
+
+def test_markdown_csv_and_json_have_the_same_numbers() -> None:
+    results = results_of(full("=base|x", 1), full("other", 2), published=PUBLISHED)
+    content = json.loads(json.dumps(as_json(results), allow_nan=False))
+    rows = list(csv.DictReader(io.StringIO(csv_table(results))))
+    assert len(rows) == 14
+    for row in rows:
+        model = content["models"][0 if row["model"] == "'=base|x" else 1]
+        task = model["tasks"][row["task"]]
+        assert float(row["score"]) == task["score"] == int(row["correct"]) / task["items"]
+        assert task["tokens"] == {"computed": 10, "naive": 20}
+    table = markdown(results)
+    assert "=base\\|x" in table
+    assert six_decimals(content["models"][1]["gmean"]) in table
+    assert len({line.count(" | ") for line in table.splitlines()[:12]} - {0}) == 1

@@ -1,0 +1,116 @@
+"""Tasks of lm-evaluation-harness with local data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.tasks import TaskManager
+
+from tests.benchmark.small_tasks import write_lines, write_tasks
+from tunesmith.benchmark import tasks
+from tunesmith.benchmark.suites import DOLLY
+from tunesmith.benchmark.tasks import check_packages, expand_suites, find_definitions, prepare_tasks
+from tunesmith.errors import DataError, MissingInputError, UsageError
+
+
+def test_the_suites_are_made_of_tasks() -> None:
+    assert expand_suites(["dolly", "piqa", "gsm8k"]) == [*DOLLY, "gsm8k"]
+    assert len(expand_suites(["mmlu"])) == 57
+    with pytest.raises(UsageError, match="no task is named"):
+        expand_suites([])
+
+
+def test_every_definition_is_the_one_of_the_harness() -> None:
+    for definition in find_definitions([*DOLLY, "mmlu_anatomy", "gsm8k", "ifeval", "truthfulqa_mc2"]):
+        assert definition.values["task"] == definition.name
+        assert definition.path.is_relative_to(tasks.ROOT)
+
+
+def test_the_tasks_of_the_card_have_their_prompts_versions_and_splits(tmp_path: Path) -> None:
+    with prepare_tasks(DOLLY, str(write_tasks(tmp_path))) as prepared:
+        splits = {name: data.split for name, data in prepared.data.items()}
+        first = prepared.tasks["arc_easy"].eval_docs[0]
+        text = prepared.tasks["arc_easy"].doc_to_text(first)
+        versions = {name: task.VERSION for name, task in prepared.tasks.items()}
+        hashes = [next(iter(data.files.values())) for data in prepared.data.values()]
+    assert list(splits) == list(DOLLY)
+    assert [name for name, split in splits.items() if split == "test"] == ["openbookqa", "arc_easy"]
+    assert text == "Question: What is the colour of river 0?\nAnswer:"
+    assert versions == dict.fromkeys(DOLLY, 1.0) | {"boolq": 2.0}
+    assert all(len(digest) == 64 for digest in hashes)
+
+
+def test_the_other_split_is_used_where_only_it_is_there(tmp_path: Path) -> None:
+    write_tasks(tmp_path)
+    (tmp_path / "arc_easy.test.jsonl").rename(tmp_path / "arc_easy.validation.jsonl")
+    with prepare_tasks(["arc_easy"], str(tmp_path)) as prepared:
+        data = prepared.data["arc_easy"]
+    assert (data.split, data.expected) == ("validation", "test")
+
+
+def test_every_missing_file_is_a_line_with_its_columns_and_the_command_that_downloads_it(tmp_path: Path) -> None:
+    write_tasks(tmp_path)
+    for name in ("boolq.validation.jsonl", "arc_easy.test.jsonl"):
+        (tmp_path / name).unlink()
+    with pytest.raises(MissingInputError) as error, prepare_tasks(DOLLY, str(tmp_path)):
+        pass
+    arc, boolq = str(error.value).split("\n")
+    assert arc.startswith(f"{tmp_path}/arc_easy.test.jsonl: ")
+    assert "question, choices, answerKey" in arc
+    assert f"d('allenai/ai2_arc', 'ARC-Easy', split='test').to_json('{tmp_path}/arc_easy.test.jsonl')" in arc
+    assert "d('aps/super_glue', 'boolq', split='validation')" in boolq
+
+
+def test_a_directory_that_does_not_exist_and_a_task_that_does_not_exist_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no such directory"), prepare_tasks(["piqa"], str(tmp_path / "x")):
+        pass
+    with pytest.raises(UsageError, match="there is no task 'piqua'"):
+        find_definitions(["piqua"])
+
+
+def test_examples_come_from_the_split_of_the_task_and_a_fixed_zero_stays(tmp_path: Path) -> None:
+    write_tasks(tmp_path)
+    with (
+        pytest.raises(MissingInputError, match=r"arc_easy\.train\.jsonl"),
+        prepare_tasks(["arc_easy"], str(tmp_path), 2),
+    ):
+        pass
+    (tmp_path / "arc_easy.train.jsonl").write_bytes((tmp_path / "arc_easy.test.jsonl").read_bytes())
+    write_lines(tmp_path / "truthfulqa_mc1.jsonl", [{"question": "q", "mc1_targets": {"a": 1, "b": 0}}])
+    with prepare_tasks(["arc_easy", "truthfulqa_mc1"], str(tmp_path), 2) as prepared:
+        shots = [task.get_config("num_fewshot") for task in prepared.tasks.values()]
+        assert len(prepared.data["arc_easy"].files) == 2
+    assert shots == [2, 0]
+
+
+def test_a_subject_of_mmlu_is_taken_from_the_file_of_all_subjects(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q {subject}", "choices": list("abcd"), "answer": 2, "subject": subject}
+        for subject in ("anatomy", "astronomy")
+    ]
+    write_lines(tmp_path / "mmlu.test.jsonl", rows)
+    with prepare_tasks(["mmlu_anatomy"], str(tmp_path)) as prepared:
+        assert [doc["question"] for doc in prepared.tasks["mmlu_anatomy"].eval_docs] == ["q anatomy"]
+    with (
+        pytest.raises(DataError, match="no rows of the subject 'virology'"),
+        prepare_tasks(["mmlu_virology"], str(tmp_path)),
+    ):
+        pass
+
+
+def test_packages_that_a_task_needs_are_named_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = tasks.find_spec
+    monkeypatch.setattr(tasks, "find_spec", lambda name: None if name == "langdetect" else find(name) or object())
+    with pytest.raises(MissingInputError, match="ifeval needs langdetect; pip install langdetect"):
+        check_packages(find_definitions(["ifeval"]))
+
+
+def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry: Any = type("Entry", (), {"yaml_path": tasks.ROOT / "sciq" / "sciq.yaml"})
+    monkeypatch.setattr(TaskManager, "task_index", {"sciq": entry}, raising=False)  # reading all files takes seconds
+    monkeypatch.setattr(TaskManager, "__init__", lambda self: None)
+    (definition,) = find_definitions(["sciq"])
+    assert definition.values["dataset_path"]
+    assert definition.known is None
