@@ -62,7 +62,7 @@ def test_all_numbers_are_those_of_the_harness(architecture: str, places: Callabl
     for item, other in zip(items_of(tmp_path / "tree"), items_of(tmp_path / "hf"), strict=True):
         assert {**item, "responses": 0} == {**other, "responses": 0}
         for (value, greedy), (expected, expected_greedy) in zip(item["responses"], other["responses"], strict=True):
-            assert value == pytest.approx(expected, abs=1e-4)
+            assert value == pytest.approx(expected, abs=1e-4, rel=2.4e-7)  # the harness adds in float32
             assert greedy == expected_greedy
 
 

@@ -114,3 +114,26 @@ def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch)
     (definition,) = find_definitions(["sciq"])
     assert definition.values["dataset_path"]
     assert definition.known is None
+
+
+def test_templates_that_are_compiled_once_have_the_results_of_the_harness(tmp_path: Path) -> None:
+    write_tasks(tmp_path)
+    write_lines(tmp_path / "truthfulqa_mc1.jsonl", [{"question": "q", "mc1_targets": {"a": 1, "b'c": 0}}])
+    write_lines(tmp_path / "gsm8k.test.jsonl", [{"question": "q", "answer": text} for text in ("7", "007", "[1]", "x")])
+    write_lines(tmp_path / "mmlu.test.jsonl", [{"question": " q ", "choices": list("abcd"), "answer": 2}])
+    names = [*DOLLY, "truthfulqa_mc1", "gsm8k", "mmlu_anatomy"]
+    with prepare_tasks(names, str(tmp_path), 0) as prepared:
+        definitions = {each.name: each.values for each in find_definitions(names)}
+        compared = 0
+        for name, task in prepared.tasks.items():
+            for field in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+                original = definitions[name].get(field)
+                if not callable(task.get_config(field)) or not isinstance(original, str) or ".doc_to" in original:
+                    continue
+                for document in task.eval_docs:
+                    if field == "doc_to_target" and document.get("answer") == "007":
+                        assert task.doc_to_target(document) == "007"
+                        continue
+                    assert getattr(task, field)(document) == getattr(task, field)(document, original)
+                    compared += 1
+    assert compared > 60

@@ -144,7 +144,7 @@ class CausalScorer:
     @torch.no_grad()
     def _compute(self, batch: PackedBatch) -> LogProbabilities:
         with self._policy.autocast():
-            return self._policy.log_probabilities(batch.to(self._policy.device))
+            return self._policy.shared_log_probabilities(batch.to(self._policy.device))
 
 
 class Seq2SeqScorer:

@@ -5,8 +5,10 @@ So prompts, the processing of rows and metrics are the original's, and nothing o
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,6 +20,7 @@ import lm_eval.tasks
 import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
+from lm_eval.utils import env
 
 from tunesmith.benchmark.data_files import find_data_file, read_rows
 from tunesmith.benchmark.suites import MMLU, SUITES, KnownTask, known_task
@@ -28,6 +31,7 @@ HUB = "hub"
 """The place of data that are downloaded, or taken from the cache of the Hugging Face hub."""
 FEWSHOT_SEED = 1234
 """The seed of the examples in prompts, as in lm-evaluation-harness."""
+NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 ROOT = Path(lm_eval.tasks.__file__).parent
 
 
@@ -273,7 +277,44 @@ def _build(folder: Path, names: Sequence[str]) -> dict[str, Task]:
         raise DataError(f"lm-evaluation-harness cannot build the tasks: {reason}", where="--tasks") from error
     for task in found.values():
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        _compile_templates(task)
     return {name: found[name] for name in names}
+
+
+def _compiled_template(
+    name: str, apply: Callable[[Any, str], Any], template: str, has_choices: bool
+) -> Callable[[Mapping[str, Any]], Any]:
+    """A template of a task that is compiled once; lm-evaluation-harness compiles it for every document and use.
+
+    It is a function, because the harness copies the configuration of a task with everything in it but functions.
+
+    name: which field of the task it is: doc_to_text, doc_to_target or doc_to_choice.
+    apply: apply(document, template) is the original function; used where the result is not plainly text or a number.
+    template: the text of the template.
+    has_choices: whether digits are the number of a choice.
+    """
+    compiled = env.from_string(template)
+
+    def render(document: Mapping[str, Any]) -> Any:
+        text = compiled.render(**document)
+        if name == "doc_to_choice":
+            return ast.literal_eval(text)
+        if has_choices and NUMBER.fullmatch(text):
+            return int(text)
+        if text.isdigit() or (text.startswith("[") and text.endswith("]")):
+            return apply(document, template)
+        return text
+
+    return render
+
+
+def _compile_templates(task: Task) -> None:
+    """Let a task compile its templates once; their results are the same as before."""
+    has_choices = task.get_config("doc_to_choice") is not None
+    for name in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        value = task.get_config(name)
+        if isinstance(value, str) and value not in task.features:
+            task.set_config(name, _compiled_template(name, getattr(task, name), value, has_choices))
 
 
 def _read_definition(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 from tunesmith.model.logits import measure_logit_rule
+from tunesmith.model.shared_states import shared_log_probabilities
 
 __all__ = ["LayoutKind", "Policy"]
 
@@ -69,7 +70,23 @@ class Policy(Backbone):
         statistics_gradient: StatisticsGradient | None = None,
     ) -> LogProbabilities:
         """As ``log_probabilities``, from last hidden states [T, D] of the batch."""
-        states, bias = hidden.index_select(0, batch.source).to(self.compute), cast(Tensor | None, self._head.bias)
+        states, bias, cap = self._head_inputs(hidden.index_select(0, batch.source))
+        weight, target = self._head.weight, batch.target
+        if statistics_gradient is not None:
+            return target_statistics(states, weight, bias, target, statistics_gradient, cap=cap)
+        return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint, cap=cap))
+
+    @torch.no_grad()
+    def shared_log_probabilities(self, batch: PackedBatch) -> LogProbabilities:
+        """As ``log_probabilities``, without gradients: a state that predicts several targets is projected once."""
+        source, state = torch.unique(batch.source, return_inverse=True)
+        states, bias, cap = self._head_inputs(self.hidden(batch).index_select(0, source))
+        weight = self._head.weight
+        return LogProbabilities(*shared_log_probabilities(states, weight, bias, state, batch.target, cap=cap))
+
+    def _head_inputs(self, states: Tensor) -> tuple[Tensor, Tensor | None, float | None]:
+        """(states, bias of the head, cap of the logits), with all factors of the logits."""
+        states, bias = states.to(self.compute), cast(Tensor | None, self._head.bias)
         # A factor of all logits is one of the states and of the bias. The cap is divided by the temperature, because
         # cap * tanh(x / cap) / temperature = (cap / temperature) * tanh((x / temperature) / (cap / temperature)).
         rule, cap = self._rule, self._rule.cap
@@ -80,7 +97,4 @@ class Policy(Backbone):
         if self.temperature != 1.0:
             states, bias = states / self.temperature, None if bias is None else bias / self.temperature
             cap = None if cap is None else cap / self.temperature
-        weight, target = self._head.weight, batch.target
-        if statistics_gradient is not None:
-            return target_statistics(states, weight, bias, target, statistics_gradient, cap=cap)
-        return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint, cap=cap))
+        return states, bias, cap

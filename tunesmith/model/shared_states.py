@@ -1,0 +1,58 @@
+"""Log-probabilities of several tokens after one hidden state, without gradients: each state is projected once.
+
+The answers to a question have the state before their first token in common. The logits are computed in blocks that stay
+in the cache of the processor; only their maximum, the sum of their exponentials and the logits of targets are kept.
+Shapes: S states, N targets, D hidden units, V tokens in the vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROWS, COLUMNS = 512, 4096
+"""Size of a block of logits: 8 MB."""
+
+
+@torch.no_grad()
+def shared_log_probabilities(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    state: Tensor,
+    target: Tensor,
+    *,
+    cap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """log softmax(states @ weight.T + bias)[state, target], float32 [N], and whether target has the highest logit.
+
+    states: [S, D], in the number format of the computation.
+    weight, bias: [V, D] and [V], or None for no bias.
+    state, target: int64 [N].
+    cap: the logits are cap * tanh(product / cap); None for no cap.
+    """
+    highest = states.new_full((len(states),), -torch.inf, dtype=torch.float32)
+    total = torch.zeros_like(highest)
+    found = torch.zeros(len(target), dtype=torch.float32, device=states.device)
+    order = torch.argsort(state * len(weight) + target)
+    columns = COLUMNS if states.device.type == "cpu" else len(weight)
+    for begin in range(0, len(states), ROWS):
+        rows = slice(begin, begin + ROWS)
+        own = order[(state[order] >= begin) & (state[order] < begin + ROWS)]
+        for first in range(0, len(weight), columns):
+            part = slice(first, first + columns)
+            logits = _logits(states[rows], weight[part], None if bias is None else bias[part], cap)
+            inside = own[(target[own] >= first) & (target[own] < first + columns)]
+            found[inside] = logits[state[inside] - begin, target[inside] - first]
+            above = torch.maximum(highest[rows], logits.amax(dim=-1))
+            total[rows] = total[rows] * (highest[rows] - above).exp() + logits.sub_(above[:, None]).exp_().sum(dim=-1)
+            highest[rows] = above
+    return found - (highest + total.log())[state], found >= highest[state]
+
+
+def _logits(states: Tensor, weight: Tensor, bias: Tensor | None, cap: float | None) -> Tensor:
+    """float32 [rows, columns]."""
+    table = torch.nn.functional.linear(
+        states, weight.to(states.dtype), None if bias is None else bias.to(states.dtype)
+    ).float()
+    return table if cap is None else table.div_(cap).tanh_().mul_(cap)
