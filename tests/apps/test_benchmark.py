@@ -16,7 +16,7 @@ from tunesmith.apps.benchmark import BenchmarkOptions, run
 from tunesmith.benchmark import scoring
 from tunesmith.benchmark.language_model import read_generation
 from tunesmith.benchmark.suites import DOLLY
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.sampling import SamplingParameters
 
 COMPARED = ("benchmark.json", "benchmark.md", "benchmark.csv", "items-1.jsonl")
@@ -122,8 +122,8 @@ def test_a_call_that_was_stopped_ends_with_the_same_bytes(
 def test_a_chat_and_plain_prompts_are_shown_next_to_each_other(places: Callable[[str], str], tmp_path: Path) -> None:
     options = options_for(places, tmp_path, tasks=("boolq", "winogrande"), chat="both", format="dolly")
     text, content = call([places("gpt_neox")], options)
-    assert [model["prompts"] for model in content["models"]] == ["plain", "chat (dolly)"]
-    assert "prompts as a chat (dolly)" in text
+    assert [model["prompts"] for model in content["models"]] == ["plain", "chat, format dolly"]
+    assert "prompts as a chat, format dolly" in text
     assert items_of(tmp_path, 1) != items_of(tmp_path, 2)
     with pytest.raises(UsageError, match="--engine hf writes chats in its own way"):
         call([places("gpt_neox")], replace(options, engine="hf"))
@@ -180,3 +180,13 @@ def test_what_a_task_asks_of_generation_becomes_sampling_parameters() -> None:
     assert drawn == SamplingParameters(temperature=0.5, max_new_tokens=256)
     with pytest.raises(UsageError, match="num_beams"):
         read_generation({"num_beams": 4}, None, "t")
+
+
+def test_a_prompt_format_with_tokens_that_the_model_lacks_is_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / "model", tokens=427)
+    options = BenchmarkOptions(("piqa",), str(write_tasks(tmp_path / "data")), tmp_path / "o", chat="both")
+    with pytest.raises(DataError, match=r"need \d+ token ids, but the model has 427"):
+        call([str(model)], replace(options, format="oasst"))
+    assert not (tmp_path / "o").exists()

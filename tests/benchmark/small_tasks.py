@@ -76,11 +76,13 @@ def write_tasks(directory: Path, items: int = 5) -> Path:
     return directory
 
 
-def write_model(directory: Path, architecture: str = "gpt_neox", seed: int = 1, positions: int = 512) -> Path:
+def write_model(
+    directory: Path, architecture: str = "gpt_neox", seed: int = 1, positions: int = 512, tokens: int = 560
+) -> Path:
     """A tiny model with random weights, large enough that its answers differ, and its tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
     size = {} if architecture == "t5" else {"max_position_embeddings": positions}
-    model = new_model({"architecture": architecture, **SHAPES[architecture], **size}, 560, seed)
+    model = new_model({"architecture": architecture, **SHAPES[architecture], **size}, tokens, seed)
     model.get_input_embeddings().weight.data.mul_(20)
     if architecture == "t5":
         model.config.pad_token_id = model.config.decoder_start_token_id = 0

@@ -28,6 +28,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file, write_json
 from tunesmith.report.compared import unique_labels
+from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.visible import visible
 
 EngineName: TypeAlias = Literal["tree", "hf"]
@@ -96,18 +97,21 @@ def _evaluate(
 ) -> Iterator[ModelScores]:
     """The scores of one model, for each way to write its prompts. seconds: receives how long each took."""
     model = open_benchmark_model(path, options.dtype)
-    for chat in {"no": (False,), "yes": (True,), "both": (False, True)}[options.chat]:
+    renderers = [
+        model.chat_renderer(options.format) if chat else None
+        for chat in {"no": (False,), "yes": (True,), "both": (False, True)}[options.chat]
+    ]
+    for renderer in renderers:
         start = time.monotonic()
-        found = _evaluate_prompts(model, prepared, options, chat)
+        found = _evaluate_prompts(model, prepared, options, renderer)
         seconds[f"{len(seconds)}"] = time.monotonic() - start
         yield found
 
 
 def _evaluate_prompts(
-    model: BenchmarkModel, prepared: PreparedTasks, options: BenchmarkOptions, chat: bool
+    model: BenchmarkModel, prepared: PreparedTasks, options: BenchmarkOptions, renderer: Renderer | None
 ) -> ModelScores:
-    renderer = model.chat_renderer(options.format) if chat else None
-    prompts = f"chat ({renderer.format.name})" if renderer is not None else "plain"
+    prompts = f"chat, format {renderer.format.name}" if renderer is not None else "plain"
     notes = list[str]()
     multi_turn = renderer is None or renderer.format.multi_turn
     if renderer is not None and not multi_turn and any(_shots(prepared)):
@@ -128,7 +132,7 @@ def _evaluate_prompts(
                 language_model,
                 prepared,
                 limit=options.limit,
-                chat=chat,
+                chat=renderer is not None,
                 multi_turn=multi_turn,
                 work=language_model.work,
             )

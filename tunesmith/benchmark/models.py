@@ -27,6 +27,7 @@ from tunesmith.model.load import is_classifier, load_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
+from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -89,7 +90,12 @@ class BenchmarkModel:
 
     def chat_renderer(self, format_name: str | None) -> Renderer:
         """The renderer of the prompt format that the directory declares, or that is named. Raises as its loader."""
-        return self._renderer(declared_format(self.directory, format_name)[0])
+        renderer = self._renderer(declared_format(self.directory, format_name)[0])
+        rows, needed = rows_of(self.model), renderer.tokenizer.size
+        if needed > rows:
+            what = f"prompt format and tokenizer need {needed} token ids, but the model has {rows}"
+            raise DataError(what, where=self.directory, advice="use the prompt format that the model was trained with")
+        return renderer
 
     def stock(self, batch_size: int) -> LM:
         """The model as lm-evaluation-harness uses it by itself; it keeps the stock attention from now on."""

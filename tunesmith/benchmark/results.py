@@ -85,7 +85,7 @@ class ModelScores:
 
     label: how it is called in tables.
     path: as the user wrote it.
-    prompts: ``plain``, or ``chat`` with the name of the prompt format.
+    prompts: ``plain``, or ``chat, format NAME``.
     engine: ``tree``, or ``hf`` for the model of lm-evaluation-harness.
     dtype: number format of the forward pass.
     fingerprint: digest of weights, configuration and tokenizer.
