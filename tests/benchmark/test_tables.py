@@ -158,3 +158,11 @@ def test_markdown_csv_and_json_have_the_same_numbers() -> None:
     assert "=base\\|x" in table
     assert six_decimals(content["models"][1]["gmean"]) in table
     assert len({line.count(" | ") for line in table.splitlines()[:12]} - {0}) == 1
+
+
+def test_the_subjects_of_mmlu_are_added_up_item_by_item() -> None:
+    results = results_of(model_scores("a", {"mmlu_anatomy": [1, 1, 0], "mmlu_virology": [0]}))
+    assert as_json(results)["models"][0]["mmlu"] == {"correct": 2, "items": 4, "score": 0.5}
+    (line,) = (line for line in terminal_lines(results) if "all subjects" in line)
+    other = next(line for line in terminal_lines(results) if "anatomy" in line)
+    assert line.index("0.500") == other.index("0.667")

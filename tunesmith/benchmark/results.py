@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.benchmark.language_model import TaskWork
-from tunesmith.benchmark.suites import DOLLY
+from tunesmith.benchmark.suites import DOLLY, MMLU
 from tunesmith.benchmark.tasks import TaskData
 from tunesmith.report.intervals import Z_95, Rate
 
@@ -105,6 +105,15 @@ class ModelScores:
     def find(self, task: str) -> TaskScore | None:
         """The score in a task; None if it was not evaluated."""
         return next((score for score in self.tasks if score.task == task), None)
+
+    @property
+    def subjects(self) -> Rate | None:
+        """Right answers in all subjects of MMLU together, each item counting once; None without several subjects."""
+        rates = [score.rate for score in self.tasks if score.task.startswith(f"{MMLU}_")]
+        if len(rates) < 2:
+            return None
+        known = [rate for rate in rates if rate is not None]
+        return Rate(sum(rate.successes for rate in known), sum(rate.total for rate in known))
 
     @property
     def card_values(self) -> dict[str, float] | None:

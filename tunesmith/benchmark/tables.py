@@ -116,6 +116,9 @@ def terminal_lines(results: BenchmarkResults) -> Iterator[str]:
         yield _cut(f"{model.label}: {describe_prompts(model)}, {model.dtype}", WIDTH)
         yield f"  {'task':20}{'metric':12}{'split':11}{'items':>7}{'score':>8}   95 % interval"
         yield from (_score_line(score) for score in model.tasks)
+        if (rate := model.subjects) is not None:
+            low, high = rate.interval()
+            yield f"  {'mmlu, all subjects':43}{rate.total:7,}{rate.share:8.3f}   {low:.3f} to {high:.3f}"
     for (first, second), differences in results.differences.items():
         yield ""
         yield _cut(f"{second} less {first}, on the same items:", WIDTH)
@@ -222,7 +225,7 @@ def _difference_line(difference: TaskDifference, second: str) -> str:
 
 
 def _model_json(model: ModelScores) -> dict[str, Any]:
-    values = model.card_values
+    values, rate = model.card_values, model.subjects
     return {
         "model": model.label,
         "path": model.path,
@@ -233,6 +236,7 @@ def _model_json(model: ModelScores) -> dict[str, Any]:
         "notes": list(model.notes),
         "gmean": None if values is None else geometric_mean([values[name] for name in DOLLY]),
         "tasks": {score.task: _task_json(score) for score in model.tasks},
+        "mmlu": None if rate is None else {"correct": rate.successes, "items": rate.total, "score": rate.share},
     }
 
 
