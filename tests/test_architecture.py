@@ -69,7 +69,9 @@ LIGHT_MODULES = (
 HEAVY = ("torch", "transformers")
 
 # Only these packages are imported inside functions: those of the optional extras, and those that take long to import.
-OPTIONAL_PACKAGES = ("datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard", "wandb")
+OPTIONAL_PACKAGES = (
+    *("datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard", "vllm", "wandb"),
+)
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")
 PICKLING = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")

@@ -142,6 +142,11 @@ def reply_number(prompt: Sequence[int], configuration: str, sample: int) -> int:
     return _integer(f"reply/{json.dumps([list(prompt), configuration, sample])}")
 
 
+def request_seed(seed: int, sample: int) -> int:
+    """The seed of another engine's generator for one reply; ``sample`` as of ``token_uniform``."""
+    return _integer(f"request/{seed}/{sample}") >> 1
+
+
 def token_uniform(seed: int, sample: int, token: int) -> float:
     """The number in [0, 1), of 53 random bits, that draws one token (BLAKE2b as a counter-based generator)."""
     message = f"{seed} {sample} {token}".encode()

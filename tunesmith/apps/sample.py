@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith import __version__
-from tunesmith.apps.model_opening import open_run, silence_libraries
+from tunesmith.apps.model_opening import silence_libraries
 from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
 from tunesmith.apps.sample_journal import SUFFIX, JournalReply, ReplyJournal, ReplyPlace, changed_inputs
+from tunesmith.apps.sample_models import OPENERS, SampledModel
 from tunesmith.apps.sample_plan import (
     EffectiveConfiguration,
     PromptEncoder,
@@ -29,11 +30,9 @@ from tunesmith.apps.sample_plan import (
 )
 from tunesmith.apps.sample_prompts import SamplePrompt, read_sample_prompts
 from tunesmith.compose.manifest import code_digest, package_versions
-from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import MissingInputError, StoppedError, TunesmithError, UsageError
 from tunesmith.files import fingerprint, read_object, write_file
-from tunesmith.generate.engine import Engine
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
 from tunesmith.report.sampling_summary import (
@@ -64,6 +63,7 @@ class SampleSettings:
     max_new_tokens: replaces that of every configuration; None leaves it.
     format: the prompt format of a model that does not declare one.
     batch_size: replies that are generated together; it changes no reply.
+    engine: what generates, a key of ``OPENERS``.
     """
 
     prompts: str
@@ -75,14 +75,14 @@ class SampleSettings:
     max_new_tokens: int | None = None
     format: str | None = None
     batch_size: int = 32
+    engine: str = "tunesmith"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTask:
     """One report that is to be written.
 
-    model: its name in the report.
-    engine: of the model.
+    model: whose replies they are.
     prompts: of the settings.
     stem: the name of the file of sampling configurations.
     configurations: of that file.
@@ -90,8 +90,7 @@ class ReportTask:
     directory: where the report and its journal are written.
     """
 
-    model: str
-    engine: Engine
+    model: SampledModel
     prompts: Sequence[SamplePrompt]
     stem: str
     configurations: Sequence[EffectiveConfiguration]
@@ -100,16 +99,16 @@ class ReportTask:
 
     def inputs(self) -> dict[str, Any]:
         """Everything that decides the replies, by the words of messages."""
-        renderer, parameter = self.engine.renderer, next(self.engine.model.parameters())
+        renderer, identity = self.model.generator.renderer, self.model.identity
         return {
-            "model": weights_digest(self.engine.model),
+            "model": identity["model"],
             "tokenizer": renderer.tokenizer.fingerprint,
             "prompt format": [renderer.format.name, asdict(renderer.format), self.settings.mode],
             "prompts": fingerprint([[prompt.as_json(), prompt.place.rpartition(":")[2]] for prompt in self.prompts]),
             "sampling configurations": fingerprint([asdict(each) for each in self.configurations]),
             "samples": self.settings.samples,
             "seed": self.settings.seed,
-            "device": [parameter.device.type, str(parameter.dtype)],
+            "device": identity["device"],
             "code": code_digest(),
             "package versions": fingerprint(package_versions()),
         }
@@ -149,11 +148,11 @@ def run(
         print(visible(line), file=log)
     paths, summaries = list[Path](), list[ConfigurationSummary]()
     for path, name in zip(models, names, strict=True):
-        engine, _ = open_run(path, settings.format, lambda text: print(visible(text), file=log))
-        if engine.notice is not None:
-            print(visible(engine.notice), file=log)
+        model = OPENERS[settings.engine](name, path, settings.format, lambda text: print(visible(text), file=log))
+        if model.generator.notice is not None:
+            print(visible(model.generator.notice), file=log)
         for stem, configurations in effects:
-            task = ReportTask(name, engine, prompts, stem, configurations, settings, directory)
+            task = ReportTask(model, prompts, stem, configurations, settings, directory)
             report, summary = _write_report(task, now().isoformat(), log)
             paths.append(report)
             summaries += summary
@@ -180,7 +179,7 @@ def _write_report(task: ReportTask, date: str, log: TextIO) -> tuple[Path, list[
     Returns its path and the summary of its replies, which is empty if the report was there already.
     """
     inputs = task.inputs()
-    journal_path = task.directory / (name_tail(task.model, task.stem) + SUFFIX)
+    journal_path = task.directory / (name_tail(task.model.name, task.stem) + SUFFIX)
     if not journal_path.exists() and (found := _find_finished(task, inputs, date)) is not None:
         print(visible(f"{found} has these replies already"), file=log)
         return found, []
@@ -188,7 +187,7 @@ def _write_report(task: ReportTask, date: str, log: TextIO) -> tuple[Path, list[
     _print_refused(plan, len(task.prompts), log)
     with ReplyJournal(journal_path, date, inputs) as journal:
         _sample(task, plan, journal, log)
-        path = task.directory / report_name(task.model, journal.date, task.stem)
+        path = task.directory / report_name(task.model.name, journal.date, task.stem)
         write_file(path, _text(task, plan, journal, inputs))
         journal.remove()
     return path, summarize_samples(_samples(task, plan, journal.replies))
@@ -204,9 +203,11 @@ def _print_table(path: Path, summaries: Sequence[ConfigurationSummary], screen: 
 
 def _plan(task: ReportTask) -> ReplyPlan:
     """The replies of the report. Raises MissingInputError if no prompt is left."""
-    settings, renderer = task.settings, task.engine.renderer
+    settings, renderer = task.settings, task.model.generator.renderer
     encode: PromptEncoder = format_encoder(renderer) if settings.mode is None else mode_encoder(renderer, settings.mode)
-    plan = plan_replies(task.engine, encode, task.prompts, task.configurations, settings.samples, settings.seed)
+    plan = plan_replies(
+        task.model.generator, encode, task.prompts, task.configurations, settings.samples, settings.seed
+    )
     if not plan.prompts:
         first = plan.refused[0]
         what = f"the model can read none of the prompts with {task.stem}: {first.reason}"
@@ -226,10 +227,10 @@ def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, log: TextI
     if journal.replies:
         print(f"continuing: {len(journal.replies):,} of {total:,} replies are there already", file=log)
     requests, places = list(missing), list(missing.values())
-    renderer, raw = task.engine.renderer, task.settings.mode is not None
-    with StopSignals() as signals, show_progress(visible(f"sampling {task.model}")) as progress:
+    renderer, raw = task.model.generator.renderer, task.settings.mode is not None
+    with StopSignals() as signals, show_progress(visible(f"sampling {task.model.name}")) as progress:
         progress(len(journal.replies), total, _count(total, "reply"))
-        for index, reply in task.engine.replies(requests, task.settings.batch_size):
+        for index, reply in task.model.generator.replies(requests, task.settings.batch_size):
             output = reply_output(renderer, reply, raw=raw)
             for place in places[index]:
                 journal.append(place, output)
@@ -247,12 +248,12 @@ def _find_finished(task: ReportTask, inputs: Mapping[str, Any], date: str) -> Pa
 
     Raises UsageError if another report would be replaced.
     """
-    tail = name_tail(task.model, task.stem)
+    tail = name_tail(task.model.name, task.stem)
     for path in sorted(task.directory.glob("????-??-??_" + glob.escape(tail)), reverse=True):
         recorded = _recorded_inputs(path)
         if recorded is not None and not changed_inputs(recorded, inputs):
             return path
-    path = task.directory / report_name(task.model, date, task.stem)
+    path = task.directory / report_name(task.model.name, date, task.stem)
     if path.exists():
         different = changed_inputs(_recorded_inputs(path), inputs)
         what = f"this report exists, and these differ from it: {', '.join(different)}"
@@ -284,14 +285,14 @@ def _text(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, inputs: Mapp
         )
         for number, prompt in enumerate(plan.prompts)
     ]
-    return report_text(task.model, journal.date, _args(task, plan, inputs), prompts)
+    return report_text(task.model.name, journal.date, _args(task, plan, inputs), prompts)
 
 
 def _args(task: ReportTask, plan: ReplyPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """How the report was made: the arguments that the original has too, and then ours."""
     settings = task.settings
     return {
-        "model_name": task.model,
+        "model_name": task.model.name,
         "mode": settings.mode,
         "prompts": Path(settings.prompts).name,
         "seed": settings.seed,
@@ -300,8 +301,9 @@ def _args(task: ReportTask, plan: ReplyPlan, inputs: Mapping[str, Any]) -> dict[
         "config": task.stem,
         "skip_special_tokens": False,
         "program": f"tunesmith {__version__}",
-        "format": task.engine.renderer.format.name,
-        "end_tokens": end_tokens(task.engine.renderer),
+        "engine": task.model.engine,
+        "format": task.model.generator.renderer.format.name,
+        "end_tokens": end_tokens(task.model.generator.renderer),
         "effective_sampling_params": {
             each.configuration.name: asdict(each.sampling.parameters) for each in task.configurations
         },

@@ -13,9 +13,10 @@ from tunesmith.apps.sample_journal import JournalReply, ReplyPlace
 from tunesmith.apps.sample_prompts import SamplePrompt
 from tunesmith.draws import reply_number
 from tunesmith.errors import DataError, UsageError
-from tunesmith.generate.engine import RESERVED_PART, Engine, GeneratedReply
+from tunesmith.generate.engine import RESERVED_PART, GeneratedReply
 from tunesmith.generate.original_sampling import OriginalSampling, original_sampling
 from tunesmith.generate.prompt_modes import PROMPT_MODES
+from tunesmith.generate.reply_generator import ReplyGenerator
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling_configurations import SamplingConfiguration, SamplingFile
 from tunesmith.text.formats.registry import ENCODER_DECODER
@@ -78,7 +79,7 @@ def read_effects(file: SamplingFile) -> list[EffectiveConfiguration]:
 
 
 def plan_replies(
-    engine: Engine,
+    engine: ReplyGenerator,
     encode: PromptEncoder,
     prompts: Sequence[SamplePrompt],
     configurations: Sequence[EffectiveConfiguration],
@@ -118,7 +119,7 @@ def _places(
             yield ReplyPlace(prompt, index, sample), tokens, each
 
 
-def _check_space(engine: Engine, tokens: int, most: int) -> None:
+def _check_space(engine: ReplyGenerator, tokens: int, most: int) -> None:
     """Raises DataError for a prompt that the model cannot read, or that leaves it too few tokens for a reply."""
     if engine.renderer.format.name in ENCODER_DECODER:
         if tokens > engine.context:

@@ -75,6 +75,12 @@ FormatOption = Annotated[
     ),
 ]
 BatchOption = Annotated[int, typer.Option(min=1, help="Replies that are generated together; it changes no reply.")]
+EngineOption = Annotated[
+    Literal["tunesmith", "vllm"],
+    typer.Option(
+        help="What generates. vllm (an extra, on a GPU) reads exports of causal models; it draws differently."
+    ),
+]
 BestOfOption = Annotated[
     int | None,
     typer.Option(
@@ -107,6 +113,7 @@ def sample(
     mode: ModeOption = None,
     prompt_format: FormatOption = None,
     batch_size: BatchOption = 32,
+    engine: EngineOption = "tunesmith",
     best_of: BestOfOption = None,
     scorer: ScorerOption = None,
     write: WriteOption = None,
@@ -132,6 +139,7 @@ def sample(
         max_new_tokens=max_new_tokens,
         format=prompt_format,
         batch_size=batch_size,
+        engine=engine,
     )
     if best_of is None:
         load_heavy_part(SAMPLE)(models, settings, output)
