@@ -37,12 +37,12 @@ LAYERS = (
 INNER_LAYERS = {
     "text": (("tree", "visible"), ("targets",), ("tokenizer",), ("formats",), ("tokens",)),
     "data": (("sources",), ("readers",), ("dataset",)),
-    "train": (("tensors", "world"), ("optim",), ("steps",), ("loop",), ("rollout", "run")),
+    "train": (("tensors", "world"), ("optim",), ("steps",), ("loop",), ("prefetch", "rollout", "run")),
     "compose": (
         ("progress",),
         ("components",),
         ("models",),
-        ("run_page_content", "proof", "manifest", "best", "reply_evaluation", "plan_checks"),
+        ("run_page_content", "proof", "manifest", "process", "best", "reply_evaluation", "plan_checks"),
         ("run_page",),
         ("methods",),
         ("run_export",),

@@ -179,13 +179,13 @@ def test_a_layout_that_leaks_between_examples_fails(tmp_path: Path, monkeypatch:
 
 
 def test_an_attention_that_leaks_between_examples_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = attention._segment_attention
+    right = attention.segment_attention
 
-    def leaking(layout: Layout, device: torch.device) -> Any:
+    def leaking(layout: Layout, dtype: torch.dtype) -> Any:
         before = tuple(tuple(range(number)) for number in range(len(layout.sizes)))
-        return right(replace(layout, ancestors=before), device)
+        return right(replace(layout, ancestors=before), dtype)
 
-    monkeypatch.setattr(attention, "_segment_attention", leaking)
+    monkeypatch.setattr(attention, "segment_attention", leaking)
     found = failures(checked(tmp_path, "model.layout=tree"))
     assert list(found) == [ATTENTION]
     assert "not give the same log-probabilities in our batches as alone" in found[ATTENTION]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunesmith.batch.example import Replies
 from tunesmith.text.targets import ranked_replies
 from tunesmith.text.tokens.ranking import reply_table
 from tunesmith.text.tokens.segments import MessageTokens, assemble_tree
@@ -26,6 +27,12 @@ TWO_DEPTHS = ((-1, 0, 1, 2, 2, 2, 0), (None, 0, None, 1, 0, 2, 1))
 UNRANKED = ((-1, 0, 1, 2, 2, 1, 5), (None, None, None, 0, 4, None, None))
 SHAPES = (PAIR, SWAPPED, FIVE, TWO_DEPTHS, UNRANKED)
 Shape = tuple[tuple[int, ...], tuple[int | None, ...]]
+
+
+def changed_replies(replies: Replies, **columns: Tensor) -> Replies:
+    """The replies with other columns, and the pairs that belong to them."""
+    present = {name: getattr(replies, name) for name in ("group", "rank", "score", "end")}
+    return Replies.of(**{**present, **columns})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import PreTrainedModel
 
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
@@ -15,7 +16,7 @@ from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.packed import PackedBatch, assemble_packed, collate_packed
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.model.attention import SegmentAttention, prepare
-from tunesmith.model.attention_cuda import flex_attention_layout
+from tunesmith.model.attention_cuda import FlexAttention
 from tunesmith.model.attention_scores import PLAIN, ScoreTerms
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.policy import Policy
@@ -96,7 +97,7 @@ def test_the_gradient_of_one_example_with_respect_to_another_is_exactly_zero() -
     policy = Policy(small_model("gpt_neox"))
     batch = assemble_packed([Example(0, random_tree(1)), Example(1, random_tree(2))], "threads")
     embedded = policy.model.get_input_embeddings()(batch.ids[None]).detach().requires_grad_()
-    layout = prepare(batch.layout, torch.device("cpu"), torch.float32)
+    layout = prepare(batch.layout, torch.float32)
     states = policy.model.base_model(
         inputs_embeds=embedded,
         position_ids=batch.positions[None],
@@ -150,9 +151,9 @@ def test_the_block_mask_for_gpus_says_the_same_as_the_segments(terms: ScoreTerms
     batch = assemble_packed([Example(number, random_tree(number)) for number in range(3)], "threads")
     draw = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(1, 4, batch.tokens, 16, generator=draw) for _ in range(3))
-    segments = prepare(batch.layout, torch.device("cpu"), torch.float32)
+    segments = prepare(batch.layout, torch.float32)
     assert isinstance(segments, SegmentAttention)
-    flex = flex_attention_layout(batch.layout, torch.device("cpu"), compiled=False)
+    flex = FlexAttention(batch.layout, torch.float32, lambda: flex_attention)
     ours, theirs = (kind.attend(query, key, value, 0.25, terms) for kind in (segments, flex))
     assert torch.allclose(ours, theirs, atol=1e-5)
     if terms is not PLAIN:

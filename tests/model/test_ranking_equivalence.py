@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tests.model.gradients import Found, assert_same, gradients, loss_and_gradients
-from tests.model.rankings import Dialogue, dialogues
+from tests.model.rankings import Dialogue, changed_replies, dialogues
 from tests.model.test_scalar_policy import small_reward_model
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import PackedBatch
@@ -86,7 +86,7 @@ def test_a_planted_fault_breaks_the_equality(fault: str, tmp_path: Path) -> None
     everything = tuple(tuple(range(index)) for index in range(len(layout.sizes)))
     broken = {
         "scored one early": replace(batch, replies=replace(replies, end=replies.end - 1)),
-        "sides exchanged": replace(batch, replies=replace(replies, rank=9 - replies.rank)),
+        "sides exchanged": replace(batch, replies=changed_replies(replies, rank=9 - replies.rank)),
         "siblings see each other": replace(batch, layout=replace(layout, ancestors=everything)),
     }[fault]
     expected = by_hand(listed, stock(model, tmp_path), margin_scale=0.0, l2=0.0)

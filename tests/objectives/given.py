@@ -37,6 +37,10 @@ class GivenBatch:
         return len(self.owner)
 
     @property
+    def blocks(self) -> Tensor:
+        return self.replies.blocks(self.owner)
+
+    @property
     def weight(self) -> Tensor:
         return torch.ones(len(self.owner))
 
@@ -53,7 +57,7 @@ def batch_of(
     rank = torch.tensor([rank for ranks in groups for rank in ranks], dtype=torch.int64)
     score = torch.full((len(rank),), torch.nan) if scores is None else torch.tensor(scores)
     owner = torch.repeat_interleave(torch.arange(len(rank)), torch.tensor(lengths, dtype=torch.int64))
-    replies = Replies(group, rank, score, torch.arange(len(rank)))
+    replies = Replies.of(group, rank, score, torch.arange(len(rank)))
     return GivenBatch(owner, replies, torch.zeros_like(owner), columns)
 
 
@@ -69,7 +73,7 @@ def part_of(batch: GivenBatch, groups: Sequence[int]) -> GivenBatch:
     numbers = numbers.to(torch.int64)
     renumbered = {reply: place for place, reply in enumerate(order.tolist())}
     again = {group: place for place, group in enumerate(groups)}
-    replies = Replies(
+    replies = Replies.of(
         torch.tensor([again[group] for group in batch.replies.group[order].tolist()], dtype=torch.int64),
         batch.replies.rank[order],
         batch.replies.score[order],

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.model.rankings import changed_replies
 from tests.objectives.given import GivenBatch, GivenLogits, GivenLogProbabilities, batch_of, part_of
+from tunesmith.batch.example import preference_pairs
 from tunesmith.batch.protocols import BlockwiseGradient, Loss
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference import PreferenceOptimization
-from tunesmith.objectives.replies import preference_pairs
 
 Golden = Callable[[str], dict[str, Any]]
 
@@ -274,7 +275,8 @@ def test_a_margin_from_data_without_scores_is_refused_with_advice() -> None:
     with pytest.raises(DataError, match=r"margin_scale needs a score.*set margin_scale to 0"):
         PreferenceOptimization(margin_scale=0.5).units(batch)  # type: ignore[arg-type]
     assert PreferenceOptimization().units(batch) == PAIRS  # type: ignore[arg-type]
-    batch.replies.rank[batch.replies.group == batch.replies.group[3]] = 0  # tied: in no pair, so nobody asks
+    rank = torch.where(batch.replies.group == batch.replies.group[3], 0, batch.replies.rank)
+    batch.replies = changed_replies(batch.replies, rank=rank)  # tied: in no pair, so nobody asks
     assert PreferenceOptimization(margin_scale=0.5).units(batch) == PAIRS - 3  # type: ignore[arg-type]
 
 

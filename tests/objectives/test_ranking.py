@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from tests.objectives.given import GivenBatch, GivenScores, batch_of, part_of
+from tunesmith.batch.example import preference_pairs
 from tunesmith.batch.protocols import Loss
 from tunesmith.errors import DataError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.objectives.ranking import RewardRanking, ranking_losses
-from tunesmith.objectives.replies import preference_pairs
 
 Golden = Callable[[str], dict[str, Any]]
 GROUPS = [[0, 1], [1, 0, 2], [0, 0, 1], [1, 1], [2, 0, 1, 1]]

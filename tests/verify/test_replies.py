@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.model.rankings import FIVE, PAIR, SHAPES, dialogue
+from tests.model.rankings import FIVE, PAIR, SHAPES, changed_replies, dialogue
 from tests.text.ranked_trees import ranked_trees
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
-from tunesmith.batch.example import Example
+from tunesmith.batch.example import Example, Replies
 from tunesmith.batch.packed import PackedBatch, assemble_packed
 from tunesmith.batch.padded import assemble_padded
 from tunesmith.compose.models.families import PACKED, padded
@@ -137,10 +137,11 @@ def examples(*, single: bool = False) -> list[Example]:
     ]
 
 
-def changed_replies(**change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+def with_replies(**change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
     def wrong(batch: Any) -> Any:
         values = {name: how(getattr(batch.replies, name).clone()) for name, how in change.items()}
-        return replace(batch, replies=replace(batch.replies, **values))
+        replies = changed_replies(batch.replies, **values)
+        return replace(batch, replies=replies, blocks=replies.blocks(batch.owner))
 
     return wrong
 
@@ -151,20 +152,37 @@ def exchanged(values: torch.Tensor) -> torch.Tensor:
 
 
 FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "chosen and rejected exchanged": (changed_replies(rank=exchanged), "has rank"),
-    "scores exchanged": (changed_replies(score=exchanged), "has score"),
-    "one group": (changed_replies(group=torch.zeros_like), "are in one group"),
-    "groups with a gap": (changed_replies(group=lambda group: group + 1), "not numbered 0, 1, 2"),
-    "groups torn apart": (changed_replies(group=lambda group: torch.arange(len(group))), "in different groups"),
+    "chosen and rejected exchanged": (with_replies(rank=exchanged), "has rank"),
+    "scores exchanged": (with_replies(score=exchanged), "has score"),
+    "one group": (with_replies(group=torch.zeros_like), "are in one group"),
+    "groups with a gap": (with_replies(group=lambda group: group + 1), "not numbered 0, 1, 2"),
+    "groups torn apart": (with_replies(group=lambda group: torch.arange(len(group))), "in different groups"),
     "owners moved on": (lambda batch: replace(batch, owner=batch.owner + 1), "belong to no reply"),
     "owners exchanged": (
         lambda batch: replace(batch, owner=torch.where(batch.owner < 2, 1 - batch.owner, batch.owner)),
         "are not its tokens",
     ),
     "a reply is missing": (
-        lambda batch: replace(batch, replies=type(batch.replies)(*(getattr(batch.replies, n)[1:] for n in NAMES))),
+        lambda batch: replace(batch, replies=Replies.of(*(getattr(batch.replies, n)[1:] for n in NAMES))),
         "replies in the batch",
     ),
+    "a pair is missing": (
+        lambda batch: replace(
+            batch, replies=replace(batch.replies, chosen=batch.replies.chosen[1:], rejected=batch.replies.rejected[1:])
+        ),
+        "pairs are not those of the ranks",
+    ),
+    "a pair turned round": (
+        lambda batch: replace(
+            batch, replies=replace(batch.replies, chosen=batch.replies.rejected, rejected=batch.replies.chosen)
+        ),
+        "pairs are not those of the ranks",
+    ),
+    "too many groups": (
+        lambda batch: replace(batch, replies=replace(batch.replies, compared=batch.replies.compared + 1)),
+        "numbers of groups",
+    ),
+    "blocks of other targets": (lambda batch: replace(batch, blocks=batch.blocks.flip(0)), "blocks of the targets"),
     "columns in another order": (
         lambda batch: replace(batch, columns={"reference": batch.columns["reference"].flip(0)}),
         "is not in the order of the replies",
@@ -211,7 +229,7 @@ ENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("fault", ENDS)
 def test_a_wrong_end_is_found(fault: str) -> None:
     listed = examples()
-    found = PACKED.find_fault(listed, changed_replies(end=ENDS[fault])(assemble_packed(listed, "messages")), "messages")
+    found = PACKED.find_fault(listed, with_replies(end=ENDS[fault])(assemble_packed(listed, "messages")), "messages")
     assert found is not None
     assert "does not end where its thread does" in found or "lies in another example" in found
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.model.kernels import plain_flex_attention, plain_varlen_attention
 from tests.model.padded import START, VOCABULARY, small_t5
 from tests.model.trees import SIZES, small_model
+from tunesmith.batch.packed import Layout
 from tunesmith.errors import RecipeError
-from tunesmith.model import backbone as backbone_module
+from tunesmith.model.attention import AttentionLayout, Prepare
+from tunesmith.model.attention_cuda import FlexAttention, VarlenAttention
 from tunesmith.model.load import new_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import new_reward_model
@@ -21,6 +27,8 @@ from tunesmith.verify.self_test import self_test, self_test_scalars
 from tunesmith.verify.self_test_padded import self_test_padded
 
 LLAMA = SIZES["llama"]
+Kernel = Callable[..., Any]
+Change = Callable[[Kernel], Kernel]
 
 
 @pytest.mark.parametrize(
@@ -85,16 +93,123 @@ def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
         self_test(Policy(model), 100, longest=20, wanted="tree")
 
 
-def test_an_attention_that_leaks_between_segments_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone_module, "prepare", lambda layout, device, dtype: _Leaky())
-    assert self_test(Policy(small_model("gpt_neox")), 100, longest=20).layout == "threads"
+def test_why_a_slower_layout_is_used_is_part_of_the_result() -> None:
+    model = new_model({"architecture": "mistral", **LLAMA, "sliding_window": None}, 100, 0)
+    assert not self_test(Policy(model), 100, longest=40).rejected
+    bloom = new_model({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, 100, 0)
+    assert re.match("tree: .+", self_test(Policy(bloom), 100, longest=20).rejected)
 
 
-class _Leaky:
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, terms: object = None
-    ) -> torch.Tensor:
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+def test_the_kernels_that_were_tested_are_named() -> None:
+    policy = Policy(small_model("llama"))
+    assert self_test(policy, 100, longest=20).kernels == "scaled-dot-product attention"
+    kernels = self_test(policy.with_kernels(kernels_of_cuda()), 100, longest=20).kernels
+    assert kernels == "variable-length attention and, where replies branch, FlexAttention"
+
+
+def kernels_of_cuda(flex: Change = lambda kernel: kernel, varlen: Change = lambda kernel: kernel) -> Prepare:
+    """The choice of kernels on CUDA, which are changed and computed by other means.
+
+    flex, varlen: make a kernel with a fault of one without.
+    """
+
+    def prepare(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
+        if layout.branches:
+            return FlexAttention(layout, dtype, lambda: flex(plain_flex_attention))
+        bounds = torch.tensor((0, *layout.sizes)).cumsum(0, dtype=torch.int32)
+        flexible = FlexAttention(layout, dtype, lambda: plain_flex_attention)
+        return VarlenAttention(bounds, max(layout.sizes), dtype, flexible, varlen(varlen_in_any_format))
+
+    return prepare
+
+
+def varlen_in_any_format(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, *_: Any, **settings: Any) -> Tensor:
+    return plain_varlen_attention(query, key, value, bounds, settings["window_size"], settings["scale"])
+
+
+class _LosesGradient(torch.autograd.Function):
+    """The identity, whose gradient is half of what it should be."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor) -> Tensor:
+        return states.view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * 0.5
+
+
+def sees_what_follows(kernel: Kernel) -> Kernel:
+    def faulty(*arguments: Any, **settings: Any) -> Any:
+        found = kernel(*arguments, **settings)
+        if isinstance(found, tuple):
+            return (found[0] + found[0].mean(dim=2, keepdim=True), *found[1:])
+        return found + found.mean(dim=0, keepdim=True)
+
+    return faulty
+
+
+def loses_half_of_the_gradient(place: int) -> Change:
+    def change(kernel: Kernel) -> Kernel:
+        def faulty(*arguments: Any, **settings: Any) -> Any:
+            states = list(arguments)
+            states[place] = _LosesGradient.apply(states[place])
+            return kernel(*states, **settings)
+
+        return faulty
+
+    return change
+
+
+def gives_nan(kernel: Kernel) -> Kernel:
+    def faulty(*arguments: Any, **settings: Any) -> Any:
+        found = kernel(*arguments, **settings)
+        return (found[0] * torch.nan, *found[1:]) if isinstance(found, tuple) else found * torch.nan
+
+    return faulty
+
+
+def does_not_compile(kernel: Kernel) -> Kernel:
+    def faulty(*arguments: Any, **settings: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable")
+
+    return faulty
+
+
+KERNELS = {"flex": "FlexAttention", "varlen": "variable-length attention"}
+FAULTS: dict[str, tuple[Change, str]] = {
+    "sees what follows": (sees_what_follows, r"is wrong on cpu: \d"),
+    "gradient of queries": (loses_half_of_the_gradient(0), "is wrong on cpu: gradient wrong by"),
+    "gradient of keys": (loses_half_of_the_gradient(1), "is wrong on cpu: gradient wrong by"),
+    "gradient of values": (loses_half_of_the_gradient(2), "is wrong on cpu: gradient wrong by"),
+    "nan": (gives_nan, "is wrong on cpu: nan"),
+    "no compiler": (does_not_compile, "is wrong on cpu: Failed to find C compiler"),
+}
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["flex", "varlen"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_either_kernel_stops_the_run_and_is_not_evaded(fault: str, name: str, compute: torch.dtype) -> None:
+    change, message = FAULTS[fault]
+    policy = Policy(small_model("gpt_neox"), compute=compute).with_kernels(kernels_of_cuda(**{name: change}))
+    with pytest.raises(RecipeError, match=f"{KERNELS[name]} {message}"):
+        self_test(policy, 100, longest=40)
+
+
+@pytest.mark.parametrize("name", ["flex", "varlen"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_either_kernel_stops_the_run_of_a_reward_model(fault: str, name: str) -> None:
+    change, message = FAULTS[fault]
+    model = new_reward_model({"architecture": "llama", **LLAMA}, 100, 0)
+    policy = ScalarPolicy(model).with_kernels(kernels_of_cuda(**{name: change}))
+    with pytest.raises(RecipeError, match=f"{KERNELS[name]} {message}"):
+        self_test_scalars(policy, 100, longest=40)
+
+
+def test_a_family_that_no_kernel_can_follow_is_read_thread_by_thread_also_there() -> None:
+    model = new_model({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, 100, 0)
+    assert self_test(Policy(model).with_kernels(kernels_of_cuda()), 100, longest=20).layout == "threads"
 
 
 def with_nan(model: PreTrainedModel, *, everywhere: bool = True) -> PreTrainedModel:
@@ -126,17 +241,3 @@ def test_a_reward_model_with_nan_in_its_weights_is_refused() -> None:
 def test_an_encoder_decoder_with_nan_in_its_weights_is_refused() -> None:
     with pytest.raises(RecipeError, match=NAN.format("log-probabilities")):
         self_test_padded(Seq2SeqPolicy(with_nan(small_t5())), VOCABULARY, 20, 10, START)
-
-
-def test_nan_that_only_our_batches_give_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone_module, "prepare", lambda layout, device, dtype: _NotANumber())
-    with pytest.raises(RecipeError, match=r"does not give the same log-probabilities .* by layout tree: nan; allowed"):
-        self_test(Policy(small_model("gpt_neox")), 100, longest=20, wanted="tree")
-    assert self_test(Policy(small_model("gpt_neox")), 100, longest=20).layout == "threads"
-
-
-class _NotANumber:
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, terms: object = None
-    ) -> torch.Tensor:
-        return torch.full_like(query, torch.nan)

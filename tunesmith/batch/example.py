@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tunesmith.batch.moving import Change
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Weighting = Literal["threads", "messages"]
@@ -43,19 +44,57 @@ class Replies:
     score: float32 [R], as given by the data, NaN where there is none.
     end: int64 [R], index of the last token of each reply in the packed row, where a reward model reads its score; zeros
         in padded batches, which reward models do not read.
+    chosen, rejected: int64 [P], the replies of every preference pair (``preference_pairs``).
+    groups: the number of groups.
+    compared: the number of groups with a pair.
     """
 
     group: Tensor
     rank: Tensor
     score: Tensor
     end: Tensor
+    chosen: Tensor
+    rejected: Tensor
+    groups: int
+    compared: int
 
     def __len__(self) -> int:
         return len(self.group)
 
-    def to(self, device: torch.device) -> Replies:
-        """The same replies on another device."""
-        return Replies(self.group.to(device), self.rank.to(device), self.score.to(device), self.end.to(device))
+    @classmethod
+    def of(cls, group: Tensor, rank: Tensor, score: Tensor, end: Tensor) -> Replies:
+        """The replies with their pairs, which are found here, on the host: a GPU would be waited for."""
+        chosen, rejected = preference_pairs(group, rank)
+        groups = int(group.max()) + 1 if len(group) else 0
+        return cls(group, rank, score, end, chosen, rejected, groups, len(set(group[chosen].tolist())))
+
+    def changed(self, change: Change) -> Replies:
+        """The same replies after a change of every tensor, such as a move to another device."""
+        return replace(
+            self,
+            group=change(self.group),
+            rank=change(self.rank),
+            score=change(self.score),
+            end=change(self.end),
+            chosen=change(self.chosen),
+            rejected=change(self.rejected),
+        )
+
+    def blocks(self, owner: Tensor) -> Tensor:
+        """int64 [N], the group of every target; empty where there are no replies. owner: int64 [N]."""
+        return self.group[owner] if len(self) else owner.new_empty(0)
+
+
+def preference_pairs(group: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """(chosen, rejected), int64 [P] each: all pairs of replies of one group with different ranks.
+
+    The pairs are in the order of the chosen reply, then of the rejected one.
+    group: int64 [R], equal for replies to the same message.
+    rank: int64 [R], lower is better.
+    """
+    pairs = (group[:, None] == group[None, :]) & (rank[:, None] < rank[None, :])
+    chosen, rejected = pairs.nonzero(as_tuple=True)
+    return chosen, rejected
 
 
 def collect_replies(trees: Sequence[TokenTree], *, packed: bool = True) -> Replies:
@@ -73,7 +112,7 @@ def collect_replies(trees: Sequence[TokenTree], *, packed: bool = True) -> Repli
             ends.append(np.array([token_offset + last[message] for message in tree.replies[:, 0].tolist()], np.int64))
         token_offset, group_offset = token_offset + len(tree.ids), group_offset + len(messages)
     group_numbers = concatenate(groups, np.int64)
-    return Replies(
+    return Replies.of(
         group=group_numbers,
         rank=concatenate([tree.replies[:, 2] for tree in trees], np.int64),
         score=concatenate([tree.scores for tree in trees], np.float32),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.batch.example import Example, Replies, Weighting, collect_replies, concatenate, concatenate_columns
+from tunesmith.batch.moving import Change, move
 from tunesmith.text.tokens.token_tree import TokenTree
 
 Integers = NDArray[np.int64]
@@ -60,6 +61,8 @@ class PackedBatch:
     target: int64 [N], the token id to be predicted.
     weight: float32 [N], how often the target counts.
     owner: int64 [N], the reply that the target belongs to, numbered through the batch.
+    blocks: int64 [N], the group of replies that each target belongs to; empty without ranked replies. It stays on the
+        host.
     examples: number of each example in its store.
     seeds: seed of the dropout noise of each example.
     replies: the ranked replies.
@@ -73,6 +76,7 @@ class PackedBatch:
     target: Tensor
     weight: Tensor
     owner: Tensor
+    blocks: Tensor
     examples: tuple[int, ...]
     seeds: tuple[int, ...]
     replies: Replies
@@ -90,17 +94,24 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """The same batch on another device."""
+        return self._changed(lambda tensor: move(tensor, device))
+
+    def pinned(self) -> PackedBatch:
+        """The same batch in pinned host memory, from which a GPU copies without the processor. It needs CUDA."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Change) -> PackedBatch:
         return replace(
             self,
-            ids=self.ids.to(device),
-            positions=self.positions.to(device),
-            layout=replace(self.layout, until=self.layout.until.to(device)),
-            source=self.source.to(device),
-            target=self.target.to(device),
-            weight=self.weight.to(device),
-            owner=self.owner.to(device),
-            replies=self.replies.to(device),
-            columns={name: values.to(device) for name, values in self.columns.items()},
+            ids=change(self.ids),
+            positions=change(self.positions),
+            layout=replace(self.layout, until=change(self.layout.until)),
+            source=change(self.source),
+            target=change(self.target),
+            weight=change(self.weight),
+            owner=change(self.owner),
+            replies=self.replies.changed(change),
+            columns={name: change(values) for name, values in self.columns.items()},
         )
 
 
@@ -192,6 +203,7 @@ def assemble_packed(examples: Sequence[Example], weighting: Weighting) -> Packed
         owner.append(each.owner + owner_offset)
         token_offset += len(tree.ids)
         owner_offset += each.owners
+    owners, replies = concatenate(owner, np.int64), collect_replies(trees)
     return PackedBatch(
         ids=concatenate([tree.ids for tree in trees], np.int64),
         positions=concatenate([tree.positions() for tree in trees], np.int64),
@@ -204,10 +216,11 @@ def assemble_packed(examples: Sequence[Example], weighting: Weighting) -> Packed
         source=concatenate(source, np.int64),
         target=concatenate([each.target for each in packed], np.int64),
         weight=concatenate([each.weight for each in packed], np.float32),
-        owner=concatenate(owner, np.int64),
+        owner=owners,
+        blocks=replies.blocks(owners),
         examples=tuple(example.number for example in examples),
         seeds=tuple(example.seed for example in examples),
-        replies=collect_replies(trees),
+        replies=replies,
         columns=concatenate_columns(examples),
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.batch.example import Example, Replies, Weighting, collect_replies, concatenate, concatenate_columns
+from tunesmith.batch.moving import Change, move
 from tunesmith.errors import InternalError
 from tunesmith.text.tokens.token_tree import TokenTree
 
@@ -37,6 +38,8 @@ class PaddedBatch:
     target: int64 [N], the token id to be predicted.
     weight: float32 [N], how often the target counts.
     owner: int64 [N], the reply (row of ``decoder_input_ids``) that the target belongs to.
+    blocks: int64 [N], the group of replies that each target belongs to; empty without ranked replies. It stays on the
+        host.
     examples: number of each example in its store.
     seeds: seed of the dropout noise of each example.
     input_sizes: tokens of each input.
@@ -55,6 +58,7 @@ class PaddedBatch:
     target: Tensor
     weight: Tensor
     owner: Tensor
+    blocks: Tensor
     examples: tuple[int, ...]
     seeds: tuple[int, ...]
     input_sizes: tuple[int, ...]
@@ -76,18 +80,25 @@ class PaddedBatch:
 
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
+        return self._changed(lambda tensor: move(tensor, device))
+
+    def pinned(self) -> PaddedBatch:
+        """The same batch in pinned host memory, from which a GPU copies without the processor. It needs CUDA."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Change) -> PaddedBatch:
         return replace(
             self,
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            decoder_input_ids=self.decoder_input_ids.to(device),
-            input_of=self.input_of.to(device),
-            source=self.source.to(device),
-            target=self.target.to(device),
-            weight=self.weight.to(device),
-            owner=self.owner.to(device),
-            replies=self.replies.to(device),
-            columns={name: values.to(device) for name, values in self.columns.items()},
+            input_ids=change(self.input_ids),
+            attention_mask=change(self.attention_mask),
+            decoder_input_ids=change(self.decoder_input_ids),
+            input_of=change(self.input_of),
+            source=change(self.source),
+            target=change(self.target),
+            weight=change(self.weight),
+            owner=change(self.owner),
+            replies=self.replies.changed(change),
+            columns={name: change(values) for name, values in self.columns.items()},
         )
 
 
@@ -189,6 +200,7 @@ def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start:
     owner = np.repeat(np.arange(len(replies)), reply_sizes)
     place = np.arange(int(reply_sizes.sum())) - np.repeat(np.cumsum(reply_sizes) - reply_sizes, reply_sizes)
     reply_weight = np.array([reply.threads if weighting == "threads" else 1 for reply in replies], np.float32)
+    ranked = collect_replies([example.tree for example in examples], packed=False)
     return PaddedBatch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(np.arange(input_ids.shape[1])[None] < input_sizes[:, None]),
@@ -198,13 +210,14 @@ def assemble_padded(examples: Sequence[Example], weighting: Weighting, *, start:
         target=concatenate([np.zeros(0, np.int64), *(reply.ids for reply in replies)], np.int64),
         weight=torch.from_numpy(reply_weight[owner]),
         owner=torch.from_numpy(owner),
+        blocks=ranked.blocks(torch.from_numpy(owner)),
         examples=tuple(example.number for example in examples),
         seeds=tuple(example.seed for example in examples),
         input_sizes=tuple(input_sizes.tolist()),
         reply_sizes=tuple(reply_sizes.tolist()),
         input_owners=tuple(index for index, each in enumerate(split) for _ in each.inputs),
         reply_owners=tuple(index for index, each in enumerate(split) for _ in each.replies),
-        replies=collect_replies([example.tree for example in examples], packed=False),
+        replies=ranked,
         columns=concatenate_columns(examples),
     )
 

@@ -31,6 +31,9 @@ class MicroBatch(Protocol):
     def owner(self) -> Tensor: ...
 
     @property
+    def blocks(self) -> Tensor: ...
+
+    @property
     def examples(self) -> tuple[int, ...]: ...
 
     @property
@@ -49,6 +52,8 @@ class MicroBatch(Protocol):
     def targets(self) -> int: ...
 
     def to(self, device: torch.device) -> Self: ...
+
+    def pinned(self) -> Self: ...
 
 
 BatchT = TypeVar("BatchT", bound=MicroBatch)
@@ -78,8 +83,10 @@ class LogitStatistics:
 class StatisticsGradient(Protocol):
     """The gradient of a loss that depends on log-probabilities and logit statistics, known before the backward pass."""
 
-    def __call__(self, logsumexp: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, logsumexp: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """The gradients of the loss with respect to log-probability, logsumexp and total, float32 [n] each.
+
+        None for the total where the loss does not depend on it.
 
         logsumexp: float32 [n], of the targets in ``part``.
         part: which targets of the batch.
@@ -108,7 +115,7 @@ class BlockwiseGradient:
 
     It is known as soon as the log-probabilities of a block are.
 
-    block: int64 [N], the block of each target, 0 or more.
+    block: int64 [N], the block of each target, 0 or more; on the host, which makes a plan of it.
     gradient: maps log-probabilities, float32 [N], to the gradient of the loss with respect to them, float32 [N]. The
         gradient of a target depends only on the log-probabilities of the same block; those of other blocks may hold any
         number.

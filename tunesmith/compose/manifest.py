@@ -51,7 +51,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "hub": hub_commits(recipe),
         "code": code_digest(),
         "versions": {"python": platform.python_version(), **package_versions()},
-        "hardware": hardware(),
+        "hardware": hardware(recipe.train.deterministic),
     }
 
 
@@ -153,8 +153,12 @@ def code_digest(package: Path = PACKAGE) -> str:
     return fingerprint({str(path.relative_to(package)): sha256(path) for path in files})
 
 
-def hardware() -> dict[str, Any]:
-    """Processor, GPUs and threads; never the name of the machine."""
+def hardware(deterministic: bool) -> dict[str, Any]:
+    """Processor, GPUs and threads; never the name of the machine.
+
+    deterministic: whether only algorithms are used on a GPU that give the same bits every time. On a CPU there are no
+        others. Dropout on a GPU depends on its model, so that another one gives other noise.
+    """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),
@@ -162,6 +166,7 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
+        "deterministic": deterministic or not gpus,
     }
 
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import load_best, selection_rule
 from tunesmith.compose.components.data import prepare_data
@@ -25,6 +22,7 @@ from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.plan_checks import check_space, plan_checks
+from tunesmith.compose.process import configure_process
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
@@ -33,6 +31,7 @@ from tunesmith.compose.run_page import RunPage
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
 from tunesmith.files import check_replaceable, write_file
+from tunesmith.model.devices import describe_device
 from tunesmith.model.directory import find_model
 from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
@@ -125,7 +124,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
-    _configure_libraries(recipe)
+    configure_process(recipe)
     if reason:
         view.note(reason)
     with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
@@ -157,17 +156,6 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         return TrainedRun(run.path, run.export, steps)
 
 
-def _configure_libraries(recipe: Recipe) -> None:
-    """Settings of the process, the same at every start of a run."""
-    if recipe.train.threads is not None:
-        torch.set_num_threads(recipe.train.threads)
-    # Adam's moments of rare tokens decay into denormal numbers, with which a step takes many times as long.
-    torch.set_flush_denormal(True)
-    # The view writes to the terminal, and warnings of transformers are about defaults that are not used here.
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
 def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, Any]:
     """Prepare data, tokenizer and model, which every method needs."""
     with show_progress("preparing data") as progress:
@@ -195,6 +183,9 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
     difference = f"difference {policy.difference:.1g}{layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
+    view.note(f"device: {describe_device(policy.policy.device)}, {recipe.model.dtype}; attention: {policy.kernels}")
+    if policy.rejected:
+        view.warn(f"batches are read thread by thread, which is slower, because this model fails as {policy.rejected}")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
@@ -235,11 +226,11 @@ def _train(
             evaluation = _evaluation(context, setup, (recorder.metrics, shown), checkpointer.selection, view, trackers)
             if evaluation is not None and start == 0:
                 evaluation.run(0)
-            with StopSignals() as signals:
+            with StopSignals() as signals, setup.prefetched() as steps:
                 done = train(
                     setup.policy,
                     setup.objective,
-                    setup.steps,
+                    steps,
                     optimizer,
                     schedule,
                     SingleProcess(),

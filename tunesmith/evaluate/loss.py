@@ -49,13 +49,8 @@ def validation_loss(
     def sums(batch: BatchT) -> Tensor:
         """Float64 [3]: targets, summed cross-entropy, correct targets."""
         found = policy.log_probabilities(batch)
-        return torch.stack(
-            [
-                torch.tensor(float(batch.targets), dtype=torch.float64),
-                -found.log_probability.double().sum().cpu(),
-                found.correct.double().sum().cpu(),
-            ]
-        )
+        values = torch.stack([-found.log_probability.double().sum(), found.correct.double().sum()])
+        return torch.tensor([float(batch.targets), *values.tolist()], dtype=torch.float64)
 
     measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, crop=crop)
     return {

@@ -30,7 +30,7 @@ def objective_metrics(
     def sums(batch: BatchT) -> Tensor:
         """Float64 [1 + K]: units, then the sum of each metric."""
         found = objective(policy, batch, 1.0).sums
-        values = [float(found[name]) for name in objective.metrics]
+        values = torch.stack([found[name].double() for name in objective.metrics]).tolist()
         return torch.tensor([objective.units(batch), *values], dtype=torch.float64)
 
     measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, columns=columns)

@@ -67,7 +67,8 @@ def validation_ranking(
         scores = policy.scalars(batch, replies.end)
         loss = float(objective(_KnownScores(scores), batch, 1.0).sums["loss"])
         sums = torch.tensor([objective.units(batch), loss], dtype=torch.float64)
-        return ScoredBatch(sums, scores.float().cpu(), replies.group.cpu(), replies.rank.cpu())
+        table = torch.stack([scores.double(), replies.group.double(), replies.rank.double()]).cpu()
+        return ScoredBatch(sums, table[0].float(), table[1].long(), table[2].long())
 
     scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed)
     totals = {source: add_batches([batch.sums for batch in batches], 2) for source, batches in scored.items()}

@@ -14,6 +14,7 @@ from tunesmith.batch.packed import PackedBatch, collate_packed, thread_ends
 from tunesmith.errors import DataError
 from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.context import NO_LIMIT, context_length
+from tunesmith.model.devices import best_device
 from tunesmith.model.load import read_local_architecture
 from tunesmith.model.reward_model import load_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -123,9 +124,10 @@ def open_reward_scorer(path: str | Path, format_name: str | None = None) -> Rewa
             where=directory,
             advice="model and tokenizer do not belong together; export both again",
         )
-    compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    if torch.cuda.is_available():
-        model.to(device="cuda", dtype=compute)  # type: ignore[call-arg]
+    device = best_device()
+    compute = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if device.type == "cuda":
+        model.to(device=device, dtype=compute)  # type: ignore[call-arg]
     max_length = context_length(model.config) or NO_LIMIT
     result = self_test_scalars(ScalarPolicy(model, compute=compute), tokenizer.size, min(max_length, SELF_TEST_TOKENS))
     policy = ScalarPolicy(model, compute=compute, layout=result.layout)

@@ -15,6 +15,7 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.devices import best_device
 from tunesmith.model.export import DESCRIPTION, ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
 from tunesmith.model.names import EXPORT
@@ -111,8 +112,8 @@ def build_engine(model: PreTrainedModel, renderer: Renderer) -> Engine:
     """The engine of a model, which is moved to a CUDA device in bfloat16 if there is one."""
     module: nn.Module = model  # its `to` moves the weights in place
     module.eval()
-    if torch.cuda.is_available():
-        module.to(device="cuda", dtype=torch.bfloat16)
+    if (device := best_device()).type == "cuda":
+        module.to(device=device, dtype=torch.bfloat16)
     return Engine(model, renderer)
 
 

@@ -9,8 +9,9 @@ Shapes: H query heads, G key and value heads, T tokens, D units of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from tunesmith.batch.packed import Layout
-from tunesmith.model.attention_cuda import flex_attention_layout, varlen_attention_layout
+from tunesmith.model.attention_cuda import FlexAttention, varlen_attention_layout
 from tunesmith.model.attention_scores import PLAIN, ScoreTerms, attend_explicitly, causal_mask, repeat_heads
 
 NAME = "tunesmith"
@@ -36,6 +37,11 @@ IGNORED = frozenset(
 
 class AttentionLayout(Protocol):
     """A layout prepared for one kind of kernel."""
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called in messages."""
+        ...
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
@@ -62,6 +68,11 @@ class SegmentAttention:
     sizes: tuple[int, ...]
     ancestors: tuple[tuple[int, ...], ...]
     masks: tuple[Tensor | None, ...]
+
+    @property
+    def name(self) -> str:
+        """See ``AttentionLayout``."""
+        return "scaled-dot-product attention"
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
@@ -95,28 +106,34 @@ class SegmentAttention:
         return attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
 
 
-def _segment_attention(layout: Layout, device: torch.device) -> SegmentAttention:
+Prepare: TypeAlias = Callable[[Layout, torch.dtype], AttentionLayout]
+"""prepare(layout, dtype): the kernel for a layout on its device, with products in the format ``dtype``."""
+
+
+def segment_attention(layout: Layout, dtype: torch.dtype) -> SegmentAttention:
+    """Scaled-dot-product attention segment by segment, which runs on every device and in every format."""
     masks: list[Tensor | None] = []
     for size, path in zip(layout.sizes, layout.ancestors, strict=True):
         if not path:
             masks.append(None)
             continue
         above = sum(layout.sizes[s] for s in path)
-        masks.append(torch.ones(size, above + size, dtype=torch.bool, device=device).tril(diagonal=above))
+        seen = torch.ones(size, above + size, dtype=torch.bool, device=layout.until.device)
+        masks.append(seen.tril(diagonal=above))
     return SegmentAttention(layout.sizes, layout.ancestors, tuple(masks))
 
 
-def prepare(layout: Layout, device: torch.device, dtype: torch.dtype) -> AttentionLayout:
-    """The kernel for a layout on a device.
+def prepare(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
+    """The kernel for a layout on its device.
 
     On CUDA it is the variable-length kernel where nothing branches (in 16 bits, as the kernel requires), otherwise
     FlexAttention. On other devices it is one scaled-dot-product call per segment.
     """
-    if device.type != "cuda":
-        return _segment_attention(layout, device)
+    if layout.until.device.type != "cuda":
+        return segment_attention(layout, dtype)
     if layout.branches or dtype == torch.float32:
-        return flex_attention_layout(layout, device)
-    return varlen_attention_layout(layout, device)
+        return FlexAttention(layout, dtype)
+    return varlen_attention_layout(layout, dtype)
 
 
 def attention(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import Layout, PackedBatch
-from tunesmith.model.attention import prepare
+from tunesmith.model.attention import AttentionLayout, Prepare, prepare
 from tunesmith.model.body import body_of
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.wrapper import ModelWrapper
@@ -42,6 +42,7 @@ class Backbone(ModelWrapper):
     ) -> None:
         super().__init__(model, compute=compute, dropout=dropout)
         self.layout: LayoutKind = layout
+        self._prepare: Prepare = prepare
         self._body: nn.Module = body_of(model)
         self._takes_positions = _takes(self._body, "position_ids")
 
@@ -50,6 +51,16 @@ class Backbone(ModelWrapper):
         other = copy.copy(self)
         other.layout = layout
         return other
+
+    def with_kernels(self, prepare: Prepare) -> Self:
+        """The same wrapper of the same model, with other attention kernels."""
+        other = copy.copy(self)
+        other._prepare = prepare
+        return other
+
+    def kernel(self, layout: Layout) -> AttentionLayout:
+        """The attention kernel for a layout, on the device of the layout."""
+        return self._prepare(layout, self.compute)
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states of all tokens, [T, D] in the format ``compute``."""
@@ -80,7 +91,7 @@ class Backbone(ModelWrapper):
         extra: dict[str, Any] = {}
         if layout is not None:
             # transformers takes a mask of four dimensions as final and builds none itself.
-            extra["layout"] = prepare(layout, ids.device, self.compute)
+            extra["layout"] = self.kernel(layout)
             extra["attention_mask"] = ids.new_empty((1, 1, 1, 0), dtype=torch.bool)
         if self._takes_positions:
             extra["position_ids"] = positions[None]

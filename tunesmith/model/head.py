@@ -5,6 +5,8 @@ Shapes: N targets, D hidden units, V tokens in the vocabulary, n targets in one 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +14,10 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.protocols import BlockwiseGradient, GradientHint
+from tunesmith.model.products import accumulator, as_gradient, gives_float32, logits_of
 
-SMALLEST_PROBABILITY = 1e-30  # the logarithm of a smaller float32 probability has lost digits, or is infinite
+# The logarithm of a float32 probability below 1e-30 has lost digits, or is infinite.
+SMALLEST_LOGARITHM = math.log(1e-30)
 
 
 def _chunk_rows(vocabulary: int, budget: int = 52_000_000) -> int:
@@ -21,27 +25,32 @@ def _chunk_rows(vocabulary: int, budget: int = 52_000_000) -> int:
     return max(16, budget // vocabulary)
 
 
+NOTHING = (False, False, False)
+"""No gradients are wanted."""
+
+
 class _HeadOutputs:
     """The results of a pass over the targets.
 
     log_probability: float32 [N].
     correct: bool [N].
-    hidden, weight, bias: gradients, shaped as what they belong to; empty or None where they are not wanted.
+    hidden, weight, bias: gradients, shaped as what they belong to; None where they are not wanted. Those of weight and
+        bias are in float32 also where the parameter has 16 bits.
     weight_is_set: whether the gradient of the weight holds numbers already, so that the next chunk is added to it.
     """
 
     __slots__ = ("bias", "correct", "hidden", "log_probability", "weight", "weight_is_set")
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, gradients: bool) -> None:
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]) -> None:
+        """wanted: whether there are gradients of hidden states, weight and bias; a frozen head has none."""
         self.log_probability = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
         self.correct = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
-        self.hidden = torch.empty_like(hidden) if gradients else hidden.new_empty(0)
-        # Where the products have the format of the weight, the first chunk overwrites the buffer, which saves zeroing
-        # it.
-        self.weight_is_set = hidden.dtype != weight.dtype or len(hidden) == 0
+        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        # Where the products have the format of the buffer, the first chunk overwrites it, which saves zeroing it.
+        self.weight_is_set = hidden.dtype != accumulator(weight) or len(hidden) == 0
         buffer = torch.zeros_like if self.weight_is_set else torch.empty_like
-        self.weight = buffer(weight) if gradients else hidden.new_empty(0)
-        self.bias = torch.zeros_like(bias) if gradients and bias is not None else None
+        self.weight = buffer(weight, dtype=accumulator(weight)) if wanted[1] else None
+        self.bias = torch.zeros_like(bias, dtype=accumulator(bias)) if bias is not None and wanted[2] else None
 
 
 class _HeadPass:
@@ -68,24 +77,20 @@ class _HeadPass:
         self.rows = min(_chunk_rows(weight.shape[0]), max(1, len(target)))
         self.weight, self.bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         # One table serves all chunks: fresh memory of this size costs more time than the arithmetic on it.
-        self.table = hidden.new_empty(self.rows, weight.shape[0])
+        format = torch.float32 if gives_float32(hidden) else hidden.dtype
+        self.table = hidden.new_empty(self.rows, weight.shape[0], dtype=format)
         # The slopes of capped logits, d logit / d product = 1 - (logit / cap)^2, of the chunk in the table.
         self.slopes = self.table.new_empty(0)
 
     def probabilities(self, part: slice) -> Tensor:
         """float32 [n, V], the softmax at the targets in ``part``; the next call overwrites it."""
         states = self.hidden[part]
-        logits = self.table[: len(states)]
-        if self.bias is None:
-            torch.mm(states, self.weight.t(), out=logits)
-        else:
-            torch.addmm(self.bias, states, self.weight.t(), out=logits)
-        logits = logits.float()
+        found = logits_of(states, self.weight, self.bias, self.table[: len(states)])
         if self.cap is not None:
-            bounded = logits.div_(self.cap).tanh_()
+            bounded = found.div_(self.cap).tanh_()
             self.slopes = 1.0 - bounded.square()
-            logits = bounded.mul_(self.cap)
-        return torch.softmax(logits, dim=-1, out=logits)
+            found = bounded.mul_(self.cap)
+        return torch.softmax(found, dim=-1, out=found)
 
     def write_log_probabilities(self, part: slice, softmax: Tensor) -> None:
         """Write ``log_probability`` and ``correct`` of the targets in ``part``. softmax: float32 [n, V]."""
@@ -94,14 +99,24 @@ class _HeadPass:
         outputs.log_probability[part] = probability.log()
         # Equal to a comparison with the argmax, which is several times slower on a CPU.
         outputs.correct[part] = probability >= softmax.amax(dim=-1)
-        too_small = probability < SMALLEST_PROBABILITY
-        if bool(too_small.any()):
-            lost = torch.nonzero(too_small)[:, 0]
-            logits = torch.nn.functional.linear(self.hidden[part][lost], self.weight, self.bias).float()
-            if self.cap is not None:
-                logits = self.cap * torch.tanh(logits / self.cap)
-            exact = torch.log_softmax(logits, dim=-1).gather(1, target[lost, None])[:, 0]
-            outputs.log_probability[part][lost] = exact
+
+    def correct_lost(self) -> bool:
+        """Compute the log-probabilities of hopeless tokens from their logits; returns whether there are any.
+
+        It waits for a GPU, so it is called once, after all chunks.
+        """
+        lost = self.outputs.log_probability < SMALLEST_LOGARITHM
+        if not bool(lost.any()):
+            return False
+        for part in _chunks(0, len(self.target), self.rows):
+            rows = torch.nonzero(lost[part])[:, 0]
+            if len(rows):
+                found = logits_of(self.hidden[part][rows], self.weight, self.bias)
+                if self.cap is not None:
+                    found = self.cap * torch.tanh(found / self.cap)
+                exact = torch.log_softmax(found, dim=-1).gather(1, self.target[part][rows, None])[:, 0]
+                self.outputs.log_probability[part][rows] = exact
+        return True
 
     def add_gradients(self, part: slice, softmax: Tensor, gradient: Tensor) -> None:
         """Add what the targets in ``part`` contribute to the gradients: d log p / d logits = onehot - softmax.
@@ -114,15 +129,17 @@ class _HeadPass:
             return
         target, outputs = self.target[part], self.outputs
         probability, scale = softmax.to(self.weight.dtype), gradient[:, None].to(self.weight.dtype)
-        outputs.hidden[part] = (self.weight[target] - torch.mm(probability, self.weight)) * scale
-        scaled = self.hidden[part] * scale
-        # The sum over chunks stays in the format of the parameter: float32 also where the products are 16-bit.
-        if outputs.weight.dtype == scaled.dtype:
-            outputs.weight.addmm_(probability.t(), scaled, beta=1.0 if outputs.weight_is_set else 0.0, alpha=-1.0)
-        else:
-            outputs.weight.sub_(torch.mm(probability.t(), scaled))
-        outputs.weight_is_set = True
-        outputs.weight.index_add_(0, target, scaled.to(outputs.weight.dtype))
+        if outputs.hidden is not None:
+            outputs.hidden[part] = (self.weight[target] - torch.mm(probability, self.weight)) * scale
+        if outputs.weight is not None:
+            scaled = self.hidden[part] * scale
+            # The sum over chunks stays in the format of the buffer: float32 also where the products are 16-bit.
+            if outputs.weight.dtype == scaled.dtype:
+                outputs.weight.addmm_(probability.t(), scaled, beta=1.0 if outputs.weight_is_set else 0.0, alpha=-1.0)
+            else:
+                outputs.weight.sub_(torch.mm(probability.t(), scaled))
+            outputs.weight_is_set = True
+            outputs.weight.index_add_(0, target, scaled.to(outputs.weight.dtype))
         if outputs.bias is not None:
             outputs.bias.sub_((softmax * gradient[:, None]).sum(0)).index_add_(0, target, gradient)
 
@@ -134,13 +151,15 @@ class _HeadPass:
         if outputs.bias is not None:
             outputs.bias.add_(table.sum(0))
         table = table.to(self.weight.dtype)
-        outputs.hidden[part] = torch.mm(table, self.weight)
-        product = torch.mm(table.t(), self.hidden[part])
-        if outputs.weight_is_set:
-            outputs.weight.add_(product)
-        else:
-            outputs.weight.copy_(product)
-        outputs.weight_is_set = True
+        if outputs.hidden is not None:
+            outputs.hidden[part] = torch.mm(table, self.weight)
+        if outputs.weight is not None:
+            product = torch.mm(table.t(), self.hidden[part])
+            if outputs.weight_is_set:
+                outputs.weight.add_(product)
+            else:
+                outputs.weight.copy_(product)
+            outputs.weight_is_set = True
 
     def run(self, gradient: Tensor | None, *, log_probabilities: bool = True) -> None:
         """The pass where the gradient of all targets is known, or none is wanted.
@@ -154,11 +173,15 @@ class _HeadPass:
                 self.write_log_probabilities(part, softmax)
             if gradient is not None:
                 self.add_gradients(part, softmax, gradient[part])
+        if log_probabilities:
+            self.correct_lost()
 
-    def run_by_blocks(self, hint: BlockwiseGradient) -> Tensor:
+    def run_by_blocks(self, hint: BlockwiseGradient) -> Tensor | None:
         """The pass where the gradient of a block is known after its log-probabilities; returns it, float32 [N].
 
         Only of a block that does not fit into one chunk, all chunks but the last are computed twice.
+        Returns None where tokens are so improbable that gradients came from rounded log-probabilities: the gradients in
+        ``outputs`` are then of no use. It is detected at the end, because a GPU would be waited for at each chunk.
         """
         gradient = torch.zeros_like(self.outputs.log_probability)
         for begin, end in _whole_blocks(hint.block, self.rows):
@@ -170,7 +193,7 @@ class _HeadPass:
             self.add_gradients(parts[-1], softmax, gradient[parts[-1]])
             for part in parts[:-1]:
                 self.add_gradients(part, self.probabilities(part), gradient[part])
-        return gradient
+        return None if self.correct_lost() else gradient
 
 
 def _chunks(begin: int, end: int, rows: int) -> list[slice]:
@@ -182,11 +205,11 @@ def _chunks(begin: int, end: int, rows: int) -> list[slice]:
 def _whole_blocks(block: Tensor, rows: int) -> list[tuple[int, int]]:
     """All targets in ranges (begin, end) of at most ``rows`` that split no block; a larger block is a range alone.
 
-    block: int64 [N]. Blocks may be nested.
+    block: int64 [N] on the host. Blocks may be nested.
     """
     if not len(block):
         return []
-    place = torch.arange(len(block), device=block.device)
+    place = torch.arange(len(block))
     last = place.new_zeros(int(block.max()) + 1).scatter_reduce(0, block, place, "amax")
     ends = (torch.nonzero(last[block].cummax(0).values == place)[:, 0] + 1).tolist()
     found, begin = [], 0
@@ -215,9 +238,9 @@ class _TargetLogProbability(torch.autograd.Function):
         hint: GradientHint,
         cap: float | None,
     ) -> tuple[Tensor, Tensor]:
-        if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
-            hint = None
-        outputs = _HeadOutputs(hidden, weight, bias, hint is not None)
+        wanted = ctx.needs_input_grad[:3]
+        hint = hint if any(wanted) else None
+        outputs = _HeadOutputs(hidden, weight, bias, NOTHING if hint is None else wanted)
         head_pass = _HeadPass(hidden, weight, bias, target, outputs, cap)
         if isinstance(hint, BlockwiseGradient):
             hint = head_pass.run_by_blocks(hint)
@@ -234,10 +257,10 @@ class _TargetLogProbability(torch.autograd.Function):
         hidden, weight, bias, target = ctx.saved_tensors
         outputs: _HeadOutputs | None = ctx.outputs
         if outputs is None or not torch.equal(ctx.hint, gradient):
-            outputs = _HeadOutputs(hidden, weight, bias, True)
+            outputs = _HeadOutputs(hidden, weight, bias, ctx.needs_input_grad)
             _HeadPass(hidden, weight, bias, target, outputs, ctx.cap).run(gradient, log_probabilities=False)
         ctx.outputs = None  # the buffers become gradients; a second backward pass computes its own
-        return outputs.hidden, outputs.weight, outputs.bias, None, None, None
+        return outputs.hidden, as_gradient(outputs.weight, weight), as_gradient(outputs.bias, bias), None, None, None
 
 
 def target_log_probabilities(
@@ -252,8 +275,8 @@ def target_log_probabilities(
     """log softmax(hidden @ weight.T + bias)[target], float32 [N], and whether target has the highest logit, bool [N].
 
     hidden: [N, D], in the number format of the computation.
-    weight: [V, D], a parameter in float32.
-    bias: [V], a parameter in float32, or None.
+    weight: [V, D], a parameter; one without gradient (a frozen head) costs no product for it.
+    bias: [V], a parameter, or None.
     target: int64 [N].
     gradient_hint: the gradient of the loss with respect to the log-probabilities, float32 [N], where it is known
         beforehand, or how to compute it block by block.

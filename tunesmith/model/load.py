@@ -267,7 +267,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
     configuration = _make_config(architecture, sizes)
     kind = kind or _generating_kind(architecture)
     configuration.update(dict(kind.config))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # of the host only: no GPU is opened
         torch.manual_seed(seed)
         try:
             model: PreTrainedModel = kind.auto_class.from_config(configuration, attn_implementation=kind.attention)

@@ -54,7 +54,7 @@ def resize_vocabulary(model: nn.Module, tokens: int, resize: Resize, seed: int) 
     present = rows_of(model)
     wanted = rows_needed(tokens, present, resize)
     if wanted != present:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # of the host only: no GPU is opened
             torch.manual_seed(seed)
             model.resize_token_embeddings(wanted, mean_resizing=False)  # type: ignore[operator]
     return present, wanted

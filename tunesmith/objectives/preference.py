@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.columns import REFERENCE
+from tunesmith.batch.example import Replies
 from tunesmith.batch.protocols import BatchT, BlockwiseGradient, LogProbabilityModel, Loss, MicroBatch
 from tunesmith.errors import DataError
 from tunesmith.objectives.preference_losses import (
@@ -20,7 +21,7 @@ from tunesmith.objectives.preference_losses import (
     policy_weights,
     preference_losses,
 )
-from tunesmith.objectives.replies import preference_pairs, reply_log_probabilities, score_margins
+from tunesmith.objectives.replies import reply_log_probabilities, score_margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +96,9 @@ class PreferenceOptimization:
 
         Raises DataError if ``margin_scale`` needs a score that a reply of a pair does not have.
         """
-        chosen, rejected = preference_pairs(batch.replies.group, batch.replies.rank)
         if self.margin_scale:
-            check_scores(batch, chosen, rejected)
-        return float(len(chosen))
+            check_scores(batch)
+        return float(len(batch.replies.chosen))
 
     def __call__(self, policy: LogProbabilityModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
@@ -109,7 +109,7 @@ class PreferenceOptimization:
                 return torch.autograd.grad(self._pair_values(leaf, batch)["loss"].sum() / units, leaf)[0]
 
         # The loss of a group depends on its own log-probabilities only, so its gradient is known as soon as they are.
-        hint = BlockwiseGradient(batch.replies.group[batch.owner], gradient)
+        hint = BlockwiseGradient(batch.blocks, gradient)
         found = policy.log_probabilities(batch, gradient_hint=hint)
         values = self._pair_values(found.log_probability, batch)
         sums = {name: value.detach().double().sum() for name, value in values.items()}
@@ -121,7 +121,7 @@ class PreferenceOptimization:
         log_probability: float32 [N], of the targets.
         """
         replies = batch.replies
-        chosen, rejected = preference_pairs(replies.group, replies.rank)
+        chosen, rejected = replies.chosen, replies.rejected
         sums, lengths = reply_log_probabilities(log_probability, batch.owner, len(replies.rank))
         means = sums.double() / lengths
         log_probabilities = means if self.length_normalized else sums.double()
@@ -143,7 +143,7 @@ class PreferenceOptimization:
             values["weight"] = policy_weights(means[chosen], means[rejected])
             losses = losses * values["weight"]
         if self.sft_weight:
-            values["sft_loss"] = -_mean_of_best_replies(means, replies.group, chosen, rejected)
+            values["sft_loss"] = -_mean_of_best_replies(means, replies)
             losses = losses + self.sft_weight * values["sft_loss"]
         return {"loss": losses, **values}
 
@@ -159,24 +159,21 @@ class PreferenceOptimization:
         return reference / lengths if self.length_normalized else reference
 
 
-def _mean_of_best_replies(means: Tensor, group: Tensor, chosen: Tensor, rejected: Tensor) -> Tensor:
+def _mean_of_best_replies(means: Tensor, replies: Replies) -> Tensor:
     """[P], for each pair the mean of ``means`` over the best replies of its group, which are rejected in no pair.
 
     means: [R].
-    group: int64 [R].
-    chosen, rejected: int64 [P].
     """
-    best = torch.ones_like(means).index_fill(0, rejected, 0.0)
-    groups = int(group.max()) + 1 if len(group) else 0
-    empty = torch.zeros(groups, dtype=means.dtype, device=means.device)
-    each = empty.index_add(0, group, best * means) / empty.index_add(0, group, best)
-    return each[group[chosen]]
+    best = torch.ones_like(means).index_fill(0, replies.rejected, 0.0)
+    empty = torch.zeros(replies.groups, dtype=means.dtype, device=means.device)
+    each = empty.index_add(0, replies.group, best * means) / empty.index_add(0, replies.group, best)
+    return each[replies.group[replies.chosen]]
 
 
-def check_scores(batch: MicroBatch, chosen: Tensor, rejected: Tensor) -> None:
-    """Raises DataError if a reply of a pair has no score in the data. chosen, rejected: int64 [P]."""
-    scores = batch.replies.score
-    if bool((scores[chosen] + scores[rejected]).isnan().any()):
+def check_scores(batch: MicroBatch) -> None:
+    """Raises DataError if a reply of a pair has no score in the data."""
+    replies = batch.replies
+    if bool((replies.score[replies.chosen] + replies.score[replies.rejected]).isnan().any()):
         raise DataError(
             "objective.margin_scale needs a score for every ranked reply, and some have none",
             where=f"examples {', '.join(map(str, batch.examples[:8]))}",

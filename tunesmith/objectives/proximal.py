@@ -153,4 +153,4 @@ class ProximalPolicy:
                 (found,) = torch.autograd.grad(losses.sum() / units, leaf)
             return found
 
-        return BlockwiseGradient(torch.arange(batch.targets, device=batch.target.device), gradient)
+        return BlockwiseGradient(torch.arange(batch.targets), gradient)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tunesmith.batch.protocols import BatchT, BatchT_contra, Loss, MicroBatch
 from tunesmith.objectives.preference import check_scores
-from tunesmith.objectives.replies import preference_pairs, score_margins
+from tunesmith.objectives.replies import score_margins
 
 
 class ScalarModel(Protocol[BatchT_contra]):
@@ -67,19 +67,20 @@ class RewardRanking:
 
         Raises DataError if ``margin_scale`` needs a score that a reply of a pair does not have.
         """
-        chosen, rejected = preference_pairs(batch.replies.group, batch.replies.rank)
         if self.margin_scale:
-            check_scores(batch, chosen, rejected)
-        return float(len(set(batch.replies.group[chosen].tolist())))
+            check_scores(batch)
+        return float(batch.replies.compared)
 
     def __call__(self, policy: ScalarModel[BatchT], batch: BatchT, units: float) -> Loss:
         """See ``batch.protocols.Objective``."""
         replies = batch.replies
-        chosen, rejected = preference_pairs(replies.group, replies.rank)
+        chosen, rejected = replies.chosen, replies.rejected
         scores = policy.scalars(batch, replies.end).double()
         margin = score_margins(replies.score, chosen, rejected, self.margin_scale)
         group = replies.group[chosen]
-        weight = 1.0 / torch.bincount(group)[group].double()  # one over the number of pairs of the group
+        none = torch.zeros(replies.groups, dtype=torch.float64, device=group.device)
+        pairs = none.index_add(0, group, torch.ones_like(group, dtype=torch.float64))
+        weight = 1.0 / pairs[group]
         values = {
             "loss": ranking_losses(scores[chosen], scores[rejected], margin=margin, l2=self.l2),
             "accuracy": scores[chosen] > scores[rejected],

@@ -1,5 +1,4 @@
-"""What losses over ranked replies share: the log-probability of a reply, the preference pairs of a group, their
-margins.
+"""What losses over ranked replies share: the log-probability of a reply and the margins of preference pairs.
 
 Shapes: N targets, R replies, P preference pairs in a batch.
 """
@@ -8,18 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def preference_pairs(group: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """(chosen, rejected), int64 [P] each: all pairs of replies of one group with different ranks.
-
-    The pairs are in the order of the chosen reply, then of the rejected one.
-    group: int64 [R], equal for replies to the same message.
-    rank: int64 [R], lower is better.
-    """
-    pairs = (group[:, None] == group[None, :]) & (rank[:, None] < rank[None, :])
-    chosen, rejected = pairs.nonzero(as_tuple=True)
-    return chosen, rejected
 
 
 def reply_log_probabilities(log_probability: Tensor, owner: Tensor, replies: int) -> tuple[Tensor, Tensor]:

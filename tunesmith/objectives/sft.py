@@ -101,11 +101,13 @@ class SupervisedFineTuning:
         coefficients: float32 [N], the weight of each target over the divisor.
         """
 
-        def statistics_gradient(logsumexp: Tensor, part: slice, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        def statistics_gradient(
+            logsumexp: Tensor, part: slice, vocabulary: int
+        ) -> tuple[Tensor, Tensor, Tensor | None]:
             coefficient, low = coefficients[part], self.label_smoothing / (vocabulary - 1)
             of_log_probability = coefficient * -(1.0 - self.label_smoothing - low)
             of_logsumexp = coefficient * (low * vocabulary + 2.0 * self.z_loss * logsumexp)
-            return of_log_probability, of_logsumexp, coefficient * -low
+            return of_log_probability, of_logsumexp, coefficient * -low if low else None
 
         return statistics_gradient
 

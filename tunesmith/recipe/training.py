@@ -302,6 +302,11 @@ class TrainConfig(Section):
     threads: PositiveInt | None = Field(
         default=None, description="The number of CPU threads of PyTorch; null leaves the choice to PyTorch."
     )
+    deterministic: bool = Field(
+        default=True,
+        description="Whether a GPU uses only algorithms that give the same bits every time, so that a stopped run "
+        "continues exactly; false for models with an operation that has none.",
+    )
     stop_after: PositiveInt | None = Field(
         default=None,
         description="Training saves a checkpoint and stops after this step, without changing the schedule; null "

@@ -18,8 +18,9 @@ def find_reply_fault(examples: Sequence[Example], batch: MicroBatch) -> str | No
     """What is wrong with the ranked replies of ``batch`` as those of ``examples`` in their order, or None.
 
     The targets that belong to a reply must be its tokens in the threads of its example. Replies must be of one group
-    exactly when they answer one message, and groups must be numbered without gaps. Columns must be in the order of the
-    replies.
+    exactly when they answer one message, and groups must be numbered without gaps. Pairs must be those of one group
+    with different ranks, the better one first, and blocks the groups of the targets. Columns must be in the order of
+    the replies.
     """
     replies, owner = batch.replies, batch.owner
     expected = [(place, *row) for place, example in enumerate(examples) for row in _expected_replies(example)]
@@ -39,6 +40,8 @@ def find_reply_fault(examples: Sequence[Example], batch: MicroBatch) -> str | No
         if target[owner == row].tolist() != tokens:
             return f"{name}: the targets of a reply of rank {rank} are not its tokens"
     if fault := _find_group_fault([row[:2] for row in expected], replies.group):
+        return fault
+    if fault := _find_pair_fault([row[:3] for row in expected], batch):
         return fault
     return _find_column_fault(examples, batch)
 
@@ -79,6 +82,25 @@ def _find_group_fault(expected: Sequence[tuple[int, int]], found: Tensor) -> str
             return "replies to one message are in different groups"
     if sorted(numbers.values()) != list(range(len(numbers))):
         return "replies to different messages are in one group, or the groups are not numbered 0, 1, 2, ..."
+    return None
+
+
+def _find_pair_fault(expected: Sequence[tuple[int, int, int]], batch: MicroBatch) -> str | None:
+    """Whether the preference pairs and the blocks are as expected. expected: (example, message, rank) of each reply."""
+    replies = batch.replies
+    pairs = [
+        (better, worse)
+        for better, (*message, rank) in enumerate(expected)
+        for worse, (*other, lower) in enumerate(expected)
+        if message == other and rank < lower
+    ]
+    if list(zip(replies.chosen.tolist(), replies.rejected.tolist(), strict=True)) != pairs:
+        return "the preference pairs are not those of the ranks"
+    compared = {expected[better][:2] for better, _ in pairs}
+    if (replies.groups, replies.compared) != (len({row[:2] for row in expected}), len(compared)):
+        return "the numbers of groups are not those of the replies"
+    if batch.blocks.tolist() != [int(replies.group[owner]) for owner in batch.owner.tolist()]:
+        return "the blocks of the targets are not the groups of their replies"
     return None
 
 

@@ -19,7 +19,8 @@ from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import largest_difference
-from tunesmith.verify.self_test import StockResult, allowed_difference, check_finite
+from tunesmith.verify.readings import StockResult
+from tunesmith.verify.self_test import allowed_difference, check_finite
 
 
 def probe_trees(tokens: int, longest_input: int, longest_reply: int) -> tuple[TokenTree, ...]:

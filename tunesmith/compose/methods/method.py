@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from tunesmith.report.check import Check
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.loop import Callback, PolicyT, Steps
+from tunesmith.train.prefetch import prefetched
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.shown import LOSS, ShownMetric, ShownText
 from tunesmith.train.run.validation import ValidationMetrics
@@ -78,6 +80,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     texts: prompts and replies that are shown after an evaluation; None: replies are generated for this.
     callbacks: called after every step, before a checkpoint is written.
     resumed: called with the number of steps that are done before a stopped run continues.
+    ahead: whether a step may be laid out before the one before it is done; not where it depends on the weights.
     """
 
     policy: PolicyT
@@ -90,6 +93,11 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     texts: Callable[[], Sequence[ShownText]] | None = None
     callbacks: Sequence[Callback] = ()
     resumed: Callable[[int], None] = lambda done: None
+    ahead: bool = True
+
+    def prefetched(self) -> AbstractContextManager[Steps[BatchT]]:
+        """The steps for training; on a GPU they are laid out one ahead where that is possible."""
+        return prefetched(self.steps, self.policy.device) if self.ahead else nullcontext(self.steps)
 
 
 @dataclass(frozen=True, slots=True)

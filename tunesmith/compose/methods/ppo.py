@@ -69,6 +69,7 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
         texts=tuple if evaluate is None else partial(evaluate.texts, recipe.evaluate.show, context.renderer),
         callbacks=(steps.record_kl,),
         resumed=lambda done: steps.restore_kl(read_records(context.run.metrics)),
+        ahead=False,
     )
 
 

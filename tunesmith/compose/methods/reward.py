@@ -14,10 +14,11 @@ from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.reward_gates import reward_gates
 from tunesmith.compose.methods.reward_texts import ScoredTexts
 from tunesmith.compose.models import families
-from tunesmith.compose.models.families import PACKED, PreparedPolicy
+from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.draws import stream_seed
 from tunesmith.evaluate.reward import validation_ranking
+from tunesmith.model.devices import best_device
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -56,12 +57,12 @@ def prepare_policy(
 ) -> PreparedPolicy[ScalarPolicy, PackedBatch]:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     keys = recipe.model
-    families.move_to_device(model, families.best_device())
+    families.move_to_device(model, best_device())
     dropout = families.residual_dropout(recipe, model)
     policy = ScalarPolicy(model, compute=families.DTYPES[keys.dtype], dropout=dropout)
     wanted = None if keys.layout == "auto" else keys.layout
     verdict = self_test_scalars(policy, tokenizer.size, recipe.text.max_length, wanted)
-    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.description, verdict.difference)
+    return families.packed_policy(policy, verdict)
 
 
 def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:

@@ -22,6 +22,7 @@ from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.model.context import context_length
+from tunesmith.model.devices import best_device
 from tunesmith.model.directory import read_directory
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
@@ -38,7 +39,8 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.train.loop import PolicyT
 from tunesmith.verify.packed_batches import find_packed_fault
 from tunesmith.verify.padded_batches import find_padded_fault
-from tunesmith.verify.self_test import self_test
+from tunesmith.verify.readings import BackboneT
+from tunesmith.verify.self_test import SelfTestResult, self_test
 from tunesmith.verify.self_test_padded import self_test_padded
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -102,12 +104,16 @@ class PreparedPolicy(Generic[PolicyT, BatchT]):
     batches: the kind of batch that the policy reads.
     layout: name of the layout of the batches: tree, threads or padded.
     difference: largest difference from the stock model in the self-test, of a log-probability (nats) or of a state.
+    kernels: the attention kernels that the self-test has tested, in words.
+    rejected: why faster layouts cannot be used; empty where the first one can.
     """
 
     policy: PolicyT
     batches: BatchKind[BatchT]
     layout: str
     difference: float
+    kernels: str = ""
+    rejected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +136,6 @@ def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout 
     return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
 
 
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def move_to_device(model: nn.Module, device: torch.device) -> None:
     """Move a model in place."""
     model.to(device)
@@ -153,7 +154,19 @@ def prepare_causal_policy(
     keys = recipe.model
     policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
-    return PreparedPolicy(policy.with_layout(verdict.layout), PACKED, verdict.description, verdict.difference)
+    return packed_policy(policy, verdict)
+
+
+def packed_policy(policy: BackboneT, verdict: SelfTestResult) -> PreparedPolicy[BackboneT, PackedBatch]:
+    """The policy in the layout that the self-test has found."""
+    return PreparedPolicy(
+        policy.with_layout(verdict.layout),
+        PACKED,
+        verdict.description,
+        verdict.difference,
+        verdict.kernels,
+        verdict.rejected,
+    )
 
 
 def prepare_encoder_decoder_policy(
@@ -171,7 +184,7 @@ def prepare_encoder_decoder_policy(
     padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
     longest = recipe.text.max_length
     difference = self_test_padded(policy, tokenizer.size, longest, target_limit(recipe) or longest, start)
-    return PreparedPolicy(policy, padded(start, padding), "padded", difference)
+    return PreparedPolicy(policy, padded(start, padding), "padded", difference, "scaled-dot-product attention")
 
 
 def _encoder_decoder_settings(tokenizer: Tokenizer) -> dict[str, Any]:

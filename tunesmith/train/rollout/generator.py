@@ -159,29 +159,36 @@ class RolloutGenerator:
 
     @torch.no_grad()
     def score(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
-        """Compute log-probabilities, values, rewards and advantages of replies with the present weights."""
+        """Compute log-probabilities, values, rewards and advantages of replies with the present weights.
+
+        What a GPU computes is fetched at the end, so that no batch waits for the one before it.
+        """
         old, values, reference, owner = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         scores: dict[str, list[Tensor]] = {source.name: [] for source in self.rewards}
         replies = 0
-        for batch, pieces in self._batches(answered):
+        for laid_out, pieces in self._batches(answered):
+            batch = laid_out.to(self.policy.device)
             found, value = self.policy.actor_critic(batch)
-            old.append(found.log_probability.float().cpu())
-            values.append(value.float().cpu())
-            reference.append(self.reference.log_probabilities(batch).log_probability.float().cpu())
-            owner.append(batch.owner.cpu() + replies)
+            old.append(found.log_probability.float())
+            values.append(value.float())
+            reference.append(self.reference.log_probabilities(batch).log_probability.float())
+            owner.append(laid_out.owner + replies)
             replies += sum(len(each.replies) for each in pieces)
             for source in self.rewards:
-                scores[source.name].append(source.score(batch, pieces).float().cpu())
-        columns = {OLD_LOG_PROBABILITY: torch.cat(old), OLD_VALUE: torch.cat(values), REFERENCE: torch.cat(reference)}
-        terms = {name: torch.cat(parts) for name, parts in scores.items()}
+                scores[source.name].append(source.score(batch, pieces).float())
+        columns = {
+            name: torch.cat(parts).cpu()
+            for name, parts in ((OLD_LOG_PROBABILITY, old), (OLD_VALUE, values), (REFERENCE, reference))
+        }
+        terms = {name: torch.cat(parts).cpu() for name, parts in scores.items()}
         return self._add_advantages(iteration, answered, columns, torch.cat(owner), terms, coefficient)
 
     def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[PackedBatch, list[PromptReplies]]]:
-        """The trees in order as micro-batches, each with the prompts and replies that it holds."""
+        """The trees in order as micro-batches on the host, each with the prompts and replies that it holds."""
         pieces = [piece for each in answered for piece in each.split(self.tokens)]
         examples = [Example(index, piece.tree()) for index, piece in enumerate(pieces)]
         for batch in self.collate(examples, "messages", self.tokens):
-            yield batch.to(self.policy.device), [pieces[index] for index in batch.examples]
+            yield batch, [pieces[index] for index in batch.examples]
 
     def _add_advantages(
         self,
