@@ -62,6 +62,60 @@ def test_16_bit_products_keep_gradients_of_the_parameter_in_float32() -> None:
         assert (gradient - exact).norm() / exact.norm() < 0.02
 
 
+def test_gradients_of_a_16_bit_parameter_are_added_up_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one target: added up in bfloat16, 53 of them would lose two of eight bits."""
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: 1)
+    hidden, weight, _, target, coefficients = inputs(False)
+    gradients = []
+    for parameter in (weight, weight.detach().bfloat16().requires_grad_()):
+        found, _ = target_log_probabilities(hidden.bfloat16(), parameter, None, target, coefficients)
+        gradients.append(torch.autograd.grad((found * coefficients).sum(), parameter)[0])
+    assert gradients[1].dtype == torch.bfloat16
+    assert torch.equal(gradients[1], gradients[0].bfloat16())
+
+
+@pytest.mark.parametrize("hint", ["none", "right", "blocks"])
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_a_frozen_head_has_no_gradient_and_changes_no_other(hint: str, cap: float | None) -> None:
+    hidden, weight, shift, target, coefficients = inputs(True)
+    known = BlockwiseGradient(torch.arange(53) // 20, lambda values: coefficients)
+    expected = {"none": None, "right": coefficients, "blocks": known}[hint]
+    found, _ = target_log_probabilities(hidden, weight, shift, target, expected, cap=cap)
+    whole = torch.autograd.grad((found * coefficients).sum(), hidden)[0]
+    outputs = head._HeadOutputs(hidden, weight, shift, (True, False, False))
+    assert outputs.weight is None
+    assert outputs.bias is None
+    assert shift is not None
+    found, _ = target_log_probabilities(hidden, weight.detach(), shift.detach(), target, expected, cap=cap)
+    assert torch.equal(torch.autograd.grad((found * coefficients).sum(), hidden)[0], whole)
+
+
+@pytest.mark.parametrize("hint", ["right", "blocks"])
+@pytest.mark.parametrize("cap", [None, 200.0])
+def test_hopeless_tokens_among_others_keep_values_and_gradients(
+    hint: str, cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of hopeless tokens are in several chunks; their gradient under a hint is that without one."""
+    monkeypatch.setattr(head, "_chunk_rows", lambda vocabulary: 16)
+    hidden, weight, shift, target, _ = inputs(True)
+    with torch.no_grad():
+        for row in (3, 20, 21, 50):
+            hidden[row] = 40.0 * weight[(target[row] + 1) % 97]
+    block = torch.arange(53) // 9
+    results = []
+    for expected in (None, {"right": torch.ones(53), "blocks": block_hint(block)}[hint]):
+        found, _ = target_log_probabilities(hidden, weight, shift, target, expected, cap=cap)
+        loss = found.sum() if hint == "right" else loss_of_blocks(found, block)
+        results.append([found, *torch.autograd.grad(loss, (hidden, weight, shift))])
+    logits = hidden @ weight.t() + shift
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    exact = torch.log_softmax(logits, dim=-1).gather(1, target[:, None])[:, 0]
+    assert exact.min() < -100
+    assert torch.allclose(results[0][0], exact, rtol=1e-5, atol=1e-4)
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_second_backward_pass_computes_its_own_gradient() -> None:
     hidden, weight, _, target, coefficients = inputs(False)
     found, _ = target_log_probabilities(hidden, weight, None, target, coefficients)
