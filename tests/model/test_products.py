@@ -15,7 +15,8 @@ from tunesmith.model.products import accumulator, gives_float32, logits_of
 
 def matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(*shape, generator=draw).to(dtype) for shape in ((5, 16), (11, 16), (11,)))  # type: ignore[return-value]
+    states, weight, shift = (torch.randn(*shape, generator=draw).to(dtype) for shape in ((5, 16), (11, 16), (11,)))
+    return states, weight, shift
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

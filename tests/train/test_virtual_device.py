@@ -285,7 +285,13 @@ EVALUATIONS: dict[str, tuple[str, Callable[[Case], Any], Sequence[Example]]] = {
     ),
     "ranking": (
         "reward model",
-        lambda case: validation_ranking(case.policy, case.objective, Stored(ranked_examples()), ["a"], 60),  # type: ignore[arg-type]
+        lambda case: validation_ranking(
+            case.policy,
+            case.objective,
+            Stored(ranked_examples()),  # type: ignore[arg-type]
+            ["a"],
+            60,
+        ),
         ranked_examples(),
     ),
     "metrics before the first step": (

@@ -241,3 +241,21 @@ def test_a_reward_model_with_nan_in_its_weights_is_refused() -> None:
 def test_an_encoder_decoder_with_nan_in_its_weights_is_refused() -> None:
     with pytest.raises(RecipeError, match=NAN.format("log-probabilities")):
         self_test_padded(Seq2SeqPolicy(with_nan(small_t5())), VOCABULARY, 20, 10, START)
+
+
+@pytest.mark.parametrize(("tied", "compute"), [(False, torch.float32), (True, torch.float32), (True, torch.bfloat16)])
+def test_padded_batches_of_an_encoder_decoder_have_the_gradients_of_each_reply_alone(
+    tied: bool, compute: torch.dtype
+) -> None:
+    policy = Seq2SeqPolicy(small_t5(tied=tied), compute=compute)
+    assert self_test_padded(policy, VOCABULARY, 40, 20, START) <= (1e-4 if compute == torch.float32 else 0.25)
+
+
+def test_an_encoder_decoder_whose_gradients_are_lost_on_the_way_is_refused() -> None:
+    model = small_t5()
+    policy = Seq2SeqPolicy(model)
+    hidden = policy.hidden
+    # Only our batches go through it; the stock model does not.
+    policy.hidden = lambda batch: _LosesGradient.apply(hidden(batch))  # type: ignore[method-assign]
+    with pytest.raises(RecipeError, match=r"largest difference of a gradient 0\.5 of its size"):
+        self_test_padded(policy, VOCABULARY, 40, 20, START)

@@ -5,18 +5,34 @@ Every path from a loss to the tokens passes through all layers, and no gradient 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunesmith.model.wrapper import ModelWrapper
+
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.005}
 """Relative error of a gradient that the order of sums explains, by the format of the products; a fault of a kernel
 changes it by 0.1 and more."""
+GRADIENT_TOKENS = 300
+"""Tokens of the longest text of which gradients are compared: three blocks of a kernel, and little memory."""
 NOISE = 3.0
 """How many times the error of the stock model in the same format a gradient may have in addition."""
+
+
+WrapperT = TypeVar("WrapperT", bound=ModelWrapper)
+
+
+def in_float32(policy: WrapperT) -> WrapperT:
+    """The same wrapper of the same model, computing in the format of the weights."""
+    other = copy.copy(policy)
+    other.compute = torch.float32
+    return other
 
 
 def gradients_of_embeddings(model: PreTrainedModel, loss: Callable[[], Tensor]) -> list[Tensor]:
@@ -42,12 +58,19 @@ def _cut_embedding(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         leaves.append(leaf)
         return leaf.clone()  # some families scale it in place
 
+    # Encoder and decoder of T5 have a module each, with one weight; a tied head is another kind of module.
     embedding: nn.Module = model.get_input_embeddings()
-    handle = embedding.register_forward_hook(cut)
+    modules = [
+        each
+        for each in model.modules()
+        if each is embedding or (isinstance(each, nn.Embedding) and each.weight is embedding.weight)
+    ]
+    handles = [each.register_forward_hook(cut) for each in modules]
     try:
         yield leaves
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def add_rows(rows: int, parts: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:

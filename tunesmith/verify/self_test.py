@@ -13,7 +13,6 @@ another layout would only hide it.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,14 @@ from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.wrapper import ModelWrapper
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import max_or_nan
-from tunesmith.verify.embedding_gradients import add_rows, allowed_error, gradients_of_embeddings, relative_error
+from tunesmith.verify.embedding_gradients import (
+    GRADIENT_TOKENS,
+    add_rows,
+    allowed_error,
+    gradients_of_embeddings,
+    in_float32,
+    relative_error,
+)
 from tunesmith.verify.probes import Probe, Probes, build_probes
 from tunesmith.verify.readings import USUAL_LOGIT, BackboneT, StockComparison, ThreadLogProbabilities, ThreadStates
 
@@ -42,7 +48,6 @@ LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
 # as of a model with small random weights, a smaller difference is allowed.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 LEAST_SHARE = 0.01  # of the tolerance, for logits close to 0: the logarithm of the sum is rounded, too
-GRADIENT_TOKENS = 300  # of the longest thread in the test of gradients: three blocks of a kernel, and little memory
 KERNEL_ADVICE = (
     "report this; FlexAttention needs Triton and a C compiler; model.layout=threads trains without this kernel, slower"
 )
@@ -150,11 +155,11 @@ class _SelfTest(Generic[BackboneT]):
         try:
             reference = reading.stock(policy, self.probes.threads)
             check_finite(policy, reading.what, reference.values)
-            self.expected, self.gradients = reference.values, self._stock_gradients(_in_float32(policy))
+            self.expected, self.gradients = reference.values, self._stock_gradients(in_float32(policy))
             noise = 0.0 if policy.compute == torch.float32 else self._noise()
         except FAMILY_ERRORS as error:
             reason = describe_failure(error)
-            raise _refuse(policy, f"fails on a single thread: {reason}", _advice(reason)) from error
+            raise _refuse(policy, f"fails on a single thread: {reason}", advice_on(reason)) from error
         self.allowed = allowed_difference(policy.compute, reference.largest)
         self.allowed_gradient = allowed_error(policy.compute, noise)
 
@@ -183,7 +188,7 @@ class _SelfTest(Generic[BackboneT]):
             self.policy,
             f"does not give the same {self.reading.what} in our batches as alone, for threads of up to {self.longest} "
             f"tokens (largest difference by layout {_list(rejected)}; allowed {self.allowed:.1g})",
-            "set model.layout to auto" if wanted == "tree" else _advice(_list(rejected)),
+            "set model.layout to auto" if wanted == "tree" else advice_on(_list(rejected)),
         )
 
     def _probes(self, policy: BackboneT, probes: Probes) -> dict[str, Probe]:
@@ -221,7 +226,7 @@ class _SelfTest(Generic[BackboneT]):
             f"{outcome.kernel} is wrong on {policy.device}: {outcome.fault} (another attention in the same layout is "
             "right)",
             where="model.layout",
-            advice=_advice(outcome.fault) or KERNEL_ADVICE,
+            advice=advice_on(outcome.fault) or KERNEL_ADVICE,
         )
 
     def _describe(self, policy: BackboneT) -> str:
@@ -259,16 +264,9 @@ def _list(rejected: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in rejected.items())
 
 
-def _advice(reason: str) -> str | None:
+def advice_on(reason: str) -> str | None:
     """What to do about a failure whose message is known."""
     return DETERMINISTIC_ADVICE if DETERMINISTIC in reason else None
-
-
-def _in_float32(policy: BackboneT) -> BackboneT:
-    """The same wrapper of the same model, computing in the format of the weights."""
-    other = copy.copy(policy)
-    other.compute = torch.float32
-    return other
 
 
 def _refuse(policy: ModelWrapper, reason: str, advice: str | None = None) -> RecipeError:
