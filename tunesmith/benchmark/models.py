@@ -23,6 +23,7 @@ from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.attention_choice import use_stock_attention
 from tunesmith.model.directory import read_directory
 from tunesmith.model.export import DESCRIPTION
+from tunesmith.model.devices import best_device
 from tunesmith.model.load import is_classifier, load_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
@@ -121,12 +122,13 @@ def open_benchmark_model(path: str, dtype: DtypeName = "auto") -> BenchmarkModel
         raise UsageError("this is a reward model, which answers no questions", where=path, advice="name an assistant")
     tokenizer = load_stock_tokenizer(directory)
     model = load_model(str(directory))
-    on_gpu = torch.cuda.is_available()
+    device = best_device()
+    on_gpu = device.type == "cuda"
     name = ("bfloat16" if on_gpu else "float32") if dtype == "auto" else dtype
     compute = DTYPES[name]
     module: nn.Module = model  # its `to` moves the weights in place
     module.eval()
-    module.to(device="cuda" if on_gpu else "cpu", dtype=compute if on_gpu else torch.float32)
+    module.to(device=device, dtype=compute if on_gpu else torch.float32)
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if prefix is None:
         what = "the tokenizer has neither a bos nor an eos token, one of which begins a text"
