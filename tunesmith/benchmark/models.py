@@ -21,9 +21,9 @@ from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.attention_choice import use_stock_attention
+from tunesmith.model.devices import best_device
 from tunesmith.model.directory import read_directory
 from tunesmith.model.export import DESCRIPTION
-from tunesmith.model.devices import best_device
 from tunesmith.model.load import is_classifier, load_model
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
