@@ -159,6 +159,16 @@ def module_seed(seed: int, index: int) -> int:
     return (seed ^ ((index + 1) * GOLDEN)) & POSITIVE
 
 
+def rounding_keys(seed: int, update: int, tensor: str) -> tuple[int, int]:
+    """Two numbers of 32 bits, with a sign, from which the random bits of one rounding of a tensor follow.
+
+    update: updates of the tensor before this one.
+    """
+    digest = hashlib.blake2b(f"{seed}/rounding/{update}/{tensor}".encode(), digest_size=8).digest()
+    first, second = struct.unpack("<ii", digest)
+    return first, second
+
+
 def row_seed(seed: int, row: int) -> int:
     """The seed of one padded row, from that of its example and the index of the row among the example's rows."""
     return (seed + row * GOLDEN) & POSITIVE

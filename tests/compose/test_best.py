@@ -133,7 +133,7 @@ def test_the_best_can_be_exported_afterwards_and_the_last_by_default(world: Path
 
 def test_a_missing_best_checkpoint_is_one_clear_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "best_of_run", lambda directory: CheckpointSelection(SelectionRule(), kept=(3,)))
-    with pytest.raises(StorageError, match=r"the best checkpoint \(step 3\) is missing.*run\.export=last"):
+    with pytest.raises(StorageError, match=r"the checkpoint of step 3, which is .* is missing.*run\.export=last"):
         train_recipe(small_recipe(world, [*SETTINGS, "run.export=best"]))
 
 

@@ -52,6 +52,31 @@ BOTH_AMOUNTS = "data.sources.0.weight=null or data.sources.0.fraction=null"
             ["train.schedule={kind: cosine, end: 1.0}"],
             "train.schedule.end: 1 is greater than train.learning_rate (1e-05)",
         ),
+        (
+            ["train.weights=split"],
+            "train.weights: 'split' needs a forward pass in bfloat16, and model.dtype is float32",
+        ),
+        (
+            ["train.weights=bfloat16-stochastic", "train.gradients=bfloat16"],
+            "train.weights: 'bfloat16-stochastic' needs a forward pass in bfloat16",
+        ),
+        (
+            ["train.gradients=bfloat16"],
+            "train.gradients: 'bfloat16' needs a forward pass in bfloat16, and model.dtype is float32",
+        ),
+        (
+            ["train.gradients=bfloat16", "train.weights=float32", "model.dtype=bfloat16"],
+            "train.gradients: gradients in bfloat16 are those of weights in bfloat16, and train.weights is float32",
+        ),
+        (
+            ["train.moments=8bit", "train.optimizer={kind: adafactor}"],
+            "train.moments: '8bit' is for adamw and muon, and adafactor stores little",
+        ),
+        (
+            ["train.offload=moments", "train.optimizer={kind: adafactor}"],
+            "train.offload: 'moments' are offloaded for adamw and muon, and adafactor stores little",
+        ),
+        (["train.weights=bfloat16"], "train.weights: expected 'auto', 'float32', 'split' or 'bfloat16-stochastic'"),
         (["data.validation=0"], "train.evaluate_every: there are no validation data"),
         (
             ["data.validation=0", "train.evaluate_every=null", "evaluate.replies=5"],
@@ -162,6 +187,14 @@ def test_a_conflict_is_one_line_with_what_to_do(words: list[str], problem: str) 
         (["data.validation=0"], "train.evaluate_every=null"),
         (["data.sources.0.validation=0"], "train.evaluate_every=null"),
         (["objective={kind: dpo}", "text.targets=last"], "text.targets=null"),
+        (["train.weights=split"], "model.dtype=bfloat16"),
+        (["train.gradients=bfloat16"], "model.dtype=bfloat16"),
+        (
+            ["model.dtype=bfloat16", "train.weights=float32", "train.gradients=bfloat16"],
+            "train.weights=split or train.gradients=float32",
+        ),
+        (["train.moments=8bit", "train.optimizer={kind: adafactor}"], "train.moments=float32"),
+        (["train.offload=moments", "train.optimizer={kind: adafactor}"], "train.offload=none"),
     ],
 )
 def test_the_word_to_append_is_that_of_the_key_which_the_command_line_does_not_have(

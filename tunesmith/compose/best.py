@@ -12,6 +12,7 @@ from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import BestConfig
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, METRICS, RECIPE
+from tunesmith.train.run.exact_weights import load_exact_weights
 from tunesmith.train.run.metrics import read_records
 from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule, select_checkpoint
 
@@ -35,19 +36,25 @@ def best_of_run(directory: Path) -> CheckpointSelection:
 
 
 def load_best(directory: Path, model: nn.Module, warn: Callable[[str], None]) -> int:
-    """Load the weights of the best checkpoint of a run into ``model``; returns its step.
+    """Load the exact weights of the best checkpoint of a run; returns its step. Arguments as of ``load_step``."""
+    best = best_of_run(directory).best
+    load_step(directory, best, model, warn)
+    return best
+
+
+def load_step(directory: Path, step: int, model: nn.Module, warn: Callable[[str], None]) -> None:
+    """Load the exact weights of a checkpoint of a run into ``model``, which becomes float32.
 
     directory: of the run.
     warn: reports damaged checkpoints.
     Raises StorageError if the checkpoint is missing.
     """
-    best, checkpoints = best_of_run(directory).best, directory / CHECKPOINTS
-    found = checkpoint.of_step(checkpoints, best, warn)
+    checkpoints = directory / CHECKPOINTS
+    found = checkpoint.of_step(checkpoints, step, warn)
     if found is None:
         raise StorageError(
-            f"the best checkpoint (step {best}) is missing",
+            f"the checkpoint of step {step}, which is to be exported, is missing",
             where=checkpoints,
             advice="restore it, or export the last weights with run.export=last",
         )
-    model.load_state_dict(found.load("model"), strict=True)
-    return best
+    load_exact_weights(found, "model", model)

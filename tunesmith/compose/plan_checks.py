@@ -101,9 +101,15 @@ def check_space(checkpointer: Checkpointer, model: nn.Module, total: int, *, eva
     best = rule.keep if evaluates else 0
     most = checkpointer.keep + best + 1 - len(checkpoint_paths(checkpointer.directory))
     count = max(1, min(planned + best * rule.save_wins, most))
-    of_export = _stored_bytes(dict(model.state_dict()))
+    of_export = _largest_export(model.state_dict())
     what = f"{count} checkpoint{'s' * (count > 1)} of {size:,} bytes and an export of {of_export:,} bytes"
     check_free_space(checkpointer.directory, count * size + of_export, what)
+
+
+def _largest_export(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the weights of a model in float32, whatever they are stored in."""
+    tied = tied_names(tensors)
+    return sum(4 * tensor.numel() for name, tensor in tensors.items() if name not in tied)
 
 
 def _stored_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -26,6 +26,7 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint import Checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, MANIFEST, RECIPE
+from tunesmith.train.run.exact_weights import exact_weights
 from tunesmith.train.run.finite_state import check_finite_export
 
 StepChoice = int | Literal["last", "best"]
@@ -106,7 +107,7 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     found = _find_checkpoint(run, choice, notice)
     recipe = load([str(path)]).recipe
     renderer = build_renderer(recipe)
-    weights = found.load(MODULE)  # first, since a run that goes on may delete the checkpoint
+    weights = exact_weights(found, MODULE)  # first, since a run that goes on may delete the checkpoint
     _check_inputs(run, recipe, renderer)
     model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
     model.load_state_dict(weights, strict=True)

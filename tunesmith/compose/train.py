@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.batch.protocols import BatchT
-from tunesmith.compose.best import load_best, selection_rule
+from tunesmith.compose.best import load_best, load_step, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.format_choice import with_chosen_format
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
@@ -33,6 +33,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.files import check_replaceable, write_file
 from tunesmith.model.devices import describe_device
 from tunesmith.model.directory import find_model
+from tunesmith.model.split import WeightStorage
 from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.load import LoadedRecipe, dump
 from tunesmith.recipe.schema import Recipe
@@ -73,6 +74,7 @@ MAY_DIFFER = (
     "evaluate.show",
     "model.revision",
     "train.log_every",
+    "train.offload",
     "train.stop_after",
     "train.keep",
     "train.epochs",
@@ -83,6 +85,9 @@ MAY_DIFFER = (
 
 A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
 """
+
+EARLIER: Mapping[str, str] = {"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"}
+"""Keys that recipes of earlier versions do not have -> how these versions trained."""
 
 MANIFEST_MAY_DIFFER = ("hardware", "versions", "hub", "model.revision")
 """Keys of the manifest that may change. What a hub name means may, as long as the digests of what was read do not."""
@@ -120,14 +125,17 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """
     method = METHODS[loaded.recipe.objective.kind]
     view = open_view(loaded.recipe.train.log_every, method.shown)
-    recipe, reason = with_chosen_format(name_readers(loaded, view.note).recipe)
+    chosen, reason = with_chosen_format(name_readers(loaded, view.note).recipe)
+    recipe = families.name_weight_format(chosen)
     check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
     configure_process(recipe)
     if reason:
         view.note(reason)
-    with RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER) as run:
+    with RunDirectory.open(
+        recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER, earlier=EARLIER
+    ) as run:
         check_replaceable(run.export)
         context = _prepare(recipe, run, view)
         setup = method.setup(context, recipe.objective)
@@ -188,7 +196,9 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
         view.warn(f"batches are read thread by thread, which is slower, because this model fails as {policy.rejected}")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy)
+    weights = WeightStorage(families.weight_format(recipe))
+    weights.store(model)  # after the checks of the model, which are exact in float32 only
+    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights)
 
 
 def _train(
@@ -200,7 +210,7 @@ def _train(
 ) -> int:
     """Run the steps that are not done yet; returns the steps that are done at the end. last: the newest checkpoint."""
     keys, run, total = context.recipe.train, context.run, len(setup.steps)
-    optimizer = build_optimizer(keys, setup.policy, context.model)
+    optimizer = build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
     start = 0 if last is None else last.step
     with open_recorder(run) as recorder, open_shown(run.shown, start) as shown:
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
@@ -380,6 +390,8 @@ def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     if recipe.run.export == "best":
         steps = load_best(run.path, context.model, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")
+    elif context.weights.format != "float32":
+        load_step(run.path, steps, context.model, view.warn)
     export_model(recipe, context.model, context.renderer, steps, run.export, view.note)
     view.note(f"exported to {_relative(run.export)}")
 

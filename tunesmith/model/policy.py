@@ -14,7 +14,7 @@ from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
-from tunesmith.model.logits import measure_logit_rule
+from tunesmith.model.logits import LogitRule, measure_logit_rule
 from tunesmith.model.shared_states import shared_log_probabilities
 
 __all__ = ["LayoutKind", "Policy"]
@@ -25,6 +25,8 @@ class Policy(Backbone):
 
     model, compute, layout, dropout: see ``Backbone``.
     temperature: logits are divided by it, as in sampling.
+    rule: how logits follow from the product with the head; None: it is measured, for which weights in float32 are
+        needed.
     Raises RecipeError for a model whose logits cannot be computed from its head (``model.logits``).
     """
 
@@ -36,11 +38,12 @@ class Policy(Backbone):
         layout: LayoutKind = "tree",
         dropout: ResidualDropout | None = None,
         temperature: float = 1.0,
+        rule: LogitRule | None = None,
     ) -> None:
         super().__init__(model, compute=compute, layout=layout, dropout=dropout)
         self.temperature = temperature
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._rule = measure_logit_rule(model)
+        self.rule = measure_logit_rule(model) if rule is None else rule
 
     def log_probabilities(
         self,
@@ -89,7 +92,7 @@ class Policy(Backbone):
         states, bias = states.to(self.compute), cast(Tensor | None, self._head.bias)
         # A factor of all logits is one of the states and of the bias. The cap is divided by the temperature, because
         # cap * tanh(x / cap) / temperature = (cap / temperature) * tanh((x / temperature) / (cap / temperature)).
-        rule, cap = self._rule, self._rule.cap
+        rule, cap = self.rule, self.rule.cap
         if rule.states_factor != 1.0:
             states = states * rule.states_factor
         if rule.factor != 1.0:

@@ -56,7 +56,7 @@ class ModelWrapper:
             self.dropout.end()
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context in which the forward pass runs in the format ``compute``."""
-        if self.compute == torch.float32:
+        """The context in which the forward pass runs in the format ``compute``; weights in it need no cast."""
+        if self.compute in (torch.float32, self.model.dtype):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)

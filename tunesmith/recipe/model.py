@@ -47,7 +47,8 @@ class ModelConfig(Section):
         "from 0 in the first layer to the full value in the last.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="The data type of the forward and backward pass; weights are kept in float32."
+        default="float32",
+        description="The data type of the forward and backward pass; train.weights says how weights are stored.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Whether activations are recomputed in the backward pass to save memory."

@@ -28,6 +28,7 @@ from tunesmith.recipe.objectives import (
 )
 from tunesmith.recipe.run_names import DATA_PLACE
 from tunesmith.recipe.section import Conflict, Name, Section, check_conflicts
+from tunesmith.recipe.storage_conflicts import find_storage_conflicts
 from tunesmith.recipe.text import TextConfig
 from tunesmith.recipe.training import (
     AdafactorConfig,
@@ -170,6 +171,8 @@ def find_section_conflicts(
     if model and model.init is not None:  # for a path the architecture is unknown until its directory is read
         architecture = str(model.init["architecture"])
         yield from find_architecture_conflicts(architecture, model=model, text=text, train=train, objective=objective)
+    if train:
+        yield from find_storage_conflicts(train, model.dtype if model else None)
     if text and text.targets is not None and objective:
         yield from _find_target_conflicts(text.targets, objective)
     if objective:

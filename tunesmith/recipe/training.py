@@ -264,6 +264,26 @@ class TrainConfig(Section):
         description="The number of tokens in one forward and backward pass; it changes memory use and speed, never "
         "the result.",
     )
+    weights: Literal["auto", "float32", "split", "bfloat16-stochastic"] = Field(
+        default="auto",
+        description="How weights are stored: float32; split (bfloat16 for the model and 16 bits that make it exactly "
+        "float32 for the optimizer); bfloat16-stochastic (bfloat16, rounded at random); auto is split on a GPU with "
+        "model.dtype bfloat16, otherwise float32.",
+    )
+    gradients: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="The data type in which the gradients of the micro-batches of a step are added up; bfloat16 needs "
+        "weights in bfloat16.",
+    )
+    moments: Literal["float32", "8bit"] = Field(
+        default="float32",
+        description="How the running means of the optimizer are stored; 8bit is for adamw and muon.",
+    )
+    offload: Literal["none", "moments"] = Field(
+        default="none",
+        description="What is kept in host memory and copied to the GPU for each update: nothing, or the running means "
+        "of the optimizer; it changes memory use and speed, never the result.",
+    )
     learning_rate: PositiveFloat = Field(description="The peak learning rate of the schedule.")
     optimizer: Annotated[AdamWConfig | MuonConfig | AdafactorConfig, Field(discriminator="kind")] = Field(
         default_factory=AdamWConfig, description="The optimizer and its settings; the default is AdamW."

@@ -57,5 +57,5 @@ class ProcessGroup:
         for parameter in parameters:
             if parameter.grad is None:
                 # A process without batches in this step still takes part in every sum.
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             distributed.all_reduce(parameter.grad)

@@ -73,6 +73,18 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> 
     begin_run(tmp_path / "run")  # the refused process has released the lock
 
 
+def test_a_key_that_an_earlier_version_did_not_have_may_have_the_value_that_it_had_there(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
+    newer = RECIPE.replace("epochs: 3", "epochs: 3\n  weights: float32")
+    with pytest.raises(RecipeError, match=r"train.weights: \(absent\) -> \"float32\""):
+        open_run(tmp_path / "run", newer)
+    with pytest.raises(RecipeError, match=r'train.weights: "float32" -> "split"'):
+        open_run(tmp_path / "run", newer.replace("float32", "split"), earlier={"train.weights": "float32"})
+    with open_run(tmp_path / "run", newer, earlier={"train.weights": "float32"}) as run:
+        run.record(MANIFEST, pytest.fail)
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == newer
+
+
 def test_keys_that_may_differ_are_renewed_and_announced(tmp_path: Path) -> None:
     begin_run(tmp_path / "run")
     other, said = RECIPE.replace("log_every: 10", "log_every: 1"), list[str]()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tunesmith.draws import stream_seed
 from tunesmith.model.dropout import decoder_layers
+from tunesmith.model.split import WeightStorage
 from tunesmith.recipe import schema
 from tunesmith.recipe.schema import (
     ConstantScheduleConfig,
@@ -31,6 +34,7 @@ from tunesmith.train.optim.schedules import (
     product_of_factors,
     warmup_steps,
 )
+from tunesmith.train.optim.storage import StateFormat
 
 
 def build_schedule(keys: TrainConfig, total: int) -> Schedule:
@@ -61,13 +65,25 @@ def warmup_length(schedule: ScheduleConfig, total: int) -> int:
     return schedule.warmup_steps
 
 
-def build_optimizer(keys: TrainConfig, policy: Trainable, model: PreTrainedModel) -> Optimizer:
-    """The optimizer of all parameters of a policy. model: Muon takes the weight matrices of its layers."""
+def build_optimizer(
+    keys: TrainConfig, policy: Trainable, model: PreTrainedModel, weights: WeightStorage, seed: int
+) -> Optimizer:
+    """The optimizer of all parameters of a policy.
+
+    model: Muon takes the weight matrices of its layers.
+    weights: how the parameters are stored.
+    seed: of the recipe.
+    """
     parameters, optimizer = policy.parameters(), keys.optimizer
+    storage = state_format(keys, weights, seed)
     match optimizer:
         case schema.AdamWConfig():
             return AdamW(
-                parameters, betas=optimizer.betas, epsilon=optimizer.epsilon, weight_decay=optimizer.weight_decay
+                parameters,
+                betas=optimizer.betas,
+                epsilon=optimizer.epsilon,
+                weight_decay=optimizer.weight_decay,
+                storage=storage,
             )
         case schema.MuonConfig():
             return Muon(
@@ -79,11 +95,23 @@ def build_optimizer(keys: TrainConfig, policy: Trainable, model: PreTrainedModel
                 weight_decay=optimizer.weight_decay,
                 betas=optimizer.betas,
                 epsilon=optimizer.epsilon,
+                storage=storage,
             )
         case schema.AdafactorConfig():
-            return Adafactor(parameters, **optimizer.model_dump(exclude={"kind"}))
+            return Adafactor(parameters, storage=storage, **optimizer.model_dump(exclude={"kind"}))
         case _:
             assert_never(optimizer)
+
+
+def state_format(keys: TrainConfig, weights: WeightStorage, seed: int) -> StateFormat:
+    """How an optimizer stores what it keeps; arguments as of ``build_optimizer``."""
+    return StateFormat(
+        gradients=torch.bfloat16 if keys.gradients == "bfloat16" else torch.float32,
+        moments=keys.moments,
+        offload=keys.offload == "moments",
+        rests=weights.rests,
+        rounding_seed=stream_seed(seed, "rounding") if weights.format == "bfloat16-stochastic" else None,
+    )
 
 
 def hidden_matrices(model: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ from tunesmith.batch.protocols import BatchT, Objective
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
+from tunesmith.model.split import WeightStorage
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.schema import Recipe
 from tunesmith.report.check import Check
@@ -41,6 +42,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     model: the weights before the first step.
     rows: rows of the model's embedding.
     prepared: the policy of the model, which passed the self-test, and the batches that it reads.
+    weights: how the weights of the model are stored, with what the model itself does not hold.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     model: PreTrainedModel
     rows: int
     prepared: PreparedPolicy[PolicyT, BatchT]
+    weights: WeightStorage
 
     def checks(self) -> list[Check]:
         """The result of the self-test of the model."""

@@ -25,6 +25,7 @@ from tunesmith.generate.cache_check import choose_decoding
 from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
+from tunesmith.model.body import body_of
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
 from tunesmith.objectives.advantages import whiten
@@ -47,8 +48,10 @@ Context = RunContext[Policy, PackedBatch]
 def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, PackedBatch]:
     """Policy and value function together, trained on rollouts. Raises RecipeError, MissingInputError, DataError."""
     recipe, prepared = context.recipe, context.prepared
-    model, compute, layout = prepared.policy.model, prepared.policy.compute, prepared.policy.layout
-    policy = Policy(model, compute=compute, layout=layout, temperature=keys.temperature)
+    found = prepared.policy
+    policy = Policy(
+        found.model, compute=found.compute, layout=found.layout, temperature=keys.temperature, rule=found.rule
+    )
     actor = ActorCritic(policy, value_function(context, keys, policy))
     prompts = list_prompts(context.data.train)
     generator = rollout_generator(context, keys, actor, prompts)
@@ -81,6 +84,7 @@ def value_function(context: Context, keys: PpoConfig, policy: Policy) -> ValueFu
     if keys.value_model is not None:
         path, recipe = keys.value_model, context.recipe
         found = prepare_reward_model("objective.value", path, recipe, policy, context.renderer)
+        context.weights.store(body_of(found.model))  # the head is float32, as all computations with it
         return ValueFunction(head_of(found.model), found)
     backbone = backbone_like(policy) if keys.value == "separate" else None
     return ValueFunction(value_head(policy.model), backbone)

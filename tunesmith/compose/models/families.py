@@ -28,6 +28,7 @@ from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
@@ -134,6 +135,20 @@ def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout 
     """The dropout of a causal model; None if the recipe has none. Raises RecipeError for an unknown architecture."""
     keys = recipe.model
     return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
+
+
+def weight_format(recipe: Recipe) -> WeightFormat:
+    """How the weights of a recipe are stored on this machine."""
+    keys = recipe.train
+    if keys.weights != "auto":
+        return keys.weights
+    splits = best_device().type == "cuda" or keys.gradients == "bfloat16"
+    return "split" if splits and recipe.model.dtype == "bfloat16" else "float32"
+
+
+def name_weight_format(recipe: Recipe) -> Recipe:
+    """The recipe with the value that ``train.weights: auto`` has on this machine, which a run records."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"weights": weight_format(recipe)})})
 
 
 def move_to_device(model: nn.Module, device: torch.device) -> None:

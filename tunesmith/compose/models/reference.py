@@ -14,6 +14,7 @@ from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.load import load_model, read_local_architecture
 from tunesmith.model.policy import Policy
+from tunesmith.model.split import WeightStorage
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -75,10 +76,10 @@ def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Poli
     Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
     if recipe.objective.separate_reference is None:
-        model, compute, layout = copy.deepcopy(policy.model), policy.compute, policy.layout
+        found, model = policy, copy.deepcopy(policy.model)
     else:
         model = load_reference(recipe, renderer.tokenizer)
         found = families.prepare_causal_policy(recipe, model, renderer.tokenizer).policy
-        compute, layout = found.compute, found.layout
     families.freeze(model)
-    return Policy(model, compute=compute, layout=layout, temperature=policy.temperature)
+    WeightStorage(families.weight_format(recipe)).store_frozen(model)
+    return Policy(model, compute=found.compute, layout=found.layout, temperature=policy.temperature, rule=found.rule)

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
 from tunesmith.train.optim.optimizers import copy_state, drop_gradients, trainable_parameters
+from tunesmith.train.optim.storage import MasterWeights, StateFormat
 
 Dimensions = tuple[int, ...]
 Part = Literal["row", "column", "batch", "none"]
@@ -90,8 +91,9 @@ class Adafactor:
     d = learning_rate max(RMS(w), epsilon2) y; with ``beta1``: m <- beta1 m + (1 - beta1) d, and d = m;
     w <- (1 - weight_decay learning_rate ** weight_decay_exponent) w - d.
 
-    Everything is computed in float32. The state of a parameter is ``.v_row`` and ``.v_column``, whose averaged
-    dimensions have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts for all parameters.
+    Everything is computed in float32 however weights are stored. The state of a parameter is ``.v_row`` and
+    ``.v_column``, whose averaged dimensions have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts
+    for all parameters.
 
     parameters: name -> parameter.
     factored: False stores every second moment whole.
@@ -106,6 +108,7 @@ class Adafactor:
     beta1: decay of the first moment; None: there is none.
     weight_decay, weight_decay_exponent: see the last formula.
     epsilon1, epsilon2: of the squared gradient and of the parameter scale.
+    storage: of the weights; the state is always float32 on the device of the weights.
     Raises RecipeError if ``step_offset`` is above ``initial_step``: t5x then computes NaN.
     """
 
@@ -127,6 +130,7 @@ class Adafactor:
         weight_decay_exponent: float = 0.0,
         epsilon1: float = 1e-30,
         epsilon2: float = 1e-3,
+        storage: StateFormat = StateFormat(),  # noqa: B008 - it cannot be changed
     ) -> None:
         if step_offset > initial_step:
             raise RecipeError(
@@ -136,6 +140,7 @@ class Adafactor:
                 advice="set it to initial_step to restart the count at 0, or to 0 to continue it",
             )
         self.parameters = trainable_parameters(parameters)
+        self.masters = MasterWeights(self.parameters, storage)
         self.min_dim_size_to_factor, self.decay_rate, self.beta1 = min_dim_size_to_factor, decay_rate, beta1
         self.scaled, self.largest_scale = multiply_by_parameter_scale, largest_parameter_scale
         self.clipping_threshold, self.epsilon1, self.epsilon2 = clipping_threshold, epsilon1, epsilon2
@@ -170,12 +175,15 @@ class Adafactor:
             moments = self.state[name]
             gradient = parameter.grad.float()
             update = self._update(name, gradient * scale if scale != 1.0 else gradient, weight)
-            update *= self._scale(name, parameter.float()) * learning_rate
+            master = self.masters.read(name)
+            update *= self._scale(name, master.float()) * learning_rate
             if self.beta1 is not None:
                 update = moments["m"].lerp_(update, 1.0 - self.beta1)
             if decay != 1.0:
-                parameter.mul_(decay)
-            parameter.sub_(update)
+                master.mul_(decay)
+            master.sub_(update)
+            self.masters.write(name, master)
+            self.masters.finish(name)
         self.count += 1
 
     def _update(self, name: str, gradient: Tensor, weight: float) -> Tensor:
@@ -207,7 +215,7 @@ class Adafactor:
     def state_dict(self) -> dict[str, Tensor]:
         """See ``Optimizer.state_dict``."""
         moments = {f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.items()}
-        return moments | {STEP: self.count}
+        return moments | self.masters.state_dict() | {STEP: self.count}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See ``Optimizer.load_state_dict``."""

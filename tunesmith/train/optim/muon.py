@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
-from tunesmith.train.optim.optimizers import AdamW, copy_state, drop_gradients, trainable_parameters
+from tunesmith.train.optim.optimizers import (
+    AdamW,
+    copy_state,
+    drop_gradients,
+    make_contiguous,
+    trainable_parameters,
+)
+from tunesmith.train.optim.storage import MasterWeights, StateFormat, new_moment, synchronize
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of one step ``a x + b x^3 + c x^5`` on the singular values (Jordan et al.)."""
@@ -50,8 +57,8 @@ class Muon:
     Per matrix, with gradient g: m = momentum m + (1 - momentum) g; u = orthogonalise((1 - momentum) g + momentum m)
     (Nesterov); w = (1 - learning_rate weight_decay) w - 0.2 sqrt(max(rows, columns)) learning_rate u. The factor gives
     an update the root mean square of AdamW's updates (about 0.2), so a learning rate found for AdamW can be used here.
-    Everything is computed in float32 (or the type of the parameter), so a run gives the same bits every time. Matrices
-    of one shape, or of its transpose, share one Newton-Schulz iteration.
+    Everything is computed in float32 however weights and moments are stored, so a run gives the same bits every time.
+    Matrices of one shape, or of its transpose, share one Newton-Schulz iteration.
 
     parameters: name -> parameter.
     hidden: names of the weight matrices inside the network, without embeddings, heads, norms and biases.
@@ -61,6 +68,7 @@ class Muon:
     weight_decay: of matrices and of AdamW, which does not decay vectors.
     iterations: Newton-Schulz steps.
     betas, epsilon: of AdamW.
+    storage: of weights and state.
     Raises RecipeError if nothing in ``hidden`` is trainable, or something in it is no matrix.
     """
 
@@ -76,6 +84,7 @@ class Muon:
         iterations: int = 5,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        storage: StateFormat = StateFormat(),  # noqa: B008 - it cannot be changed
     ) -> None:
         named = trainable_parameters(parameters)
         self.matrices = {name: parameter for name, parameter in named.items() if name in set(hidden)}
@@ -84,20 +93,26 @@ class Muon:
             found = f"{wrong[0]!r} is not a matrix" if wrong else "there is no hidden matrix to train"
             raise RecipeError(f"Muon cannot be used: {found}", advice="choose the optimizer adamw")
         rest = {name: parameter for name, parameter in named.items() if name not in self.matrices}
-        self.adamw = AdamW(rest, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+        self.adamw = AdamW(rest, betas=betas, epsilon=epsilon, weight_decay=weight_decay, storage=storage)
         self.adamw_ratio = adamw_learning_rate / learning_rate
         self.momentum, self.weight_decay, self.iterations = momentum, weight_decay, iterations
-        self.momentum_buffers = {name: torch.zeros_like(parameter) for name, parameter in self.matrices.items()}
+        self.storage, self.masters = storage, MasterWeights(self.matrices, storage)
+        if storage.moments == "8bit":
+            make_contiguous(self.matrices)
+        self.momentum_buffers = {name: new_moment(each, storage, signed=True) for name, each in self.matrices.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``; ``learning_rate`` is that of the matrices."""
         for names in self._batches():
             for name, update in zip(names, self._updates(names, scale), strict=True):
-                matrix = self.matrices[name]
+                matrix = self.masters.read(name)
                 factor = 0.2 * math.sqrt(max(matrix.shape))
                 matrix.mul_(1.0 - learning_rate * self.weight_decay)
                 matrix.add_(update if _is_wide(matrix) else update.T, alpha=-factor * learning_rate)
+                self.masters.write(name, matrix)
+                self.masters.finish(name)
+        synchronize(next(iter(self.matrices.values())).device, self.storage)
         self.adamw.step(learning_rate * self.adamw_ratio, scale)
 
     def _batches(self) -> list[list[str]]:
@@ -116,11 +131,12 @@ class Muon:
         """Update the momentum of K matrices of one shape; returns their updates, float [K, shorter, longer]."""
         nesterovs: list[Tensor] = []
         for name in names:
-            gradient, momentum = self.matrices[name].grad, self.momentum_buffers[name]
-            assert gradient is not None
-            gradient = gradient * scale if scale != 1.0 else gradient
-            momentum.lerp_(gradient, 1.0 - self.momentum)
+            found, buffer = self.matrices[name].grad, self.momentum_buffers[name]
+            assert found is not None
+            gradient = found.float() * scale if scale != 1.0 else found.float()
+            momentum = buffer.read().lerp_(gradient, 1.0 - self.momentum)
             nesterov = gradient.lerp(momentum, self.momentum)
+            buffer.write(momentum)
             nesterovs.append(nesterov if _is_wide(nesterov) else nesterov.T)
         return orthogonalise(torch.stack(nesterovs), self.iterations)
 
@@ -130,8 +146,13 @@ class Muon:
         self.adamw.zero_grad()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """See ``Optimizer.state_dict``: ``.momentum`` of every matrix, and the state of AdamW."""
-        return {f"{name}.momentum": each for name, each in self.momentum_buffers.items()} | self.adamw.state_dict()
+        """See ``Optimizer.state_dict``: ``.momentum`` of every matrix, their rests, and the state of AdamW."""
+        momentum = {
+            f"{name}.momentum{ending}": tensor
+            for name, each in self.momentum_buffers.items()
+            for ending, tensor in each.tensors().items()
+        }
+        return momentum | self.masters.state_dict() | self.adamw.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See ``Optimizer.load_state_dict``."""

@@ -8,9 +8,9 @@ that could differ from the recipe.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn import Parameter
 from torch.optim.adamw import adamw
 
 from tunesmith.errors import InternalError, StorageError
+from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, parts_of, synchronize
 
 
 class Optimizer(Protocol):
@@ -56,6 +57,12 @@ def trainable_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Param
     return {name: parameters[name] for name in first.values()}
 
 
+def make_contiguous(parameters: Mapping[str, Parameter]) -> None:
+    """Store every parameter without gaps, so that ranges of its elements are ranges of memory."""
+    for parameter in parameters.values():
+        parameter.data = parameter.data.contiguous()
+
+
 def drop_gradients(parameters: Mapping[str, Parameter]) -> None:
     """Set gradients to None instead of zero: the next backward pass then writes where it would have to add."""
     for parameter in parameters.values():
@@ -89,13 +96,29 @@ def copy_state(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moments:
+class _AdamWState:
     """AdamW's state of one parameter.
 
-    exp_avg, exp_avg_sq: moving averages of the gradient and of its square; shape and type of the parameter.
+    exp_avg, exp_avg_sq: moving averages of the gradient and of its square.
     step: float32 scalar, updates of this parameter so far.
     """
 
+    exp_avg: Moment
+    exp_avg_sq: Moment
+    step: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Part of the state, without the name of the parameter -> tensor."""
+        averages = {"exp_avg": self.exp_avg.tensors(), "exp_avg_sq": self.exp_avg_sq.tensors()}
+        found = {f"{name}{ending}": tensor for name, each in averages.items() for ending, tensor in each.items()}
+        return found | {"step": self.step}
+
+
+class _Operands(NamedTuple):
+    """Tensors that the fused kernel updates, of one parameter or of a part of it; all but ``step`` have one shape."""
+
+    weight: Tensor
+    gradient: Tensor
     exp_avg: Tensor
     exp_avg_sq: Tensor
     step: Tensor
@@ -104,13 +127,15 @@ class _Moments:
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), in one fused pass over each parameter.
 
-    The arithmetic is torch's fused kernel. On a CPU it is three to four times as fast as the unfused forms, because it
-    reads and writes every tensor once. It gives the same bits in every run with the same number of threads.
+    The arithmetic is torch's fused kernel, in float32 however weights and moments are stored. On a CPU it is three to
+    four times as fast as the unfused forms, because it reads and writes every tensor once. It gives the same bits in
+    every run with the same number of threads.
 
     parameters: name -> parameter. Frozen ones are left out, tied ones count once under their first name.
     betas, epsilon: as in torch.
     weight_decay: of parameters with two or more dimensions. Biases and the scales of norms have none, as in the trainer
         of transformers.
+    storage: of weights and state.
     """
 
     def __init__(
@@ -120,13 +145,19 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        storage: StateFormat = StateFormat(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self.parameters = trainable_parameters(parameters)
-        self.betas, self.epsilon = betas, epsilon
-        self.moments = {
-            name: _Moments(
-                torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        self.betas, self.epsilon, self.storage = betas, epsilon, storage
+        self.masters = MasterWeights(self.parameters, storage)
+        # Then one call of the kernel updates all parameters where they are.
+        self.in_place = self.masters.are_parameters and storage.moments == "float32" and not storage.offload
+        if not self.in_place:
+            make_contiguous(self.parameters)
+        self.state = {
+            name: _AdamWState(
+                new_moment(parameter, storage, signed=True),
+                new_moment(parameter, storage, signed=False),
                 torch.zeros((), dtype=torch.float32, device=parameter.device),
             )
             for name, parameter in self.parameters.items()
@@ -139,28 +170,53 @@ class AdamW:
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``."""
         for names, weight_decay in self.groups:
-            updates = [
-                (parameter, gradient, self.moments[name])
-                for name in names
-                if (gradient := (parameter := self.parameters[name]).grad) is not None
-            ]
-            # The fused kernel walks through memory and ignores strides; autograd keeps them equal.
-            assert all(gradient.stride() == parameter.stride() for parameter, gradient, _ in updates)
-            if updates:
-                self._update(updates, learning_rate, weight_decay, scale)
+            present = [name for name in names if self.parameters[name].grad is not None]
+            if self.in_place and present:
+                self._update([self._operands(name) for name in present], learning_rate, weight_decay, scale)
+            elif present:
+                for name in present:
+                    self._update_in_parts(name, learning_rate, weight_decay, scale)
+                synchronize(self.parameters[present[0]].device, self.storage)
 
-    def _update(
-        self, updates: list[tuple[Parameter, Tensor, _Moments]], learning_rate: float, decay: float, scale: float
-    ) -> None:
+    def _operands(self, name: str) -> _Operands:
+        """The tensors of a whole parameter, none of which is a copy."""
+        parameter, state = self.parameters[name], self.state[name]
+        gradient = parameter.grad
+        # The fused kernel walks through memory and ignores strides; autograd keeps them equal.
+        assert gradient is not None
+        assert gradient.stride() == parameter.stride()
+        return _Operands(parameter, gradient, state.exp_avg.read(), state.exp_avg_sq.read(), state.step)
+
+    def _update_in_parts(self, name: str, learning_rate: float, decay: float, scale: float) -> None:
+        """Update one parameter, reading and writing a part of it at a time."""
+        parameter, state = self.parameters[name], self.state[name]
+        assert parameter.grad is not None
+        gradient = parameter.grad.contiguous().view(-1)
+        for part in parts_of(parameter.numel()):
+            weight, average, square = (
+                self.masters.read(name, part),
+                state.exp_avg.read(part),
+                state.exp_avg_sq.read(part),
+            )
+            # The kernel counts a step for every call.
+            operands = _Operands(weight, gradient[part].float(), average, square, state.step.clone())
+            self._update([operands], learning_rate, decay, scale)
+            self.masters.write(name, weight, part)
+            state.exp_avg.write(average, part)
+            state.exp_avg_sq.write(square, part)
+        state.step.add_(1.0)
+        self.masters.finish(name)
+
+    def _update(self, operands: Sequence[_Operands], learning_rate: float, decay: float, scale: float) -> None:
         # The kernel divides gradients by ``grad_scale``.
-        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=updates[0][0].device)
+        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=operands[0].weight.device)
         adamw(
-            [parameter for parameter, _, _ in updates],
-            [gradient for _, gradient, _ in updates],
-            [moments.exp_avg for _, _, moments in updates],
-            [moments.exp_avg_sq for _, _, moments in updates],
+            [each.weight for each in operands],
+            [each.gradient for each in operands],
+            [each.exp_avg for each in operands],
+            [each.exp_avg_sq for each in operands],
             [],
-            [moments.step for _, _, moments in updates],
+            [each.step for each in operands],
             grad_scale=divisor,
             fused=True,
             amsgrad=False,
@@ -177,12 +233,11 @@ class AdamW:
         drop_gradients(self.parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """See ``Optimizer.state_dict``: ``.exp_avg``, ``.exp_avg_sq`` and ``.step`` of every parameter."""
-        return {
-            f"{name}.{part}": tensor
-            for name, each in self.moments.items()
-            for part, tensor in (("exp_avg", each.exp_avg), ("exp_avg_sq", each.exp_avg_sq), ("step", each.step))
+        """See ``Optimizer.state_dict``: ``.exp_avg``, ``.exp_avg_sq`` and ``.step`` of every parameter, and rests."""
+        moments = {
+            f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.tensors().items()
         }
+        return moments | self.masters.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See ``Optimizer.load_state_dict``."""
@@ -192,6 +247,8 @@ class AdamW:
 def gradient_norm(parameters: Mapping[str, Parameter]) -> Tensor:
     """Euclidean norm of all gradients together, a float scalar; 0 if there are none. Tied parameters count once."""
     gradients = [each.grad for each in trainable_parameters(parameters).values() if each.grad is not None]
+    if any(gradient.dtype != torch.float32 for gradient in gradients):  # torch would round the norms to 16 bits
+        gradients = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     return torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from tunesmith.errors import StorageError
@@ -62,9 +62,10 @@ class Checkpoint:
     groups: tuple[str, ...]
     tied: Mapping[str, Mapping[str, str]]
 
-    def load(self, group: str) -> dict[str, Tensor]:
+    def load(self, group: str, *, ending: str = "") -> dict[str, Tensor]:
         """Name -> tensor of one group, on the CPU; tied names share one tensor.
 
+        ending: only names that end so are loaded.
         Raises StorageError for an unknown group.
         """
         if group not in self.groups:
@@ -73,8 +74,11 @@ class Checkpoint:
                 where=self.path,
                 advice="resume with the recipe that wrote it",
             )
-        tensors: dict[str, Tensor] = load_file(self.path / f"{group}.safetensors", device="cpu")
-        return tensors | {name: tensors[first] for name, first in self.tied.get(group, {}).items()}
+        with safe_open(self.path / f"{group}.safetensors", framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name.endswith(ending)}  # noqa: SIM118
+        return tensors | {
+            name: tensors[first] for name, first in self.tied.get(group, {}).items() if name.endswith(ending)
+        }
 
 
 def save(

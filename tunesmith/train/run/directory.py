@@ -102,6 +102,7 @@ class RunDirectory:
         notice: Notice,
         resume: Resume = "auto",
         may_differ: Collection[str] = (),
+        earlier: Mapping[str, Any] = MappingProxyType({}),
     ) -> RunDirectory:
         """Create a run, or continue an existing one, and lock it. Nothing is changed before the lock is held.
 
@@ -113,6 +114,7 @@ class RunDirectory:
         resume: ``always`` requires an existing run, ``never`` requires that there is none.
         may_differ: keys (``run``, ``train.log_every``) in which the recipe of a continued run may differ; ``record``
             then rewrites ``recipe.yaml``.
+        earlier: key that recipes of earlier versions do not have -> its value in these versions.
         Raises LockedError, RecipeError (another recipe, or a directory that is no run), MissingInputError,
         StorageError.
         """
@@ -129,7 +131,7 @@ class RunDirectory:
             for directory in (path, path / CHECKPOINTS):
                 remove_unfinished(directory)
             if continued:
-                previous = _check_recipe(path / RECIPE, recipe_text, may_differ, notice)
+                previous = _check_recipe(path / RECIPE, recipe_text, may_differ, earlier, notice)
         except BaseException:
             _release_lock(lock, path)
             raise
@@ -321,10 +323,12 @@ def free_directory(path: Path) -> str:
     return shlex.quote(f"run.directory={free.relative_to(Path.cwd()) if free.is_relative_to(Path.cwd()) else free}")
 
 
-def _check_recipe(path: Path, text: str, may_differ: Collection[str], notice: Notice) -> dict[str, Any]:
+def _check_recipe(
+    path: Path, text: str, may_differ: Collection[str], earlier: Mapping[str, Any], notice: Notice
+) -> dict[str, Any]:
     """The recipe of the last start. Raises RecipeError with the keys that differ from it, except those that may."""
     previous = _read_mapping(path, yaml.safe_load)
-    changed, allowed = _changes(previous, yaml.safe_load(text), may_differ)
+    changed, allowed = _changes(previous, yaml.safe_load(text), may_differ, earlier)
     if changed:
         raise RecipeError(
             "a run with another recipe exists here",
@@ -348,9 +352,11 @@ def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     return content
 
 
-def _changes(old: Any, new: Any, may_differ: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _changes(
+    old: Any, new: Any, may_differ: Collection[str], earlier: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, str], dict[str, str]]:
     """(differences that are not allowed, differences that are), both as key -> "old -> new"."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = {**earlier, **dict(_leaves(old))}, dict(_leaves(new))
     different = [key for key in {**before, **after} if before.get(key, ABSENT) != after.get(key, ABSENT)]
     shown = {key: f"{_short(before.get(key, ABSENT))} -> {_short(after.get(key, ABSENT))}" for key in different}
     free = {key for key in different if any(key == each or key.startswith(f"{each}.") for each in may_differ)}

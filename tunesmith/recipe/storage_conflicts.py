@@ -1,0 +1,39 @@
+"""Conflicts between the keys for how weights, gradients and moments are stored, and with the keys that decide on them.
+
+Weights in bfloat16 without a rest and without stochastic rounding cannot be asked for: updates smaller than half a step
+of bfloat16 would be lost, which at the learning rates of fine-tuning are most of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunesmith.recipe.section import Conflict
+from tunesmith.recipe.training import TrainConfig
+
+SMALL_STATE = "and adafactor stores little: a row and a column of every large matrix"
+
+
+def find_storage_conflicts(train: TrainConfig, dtype: str | None) -> Iterator[Conflict]:
+    """Ways to store weights, gradients and moments that cannot be combined.
+
+    dtype: ``model.dtype``; None if the section of the model is invalid.
+    """
+    if train.gradients == "bfloat16" and train.weights == "float32":
+        message = "gradients in bfloat16 are those of weights in bfloat16, and train.weights is float32"
+        yield Conflict("train.gradients", message, ("train.weights=split", "train.gradients=float32"))
+    if dtype not in (None, "bfloat16"):
+        without = f"needs a forward pass in bfloat16, and model.dtype is {dtype}"
+        if train.weights in ("split", "bfloat16-stochastic"):
+            remedies = ("model.dtype=bfloat16", "train.weights=float32")
+            yield Conflict("train.weights", f"{train.weights!r} {without}", remedies)
+        elif train.gradients == "bfloat16" and train.weights == "auto":
+            remedies = ("model.dtype=bfloat16", "train.gradients=float32")
+            yield Conflict("train.gradients", f"'bfloat16' {without}", remedies)
+    if train.optimizer.kind == "adafactor":
+        if train.moments != "float32":
+            message = f"{train.moments!r} is for adamw and muon, {SMALL_STATE}"
+            yield Conflict("train.moments", message, ("train.moments=float32",))
+        if train.offload != "none":
+            message = f"{train.offload!r} are offloaded for adamw and muon, {SMALL_STATE}"
+            yield Conflict("train.offload", message, ("train.offload=none",))
