@@ -18,7 +18,7 @@ BROWSER := $(VENV)/.browser
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families newcomer browser clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families storage newcomer browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,9 @@ fuzz: $(DEVELOPMENT) ## read thousands of damaged files and look for tracebacks
 
 families: $(DEVELOPMENT) ## compare tiny models of all families with transformers
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.families
+
+storage: $(DEVELOPMENT) ## measure what fewer bits for weights, gradients and moments cost, on a real model
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.storage
 
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer

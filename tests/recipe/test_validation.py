@@ -103,7 +103,10 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("model.path=12", "model.path: expected text, got 12; put it in quotes"),
         ("model.path=''", "model.path: expected text that is not empty, got ''"),
         ("model.revision=1e5", "model.revision: expected text, got 100000.0; put it in quotes"),
-        ("model.gradient_checkpointing=yes", "model.gradient_checkpointing: expected true or false, got 'yes'"),
+        (
+            "model.gradient_checkpointing=yes",
+            "model.gradient_checkpointing: expected true or false or a number, got 'yes'",
+        ),
         ("model.resize=most", "model.resize: expected 'none', 'grow' or 'exact' or a whole number, got 'most'"),
         ("model.resize=0", "model.resize: expected 'none', 'grow' or 'exact' or a number greater than 0, got 0"),
         ("model.resize=true", "model.resize: expected 'none', 'grow' or 'exact' or a whole number, got true"),

@@ -185,7 +185,9 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     policy = method.prepare_policy(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
-    view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}")
+    weights = WeightStorage(families.weight_format(recipe))
+    stored = "" if weights.format == "float32" else f", weights stored as {weights.format}"
+    view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}{stored}")
     if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
         view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
@@ -196,7 +198,6 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
         view.warn(f"batches are read thread by thread, which is slower, because this model fails as {policy.rejected}")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
-    weights = WeightStorage(families.weight_format(recipe))
     weights.store(model)  # after the checks of the model, which are exact in float32 only
     return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights)
 

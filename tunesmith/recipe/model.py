@@ -50,8 +50,10 @@ class ModelConfig(Section):
         default="float32",
         description="The data type of the forward and backward pass; train.weights says how weights are stored.",
     )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Whether activations are recomputed in the backward pass to save memory."
+    gradient_checkpointing: bool | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=False,
+        description="Whether activations are recomputed in the backward pass to save memory: in all layers (true), in "
+        "none (false), or in a share of them (0.5).",
     )
     layout: Literal["auto", "tree", "threads"] = Field(
         default="auto",

@@ -27,6 +27,7 @@ from tunesmith.model.directory import read_directory
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
 from tunesmith.model.policy import Policy
+from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import resize_vocabulary
@@ -285,10 +286,7 @@ def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> t
     keys = recipe.model
     rows = resize_vocabulary(model, tokenizer.size, keys.resize, stream_seed(recipe.seed, "resize"))
     if keys.gradient_checkpointing:
-        # transformers renamed the switch during version 5; both names do the same.
-        name = "activation_checkpointing_enable"
-        switch = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
-        switch({"use_reentrant": False})
+        recompute_layers(model, float(keys.gradient_checkpointing))
     return rows
 
 
