@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.model.trees import random_tree
+from tunesmith.batch.example import Example
+from tunesmith.batch.packed import assemble_packed
 from tunesmith.draws import rounding_keys
+from tunesmith.model.load import new_model
+from tunesmith.model.policy import Policy
 from tunesmith.model.split import WeightStorage, join, round_stochastically, split, widen
+from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.train.optim.storage import MasterWeights, StateFormat
 
 WORDS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200)
 
@@ -116,3 +123,34 @@ def test_a_frozen_model_is_stored_in_the_same_format_without_rests() -> None:
         storage.store_frozen(model)
         assert {each.dtype for each in model.parameters()} == {dtype}
         assert not storage.rests
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+FAMILIES = {
+    "tied": {"architecture": "llama", "tie_word_embeddings": True},
+    "bias of the head": {"architecture": "phi"},
+    "soft cap": {"architecture": "gemma2", "num_key_value_heads": 2, "head_dim": 8},
+    "factor of the logits": {"architecture": "cohere", "num_key_value_heads": 2},
+    "experts": {"architecture": "mixtral", "num_key_value_heads": 2},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("keys", [{}, {"z_loss": 1e-3, "label_smoothing": 0.1}])
+def test_gradients_of_split_weights_are_those_of_float32_weights_up_to_rounding(
+    family: str, keys: dict[str, float]
+) -> None:
+    """The same forward pass in bfloat16; autocast casts float32 weights, split weights need no cast."""
+    batch = assemble_packed([Example(number, random_tree(number)) for number in (1, 2)], "threads")
+    objective, found = SupervisedFineTuning(**keys), []
+    for format in ("float32", "split"):
+        model, storage = new_model({**TINY, **FAMILIES[family]}, 211, 0), WeightStorage(format)  # type: ignore[arg-type]
+        policy = Policy(model, compute=torch.bfloat16)
+        storage.store(model)
+        MasterWeights(policy.parameters(), StateFormat(rests=storage.rests))
+        policy.train()
+        objective(policy, batch, objective.units(batch)).loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [each.grad for each in policy.parameters().values() if each.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        found.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.02
