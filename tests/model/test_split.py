@@ -144,7 +144,8 @@ def test_gradients_of_split_weights_are_those_of_float32_weights_up_to_rounding(
     batch = assemble_packed([Example(number, random_tree(number)) for number in (1, 2)], "threads")
     objective, found = SupervisedFineTuning(**keys), []
     for format in ("float32", "split"):
-        model, storage = new_model({**TINY, **FAMILIES[family]}, 211, 0), WeightStorage(format)  # type: ignore[arg-type]
+        model = new_model({**TINY, **FAMILIES[family]}, 211, 0)
+        storage = WeightStorage(format)  # type: ignore[arg-type]
         policy = Policy(model, compute=torch.bfloat16)
         storage.store(model)
         MasterWeights(policy.parameters(), StateFormat(rests=storage.rests))

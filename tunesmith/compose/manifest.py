@@ -33,6 +33,41 @@ PACKAGE = Path(tunesmith.__file__).parent
 NO_PART_OF_RUNS = ("apps", "benchmark", "cli", "playground")
 PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
+MAY_DIFFER = (
+    "about",
+    "run",
+    "sampling",
+    "data.cache",
+    "data.workers",
+    "evaluate.show",
+    "model.revision",
+    "train.log_every",
+    "train.offload",
+    "train.stop_after",
+    "train.keep",
+    "train.epochs",
+    "train.steps",
+    "train.patience",
+)
+"""Keys that may change when a run is continued, since they do not affect the steps that are done already.
+
+A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
+"""
+
+EARLIER: Mapping[str, str] = {"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"}
+"""Keys that recipes of earlier versions do not have -> how these versions trained."""
+
+MANIFEST_MAY_DIFFER = ("hardware", "versions", "hub", "model.revision")
+"""Keys of the manifest that may change. What a hub name means may, as long as the digests of what was read do not."""
+
+REMEDIES: Mapping[str, str] = {
+    "code": "the code of Tunesmith has changed: install the version that started the run, or set "
+    "run.allow_code_change=true to continue with this one",
+    "model.files": "the files of the model have changed: if it is a hub name, set model.revision to the commit that is "
+    "listed under hub in manifest.json",
+}
+"""Key of the manifest -> what to do where it has changed."""
+
 
 def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tokenizer: Tokenizer) -> dict[str, Any]:
     """Everything that decides the result of a run, and (under "hardware") where it ran.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
 from tunesmith.compose.components.steps import build_draws, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
-from tunesmith.compose.manifest import manifest
+from tunesmith.compose.manifest import EARLIER, MANIFEST_MAY_DIFFER, MAY_DIFFER, REMEDIES, manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
@@ -64,41 +64,6 @@ from tunesmith.train.run.trackers import Tracker, open_trackers
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import View, open_view
 from tunesmith.train.world import SingleProcess
-
-MAY_DIFFER = (
-    "about",
-    "run",
-    "sampling",
-    "data.cache",
-    "data.workers",
-    "evaluate.show",
-    "model.revision",
-    "train.log_every",
-    "train.offload",
-    "train.stop_after",
-    "train.keep",
-    "train.epochs",
-    "train.steps",
-    "train.patience",
-)
-"""Keys that may change when a run is continued, since they do not affect the steps that are done already.
-
-A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
-"""
-
-EARLIER: Mapping[str, str] = {"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"}
-"""Keys that recipes of earlier versions do not have -> how these versions trained."""
-
-MANIFEST_MAY_DIFFER = ("hardware", "versions", "hub", "model.revision")
-"""Keys of the manifest that may change. What a hub name means may, as long as the digests of what was read do not."""
-
-REMEDIES: Mapping[str, str] = {
-    "code": "the code of Tunesmith has changed: install the version that started the run, or set "
-    "run.allow_code_change=true to continue with this one",
-    "model.files": "the files of the model have changed: if it is a hub name, set model.revision to the commit that is "
-    "listed under hub in manifest.json",
-}
-"""Key of the manifest -> what to do where it has changed."""
 
 USUAL_LAYOUTS = ("tree", "padded")
 """Layouts of batches that the first choice of the self-test is; another one is slower and is named."""
