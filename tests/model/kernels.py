@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
+
+from tunesmith.batch.packed import Layout
+from tunesmith.model.attention import AttentionLayout
+from tunesmith.model.attention_cuda import FlexAttention, varlen_attention_layout
 
 
 def seen_pairs(mask: BlockMask) -> Tensor:
@@ -58,3 +63,27 @@ def plain_varlen_attention(
             seen = seen.triu(-window[0])
         parts.append(scaled_dot_product_attention(*rows, attn_mask=seen, scale=scale, enable_gqa=True).transpose(0, 1))
     return torch.cat(parts)
+
+
+def _rule_of_flex(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Any:
+    """FlexAttention by its rule, without its kernel and without a wait."""
+    place = torch.arange(query.shape[2], device=query.device)
+    rule = settings["block_mask"].mask_mod(place, place, place[:, None], place[None, :])
+    scores = (query @ key.transpose(2, 3) * query.shape[-1] ** -0.5).masked_fill(~rule, -torch.inf)
+    return torch.softmax(scores, dim=-1) @ value, SimpleNamespace(lse=None)
+
+
+def _rule_of_varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, *_: Any, **settings: Any) -> Tensor:
+    place = torch.arange(len(query), device=query.device)
+    segment = torch.searchsorted(bounds, place.to(torch.int32), right=True)
+    seen = (segment[:, None] == segment[None, :]) & (place[:, None] >= place[None, :])
+    query, key, value = (states.transpose(0, 1) for states in (query, key, value))
+    scores = (query @ key.transpose(1, 2) * query.shape[-1] ** -0.5).masked_fill(~seen, -torch.inf)
+    return (torch.softmax(scores, dim=-1) @ value).transpose(0, 1)
+
+
+def kernels_on_any_device(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
+    """The choice of kernels on CUDA, computed by their rules with gradient and without a wait."""
+    if layout.branches:
+        return FlexAttention(layout, dtype, lambda: _rule_of_flex)
+    return replace(varlen_attention_layout(layout, dtype), kernel=_rule_of_varlen)

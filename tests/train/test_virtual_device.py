@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.generate.scheduling import generate
+from tests.model.kernels import kernels_on_any_device
 from tests.model.padded import START, seq2seq_examples, seq2seq_tree, small_t5
 from tests.model.rankings import dialogues
 from tests.model.test_scalar_policy import small_reward_model
@@ -24,7 +25,7 @@ from tests.train.small_rollouts import actor_critic, frozen, generator
 from tests.virtual_device import VirtualDevice, VirtualTensor, to_virtual_device
 from tunesmith.batch.columns import PPO_COLUMNS, REFERENCE
 from tunesmith.batch.example import Example
-from tunesmith.batch.packed import Layout, assemble_packed, collate_packed
+from tunesmith.batch.packed import assemble_packed, collate_packed
 from tunesmith.batch.padded import assemble_padded
 from tunesmith.batch.threads import split_into_threads
 from tunesmith.compose.models.families import PACKED, padded
@@ -33,12 +34,13 @@ from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.evaluate.objective import objective_metrics
 from tunesmith.evaluate.reward import validation_ranking
-from tunesmith.generate.decoding import CausalState, StoppingCriteria, decode
+from tunesmith.generate.decoding import CausalState
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
+from tunesmith.generate.requests import StoppingCriteria
+from tunesmith.generate.running_rows import StaticRows
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.slot_rows import SlotRows
 from tunesmith.model import head
-from tunesmith.model.attention import AttentionLayout
-from tunesmith.model.attention_cuda import FlexAttention, varlen_attention_layout
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
@@ -124,29 +126,6 @@ def proximal(value: Any) -> Case:
     return Case(actor, ProximalPolicy(), packed(examples))
 
 
-def unfused_flex(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Any:
-    """FlexAttention by its rule, without its kernel and without a wait."""
-    place = torch.arange(query.shape[2], device=query.device)
-    rule = settings["block_mask"].mask_mod(place, place, place[:, None], place[None, :])
-    scores = (query @ key.transpose(2, 3) * query.shape[-1] ** -0.5).masked_fill(~rule, -torch.inf)
-    return torch.softmax(scores, dim=-1) @ value, SimpleNamespace(lse=None)
-
-
-def unfused_varlen(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, *_: Any, **settings: Any) -> Tensor:
-    place = torch.arange(len(query), device=query.device)
-    segment = torch.searchsorted(bounds, place.to(torch.int32), right=True)
-    seen = (segment[:, None] == segment[None, :]) & (place[:, None] >= place[None, :])
-    query, key, value = (states.transpose(0, 1) for states in (query, key, value))
-    scores = (query @ key.transpose(1, 2) * query.shape[-1] ** -0.5).masked_fill(~seen, -torch.inf)
-    return (torch.softmax(scores, dim=-1) @ value).transpose(0, 1)
-
-
-def kernels_of_cuda(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
-    if layout.branches:
-        return FlexAttention(layout, dtype, lambda: unfused_flex)
-    return replace(varlen_attention_layout(layout, dtype), kernel=unfused_varlen)
-
-
 CASES: dict[str, Callable[[], Case]] = {
     "sft neox": lambda: Case(Policy(small_model("gpt_neox")), SupervisedFineTuning(), packed(trees())),
     "sft llama": lambda: Case(Policy(small_model("llama")), SupervisedFineTuning(), linear()),
@@ -157,10 +136,10 @@ CASES: dict[str, Callable[[], Case]] = {
         Policy(small_model("llama")), SupervisedFineTuning(z_loss=0.01, label_smoothing=0.1), packed(trees())
     ),
     "sft with flex attention": lambda: Case(
-        Policy(small_model("gpt_neox")).with_kernels(kernels_of_cuda), SupervisedFineTuning(), packed(trees())
+        Policy(small_model("gpt_neox")).with_kernels(kernels_on_any_device), SupervisedFineTuning(), packed(trees())
     ),
     "sft with varlen attention": lambda: Case(
-        Policy(small_model("gpt_neox")).with_kernels(kernels_of_cuda), SupervisedFineTuning(), linear()
+        Policy(small_model("gpt_neox")).with_kernels(kernels_on_any_device), SupervisedFineTuning(), linear()
     ),
     "dpo": lambda: Case(Policy(small_model("llama")), PreferenceOptimization(), packed(ranked_examples())),
     "dpo with everything": lambda: Case(
@@ -372,19 +351,19 @@ def test_the_self_tests_of_other_models_pass_on_the_device(device: VirtualDevice
 SAMPLING = SamplingParameters(do_sample=False, max_new_tokens=6)
 
 
+@pytest.mark.parametrize("slots", [True, False])
 @pytest.mark.parametrize("name", ["sft neox", "sft llama", "t5 sft"])
-def test_decoding_gives_the_tokens_of_the_host(name: str, device: VirtualDevice) -> None:
+def test_decoding_gives_the_tokens_of_the_host(name: str, slots: bool, device: VirtualDevice) -> None:
+    """slots: whether rows have slots of a cache of their own, which an encoder-decoder has not."""
     prompts = [[5, 6, 7], [8, 9, 10, 11], [12]]
-    kind = EncoderDecoderState if name.startswith("t5") else CausalState
+    state = EncoderDecoderState if name.startswith("t5") else CausalState
 
-    def replies(case: Case) -> list[Any]:
+    def replies(case: Case) -> list[list[int]]:
         case.policy.eval()
-        state = kind(case.policy.model)
-        stopping = StoppingCriteria((1,), VOCABULARY, 64)
-        with torch.no_grad():
-            return [
-                list(step) for step in decode(state, state.prefill(prompts), prompts, SAMPLING, stopping, 0, range(3))
-            ]
+        model = case.policy.model
+        with_slots = slots and state is CausalState
+        rows = SlotRows(model, len(prompts)) if with_slots else StaticRows(lambda: state(model), case.policy.device)
+        return generate(rows, prompts, SAMPLING, StoppingCriteria((1,), VOCABULARY, 64))
 
     expected = replies(CASES[name]())
     assert replies(moved(CASES[name](), device)) == expected
