@@ -58,8 +58,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """
         keys, values = self._widened(key_states, value_states)
         place, rows = self._place, key_states.shape[0]
-        keys[place.slots, :, place.columns] = key_states[:, :, 0]
-        values[place.slots, :, place.columns] = value_states[:, :, 0]
+        keys[place.slots, :, place.columns] = key_states[:, :, 0].to(keys.dtype)  # under autocast types may differ
+        values[place.slots, :, place.columns] = value_states[:, :, 0].to(values.dtype)
         return keys[:rows, :, : place.width], values[:rows, :, : place.width]
 
     def write(self, slot: int, key_states: Tensor, value_states: Tensor) -> None:
