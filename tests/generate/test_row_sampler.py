@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.generate.sorted_sampling import next_tokens, seen_tokens
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
 from tunesmith.generate.row_sampler import RowSampler
-from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
+from tunesmith.generate.sampling import SamplingParameters
 
 SIZE, STOPS = 300, (0, 7)
 MANY = [

@@ -11,19 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.draws import token_uniform
-from tunesmith.errors import UsageError
-from tunesmith.generate.sampling import (
-    SamplingParameters,
+from tests.generate.sorted_sampling import (
     filter_top_k,
     filter_top_p,
     filter_typical,
     next_token_probabilities,
     next_tokens,
     process_logits,
-    sample_tokens,
     seen_tokens,
 )
+from tunesmith.draws import token_uniform
+from tunesmith.errors import UsageError
+from tunesmith.generate.filters import sample_tokens
+from tunesmith.generate.sampling import SamplingParameters
 
 NAMES = {field.name for field in fields(SamplingParameters)}
 

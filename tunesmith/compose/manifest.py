@@ -54,7 +54,10 @@ MAY_DIFFER = (
 A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
 """
 
-EARLIER: Mapping[str, str] = {"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"}
+EARLIER: Mapping[str, str | bool] = {
+    **{"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"},
+    "train.deterministic": True,
+}
 """Keys that recipes of earlier versions do not have -> how these versions trained."""
 
 MANIFEST_MAY_DIFFER = ("hardware", "versions", "hub", "model.revision")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.draws import token_uniform
+from tunesmith.generate.cumulative import cumulative_sums
 from tunesmith.generate.decoding import DecodingState
 from tunesmith.generate.filters import FILTER_VALUE, Filters, filter_tokens, typical_keys
 from tunesmith.generate.penalties import penalise
@@ -136,7 +137,7 @@ def draw_places(scores: Tensor, uniforms: Sequence[float]) -> list[int]:
     places = weights.nonzero().squeeze(1)
     weights, found = weights[places], []
     for uniform in uniforms[: len(places)]:
-        cumulative = weights.cumsum(dim=0)
+        cumulative = cumulative_sums(weights)
         place = torch.searchsorted(cumulative, uniform * cumulative[-1:], right=True).clamp(max=len(places) - 1)
         found.append(int(places[place]))
         weights[place] = 0

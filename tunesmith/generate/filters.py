@@ -12,10 +12,13 @@ is nearer to its threshold than float32 can say.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from tunesmith.generate.cumulative import cumulative_sums
 
 FILTER_VALUE = -math.inf
 """The logit of tokens that are filtered out."""
@@ -101,7 +104,7 @@ def draw(candidates: Candidates, uniforms: Tensor) -> Tensor:
 
     uniforms: float64 [rows], numbers in [0, 1). Tokens of weight 0 do not change the result and are never drawn.
     """
-    cumulative = candidates.weights.cumsum(dim=-1)
+    cumulative = cumulative_sums(candidates.weights)
     place = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True)
     return candidates.ids.gather(1, place.clamp(max=cumulative.shape[1] - 1)).squeeze(1)
 
@@ -154,7 +157,9 @@ def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
     keys: float32 [rows, width]. weights: float64 [rows, width], not negative. goal: float64 [rows, 1].
     -infinity where the sum of all weights is less than the goal.
     """
-    if keys.shape[1] <= SORTED_WIDTH:
+    if (
+        keys.shape[1] <= SORTED_WIDTH or keys.device.type == "cuda"
+    ):  # bins add up in any order there, and sorts are fast
         boundary = _boundary_by_sorting(keys, weights, goal)
     else:
         boundary = torch.cat([_boundary_by_bins(*row) for row in zip(keys, weights, goal, strict=True)]).unsqueeze(1)
@@ -164,7 +169,7 @@ def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
 def _boundary_by_sorting(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:
     """The boundary of each row; the lowest key where a rounding error keeps the sums below the goal."""
     ordered, order = torch.sort(keys, dim=-1, descending=True)
-    place = (weights.gather(-1, order).cumsum(dim=-1) < goal).sum(dim=-1, keepdim=True)
+    place = (cumulative_sums(weights.gather(-1, order)) < goal).sum(dim=-1, keepdim=True)
     return ordered.gather(-1, place.clamp(max=keys.shape[-1] - 1))
 
 
@@ -193,3 +198,14 @@ def _nucleus(values: Tensor, weights: Tensor, boundary: Tensor, goal: Tensor) ->
 def _without_removed(values: Tensor, weights: Tensor) -> Tensor:
     """The logits, -infinity for tokens that an earlier filter removed."""
     return values.masked_fill(weights == 0, FILTER_VALUE)
+
+
+def sample_tokens(probability: Tensor, uniforms: Sequence[float] | Tensor) -> Tensor:
+    """One id per row by inverse transform sampling: int64 [rows]. An id of probability 0 is never drawn.
+
+    probability: float [rows, vocabulary]. uniforms: [rows] numbers in [0, 1) (``draws.token_uniform``).
+    """
+    cumulative = cumulative_sums(probability.double())
+    numbers = torch.as_tensor(uniforms, dtype=torch.float64, device=probability.device)
+    threshold = numbers.unsqueeze(1) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)

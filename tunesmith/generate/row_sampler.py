@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
-from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens
+from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens, sample_tokens
 from tunesmith.generate.penalties import SeenTokens
-from tunesmith.generate.sampling import SamplingParameters, sample_tokens
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.sampling_groups import SamplingGroup, group_rows
 
 UNRESOLVED, NOT_FINITE = -1, -2

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.protocols import BlockwiseGradient, GradientHint
-from tunesmith.model.products import accumulator, as_gradient, gives_float32, logits_of
+from tunesmith.model.products import accumulator, gives_float32, logits_of
 
 # The logarithm of a float32 probability below 1e-30 has lost digits, or is infinite.
 SMALLEST_LOGARITHM = math.log(1e-30)
@@ -260,7 +260,7 @@ class _TargetLogProbability(torch.autograd.Function):
             outputs = _HeadOutputs(hidden, weight, bias, ctx.needs_input_grad)
             _HeadPass(hidden, weight, bias, target, outputs, ctx.cap).run(gradient, log_probabilities=False)
         ctx.outputs = None  # the buffers become gradients; a second backward pass computes its own
-        return outputs.hidden, as_gradient(outputs.weight, weight), as_gradient(outputs.bias, bias), None, None, None
+        return outputs.hidden, outputs.weight, outputs.bias, None, None, None
 
 
 def target_log_probabilities(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.protocols import LogitStatistics, LogProbabilities, StatisticsGradient
-from tunesmith.model.products import accumulator, as_gradient, logits_of
+from tunesmith.model.products import accumulator, logits_of
 
 CHUNK = 16_000_000
 """Logits computed at once: large enough for efficient products, small compared with [N, V]."""
@@ -137,7 +137,7 @@ class _TargetStatistics(torch.autograd.Function):
                 table = _logit_gradient(logits, logsumexp[part], target[part], *in_part, cap=ctx.cap)
                 found.add(part, hidden[part], matrix, table)
         ctx.found = None  # the buffers become gradients; a second backward pass computes its own
-        return found.hidden, as_gradient(found.weight, weight), as_gradient(found.bias, bias), None, None, None
+        return found.hidden, found.weight, found.bias, None, None, None
 
 
 def _close(received: Sequence[Tensor], hint: Sequence[Tensor | None]) -> bool:

@@ -40,8 +40,3 @@ def logits_of(states: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor |
 def accumulator(parameter: Tensor) -> torch.dtype:
     """The format in which a gradient is added up over chunks: float32 also where the parameter has 16 bits."""
     return torch.float32 if parameter.dtype in SIXTEEN_BITS else parameter.dtype
-
-
-def as_gradient(total: Tensor | None, parameter: Tensor | None) -> Tensor | None:
-    """A finished sum in the format of its parameter; None where there is none."""
-    return None if total is None or parameter is None else total.to(parameter.dtype)
