@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.generate.reference_filters import keep, keep_top_p
-from tunesmith.generate.filters import Candidates, Filters, draw, filter_tokens, find_boundary, find_highest
+from tunesmith.generate.filters import (
+    Candidates,
+    Filters,
+    draw,
+    filter_tokens,
+    find_boundary,
+    find_highest,
+    find_maximum,
+)
 
 WIDTHS = (1, 2, 9, 64, 512, None)
 
@@ -72,6 +80,17 @@ def test_the_highest_keys_are_found_with_a_bound_for_all_others(logits: Tensor, 
     inside = torch.zeros_like(logits, dtype=torch.bool).scatter(1, ids, True)
     assert (logits <= bound)[~inside].all()
     assert torch.equal(logits.gather(1, ids).sort(dim=1, descending=True).values, logits.topk(ids.shape[1]).values)
+
+
+@pytest.mark.parametrize("size", [1, 64, 4095, 4096, 5000, 50277])
+@pytest.mark.parametrize("values", [2, 200_000])
+def test_of_equal_highest_keys_the_lowest_id_is_the_maximum(size: int, values: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    for columns in (size, size + 27):  # also rows with padding of the vocabulary behind them
+        keys = torch.randint(0, values, (5, columns), generator=generator).float()[:, :size]
+        keys[0, -1] = values  # after the last whole block
+        expected = [row.index(max(row)) for row in keys.tolist()]
+        assert find_maximum(keys).tolist() == expected
 
 
 @settings(max_examples=100, deadline=None)

@@ -129,26 +129,46 @@ def find_highest(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
     rows, size = keys.shape
     if width >= size:
         return torch.arange(size, device=keys.device).expand(rows, size), keys.amin(dim=-1, keepdim=True)
-    places: Tensor | None = None
-    if 4 * width * BLOCK < size:
-        keys, places = _highest_blocks(keys, width)
-    top = torch.topk(keys, width)
-    ids = top.indices if places is None else places.gather(1, top.indices)
+    if 4 * width * BLOCK >= size:
+        top = torch.topk(keys, width)
+        ids = top.indices
+    else:
+        chosen, found = _highest_blocks(keys, width)
+        top = torch.topk(found, width)
+        inside = width * BLOCK  # keys that are in blocks; the ids after the blocks follow
+        block = chosen.gather(1, (top.indices // BLOCK).clamp_(max=width - 1))
+        after = size // BLOCK * BLOCK + top.indices - inside
+        ids = torch.where(top.indices < inside, block * BLOCK + top.indices % BLOCK, after)
     return ids.sort(dim=-1).values, top.values[:, -1:]
 
 
-def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` blocks with the highest maxima, which hold the ``count`` highest keys, and the ids after blocks.
+def find_maximum(keys: Tensor) -> Tensor:
+    """The lowest id that has the highest key of each row, int64 [rows].
 
-    No key of the other blocks exceeds one of these maxima. Returns keys, float32 [rows, n], and ids, int64 [rows, n].
+    ``argmax`` of torch reads one key at a time on a CPU, maxima of blocks are vectorised.
+    keys: float32 [rows, vocabulary].
+    """
+    size = keys.shape[1]
+    if size < BLOCK * BLOCK:
+        return keys.argmax(dim=-1)
+    chosen, found = _highest_blocks(keys, 1)
+    place = found.argmax(dim=-1)
+    return torch.where(place < BLOCK, chosen[:, 0] * BLOCK, size // BLOCK * BLOCK - BLOCK) + place
+
+
+def _highest_blocks(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` blocks with the highest maxima, which hold the ``count`` highest keys.
+
+    No key of the other blocks exceeds one of these maxima.
+    Returns the numbers of the blocks, int64 [rows, count], and their keys followed by those of the ids after the
+    blocks, float32 [rows, n].
     """
     rows, size = keys.shape
     blocks = keys[:, : size // BLOCK * BLOCK].view(rows, size // BLOCK, BLOCK)
-    chosen = torch.topk(blocks.amax(dim=-1), count).indices
-    inside = torch.arange(BLOCK, device=keys.device)
-    rest = torch.arange(size // BLOCK * BLOCK, size, device=keys.device).expand(rows, -1)
-    ids = torch.cat([(chosen.unsqueeze(2) * BLOCK + inside).flatten(1), rest], dim=1)
-    return keys.gather(1, ids), ids
+    maxima = blocks.amax(dim=-1)
+    chosen = maxima.argmax(dim=-1, keepdim=True) if count == 1 else torch.topk(maxima, count).indices
+    found = blocks[torch.arange(rows, device=keys.device).unsqueeze(1), chosen].flatten(1)
+    return chosen, torch.cat([found, keys[:, size // BLOCK * BLOCK :]], dim=1)
 
 
 def find_boundary(keys: Tensor, weights: Tensor, goal: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
-from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens, sample_tokens
+from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens, find_maximum, sample_tokens
 from tunesmith.generate.penalties import SeenTokens
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.sampling_groups import SamplingGroup, group_rows
@@ -127,7 +127,7 @@ class RowSampler:
         """The ids of the rows of a group, int64 [n]; UNRESOLVED where the filters have to look at more tokens."""
         scores = self._process(logits, group)
         if not group.do_sample:
-            return scores.argmax(dim=-1)
+            return find_maximum(scores)
         if group.draws_unfiltered:
             return sample_tokens(scores.softmax(dim=-1), uniforms[group.rows])
         candidates = filter_tokens(scores, group.filters, group.width)
@@ -147,8 +147,9 @@ class RowSampler:
         """The logits of a group after penalty, minimal length and temperature, float32 [n, vocabulary]."""
         progress = [self._rows[row].generated for row in group.places]
         below = [generated < minimum for generated, minimum in zip(progress, group.minimum, strict=True)]
-        if group.penalty is None and group.temperature is None and not any(below):
-            return logits if len(group.places) == len(logits) else logits[group.rows]
+        if group.penalty is None and not any(below):
+            own = logits if len(group.places) == len(logits) else logits[group.rows]
+            return own if group.temperature is None else own / group.temperature
         scores = logits[group.rows]
         if group.penalty is not None:
             self._seen.penalise(scores, group.rows, group.penalty)
