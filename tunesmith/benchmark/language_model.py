@@ -155,8 +155,8 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
         prompts = parts.encoder.prompts([request.args[0] for request in requests])
         settings = [read_generation(request.args[1], parts.end, task) for request in requests]
         wanted = [
-            self._request(prompt, sampling, request.repeats or 0)
-            for prompt, (sampling, _), request in zip(prompts, settings, requests, strict=True)
+            self._request(prompt, sampling, stops, request.repeats or 0)
+            for prompt, (sampling, stops), request in zip(prompts, settings, requests, strict=True)
         ]
         work = self.work.setdefault(task, TaskWork())
         work.items += len(requests)
@@ -179,14 +179,17 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
         work.naive = work.computed = sum(len(ask.prompt) for ask in wanted)
         return [replies[number] for number in range(len(wanted))]
 
-    def _request(self, prompt: tuple[int, ...], sampling: SamplingParameters, repeat: int) -> ReplyRequest:
+    def _request(
+        self, prompt: tuple[int, ...], sampling: SamplingParameters, stops: tuple[str, ...], repeat: int
+    ) -> ReplyRequest:
         """The request of a reply; of a prompt that is too long the last tokens are kept."""
         parts = self._parts
         space = parts.max_length - (0 if parts.is_encoder_decoder else sampling.max_new_tokens)
         if space < 1:
             what = f"the task generates up to {sampling.max_new_tokens:,} tokens, the model has {parts.max_length:,}"
             raise UsageError(f"{what} positions", advice="leave the task out, or use a model with a longer context")
-        return ReplyRequest(prompt[-space:], sampling, 0, reply_number(prompt[-space:], "benchmark", repeat))
+        number = reply_number(prompt[-space:], "benchmark", repeat)
+        return ReplyRequest(prompt[-space:], sampling, 0, number, stop=tuple(filter(None, stops)))
 
     def _journal(self, task: str, requests: Any) -> Journal:
         return Journal(self._journals, {**self._identity, "task": task, "requests": requests})

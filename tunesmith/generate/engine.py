@@ -16,6 +16,7 @@ from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.scheduler import FinishedReply, Scheduler
 from tunesmith.generate.searches import search
+from tunesmith.generate.stop_texts import cut_at_stop
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.registry import ENCODER_DECODER
@@ -45,8 +46,8 @@ class ReplyChunk:
 class GeneratedReply:
     """A complete reply.
 
-    text: the reply without its stop token, as the prompt format parses it.
-    ids: all ids that were generated, including the stop token.
+    text: the reply without its stop token, as the prompt format parses it, cut before the first stop text.
+    ids: all ids that were generated, including the stop token or those of a stop text.
     stopped: whether the reply ends with a stop token.
     dropped: the number of old messages that did not fit into the prompt.
     finish_reason: why the reply ended.
@@ -118,7 +119,8 @@ class Engine:
 
     def scheduler(self, batch_size: int) -> Scheduler:
         """A scheduler with the model's present weights. batch_size: replies that are generated together."""
-        return Scheduler(self._decoding.new_rows(batch_size), self._stopping_criteria(), batch_size)
+        rows = self._decoding.new_rows(batch_size)
+        return Scheduler(rows, self._stopping_criteria(), batch_size, reader=self.renderer)
 
     def prompt(self, messages: Sequence[Message], sampling: SamplingParameters) -> RenderedPrompt:
         """Render a conversation whose last message needs a reply.
@@ -232,7 +234,7 @@ class Engine:
         scheduler = self.scheduler(batch_size)
         indexes = {scheduler.add(requests[index]): index for index in order}
         for ticket, reply in scheduler.run():
-            yield indexes[ticket], self.parse(reply)
+            yield indexes[ticket], self.parse(reply, requests[indexes[ticket]].stop)
 
     def _search(self, request: ReplyRequest) -> GeneratedReply:
         stopping = self._stopping_criteria()
@@ -240,12 +242,14 @@ class Engine:
         ids = search(state, self.model, request.prompt, request.sampling, stopping, request.seed, request.sample)
         full = len(state.history(request.prompt)) + len(ids) >= stopping.context
         finish: FinishReason = "stop" if ids[-1] in stopping.stop_ids else "context" if full else "length"
-        return self.parse(FinishedReply(ids, finish, None))
+        return self.parse(FinishedReply(ids, finish, None), request.stop)
 
-    def parse(self, reply: FinishedReply) -> GeneratedReply:
-        """A reply of the scheduler with its text."""
+    def parse(self, reply: FinishedReply, stop: Sequence[str] = ()) -> GeneratedReply:
+        """A reply of the scheduler with its text. stop: the stop texts of its request."""
         parsed = self.renderer.parse(list(reply.ids))
-        return GeneratedReply(parsed.text, reply.ids, parsed.stopped, 0, reply.finish, reply.log_probabilities)
+        text, cut = cut_at_stop(parsed.text, stop)
+        finish = "stop" if cut else reply.finish
+        return GeneratedReply(text, reply.ids, parsed.stopped, 0, finish, reply.log_probabilities)
 
     def _stopping_criteria(self) -> StoppingCriteria:
         context = NO_LIMIT if self._is_encoder_decoder else self.context

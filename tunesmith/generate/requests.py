@@ -8,7 +8,8 @@ from typing import Literal
 from tunesmith.generate.sampling import SamplingParameters
 
 FinishReason = Literal["stop", "length", "context"]
-"""Why a reply ended: a stop token (stop), ``max_new_tokens`` (length) or the end of the context (context)."""
+"""Why a reply ended: a stop token or a stop text (stop), ``max_new_tokens`` (length) or the end of the context
+(context)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class ReplyRequest:
         does not depend on the other requests. ``draws.reply_number`` makes one from prompt, configuration and sample.
     alternatives: the number of most likely tokens whose log-probabilities are wanted at every token, along with that
         of the token itself; None for a reply without log-probabilities.
+    stop: texts that end the reply as soon as its text contains one of them; the text is cut before it. None is empty.
     """
 
     prompt: tuple[int, ...]
@@ -29,6 +31,10 @@ class ReplyRequest:
     seed: int
     sample: int
     alternatives: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert all(self.stop), "every text contains the empty text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
 from tunesmith.generate.row_sampler import RowSampler, TokenLogProbability
 from tunesmith.generate.running_rows import RunningRows
+from tunesmith.generate.stop_texts import ReplyReader, StopSearch
 
 CACHE_TOKENS = 2**18
 """The default of the largest number of tokens that the rows of a batch may come to hold."""
@@ -34,7 +35,7 @@ class GeneratedToken:
 class FinishedReply:
     """A complete reply.
 
-    ids: all ids that were generated, including the stop token; never empty.
+    ids: all ids that were generated, including the stop token or those of a stop text; never empty.
     finish: why it ended.
     log_probabilities: one for each id, only where the request asked for them.
     """
@@ -51,6 +52,7 @@ class _Reply:
     history: the ids before its first id (``RunningRows.history``).
     limit: the largest number of its tokens.
     last: the id that the next step processes.
+    search: looks for its stop texts; None if it has none.
     generated: the number of its tokens so far.
     """
 
@@ -59,6 +61,7 @@ class _Reply:
     history: Sequence[int]
     limit: int
     last: int
+    search: StopSearch | None
     generated: int = 0
 
     @property
@@ -75,6 +78,7 @@ class Scheduler:
     batch_size: the largest number of replies that are generated together.
     tokens: the largest number of tokens (rows times the longest that one of them may become) that the rows may come to
         hold; a single reply is always generated.
+    reader: decodes replies with stop texts; None if no request has any.
     """
 
     def __init__(
@@ -83,10 +87,12 @@ class Scheduler:
         stopping: StoppingCriteria,
         batch_size: int,
         tokens: int = CACHE_TOKENS,
+        reader: ReplyReader | None = None,
     ) -> None:
         assert batch_size >= 1, "without a row nothing is generated"
         self._rows, self._stopping = rows, stopping
         self._batch_size, self._tokens = batch_size, tokens
+        self._reader = reader
         self._sampler = RowSampler(stopping.vocabulary, stopping.stop_ids, rows.device)
         self._queue: deque[_Reply] = deque()
         self._running: list[_Reply] = []
@@ -105,7 +111,11 @@ class Scheduler:
         limit = min(request.sampling.max_new_tokens, self._stopping.context - len(history))
         assert limit > 0, "the prompt fills the context"
         self._tickets += 1
-        self._queue.append(_Reply(self._tickets, request, history, limit, last=history[-1]))
+        search = None
+        if request.stop:
+            assert self._reader is not None, "stop texts are looked for in decoded replies"
+            search = StopSearch(self._reader, request.stop)
+        self._queue.append(_Reply(self._tickets, request, history, limit, history[-1], search))
         return self._tickets
 
     def cancel(self, ticket: int) -> bool:
@@ -149,6 +159,8 @@ class Scheduler:
 
     def _finish(self, reply: _Reply) -> FinishReason | None:
         if reply.last in self._stopping.stop_ids:
+            return "stop"
+        if reply.search is not None and reply.search.add(reply.last):
             return "stop"
         if reply.generated < reply.limit:
             return None
