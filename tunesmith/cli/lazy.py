@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.memory import keep_freed_memory
+
 
 @dataclass(frozen=True, slots=True)
 class CliCommand:
@@ -45,8 +47,10 @@ COMMANDS: Mapping[str, CliCommand] = {
 
 def load_heavy_part(part: str) -> Any:
     """As ``load_part``, for a part that imports PyTorch, which takes seconds; a terminal says so."""
-    if "torch" not in sys.modules and sys.stderr.isatty():
-        print("loading PyTorch ...", file=sys.stderr, flush=True)
+    if "torch" not in sys.modules:
+        keep_freed_memory()
+        if sys.stderr.isatty():
+            print("loading PyTorch ...", file=sys.stderr, flush=True)
     return load_part(part)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
-from tunesmith.memory import keep_freed_memory
 from tunesmith.recipe.load import load, split_words
 
 
@@ -17,5 +16,4 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
     load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
     load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
-    keep_freed_memory()
     load_heavy_part("tunesmith.compose.train:train_recipe")(loaded)
