@@ -10,8 +10,8 @@ Prompts = Sequence[tuple[str, Mapping[str, Sequence[str]]]]
 """(prompt, sampling configuration -> outputs)."""
 
 
-def write_report(path: Path, model: str, prompts: Prompts) -> Path:
-    """Write a report in the published form and return its path."""
+def write_report(path: Path, model: str, prompts: Prompts, end_tokens: Sequence[str] = ()) -> Path:
+    """Write a report in the published form and return its path. end_tokens: that its ``args`` name, if any."""
     found = [
         {
             "prompt": prompt,
@@ -22,6 +22,7 @@ def write_report(path: Path, model: str, prompts: Prompts) -> Path:
         }
         for prompt, configurations in prompts
     ]
-    report = {"model_name": model, "date": "2023-04-03T20:32:13.225641", "args": {}, "prompts": found}
+    args = {"end_tokens": list(end_tokens)} if end_tokens else {}
+    report = {"model_name": model, "date": "2023-04-03T20:32:13.225641", "args": args, "prompts": found}
     path.write_text(json.dumps(report, indent=2), encoding="utf-8")
     return path

@@ -13,6 +13,7 @@ import pytest
 from tests.apps.reports import write_report
 from tunesmith.apps.compare import read_comparison, run
 from tunesmith.errors import DataError, MissingInputError, UsageError
+from tunesmith.report.compare_statistics import summarize
 
 SFT = "reports/sft-4.2023-04-03_andreaskoepf_oasst-sft-4-pythia-12b-epoch-3_5_sampling_noprefix_lottery.json"
 GPT = "reports/gpt35.2023-04-11_gpt-3.5-turbo_lottery.json"
@@ -67,6 +68,15 @@ def test_prompts_are_matched_by_their_text(reports: list[Path]) -> None:
 def test_an_end_is_known_only_where_a_report_writes_end_tokens(reports: list[Path]) -> None:
     comparison = read_comparison(reports)
     assert [each.ended for each in comparison.prompts[0].replies] == [True, False, True, None]
+
+
+def test_a_report_that_names_its_end_tokens_shows_that_no_reply_ended(tmp_path: Path) -> None:
+    prompts = [("Hello?", {"k": ["Hi"]}), ("Why?", {"k": ["So"]})]
+    named = write_report(tmp_path / "a.json", "m", prompts, end_tokens=["<|im_end|>"])
+    unknown = write_report(tmp_path / "b.json", "n", prompts)
+    comparison = read_comparison([named, unknown])
+    assert [each.ended for each in comparison.prompts[0].replies] == [False, None]
+    assert [summary.ended for summary in summarize(comparison)] == [0.0, None]
 
 
 def test_reports_of_the_same_model_are_different_models(reports: list[Path], tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class SamplingReport:
     prompts: with their replies, in the order of the report.
     parameters: name of a sampling configuration -> its parameters, where the report has them.
     date: as the report writes it; may be empty.
+    end_tokens: those that the report names in its ``args``; every reply that ended has one of them.
     """
 
     name: str
@@ -63,11 +64,15 @@ class SamplingReport:
     prompts: tuple[SampledReplies, ...]
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     date: str = ""
+    end_tokens: tuple[str, ...] = ()
 
     @property
     def shows_ends(self) -> bool:
-        """Whether the report shows which replies the model ended by itself: any of them has an end token."""
-        return any(any(ended) for replies in self.prompts for ended in replies.ended.values())
+        """Whether the report shows which replies the model ended by itself.
+
+        It does if it names its end tokens, even where no reply has one. Other reports show it if any reply has one.
+        """
+        return bool(self.end_tokens) or any(any(ended) for replies in self.prompts for ended in replies.ended.values())
 
 
 def read_report(path: Path) -> SamplingReport | None:
@@ -79,13 +84,14 @@ def read_report(path: Path) -> SamplingReport | None:
     if content is None or not isinstance(content.get("prompts"), list):
         return None
     model = as_text(content.get("model_name"), f"{path}: model_name")
-    ends = _end_tokens(content.get("args"))
+    named = _named_end_tokens(content.get("args"))
+    ends = (*named, *END_TOKENS)
     prompts = tuple(_replies(item, f"prompts[{index}]", path, ends) for index, item in enumerate(content["prompts"]))
     if not any(outputs for replies in prompts for outputs in replies.outputs.values()):
         raise DataError("the report has no outputs", where=path, advice="sample some replies first")
     date = content.get("date")
     return SamplingReport(
-        path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else ""
+        path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else "", named
     )
 
 
@@ -120,11 +126,10 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _end_tokens(args: Any) -> tuple[str, ...]:
-    """The end tokens of the outputs: those of the model, if the report names them, and those of other models."""
+def _named_end_tokens(args: Any) -> tuple[str, ...]:
+    """The end tokens that the report names; nothing where it names none."""
     named = args.get("end_tokens") if isinstance(args, dict) else None
-    own = [token for token in named if isinstance(token, str) and token] if isinstance(named, list) else []
-    return (*own, *END_TOKENS)
+    return tuple(token for token in named if isinstance(token, str) and token) if isinstance(named, list) else ()
 
 
 def _replies(item: Any, place: str, path: Path, ends: tuple[str, ...]) -> SampledReplies:
