@@ -26,8 +26,8 @@ from tunesmith.text.tree import Message
 END = "<|endoftext|>"
 
 
-def report_of(path: Path, prompts: Prompts, model: str = "m") -> SamplingReport:
-    found = read_report(write_report(path, model, prompts))
+def report_of(path: Path, prompts: Prompts, model: str = "m", end_tokens: Sequence[str] = ()) -> SamplingReport:
+    found = read_report(write_report(path, model, prompts, end_tokens))
     assert found is not None
     return found
 
@@ -106,6 +106,15 @@ def test_the_statistics_are_those_of_the_published_example(tmp_path: Path) -> No
         "rejected_samples": {"mean": "-1.9255", "min": "-3.12", "max": "-0.5"},
         "selected_samples": {"mean": "-1.0873333333333335", "min": "-2.82", "max": "0.26"},
     }
+
+
+@pytest.mark.parametrize("kind", ["preferences", "trees", "report"])
+def test_nothing_is_made_of_a_report_in_which_every_reply_was_cut(tmp_path: Path, kind: str) -> None:
+    """Such a report has no end token in any reply; it shows by the names of its end tokens that none has ended."""
+    scored = scored_by_length(report_of(tmp_path / "a.json", [("Q", {"k": ["b", "bbb"]})], end_tokens=["<|im_end|>"]))
+    with pytest.raises(MissingInputError, match="cut at the limit: 2; sample with a larger --max-new-tokens"):
+        write_rejections(kind, scored, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_report_has_the_best_reply_and_is_compared_like_any_other(tmp_path: Path) -> None:

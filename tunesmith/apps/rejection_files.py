@@ -11,6 +11,7 @@ from pathlib import Path
 from tunesmith.apps.preferences import PairCounts
 from tunesmith.apps.rejection_sampling import (
     CHOSEN,
+    CUT,
     SELECTED,
     TREE_REPLIES,
     ScoredPrompt,
@@ -145,10 +146,11 @@ def _write_preferences(scored: ScoredReports, output: Path, _: int) -> list[str]
 
 
 def _nothing(scored: ScoredReports, what: str) -> MissingInputError:
-    left_out = reasons(scored.left_out())
+    left_out = scored.left_out()
+    most, _ = left_out.most_common(1)[0] if left_out else ("", 0)
     return MissingInputError(
-        f"{what}; replies that are left out: {left_out}" if left_out else what,
-        advice="sample more replies to each prompt",
+        f"{what}; replies that are left out: {reasons(left_out)}" if left_out else what,
+        advice=REMEDIES.get(most, "sample more replies to each prompt"),
     )
 
 
@@ -169,6 +171,8 @@ def _left_out(scored: ScoredReports) -> Iterator[str]:
         yield f"  replies left out: {found.total():,} ({reasons(found)})"
 
 
+REMEDIES: Mapping[str, str] = {CUT: "sample with a larger --max-new-tokens"}
+"""What to do where most replies are left out for this reason; otherwise more of them are sampled."""
 SELECTION_FILES = ("selected_samples", "rejected_samples", "comparison")
 REJECTION_KINDS: Mapping[str, RejectionKind] = {
     "report": RejectionKind("_best.json", CHOSEN, _write_report),

@@ -27,6 +27,7 @@ SELECTED, TREE_REPLIES, CHOSEN = 3, 5, 1
 """How many replies to a prompt are taken, unless the user says it: in a selection, in a tree, in a report."""
 TREE_STATE = "ranking"
 TOO_FEW = "fewer than two usable replies"
+CUT = "cut at the limit"
 ROLES: Mapping[str, str] = {"user": "prompter", "assistant": "assistant"}
 
 
@@ -51,7 +52,7 @@ class ScoredReply(NamedTuple):
             return "empty"
         if has_control_text(self.text):
             return "text of control tokens"
-        return "cut at the limit" if self.ended is False else ""
+        return CUT if self.ended is False else ""
 
 
 @dataclass(frozen=True, slots=True)
