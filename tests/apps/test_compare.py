@@ -80,14 +80,27 @@ def test_a_report_that_names_its_end_tokens_shows_that_no_reply_ended(tmp_path: 
 
 
 def test_reports_of_the_same_model_are_different_models(reports: list[Path], tmp_path: Path) -> None:
-    again = write_report(tmp_path / "c.json", "o/first", [("Hello?", {"greedy": ["Oh."]})])
-    comparison = read_comparison([reports[0], again, again])
-    assert [model.label for model in comparison.models] == ["first (a.json)", "first (c.json)", "first (c.json) 2"]
+    (tmp_path / "x").mkdir()
+    paths = [
+        reports[0],
+        write_report(tmp_path / "c.json", "o/first", [("Hello?", {"greedy": ["Oh."]})]),
+        write_report(tmp_path / "x" / "c.json", "o/first", [("Hello?", {"greedy": ["Ah."]})]),
+    ]
+    assert [model.label for model in read_comparison(paths[:2]).models] == ["first (a)", "first (c)"]
+    comparison = read_comparison(paths)
+    assert [model.label for model in comparison.models] == ["first (a)", "first (c)", "first (x/c)"]
     assert [(each.model, each.text) for each in comparison.prompts[0].replies if each.configuration == "greedy"] == [
         (0, "Hi."),
         (1, "Oh."),
-        (2, "Oh."),
+        (2, "Ah."),
     ]
+
+
+def test_a_report_that_is_given_twice_is_refused(reports: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(reports[0])
+    for again in (reports[0], tmp_path / "link.json", tmp_path / "." / "x" / ".." / "a.json"):
+        with pytest.raises(UsageError, match="this report is given twice; give it once"):
+            read_comparison([*reports, again])
 
 
 def test_a_prompt_that_a_report_repeats_has_all_of_its_replies(tmp_path: Path) -> None:

@@ -79,7 +79,16 @@ def test_the_summary_counts_replies_and_their_faults() -> None:
 NAMES = st.sampled_from(["a/model", "b/model", "model", "a/model (r.json)", "other", "a/", ""])
 
 
-@given(st.lists(st.tuples(NAMES, st.sampled_from(["r.json", "s.json", ""])), max_size=8))
+@given(
+    st.lists(
+        st.tuples(
+            NAMES,
+            st.sampled_from(["r.json", "s.json", "r_s.json", "r_s", "x/r.json", "_", "."])
+            | st.text("r_./", max_size=6),
+        ),
+        max_size=8,
+    )
+)
 def test_no_two_models_have_the_same_label(names: list[tuple[str, str]]) -> None:
     labels = unique_labels(names)
     assert len(labels) == len(names)
@@ -89,8 +98,23 @@ def test_no_two_models_have_the_same_label(names: list[tuple[str, str]]) -> None
 def test_labels_are_as_short_as_they_can_be() -> None:
     assert unique_labels([("a/one", "x.json"), ("b/two", "x.json")]) == ["one", "two"]
     assert unique_labels([("a/one", "x.json"), ("b/one", "y.json")]) == ["a/one", "b/one"]
-    assert unique_labels([("a/one", "x.json"), ("a/one", "y.json")]) == ["one (x.json)", "one (y.json)"]
+    assert unique_labels([("a/one", "x.json"), ("a/one", "y.json")]) == ["one (x)", "one (y)"]
     assert unique_labels([("a/one", "x.json"), ("a/one", "x.json")]) == ["one (x.json)", "one (x.json) 2"]
+
+
+def test_a_label_has_the_part_of_the_file_that_others_have_not() -> None:
+    def label(*files: str) -> list[str]:
+        return [name.removeprefix("m (").removesuffix(")") for name in unique_labels([("m", file) for file in files])]
+
+    assert label("2026-11-29_runs_m_sampling_own.json", "2026-11-29_runs_m_sampling_noprefix.json") == [
+        "own",
+        "noprefix",
+    ]
+    assert label("2026-11-29_m_sampling_own.json", "2026-11-30_m_sampling_own.json") == ["2026-11-29", "2026-11-30"]
+    assert label("x/2026_m_own.json", "y/2026_m_own.json") == ["x", "y"]
+    assert label("m.json", "m_best.json", "m_best_3.json") == ["m", "m_best", "m_best_3"]
+    assert label("r.json", "r.json.gz") == ["json", "json.gz"]
+    assert label("a_.json", "a.json") == ["a_.json", "a.json"]
 
 
 def test_the_intervals_of_two_models_allow_for_all_of_their_differences() -> None:

@@ -69,9 +69,13 @@ def _check_output(output: Path, inputs: Sequence[Path]) -> None:
 
 def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Comparison:
     """The comparison of the reports in these files. Raises MissingInputError, DataError, UsageError."""
+    _check_distinct(reports)
     found = [open_report(path) for path in reports]
     rewards = assign_rewards([each for path in scores for each in read_rewards(path)], found)
-    labels = unique_labels([(report.model, report.name) for report in found])
+    files = [report.name for report in found]
+    if len(set(files)) < len(files):
+        files = [str(path) for path in reports]
+    labels = unique_labels([(report.model, file) for report, file in zip(found, files, strict=True)])
     models = tuple(_model(report, label) for report, label in zip(found, labels, strict=True))
     prompts: dict[str, list[ComparedReply]] = {}
     for number, (report, values) in enumerate(zip(found, rewards, strict=True)):
@@ -85,6 +89,15 @@ def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Com
         tuple(ComparedPrompt(text, prompt_digest(text), tuple(replies)) for text, replies in prompts.items()),
         next((each.reward_model for each in rewards if each is not None), ""),
     )
+
+
+def _check_distinct(reports: Sequence[Path]) -> None:
+    """Raises UsageError for a report that is given twice."""
+    seen = set[Path]()
+    for path in reports:
+        if path.resolve() in seen:
+            raise UsageError("this report is given twice", where=path, advice="give it once")
+        seen.add(path.resolve())
 
 
 def open_report(path: Path) -> SamplingReport:

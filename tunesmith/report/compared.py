@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 
 from tunesmith.report.reply_faults import has_control_text, has_loop
 
@@ -99,16 +100,43 @@ class Comparison:
 def unique_labels(names: Sequence[tuple[str, str]]) -> list[str]:
     """A short label for every (model name, file): the name without its owner, if that is enough to distinguish them.
 
-    Otherwise the whole name, followed by the file where several reports are of one model, and by a number where the
-    files have the same name too.
+    Otherwise the whole name, followed by what distinguishes the files where several reports are of one model, and by a
+    number where the files have the same name too.
     """
-    models, files = [name for name, _ in names], [file for _, file in names]
+    models = [name for name, _ in names]
     short = [name.rstrip("/").rpartition("/")[2] or name for name in models]
     if len(set(models)) > len(set(short)):
         short = models
+    parts = {
+        label: distinguishing_parts([file for other, (_, file) in zip(short, names, strict=True) if other == label])
+        for label in set(short)
+    }
     labels: list[str] = []
-    for label, file in zip(short, files, strict=True):
-        wanted = f"{label} ({file})" if short.count(label) > 1 else label
+    for label, (_, file) in zip(short, names, strict=True):
+        wanted = f"{label} ({parts[label][file]})" if short.count(label) > 1 else label
         copies = (f"{wanted} {number}" for number in count(2))
         labels.append(wanted if wanted not in labels else next(copy for copy in copies if copy not in labels))
     return labels
+
+
+def distinguishing_parts(files: Sequence[str]) -> dict[str, str]:
+    """Name of a file -> the part of it that the others have not.
+
+    Names are split before ``/``, ``_`` and ``.``; the parts that all of them begin or end with are left out, as long as
+    something is left of every name: ``2026-11-29_mine_sampling_own.json`` becomes ``own``.
+    """
+    split = {file: re.split(r"(?=[/_.])", file) for file in files}
+    if len(split) < 2:
+        return {file: file for file in files}
+    first = _common(list(split.values()))
+    last = _common([parts[first:][::-1] for parts in split.values()])
+    if any(len(parts) == first + last for parts in split.values()):
+        first, last = (first - 1, last) if first else (first, last - 1)
+    found = {file: "".join(parts[first : len(parts) - last]).strip("/_.") for file, parts in split.items()}
+    return found if len(set(found.values())) == len(found) else {file: file for file in files}
+
+
+def _common(sequences: Sequence[Sequence[str]]) -> int:
+    """How many elements all sequences begin with."""
+    heads = zip(*sequences, strict=False)
+    return sum(1 for _ in takewhile(lambda head: len(set(head)) == 1, heads))
