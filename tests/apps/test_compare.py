@@ -177,7 +177,7 @@ def test_the_numbers_are_printed_and_the_page_is_written(reports: list[Path], tm
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     both = written(reports, output=page, text=True)
     assert "no difference shown" in both
-    assert both.endswith("open it in a browser\n")
+    assert both.endswith(f"replaced {page} (prompts: 4, replies: 8, 0.1 MB); open it in a browser\n")
 
 
 def test_the_same_reports_give_the_same_page(reports: list[Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,8 +176,22 @@ def test_prompts_of_several_turns_are_scored_with_their_turns(world: Path, tmp_p
 
 def test_several_reports_are_a_list_and_a_file_is_written_whole(world: Path, tmp_path: Path) -> None:
     path, output = write(tmp_path / "one.json", REPORT), tmp_path / "scores.json"
-    assert score(world, path, path, output=output)[0] == ""
+    found, log = score(world, path, path, output=output)
+    assert found == ""
     assert len(json.loads(output.read_text())) == 2
+    assert log.count("Mean score of the best of n replies") == 1
+
+
+def test_the_file_of_scores_is_named_with_the_command_that_uses_it(world: Path, tmp_path: Path) -> None:
+    path, output = write(tmp_path / "one.json", REPORT), tmp_path / "scores.json"
+    _, log = score(world, path, output=output)
+    wrote, above, *command = log.splitlines()[log.splitlines().index(f"wrote {output}") :]
+    assert (wrote, above) == (f"wrote {output}", "compare the replies with their scores:")
+    words = shlex.split("\n".join(command).replace("\\\n", ""))
+    assert words == ["tunesmith", "compare", str(path), "--scores", str(output), "-o", "page.html"]
+    assert f"\nreplaced {output}\n" in score(world, path, output=output)[1]
+    _, log = score(world, write(tmp_path / "talks.jsonl", talk("a", "b")), output=output)
+    assert log.endswith(f"\nreplaced {output}\n")
 
 
 def test_published_reports_are_read_with_every_reply(real_data: Callable[[str], Path]) -> None:

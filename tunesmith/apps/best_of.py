@@ -13,7 +13,8 @@ from tunesmith.apps import sample
 from tunesmith.apps.compare import open_report
 from tunesmith.apps.rejection_files import REJECTION_KINDS, ScoredReports, check_keep, write_rejections
 from tunesmith.apps.sample import SampleSettings
-from tunesmith.apps.score import score_report
+from tunesmith.apps.sampling_reports import SamplingReport
+from tunesmith.apps.score import score_reports
 from tunesmith.errors import UsageError
 from tunesmith.evaluate.reward_scorer import open_reward_scorer
 from tunesmith.files import write_file
@@ -59,8 +60,12 @@ def run(
     """
     check_keep(best.kind, best.keep)
     check_scorer(best.scorer)
-    reports = sample.run(models, settings, directory, target=target, errors=errors, **more)
-    return [_choose(path, best, target or sys.stdout) for path in reports]
+    screen = target or sys.stdout
+    paths = sample.run(models, settings, directory, target=target, errors=errors, **more)
+    reports, scorer = [open_report(path) for path in paths], open_reward_scorer(best.scorer)
+    print(file=screen)
+    found = score_reports(scorer, reports, True, screen)
+    return [_choose(*each, best, screen) for each in zip(paths, reports, found, strict=True)]
 
 
 def check_scorer(path: str) -> None:
@@ -74,15 +79,12 @@ def check_scorer(path: str) -> None:
         raise UsageError("the reward model does not declare its prompt format", where=path, advice=advice)
 
 
-def _choose(path: Path, best: BestOfSettings, screen: TextIO) -> Path:
-    """Score a report and write what is made of it."""
-    report, scorer = open_report(path), open_reward_scorer(best.scorer)
-    print(file=screen)
-    found = score_report(scorer, report, True, screen)
+def _choose(path: Path, report: SamplingReport, found: dict[str, Any], best: BestOfSettings, screen: TextIO) -> Path:
+    """Write the scores of a report and what is made of it. found: from ``score_reports``."""
     base = path.with_suffix("")
     write_file(base.with_name(f"{base.name}_scores.json"), json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     output = base.with_name(base.name + REJECTION_KINDS[best.kind].tail)
-    scored = ScoredReports.of([report], [found["scores"]], scorer.name)
+    scored = ScoredReports.of([report], [found["scores"]], found["reward_model"])
     for line in write_rejections(best.kind, scored, output, best.keep):
         print(visible(line), file=screen)
     return output

@@ -54,10 +54,11 @@ def run(
             print(visible(line), file=screen)
     if output is not None:
         page = compare_page(comparison, summaries, differences, seed).encode()
+        verb = "replaced" if output.exists() else "wrote"
         write_file(output, page)
         replies = sum(len(prompt.replies) for prompt in comparison.prompts)
         what = f"prompts: {len(comparison.prompts):,}, replies: {replies:,}, {len(page) / 1e6:.1f} MB"
-        print(visible(f"wrote {output} ({what}); open it in a browser"), file=screen)
+        print(visible(f"{verb} {output} ({what}); open it in a browser"), file=screen)
 
 
 def _check_output(output: Path, inputs: Sequence[Path]) -> None:

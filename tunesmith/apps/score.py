@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import transformers
 
+from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.rejection_files import ScoredReports, check_keep, output_files, write_rejections
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_curves, report_scores
@@ -22,7 +23,7 @@ from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
 from tunesmith.files import check_no_input, write_file
-from tunesmith.report.best_of import curve_lines
+from tunesmith.report.best_of import curve_lines, curve_note
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
@@ -92,7 +93,7 @@ def run(
         raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
     scorer = open_reward_scorer(model, format)
     if reports:
-        found = [score_report(scorer, report, skip, log) for report in reports]
+        found = score_reports(scorer, reports, skip, log)
         if kind != SCORES:
             assert output is not None, "it was checked"
             scored = ScoredReports.of(reports, [each["scores"] for each in found], scorer.name)
@@ -105,7 +106,18 @@ def run(
     if output is None:
         (target or sys.stdout).write(text)
     else:
-        write_file(output, text)
+        for line in _write_scores(text, inputs if reports else (), output):
+            print(visible(line), file=log)
+
+
+def _write_scores(text: str, reports: Sequence[str], output: Path) -> list[str]:
+    """Write the scores; returns the lines to print, with the next command where they are of reports."""
+    wrote = f"{'replaced' if output.exists() else 'wrote'} {output}"
+    write_file(output, text)
+    if not reports:
+        return [wrote]
+    compare = command_lines(["tunesmith", "compare", *reports, ("--scores", output), ("-o", "page.html")])
+    return [wrote, "compare the replies with their scores:", *compare]
 
 
 def _output_files(kind: str, output: Path | None, keep: int | None) -> list[Path]:
@@ -125,7 +137,17 @@ def _read_report(path: str) -> SamplingReport | None:
     return read_report(Path(path).expanduser()) if Path(path).expanduser().is_file() else None
 
 
-def score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
+def score_reports(
+    scorer: RewardScorer, reports: Sequence[SamplingReport], skip: bool, log: TextIO
+) -> list[dict[str, Any]]:
+    """Score sampling reports and print their summaries, with one note; returns the JSON object to write of each."""
+    found = [_score_report(scorer, report, skip, log) for report in reports]
+    if any(each["best_of"] for each in found):
+        print("\n".join((*curve_note(), "")), file=log)
+    return found
+
+
+def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
     """Score a sampling report and print its summary; returns the JSON object to write."""
     with show_progress(f"scoring {report.name}") as progress:
         found = report_scores(scorer, report, skip, lambda done, total: progress(done, total, "prompts"))

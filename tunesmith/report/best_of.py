@@ -95,7 +95,7 @@ def best_of_curve(prompts: Sequence[Sequence[float]]) -> BestOfCurve | None:
 
 
 def curve_lines(curves: Mapping[str, BestOfCurve]) -> Iterator[str]:
-    """A table in 80 columns, a curve on two lines, and a note; nothing if there is no curve. Nothing is escaped yet."""
+    """A table in 80 columns, a curve on two lines; nothing if there is no curve. Nothing is escaped yet."""
     if not curves:
         return
     columns = _columns(curves.values())
@@ -107,8 +107,11 @@ def curve_lines(curves: Mapping[str, BestOfCurve]) -> Iterator[str]:
         yield _row(_counts(curve), [_gain(point) if point and point.n > 1 else "" for point in points])
     divergences = [BestOf(n, 0.0, 0.0, None, None).divergence for n in columns]
     yield _row("KL, at most", [f"{divergence:.2f}" for divergence in divergences])
-    yield ""
-    yield from textwrap.wrap(NOTE, WIDTH)
+
+
+def curve_note() -> list[str]:
+    """How to read the tables of ``curve_lines``, in lines of 80 columns."""
+    return textwrap.wrap(NOTE, WIDTH)
 
 
 def _powers_of_two(most: int) -> list[int]:
