@@ -111,6 +111,17 @@ def test_a_prompt_that_a_report_repeats_has_all_of_its_replies(tmp_path: Path) -
     assert replies(comparison, 0) == [(0, "k", 0, "1"), (0, "k", 1, "2"), (0, "k", 2, "3"), (0, "g", 0, "4")]
 
 
+def test_it_is_said_that_prompts_repeat(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "a.json", "m", [(text, {"k": ["1"]}) for text in ("Q", "R", "Q")])
+    other = write_report(tmp_path / "b.json", "n", [(text, {"k": ["1"]}) for text in ("Q", "R")])
+    says = "1 prompt repeats an earlier one; the replies count as replies to one prompt"
+    assert written([path, other]).splitlines()[2:5] == ["     a.json, 2023-04-03", f"     {says}", "  B  n"]
+    written([path], output=tmp_path / "page.html")
+    assert says in (tmp_path / "page.html").read_text()
+    path = write_report(tmp_path / "a.json", "m", [("Q", {"k": ["1"]})] * 3)
+    assert "\n     2 prompts repeat others; the replies count as" in written([path])
+
+
 def scores(name: str, values: list[dict[str, list[float | None]]], model: str = "judge") -> dict[str, Any]:
     return {"model_name": "x", "report": name, "reward_model": model, "scores": values}
 

@@ -140,7 +140,8 @@ def samples_of(report: SamplingReport, places: Sequence[int], configuration: str
 
 def _model(report: SamplingReport, label: str) -> ComparedModel:
     parameters = {name: _one_line(values) for name, values in report.parameters.items()}
-    return ComparedModel(label, report.model, report.name, report.date, report_key(report), parameters)
+    repeated = len(report.prompts) - len(places_of_prompts(report))
+    return ComparedModel(label, report.model, report.name, report.date, report_key(report), parameters, repeated)
 
 
 def _one_line(parameters: Mapping[str, Any]) -> str:

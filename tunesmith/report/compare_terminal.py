@@ -33,6 +33,8 @@ def comparison_lines(
     for letter, model in zip(_letters(comparison), comparison.models, strict=True):
         yield _cut(f"  {letter}  {model.name}", WIDTH)
         yield _cut(f"     {model.file}", WIDTH - 12) + (f", {model.date[:10]}" if model.date else "")
+        if remark := model.remark():
+            yield f"     {remark}"
     for title, rows in summary_tables(comparison, summaries):
         yield ""
         yield f"{_cut(title, NAME_WIDTH - 1):{NAME_WIDTH}}" + "".join(f"{head:>{width}}" for head, width in HEADERS)

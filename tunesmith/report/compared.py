@@ -20,6 +20,7 @@ class ComparedModel:
     date: of the report; may be empty.
     key: a digest of the report's content; votes refer to it.
     parameters: sampling configuration -> its parameters, as text.
+    repeated: how many prompts of the report repeat an earlier one; their replies count as replies to that one.
     """
 
     label: str
@@ -28,6 +29,14 @@ class ComparedModel:
     date: str
     key: str
     parameters: Mapping[str, str]
+    repeated: int = 0
+
+    def remark(self) -> str:
+        """What is said about repeated prompts; empty without any."""
+        if not self.repeated:
+            return ""
+        repeat = "1 prompt repeats an earlier one" if self.repeated == 1 else f"{self.repeated:,} prompts repeat others"
+        return f"{repeat}; the replies count as replies to one prompt"
 
 
 @dataclass(frozen=True, slots=True)
