@@ -163,6 +163,10 @@ def test_several_models_and_files_of_configurations_have_a_report_each(directory
     compare.run([str(path) for path in paths[1::2]], output=Path("page.html"), text=True, target=page)
     assert "2 models, 1 prompt" in page.getvalue()
     assert str(Path("out", paths[0].name)) in printed
+    command = printed[printed.index("compare the replies:") :].splitlines()[1:]
+    assert max(map(len, command)) <= 80
+    words = " ".join(command).replace("\\", "").split()
+    assert words == ["tunesmith", "compare", *map(str, paths), "-o", "page.html"]
 
 
 def test_conversations_are_sampled_in_the_format_of_the_model_and_read_again() -> None:

@@ -98,6 +98,7 @@ def test_the_table_has_a_line_of_shares_above_a_line_of_their_intervals() -> Non
     assert lines[2] == "                          76-99                 0-28          1-24   0-28   0-28"
     assert max(map(len, lines)) <= 80
     assert lines[5] == ""
+    assert len(lines[6:]) == 4, "it is printed at every call, so it is short"
 
 
 def test_a_name_with_control_characters_and_thousands_fit() -> None:

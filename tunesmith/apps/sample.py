@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from tunesmith import __version__
 from tunesmith.apps.model_opening import silence_libraries
+from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
 from tunesmith.apps.sample_journal import SUFFIX, JournalReply, ReplyJournal, ReplyPlace, changed_inputs
 from tunesmith.apps.sample_models import OPENERS, SampledModel
@@ -159,8 +160,8 @@ def run(
             _print_table(report, summary, screen)
     if summaries:
         print("\n" + "\n".join(note_lines(summaries)), file=screen)
-    again = " ".join(map(str, paths))
-    print(visible(f"\ncompare the replies:\n  tunesmith compare {again} -o page.html"), file=screen)
+    compare = command_lines(["tunesmith", "compare", *paths, ("-o", "page.html")])
+    print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=screen)
     return paths
 
 

@@ -20,11 +20,9 @@ PRINTED_LENGTH = 4
 """The one of them that is printed."""
 
 NOTE = (
-    "Below a share is its 95 % interval; replies to one prompt are not independent, which widens it. ended: the model "
-    "ended the reply by itself, the others were cut at the limit (? where the report does not show it). mean, median: "
-    "length in {unit}. loops: the same words four times in a row or more. dist-4: of all sequences of four words, "
-    "those that are new in their reply. empty: no text. leaks: text of control tokens. same: equal to another sample "
-    "for the prompt."
+    "Below a share is its 95 % interval. ended: by the model; the others were cut (?: not known). mean, median: length "
+    "in {unit}. loops: the same words four times in a row. dist-4: share of sequences of four words that are new in "
+    "their reply. leaks: text of control tokens. same: equal to another sample."
 )
 
 
