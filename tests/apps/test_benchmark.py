@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from tunesmith.apps.benchmark import BenchmarkOptions, run
 from tunesmith.benchmark import scoring
 from tunesmith.benchmark.language_model import read_generation
 from tunesmith.benchmark.suites import DOLLY
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import UsageError
+from tunesmith.files import write_json
 from tunesmith.generate.sampling import SamplingParameters
 
 COMPARED = ("benchmark.json", "benchmark.md", "benchmark.csv", "items-1.jsonl")
@@ -129,6 +131,14 @@ def test_a_chat_and_plain_prompts_are_shown_next_to_each_other(places: Callable[
         call([places("gpt_neox")], replace(options, engine="hf"))
 
 
+def test_a_format_is_for_the_models_that_declare_none(places: Callable[[str], str], tmp_path: Path) -> None:
+    shutil.copytree(places("gpt_neox"), tmp_path / "assistant")
+    write_json(tmp_path / "assistant/tunesmith.json", {"format": "dolly"})
+    options = options_for(places, tmp_path / "o", tasks=("boolq",), limit=2, chat="yes", format="plain")
+    _, content = call([places("gpt_neox"), str(tmp_path / "assistant")], options)
+    assert [model["prompts"] for model in content["models"]] == ["chat, format plain", "chat, format dolly"]
+
+
 def test_examples_of_a_format_with_one_turn_are_in_the_same_message(
     places: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -187,6 +197,6 @@ def test_a_prompt_format_with_tokens_that_the_model_lacks_is_refused_before_anyt
 ) -> None:
     model = write_model(tmp_path / "model", tokens=427)
     options = BenchmarkOptions(("piqa",), str(write_tasks(tmp_path / "data")), tmp_path / "o", chat="both")
-    with pytest.raises(DataError, match=r"need \d+ token ids, but the model has 427"):
+    with pytest.raises(UsageError, match=r"needs \d+ token ids, but the model has 427; .* --format plain"):
         call([str(model)], replace(options, format="oasst"))
     assert not (tmp_path / "o").exists()

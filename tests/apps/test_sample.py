@@ -222,6 +222,31 @@ def test_a_reward_model_is_refused_with_a_reason() -> None:
         sample("rm")
 
 
+def test_a_format_is_for_the_models_that_declare_none(directory: Path) -> None:
+    base = copy_without_format(directory)
+    paths, _, log = sample(base, "dolly", format="plain", limit=1)
+    assert [json.loads(path.read_bytes())["args"]["format"] for path in paths] == ["plain", "dolly"]
+    assert log.count("dolly keeps its own prompt format, dolly; --format is for models that declare none\n") == 1
+    assert log.count("keeps") == 1
+
+
+@pytest.mark.parametrize("format", [None, "chatml", "t5-dolly"])
+def test_all_models_are_checked_before_the_first_is_loaded(directory: Path, format: str | None) -> None:
+    with pytest.raises(UsageError, match=r"^base: .*; for a base model append --format plain$"):
+        sample("oasst", copy_without_format(directory), format=format)
+    with pytest.raises(MissingInputError, match="nowhere"):
+        sample("oasst", "nowhere")
+    assert not Path("out").exists()
+
+
+def copy_without_format(directory: Path) -> str:
+    """A model directory as of a base model."""
+    shutil.copytree(directory / "dolly", "base", ignore=shutil.ignore_patterns("tunesmith.json", "chat_template.jinja"))
+    path = Path("base/tokenizer_config.json")
+    write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "chat_template"})
+    return "base"
+
+
 def test_max_new_tokens_replaces_that_of_the_configurations() -> None:
     ((path,), _, _) = sample(max_new_tokens=2)
     result = json.loads(path.read_bytes())["prompts"][0]["results"][0]

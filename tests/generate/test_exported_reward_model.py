@@ -13,7 +13,8 @@ from tests.model.trees import SIZES
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.export_directory import open_engine, read_export
-from tunesmith.model.export import DESCRIPTION, ExportInfo, export
+from tunesmith.model.export import ExportInfo, export
+from tunesmith.model.names import DESCRIPTION
 from tunesmith.model.reward_model import head_of, load_reward_model, new_reward_model, padding_id, set_padding
 from tunesmith.text.formats.registry import build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer

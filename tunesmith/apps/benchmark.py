@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
@@ -27,6 +27,7 @@ from tunesmith.compose.manifest import PACKAGE, code_digest, package_versions
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file, write_json
+from tunesmith.generate.model_formats import check_writes_replies, choose_formats
 from tunesmith.report.compared import unique_labels
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.visible import visible
@@ -47,7 +48,7 @@ class BenchmarkOptions:
     shots: examples in the prompt; None for what each task has.
     limit: only the first items of every task.
     chat: whether prompts are written in the prompt format of the model, or in both ways.
-    format: the prompt format of a model that does not declare one.
+    format: the prompt format of the models that do not declare one.
     engine: ``tree``, or ``hf`` for the model of lm-evaluation-harness.
     dtype: number format.
     with_published: show the rows of the card of dolly-v2-7b.
@@ -65,10 +66,13 @@ class BenchmarkOptions:
     with_published: bool = False
 
 
-def run(models: Sequence[str], options: BenchmarkOptions, target: TextIO | None = None) -> None:
+def run(
+    models: Sequence[str], options: BenchmarkOptions, target: TextIO | None = None, errors: TextIO | None = None
+) -> None:
     """Evaluate the models, print the table and write the files.
 
     target: where is printed (standard output).
+    errors: where notices are printed (standard error).
     Raises MissingInputError, DataError, UsageError, RecipeError, StorageError.
     """
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -78,10 +82,19 @@ def run(models: Sequence[str], options: BenchmarkOptions, target: TextIO | None 
     if options.engine == "hf" and options.chat != "no":
         what = "--engine hf writes chats in its own way, in which text and control tokens mix"
         raise UsageError(what, advice="leave --chat or --engine hf out")
-    screen = target or sys.stdout
+    screen, log = target or sys.stdout, errors or sys.stderr
+    for path in models:
+        check_writes_replies(path)
+    formats: Sequence[str | None] = [None] * len(models)
+    if options.chat != "no":
+        formats = choose_formats(models, options.format, lambda text: print(visible(text), file=log))
     seconds: dict[str, float] = {}
     with prepare_tasks(expand_suites(options.tasks), options.data, options.shots) as prepared:
-        scores = [each for path in models for each in _evaluate(path, prepared, options, seconds)]
+        scores = [
+            each
+            for path, format in zip(models, formats, strict=True)
+            for each in _evaluate(path, prepared, replace(options, format=format), seconds)
+        ]
     labels = unique_labels([(each.path, each.prompts) for each in scores])
     named = [(label, each) for label, each in zip(labels, scores, strict=True)]
     results = _results([_with_label(each, label) for label, each in named], options)

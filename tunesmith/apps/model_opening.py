@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -11,9 +11,34 @@ from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.run_export import describe_newer_checkpoint, has_checkpoints, load_checkpoint_model
 from tunesmith.errors import UsageError
 from tunesmith.generate.engine import Engine
-from tunesmith.generate.export_directory import build_engine, find_export, open_engine, read_sampling
+from tunesmith.generate.export_directory import build_engine, find_export, open_engine, read_export, read_sampling
+from tunesmith.generate.model_formats import check_writes_replies, choose_formats, describe_kept_format
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.load import read_local_architecture
 from tunesmith.model.names import EXPORT
+from tunesmith.recipe.load import load
+from tunesmith.recipe.schema import Recipe
+from tunesmith.train.run.directory import RECIPE
+
+
+def check_models(paths: Sequence[str], format: str | None, notice: Callable[[str], None]) -> list[str | None]:
+    """Check all models before the first is loaded; returns the ``format`` that ``open_run`` needs for each of them.
+
+    format: the prompt format of the models that declare none.
+    notice: reports a model that keeps another format.
+    Raises MissingInputError, DataError, UsageError, RecipeError.
+    """
+    for path in paths:
+        directory = Path(path).expanduser()
+        if _is_unexported(directory):
+            declared = _read_unexported(directory).text.format
+            if format not in (None, declared):
+                notice(describe_kept_format(path, declared))
+        else:
+            read_local_architecture(find_export(path))
+            check_writes_replies(path)
+            read_export(find_export(path))
+    return choose_formats(paths, format, notice)
 
 
 def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tuple[Engine, SamplingParameters]:
@@ -24,18 +49,31 @@ def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tu
     Raises as ``open_engine`` and ``load_checkpoint_model``; UsageError for a reward model.
     """
     directory = Path(path).expanduser()
-    if not has_checkpoints(directory) or (directory / EXPORT).is_dir():
+    if not _is_unexported(directory):
+        check_writes_replies(path)
         notice(f"loading {find_export(path)}")
         if (newer := describe_newer_checkpoint(directory)) is not None:
             notice(newer)
         return open_engine(path, format)
+    _read_unexported(directory)
     notice(f"loading the newest checkpoint of {directory}, which has no export yet")
     found = load_checkpoint_model(directory, "last", notice)
-    if METHODS[found.recipe.objective.kind].kind == "reward":
-        what = "this run trains a reward model: it scores replies and cannot write any"
-        raise UsageError(what, where=directory, advice="export it, and score replies with it: tunesmith score")
     notice(f"this is the model after step {found.step:,}")
     return build_engine(found.model, found.renderer), read_sampling(found.recipe.sampling.model_dump())
+
+
+def _is_unexported(directory: Path) -> bool:
+    """Whether a directory is that of a run whose newest checkpoint is opened."""
+    return has_checkpoints(directory) and not (directory / EXPORT).is_dir()
+
+
+def _read_unexported(run: Path) -> Recipe:
+    """The recipe of a run. Raises UsageError for that of a reward model, and RecipeError."""
+    recipe = load([str(run / RECIPE)]).recipe
+    if METHODS[recipe.objective.kind].kind == "reward":
+        what = "this run trains a reward model: it scores replies and cannot write any"
+        raise UsageError(what, where=run, advice="export it, and score replies with it: tunesmith score")
+    return recipe
 
 
 def silence_libraries() -> None:

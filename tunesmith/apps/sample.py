@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith import __version__
-from tunesmith.apps.model_opening import silence_libraries
+from tunesmith.apps.model_opening import check_models, silence_libraries
 from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
 from tunesmith.apps.sample_journal import SUFFIX, JournalReply, ReplyJournal, ReplyPlace, changed_inputs
@@ -62,7 +62,7 @@ class SampleSettings:
     mode: a prompt mode of the original; None for the prompt format of the model.
     limit: how many prompts are used; None for all.
     max_new_tokens: replaces that of every configuration; None leaves it.
-    format: the prompt format of a model that does not declare one.
+    format: the prompt format of the models that do not declare one.
     batch_size: replies that are generated together; it changes no reply.
     engine: what generates, a key of ``OPENERS``.
     """
@@ -147,9 +147,10 @@ def run(
     print(visible(f"{_count(len(prompts), 'prompt')} of {settings.prompts}"), file=log)
     for line in (line for stem, configurations in effects for line in _effect_lines(stem, configurations)):
         print(visible(line), file=log)
+    formats = check_models(models, settings.format, lambda text: print(visible(text), file=log))
     paths, summaries = list[Path](), list[ConfigurationSummary]()
-    for path, name in zip(models, names, strict=True):
-        model = OPENERS[settings.engine](name, path, settings.format, lambda text: print(visible(text), file=log))
+    for path, name, format in zip(models, names, formats, strict=True):
+        model = OPENERS[settings.engine](name, path, format, lambda text: print(visible(text), file=log))
         if model.generator.notice is not None:
             print(visible(model.generator.notice), file=log)
         for stem, configurations in effects:

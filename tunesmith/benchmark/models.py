@@ -23,8 +23,8 @@ from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.attention_choice import use_stock_attention
 from tunesmith.model.devices import best_device
 from tunesmith.model.directory import read_directory
-from tunesmith.model.export import DESCRIPTION
 from tunesmith.model.load import is_classifier, load_model
+from tunesmith.model.names import DESCRIPTION
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer

@@ -39,7 +39,9 @@ ChatOption = Annotated[
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", help="The prompt format of a model that does not declare one.", show_default=False),
+    typer.Option(
+        "--format", help="With --chat, the prompt format of the models that declare none.", show_default=False
+    ),
 ]
 ShotsOption = Annotated[
     int | None,

@@ -70,7 +70,7 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="The prompt format, such as chatml, of a model that Tunesmith has not exported.",
+        help="The prompt format of the models that do not declare one, such as plain for a base model.",
         show_default=False,
     ),
 ]

@@ -16,9 +16,9 @@ from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.devices import best_device
-from tunesmith.model.export import DESCRIPTION, ExportInfo
+from tunesmith.model.export import ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
-from tunesmith.model.names import EXPORT
+from tunesmith.model.names import DESCRIPTION, EXPORT
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.formats.template_options import template_options

@@ -26,7 +26,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
 from tunesmith.model.configuration import CheckedConfig, check_config
-from tunesmith.model.names import EXPORT
+from tunesmith.model.names import CLASSIFIER, EXPORT
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 CONFIG = "config.json"
@@ -34,7 +34,6 @@ GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-CLASSIFIER = "ForSequenceClassification"  # suffix of the class names of reward models in transformers
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,200}\.safetensors")
 TENSOR = re.compile(r"[!-~]+")  # printable ASCII without a space
 COMMIT = re.compile(r"[0-9a-f]{40}")

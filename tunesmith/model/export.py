@@ -22,11 +22,11 @@ from tunesmith.files import new_directory, write_json
 from tunesmith.model.context import context_length
 from tunesmith.model.export_manifest import foreign_files, write_export_manifest
 from tunesmith.model.exported_config import write_config
+from tunesmith.model.names import DESCRIPTION
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
-DESCRIPTION = "tunesmith.json"
 DEFAULT_CONTEXT = 2048  # model_max_length of a tokenizer whose model sets no limit
 GREEDY_SETTINGS = ("do_sample", "repetition_penalty", "min_new_tokens", "max_new_tokens")
 

@@ -9,7 +9,7 @@ from tunesmith.compose.components.format_choice import FormatChoice, choose_form
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.directory import find_model
-from tunesmith.model.export import DESCRIPTION
+from tunesmith.model.names import DESCRIPTION
 from tunesmith.recipe.data import DOCUMENTS
 from tunesmith.recipe.families import ENCODER_DECODERS
 
