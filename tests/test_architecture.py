@@ -65,6 +65,7 @@ LIGHT_MODULES = (
     "tunesmith.cli.recipes",
     "tunesmith.cli.start_checks",
     "tunesmith.cli.train",
+    "tunesmith.benchmark.task_files",
     "tunesmith.generate.model_formats",
 )
 HEAVY = ("torch", "transformers")

@@ -9,9 +9,10 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from tests.benchmark.small_tasks import write_lines, write_tasks
-from tunesmith.benchmark import tasks
+from tunesmith.benchmark import task_files, tasks
 from tunesmith.benchmark.suites import DOLLY
-from tunesmith.benchmark.tasks import check_packages, expand_suites, find_definitions, prepare_tasks
+from tunesmith.benchmark.task_files import expand_suites
+from tunesmith.benchmark.tasks import check_packages, find_definitions, prepare_tasks
 from tunesmith.errors import DataError, MissingInputError, UsageError
 
 
@@ -25,7 +26,7 @@ def test_the_suites_are_made_of_tasks() -> None:
 def test_every_definition_is_the_one_of_the_harness() -> None:
     for definition in find_definitions([*DOLLY, "mmlu_anatomy", "gsm8k", "ifeval", "truthfulqa_mc2"]):
         assert definition.values["task"] == definition.name
-        assert definition.path.is_relative_to(tasks.ROOT)
+        assert definition.path.is_relative_to(task_files.ROOT)
 
 
 def test_the_tasks_of_the_card_have_their_prompts_versions_and_splits(tmp_path: Path) -> None:
@@ -56,17 +57,19 @@ def test_every_missing_file_is_a_line_with_its_columns_and_the_command_that_down
         (tmp_path / name).unlink()
     with pytest.raises(MissingInputError) as error, prepare_tasks(DOLLY, str(tmp_path)):
         pass
-    arc, boolq = str(error.value).split("\n")
+    arc, boolq, others = str(error.value).split("\n")
     assert arc.startswith(f"{tmp_path}/arc_easy.test.jsonl: ")
     assert "question, choices, answerKey" in arc
     assert f"d('allenai/ai2_arc', 'ARC-Easy', split='test').to_json('{tmp_path}/arc_easy.test.jsonl')" in arc
     assert "d('aps/super_glue', 'boolq', split='validation')" in boolq
+    there = [name for name in DOLLY if name not in ("boolq", "arc_easy")]
+    assert others == f"or evaluate the tasks whose files are there: --tasks {','.join(there)}"
 
 
 def test_a_directory_that_does_not_exist_and_a_task_that_does_not_exist_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such directory"), prepare_tasks(["piqa"], str(tmp_path / "x")):
         pass
-    with pytest.raises(UsageError, match="there is no task 'piqua'"):
+    with pytest.raises(UsageError, match=r"there is no task 'piqua' in lm-evaluation-harness; did you mean piqa\?"):
         find_definitions(["piqua"])
 
 
@@ -108,7 +111,7 @@ def test_packages_that_a_task_needs_are_named_before_anything_is_computed(monkey
 
 
 def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry: Any = type("Entry", (), {"yaml_path": tasks.ROOT / "sciq" / "sciq.yaml"})
+    entry: Any = type("Entry", (), {"yaml_path": task_files.ROOT / "sciq" / "sciq.yaml"})
     monkeypatch.setattr(TaskManager, "task_index", {"sciq": entry}, raising=False)  # reading all files takes seconds
     monkeypatch.setattr(TaskManager, "__init__", lambda self: None)
     (definition,) = find_definitions(["sciq"])

@@ -22,7 +22,8 @@ from tunesmith.benchmark.models import BenchmarkModel, DtypeName, open_benchmark
 from tunesmith.benchmark.published import PUBLISHED
 from tunesmith.benchmark.results import ModelScores
 from tunesmith.benchmark.tables import BenchmarkResults, as_json, csv_table, markdown, terminal_lines
-from tunesmith.benchmark.tasks import PreparedTasks, expand_suites, prepare_tasks
+from tunesmith.benchmark.task_files import expand_suites
+from tunesmith.benchmark.tasks import PreparedTasks, prepare_tasks
 from tunesmith.compose.manifest import PACKAGE, code_digest, package_versions
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import UsageError

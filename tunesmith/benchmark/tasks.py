@@ -6,6 +6,7 @@ So prompts, the processing of rows and metrics are the original's, and nothing o
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,70 +17,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import lm_eval.tasks
 import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import env
 
-from tunesmith.benchmark.data_files import find_data_file, read_rows
-from tunesmith.benchmark.suites import MMLU, SUITES, KnownTask, known_task
+from tunesmith.benchmark.data_files import read_rows
+from tunesmith.benchmark.suites import KNOWN_TASKS, MMLU, SUITES, known_task
+from tunesmith.benchmark.task_files import HUB, TaskDefinition, find_known_definition, find_task_files, read_definition
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.files import sha256
 
-HUB = "hub"
-"""The place of data that are downloaded, or taken from the cache of the Hugging Face hub."""
 FEWSHOT_SEED = 1234
 """The seed of the examples in prompts, as in lm-evaluation-harness."""
 NUMBER = re.compile("0|[1-9][0-9]{0,8}")
-ROOT = Path(lm_eval.tasks.__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDefinition:
-    """The definition of a task in lm-evaluation-harness.
-
-    name: of the task.
-    path: of its file.
-    values: its entries, with those of the files that it includes.
-    known: what is known of it here, if anything.
-    """
-
-    name: str
-    path: Path
-    values: Mapping[str, Any]
-    known: KnownTask | None
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that it may be evaluated on; the first is the one of published tables."""
-        found = (self.values.get("test_split"), self.values.get("validation_split"))
-        return tuple(str(split) for split in found if split)
-
-    @property
-    def example_split(self) -> str:
-        """The split that examples in the prompt are taken from."""
-        keys = ("fewshot_split", "training_split", "validation_split", "test_split")
-        return str(next(self.values[key] for key in keys if self.values.get(key)))
-
-    def shots(self, wanted: int | None) -> int:
-        """The number of examples in the prompt; 0 in the file is never changed, because its prompt has its own."""
-        own = self.values.get("num_fewshot")
-        return int(own or 0) if own == 0 or wanted is None else wanted
-
-    def file_names(self) -> tuple[str, ...]:
-        """The names that its file may have."""
-        configuration = str(self.values.get("dataset_name") or "").lower().replace("-", "_")
-        names = [self.name, configuration, *([MMLU] if self.name.startswith(f"{MMLU}_") else [])]
-        return tuple(dict.fromkeys(name for name in names if name))
-
-    def download_command(self, directory: Path, split: str) -> str:
-        """A command that downloads the data of a split into the directory."""
-        names = [self.values["dataset_path"], self.values.get("dataset_name")]
-        arguments = ", ".join(repr(name) for name in names if name)
-        target = directory / f"{self.name}.{split}.jsonl"
-        code = f"from datasets import load_dataset as d; d({arguments}, split='{split}').to_json('{target}')"
-        return f'python -c "{code}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +61,6 @@ class PreparedTasks:
     metrics: Mapping[str, str | None]
 
 
-def expand_suites(names: Sequence[str]) -> list[str]:
-    """The tasks of suites and tasks, each once. Raises UsageError without any."""
-    found: list[str] = []
-    for name in names:
-        subjects = sorted(path.stem for path in (ROOT / MMLU / "default").glob(f"{MMLU}_*.yaml"))
-        found += subjects if name == MMLU else SUITES.get(name, (name,))
-    if not found:
-        raise UsageError("no task is named", where="--tasks", advice="--tasks dolly has the seven of the dolly card")
-    return list(dict.fromkeys(found))
-
-
 @contextmanager
 def prepare_tasks(names: Sequence[str], data: str, shots: int | None = None) -> Iterator[PreparedTasks]:
     """The tasks, with converted data in a temporary directory that lasts as long as the block.
@@ -148,20 +88,19 @@ def prepare_tasks(names: Sequence[str], data: str, shots: int | None = None) -> 
 
 def find_definitions(names: Sequence[str]) -> list[TaskDefinition]:
     """The definitions of tasks. Raises UsageError for a name that is not a task."""
-    paths: dict[str, Path] = {}
-    for name in names:
-        known = known_task(name)
-        if known is not None and (ROOT / known.file).is_file():
-            paths[name] = ROOT / known.file
-    others = [name for name in names if name not in paths]
+    found = {name: definition for name in names if (definition := find_known_definition(name)) is not None}
+    others = [name for name in names if name not in found]
     if others:
         index = TaskManager().task_index  # reads all files of tasks, which takes seconds
         for name in others:
             if name not in index or index[name].yaml_path is None:
-                advice = f"suites are {', '.join([*SUITES, MMLU])}; lm-eval ls tasks lists the tasks"
+                close = difflib.get_close_matches(name, [*SUITES, MMLU, *KNOWN_TASKS, *index], n=1)
+                suites = f"suites are {', '.join([*SUITES, MMLU])}; lm-eval ls tasks lists the tasks"
+                advice = f"did you mean {close[0]}?" if close else suites
                 raise UsageError(f"there is no task {name!r} in lm-evaluation-harness", where="--tasks", advice=advice)
-            paths[name] = Path(index[name].yaml_path)
-    return [TaskDefinition(name, paths[name], _read_definition(paths[name]), known_task(name)) for name in names]
+            path = Path(index[name].yaml_path)
+            found[name] = TaskDefinition(name, path, read_definition(path), known_task(name))
+    return [found[name] for name in names]
 
 
 def check_packages(definitions: Sequence[TaskDefinition]) -> None:
@@ -191,38 +130,15 @@ def _write_local(
     folder: Path, definitions: Sequence[TaskDefinition], directory: Path, shots: int | None
 ) -> dict[str, TaskData]:
     """Convert the files of all tasks and write their definitions. Raises as ``prepare_tasks``."""
-    if not directory.is_dir():
-        advice = "--data names a directory with files such as arc_easy.test.jsonl; --data hub downloads them"
-        raise MissingInputError("there is no such directory", where=directory, advice=advice)
-    missing: list[str] = []
     found: dict[str, TaskData] = {}
+    chosen = find_task_files(definitions, directory, shots)
     for definition in definitions:
-        names, splits = definition.file_names(), definition.splits
-        chosen = [(split, path) for split in splits if (path := find_data_file(directory, names, split))]
-        if not chosen:
-            missing.append(_describe_missing(definition, directory, splits[0]))
-            continue
-        split, path = chosen[0]
-        files = {split: path}
-        if definition.shots(shots) and definition.example_split != split:
-            example = find_data_file(directory, names, definition.example_split)
-            if example is None:
-                missing.append(_describe_missing(definition, directory, definition.example_split))
-                continue
-            files[definition.example_split] = example
-        converted = {name: _convert(folder, definition, name, file) for name, file in files.items()}
-        _write_task(folder, definition, converted, split, shots)
-        found[definition.name] = TaskData(split, splits[0], {file.name: sha256(file) for file in files.values()})
-    if missing:
-        raise MissingInputError("\n".join(missing))
+        files = chosen[definition.name]
+        converted = {split: _convert(folder, definition, split, path) for split, path in files.paths.items()}
+        _write_task(folder, definition, converted, files.split, shots)
+        digests = {path.name: sha256(path) for path in files.paths.values()}
+        found[definition.name] = TaskData(files.split, definition.splits[0], digests)
     return found
-
-
-def _describe_missing(definition: TaskDefinition, directory: Path, split: str) -> str:
-    columns = definition.known.columns if definition.known else ()
-    listed = f" with {', '.join(columns)} in every row" if columns else ""
-    path = directory / f"{definition.name}.{split}.jsonl"
-    return f"{path}: this file is missing{listed}; download it: {definition.download_command(directory, split)}"
 
 
 def _convert(folder: Path, definition: TaskDefinition, split: str, path: Path) -> str:
@@ -315,19 +231,3 @@ def _compile_templates(task: Task) -> None:
         value = task.get_config(name)
         if isinstance(value, str) and value not in task.features:
             task.set_config(name, _compiled_template(name, getattr(task, name), value, has_choices))
-
-
-def _read_definition(path: Path) -> dict[str, Any]:
-    """The entries of a definition file, with those of the files that it includes below them; functions are names."""
-    content = _DefinitionLoader(path.read_text(encoding="utf-8")).get_single_data() or {}
-    included = content.pop("include", None)
-    if included is None:
-        return dict(content)
-    return _read_definition((path.parent / str(included)).resolve()) | dict(content)
-
-
-class _DefinitionLoader(yaml.SafeLoader):
-    """Reads definitions without importing the functions that they name."""
-
-
-_DefinitionLoader.add_constructor("!function", lambda loader, node: str(node.value))
