@@ -76,13 +76,19 @@ def test_the_options_of_the_best_replies_reach_their_function(monkeypatch: pytes
         (["sample", "m", "--sampling", "noprefx"], 64, "--sampling: there are no sampling configurations 'noprefx'"),
         (["sample", "m", "--prompts", "none.txt"], 66, "none.txt: the file does not exist"),
         (["sample", "m", "nowhere"], 66, "nowhere: there is no such directory; give a run directory"),
+        (["sample", "runs/assistent"], 66, "runs/assistent: there is no such directory; did you mean runs/assistant?"),
+        (["sample", "m", "rm"], 64, "rm: this is a reward model: it scores replies and cannot write any; score"),
+        (["sample", "m", "base"], 64, "base: this model declares no prompt format: it has no tunesmith.json; for a"),
         (["sample", "m", "-o", "p.txt"], 74, "p.txt: this is not a directory, so nothing can be written to it; choose"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_exit_code_before_pytorch_is_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], code: int, says: str
 ) -> None:
-    Path("m").mkdir()
+    for path in (Path("m"), Path("rm"), Path("base"), Path("runs/assistant")):
+        path.mkdir(parents=True)
+    Path("base/config.json").write_text("{}")
+    Path("rm/config.json").write_text('{"architectures": ["GPTNeoXForSequenceClassification"]}')
     monkeypatch.setattr(sample_command, "load_heavy_part", lambda part: pytest.fail(f"{part} is imported"))
     assert run(monkeypatch, *words) == code
     assert says in capsys.readouterr().err

@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 import typer
 
 from tunesmith.cli.lazy import load_heavy_part, load_part
+from tunesmith.cli.start_checks import check_models, check_writable
 from tunesmith.errors import MissingInputError, UsageError
 
 PART = "tunesmith.apps.benchmark"
+CHECK_FILES = "tunesmith.benchmark.task_files:check_files"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 QUIET = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of libraries that would show separate progress bars."""
@@ -93,10 +95,13 @@ def benchmark(
     if data is None:
         advice = "--data DIR names the directory of the files; --data hub downloads them"
         raise UsageError("the data of the tasks are missing", where="--data", advice=advice)
+    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
+    check_writable(output, "choose another -o")
+    check_models(models, prompt_format, needs_format=chat != "no")
+    load_part(CHECK_FILES)(names, data, shots)
     for name, value in {**QUIET, **({} if data == "hub" else OFFLINE)}.items():
         os.environ.setdefault(name, value)
     run = load_heavy_part(f"{PART}:run")
-    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
     options = load_part(f"{PART}:BenchmarkOptions")(
         names, data, output, shots, limit, chat, prompt_format, engine, dtype, with_published
     )

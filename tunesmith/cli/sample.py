@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from tunesmith.cli.lazy import load_heavy_part, load_part
-from tunesmith.cli.start_checks import check_model_directory, check_writable
+from tunesmith.cli.start_checks import check_model_directory, check_models, check_writable
 from tunesmith.cli.words import CHOSEN_HELP, Chosen, KeepOption
 from tunesmith.errors import UsageError
 
@@ -128,7 +128,12 @@ def sample(
     """
     _check_best_of(best_of, {"--scorer": scorer, "--write": write, "--keep": keep})
     check_writable(output, "choose another -o")
-    _check_inputs([*models, *([scorer] if scorer else [])], prompts, sampling or ())
+    check_models(models, prompt_format)
+    if scorer is not None:
+        check_model_directory(scorer)
+    for name in sampling or ():
+        load_part(OPEN_SAMPLING)(name)
+    load_part(READ_PROMPTS)(prompts)
     settings = load_heavy_part(SETTINGS)(
         prompts=prompts,
         sampling=tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,)),
@@ -156,12 +161,3 @@ def _check_best_of(best_of: int | None, options: Mapping[str, Any]) -> None:
     if best_of is not None and "--scorer" not in given:
         advice = "append --scorer and the directory of a reward model"
         raise UsageError("--best-of needs a reward model that scores the replies", advice=advice)
-
-
-def _check_inputs(models: Sequence[str], prompts: str, sampling: Sequence[str]) -> None:
-    """Raises the errors of inputs that are missing or cannot be read, before PyTorch is imported."""
-    for path in models:
-        check_model_directory(path)
-    for name in sampling:
-        load_part(OPEN_SAMPLING)(name)
-    load_part(READ_PROMPTS)(prompts)

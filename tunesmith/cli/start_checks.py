@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tunesmith.data.sources.source import HUB_NAME, find_source
 from tunesmith.errors import MissingInputError, StorageError
 from tunesmith.files import looks_like_path
+from tunesmith.generate.model_formats import check_writes_replies, choose_formats
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.run.tracker_packages import check_trackers
 
@@ -54,11 +56,36 @@ def check_model_path(key: str, path: str) -> None:
         raise MissingInputError("the path does not exist", where=f"{key} {path}", advice=advice)
 
 
+def check_models(paths: Sequence[str], format: str | None, *, needs_format: bool = True) -> None:
+    """Check models that are to write replies, as far as their small files show it.
+
+    format: the prompt format of the models that declare none.
+    needs_format: whether a model that declares none and is given none is an error.
+    Raises MissingInputError, DataError, RecipeError, and UsageError for reward models and formats that do not fit.
+    """
+    for path in paths:
+        check_model_directory(path)
+        check_writes_replies(path)
+    if needs_format:
+        choose_formats(paths, format, lambda notice: None)
+
+
 def check_model_directory(path: str) -> None:
     """Raises MissingInputError if a directory of a run or model does not exist."""
-    if not Path(path).expanduser().exists():
-        advice = "give a run directory, its export, or another local model directory"
-        raise MissingInputError("there is no such directory", where=path, advice=advice)
+    directory = Path(path).expanduser()
+    if directory.exists():
+        return
+    advice = "give a run directory, its export, or another local model directory"
+    if (close := _similar_entry(directory)) is not None:
+        advice = f"did you mean {close}?"
+    raise MissingInputError("there is no such directory", where=path, advice=advice)
+
+
+def _similar_entry(path: Path) -> Path | None:
+    """The directory next to a missing one whose name is similar."""
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return path.with_name(close[0]) if close else None
 
 
 def _model_paths(recipe: Recipe) -> Iterator[tuple[str, str]]:
