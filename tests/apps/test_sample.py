@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.apps.sampled_models import CONTEXT, write_causal, write_t5
 from tunesmith.apps import compare
-from tunesmith.apps.sample import LISTED, SampleSettings, model_name, run
+from tunesmith.apps.finished_reports import check_reports, model_name, request_inputs
+from tunesmith.apps.sample import LISTED, SampleSettings, run
 from tunesmith.apps.sample_journal import JournalReply, ReplyJournal, ReplyPlace
+from tunesmith.apps.sample_prompts import read_sample_prompts
 from tunesmith.apps.sampling_reports import read_report
 from tunesmith.errors import MissingInputError, StoppedError, UsageError
 from tunesmith.files import write_json
@@ -256,13 +258,26 @@ def test_max_new_tokens_replaces_that_of_the_configurations() -> None:
 def test_the_same_command_again_has_nothing_to_do_and_other_settings_replace_nothing() -> None:
     ((path,), _, _) = sample()
     before = path.read_bytes()
-    again, printed, log = sample()
+    again, printed, _ = sample()
     assert (again, path.read_bytes()) == ([path], before)
-    assert f"{path} has these replies already" in log
-    assert "replies  ended" not in printed
+    assert f"{path} has these replies already\n                 replies  ended" in printed
+    assert "length in characters" in " ".join(printed.split())
     with pytest.raises(UsageError, match="this report exists, and these differ from it: seed; move it away"):
         sample(seed=5)
     assert path.read_bytes() == before
+
+
+def test_another_request_is_refused_without_a_model() -> None:
+    time = datetime.now(UTC).replace(tzinfo=None)
+    ((path,), _, _) = sample(time=time)
+    prompts = read_sample_prompts("prompts.txt")
+    check_reports(["oasst"], ["mine"], path.parent, request_inputs(prompts, 2, 42))
+    check_reports(["oasst"], ["other"], path.parent, request_inputs(prompts[:1], 2, 42))
+    with pytest.raises(UsageError, match="these differ from it: prompts, seed; move it away, or choose another -o"):
+        check_reports(["dolly", "oasst"], ["mine"], path.parent, request_inputs(prompts[:1], 2, 43))
+    journal = path.with_name("oasst_sampling_mine.json.part")
+    journal.touch()  # an unfinished report is judged by its journal
+    check_reports(["oasst"], ["mine"], path.parent, request_inputs(prompts[:1], 2, 43))
 
 
 def killed(count: int, torn: bool) -> Callable[[ReplyJournal, ReplyPlace, JournalReply], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import sys
 import textwrap
 import time
@@ -13,10 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith import __version__
+from tunesmith.apps.finished_reports import find_finished, journal_path, model_name, request_inputs
 from tunesmith.apps.model_opening import check_models, silence_libraries
 from tunesmith.apps.printed_commands import command_lines
-from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
-from tunesmith.apps.sample_journal import SUFFIX, JournalReply, ReplyJournal, ReplyPlace, changed_inputs
+from tunesmith.apps.report_summary import summarize_report
+from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, report_name, report_text
+from tunesmith.apps.sample_journal import JournalReply, ReplyJournal, ReplyPlace
 from tunesmith.apps.sample_models import OPENERS, SampledModel
 from tunesmith.apps.sample_plan import (
     EffectiveConfiguration,
@@ -30,10 +31,11 @@ from tunesmith.apps.sample_plan import (
     reply_output,
 )
 from tunesmith.apps.sample_prompts import SamplePrompt, read_sample_prompts
+from tunesmith.apps.sampling_reports import read_report
 from tunesmith.compose.manifest import code_digest, package_versions
 from tunesmith.compose.progress import show_progress
-from tunesmith.errors import MissingInputError, StoppedError, TunesmithError, UsageError
-from tunesmith.files import fingerprint, read_object, write_file
+from tunesmith.errors import MissingInputError, StoppedError, UsageError
+from tunesmith.files import fingerprint, write_file
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
 from tunesmith.report.sampling_summary import (
@@ -105,10 +107,8 @@ class ReportTask:
             "model": identity["model"],
             "tokenizer": renderer.tokenizer.fingerprint,
             "prompt format": [renderer.format.name, asdict(renderer.format), self.settings.mode],
-            "prompts": fingerprint([[prompt.as_json(), prompt.place.rpartition(":")[2]] for prompt in self.prompts]),
             "sampling configurations": fingerprint([asdict(each) for each in self.configurations]),
-            "samples": self.settings.samples,
-            "seed": self.settings.seed,
+            **request_inputs(self.prompts, self.settings.samples, self.settings.seed),
             "device": identity["device"],
             "code": code_digest(),
             "package versions": fingerprint(package_versions()),
@@ -155,52 +155,38 @@ def run(
             print(visible(model.generator.notice), file=log)
         for stem, configurations in effects:
             task = ReportTask(model, prompts, stem, configurations, settings, directory)
-            report, summary = _write_report(task, now().isoformat(), log)
+            report, summary = _write_report(task, now().isoformat(), screen, log)
             paths.append(report)
             summaries += summary
-            _print_table(report, summary, screen)
-    if summaries:
-        print("\n" + "\n".join(note_lines(summaries)), file=screen)
+            for line in table_lines(summary):
+                print(visible(line), file=screen)
+    print("\n" + "\n".join(note_lines(summaries)), file=screen)
     compare = command_lines(["tunesmith", "compare", *paths, ("-o", "page.html")])
     print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=screen)
     return paths
 
 
-def model_name(path: str) -> str:
-    """The name of a model in its report: the path as it is given, but its last part if it leads elsewhere."""
-    given = Path(path)
-    if given.is_absolute() or ".." in given.parts or path.startswith("~") or str(given) == ".":
-        resolved = given.expanduser().resolve()
-        return resolved.parent.name if resolved.name == "export" else resolved.name
-    return str(given)
+def _write_report(task: ReportTask, date: str, screen: TextIO, log: TextIO) -> tuple[Path, list[ConfigurationSummary]]:
+    """Sample what a report needs, or continue with it, and write it; returns its path and the summary of its replies.
 
-
-def _write_report(task: ReportTask, date: str, log: TextIO) -> tuple[Path, list[ConfigurationSummary]]:
-    """Sample what a report needs, or continue with it, and write it.
-
-    Returns its path and the summary of its replies, which is empty if the report was there already.
+    The summary of a report that was there already is that of its text, without numbers of tokens.
     """
     inputs = task.inputs()
-    journal_path = task.directory / (name_tail(task.model.name, task.stem) + SUFFIX)
-    if not journal_path.exists() and (found := _find_finished(task, inputs, date)) is not None:
-        print(visible(f"{found} has these replies already"), file=log)
-        return found, []
+    name, stem = task.model.name, task.stem
+    path = journal_path(task.directory, name, stem)
+    if not path.exists() and (found := find_finished(task.directory, name, stem, inputs, date)) is not None:
+        print(visible(f"\n{found} has these replies already"), file=screen)
+        report = read_report(found)
+        return found, [] if report is None else summarize_report(report)
     plan = _plan(task)
     _print_refused(plan, len(task.prompts), log)
-    with ReplyJournal(journal_path, date, inputs) as journal:
+    with ReplyJournal(path, date, inputs) as journal:
         _sample(task, plan, journal, log)
-        path = task.directory / report_name(task.model.name, journal.date, task.stem)
+        path = task.directory / report_name(name, journal.date, stem)
         write_file(path, _text(task, plan, journal, inputs))
         journal.remove()
+    print(visible(f"\nwrote {path}"), file=screen)
     return path, summarize_samples(_samples(task, plan, journal.replies))
-
-
-def _print_table(path: Path, summaries: Sequence[ConfigurationSummary], screen: TextIO) -> None:
-    """Print where a new report is and what is in it."""
-    if summaries:
-        print(visible(f"\nwrote {path}"), file=screen)
-        for line in table_lines(summaries):
-            print(visible(line), file=screen)
 
 
 def _plan(task: ReportTask) -> ReplyPlan:
@@ -243,33 +229,6 @@ def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, log: TextI
             if (name := signals.received()) is not None and done < total:
                 what = f"stopped by {name}; {done:,} of {total:,} replies are kept"
                 raise StoppedError(what, advice="give the same command again to continue")
-
-
-def _find_finished(task: ReportTask, inputs: Mapping[str, Any], date: str) -> Path | None:
-    """The report that has these replies, of whatever date.
-
-    Raises UsageError if another report would be replaced.
-    """
-    tail = name_tail(task.model.name, task.stem)
-    for path in sorted(task.directory.glob("????-??-??_" + glob.escape(tail)), reverse=True):
-        recorded = _recorded_inputs(path)
-        if recorded is not None and not changed_inputs(recorded, inputs):
-            return path
-    path = task.directory / report_name(task.model.name, date, task.stem)
-    if path.exists():
-        different = changed_inputs(_recorded_inputs(path), inputs)
-        what = f"this report exists, and these differ from it: {', '.join(different)}"
-        raise UsageError(what, where=path, advice="move it away, or choose another -o")
-    return None
-
-
-def _recorded_inputs(path: Path) -> Any:
-    """What decided the replies of a report; None where it does not say so."""
-    try:
-        args = read_object(path).get("args")
-    except TunesmithError:
-        return None
-    return args.get("inputs") if isinstance(args, dict) else None
 
 
 def _text(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, inputs: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from tunesmith.errors import UsageError
 
 OPEN_SAMPLING = "tunesmith.generate.sampling_configurations:open_sampling_file"
 READ_PROMPTS = "tunesmith.apps.sample_prompts:read_sample_prompts"
+CHECK_REPORTS = "tunesmith.apps.finished_reports:check_reports"
+REQUEST_INPUTS = "tunesmith.apps.finished_reports:request_inputs"
 SAMPLE, SETTINGS = "tunesmith.apps.sample:run", "tunesmith.apps.sample:SampleSettings"
 
 BEST_OF, BEST_OF_SETTINGS = "tunesmith.apps.best_of:run", "tunesmith.apps.best_of:BestOfSettings"
@@ -131,12 +133,13 @@ def sample(
     check_models(models, prompt_format)
     if scorer is not None:
         check_model_directory(scorer)
-    for name in sampling or ():
-        load_part(OPEN_SAMPLING)(name)
-    load_part(READ_PROMPTS)(prompts)
+    chosen = tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,))
+    stems = [load_part(OPEN_SAMPLING)(name).stem for name in chosen]
+    inputs = load_part(REQUEST_INPUTS)(load_part(READ_PROMPTS)(prompts, limit), best_of or samples, seed)
+    load_part(CHECK_REPORTS)(models, stems, output, inputs)
     settings = load_heavy_part(SETTINGS)(
         prompts=prompts,
-        sampling=tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,)),
+        sampling=chosen,
         samples=best_of or samples,
         seed=seed,
         mode=mode,
