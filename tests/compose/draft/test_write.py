@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from tests.worlds import ARCHITECTURES
 from tunesmith.cli.init import init
 from tunesmith.compose.check.recipe import collect_checks
 from tunesmith.compose.draft.base_model import find_base_model
+from tunesmith.compose.draft.least_limits import find_least_limits
 from tunesmith.compose.draft.survey import survey
+from tunesmith.data.dataset.rendering import RenderSettings, load_renderer
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import DataError, MissingInputError, RecipeError, TunesmithError, UsageError
 from tunesmith.model.load import new_model
@@ -25,6 +29,7 @@ from tunesmith.model.reward_model import new_reward_model
 from tunesmith.recipe.load import LoadedRecipe, load
 from tunesmith.recipe.reading import read_text, to_plain
 from tunesmith.text.formats.template_options import template_options
+from tunesmith.text.tree import Message, Tree
 
 ROWS = [{"question": f"Say {number}.", "answer": f"It is {number}."} for number in range(40)]
 PAIRS = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "No."} for row in ROWS]
@@ -55,6 +60,14 @@ def write_model(directory: Path, architecture: str = "llama", template: str | No
     new_model({**sizes, **limit}, 1024, 0).save_pretrained(directory)
     if template is not None:
         (directory / "chat_template.jinja").write_text(template)
+
+
+def write_judge(directory: Path) -> None:
+    """A small reward model."""
+    sizes = {key: value for key, value in yaml.safe_load(ARCHITECTURES["llama"]).items() if key != "architecture"}
+    judge = new_reward_model({"architecture": "llama", **sizes, "max_position_embeddings": 256}, 1024, 0)
+    judge.save_pretrained(directory)
+    write_tokenizer(directory, byte_level(), bos=END, eos=END, unk=END)
 
 
 def write_rows(path: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -102,7 +115,51 @@ def test_lengths_are_those_of_the_model_and_what_is_too_long_is_counted(here: Pa
     assert sum(length > loaded.recipe.text.max_length for length in found.lengths) == 1
     comment = Path("mine.yaml").read_text()
     assert f"1 of 201 records (0.5%) are longer (up to {max(found.lengths):,}) and are left out" in comment
-    assert "# about 191 records / 4 x 3 = 144 steps\n" in comment
+    assert "# 190 records / 4 = 48 steps, x 3 epochs = 144 steps\n" in comment
+
+
+LONG = "number " * 500
+MANY = [{"question": f"Say {number}.", "answer": f"It is {number}."} for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "model", "words"),
+    [
+        ([*ROWS, *[{"question": "Say all.", "answer": LONG + str(n)} for n in range(9)]], "model", {}),
+        ([*PAIRS, *[{**PAIRS[0], "rejected": LONG + str(n)} for n in range(9)]], "model", {}),
+        ([*PAIRS, *[{**PAIRS[n], "chosen": LONG} for n in range(9)]], "model", {"objective": "reward"}),
+        ([*PAIRS, *[{**PAIRS[n], "rejected": PAIRS[n]["chosen"] + " "} for n in range(9)]], "model", {}),
+        ([*[{"prompt": f"Say {n}."} for n in range(40)], *[{"prompt": LONG[: 900 + n]} for n in range(9)]], "ppo", {}),
+        ([*MANY, {"question": "Say all.", "answer": LONG}], "t5", {}),
+    ],
+)
+def test_the_steps_are_those_of_the_records_that_check_keeps(
+    here: Path, rows: Sequence[dict[str, Any]], model: str, words: dict[str, Any]
+) -> None:
+    if model == "t5":
+        write_model(here / "t5", "t5")
+    if model == "ppo":
+        write_judge(here / "judge")
+        model, words = "model", {"reward": "judge"}
+    write_rows("mine.jsonl", rows)
+    loaded = drafted("mine.jsonl", model=model, **words)
+    found = collect_checks(loaded, lambda *_: None, with_model=False).report.facts["data"]
+    text = Path("mine.yaml").read_text()
+    trained, held_out = found["train"]["records"], found["validation"]["records"]
+    assert f"validation: {held_out}  # of {trained + held_out} records\n" in text
+    assert re.search(rf"batch_size: \d+  # (of )?{trained} (records|prompts)", text)
+
+
+def test_the_longest_reply_of_a_conversation_is_left_out_and_the_conversation_is_not(here: Path) -> None:
+    write_rows("mine.jsonl", ROWS)
+    settings = RenderSettings("model", "chatml", 1)
+    renderer = load_renderer(replace(settings, max_length=64))
+    short, long = (Message("assistant", each) for each in ("It is short.", LONG))
+    tree = Tree((Message("user", "Say it."), short, long), (-1, 0, 0))
+    (tokens,) = renderer.render_many([tree])
+    (alone,) = renderer.render_many([Tree(tree.messages[:2], (-1, 0))])
+    assert find_least_limits(settings, tokens, renderer.opening) == (len(alone.ids),)
+    assert find_least_limits(replace(settings, truncation="right"), tokens, renderer.opening) == (len(alone.ids),)
 
 
 def test_a_survey_of_a_part_estimates_the_whole(here: Path) -> None:
@@ -186,10 +243,7 @@ def test_prompts_become_ppo_with_a_reward_model(here: Path) -> None:
         drafted("prompts.jsonl")
     with pytest.raises(RecipeError, match="model: this is not a reward model"):
         drafted("prompts.jsonl", reward="model")
-    sizes = {key: value for key, value in yaml.safe_load(ARCHITECTURES["llama"]).items() if key != "architecture"}
-    judge = new_reward_model({"architecture": "llama", **sizes, "max_position_embeddings": 256}, 1024, 0)
-    judge.save_pretrained(here / "judge")
-    write_tokenizer(here / "judge", byte_level(), bos=END, eos=END, unk=END)
+    write_judge(here / "judge")
     loaded = drafted("prompts.jsonl", reward="judge")
     assert loaded.recipe.objective.kind == "ppo"
 

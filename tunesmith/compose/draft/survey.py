@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from tunesmith.compose.components.data import render_settings
 from tunesmith.compose.components.tokenizer import build_renderer
+from tunesmith.compose.draft.least_limits import find_least_limits
 from tunesmith.data.dataset.building import Progress
+from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.readers.pipeline import Pipeline
 from tunesmith.data.readers.reader import Filtered
 from tunesmith.data.readers.source_config import SourceConfig
@@ -32,6 +35,8 @@ class Survey:
 
     lengths: for every usable record the tokens of its longest thread, or of the encoder's input.
     replies: for every usable record the tokens of its longest reply.
+    least: for every usable record the lowest limits with which it is trained on, see ``find_least_limits``.
+    untrained: records that have nothing to train on, such as two equal replies to compare.
     filtered: records that a filter of the reader drops.
     bad: records that cannot be read or rendered.
     first_bad: the first of these.
@@ -40,6 +45,8 @@ class Survey:
 
     lengths: list[int] = field(default_factory=list)
     replies: list[int] = field(default_factory=list)
+    least: list[tuple[int, ...]] = field(default_factory=list)
+    untrained: int = 0
     filtered: int = 0
     bad: int = 0
     first_bad: DataError | None = None
@@ -48,12 +55,20 @@ class Survey:
     @property
     def read(self) -> int:
         """How many records were read."""
-        return len(self.lengths) + self.filtered + self.bad
+        return len(self.lengths) + self.untrained + self.filtered + self.bad
 
     @property
     def usable(self) -> int:
         """How many usable records the whole source has; an estimate unless all of it was read."""
-        return round(len(self.lengths) / self.share) if self.share else len(self.lengths)
+        return self.in_source(len(self.lengths))
+
+    def in_source(self, records: int) -> int:
+        """How many such records the whole source has. records: of those that were read."""
+        return round(records / self.share) if self.share else records
+
+    def count_trained(self, limits: Sequence[int]) -> int:
+        """How many of the records that were read are trained on. limits: as in ``least``."""
+        return sum(all(need <= limit for need, limit in zip(least, limits, strict=True)) for least in self.least)
 
     @property
     def is_complete(self) -> bool:
@@ -67,7 +82,7 @@ def survey(config: SourceConfig, recipe: Recipe, progress: Progress, limit: int 
     progress: callback of the work.
     Raises MissingInputError or DataError for a whole file, and everything that loading the tokenizer raises.
     """
-    renderer = build_renderer(recipe)
+    renderer, settings = build_renderer(recipe), render_settings(recipe)
     found = Survey()
     waiting = _trees(config, found, progress, limit)
     while trees := list(islice(waiting, AT_ONCE)):
@@ -75,7 +90,7 @@ def survey(config: SourceConfig, recipe: Recipe, progress: Progress, limit: int 
             if isinstance(rendered, DataError):
                 _add_bad(found, rendered)
             else:
-                _add_lengths(found, rendered, renderer)
+                _add_lengths(found, rendered, renderer, settings)
     return found
 
 
@@ -110,8 +125,13 @@ def _add_bad(found: Survey, error: DataError) -> None:
     found.first_bad = found.first_bad or error
 
 
-def _add_lengths(found: Survey, tokens: TokenTree, renderer: Renderer) -> None:
+def _add_lengths(found: Survey, tokens: TokenTree, renderer: Renderer, settings: RenderSettings) -> None:
+    least = find_least_limits(settings, tokens, renderer.opening)
+    if least is None:
+        found.untrained += 1
+        return
     reply = max((int(end - start) for start, end, *_ in tokens.spans), default=0)
     length = max((len(tokens.thread(end)) for end in tokens.ends()), default=0)
     found.lengths.append(length - reply if renderer.format.name in ENCODER_DECODER else length)
     found.replies.append(reply)
+    found.least.append(least)

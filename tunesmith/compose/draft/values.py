@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,22 +104,29 @@ def measured_values(request: DraftRequest, base: BaseModel, found: Survey) -> di
     if request.objective == "ppo":
         limit = replace(limit, tokens=min(limit.tokens + replies.tokens, base.context or ANY_LIMIT))
         values["objective"] = {**values["objective"], "max_new_tokens": Value(replies.tokens)}
-    text = {**values["text"], "max_length": Value(limit.tokens, _length_comment(limit, base, found))}
+    trained = found.count_trained(_limits(request, base, limit, replies))
+    if request.objective == "ppo":  # the reply is reserved, so a prompt may not have all of the limit
+        limit = replace(limit, longer=len(found.lengths) - trained)
+    text = {**values["text"], "max_length": Value(limit.tokens, _length_comment(limit, trained, base, found))}
     longest = f"the longest reply has {replies.longest:,} tokens"
     if base.is_encoder_decoder:
         text["max_target_length"] = Value(replies.tokens, longest)
     if request.config.reader == DOCUMENTS and limit.longer and not base.is_encoder_decoder:
         text["truncation"] = Value("window", "a part of a longer document, another one in every epoch")
         text["max_length"] = Value(limit.tokens, f"the longest of {len(found.lengths):,} has {limit.longest:,} tokens")
-    is_exact = found.is_complete and (not limit.longer or "truncation" in text)
-    values |= {
-        "text": text,
-        "data": {**values["data"], **_data(found)},
-        **_training(request, base, found, is_exact=is_exact),
-    }
+        trained = len(found.lengths)
+    values |= {"text": text, "data": {**values["data"], **_data(found, trained)}}
+    values |= _training(request, base, found, trained)
     if request.objective in ("sft", "dpo"):
         values["sampling"] = {"max_new_tokens": Value(replies.tokens, longest)}
     return values
+
+
+def _limits(request: DraftRequest, base: BaseModel, limit: LengthLimit, replies: LengthLimit) -> Sequence[int]:
+    """The limits that decide which records are trained on, as in ``Survey.least``. limit, replies: of the recipe."""
+    if base.is_encoder_decoder:
+        return limit.tokens, replies.tokens
+    return (limit.tokens - (replies.tokens if request.objective == "ppo" else 0),)
 
 
 def _reply_limit(request: DraftRequest, base: BaseModel, found: Survey) -> LengthLimit:
@@ -136,18 +143,23 @@ def _most_new_tokens(base: BaseModel, wanted: int) -> int:
     return min(wanted, (base.context or ANY_LIMIT) // 2)
 
 
-def _length_comment(limit: LengthLimit, base: BaseModel, found: Survey) -> str:
-    records = f"{len(found.lengths):,} records"
+def _length_comment(limit: LengthLimit, trained: int, base: BaseModel, found: Survey) -> str:
+    """Why the limit is this one. trained: how many of the records that were read are used with it."""
+    records, left_out = f"{len(found.lengths):,} records", len(found.lengths) - trained
     if not limit.longer:
-        return f"the longest of {records} has {limit.longest:,} tokens"
+        what = f"the longest of {records} has {limit.longest:,} tokens"
+        return f"{what}; {left_out:,} with longer replies are left out" if left_out else what
     why = f"{base.architecture} reads no more; " if limit.tokens == base.context else ""
     share = f"{limit.longer:,} of {records} ({limit.longer / len(found.lengths):.1%}) are longer"
-    return f"{why}{share} (up to {limit.longest:,}) and are left out"
+    what = "are left out" if left_out == limit.longer else f"{left_out:,} are left out as a whole"
+    return f"{why}{share} (up to {limit.longest:,}) and {what}"
 
 
-def _data(found: Survey) -> dict[str, Any]:
-    held_out = choose_validation(found.usable)
-    comment = f"of {found.usable:,} records" if held_out else f"{found.usable:,} records are too few to hold any out"
+def _data(found: Survey, trained: int) -> dict[str, Any]:
+    """Validation and bad records. trained: how many of the records that were read fit within the limits."""
+    records = found.in_source(trained)
+    held_out = choose_validation(records)
+    comment = f"of {records:,} records" if held_out else f"{records:,} records are too few to hold any out"
     values: dict[str, Any] = {"validation": Value(held_out, comment)}
     if found.first_bad is not None:
         bad = f"{found.bad:,} of {found.read:,} records cannot be used, the first at {found.first_bad.where}"
@@ -155,16 +167,16 @@ def _data(found: Survey) -> dict[str, Any]:
     return values
 
 
-def _training(request: DraftRequest, base: BaseModel, found: Survey, *, is_exact: bool) -> dict[str, Any]:
-    """Batch, rate and periods. is_exact: whether every record that was counted is used."""
-    held_out, epochs = choose_validation(found.usable), EPOCHS[request.objective]
-    records = found.usable - held_out
+def _training(request: DraftRequest, base: BaseModel, found: Survey, trained: int) -> dict[str, Any]:
+    """Batch, rate and periods. trained: how many of the records that were read fit within the limits."""
+    held_out, epochs = choose_validation(found.in_source(trained)), EPOCHS[request.objective]
+    records = found.in_source(trained) - held_out
     batch = choose_batch(records, epochs)
     steps = count_steps(records, epochs, batch)
     rate = choose_rate(base.parameters, request.objective)
     train = {
         "epochs": Value(epochs),
-        "batch_size": Value(batch, _length_of_run(request, records, batch, is_exact=is_exact)),
+        "batch_size": Value(batch, _length_of_run(request, records, batch, is_exact=found.is_complete)),
         "learning_rate": Value(rate, f"usual for {request.objective} of {count(base.parameters)} parameters"),
         **({} if held_out else {"evaluate_every": Value(None, "no validation data")}),
         "log_every": Value(choose_log_period(steps)),
@@ -174,7 +186,7 @@ def _training(request: DraftRequest, base: BaseModel, found: Survey, *, is_exact
 
 
 def _length_of_run(request: DraftRequest, records: int, batch: int, *, is_exact: bool) -> str:
-    """The records and the optimizer steps of a run. Arguments as of ``_training``."""
+    """The records and the optimizer steps of a run. is_exact: whether the records were counted, not estimated."""
     if request.objective == "ppo":
         return f"of {records:,} prompts"
     epochs = EPOCHS[request.objective]

@@ -110,7 +110,8 @@ def _summary(found: Survey, draft: DraftRecipe, base: BaseModel, request: DraftR
     """What was measured and written, for the screen."""
     about = "" if found.is_complete else f"the first {found.read:,} of about {found.usable:,} "
     filtered = f", {found.filtered:,} are filtered by the reader" if found.filtered else ""
-    yield f"{about or f'{found.read:,} '}records were read, {len(found.lengths):,} can be used{filtered}"
+    untrained = f", {found.untrained:,} have nothing to train on" if found.untrained else ""
+    yield f"{about or f'{found.read:,} '}records were read, {len(found.lengths):,} can be used{filtered}{untrained}"
     if found.first_bad is not None:
         yield f"{found.bad:,} cannot be used and are left out; the first is {found.first_bad}"
     text, model = draft.values["text"], draft.values["model"]
