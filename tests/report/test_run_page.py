@@ -112,7 +112,7 @@ def test_everything_is_readable_without_script(tmp_path: Path) -> None:
     assert "step 0 zzz step 3 chosen Nobody" in cells(text, "Replies at the evaluations")
     assert "Why? steps 0 to 3 chosen reward +0.50 Because." in cells(text, "Replies at the evaluations")
     assert "3 0.2500 50.0% chosen" in cells(text, "Evaluations")
-    assert "data 12 9 2 too long, 1 duplicates 3,000" in cells(text, "Data")
+    assert "data 12 9 2 too long, 1 duplicate 3,000" in cells(text, "Data")
     assert "pass targets all 9 records" in cells(text, "Checks before the first step")
     assert "<dt>seed</dt><dd>5</dd>" in text
     assert "about: a small run" in text
@@ -125,6 +125,21 @@ def test_the_data_have_the_curves_and_the_evaluations(tmp_path: Path) -> None:
     assert found["validation"] == [["validation", {"loss": [2, 0.25], "accuracy": [0.5, 0.5]}]]
     titles = [(title, kind) for title, kind, *_ in found["charts"]]
     assert titles == [("loss", "number"), ("token accuracy", "share"), ("tokens per second", "number")]
+
+
+def test_amounts_have_all_their_digits_and_one_record_is_no_plural(tmp_path: Path) -> None:
+    report = {"sources": {"data": COUNTS}, "train": {"records": 9}, "duplicates": 1}
+    text = page_of(
+        write_small_run(
+            tmp_path / "run",
+            metrics=[evaluation(3, 0.25, targets=2163, units=25159)],
+            manifest={"data": {"report": report}},
+            timing=[{"step": step, "seconds": 20.5, "tokens": 100} for step in (1, 2, 3, 3)],
+        )
+    )
+    assert "3 0.2500 50.0% 2,163 25,159 chosen" in cells(text, "Evaluations")
+    assert "1 record repeats an earlier one and is kept." in cells(text, "Data")
+    assert "<dt>time of all steps</dt><dd>1:22</dd>" in text
 
 
 @pytest.mark.parametrize("state", ["training", "finished", "failed", "stopped"])

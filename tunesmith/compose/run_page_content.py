@@ -37,6 +37,8 @@ LARGEST_MANIFEST = 1 << 24
 DEEPEST = 20
 """Levels of the manifest that are shown as keys."""
 PROMPT = "prompt"
+LARGEST_AMOUNT = 1e15
+"""Whole numbers below it are written with all their digits."""
 
 
 def page_content(history: RunHistory, status: RunStatus, shown: Sequence[ShownMetric]) -> RunPageContent:
@@ -104,6 +106,8 @@ def _tiles(history: RunHistory, shown: Sequence[ShownMetric]) -> Iterator[tuple[
                 yield f"validation {metric.label}", f"{value:{metric.form}}"
     if history.selection.best:
         yield "chosen checkpoint", f"step {history.selection.best:,}"
+    if history.seconds:
+        yield "time of all steps", format_duration(history.seconds)
     if speeds := history.curves.metrics.get(SPEED):
         yield (
             "tokens/s",
@@ -164,7 +168,7 @@ def _evaluations(history: RunHistory, shown: Sequence[ShownMetric], best: int) -
     rows = []
     for each in kept:
         values = each.metrics.get(ALL, {})
-        cells = [_cell(values.get(name), forms[name].form if name in forms else ".4g") for name in names]
+        cells = [_cell(values.get(name), forms[name].form if name in forms else None) for name in names]
         mark = "chosen" if each.step == best else "checkpoint" if each.saved and each.step else ""
         rows.append([f"{each.step:,}", *cells, mark])
     marked = [index for index, each in enumerate(kept) if each.step == best != 0]
@@ -177,8 +181,13 @@ def _evaluations(history: RunHistory, shown: Sequence[ShownMetric], best: int) -
     return PageTable(headers, rows, texts=(len(headers) - 1,), marked=marked, note=note)
 
 
-def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
+def _cell(value: float | None, form: str | None) -> str:
+    """A value as its method writes it, otherwise with four digits; an amount has all its digits."""
+    if value is None:
+        return ""
+    if form is None:
+        form = ",.0f" if float(value).is_integer() and abs(value) < LARGEST_AMOUNT else ".4g"
+    return f"{value:{form}}"
 
 
 def _replies(texts: Mapping[int, Sequence[ShownText]], best: int) -> Iterator[RepliesOverTime]:
@@ -236,8 +245,15 @@ def _data(manifest: Mapping[str, Any]) -> Iterator[PageTable]:
     ]
     if parts:
         repeated = report.get("duplicates")
-        note = f"{repeated:,} records repeat an earlier one and are kept." if repeated and type(repeated) is int else ""
+        note = f"{_repetitions(repeated)} kept." if type(repeated) is int and repeated else ""
         yield PageTable(("part", "records", "threads", "tokens", "targets"), parts, note=note)
+
+
+def _repetitions(count: int) -> str:
+    """``2 records repeat an earlier one and are``."""
+    return (
+        "1 record repeats an earlier one and is" if count == 1 else f"{count:,} records repeat an earlier one and are"
+    )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -254,7 +270,7 @@ def _left_out(counts: Mapping[str, Any]) -> str:
     """``12 too long, 3 duplicates``."""
     amounts = {
         **_mapping(counts.get("rejected")),
-        "duplicates": counts.get("duplicates"),
+        "duplicate" if counts.get("duplicates") == 1 else "duplicates": counts.get("duplicates"),
         "quarantined": counts.get("bad"),
         **{f"messages dropped ({reason})": count for reason, count in _mapping(counts.get("dropped")).items()},
     }

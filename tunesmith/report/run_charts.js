@@ -74,6 +74,20 @@ function collectSeries([, , names, , compared]) {
   return { tables, series };
 }
 
+const SPIKE = 5;
+const FEWEST_VALUES = 20;
+
+/** The end of the axis where a few values are far above all others: [end, values above it, the highest], or null. */
+function findSpikes(tables) {
+  const values = tables.flatMap(([, ...columns]) => columns.flat()).filter((value) => Number.isFinite(value));
+  const sorted = values.sort((one, other) => one - other);
+  const usual = sorted[Math.floor(0.97 * (sorted.length - 1))];
+  const highest = sorted[sorted.length - 1];
+  if (sorted.length < FEWEST_VALUES || sorted[0] < 0 || highest <= SPIKE * usual) return null;
+  const end = 1.5 * usual;
+  return [end, sorted.filter((value) => value > end).length, highest];
+}
+
 /** The colour of a variable of the style sheet; its text may be a function that a canvas does not know. */
 function findColour(name) {
   const probe = makeNode("span");
@@ -126,6 +140,12 @@ function drawChosen(plot) {
   ctx.restore();
 }
 
+/** The values of the axis for those of the steps that are drawn. */
+function findRange(low, high, spikes) {
+  const end = spikes && low !== null && low < spikes[0] ? Math.min(high, spikes[0]) : high;
+  return uPlot.rangeNum(low, end, 0.1, true);
+}
+
 /** Bands are shown and hidden with the curve before them. */
 function toggleBand(plot, index, change) {
   if (change.show === undefined || !index) return;
@@ -148,11 +168,18 @@ function makeChart(chart, place, onZoom) {
   const axis = { stroke: findColour("soft"), font: "12px system-ui", ticks: { show: false } };
   const grid = { stroke: findColour("line"), width: 1 };
   const { bands, described } = describeSeries(series, format);
+  const spikes = findSpikes(tables);
+  if (spikes) {
+    const [end, count, highest] = spikes;
+    const which = count === 1 ? "1 value is" : `${count.toLocaleString("en")} values are`;
+    const text = `${which} above ${format(end)}, up to ${format(highest)}`;
+    figure.firstChild.append(makeNode("span", "spikes", text));
+  }
   const options = {
     width: Math.max(200, area.clientWidth),
     height: HEIGHT,
     bands,
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, y: { range: (plot, low, high) => findRange(low, high, spikes) } },
     series: [{ label: "step", value: (plot, value) => formatStep(value ?? null) }, ...described],
     axes: [
       { ...axis, ...STEP_AXIS, grid: { show: false } },

@@ -83,6 +83,7 @@ class RunHistory:
     evaluations: in the order of their steps.
     texts: step -> prompts and replies that were shown after its evaluation.
     last: the record of the last step.
+    seconds: that all steps took, also those that were done again after a stop.
     """
 
     directory: Path
@@ -91,6 +92,7 @@ class RunHistory:
     evaluations: list[Evaluation] = field(default_factory=list)
     texts: dict[int, list[ShownText]] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
     _tails: dict[str, RecordTail] = field(default_factory=dict)
 
     @classmethod
@@ -110,6 +112,7 @@ class RunHistory:
         for record in self._tails[TIMING].read():
             if record[STEP] > 0 and (speed := _speed(record)) is not None:
                 self.curves.add(record[STEP], {SPEED: speed})
+                self.seconds += record["tokens"] / speed
         for record in self._tails[SHOWN].read():
             self.texts[record[STEP]] = list(_shown(record.get(TEXTS)))
 
