@@ -23,6 +23,7 @@ NESTED = {
 }
 FLAT = {"text": ["one", "two"], "label": ["A", "B"]}
 BOOLQ = {"passage": "p", "question": "q"}
+PIQA = {"goal": "g", "sol1": "a", "sol2": "b"}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 5) | st.text("AB_1", max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["text", "label", "stem"]), inner),
@@ -37,6 +38,8 @@ VALUES = st.recursive(
         ("openbookqa", NESTED, {"question_stem": "Which?", "choices": FLAT, "answerKey": "B"}),
         ("boolq", {**BOOLQ, "answer": True, "title": "t"}, {**BOOLQ, "label": 1}),
         ("boolq", {**BOOLQ, "label": False}, {**BOOLQ, "label": 0}),
+        ("boolq", {**BOOLQ, "label": "1"}, {**BOOLQ, "label": 1}),
+        ("piqa", {**PIQA, "label": "0"}, {**PIQA, "label": 0}),
         (
             "truthfulqa_mc1",
             {"question": "q", "mc1_targets": {"a": 1, "b": 0}},
@@ -57,7 +60,9 @@ def test_the_layout_of_the_publisher_becomes_that_of_the_hub(
     [
         ("arc_easy", {"question": "q"}, "no 'choices' and no 'answerKey'"),
         ("arc_easy", {**NESTED, "answerKey": "E"}, "has no label that is the answer"),
-        ("piqa", {"goal": "g", "sol1": "a", "sol2": "b", "label": 2}, "not a number from 0 to 1"),
+        ("piqa", {**PIQA, "label": 2}, "not a number from 0 to 1"),
+        ("piqa", {**PIQA, "label": "01"}, "not a number from 0 to 1"),
+        ("piqa", {**PIQA, "label": "1" * 5000}, "not a number from 0 to 1"),
         ("winogrande", {"sentence": "none", "option1": "a", "option2": "b", "answer": "1"}, "has no '_'"),
         ("winogrande", {"sentence": "a _", "option1": "a", "option2": "b", "answer": ""}, "not '1' or '2'"),
         ("boolq", {**BOOLQ, "label": True, "passage": None}, "is not a text"),

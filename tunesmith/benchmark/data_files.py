@@ -7,6 +7,7 @@ true and false of BoolQ, choices as keys in TruthfulQA.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from tunesmith.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
 
+NUMBER = re.compile("0|[1-9][0-9]{0,3}")
 SUFFIXES = (".jsonl", ".json")
 ADVICE = "download the file again, or correct it"
 
@@ -54,8 +56,8 @@ def convert_row(row: Row, columns: Sequence[str], where: str) -> Row:
     if missing:
         raise DataError(f"the row has no {' and no '.join(map(repr, missing))}", where=where, advice=ADVICE)
     found = {column: row[column] for column in columns}
-    if isinstance(found.get("label"), bool):
-        found["label"] = int(found["label"])
+    if "label" in found:
+        found["label"] = _as_number(found["label"])
     for column, value in found.items():
         if (fault := _find_fault(column, value, found)) is not None:
             raise DataError(f"{column!r} {fault}", where=where, advice=ADVICE)
@@ -92,6 +94,12 @@ def _flatten_targets(value: Any) -> Any:
     return value
 
 
+def _as_number(value: Any) -> Any:
+    """A label as a number, which the tasks compare with the number of a choice; text is never equal to it."""
+    is_number = isinstance(value, bool) or (isinstance(value, str) and NUMBER.fullmatch(value))
+    return int(value) if is_number else value
+
+
 def _find_fault(column: str, value: Any, row: Mapping[str, Any]) -> str | None:
     """What is wrong with the value of a column; None for nothing."""
     if column == "choices":
@@ -126,8 +134,7 @@ def _find_choices_fault(value: Any, row: Mapping[str, Any]) -> str | None:
 
 def _find_label_fault(value: Any, row: Mapping[str, Any]) -> str | None:
     choices = len(row["endings"]) if _is_texts(row.get("endings")) else 2
-    number = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
-    return None if type(number) is int and 0 <= number < choices else f"is not a number from 0 to {choices - 1}"
+    return None if type(value) is int and 0 <= value < choices else f"is not a number from 0 to {choices - 1}"
 
 
 def _is_texts(value: Any) -> bool:
