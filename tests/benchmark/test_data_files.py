@@ -31,6 +31,10 @@ VALUES = st.recursive(
 )
 
 
+def targets(kind: str, *labels: Any) -> dict[str, Any]:
+    return {"question": "q", f"{kind}_targets": {"choices": ["a", "b"], "labels": list(labels)}}
+
+
 @pytest.mark.parametrize(
     ("task", "row", "expected"),
     [
@@ -45,6 +49,7 @@ VALUES = st.recursive(
             {"question": "q", "mc1_targets": {"a": 1, "b": 0}},
             {"question": "q", "mc1_targets": {"choices": ["a", "b"], "labels": [1, 0]}},
         ),
+        ("truthfulqa_mc2", targets("mc2", 0, 1), targets("mc2", 0, 1)),
     ],
 )
 def test_the_layout_of_the_publisher_becomes_that_of_the_hub(
@@ -66,6 +71,13 @@ def test_the_layout_of_the_publisher_becomes_that_of_the_hub(
         ("winogrande", {"sentence": "none", "option1": "a", "option2": "b", "answer": "1"}, "has no '_'"),
         ("winogrande", {"sentence": "a _", "option1": "a", "option2": "b", "answer": ""}, "not '1' or '2'"),
         ("boolq", {**BOOLQ, "label": True, "passage": None}, "is not a text"),
+        ("truthfulqa_mc1", targets("mc1", "1", "0"), "a label that is not 0 or 1"),
+        ("truthfulqa_mc1", targets("mc1", True, False), "a label that is not 0 or 1"),
+        ("truthfulqa_mc1", targets("mc1", 0, 1), "has to begin with its only right choice"),
+        ("truthfulqa_mc1", targets("mc1", 1, 1), "has to begin with its only right choice"),
+        ("truthfulqa_mc2", targets("mc2", 0, 0), "has to have right and wrong choices"),
+        ("truthfulqa_mc2", targets("mc2", 1, 1), "has to have right and wrong choices"),
+        ("truthfulqa_mc2", targets("mc2", 1, 2), "a label that is not 0 or 1"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_an_error_with_its_line(

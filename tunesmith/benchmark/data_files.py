@@ -107,8 +107,7 @@ def _find_fault(column: str, value: Any, row: Mapping[str, Any]) -> str | None:
     if column == "endings":
         return None if _is_texts(value) else "is not a list of texts"
     if column.endswith("_targets"):
-        fits = isinstance(value, dict) and _is_texts(value.get("choices")) and isinstance(value.get("labels"), list)
-        return None if fits and len(value["choices"]) == len(value["labels"]) else "is not choices with labels"
+        return _find_targets_fault(value, column == "mc1_targets")
     if column == "label":
         return _find_label_fault(value, row)
     if column == "answer" and "choices" in row:
@@ -130,6 +129,19 @@ def _find_choices_fault(value: Any, row: Mapping[str, Any]) -> str | None:
         return "is not a list of texts with their labels"
     key = row["answerKey"]
     return None if isinstance(key, str) and key.strip() in value["label"] else "has no label that is the answer"
+
+
+def _find_targets_fault(value: Any, one_right: bool) -> str | None:
+    """one_right: whether only the first choice may be right; the task takes the first for the answer, whatever it is."""
+    fits = isinstance(value, dict) and _is_texts(value.get("choices")) and isinstance(value.get("labels"), list)
+    if not fits or len(value["choices"]) != len(value["labels"]):
+        return "is not choices with labels"
+    labels = value["labels"]
+    if not all(type(label) is int and label in (0, 1) for label in labels):
+        return "has a label that is not 0 or 1"
+    if one_right:
+        return None if labels[0] == 1 and sum(labels) == 1 else "has to begin with its only right choice"
+    return None if 0 < sum(labels) < len(labels) else "has to have right and wrong choices"
 
 
 def _find_label_fault(value: Any, row: Mapping[str, Any]) -> str | None:
