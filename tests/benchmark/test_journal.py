@@ -42,3 +42,14 @@ def test_another_identity_has_another_journal(tmp_path: Path) -> None:
 def test_a_number_that_is_not_finite_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         Journal(tmp_path, {}).add(0, float("nan"))
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"a":' * 100_000, b"[0," + b"1" * 5000 + b"]"])
+def test_a_line_that_no_journal_writes_ends_what_is_kept(line: bytes, tmp_path: Path) -> None:
+    journal = Journal(tmp_path, {})
+    journal.add(0, [1.5])
+    before = journal.path.read_bytes()
+    journal.path.write_bytes(before + line + b"\n")
+    again = Journal(tmp_path, {})
+    assert again.find(0) == [1.5]
+    assert journal.path.read_bytes() == before

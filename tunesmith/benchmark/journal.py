@@ -66,7 +66,7 @@ def _parse(line: bytes) -> tuple[int, JsonValue] | None:
         return None
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # also a number of too many digits, and lists that are nested too deeply
         return None
     if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int or entry[0] < 0:
         return None
