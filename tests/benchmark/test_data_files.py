@@ -89,6 +89,15 @@ def test_a_row_that_cannot_be_used_is_an_error_with_its_line(
     assert error.value.where == f"{path}:1"
 
 
+@pytest.mark.parametrize("line", [b'{"goal": "\\ud800"}', b'{"\\uDFFF": {"x": 1}}', b'{"a": [["x\\udc00\\ud800"]]}'])
+def test_half_of_a_surrogate_pair_is_an_error_with_its_line(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"goal": "\\ud83d\\ude00"}\n' + line + b"\n")
+    with pytest.raises(DataError, match="half of a surrogate pair") as error:
+        list(read_rows(path, ()))
+    assert error.value.where == f"{path}:2"
+
+
 @given(
     task=st.sampled_from([*KNOWN_TASKS, "mmlu_anatomy"]),
     row=st.dictionaries(

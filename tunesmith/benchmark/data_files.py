@@ -71,7 +71,18 @@ def _parse(line: bytes, where: str) -> Row:
         raise DataError(f"not valid JSON: {error}", where=where, advice=ADVICE) from error
     if not isinstance(row, dict):
         raise DataError("not a JSON object", where=where, advice=ADVICE)
+    if b"\\u" in line:
+        _check_text(row, where)
     return row
+
+
+def _check_text(row: Row, where: str) -> None:
+    """Raises DataError for an escaped character that UTF-8 cannot hold, which is half of a surrogate pair."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(f"{half} is half of a surrogate pair", where=where, advice=ADVICE) from error
 
 
 def _flatten_question(row: Row, columns: Sequence[str]) -> Row:
