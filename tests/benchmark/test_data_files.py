@@ -24,6 +24,7 @@ NESTED = {
 FLAT = {"text": ["one", "two"], "label": ["A", "B"]}
 BOOLQ = {"passage": "p", "question": "q"}
 PIQA = {"goal": "g", "sol1": "a", "sol2": "b"}
+HELLASWAG = {"activity_label": "a", "ctx_a": "c", "ctx_b": "", "endings": ["a", "b"], "label": "1"}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 5) | st.text("AB_1", max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["text", "label", "stem"]), inner),
@@ -40,9 +41,16 @@ def targets(kind: str, *labels: Any) -> dict[str, Any]:
     [
         ("arc_easy", NESTED, {"question": "Which?", "choices": FLAT, "answerKey": "B"}),
         ("openbookqa", NESTED, {"question_stem": "Which?", "choices": FLAT, "answerKey": "B"}),
+        ("arc_easy", {**NESTED, "answerKey": " B "}, {"question": "Which?", "choices": FLAT, "answerKey": "B"}),
         ("boolq", {**BOOLQ, "answer": True, "title": "t"}, {**BOOLQ, "label": 1}),
         ("boolq", {**BOOLQ, "label": False}, {**BOOLQ, "label": 0}),
         ("boolq", {**BOOLQ, "label": "1"}, {**BOOLQ, "label": 1}),
+        (
+            "winogrande",
+            {"sentence": "a _", "option1": "b", "option2": "", "answer": "1"},
+            {"sentence": "a _", "option1": "b", "option2": "", "answer": "1"},
+        ),
+        ("hellaswag", HELLASWAG, {**HELLASWAG, "label": 1}),
         ("piqa", {**PIQA, "label": "0"}, {**PIQA, "label": 0}),
         (
             "truthfulqa_mc1",
@@ -71,6 +79,11 @@ def test_the_layout_of_the_publisher_becomes_that_of_the_hub(
         ("winogrande", {"sentence": "none", "option1": "a", "option2": "b", "answer": "1"}, "has no '_'"),
         ("winogrande", {"sentence": "a _", "option1": "a", "option2": "b", "answer": ""}, "not '1' or '2'"),
         ("boolq", {**BOOLQ, "label": True, "passage": None}, "is not a text"),
+        ("piqa", {**PIQA, "sol1": "", "label": 0}, "'sol1' is empty"),
+        ("arc_easy", {"question": "q", "choices": {**FLAT, "text": ["one", ""]}, "answerKey": "A"}, "an empty text"),
+        ("hellaswag", {**HELLASWAG, "endings": ["a", " "]}, "has an empty text"),
+        ("winogrande", {"sentence": " _ is", "option1": "a", "option2": "", "answer": "1"}, "needs two options with"),
+        ("truthfulqa_mc2", {"question": "q", "mc2_targets": {"a": 1, "": 0}}, "has an empty text"),
         ("truthfulqa_mc1", targets("mc1", "1", "0"), "a label that is not 0 or 1"),
         ("truthfulqa_mc1", targets("mc1", True, False), "a label that is not 0 or 1"),
         ("truthfulqa_mc1", targets("mc1", 0, 1), "has to begin with its only right choice"),

@@ -58,6 +58,8 @@ def convert_row(row: Row, columns: Sequence[str], where: str) -> Row:
     found = {column: row[column] for column in columns}
     if "label" in found:
         found["label"] = _as_number(found["label"])
+    if isinstance(found.get("answerKey"), str):
+        found["answerKey"] = found["answerKey"].strip()  # the tasks look for it in the labels as it is
     for column, value in found.items():
         if (fault := _find_fault(column, value, found)) is not None:
             raise DataError(f"{column!r} {fault}", where=where, advice=ADVICE)
@@ -116,7 +118,7 @@ def _find_fault(column: str, value: Any, row: Mapping[str, Any]) -> str | None:
     if column == "choices":
         return _find_choices_fault(value, row)
     if column == "endings":
-        return None if _is_texts(value) else "is not a list of texts"
+        return _find_empty_text(value) if _is_texts(value) else "is not a list of texts"
     if column.endswith("_targets"):
         return _find_targets_fault(value, column == "mc1_targets")
     if column == "label":
@@ -127,9 +129,21 @@ def _find_fault(column: str, value: Any, row: Mapping[str, Any]) -> str | None:
         return None if value in ("1", "2") else "is not '1' or '2'"
     if column in ("key", "kwargs", "instruction_id_list"):
         return None if column == "key" or isinstance(value, list) else "is not a list"
-    if column == "sentence" and isinstance(value, str) and "_" not in value:
+    if not isinstance(value, str):
+        return "is not a text"
+    if column == "sentence":
+        return _find_sentence_fault(value, row)
+    return "is empty" if column in ("sol1", "sol2") and not value else None
+
+
+def _find_sentence_fault(sentence: str, row: Mapping[str, Any]) -> str | None:
+    """The prompt of Winogrande is the text before the answer with an option, so it must not be empty."""
+    start, place, _ = sentence.partition("_")
+    if not place:
         return "has no '_' in the place of the answer"
-    return None if isinstance(value, str) else "is not a text"
+    options = [option for option in (row["option1"], row["option2"]) if isinstance(option, str)]
+    fits = all(f"{start}{option}".strip() for option in options)
+    return None if fits else "begins with '_', so that it needs two options with a text"
 
 
 def _find_choices_fault(value: Any, row: Mapping[str, Any]) -> str | None:
@@ -139,7 +153,9 @@ def _find_choices_fault(value: Any, row: Mapping[str, Any]) -> str | None:
     if not fits or len(value["text"]) != len(value["label"]):
         return "is not a list of texts with their labels"
     key = row["answerKey"]
-    return None if isinstance(key, str) and key.strip() in value["label"] else "has no label that is the answer"
+    if not isinstance(key, str) or key not in value["label"]:
+        return "has no label that is the answer"
+    return _find_empty_text(value["text"])
 
 
 def _find_targets_fault(value: Any, one_right: bool) -> str | None:
@@ -151,13 +167,21 @@ def _find_targets_fault(value: Any, one_right: bool) -> str | None:
     if not all(type(label) is int and label in (0, 1) for label in labels):
         return "has a label that is not 0 or 1"
     if one_right:
-        return None if labels[0] == 1 and sum(labels) == 1 else "has to begin with its only right choice"
-    return None if 0 < sum(labels) < len(labels) else "has to have right and wrong choices"
+        if labels[0] != 1 or sum(labels) != 1:
+            return "has to begin with its only right choice"
+    elif not 0 < sum(labels) < len(labels):
+        return "has to have right and wrong choices"
+    return _find_empty_text(value["choices"])
 
 
 def _find_label_fault(value: Any, row: Mapping[str, Any]) -> str | None:
     choices = len(row["endings"]) if _is_texts(row.get("endings")) else 2
     return None if type(value) is int and 0 <= value < choices else f"is not a number from 0 to {choices - 1}"
+
+
+def _find_empty_text(texts: Sequence[str]) -> str | None:
+    """A choice without text has no token to score and no length to divide by."""
+    return None if all(text.strip() for text in texts) else "has an empty text"
 
 
 def _is_texts(value: Any) -> bool:
