@@ -136,6 +136,42 @@ def test_a_report_has_the_best_reply_and_is_compared_like_any_other(tmp_path: Pa
     ]
 
 
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": "{}"}}]}
+CONVERSATIONS: Sequence[dict[str, Any]] = (
+    {"prompt": "Q"},
+    {"prompt": "User: Q", "messages": [{"role": "user", "content": "Q"}]},
+    {"prompt": "System: s", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Q"}]},
+    {"prompt": "User: Q", "messages": [{"role": "user", "content": "Q"}], "tools": TOOLS},
+    {
+        "prompt": "User: Q",
+        "messages": [{"role": "user", "content": "Q"}, CALL, {"role": "tool", "content": "sun", "name": "weather"}],
+        "tools": TOOLS,
+    },
+)
+
+
+def conversation_report(path: Path, prompts: Sequence[dict[str, Any]]) -> SamplingReport:
+    """A report with the replies "a" and "bb" to every prompt."""
+    results = [{"sampling_config": "k", "sampling_params": {}, "outputs": ["a", "bb"]}]
+    path.write_text(json.dumps({"model_name": "m", "prompts": [{**each, "results": results} for each in prompts]}))
+    found = read_report(path)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("prompt", CONVERSATIONS)
+def test_a_report_of_the_best_replies_keeps_the_conversation(tmp_path: Path, prompt: dict[str, Any]) -> None:
+    """Otherwise a reward model reads another prompt and gives the same reply another score."""
+    report = conversation_report(tmp_path / "a.json", [prompt])
+    write_rejections("report", scored_by_length(report), tmp_path / "best.json")
+    best = read_report(tmp_path / "best.json")
+    assert best is not None
+    assert [(each.prompt, each.conversation) for each in best.prompts] == [
+        (each.prompt, each.conversation) for each in report.prompts
+    ]
+
+
 def test_replies_of_several_reports_and_configurations_compete(tmp_path: Path) -> None:
     first = report_of(tmp_path / "a.json", [("Q", {"k": ["aa", "aaa"]})], "one")
     second = report_of(tmp_path / "b.json", [("Q", {"greedy": ["a"]}), ("R", {"greedy": ["b"]})], "two")

@@ -17,6 +17,7 @@ import numpy as np
 
 from tunesmith.apps.preference_pairs import pair_line
 from tunesmith.apps.preferences import PairCounts, PairSelection, count_pairs
+from tunesmith.apps.sample_prompts import conversation_fields
 from tunesmith.apps.sampling_reports import END_TOKENS, SampledReplies, SamplingReport
 from tunesmith.apps.score_report import ScoreTable
 from tunesmith.data.readers.reader import ReadTree
@@ -67,6 +68,12 @@ class ScoredPrompt:
     text: str
     messages: tuple[Message, ...]
     replies: tuple[ScoredReply, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """How a report holds the prompt; reading it gives the same messages."""
+        if self.messages == (Message("user", self.text),):
+            return {"prompt": self.text}
+        return {"prompt": self.text, **conversation_fields(self.messages)}
 
     def usable(self) -> list[ScoredReply]:
         """The replies without a fault, every text once."""
@@ -151,7 +158,7 @@ def chosen_report(
         outputs = [reply.text + (END_TOKENS[0] if reply.ended else "") for reply in prompt.usable()[:keep]]
         if outputs:
             result = {"sampling_config": f"best_of_{most}", "sampling_params": parameters, "outputs": outputs}
-            items.append({"prompt": prompt.text, "results": [result]})
+            items.append({**prompt.as_json(), "results": [result]})
     return {
         "model_name": ", ".join(dict.fromkeys(report.model for report in reports)),
         "date": max(report.date for report in reports),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,9 +50,13 @@ class SamplePrompt:
         """How a report holds it: as text, and as messages if it is more than a text."""
         if self.is_plain:
             return {"prompt": self.text}
-        messages = [message.as_dict(with_context(message, "keep")) for message in self.messages]
-        tools = {"tools": json.loads(self.messages[0].tools)} if self.messages[0].tools else {}
-        return {"prompt": self.text, "messages": messages, **tools}
+        return {"prompt": self.text, **conversation_fields(self.messages)}
+
+
+def conversation_fields(messages: Sequence[Message]) -> dict[str, Any]:
+    """A conversation as the fields ``messages`` and ``tools`` of a report."""
+    tools = {"tools": json.loads(messages[0].tools)} if messages[0].tools else {}
+    return {"messages": [message.as_dict(with_context(message, "keep")) for message in messages], **tools}
 
 
 def read_sample_prompts(name: str, limit: int | None = None) -> list[SamplePrompt]:
