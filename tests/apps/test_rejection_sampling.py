@@ -172,6 +172,21 @@ def test_a_report_of_the_best_replies_keeps_the_conversation(tmp_path: Path, pro
     ]
 
 
+def test_equal_texts_with_other_tools_are_other_prompts(tmp_path: Path) -> None:
+    other = json.loads(json.dumps(TOOLS).replace("weather", "stocks"))
+    asked = {"prompt": "User: Q", "messages": [{"role": "user", "content": "Q"}]}
+    prompts: list[dict[str, Any]] = [asked, {**asked, "tools": TOOLS}, {**asked, "tools": other}]
+    scored = scored_by_length(conversation_report(tmp_path / "a.json", [*prompts, prompts[1]]))
+    assert [len(prompt.replies) for prompt in scored.prompts] == [2, 4, 2]
+    write_rejections("preferences", scored, tmp_path / "pairs.jsonl")
+    assert [pair.get("tools") for pair in lines_of(tmp_path / "pairs.jsonl")] == [None, TOOLS, other]
+    trees = [rejection_tree(prompt) for prompt in scored.prompts]
+    assert [tree if isinstance(tree, str) else "" for tree in trees] == [
+        "",
+        *["a message that the trees cannot have"] * 2,
+    ]
+
+
 def test_replies_of_several_reports_and_configurations_compete(tmp_path: Path) -> None:
     first = report_of(tmp_path / "a.json", [("Q", {"k": ["aa", "aaa"]})], "one")
     second = report_of(tmp_path / "b.json", [("Q", {"greedy": ["a"]}), ("R", {"greedy": ["b"]})], "two")

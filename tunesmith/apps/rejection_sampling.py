@@ -92,11 +92,11 @@ class ScoredPrompt:
 
 def ranked_prompts(reports: Sequence[SamplingReport], tables: Sequence[ScoreTable]) -> list[ScoredPrompt]:
     """Every prompt with its scored replies, in the order of the reports. tables: the scores of every report."""
-    found: dict[tuple[tuple[str, str], ...], tuple[SampledReplies, list[ScoredReply]]] = {}
+    found: dict[tuple[tuple[str, str, tuple[str, ...]], ...], tuple[SampledReplies, list[ScoredReply]]] = {}
     for report, table in zip(reports, tables, strict=True):
         known = report.shows_ends
         for replies, scores in zip(report.prompts, table, strict=True):
-            key = tuple((message.role, message.text) for message in replies.conversation)
+            key = tuple((message.role, message.text, message.extra_texts()) for message in replies.conversation)
             found.setdefault(key, (replies, []))[1].extend(_scored(report, replies, scores, known))
     return [
         ScoredPrompt(first.prompt, first.conversation, tuple(sorted(replies, key=lambda reply: -reply.score)))
@@ -176,7 +176,9 @@ def rejection_tree(prompt: ScoredPrompt, keep: int = TREE_REPLIES) -> dict[str, 
     replies = spread(prompt.usable(), keep)
     if len(replies) < 2:
         return TOO_FEW
-    if any(message.role not in ROLES or not message.text.strip() for message in prompt.messages):
+    if any(
+        message.role not in ROLES or not message.text.strip() or message.extra_texts() for message in prompt.messages
+    ):
         return "a message that the trees cannot have"
     return _tree(prompt, replies)
 
