@@ -357,3 +357,11 @@ def test_the_name_of_a_model_has_no_path_of_the_machine(path: str, name: str) ->
 def test_two_reports_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two models are called 'oasst', and so would be their reports"):
         sample("oasst", "oasst/")
+
+
+def test_two_models_that_differ_in_a_character_that_no_file_name_has_are_refused() -> None:
+    Path("runs").mkdir()
+    for name in ("runs/oasst", "runs_oasst"):
+        Path(name).symlink_to(Path("oasst").resolve())
+    with pytest.raises(UsageError, match="the reports of the models 'runs/oasst' and 'runs_oasst' would have one name"):
+        sample("runs/oasst", "runs_oasst")

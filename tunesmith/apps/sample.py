@@ -139,7 +139,7 @@ def run(
     silence_libraries()
     screen, log = target or sys.stdout, errors or sys.stderr
     names = [model_name(path) for path in models]
-    _check_unique(names, "models", "sample them one by one, with another -o")
+    _check_unique(names, "models", "sample them one by one, with another -o", lambda name: name_tail(name, ""))
     files = [_with_limit(open_sampling_file(name), settings.max_new_tokens) for name in settings.sampling]
     _check_unique([file.stem for file in files], "files of sampling configurations", "rename one of them")
     effects = [(file.stem, read_effects(file)) for file in files]
@@ -323,9 +323,15 @@ def _with_limit(file: SamplingFile, most: int | None) -> SamplingFile:
     return replace(file, configurations=tuple(changed))
 
 
-def _check_unique(names: Sequence[str], what: str, advice: str) -> None:
-    """Raises UsageError if two reports would have one name."""
+def _check_unique(
+    names: Sequence[str], what: str, advice: str, file_name: Callable[[str], str] = lambda name: name
+) -> None:
+    """Raises UsageError if two reports would have one name. file_name: what a name is in the name of a report."""
+    found = dict[str, str]()
     for name in names:
+        first = found.setdefault(file_name(name), name)
+        if first != name:
+            raise UsageError(f"the reports of the {what} {first!r} and {name!r} would have one name", advice=advice)
         if names.count(name) > 1:
             raise UsageError(f"two {what} are called {name!r}, and so would be their reports", advice=advice)
 
