@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.apps.sample_journal import START, JournalReply, ReplyJournal, ReplyPlace
+from tunesmith.apps.sample_journal import FORMAT, START, JournalReply, ReplyJournal, ReplyPlace
 from tunesmith.errors import LockedError, StorageError, UsageError
 
+FIRST, SECOND = "2026-01-02T03:04:05.678901", "2026-01-03T03:04:05"
 INPUTS: dict[str, Any] = {"seed": 1, "prompts": "abc"}
 REPLIES = {
     ReplyPlace(number, number % 2, 0): JournalReply(f"reply {number}\n\u2028ü</s>", 4 * (number % 3 > 0), number)
@@ -19,7 +21,7 @@ REPLIES = {
 }
 
 
-def journal(path: Path, date: str = "first") -> ReplyJournal:
+def journal(path: Path, date: str = FIRST) -> ReplyJournal:
     return ReplyJournal(path, date, INPUTS)
 
 
@@ -36,8 +38,8 @@ def test_a_reply_knows_its_text_without_the_end_token() -> None:
 
 def test_replies_and_the_first_date_are_found_again(tmp_path: Path) -> None:
     fill(tmp_path / "new" / "j")
-    with journal(tmp_path / "new" / "j", "second") as again:
-        assert (again.replies, again.date) == (REPLIES, "first")
+    with journal(tmp_path / "new" / "j", SECOND) as again:
+        assert (again.replies, again.date) == (REPLIES, FIRST)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -64,7 +66,7 @@ def test_a_journal_that_is_cut_anywhere_continues_to_the_same_bytes(tmp_path: Pa
 def test_a_journal_of_other_settings_is_refused_and_kept(tmp_path: Path) -> None:
     before = fill(tmp_path / "j")
     with pytest.raises(UsageError, match=r"j: this unfinished report has other settings \(seed, limit\)"):
-        ReplyJournal(tmp_path / "j", "now", {**INPUTS, "seed": 2, "limit": 3})
+        ReplyJournal(tmp_path / "j", SECOND, {**INPUTS, "seed": 2, "limit": 3})
     assert (tmp_path / "j").read_bytes() == before
 
 
@@ -73,6 +75,39 @@ def test_another_file_in_its_place_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="in the way of an unfinished report; move it away"):
         journal(tmp_path / "j")
     assert (tmp_path / "j").read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"format": FORMAT, "date": "../../x", "inputs": INPUTS},
+        {"format": FORMAT, "date": "2026-01-02/../../x", "inputs": INPUTS},
+        {"format": FORMAT, "date": "2026-01-02T03:04:05/x", "inputs": INPUTS},
+        {"format": "another format", "date": FIRST, "inputs": INPUTS},
+        {"date": FIRST, "inputs": INPUTS},
+    ],
+)
+def test_a_journal_with_another_format_or_no_date_is_refused_and_kept(tmp_path: Path, header: dict[str, Any]) -> None:
+    """The date is part of the name of the report, which must stay in its directory."""
+    (tmp_path / "j").write_text(line := json.dumps(header) + "\n")
+    with pytest.raises(UsageError, match="in the way of an unfinished report"):
+        journal(tmp_path / "j")
+    assert (tmp_path / "j").read_text() == line
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (0, 0, -1)])
+@pytest.mark.parametrize(("end", "tokens"), [(-5, 3), (4, 3), (0, -1), (3, 3)])
+def test_an_impossible_reply_is_removed_with_all_lines_after_it(
+    tmp_path: Path, place: tuple[int, int, int], end: int, tokens: int
+) -> None:
+    with journal(tmp_path / "j") as opened:
+        opened.append(ReplyPlace(4, 0, 0), JournalReply("first", 0, 2))
+        opened.append(ReplyPlace(*place), JournalReply("xyz", end, tokens))
+        opened.append(ReplyPlace(5, 0, 0), JournalReply("last", 0, 2))
+    kept = 3 if (min(place), end, tokens) == (0, 3, 3) else 1
+    with journal(tmp_path / "j") as again:
+        assert len(again.replies) == kept
+    assert len((tmp_path / "j").read_bytes().splitlines()) == kept + 1
 
 
 def test_only_one_process_may_write_it(tmp_path: Path) -> None:

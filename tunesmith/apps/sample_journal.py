@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from tunesmith.files import flush_to_disk, storage_errors
 FORMAT = "tunesmith sample journal"
 START = json.dumps({"format": FORMAT}).encode()[:-1]  # how the first line begins
 SUFFIX = ".part"
+DATE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+", re.ASCII)
+"""A date in a journal; it becomes part of the name of the report."""
 ADVICE = "sample with the earlier settings to finish it, delete it, or choose another -o"
 
 
@@ -55,7 +58,7 @@ class ReplyJournal:
     """The journal of one report, open for appending and locked; use it in a ``with`` block.
 
     path: of its file; its directory exists.
-    date: of a new report; where the journal exists, its own date is kept.
+    date: of a new report, in ISO 8601 without a time zone; where the journal exists, its own date is kept.
     inputs: everything that decides the replies.
 
     replies: the finished replies.
@@ -103,7 +106,7 @@ class ReplyJournal:
         with storage_errors(self.path):
             first = self._file.readline()
             header = _parse(first)
-            if not isinstance(header, dict) or not isinstance(header.get("date"), str):
+            if not _is_header(header):
                 self._begin(first, date, inputs)
                 return date
             self._check(header.get("inputs"), inputs)
@@ -155,8 +158,17 @@ def _parse(line: bytes) -> Any:
         return None
 
 
+def _is_header(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        return False
+    date = value.get("date")
+    return isinstance(date, str) and DATE.fullmatch(date) is not None
+
+
 def _as_reply(value: Any) -> tuple[ReplyPlace, JournalReply] | None:
     kinds = (int, int, int, str, int, int)
     if not isinstance(value, list) or [type(each) for each in value] != list(kinds):
         return None
-    return ReplyPlace(*value[:3]), JournalReply(*value[3:])
+    place, reply = ReplyPlace(*value[:3]), JournalReply(*value[3:])
+    possible = min(*place, reply.tokens) >= 0 and 0 <= reply.end <= len(reply.output)
+    return (place, reply) if possible else None
