@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,30 @@ def test_a_directory_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         journal(tmp_path / "file" / "j")
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file grows beyond ``size`` bytes in the block, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_one_error_and_the_next_process_continues(tmp_path: Path) -> None:
+    expected = fill(tmp_path / "whole")
+    with largest_file(len(expected) - 20), pytest.raises(StorageError, match="give the same command again"):
+        fill(tmp_path / "j")
+    with journal(tmp_path / "j") as again:
+        assert len(again.replies) == len(REPLIES) - 1
+        for place, reply in list(REPLIES.items())[-1:]:
+            again.append(place, reply)
+    assert (tmp_path / "j").read_bytes() == expected
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_error(tmp_path: Path) -> None:
+    with largest_file(20), pytest.raises(StorageError, match="give the same command again"):
+        journal(tmp_path / "j")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,7 @@ class ReplyJournal:
         try:
             self.date = self._read(date, inputs)
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def __enter__(self) -> Self:
@@ -83,7 +84,12 @@ class ReplyJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close()
+
+    def _close(self) -> None:
+        # Every line is flushed when it is written, so that closing writes again only what already was an error.
+        with suppress(OSError):
+            self._file.close()
 
     def append(self, place: ReplyPlace, reply: JournalReply) -> None:
         """Add a finished reply. Raises StorageError."""
