@@ -30,6 +30,9 @@ def read(directory: Path, text: str) -> RecordedRecipe:
         ("../models/small", "small"),
         ("gpt2", "gpt2"),
         ("export", "export"),
+        (".", "."),
+        ("./", "./"),
+        ("/", "/"),
     ],
 )
 def test_a_model_is_named_as_briefly_as_possible(tmp_path: Path, path: str, name: str) -> None:

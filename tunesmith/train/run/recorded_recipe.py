@@ -64,7 +64,8 @@ class RecordedRecipe:
         parts = PurePath(path).parts
         if len(parts) > 1 and parts[-1] == EXPORT:
             return parts[-2]
-        return path if len(parts) == 2 and not path.startswith(("/", ".", "~")) else parts[-1]
+        is_hub_name = len(parts) == 2 and not path.startswith(("/", ".", "~"))
+        return path if is_hub_name or not parts else parts[-1]
 
     def rule(self) -> SelectionRule:
         """How the best checkpoint is chosen; the usual rule where the recipe has none that is understood."""
