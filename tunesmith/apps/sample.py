@@ -16,7 +16,7 @@ from tunesmith.apps.finished_reports import find_finished, journal_path, model_n
 from tunesmith.apps.model_opening import check_models, silence_libraries
 from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.report_summary import summarize_report
-from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, report_name, report_text
+from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
 from tunesmith.apps.sample_journal import JournalReply, ReplyJournal, ReplyPlace
 from tunesmith.apps.sample_models import OPENERS, SampledModel
 from tunesmith.apps.sample_plan import (
