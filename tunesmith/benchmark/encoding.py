@@ -94,7 +94,9 @@ class PlainEncoder:
         for adds in (False, True):
             chosen = [text for text in dict.fromkeys(texts) if (special and not text.startswith(begin)) is adds]
             if chosen:
-                encoded = self.tokenizer(chosen, add_special_tokens=adds)["input_ids"]
+                encoded = self.tokenizer(
+                    chosen, add_special_tokens=adds, return_attention_mask=False, return_token_type_ids=False
+                )["input_ids"]
                 found.update(zip(chosen, map(tuple, encoded), strict=True))
         return found
 

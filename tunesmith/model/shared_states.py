@@ -7,11 +7,14 @@ Shapes: S states, N targets, D hidden units, V tokens in the vocabulary.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-ROWS, COLUMNS = 512, 4096
-"""Size of a block of logits: 8 MB."""
+ROWS, COLUMNS = 512, 1024
+"""Size of a block of logits on a CPU: 2 MB."""
+LOG2_E = math.log2(math.e)
 
 
 @torch.no_grad()
@@ -45,7 +48,9 @@ def shared_log_probabilities(
             inside = own[(target[own] >= first) & (target[own] < first + columns)]
             found[inside] = logits[state[inside] - begin, target[inside] - first]
             above = torch.maximum(highest[rows], logits.amax(dim=-1))
-            total[rows] = total[rows] * (highest[rows] - above).exp() + logits.sub_(above[:, None]).exp_().sum(dim=-1)
+            # exp2 takes a third of the time of exp on a CPU.
+            powers = logits.sub_(above[:, None]).mul_(LOG2_E).exp2_().sum(dim=-1)
+            total[rows] = total[rows] * (highest[rows] - above).exp() + powers
             highest[rows] = above
     return found - (highest + total.log())[state], found >= highest[state]
 
