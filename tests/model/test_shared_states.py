@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.model import shared_states
-from tunesmith.model.shared_states import shared_log_probabilities
+from tunesmith.model.shared_states import _block_size, shared_log_probabilities
 
 
 @pytest.mark.parametrize("cap", [None, 3.0])
@@ -39,3 +39,8 @@ def test_a_very_small_probability_keeps_its_digits() -> None:
     states, weight = torch.tensor([[1.0]]), torch.tensor([[0.0], [-300.0]])
     zero, one = torch.tensor([0]), torch.tensor([1])
     assert shared_log_probabilities(states, weight, None, zero, one)[0].item() == -300.0
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 1), (1, 1), (512, 512), (513, 257), (1025, 342)])
+def test_blocks_are_of_equal_size(count: int, size: int) -> None:
+    assert _block_size(count, 512) == size

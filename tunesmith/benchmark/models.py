@@ -77,12 +77,11 @@ class BenchmarkModel:
         chat: the renderer of chats; None for texts as they are.
         """
         encoder = ChatEncoder(chat) if chat is not None else self._plain_encoder()
-        renderer = chat or self._renderer(build_format("t5-dolly" if self.is_encoder_decoder else "plain"))
         end = self.tokenizer.eos_token
         return ModelParts(
             encoder,
             self.scorer,
-            lambda: Engine(self.model, renderer, self.max_length),
+            lambda: Engine(self.model, chat or self._plain_renderer(), self.max_length),
             self.prefix,
             self.max_length,
             None if chat is not None else end,
@@ -105,6 +104,9 @@ class BenchmarkModel:
 
     def _plain_encoder(self) -> PlainEncoder:
         return PlainEncoder(self.tokenizer, self.prefix, self.is_encoder_decoder)
+
+    def _plain_renderer(self) -> Renderer:
+        return self._renderer(build_format("t5-dolly" if self.is_encoder_decoder else "plain"))
 
     def _renderer(self, format: Format) -> Renderer:
         return Renderer(format, Tokenizer.load(str(self.directory), format.controls))
