@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from tests.benchmark.small_tasks import write_lines, write_model, write_tasks
@@ -66,6 +68,35 @@ def test_all_numbers_are_those_of_the_harness(architecture: str, places: Callabl
         for (value, greedy), (expected, expected_greedy) in zip(item["responses"], other["responses"], strict=True):
             assert value == pytest.approx(expected, abs=1e-4, rel=2.4e-7)  # the harness adds in float32
             assert greedy == expected_greedy
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that is looked up or connected to; all of them fail."""
+    asked: list[Any] = []
+
+    def refuse(*address: Any, **_: Any) -> None:
+        asked.append(address)
+        raise OSError("the network is not reachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return asked
+
+
+def test_local_files_need_no_network(connections: list[Any], places: Callable[[str], str], tmp_path: Path) -> None:
+    call([places("gpt_neox")], options_for(places, tmp_path, limit=1))
+    assert connections == []
+
+
+def test_data_of_the_hub_without_a_network_are_an_error(
+    connections: list[Any], places: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    options = options_for(places, tmp_path, data="hub", tasks=("arc_easy",))
+    with pytest.raises(DataError, match="cannot build the tasks"):
+        call([places("gpt_neox")], options)
+    assert not tmp_path.joinpath("benchmark.json").exists()
 
 
 def test_normalised_accuracy_divides_by_characters_and_the_first_of_equal_answers_wins(

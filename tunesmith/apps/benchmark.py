@@ -79,6 +79,7 @@ def run(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it sends a request for every file, local ones as well
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     if options.engine == "hf" and options.chat != "no":
         what = "--engine hf writes chats in its own way, in which text and control tokens mix"

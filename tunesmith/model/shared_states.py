@@ -43,7 +43,7 @@ def shared_log_probabilities(
     across = -(-len(weight) // columns)
     block = state // rows * across + target // columns
     counts = torch.bincount(block, minlength=-(-len(states) // rows) * across).tolist()
-    targets = iter(torch.argsort(block).split(counts))
+    targets = iter(torch.split(torch.argsort(block), counts))
     for begin in range(0, len(states), rows):
         chosen = slice(begin, begin + rows)
         for first in range(0, len(weight), columns):
