@@ -43,6 +43,13 @@ def test_rewards_are_a_column_and_a_difference() -> None:
     assert "B is lower" in text
     assert "-0.50 (-0.50 to -0.50)" in text
     assert "1.50" in text
+    assert lines(compared(replies((100, 100)), rewards=rewards))[6].split()[-1] == "reward"
+
+
+def test_without_scores_there_is_no_column_of_rewards() -> None:
+    (header,) = [line for line in lines(compared(replies((100, 100)))) if "loops" in line and "leaks" in line]
+    assert header.split() == ["k50", "replies", "ended", "length", "loops", "empty", "leaks"]
+    assert len(header) == 80
 
 
 def test_what_is_not_common_is_said() -> None:

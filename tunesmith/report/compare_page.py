@@ -14,12 +14,12 @@ from typing import Any
 from tunesmith.files import fingerprint
 from tunesmith.report.compare_statistics import MEASURES, ColumnDifference, ColumnSummary
 from tunesmith.report.compare_terminal import (
-    HEADERS,
     NOTE,
     column_name,
     difference_text,
     headline,
     measure_verdict,
+    shown_headers,
     summary_cells,
 )
 from tunesmith.report.compared import ComparedPrompt, Comparison
@@ -44,7 +44,7 @@ def compare_page(
     )
     labels = [model.label for model in comparison.models]
     replies = sum(len(prompt.replies) for prompt in comparison.prompts)
-    shown = HEADERS if comparison.reward_model else HEADERS[:-1]
+    shown = shown_headers(comparison)
     return page_template("compare_page.html").render(
         title=" and ".join(labels) if len(labels) < 3 else f"Comparison of {len(labels)} models",
         facts=f"{headline(comparison)}; {replies:,} replies",

@@ -12,7 +12,6 @@ from tunesmith.report.paired import FEWEST_PROMPTS, PairedDifference
 
 WIDTH = 80
 HEADERS = (("replies", 8), ("ended", 6), ("length", 7), ("loops", 6), ("empty", 6), ("leaks", 6), ("reward", 8))
-NAME_WIDTH = WIDTH - sum(width for _, width in HEADERS)
 
 FORMS = {"length": ("+z,.0f", 1, ""), "ended": ("+z.1f", 100, " points")}
 """Name of a measure -> format of a difference, factor, unit; ``z`` writes no negative zero."""
@@ -35,10 +34,11 @@ def comparison_lines(
         yield _cut(f"     {model.file}", WIDTH - 12) + (f", {model.date[:10]}" if model.date else "")
         if remark := model.remark():
             yield f"     {remark}"
+    headers = shown_headers(comparison)
     for title, rows in summary_tables(comparison, summaries):
         yield ""
-        yield f"{_cut(title, NAME_WIDTH - 1):{NAME_WIDTH}}" + "".join(f"{head:>{width}}" for head, width in HEADERS)
-        yield from (_summary_line(name, summary) for name, summary in rows)
+        yield _row(title, [head for head, _ in headers], headers)
+        yield from (_row(name, summary_cells(summary)[: len(headers)], headers) for name, summary in rows)
     if differences:
         yield ""
         yield from _difference_lines(comparison, differences)
@@ -76,6 +76,11 @@ def headline(comparison: Comparison) -> str:
         return f"1 model, {prompts}"
     shared = "all answered by every model" if common == count else f"{common:,} of them answered by every model"
     return f"{len(comparison.models)} models, {prompts}, {shared}"
+
+
+def shown_headers(comparison: Comparison) -> Sequence[tuple[str, int]]:
+    """The columns of the numbers with their widths; rewards only where there are some."""
+    return HEADERS if comparison.reward_model else HEADERS[:-1]
 
 
 def _letters(comparison: Comparison) -> list[str]:
@@ -116,9 +121,10 @@ def summary_cells(summary: ColumnSummary) -> tuple[str, ...]:
     )
 
 
-def _summary_line(name: str, summary: ColumnSummary) -> str:
-    cells = (f"{cell:>{width}}" for cell, (_, width) in zip(summary_cells(summary), HEADERS, strict=True))
-    return f"{_cut(name, NAME_WIDTH - 1):{NAME_WIDTH}}{''.join(cells)}".rstrip()
+def _row(name: str, cells: Sequence[str], headers: Sequence[tuple[str, int]]) -> str:
+    space = WIDTH - sum(width for _, width in headers)
+    shown = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, headers, strict=True))
+    return f"{_cut(name, space - 1):{space}}{shown}".rstrip()
 
 
 def _reward(mean: float) -> str:
