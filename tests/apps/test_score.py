@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -284,6 +285,19 @@ def test_what_cannot_be_scored_is_one_clear_error(world: Path, tmp_path: Path, c
     path = make(tmp_path)
     with pytest.raises(kind, match=message):
         score(world, path)
+
+
+def test_rows_of_another_kind_name_the_reader_that_reads_them(world: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": "Say red.", "context": "It is red.", "response": word} for word in ("red", "blue")]
+    path = write(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(DataError, match=r"name the reader: (--.*); --skip leaves") as caught:
+        score(world, path)
+    words = re.findall(r"--reader (\w+)", str(caught.value))
+    found, _ = score(world, path, reading=ReaderChoice(*words))
+    assert len(found.splitlines()) == 2
+    (tmp_path / "b.jsonl").write_text("{broken\n")
+    with pytest.raises(DataError, match=r"b\.jsonl:1: not JSON: "):
+        score(world, tmp_path / "b.jsonl")
 
 
 def test_what_cannot_be_scored_can_be_left_out_and_is_counted(world: Path, tmp_path: Path) -> None:

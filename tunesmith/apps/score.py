@@ -18,7 +18,9 @@ from tunesmith.apps.score_report import report_curves, report_scores
 from tunesmith.compose.progress import show_progress
 from tunesmith.data.readers.pipeline import read_source
 from tunesmith.data.readers.reader import ReadTree
+from tunesmith.data.readers.recognition import NotRecognised, first_rows, recognise
 from tunesmith.data.readers.source_config import SourceConfig
+from tunesmith.data.sources.setting_words import COMMAND_LINE
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
@@ -102,7 +104,7 @@ def run(
             return
         text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
     else:
-        text = _score_records(scorer, inputs, reading or ReaderChoice(), skip, log)
+        text = _score_records(scorer, inputs, reading, skip, log)
     if output is None:
         (target or sys.stdout).write(text)
     else:
@@ -163,12 +165,18 @@ def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log:
     return found
 
 
-def _score_records(scorer: RewardScorer, inputs: Sequence[str], settings: ReaderChoice, skip: bool, log: TextIO) -> str:
+def _score_records(
+    scorer: RewardScorer, inputs: Sequence[str], reading: ReaderChoice | None, skip: bool, log: TextIO
+) -> str:
     """Score files of records and print the summary; returns the lines of JSON to write."""
     trees: list[Tree] = []
     faults: list[DataError] = []
-    for outcome in _read_records(inputs, settings):
-        (faults if isinstance(outcome, DataError) else trees).append(outcome)  # type: ignore[arg-type]
+    for path in inputs:
+        found = list(_read_records(path, reading or ReaderChoice()))
+        trees += (each for each in found if isinstance(each, Tree))
+        wrong = [each for each in found if isinstance(each, DataError)]
+        advice = _reader_advice(path) if wrong and reading is None and not skip else None
+        faults += wrong if advice is None else [DataError(each.what, where=each.where, advice=advice) for each in wrong]
     kept: list[tuple[Tree, TokenTree]] = []
     for tree, tokens in zip(trees, scorer.render(trees), strict=True):
         if isinstance(tokens, DataError):
@@ -185,15 +193,25 @@ def _score_records(scorer: RewardScorer, inputs: Sequence[str], settings: Reader
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def _read_records(inputs: Sequence[str], settings: ReaderChoice) -> Iterator[Tree | DataError]:
+def _read_records(path: str, settings: ReaderChoice) -> Iterator[Tree | DataError]:
     fields, options = settings.fields or {}, settings.options or {}
-    for path in inputs:
-        source = SourceConfig(path, path, settings.reader, fields=fields, options=options, ignore=settings.ignore)
-        for result in read_source(source):
-            if isinstance(result, DataError):
-                yield result
-            elif isinstance(result, ReadTree):
-                yield result.tree
+    source = SourceConfig(path, path, settings.reader, fields=fields, options=options, ignore=settings.ignore)
+    for result in read_source(source):
+        if isinstance(result, DataError):
+            yield result
+        elif isinstance(result, ReadTree):
+            yield result.tree
+
+
+def _reader_advice(path: str) -> str | None:
+    """The options for the reader that a file needs; None where the rows are of the default reader, or of no other."""
+    try:
+        found = recognise(first_rows(path, key=COMMAND_LINE), key=COMMAND_LINE)
+    except DataError:
+        return None  # no row can be parsed, which the reader has said
+    if isinstance(found, NotRecognised) or found.reading.reader == ReaderChoice().reader:
+        return None
+    return f"name the reader: {found.reading.words(COMMAND_LINE)}"
 
 
 def _raise_or_print(faults: Sequence[DataError], skip: bool, log: TextIO) -> None:
