@@ -11,8 +11,10 @@ import pytest
 from tunesmith.apps.rejection_files import REJECTION_KINDS
 from tunesmith.cli import chat as chat_command
 from tunesmith.cli import demo as demo_command
+from tunesmith.cli import lazy
 from tunesmith.cli import main as command_line
 from tunesmith.cli import score as score_command
+from tunesmith.cli.lazy import load_heavy_part
 from tunesmith.cli.words import Chosen
 
 
@@ -45,6 +47,17 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     with pytest.raises(SystemExit) as caught:
         command_line.main()
     return caught.value.code
+
+
+def test_a_line_says_that_pytorch_is_loaded_also_where_no_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_heavy_part("tunesmith.errors:TunesmithError")
+    assert capsys.readouterr().err == ""  # it is loaded already
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(lazy, "keep_freed_memory", lambda: None)
+    load_heavy_part("tunesmith.errors:TunesmithError")
+    assert capsys.readouterr().err == "loading PyTorch ...\n"
 
 
 def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:

@@ -46,11 +46,10 @@ COMMANDS: Mapping[str, CliCommand] = {
 
 
 def load_heavy_part(part: str) -> Any:
-    """As ``load_part``, for a part that imports PyTorch, which takes seconds; a terminal says so."""
+    """As ``load_part``, for a part that imports PyTorch, which takes seconds, so a line says what is happening."""
     if "torch" not in sys.modules:
         keep_freed_memory()
-        if sys.stderr.isatty():
-            print("loading PyTorch ...", file=sys.stderr, flush=True)
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
     return load_part(part)
 
 
