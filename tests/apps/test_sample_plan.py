@@ -137,8 +137,9 @@ def test_what_does_not_fit_or_has_no_place_in_the_format_is_refused_for_all_conf
 
 
 def test_an_argument_that_is_not_supported_names_its_configuration() -> None:
-    file = SamplingFile("mine", (SamplingConfiguration("x", {"top_q": 1}),))
-    with pytest.raises(UsageError, match="mine, configuration x: there is no setting 'top_q'"):
+    file = SamplingFile("mine-x", (SamplingConfiguration("x", {"temprature": 1}),), "mine.json")
+    expected = r"mine\.json, configuration x: there is no setting 'temprature'; did you mean temperature\?"
+    with pytest.raises(UsageError, match=expected):
         read_effects(file)
 
 

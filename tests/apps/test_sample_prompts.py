@@ -87,7 +87,7 @@ def test_a_line_that_is_no_prompt_is_an_error_with_its_place(
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_sets() -> None:
-    with pytest.raises(UsageError, match="there is no file and no set of prompts 'generl'; sets: general"):
+    with pytest.raises(UsageError, match=r"there is no file and no set of prompts 'generl'; did you mean general\?"):
         read_sample_prompts("generl")
 
 

@@ -104,7 +104,8 @@ def test_a_file_may_be_named_or_given_by_its_path_and_one_configuration_chosen(t
     [
         ("noprefx", UsageError, "there are no sampling configurations 'noprefx'; did you mean noprefix?"),
         ("qqq", UsageError, "built in: default, default_rallio"),
-        ("noprefix:k500", UsageError, "noprefix has no configuration 'k500'; it has nucleus9, k50, typical2"),
+        ("noprefix:k500", UsageError, "noprefix has no configuration 'k500'; did you mean k50?"),
+        ("noprefix:x", UsageError, "noprefix has no configuration 'x'; it has nucleus9, k50, typical2"),
         ("nowhere.json", MissingInputError, "nowhere.json: the file cannot be read"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,19 @@ def test_no_name_a_wrong_name_and_a_missing_file_have_their_own_errors() -> None
         load([])
     with pytest.raises(RecipeError, match="did you mean 'dolly-v2-3b'"):
         load(["doly-v2-3b"])
-    with pytest.raises(MissingInputError, match=r"there is no recipe file nowhere\.yaml"):
+    with pytest.raises(MissingInputError, match=r"there is no recipe file nowhere\.yaml$"):
         load(["nowhere.yaml"])
+
+
+def test_a_missing_file_has_the_advice_of_a_similar_name_next_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.yaml", "mini.yml", "data.jsonl"):
+        Path(name).touch()
+    for word, meant in (("mine.yml", "mine.yaml"), ("minee.yaml", "mine.yaml"), ("./mini.yaml", "mini.yml")):
+        with pytest.raises(MissingInputError, match=f"there is no recipe file .*; did you mean {re.escape(meant)}\\?$"):
+            load([word])
 
 
 def test_problems_of_several_single_values_are_reported_together() -> None:

@@ -73,7 +73,7 @@ def read_effects(file: SamplingFile) -> list[EffectiveConfiguration]:
             found.append(EffectiveConfiguration(each, original_sampling(each.generate_args)))
         except UsageError as error:
             raise UsageError(
-                error.what, where=f"{file.stem}, configuration {each.name}", advice=error.advice
+                error.what, where=f"{file.name}, configuration {each.name}", advice=error.advice
             ) from error
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,9 @@ def _find(name: str) -> Path:
     if (built_in := prompt_set_path(name)) is not None and not path.exists():
         return built_in
     if not path.exists() and not path.suffix:
-        known = ", ".join(PROMPT_SETS)
-        raise UsageError(f"there is no file and no set of prompts {name!r}", where="--prompts", advice=f"sets: {known}")
+        close = difflib.get_close_matches(name, PROMPT_SETS, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"sets: {', '.join(PROMPT_SETS)}"
+        raise UsageError(f"there is no file and no set of prompts {name!r}", where="--prompts", advice=advice)
     return path
 
 

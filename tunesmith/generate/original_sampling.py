@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -40,7 +41,8 @@ def original_sampling(arguments: Mapping[str, Any]) -> OriginalSampling:
     known = [field.name for field in fields(SamplingParameters)]
     for name in arguments:
         if name not in known:
-            advice = f"known: {', '.join(sorted(known))}"
+            close = difflib.get_close_matches(name, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
             raise UsageError(f"there is no setting {name!r}", where="sampling", advice=advice)
     named = {name: value for name, value in arguments.items() if value is not None}
     filled_in = {} if "max_new_tokens" in named else {"max_new_tokens": LIBRARY_MAX_LENGTH}

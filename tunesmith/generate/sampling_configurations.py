@@ -65,10 +65,12 @@ class SamplingFile:
 
     stem: the name of the file without its suffix, for the name of a report.
     configurations: in the order of the file.
+    name: of the file, for messages.
     """
 
     stem: str
     configurations: tuple[SamplingConfiguration, ...]
+    name: str
 
 
 def built_in_names() -> list[str]:
@@ -92,10 +94,11 @@ def open_sampling_file(name: str) -> SamplingFile:
     names = [wanted] if wanted in known else wanted.split(",")
     for each in names:
         if each not in known:
-            advice = f"it has {', '.join(known)}"
+            close = difflib.get_close_matches(each, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
             raise UsageError(f"{path} has no configuration {each!r}", where="--sampling", advice=advice)
     chosen = tuple(each for each in found.configurations if each.name in names)
-    return SamplingFile("-".join([found.stem, *(UNSAFE.sub("_", each.name) for each in chosen)]), chosen)
+    return SamplingFile("-".join([found.stem, *(UNSAFE.sub("_", each.name) for each in chosen)]), chosen, found.name)
 
 
 def merge(default: SamplingConfiguration | None, configuration: SamplingConfiguration) -> SamplingConfiguration:
@@ -143,7 +146,7 @@ def _read(path: Path) -> SamplingFile:
         if not name or name in names[:index]:
             what = f"configurations[{index}].name: " + (f"{name!r} occurs twice" if name else "a name is missing")
             raise DataError(what, where=path, advice="give every configuration another name")
-    return SamplingFile(path.stem, tuple(merge(base, each) for each in configurations))
+    return SamplingFile(path.stem, tuple(merge(base, each) for each in configurations), path.name)
 
 
 def parse_configuration(value: Any, path: Path, place: str) -> SamplingConfiguration:

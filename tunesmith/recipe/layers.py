@@ -146,6 +146,14 @@ def catalog_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(CATALOG.rglob("*.yaml"))}
 
 
+def _similar_file(path: Path) -> Path | None:
+    """The recipe file next to a missing one whose name is similar, first of all with the other suffix."""
+    found = [each.name for each in path.parent.iterdir() if is_file(each.name)] if path.parent.is_dir() else []
+    same = [name for name in found if Path(name).stem == path.stem]
+    near = same or difflib.get_close_matches(path.name, found, n=1)
+    return path.with_name(near[0]) if near else None
+
+
 def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
     """The path of the file that a word names, and its name in messages."""
     if word.endswith(DATA_SUFFIXES):
@@ -158,7 +166,9 @@ def _find(word: str, directory: Path, named_in: str | None) -> tuple[Path, str]:
             return path.resolve(), str(path)
         if path.is_dir():
             raise MissingInputError(f"{path} is a directory, not a recipe file", where=named_in)
-        raise MissingInputError(f"there is no recipe file {path}", where=named_in)
+        similar = _similar_file(path)
+        meant = None if similar is None else f"did you mean {similar}?"
+        raise MissingInputError(f"there is no recipe file {path}", where=named_in, advice=meant)
     files = catalog_files()
     if word in files:
         return files[word], word
