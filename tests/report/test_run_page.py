@@ -127,6 +127,16 @@ def test_the_data_have_the_curves_and_the_evaluations(tmp_path: Path) -> None:
     assert titles == [("loss", "number"), ("token accuracy", "share"), ("tokens per second", "number")]
 
 
+def test_a_reply_of_the_data_is_written_once_with_its_score_at_every_evaluation(tmp_path: Path) -> None:
+    scores = {0: (0.1, 0.2), 3: (0.9, -0.5)}
+    shown = [
+        {"step": step, "texts": [["prompt", "Who?"], [f"{one:+.2f} chosen", "Ann."], [f"{two:+.2f} rejected", "No."]]}
+        for step, (one, two) in scores.items()
+    ]
+    found = cells(page_of(write_small_run(tmp_path / "run", shown=shown)), "Replies at the evaluations")
+    assert found.endswith("reply step 0 step 3 (chosen) Ann. chosen +0.10 +0.90 No. rejected +0.20 -0.50")
+
+
 def test_amounts_have_all_their_digits_and_one_record_is_no_plural(tmp_path: Path) -> None:
     report = {"sources": {"data": COUNTS}, "train": {"records": 9}, "duplicates": 1}
     text = page_of(

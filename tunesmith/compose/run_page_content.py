@@ -31,6 +31,8 @@ MOST_EVALUATIONS = 100
 """Largest number of rows in the table of evaluations; the others are in metrics.jsonl."""
 MOST_TEXTS = 40
 """Largest number of evaluations whose replies are compared."""
+MOST_LABELS = 7
+"""Largest number of evaluations whose labels of the same reply are next to each other."""
 MOST_PROMPTS = 20
 LONGEST_RECIPE = 200_000
 LARGEST_MANIFEST = 1 << 24
@@ -208,9 +210,32 @@ def _replies(texts: Mapping[int, Sequence[ShownText]], best: int) -> Iterator[Re
                 place += 1
     for (prompt, _), places in list(found.items())[:MOST_PROMPTS]:
         rows = [row for _, row in sorted(places.items())]
+        if all(_only_label_changes(row) for row in rows) and rows:
+            yield RepliesOverTime(clipped(prompt), (), _labels(rows, best))
+            continue
         yield RepliesOverTime(
             clipped(prompt), sorted((each for row in rows for each in _joined(row, best)), key=_first)
         )
+
+
+def _only_label_changes(row: Sequence[tuple[int, ShownText]]) -> bool:
+    """Whether a reply is the same at all evaluations, as those of the data are, and has different labels."""
+    return len({text.text for _, text in row}) == 1 < len({text.label for _, text in row})
+
+
+def _labels(rows: Sequence[Sequence[tuple[int, ShownText]]], best: int) -> PageTable:
+    """Every reply once, with its label at some of the evaluations, the chosen one among them."""
+    steps = sorted({step for row in rows for step, _ in row})
+    kept = sorted({*evenly(steps, MOST_LABELS), *([best] if best in steps else [])})
+    cells = []
+    for row in rows:
+        labels = {step: text.label.rpartition(" ") for step, text in row}  # "+0.50", " ", "chosen"
+        kinds = {kind for _, _, kind in labels.values()}
+        same = len(kinds) == 1
+        shown = {step: value if same else f"{value} {kind}".strip() for step, (value, _, kind) in labels.items()}
+        cells.append([clipped(row[0][1].text), kinds.pop() if same else "", *(shown.get(step, "") for step in kept)])
+    headers = ["reply", "", *(f"step {step:,}" + (" (chosen)" if step == best != 0 else "") for step in kept)]
+    return PageTable(headers, cells, texts=(0, 1))
 
 
 def _first(reply: ShownReply) -> int:

@@ -39,14 +39,6 @@ class ShownReply:
 
 
 @dataclass(frozen=True, slots=True)
-class RepliesOverTime:
-    """One prompt and what was written at the evaluations, in their order."""
-
-    prompt: str
-    replies: Sequence[ShownReply]
-
-
-@dataclass(frozen=True, slots=True)
 class PageTable:
     """A table of texts.
 
@@ -62,6 +54,21 @@ class PageTable:
     texts: Sequence[int] = (0,)
     marked: Sequence[int] = ()
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepliesOverTime:
+    """One prompt and what was written at the evaluations, in their order.
+
+    prompt: its text.
+    replies: in the order of their steps; empty where the replies stay the same and only their labels change.
+    labels: the replies that stay the same, with their label at every evaluation; None where each
+        evaluation has its own replies.
+    """
+
+    prompt: str
+    replies: Sequence[ShownReply]
+    labels: PageTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
