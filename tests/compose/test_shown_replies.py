@@ -132,3 +132,13 @@ def test_the_text_of_a_prompt_is_that_of_its_message_in_every_format(name: str, 
     text = PromptText(renderer)
     assert text(renderer.prompt([Message("user", "Why is the sky blue?")])) == "Why is the sky blue?"
     assert text(renderer.prompt([Message("user", "a")])) == "a"
+
+
+@pytest.mark.parametrize("name", ["oasst", "tulu", "vicuna", "chatml", "llama-2", "zephyr"])
+def test_the_messages_of_a_conversation_are_shown_with_their_roles(name: str, tmp_path: Path) -> None:
+    sft(tmp_path, [])
+    format = build_format(name)
+    renderer = Renderer(format, Tokenizer.load(str(tmp_path / "tokenizer"), format.controls))
+    messages = [Message("user", "Hi."), Message("assistant", "What is it?"), Message("user", "Go on.")]
+    found = PromptText(renderer)(renderer.prompt(messages))
+    assert found == "Hi.\n[assistant] What is it?\n[user] Go on."

@@ -40,7 +40,7 @@ class PromptText:
     """Turns token ids of a prompt into the text of its messages.
 
     The text that the prompt format writes around every question, such as an introduction, is left out, if it is that of
-    a single question.
+    a single question. Of several messages, each after the first is a new line that begins with its role.
     """
 
     def __init__(self, renderer: Renderer) -> None:
@@ -48,12 +48,65 @@ class PromptText:
         one, other = (self._decode(renderer.prompt([Message("user", letter)])) for letter in QUESTIONS)
         self._before = _shared_start(one, other)
         self._after = _shared_start(one[::-1], other[::-1])[::-1]
+        self._controls = renderer.format.controls
+        self._turns = _find_turn_texts(renderer)
 
     def __call__(self, ids: Sequence[int]) -> str:
         text = self._decode(ids)
+        if self._turns is not None:
+            whole = self._decode(ids, skip_controls=False)
+            whole = whole.removeprefix(self._turns.before).removesuffix(self._turns.after)
+            if self._turns.answer in whole:
+                return self._with_roles(whole, self._turns)
         if len(text) < len(self._before) + len(self._after):
             return text
         return text.removeprefix(self._before).removesuffix(self._after).strip()
+
+    def _with_roles(self, text: str, turns: TurnTexts) -> str:
+        """The messages on lines with their roles. text: with the names of control tokens, which are left out."""
+        marked = text.replace(turns.answer, "\n[assistant] ").replace(turns.question, "\n[user] ")
+        for control in self._controls:
+            marked = marked.replace(control, "")
+        return marked.strip()
+
+
+def _find_turn_texts(renderer: Renderer) -> TurnTexts | None:
+    """The texts around messages; None for a format without several turns, or with only white space between them."""
+
+    def text(first: str, answer: str, last: str) -> str:
+        messages = [Message("user", first), Message("assistant", answer), Message("user", last)]
+        return renderer.tokenizer.decode(renderer.prompt(messages), skip_controls=False)
+
+    one, other = QUESTIONS
+    try:
+        usual = text(one, one, one)
+        starts = [len(_shared_start(usual, text(*texts))) for texts in _varied(one, other)]
+    except DataError:
+        return None
+    ends = [start + len(one) for start in starts]
+    found = TurnTexts(usual[: starts[0]], usual[ends[0] : starts[1]], usual[ends[1] : starts[2]], usual[ends[2] :])
+    return found if found.answer.strip() and found.question.strip() else None
+
+
+def _varied(one: str, other: str) -> Sequence[tuple[str, str, str]]:
+    """Three texts of which one is another one, at each place."""
+    return (other, one, one), (one, other, one), (one, one, other)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTexts:
+    """What a prompt format writes around the messages of a conversation, with the names of control tokens.
+
+    before: the first question.
+    answer: between a question and its answer.
+    question: between an answer and the next question.
+    after: the last question.
+    """
+
+    before: str
+    answer: str
+    question: str
+    after: str
 
 
 def _shared_start(one: str, other: str) -> str:
