@@ -191,7 +191,16 @@ def test_replies_that_are_cut_to_the_same_beginning_are_counted(tmp_path: Path) 
     write_preferences(tmp_path, records=RECORDS)
     long = "the cat sat on the mat and the dog sat by the door " * 8
     with_records(tmp_path, [answered("Say it.", f"{long}first", f"{long}second")])
-    assert rejected(tmp_path, "text.truncation=right", "text.max_length=110") == {"no two replies to compare": 1}
+    assert rejected(tmp_path, "text.truncation=right", "text.max_length=110") == {"longer than the limit": 1}
+
+
+@pytest.mark.parametrize("long", [0, 1])
+def test_a_pair_that_loses_one_reply_to_the_limit_is_counted_as_longer(tmp_path: Path, long: int) -> None:
+    write_preferences(tmp_path, records=RECORDS)
+    replies = ["yes", "no"]
+    replies[long] = "the cat sat on the mat " * 60
+    with_records(tmp_path, [answered("Say it.", *replies)])
+    assert rejected(tmp_path) == {"longer than the limit": 1}
 
 
 @pytest.mark.parametrize("truncation", ["right", "drop"])

@@ -220,7 +220,10 @@ def limit_tree(settings: RenderSettings, tree: TokenTree, place: str, opening: i
     fitted = _within_limit(settings, tree, place, opening)
     if isinstance(fitted, DroppedTree) or settings.targets != "ranked":
         return fitted
-    return drop_incomparable_replies(fitted) or DroppedTree("not_ranked")
+    compared = drop_incomparable_replies(fitted)
+    if compared is not None:
+        return compared
+    return DroppedTree("not_ranked" if drop_incomparable_replies(tree) is None else "too_long")
 
 
 def _within_limit(settings: RenderSettings, tree: TokenTree, place: str, opening: int) -> TokenTree | DroppedTree:

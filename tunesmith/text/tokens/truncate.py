@@ -24,7 +24,7 @@ Seq2SeqPolicy: TypeAlias = Literal["drop", "right", "error"]
 class DroppedTree:
     """The result for a tree that cannot be trained on.
 
-    reason: ``too_long``, truncation left no target; ``no_target``, there was none before; ``not_ranked``, no two
+    reason: ``too_long``, truncation left no target, or no two replies to compare; ``no_target``, there was none before; ``not_ranked``, no two
         replies can be compared.
     """
 
