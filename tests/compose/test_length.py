@@ -61,6 +61,21 @@ def weights(directory: Path, step: int) -> tuple[bytes, bytes]:
     return first, second
 
 
+def test_a_run_that_is_continued_after_its_end_says_so_at_the_end(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = {}
+    for steps in (2, 2, 5):
+        run(root, "longer", [*CONSTANT, f"train.steps={steps}"])
+        printed[steps] = capsys.readouterr().err
+    assert "the run had ended" not in printed[2]
+    assert "the run had ended after 2 steps; it was continued to 5, and its export is new\n" in printed[5]
+    with pytest.raises(StoppedError):
+        run(root, "halted", [*CONSTANT, "train.steps=5", "train.stop_after=2"])
+    run(root, "halted", [*CONSTANT, "train.steps=5"])
+    assert "the run had ended" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("length", ["steps", "epochs"])
 def test_a_finished_run_that_gets_longer_ends_as_if_it_had_that_length_from_the_beginning(
     root: Path, length: str, capsys: pytest.CaptureFixture[str]

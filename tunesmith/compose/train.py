@@ -117,6 +117,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         )
         if context.data.quarantine is not None:
             write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
+        ended = last.step if last is not None and run.export.is_dir() else 0
         rule = selection_rule(recipe.train.best)
         with RunPage.of(run.path, rule, method.shown, view.warn, [*context.checks(), *setup.proof]) as page:
             try:
@@ -124,6 +125,8 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
             finally:
                 view.finish()
             _export(context, steps, view)
+        if 0 < ended < steps:
+            view.note(f"the run had ended after {ended:,} steps; it was continued to {steps:,}, and its export is new")
         view.note(method.use.format(run=_relative(run.path)))
         view.note(f"curves and replies as a page: {_relative(page.path)}")
         return TrainedRun(run.path, run.export, steps)
