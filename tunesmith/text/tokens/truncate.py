@@ -24,8 +24,8 @@ Seq2SeqPolicy: TypeAlias = Literal["drop", "right", "error"]
 class DroppedTree:
     """The result for a tree that cannot be trained on.
 
-    reason: ``too_long``, truncation left no target, or no two replies to compare; ``no_target``, there was none before; ``not_ranked``, no two
-        replies can be compared.
+    reason: ``too_long``, truncation left no target, or no two replies to compare; ``no_target``, there was none before;
+        ``not_ranked``, no two replies could be compared before.
     """
 
     reason: Literal["too_long", "no_target", "not_ranked"]
