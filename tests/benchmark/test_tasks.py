@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Entry, Kind
 
 from tests.benchmark.small_tasks import write_lines, write_tasks
 from tunesmith.benchmark import task_files, tasks
@@ -110,10 +111,47 @@ def test_packages_that_a_task_needs_are_named_before_anything_is_computed(monkey
         check_packages(find_definitions(["ifeval"]))
 
 
-def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry: Any = type("Entry", (), {"yaml_path": task_files.ROOT / "sciq" / "sciq.yaml"})
-    monkeypatch.setattr(TaskManager, "task_index", {"sciq": entry}, raising=False)  # reading all files takes seconds
+def set_index(monkeypatch: pytest.MonkeyPatch, entries: Sequence[Entry]) -> None:
+    """Let the harness know only these tasks; reading all its files takes seconds."""
+    monkeypatch.setattr(TaskManager, "task_index", {each.name: each for each in entries}, raising=False)
     monkeypatch.setattr(TaskManager, "__init__", lambda self: None)
+
+
+def test_a_group_and_a_tag_of_the_harness_are_refused_with_their_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    stem = task_files.ROOT / "mmlu" / "default" / "_mmlu_stem.yaml"
+    some = [Entry(name, Kind.TASK, stem) for name in "abcdefg"]
+    tag = Entry("mmlu_stem_tasks", Kind.TAG, None, tags=set("gfedcba"))
+    group = Entry("mmlu_stem", Kind.GROUP, stem, {"group": "mmlu_stem", "task": ["mmlu_stem_tasks", {"task": "h"}]})
+    itself = Entry("loop", Kind.GROUP, stem, {"group": "loop", "task": "loop"})
+    set_index(monkeypatch, [*some, tag, group, itself])
+    with pytest.raises(UsageError, match="'mmlu_stem' is a group of 8 tasks") as error:
+        find_definitions(["mmlu_stem"])
+    assert error.value.advice == "name the tasks: --tasks a,b,c,d,e,f and 2 more"
+    with pytest.raises(UsageError, match="'mmlu_stem_tasks' is a group of 7 tasks"):
+        find_definitions(["mmlu_stem_tasks"])
+    with pytest.raises(UsageError, match="'loop' is a group of 0 tasks"):
+        find_definitions(["loop"])
+
+
+def test_a_task_that_is_a_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = task_files.ROOT / "squad_completion" / "squad_completion.yaml"
+    set_index(monkeypatch, [Entry("squad_completion", Kind.PY_TASK, path)])
+    with pytest.raises(UsageError, match="'squad_completion' has no split"):
+        find_definitions(["squad_completion"])
+
+
+def test_only_the_subjects_of_mmlu_itself_have_its_columns_and_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = task_files.ROOT / "mmlu_pro" / "mmlu_pro_math.yaml"
+    set_index(monkeypatch, [Entry("mmlu_pro_math", Kind.TASK, path)])
+    other, subject = find_definitions(["mmlu_pro_math", "mmlu_anatomy"])
+    assert (other.known, other.subject) == (None, None)
+    assert other.file_names() == ("mmlu_pro_math",)
+    assert subject.subject == "anatomy"
+    assert subject.file_names() == ("mmlu_anatomy", "anatomy", "mmlu")
+
+
+def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_index(monkeypatch, [Entry("sciq", Kind.TASK, task_files.ROOT / "sciq" / "sciq.yaml")])
     (definition,) = find_definitions(["sciq"])
     assert definition.values["dataset_path"]
     assert definition.known is None

@@ -159,7 +159,7 @@ def _find_choices_fault(value: Any, row: Mapping[str, Any]) -> str | None:
 
 
 def _find_targets_fault(value: Any, one_right: bool) -> str | None:
-    """one_right: whether only the first choice may be right, which the task takes for the answer."""
+    """one_right: whether the first choice is the only right one; the task takes the first for the answer."""
     fits = isinstance(value, dict) and _is_texts(value.get("choices")) and isinstance(value.get("labels"), list)
     if not fits or len(value["choices"]) != len(value["labels"]):
         return "is not choices with labels"

@@ -54,10 +54,15 @@ class TaskDefinition:
         own = self.values.get("num_fewshot")
         return int(own or 0) if own == 0 or wanted is None else wanted
 
+    @property
+    def subject(self) -> str | None:
+        """The subject of MMLU, whose rows may be in the file of all subjects; None for any other task."""
+        return self.name.removeprefix(f"{MMLU}_") if self.path.parent == ROOT / MMLU / "default" else None
+
     def file_names(self) -> tuple[str, ...]:
         """The names that its file may have."""
         configuration = str(self.values.get("dataset_name") or "").lower().replace("-", "_")
-        names = [self.name, configuration, *([MMLU] if self.name.startswith(f"{MMLU}_") else [])]
+        names = [self.name, configuration, *([MMLU] if self.subject else [])]
         return tuple(dict.fromkeys(name for name in names if name))
 
     def download_command(self, directory: Path, split: str) -> str:

@@ -23,13 +23,14 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import env
 
 from tunesmith.benchmark.data_files import read_rows
-from tunesmith.benchmark.suites import KNOWN_TASKS, MMLU, SUITES, known_task
+from tunesmith.benchmark.suites import KNOWN_TASKS, MMLU, SUITES
 from tunesmith.benchmark.task_files import HUB, TaskDefinition, find_known_definition, find_task_files, read_definition
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.files import sha256
 
 FEWSHOT_SEED = 1234
 """The seed of the examples in prompts, as in lm-evaluation-harness."""
+SHOWN_TASKS = 6  # of a group
 NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 
 
@@ -93,14 +94,47 @@ def find_definitions(names: Sequence[str]) -> list[TaskDefinition]:
     if others:
         index = TaskManager().task_index  # reads all files of tasks, which takes seconds
         for name in others:
-            if name not in index or index[name].yaml_path is None:
+            if name not in index:
                 close = difflib.get_close_matches(name, [*SUITES, MMLU, *KNOWN_TASKS, *index], n=1)
                 suites = f"suites are {', '.join([*SUITES, MMLU])}; lm-eval ls tasks lists the tasks"
                 advice = f"did you mean {close[0]}?" if close else suites
                 raise UsageError(f"there is no task {name!r} in lm-evaluation-harness", where="--tasks", advice=advice)
+            _check_group(name, index)
             path = Path(index[name].yaml_path)
-            found[name] = TaskDefinition(name, path, read_definition(path), known_task(name))
+            found[name] = TaskDefinition(name, path, read_definition(path), None)
+            if not found[name].splits:
+                what = f"the task {name!r} has no split to evaluate in its definition"
+                raise UsageError(what, where="--tasks", advice="name another task; lm-eval ls tasks lists them")
     return [found[name] for name in names]
+
+
+def _check_group(name: str, index: Mapping[str, Any]) -> None:
+    """Raises UsageError with the tasks, for a name that stands for several tasks.
+
+    index: name -> entry of the harness.
+    """
+    if index[name].kind.name in ("GROUP", "TAG"):
+        members = _members(name, index, frozenset())
+        more = f" and {len(members) - SHOWN_TASKS} more" if len(members) > SHOWN_TASKS else ""
+        advice = f"name the tasks: --tasks {','.join(members[:SHOWN_TASKS])}{more}"
+        raise UsageError(f"{name!r} is a group of {len(members)} tasks", where="--tasks", advice=advice)
+
+
+def _members(name: str, index: Mapping[str, Any], above: frozenset[str]) -> list[str]:
+    """The tasks of a group or tag, also those of groups within; the task itself for a task."""
+    entry = index.get(name)
+    if name in above:
+        return []
+    if entry is None or entry.kind.name not in ("GROUP", "TAG"):
+        return [name]
+    listed = (entry.cfg or {}).get("task") or sorted(entry.tags)
+    names = [each.get("task") or each.get("group") if isinstance(each, dict) else each for each in _as_list(listed)]
+    found = [task for each in names for task in _members(str(each), index, above | {name})]
+    return list(dict.fromkeys(found))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def check_packages(definitions: Sequence[TaskDefinition]) -> None:
@@ -144,8 +178,7 @@ def _write_local(
 def _convert(folder: Path, definition: TaskDefinition, split: str, path: Path) -> str:
     """Write the rows of a file in the layout of the hub; returns the path. Raises DataError."""
     known = definition.known
-    of_all = definition.name.startswith(f"{MMLU}_") and path.name.startswith(f"{MMLU}.")
-    subject = definition.name.removeprefix(f"{MMLU}_") if of_all else None
+    subject = definition.subject if path.name.startswith(f"{MMLU}.") else None
     target = folder / f"{definition.name}.{split}.jsonl"
     rows = list(read_rows(path, known.columns if known else (), subject))
     if not rows:
