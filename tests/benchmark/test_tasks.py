@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lm_eval.tasks import TaskManager
@@ -13,7 +15,7 @@ from tests.benchmark.small_tasks import write_lines, write_tasks
 from tunesmith.benchmark import task_files, tasks
 from tunesmith.benchmark.suites import DOLLY
 from tunesmith.benchmark.task_files import expand_suites
-from tunesmith.benchmark.tasks import check_packages, find_definitions, prepare_tasks
+from tunesmith.benchmark.tasks import check_examples, check_packages, find_definitions, prepare_tasks
 from tunesmith.errors import DataError, MissingInputError, UsageError
 
 
@@ -87,6 +89,46 @@ def test_examples_come_from_the_split_of_the_task_and_a_fixed_zero_stays(tmp_pat
         shots = [task.get_config("num_fewshot") for task in prepared.tasks.values()]
         assert len(prepared.data["arc_easy"].files) == 2
     assert shots == [2, 0]
+
+
+@pytest.mark.parametrize(("shots", "own_rows", "fits"), [(5, 6, True), (5, 5, True), (6, 5, False)])
+def test_more_examples_than_there_are_rows_are_refused(shots: int, own_rows: int, fits: bool, tmp_path: Path) -> None:
+    write_tasks(tmp_path)
+    rows = (tmp_path / "piqa.validation.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "piqa.train.jsonl").write_bytes(b"".join((rows * 2)[:own_rows]))
+    if fits:
+        with prepare_tasks(["piqa"], str(tmp_path), shots) as prepared:
+            assert prepared.tasks["piqa"].get_config("num_fewshot") == shots
+        return
+    match = f"piqa: {shots} examples .* {own_rows} rows"
+    with pytest.raises(DataError, match=match) as error, prepare_tasks(["piqa"], str(tmp_path), shots):
+        pass
+    assert error.value.where == "--shots"
+
+
+def test_a_row_is_no_example_for_itself() -> None:
+    task: Any = SimpleNamespace(get_config=lambda name: 5, fewshot_cfg=SimpleNamespace(split="test"))
+    task.config, task.sampler = SimpleNamespace(test_split="test", task="x"), SimpleNamespace(df=[{}] * 5)
+    with pytest.raises(DataError, match="x: 5 examples are more than the 5 rows of 'test' allow"):
+        check_examples(task)
+    task.sampler.df = [{}] * 6
+    check_examples(task)
+
+
+def test_texts_that_look_like_dates_and_numbers_stay_texts(tmp_path: Path) -> None:
+    rows = [{"goal": "2020-01-01", "sol1": "2020-01-01T00:00:00", "sol2": "12", "label": 1}] * 2
+    write_lines(tmp_path / "piqa.validation.jsonl", rows)
+    with prepare_tasks(["piqa"], str(tmp_path)) as prepared:
+        assert [dict(doc) for doc in prepared.tasks["piqa"].eval_docs] == rows
+
+
+def test_rows_of_different_types_are_an_error_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_index(monkeypatch, [Entry("sciq", Kind.TASK, task_files.ROOT / "sciq" / "sciq.yaml")])
+    path = write_lines(tmp_path / "sciq.test.jsonl", [{"x": 1}, {"y": "q"}, {"y": ["q"]}])
+    match = "rows do not have the same types"
+    with pytest.raises(DataError, match=match) as error, prepare_tasks(["sciq"], str(tmp_path)):
+        pass
+    assert error.value.where == str(path)
 
 
 def test_a_subject_of_mmlu_is_taken_from_the_file_of_all_subjects(tmp_path: Path) -> None:

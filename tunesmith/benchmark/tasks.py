@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import yaml
+from datasets.exceptions import DatasetsError
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import env
 
-from tunesmith.benchmark.data_files import read_rows
+from tunesmith.benchmark.data_files import Row, read_rows
 from tunesmith.benchmark.suites import KNOWN_TASKS, MMLU, SUITES
 from tunesmith.benchmark.task_files import HUB, TaskDefinition, find_known_definition, find_task_files, read_definition
 from tunesmith.errors import DataError, MissingInputError, UsageError
@@ -179,13 +180,28 @@ def _convert(folder: Path, definition: TaskDefinition, split: str, path: Path) -
     """Write the rows of a file in the layout of the hub; returns the path. Raises DataError."""
     known = definition.known
     subject = definition.subject if path.name.startswith(f"{MMLU}.") else None
-    target = folder / f"{definition.name}.{split}.jsonl"
+    target = folder / f"{definition.name}.{split}.arrow"
     rows = list(read_rows(path, known.columns if known else (), subject))
     if not rows:
         what = f"there are no rows of the subject {subject!r}" if subject else "the file has no rows"
         raise DataError(what, where=path, advice="download it again")
-    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+    _write_rows(rows, target, path)
     return str(target)
+
+
+def _write_rows(rows: Sequence[Row], target: Path, source: Path) -> None:
+    """Write rows as Arrow with the types they have: a JSON reader takes texts for times if all look like one.
+
+    Raises DataError for columns that have values of different types.
+    """
+    try:
+        names = dict.fromkeys(name for row in rows for name in row)  # also those that the first row does not have
+        table = pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+    except (pa.ArrowException, OverflowError) as error:
+        what = f"the rows do not have the same types: {' '.join(str(error).split())[:200]}"
+        raise DataError(what, where=source, advice="download it again") from error
+    with pa.OSFile(str(target), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _write_task(
@@ -203,7 +219,7 @@ def _write_task(
     if files:
         is_test = split == definition.values.get("test_split")
         content |= {
-            "dataset_path": "json",
+            "dataset_path": "arrow",
             "dataset_name": None,
             "dataset_kwargs": {"data_files": dict(files), "cache_dir": str(folder / "cache")},
             "training_split": None,
@@ -221,13 +237,26 @@ def _build(folder: Path, names: Sequence[str]) -> dict[str, Task]:
     except ImportError as error:
         what = f"a task needs a package that is not installed: {error}"
         raise MissingInputError(what, advice=f"pip install {error.name}" if error.name else None) from error
-    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError, DatasetsError) as error:
         reason = " ".join(str(error).replace(str(folder), "").split())[:300]
         raise DataError(f"lm-evaluation-harness cannot build the tasks: {reason}", where="--tasks") from error
     for task in found.values():
+        check_examples(task)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         _compile_templates(task)
     return {name: found[name] for name in names}
+
+
+def check_examples(task: Task) -> None:
+    """Raises DataError for a task with more examples in the prompt than rows to take them from."""
+    shots = int(task.get_config("num_fewshot") or 0)
+    if not shots:
+        return
+    split = task.fewshot_cfg.split
+    rows = len(task.sampler.df) if hasattr(task, "sampler") else 0
+    if rows < shots + (split == task.config.test_split):  # a row is no example for itself
+        what = f"{task.config.task}: {shots:,} examples are more than the {rows:,} rows of {split!r} allow"
+        raise DataError(what, where="--shots", advice="use fewer examples, or a file with more rows")
 
 
 def _compiled_template(
