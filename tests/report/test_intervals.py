@@ -53,6 +53,13 @@ def test_prompts_that_go_the_same_way_both_times_make_a_gain_more_certain() -> N
     assert high - low < 0.6 * (wide_high - wide_low)
 
 
+@given(total=st.integers(1, 5000))
+def test_the_interval_of_none_and_of_all_ends_exactly_at_the_bound(total: int) -> None:
+    assert Rate(0, total).interval()[0] == 0.0
+    assert Rate(total, total).interval()[1] == 1.0
+    assert Rate(0, total).interval()[1] == pytest.approx(1 - Rate(total, total).interval()[0])
+
+
 def test_two_equal_models_have_a_gain_of_nothing_give_or_take_little() -> None:
     low, high = Gain(both=253, gained=0, lost=0, neither=0).interval()
     assert -0.02 < low <= 0 <= high < 0.02

@@ -135,7 +135,9 @@ class Gain:
 def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = max(0.0, centre - half) if p > 0 else 0.0  # exactly, not up to rounding
+    high = min(1.0, centre + half) if p < 1 else 1.0
+    return low, high
 
 
 def _combine(one: float, other: float, correlation: float) -> float:
