@@ -19,6 +19,7 @@ from tunesmith.benchmark.published import ITEMS, PUBLISHED
 from tunesmith.benchmark.results import ItemResult, ModelScores, TaskScore, geometric_mean
 from tunesmith.benchmark.suites import DOLLY, KNOWN_TASKS
 from tunesmith.benchmark.tables import (
+    SHOWN,
     BenchmarkResults,
     CardRow,
     as_json,
@@ -105,6 +106,17 @@ def test_equal_models_are_rarely_different_and_a_large_difference_is_found() -> 
         found += all(each.is_shown for each in compare_scores(first, model_scores("c", better)))
     assert false <= 12
     assert found >= 180
+
+
+def test_a_difference_is_shown_only_if_the_exact_test_and_the_interval_agree() -> None:
+    first = model_scores("a", {f"task_{n}": [0] * 100 for n in range(57)})
+    second = model_scores("b", {f"task_{n}": [1] * 12 + [0] * 88 for n in range(57)})
+    differences = compare_scores(first, second)
+    level = 0.05 / 57
+    assert all(each.p_value is not None and each.p_value < level for each in differences)
+    assert {each.is_shown for each in differences} == {not differences[0].low <= 0}
+    assert not any(each.is_shown for each in differences)
+    assert SHOWN.endswith("a difference is shown only if McNemar's exact test shows it too")
 
 
 def test_different_items_are_not_compared() -> None:
