@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tunesmith.train.run.selection import SelectionRule
 from tunesmith.train.run.shown import ShownText
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.just(-(10**400)) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -65,16 +66,30 @@ def test_the_speed_is_that_of_the_timing(tmp_path: Path) -> None:
     assert {number: bucket.mean for number, bucket in history.curves.metrics[SPEED].items()} == {0: 200.0}
 
 
+def test_integers_that_no_float_can_hold_are_not_finite(tmp_path: Path) -> None:
+    huge = 10**400
+    (tmp_path / "timing.jsonl").write_text(lines({"step": 1, "seconds": 0.5, "tokens": huge}))
+    records = [{"step": 1, "loss": huge}, {"step": huge}, {"step": 2, "validation": {"all": {"loss": -huge}}}]
+    (tmp_path / "metrics.jsonl").write_text(lines(*records))
+    history = RunHistory.of(tmp_path, SelectionRule())
+    history.update()
+    assert (history.curves.metrics, history.last["loss"]) == ({}, math.inf)
+    assert [each.metrics for each in history.evaluations] == [{"all": {"loss": -math.inf}}]
+
+
 @given(values=st.lists(JSON, max_size=6))
 def test_any_records_are_read_without_an_error(values: list[Any], tmp_path_factory: Any) -> None:
     directory = tmp_path_factory.mktemp("run")
     records = [{"step": 1, "validation": value, "texts": value, "seconds": value, "tokens": value} for value in values]
+    records += [
+        {"step": 2, "validation": {"all": {"loss": value}}, "seconds": 0.1, "tokens": value} for value in values
+    ]
     for name in ("metrics", "timing", "shown"):
         text = "".join(json.dumps(each) + "\n" for each in (*values, *records))
         (directory / f"{name}.jsonl").write_text(text)
     history = RunHistory.of(directory, SelectionRule())
     history.update()
-    assert len(history.evaluations) <= 1
+    assert len(history.evaluations) <= 2
 
 
 def test_texts_of_steps_that_are_done_again_are_removed(tmp_path: Path) -> None:

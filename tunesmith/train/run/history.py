@@ -21,6 +21,8 @@ SPEED = "tokens/s"
 COUNTS = (STEP, "epoch", "units", "tokens", "targets", "examples")
 """Values of a step in metrics.jsonl that are no metrics."""
 TEXTS = "texts"
+LONGEST_INTEGER = 300
+"""Digits of the integers that are kept; a float has at most 309."""
 
 
 @dataclass(slots=True)
@@ -49,10 +51,15 @@ class RecordTail:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_int=_integer)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and _is_step(record.get(STEP)) else None
+
+
+def _integer(digits: str) -> int | float:
+    """An integer, or infinity for one that no float can hold, as JSON reads 1e999."""
+    return int(digits) if len(digits) < LONGEST_INTEGER else float(digits)
 
 
 def _is_step(value: Any) -> bool:
