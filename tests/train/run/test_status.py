@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -87,3 +88,19 @@ def test_any_files_give_a_status(status: dict[str, Any], lock: dict[str, Any], t
     (directory / "status.json").write_text(json.dumps(status))
     (directory / "lock").write_text(json.dumps(lock))
     assert find_status(directory).state in ("training", "stopped", "finished")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"remaining": value} for value in (math.inf, -math.inf, math.nan, -1.0, 10**400)),
+        {"step": 10**400},
+        {"steps": 10**400},
+    ],
+)
+def test_a_status_with_a_number_that_no_run_has_is_none(tmp_path: Path, values: dict[str, Any]) -> None:
+    TRAINING.write(tmp_path)
+    content = json.loads((tmp_path / "status.json").read_text())
+    (tmp_path / "status.json").write_text(json.dumps({**content, **values}))
+    assert read_status(tmp_path) is None
+    assert find_status(tmp_path) == RunStatus("stopped")

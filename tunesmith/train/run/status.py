@@ -17,6 +17,7 @@ State = Literal["training", "finished", "stopped", "failed"]
 STATES: tuple[State, ...] = ("training", "finished", "stopped", "failed")
 KILLED = "the process ended without saving; the same command continues from the last checkpoint"
 LARGEST_STATUS = 1 << 22  # bytes
+LARGEST_NUMBER = 1 << 53  # of steps and seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,16 @@ def _is_status(values: Mapping[str, Any]) -> bool:
     checks = values["checks"]
     return (
         values["state"] in STATES
-        and all(type(values[name]) is int and values[name] >= 0 for name in ("step", "steps"))
+        and all(type(values[name]) is int and 0 <= values[name] < LARGEST_NUMBER for name in ("step", "steps"))
         and all(isinstance(values[name], str) for name in ("updated", "reason"))
-        and (values["remaining"] is None or type(values["remaining"]) in (int, float))
+        and (values["remaining"] is None or _is_duration(values["remaining"]))
         and isinstance(checks, list)
         and all(
             isinstance(each, dict) and all(isinstance(each.get(key), str) for key in ("name", "status", "summary"))
             for each in checks
         )
     )
+
+
+def _is_duration(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < LARGEST_NUMBER  # not true of NaN
