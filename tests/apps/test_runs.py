@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_broken_directories_are_listed_and_break_nothing(tmp_path: Path) -> None
     (tmp_path / "loop").symlink_to(tmp_path)
     found = {Path(each["path"]).name: each["state"] for each in json.loads(listed(tmp_path, as_json=True))}
     assert found == {"good": "stopped", "list": "broken", "yaml": "broken", "bytes": "broken"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_list_is_json_where_a_value_is_not_finite(tmp_path: Path, value: float) -> None:
+    write_run(tmp_path / "run", recipe_values(), {"seed": 1}, STATUS, [evaluation(300, value)])
+    (found,) = json.loads(listed(tmp_path, as_json=True), parse_constant=pytest.fail)
+    assert (found["best"], found["value"]) == (300, None)
+    assert "nan" not in listed(tmp_path)
 
 
 def test_the_table_has_at_most_80_columns_and_no_control_character(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ class ListedRun:
     state: training, finished, stopped, failed, or broken: its recipe cannot be read.
     step, steps: optimizer steps that are done, and of the whole run; 0 if they are not known.
     best: step of the chosen checkpoint; 0 if there is none.
-    metric, value: by which it was chosen; value is None if there is none.
+    metric, value: by which it was chosen; value is None if there is none or it is not finite.
     updated: time of the last change, in ISO 8601.
     bytes: of all its files.
     reason: why it stopped, failed, or is broken.
@@ -69,7 +70,7 @@ def run(directory: Path, *, as_json: bool = False, target: TextIO | None = None)
         raise MissingInputError("there is no such directory", where=directory, advice="name the directory of your runs")
     found = sorted((list_run(path) for path in find_runs(directory)), key=lambda each: each.updated, reverse=True)
     if as_json:
-        print(json.dumps([asdict(each) for each in found], indent=2), file=screen)
+        print(json.dumps([asdict(each) for each in found], indent=2, allow_nan=False), file=screen)
     elif not found:
         print(visible(f"there are no runs in {directory}"), file=screen)
     else:
@@ -114,7 +115,7 @@ def list_run(path: Path) -> ListedRun:
         steps=status.steps,
         best=best,
         metric=metric,
-        value=value,
+        value=value if value is not None and math.isfinite(value) else None,
         updated=status.updated or newest,
         bytes=size,
         reason=status.reason,
