@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.files import looks_like_path, remove_unfinished
+from tunesmith.errors import StorageError
+from tunesmith.files import looks_like_path, remove_unfinished, write_file
 
 
 @pytest.mark.parametrize("text", ["./model", "../model", ".", "/model", "~", "~/model", "runs/a/export", "a//b"])
@@ -24,3 +25,17 @@ def test_only_directories_that_were_about_to_be_replaced_are_removed(tmp_path: P
         (tmp_path / name).mkdir()
     remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"notes", "notes.replaced", "export", "other"}
+
+
+def test_something_else_with_the_name_of_an_output_is_no_reason_to_free_disk_space(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "directory" / "inside").mkdir(parents=True)
+    advice = "move away what has this name, or choose another name"
+    for path, says in (
+        (tmp_path / "file" / "report.json", f"{tmp_path}/file: cannot write: File exists; {advice}"),
+        (tmp_path / "file" / "a" / "report.json", f"{tmp_path}/file/a: cannot write: Not a directory; {advice}"),
+        (tmp_path / "directory", f"{tmp_path}/directory: cannot write: Is a directory; {advice}"),
+    ):
+        with pytest.raises(StorageError) as caught:
+            write_file(path, "text")
+        assert str(caught.value) == says

@@ -20,6 +20,7 @@ from tunesmith.errors import DataError, MissingInputError, StorageError, UsageEr
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working directory; exchange both names
+IN_THE_WAY = "move away what has this name, or choose another name"
 LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
 
 
@@ -87,15 +88,17 @@ def storage_errors(
 ) -> Iterator[None]:
     """Raises StorageError for an operating-system error in the block.
 
-    where: the path in the message, unless the error has one.
-    advice: what to do about it.
+    where: the path in the message, unless the error has one; of a rename that fails, the new name.
+    advice: what to do about it, unless the name is that of something else.
     """
     try:
         yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        place = error.filename2 or error.filename or where
+        raise StorageError(f"cannot write: {error.strerror}", where=place, advice=IN_THE_WAY) from error
     except OSError as error:
-        raise StorageError(
-            f"cannot write: {error.strerror or error}", where=error.filename or where, advice=advice
-        ) from error
+        place = error.filename2 or error.filename or where
+        raise StorageError(f"cannot write: {error.strerror or error}", where=place, advice=advice) from error
 
 
 def _free_name(directory: Path) -> Path:
