@@ -89,7 +89,10 @@ def test_a_page_that_cannot_be_written_is_a_notice(tmp_path: Path, capsys: pytes
     (tmp_path / "run" / "index.html").mkdir()
     capsys.readouterr()
     run = train_recipe(small_recipe(tmp_path, SHORT)).directory
-    assert capsys.readouterr().err.count("the page of the run cannot be written") == 1
+    printed = capsys.readouterr().err
+    assert printed.count("the page of the run cannot be written") == 1
+    assert "index.html: cannot write: Is a directory; move away what has this name" in printed
+    assert "as a page" not in printed
     assert digests(run) == digests(first)
 
 

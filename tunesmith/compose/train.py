@@ -128,7 +128,8 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         if 0 < ended < steps:
             view.note(f"the run had ended after {ended:,} steps; it was continued to {steps:,}, and its export is new")
         view.note(method.use.format(run=_relative(run.path)))
-        view.note(f"curves and replies as a page: {_relative(page.path)}")
+        if page.path.is_file():
+            view.note(f"curves and replies as a page: {_relative(page.path)}")
         return TrainedRun(run.path, run.export, steps)
 
 
