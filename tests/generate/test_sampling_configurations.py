@@ -144,6 +144,25 @@ def test_a_file_that_cannot_be_used_is_an_error_with_its_place(tmp_path: Path, c
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"name": "a", "pre_text": "x", "pre_text": "y"}', "key 'pre_text' occurs twice in one object; keep one"),
+        ('{"name": "a", "generate_args": {"top_k": 1, "top_k": 2}}', "key 'top_k' occurs twice in one object"),
+        ('{"name": "a", "pre_text": "\\ud800"}', "a text has half a character in it"),
+        ('{"name": "a", "generate_args": {"top_p": NaN}}', "NaN is not a JSON number"),
+    ],
+)
+def test_a_key_that_occurs_twice_and_half_a_character_are_refused(
+    tmp_path: Path, text: str, says: str, encoding: str
+) -> None:
+    (tmp_path / "bad.json").write_text(f' {{"configurations": [{text}]}}\n', encoding)
+    with pytest.raises(DataError) as caught:
+        open_sampling_file(str(tmp_path / "bad.json"))
+    assert str(caught.value).startswith(f"{tmp_path}/bad.json: {says}")
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.sources.strict_json import type_name
+from tunesmith.data.sources.strict_json import RecordError, decode_at, type_name
 from tunesmith.errors import DataError, UsageError
 from tunesmith.files import looks_like_path, read_object
 
@@ -133,6 +134,7 @@ def _find(name: str) -> Path:
 
 def _read(path: Path) -> SamplingFile:
     content = read_object(path, advice=ADVICE)
+    _check_strictly(path)
     _check_keys(content, ("default", "configurations"), path, "")
     default = content.get("default")
     entries = content.get("configurations")
@@ -147,6 +149,16 @@ def _read(path: Path) -> SamplingFile:
             what = f"configurations[{index}].name: " + (f"{name!r} occurs twice" if name else "a name is missing")
             raise DataError(what, where=path, advice="give every configuration another name")
     return SamplingFile(path.stem, tuple(merge(base, each) for each in configurations), path.name)
+
+
+def _check_strictly(path: Path) -> None:
+    """Raises DataError for keys that occur twice and texts that are no Unicode, in a file that is a JSON object."""
+    content = path.read_bytes()
+    text = content.decode(json.detect_encoding(content))
+    try:
+        decode_at(text, text.index("{"))
+    except RecordError as error:
+        raise DataError(error.what, where=path, advice=error.advice or ADVICE) from error
 
 
 def parse_configuration(value: Any, path: Path, place: str) -> SamplingConfiguration:
