@@ -23,6 +23,7 @@ from tunesmith.generate.recomputing import RecomputingState
 from tunesmith.generate.running_rows import RunningRows, StaticRows
 from tunesmith.generate.slot_rows import SlotRows
 from tunesmith.model.attention_choice import stock_attention, use_stock_attention
+from tunesmith.model.context import attention_limits
 from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
 from tunesmith.model.modes import evaluation_mode
 from tunesmith.verify.differences import max_or_nan
@@ -139,8 +140,8 @@ def _refuse(model: PreTrainedModel, reason: str) -> DataError:
 
 def _prompts(model: PreTrainedModel) -> tuple[Prompt, Prompt]:
     """A longer and a shorter prompt. The longer one does not fit into a short sliding window."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    size = window + 2 if isinstance(window, int) and window <= LONGEST_WINDOW else len(PROMPTS[0])
+    windows = attention_limits(model.config).values()
+    size = max((each + 2 for each in windows if isinstance(each, int) and each <= LONGEST_WINDOW), default=0)
     repeated = PROMPTS[0] * (size // len(PROMPTS[0]) + 1)
     return repeated[: max(size, len(PROMPTS[0]))], PROMPTS[1]
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from tunesmith.model.context import NO_LIMIT, context_length
+
 CACHE_ARGUMENTS = {"past_key_values": True, "cache_params": False}
 """Name under which families take their cache -> whether the attention mask covers the text before the new ids. A
 recurrent model reads the new ids only."""
@@ -58,6 +60,7 @@ class CausalState:
     def __init__(self, model: PreTrainedModel) -> None:
         assert not model.training, "dropout would change the replies; call model.eval() first"
         self._model = model
+        self._positions = context_length(model.config) or NO_LIMIT
         self._cache = DynamicCache(config=model.config)
         self._argument = find_cache_argument(model)
         self._ids = torch.empty(0, 0, dtype=torch.long, device=model.device)  # [rows, columns]
@@ -83,7 +86,15 @@ class CausalState:
         return self.append(torch.tensor([prompt[kept:]], device=self._model.device))
 
     def append(self, ids: Tensor) -> Tensor:
-        """See ``DecodingState.append``."""
+        """See ``DecodingState.append``.
+
+        Where the columns would pass the last position of the model, the rows are read again without the columns that
+        belonged to longer rows: masks and tables of positions may end there.
+        """
+        if self._ids.shape[1] + ids.shape[1] > self._positions and not self._real[:, 0].any():
+            rows = [row[real].tolist() for row, real in zip(self._ids, self._real, strict=True)]
+            self._empty()
+            return self.prefill([row + new for row, new in zip(rows, ids.tolist(), strict=True)])
         return self._forward(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def select(self, rows: Sequence[int]) -> None:
@@ -113,6 +124,10 @@ class CausalState:
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
+    def _empty(self) -> None:
+        self._cache = DynamicCache(config=self._model.config)
+        self._ids, self._real = self._ids[:0, :0], self._real[:0, :0]
+
     def _crop_cache(self, prompt: Sequence[int]) -> int:
         """Crop the cache of the single row to the ids that it shares with ``prompt``; returns their number.
 
@@ -124,8 +139,7 @@ class CausalState:
         shared = next((i for i in range(most) if held[i] != prompt[i]), most)
         layers = [layer for layer in self._cache.layers if type(layer) is DynamicLayer]
         if shared == 0 or len(layers) < len(self._cache.layers):
-            self._cache = DynamicCache(config=self._model.config)
-            self._ids, self._real = self._ids[:0, :0], self._real[:0, :0]
+            self._empty()
             return 0
         self._ids, self._real = self._ids[:, :shared], self._real[:, :shared]
         for layer in layers:  # an interrupted forward pass leaves layers of different lengths

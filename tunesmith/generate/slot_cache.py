@@ -123,7 +123,7 @@ class SlotCache(Cache):
     def write(self, slot: int, states: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Write the keys and values of a prompt, [heads, tokens, units] for every layer, into a slot."""
         tokens = states[0][0].shape[1]
-        self.place.width = max(self.place.width, block_width(tokens))
+        self.place.width = max(self.place.width, tokens)
         for layer, (keys, values) in zip(self.slot_layers, states, strict=True):
             layer.write(slot, keys, values)
 
@@ -133,7 +133,11 @@ class SlotCache(Cache):
             layer.move(source, target, tokens)
 
 
-def block_width(tokens: int) -> int:
+def block_width(tokens: int, positions: int) -> int:
     """The number of columns for rows of at most so many tokens, with one column more at least, so that some column is
-    masked in every step and the attention function takes the same path for all of them."""
-    return -(-(tokens + 1) // COLUMN_BLOCK) * COLUMN_BLOCK
+    masked in every step and the attention function takes the same path for all of them.
+
+    positions: of the model. There are no columns behind it, because masks and tables of ALiBi may end there; rows of
+        so many tokens are as wide as they are.
+    """
+    return max(tokens, min(-(-(tokens + 1) // COLUMN_BLOCK) * COLUMN_BLOCK, positions))

@@ -22,6 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tunesmith.generate.decoding import find_cache_argument
 from tunesmith.generate.slot_cache import SlotCache, block_width
+from tunesmith.model.context import NO_LIMIT, attention_limits, context_length
 
 ROW_BLOCK = 8
 PROMPT_BLOCK = 16
@@ -52,7 +53,7 @@ class SlotRows:
     reuse: whether a prompt reuses what the slots of ended rows have in common with it, as in a conversation. It saves
         time; its numbers are then rounded as in the rows before and not as in a prompt that is read as a whole.
 
-    Raises ValueError if the model does not keep every key and value.
+    Raises ValueError if the model does not keep every key and value, or a token does not see all tokens before it.
     """
 
     joins = True
@@ -62,8 +63,11 @@ class SlotRows:
         layers = DynamicCache(config=model.config).layers
         if find_cache_argument(model) != "past_key_values" or any(type(layer) is not DynamicLayer for layer in layers):
             raise ValueError(f"{type(model).__name__} has layers that do not keep every key and value")
+        if limits := attention_limits(model.config):  # they count columns, and a row ends before the last column
+            raise ValueError(f"{type(model).__name__} has tokens that do not see all others: {', '.join(limits)}")
         self._model, self._reuse, self.device = model, reuse, model.device
         slots = _multiple(rows, ROW_BLOCK)
+        self._positions = context_length(model.config) or NO_LIMIT
         self._cache = SlotCache(len(layers), slots)
         self._slots = [_Slot([]) for _ in range(slots)]
         self._count = 0
@@ -101,7 +105,7 @@ class SlotRows:
         rows = _multiple(count, ROW_BLOCK)
         lengths = [len(slot.ids) for slot in self._slots[:count]] + [0] * (rows - count)
         place = self._cache.place
-        place.width = block_width(max(lengths) + 1)
+        place.width = block_width(max(lengths) + 1, self._positions)
         place.slots = torch.arange(rows, device=device)
         place.columns = torch.tensor(lengths, device=device)
         mask = torch.arange(place.width, device=device) <= place.columns[:, None]
@@ -167,15 +171,13 @@ class SlotRows:
     def _forward(self, rows: list[list[int]], cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [rows, heads, tokens, units] after reading these ids behind those of the cache.
 
-        Padding is on the right, where a causal model cannot see it.
+        Padding is on the right, where a causal model cannot see it, and ends at the last position of the model.
         """
         device, begin = self.device, cache.get_seq_length()
-        width = _multiple(max(map(len, rows)), PROMPT_BLOCK)
+        longest = max(map(len, rows))
+        width = max(longest, min(_multiple(longest, PROMPT_BLOCK), self._positions - begin))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         positions = torch.arange(begin, begin + width, device=device)
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(limit, int):
-            positions = positions.clamp(max=limit - 1)  # of padding only
         self._model(
             input_ids=ids,
             position_ids=positions[None].expand(len(rows), -1),
