@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
+from tests.generate.sorted_sampling import next_tokens, seen_tokens
 from tests.generate.test_encoder_decoder import random_t5
 from tunesmith.draws import token_uniform
 from tunesmith.generate.cache_check import static_rows
@@ -19,7 +20,7 @@ from tunesmith.generate.encoder_decoder import EncoderDecoderState
 from tunesmith.generate.recomputing import RecomputingState
 from tunesmith.generate.requests import ReplyRequest, StoppingCriteria
 from tunesmith.generate.running_rows import RunningRows
-from tunesmith.generate.sampling import SamplingParameters, next_tokens, seen_tokens
+from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.scheduler import FinishedReply, Scheduler
 from tunesmith.generate.slot_rows import SlotRows
 
