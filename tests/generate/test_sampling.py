@@ -23,7 +23,7 @@ from tests.generate.sorted_sampling import (
 from tunesmith.draws import token_uniform
 from tunesmith.errors import UsageError
 from tunesmith.generate.filters import sample_tokens
-from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.sampling import DIVISORS, SamplingParameters
 
 NAMES = {field.name for field in fields(SamplingParameters)}
 
@@ -98,11 +98,34 @@ def test_an_impossible_setting_is_refused_by_name(name: str, value: Any) -> None
         SamplingParameters(**{name: value})
 
 
+_rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty"])
+def test_numbers_that_float32_rounds_to_zero_or_infinity_do_not_divide_logits(name: str) -> None:
+    for value in (1e-46, 1e-40, 9e-5, 1.1e6, 1e300):
+        with pytest.raises(UsageError, match=rf"{name}=.* must be from 0.0001 to 1000000"):
+            SamplingParameters(**{name: value})
+
+
+@settings(max_examples=50, deadline=None)
+@given(_rows, st.sampled_from(DIVISORS), st.sampled_from(DIVISORS), st.floats(0, 1, exclude_max=True))
+def test_at_the_ends_of_the_bounds_a_possible_token_is_drawn(
+    rows: list[list[float]], temperature: float, penalty: float, number: float
+) -> None:
+    logits, sampling = torch.tensor(rows), SamplingParameters(temperature=temperature, repetition_penalty=penalty)
+    probability = next_token_probabilities(logits, seen_tokens([[1, 5]] * len(rows), 7), 0, sampling, [])
+    assert probability.isfinite().all()
+    ids = sample_tokens(probability, [number] * len(rows))
+    assert (probability.gather(1, ids[:, None]) > 0).all()
+
+
+def test_a_draw_from_no_numbers_is_an_id_of_the_vocabulary() -> None:
+    assert sample_tokens(torch.full((1, 5), float("nan")), [0.5]).item() < 5
+
+
 def test_whole_numbers_pass_as_floats() -> None:
     assert SamplingParameters(temperature=1, top_p=1).temperature == 1
-
-
-_rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7), min_size=1, max_size=4)
 
 
 @settings(max_examples=150, deadline=None)

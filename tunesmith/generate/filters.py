@@ -228,4 +228,5 @@ def sample_tokens(probability: Tensor, uniforms: Sequence[float] | Tensor) -> Te
     cumulative = cumulative_sums(probability.double())
     numbers = torch.as_tensor(uniforms, dtype=torch.float64, device=probability.device)
     threshold = numbers.unsqueeze(1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+    place = torch.searchsorted(cumulative, threshold, right=True)
+    return place.clamp(max=cumulative.shape[1] - 1).squeeze(1)
