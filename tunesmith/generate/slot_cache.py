@@ -75,9 +75,15 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return keys[slot : slot + 1, :, :tokens], values[slot : slot + 1, :, :tokens]
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first tokens of one slot to another."""
+        """Copy the first tokens of one slot to another, which is cleared behind them."""
         for states in self._states or ():
             states[target, :, :tokens] = states[source, :, :tokens]
+        self.clear(target, tokens)
+
+    def clear(self, slot: int, tokens: int) -> None:
+        """Write 0 behind the first tokens of a slot, where the numbers of its last row may be NaN."""
+        for states in self._states or ():
+            states[slot, :, tokens:] = 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(columns that a mask has, first column)."""
@@ -121,8 +127,15 @@ class SlotCache(Cache):
         super().__init__(layers=list(self.slot_layers))
 
     def write(self, slot: int, states: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Write the keys and values of a prompt, [heads, tokens, units] for every layer, into a slot."""
-        tokens = states[0][0].shape[1]
+        """Write the keys and values of a prompt, [heads, tokens, units] for every layer, into a slot.
+
+        The slot is cleared behind them, because a weight of 0 times NaN is NaN.
+        """
+        tokens = states[0][0].shape[1] if states else 0
+        for layer in self.slot_layers:
+            layer.clear(slot, tokens)
+        if not tokens:
+            return
         self.place.width = max(self.place.width, tokens)
         for layer, (keys, values) in zip(self.slot_layers, states, strict=True):
             layer.write(slot, keys, values)

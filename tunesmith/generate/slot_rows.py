@@ -87,8 +87,7 @@ class SlotRows:
         assert len(prompts) <= len(free), "more rows than slots"
         self._read_prompts(heads, free)
         for number, (head, slot) in enumerate(zip(heads, free[: len(heads)], strict=True)):
-            if head:
-                self._cache.write(slot, self._read[head])
+            self._cache.write(slot, self._read[head] if head else [])
             self._slots[slot].ids = list(head)
             order[slot : slot + 1] = [self._count + number]
         self._drop_read()
@@ -150,7 +149,7 @@ class SlotRows:
         for batch in _passes([head for head in unread if head not in self._read]):
             states = self._forward([list(head) for head in batch], DynamicCache(config=self._model.config))
             for row, head in enumerate(batch):
-                self._read[head] = [(keys[row, :, : len(head)], values[row, :, : len(head)]) for keys, values in states]
+                self._read[head] = [_copy(keys, values, row, len(head)) for keys, values in states]
 
     def _read_further(self, head: tuple[int, ...], free: Sequence[int]) -> None:
         """Read a prompt behind the longest beginning of it that the slot of an ended row holds, if there is one."""
@@ -162,10 +161,7 @@ class SlotRows:
         for index, layer in enumerate(self._cache.slot_layers):
             cache.update(*layer.read(slot, tokens), index)
         further = self._forward([list(head[tokens:])], cache) if tokens < len(head) else _states(cache)
-        # A copy, because the slot is written again.
-        self._read[head] = [
-            (keys[0, :, : len(head)].clone(), values[0, :, : len(head)].clone()) for keys, values in further
-        ]
+        self._read[head] = [_copy(keys, values, 0, len(head)) for keys, values in further]
 
     @torch.no_grad()
     def _forward(self, rows: list[list[int]], cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
@@ -202,6 +198,11 @@ def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
         assert layer.values is not None
         found.append((layer.keys, layer.values))
     return found
+
+
+def _copy(keys: Tensor, values: Tensor, row: int, tokens: int) -> tuple[Tensor, Tensor]:
+    """The first tokens of a row. A view would keep the whole pass, or change when its slot is written again."""
+    return keys[row, :, :tokens].clone(), values[row, :, :tokens].clone()
 
 
 def _passes(heads: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

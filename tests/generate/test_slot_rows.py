@@ -1,0 +1,58 @@
+"""What the slots of ended rows and the prompts that are kept hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.generate.scheduling import generate
+from tunesmith.errors import InternalError
+from tunesmith.generate.requests import ReplyRequest, StoppingCriteria
+from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.scheduler import Scheduler
+from tunesmith.generate.slot_rows import SlotRows
+
+NAN_TOKEN = 63
+GREEDY = SamplingParameters(do_sample=False, max_new_tokens=5)
+STOPPING = StoppingCriteria((), 64, 96)
+GOOD = (1, 2, 3)
+
+
+@pytest.fixture
+def model(random_model: Callable[..., PreTrainedModel]) -> PreTrainedModel:
+    """A model that one token makes produce NaN."""
+    model = random_model("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[NAN_TOKEN] = float("nan")
+    return model
+
+
+@pytest.mark.parametrize("before", [(), (8, 9)])
+def test_a_slot_whose_row_had_no_finite_numbers_is_used_again(model: PreTrainedModel, before: tuple[int, ...]) -> None:
+    """before: a row in front of it, which ends with it, so that the new row is moved or written there."""
+    scheduler = Scheduler(SlotRows(model, 3), STOPPING, 3)
+    bad = scheduler.add(ReplyRequest((*(4,) * 20, NAN_TOKEN, 5), GREEDY, 0, 0))
+    running = [scheduler.add(ReplyRequest(GOOD, GREEDY, 0, 0))]
+    running += [scheduler.add(ReplyRequest(before, GREEDY, 0, 0))] if before else []
+    with pytest.raises(InternalError, match="not finite"):
+        scheduler.step()
+    scheduler.cancel(bad)
+    found = dict(scheduler.run())
+    again = [scheduler.add(ReplyRequest(prompt, GREEDY, 0, 0)) for prompt in (GOOD, (7,), GOOD)]
+    found |= dict(scheduler.run())
+    (expected,) = generate(SlotRows(model, 1), [GOOD], GREEDY, STOPPING)
+    for ticket in (running[0], again[0], again[2]):
+        assert list(found[ticket].ids) == expected
+
+
+def test_a_kept_prompt_has_memory_for_its_own_tokens_only(model: PreTrainedModel) -> None:
+    rows = SlotRows(model, 8)
+    heads = [(number, 5, 6) for number in range(8)]
+    rows.replace([], [(*head, 7) for head in heads])
+    for head in heads:
+        for keys, values in rows._read[head]:
+            for states in (keys, values):
+                assert states.untyped_storage().nbytes() == states.numel() * states.element_size()
