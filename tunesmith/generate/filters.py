@@ -3,7 +3,9 @@
 A filter keeps the tokens whose key is at least a boundary. The key is the logit for top-k and top-p, the negative
 distance to the entropy for typical sampling. The boundary is first looked for among the ``width`` tokens with the
 highest keys. A row is resolved if every other token is certainly below its boundary; if not, the caller takes a larger
-width, up to the whole vocabulary, of which one bin is sorted. The result does not depend on the width.
+width, up to the whole vocabulary, of which one bin is sorted. The result does not depend on the width, except where a
+sum is within rounding of its threshold: typical sampling behind top-k computes an entropy of the tokens that are looked
+at, and at temperatures of about 1e6, where all keys are nearly equal, another order of its sum can keep another token.
 
 Probabilities are in float32, their sums in float64. transformers sums in float32: what is kept may differ where a sum
 is nearer to its threshold than float32 can say.
