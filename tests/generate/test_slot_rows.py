@@ -26,7 +26,9 @@ def model(random_model: Callable[..., PreTrainedModel]) -> PreTrainedModel:
     """A model that one token makes produce NaN."""
     model = random_model("llama")
     with torch.no_grad():
-        model.get_input_embeddings().weight[NAN_TOKEN] = float("nan")
+        table = model.get_input_embeddings().weight
+        assert isinstance(table, torch.Tensor)
+        table[NAN_TOKEN] = float("nan")
     return model
 
 

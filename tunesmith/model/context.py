@@ -37,16 +37,15 @@ def attention_limits(config: PretrainedConfig) -> dict[str, object]:
     return dict(_limits(config.get_text_config().to_dict()))
 
 
-def _limits(table: Mapping[object, object]) -> Iterator[tuple[str, object]]:
+def _limits(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in table.items():
-        if not isinstance(key, str):
-            continue
         if isinstance(value, Mapping):
             yield from _limits(value)
         elif key in LAYERS:
             if any(kind not in FULL_ATTENTION for kind in _names(value)):
                 yield key, value
-        elif (key in LIMITS_OF_ATTENTION or "window" in key) and key not in NO_WINDOWS and _is_set(value):
+        # id2label has keys that are numbers.
+        elif (key in LIMITS_OF_ATTENTION or "window" in str(key)) and key not in NO_WINDOWS and _is_set(value):
             yield key, value
 
 
