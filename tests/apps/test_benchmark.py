@@ -19,7 +19,7 @@ from tunesmith.apps.benchmark import BenchmarkOptions, run
 from tunesmith.benchmark import scoring
 from tunesmith.benchmark.language_model import read_generation
 from tunesmith.benchmark.suites import DOLLY
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.files import write_json
 from tunesmith.generate.sampling import SamplingParameters
 

@@ -40,7 +40,8 @@ def test_a_report_that_other_commands_read(
     args = json.loads(first.read_text())["args"]
     assert (args["mode"], args["seed"], args["n"], args["num_samples"]) == ("v2_5", 9, 1, 3)
     printed = capsys.readouterr().out
-    assert f"tunesmith compare {first} {second} -o page.html" in printed
+    command = printed.replace("\\\n", " ").split("compare the replies:")[1].split()
+    assert command == ["tunesmith", "compare", *map(str, (first, second)), "-o", "page.html"]
     assert run(monkeypatch, "compare", first, second) == 0
     assert "2 models, 1 prompt" in capsys.readouterr().out
 

@@ -23,7 +23,7 @@ HEADS = (
     *(("", "piqa"), ("", "boolq"), ("", "gmean")),
 )
 """The columns of the card in two lines, with the geometric mean."""
-SHOWN = "95 % of all differences of two models together; a difference is shown only if McNemar's exact test shows it too"
+SHOWN = "95 % of all differences of two models together; one is shown only if McNemar's exact test shows it too"
 
 
 class CardRow(NamedTuple):
