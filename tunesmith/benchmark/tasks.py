@@ -110,7 +110,7 @@ def find_definitions(names: Sequence[str]) -> list[TaskDefinition]:
 
 
 def _check_group(name: str, index: Mapping[str, Any]) -> None:
-    """Raises UsageError with the tasks, for a name that stands for several tasks.
+    """Raises UsageError with the tasks, for a name that means several tasks.
 
     index: name -> entry of the harness.
     """

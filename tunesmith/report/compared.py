@@ -137,15 +137,15 @@ def distinguishing_parts(files: Sequence[str]) -> dict[str, str]:
     split = {file: re.split(r"(?=[/_.])", file) for file in files}
     if len(split) < 2:
         return {file: file for file in files}
-    first = _common_start(list(split.values()))
-    last = _common_start([parts[first:][::-1] for parts in split.values()])
+    first = _shared_start(list(split.values()))
+    last = _shared_start([parts[first:][::-1] for parts in split.values()])
     if any(len(parts) == first + last for parts in split.values()):
         first, last = (first - 1, last) if first else (first, last - 1)
     found = {file: "".join(parts[first : len(parts) - last]).strip("/_.") for file, parts in split.items()}
     return found if len(set(found.values())) == len(found) else {file: file for file in files}
 
 
-def _common_start(sequences: Sequence[Sequence[str]]) -> int:
+def _shared_start(sequences: Sequence[Sequence[str]]) -> int:
     """How many elements all sequences begin with."""
     heads = zip(*sequences, strict=False)
     return sum(1 for _ in takewhile(lambda head: len(set(head)) == 1, heads))
