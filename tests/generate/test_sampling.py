@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -104,8 +104,9 @@ _rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7),
 @pytest.mark.parametrize("name", ["temperature", "repetition_penalty"])
 def test_numbers_that_float32_rounds_to_zero_or_infinity_do_not_divide_logits(name: str) -> None:
     for value in (1e-46, 1e-40, 9e-5, 1.1e6, 1e300):
+        values: dict[str, Any] = {name: value}
         with pytest.raises(UsageError, match=rf"{name}=.* must be from 0.0001 to 1000000"):
-            replace(SamplingParameters(), **{name: value})
+            SamplingParameters(**values)
 
 
 @settings(max_examples=50, deadline=None)
