@@ -116,7 +116,7 @@ def test_a_difference_is_shown_only_if_the_exact_test_and_the_interval_agree() -
     assert all(each.p_value is not None and each.p_value < level for each in differences)
     assert {each.is_shown for each in differences} == {not differences[0].low <= 0}
     assert not any(each.is_shown for each in differences)
-    assert SHOWN.endswith("a difference is shown only if McNemar's exact test shows it too")
+    assert SHOWN.endswith("one is shown only if McNemar's exact test shows it too")
 
 
 def test_different_items_are_not_compared() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,8 @@ def load_heavy_part(part: str) -> Any:
     """As ``load_part``, for a part that imports PyTorch, which takes seconds, so a line says what is happening."""
     if "torch" not in sys.modules:
         keep_freed_memory()
-        print("loading PyTorch ...", file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk behind the log does not end training either
+            print("loading PyTorch ...", file=sys.stderr, flush=True)
     return load_part(part)
 
 
