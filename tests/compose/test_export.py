@@ -72,7 +72,7 @@ def test_the_manifest_names_versions_data_and_hardware_but_no_machine(run: Path)
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["versions"]["torch"] == torch.__version__
     assert manifest["data"]["report"]["sources"]["demonstrations"]["records"] == 60
-    assert set(manifest["hardware"]) == {"machine", "system", "cores", "threads", "gpus"}
+    assert set(manifest["hardware"]) == {"machine", "system", "cores", "threads", "gpus", "deterministic"}
 
 
 def test_the_best_checkpoint_is_kept_and_was_evaluated(run: Path) -> None:

@@ -66,8 +66,9 @@ class PlainEncoder:
             elif self.is_encoder_decoder:
                 before, after = contexts[context] or (self.prefix,), parts[continuation]
             else:
-                whole, size = parts[context + continuation], len(contexts[context])
-                before, after = whole[:size], whole[size:]
+                # The harness takes the context alone, also where its last token is another one in the whole text.
+                before = contexts[context]
+                after = parts[context + continuation][len(before) :]
                 before = before or (self.prefix,)
             _check_not_empty(after, continuation)
             found.append((before, after))
