@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
-import torch
-
 from tests.benchmark.small_tasks import write_lines, write_model, write_tasks
+from tests.campaigns.killed_process import finishes
 from tunesmith.apps.benchmark import BenchmarkOptions, run
 from tunesmith.benchmark import scoring
 
@@ -30,37 +26,9 @@ COMPARED = ("benchmark.json", "benchmark.md", "benchmark.csv", "items-1.jsonl")
 
 
 def attempt(root: Path, output: Path, patience: float | None) -> bool:
-    """Call the command in a child process that is killed after ``patience`` seconds (None: never).
-
-    Returns whether it ended.
-    """
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            log = os.open(root / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            torch.set_num_threads(1)
-            options = BenchmarkOptions(("dolly", "gsm8k"), str(root / "data"), output, shots=0)
-            run([str(root / "model")], options, io.StringIO())
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    deadline = None if patience is None else time.monotonic() + patience
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            if os.waitstatus_to_exitcode(status) != 0:
-                raise SystemExit("a call failed by itself:\n" + (root / "log.txt").read_text()[-3000:])
-            return True
-        if deadline is not None and time.monotonic() >= deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return False
-        time.sleep(0.002)
+    """Call the command in a process that is killed after ``patience`` seconds (None: never); whether it ended."""
+    options = BenchmarkOptions(("dolly", "gsm8k"), str(root / "data"), output, shots=0)
+    return finishes(lambda: run([str(root / "model")], options, io.StringIO()), root / "log.txt", patience)
 
 
 def contents(output: Path) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -291,8 +291,13 @@ def campaign(browser: Browser, root: Path, screenshots: Path | None) -> dict[str
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_in_browser(description: str | None, campaign: Callable[[Browser, Path, Path | None], dict[str, Any]]) -> None:
+    """The command line of a campaign in Chromium.
+
+    description: of the command.
+    campaign: (browser, an empty directory, the directory of screenshots or None) -> its figures.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--browser", default="/usr/bin/chromium", help="the program of Chromium")
     parser.add_argument("--screenshots", type=Path, help="write screenshots to this directory")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
@@ -309,4 +314,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_in_browser(__doc__, campaign)

@@ -8,22 +8,19 @@ somebody looks at a part of a curve, and end with the run. Hostile texts are put
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error
 
-from tests.campaigns.compare_page import HOSTILE, SWITCHES, Session, expect, window
+from tests.campaigns.compare_page import HOSTILE, Session, expect, run_in_browser, window
 from tests.report.run_directories import write_hostile_run, write_long_run
 from tests.worlds import write_world
 from tunesmith.apps.run_page import run as write_page
@@ -210,20 +207,7 @@ def campaign(browser: Browser, root: Path, screenshots: Path | None) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--browser", default="/usr/bin/chromium", help="the program of Chromium")
-    parser.add_argument("--screenshots", type=Path, help="write screenshots to this directory")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    given = parser.parse_args()
-    if given.screenshots:
-        given.screenshots.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=given.browser, args=SWITCHES)
-        found = campaign(browser, Path(directory).resolve(), given.screenshots)
-        browser.close()
-    print(json.dumps(found, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    run_in_browser(__doc__, campaign)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tests.playground.test_answers import ANSWERS, EXERCISES
@@ -15,7 +14,7 @@ from tunesmith.playground.pages import describe_pages, sampling_report, write_co
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     replies = tuple(GeneratedReply(f"Reply {index}", (1,), index != 3) for index in range(len(EXERCISES)))
     path = tmp_path / "report.json"
-    path.write_text(json.dumps(sampling_report("dpo", EXERCISES, HeldOutReplies(replies, (True,) * len(replies)))))
+    path.write_text(sampling_report("dpo", EXERCISES, HeldOutReplies(replies, (True,) * len(replies))))
     report = read_report(path)
     assert report is not None
     assert report.model == "dpo"

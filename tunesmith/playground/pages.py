@@ -6,11 +6,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tunesmith.apps.compare import run as compare_reports
+from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, report_text
 from tunesmith.apps.sampling_reports import END_TOKENS
-from tunesmith.files import write_json
+from tunesmith.files import write_file
 from tunesmith.playground.answers import HeldOutReplies
 from tunesmith.playground.exercises import Exercise
 from tunesmith.train.run.directory import PAGE
@@ -29,30 +29,24 @@ def write_comparison(directory: Path, exercises: Sequence[Exercise], answers: Ma
     reports = []
     for model, found in answers.items():
         path = directory / REPORTS / f"{model}.json"
-        write_json(path, sampling_report(model, exercises, found))
+        write_file(path, sampling_report(model, exercises, found))
         reports.append(str(path))
     page = directory / COMPARISON
     compare_reports(reports, output=page, target=io.StringIO())
     return page
 
 
-def sampling_report(model: str, exercises: Sequence[Exercise], answers: HeldOutReplies) -> dict[str, Any]:
-    """A report as Open-Assistant publishes them. Replies that the model ended have an end token."""
+def sampling_report(model: str, exercises: Sequence[Exercise], answers: HeldOutReplies) -> str:
+    """The text of a report as Open-Assistant publishes them. Replies that the model ended have an end token."""
     prompts = [
-        {
-            "prompt": f"{exercise.instruction}\n\n{exercise.context}" if exercise.context else exercise.instruction,
-            "results": [
-                {
-                    "sampling_config": CONFIGURATION,
-                    "sampling_params": PARAMETERS,
-                    "outputs": [reply.text + (END_TOKENS[0] if reply.stopped else "")],
-                }
-            ],
-        }
+        PromptOutputs(
+            {"prompt": f"{exercise.instruction}\n\n{exercise.context}" if exercise.context else exercise.instruction},
+            [ConfigurationOutputs(CONFIGURATION, PARAMETERS, [reply.text + (END_TOKENS[0] if reply.stopped else "")])],
+        )
         for exercise, reply in zip(exercises, answers.replies, strict=True)
     ]
     date = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    return {"model_name": model, "date": date, "args": {}, "prompts": prompts}
+    return report_text(model, date, {}, prompts)
 
 
 def describe_pages(directory: Path, models: Sequence[str], comparison: Path) -> Iterator[str]:
