@@ -25,7 +25,7 @@ from tests.report.run_directories import write_hostile_run, write_long_run
 from tests.worlds import write_world
 from tunesmith.apps.run_page import run as write_page
 
-STEPS = 600
+STEPS = 2000  # an idle machine is not done with them while the page is looked at
 
 LARGEST_PAGE = 2_000_000
 SECONDS_TO_OPEN = 1.0
