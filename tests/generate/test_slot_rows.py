@@ -58,3 +58,20 @@ def test_a_kept_prompt_has_memory_for_its_own_tokens_only(model: PreTrainedModel
         for keys, values in rows._read[head]:
             for states in (keys, values):
                 assert states.untyped_storage().nbytes() == states.numel() * states.element_size()
+
+
+def test_a_prompt_is_read_once_also_for_replies_that_begin_later(model: PreTrainedModel) -> None:
+    """Six replies to one prompt in two rows: four of them begin when others have ended."""
+    passes: list[int] = []
+
+    def count(module: object, args: tuple[object, ...], given: dict[str, torch.Tensor]) -> None:
+        if given["input_ids"].shape[1] > 1:
+            passes.append(given["input_ids"].shape[0])
+
+    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    scheduler = Scheduler(SlotRows(model, 2), STOPPING, 2)
+    for sample in range(6):
+        scheduler.add(ReplyRequest((1, 2, 3, 4), SamplingParameters(max_new_tokens=3), 0, sample))
+    assert len(dict(scheduler.run())) == 6
+    hook.remove()
+    assert passes == [1]

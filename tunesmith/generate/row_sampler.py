@@ -60,7 +60,7 @@ class RowSampler:
         self._vocabulary, self._device = vocabulary, torch.device(device)
         self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self._rows: list[_Row] = []
-        self._groups: list[SamplingGroup] = []
+        self._groups: list[SamplingGroup] | None = None  # of the present rows; made when they choose
         self._seen = SeenTokens(self._device)
 
     def __len__(self) -> int:
@@ -86,13 +86,13 @@ class RowSampler:
         self._rows += [_Row(*row) for row in zip(samplings, seeds, samples, wanted, strict=True)]
         penalised = [sampling.repetition_penalty != 1 for sampling in samplings]
         self._seen.add([ids if needed else () for ids, needed in zip(histories, penalised, strict=True)])
-        self._groups = self._group()
+        self._groups = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; a row that is named several times is repeated."""
         self._rows = [replace(self._rows[row]) for row in rows]
         self._seen.select(torch.tensor(rows, dtype=torch.long, device=self._device))
-        self._groups = self._group()
+        self._groups = None
 
     @torch.no_grad()
     def choose(self, logits: Tensor) -> Choice:
@@ -105,7 +105,8 @@ class RowSampler:
         logits = logits[:, : self._vocabulary]
         uniforms = torch.tensor([row.uniform() for row in self._rows], dtype=torch.float64, device=self._device)
         chosen = torch.empty(len(self._rows), dtype=torch.long, device=self._device)
-        for group in self._groups:
+        groups = self._group()
+        for group in groups:
             chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
         ids: list[int] = chosen.where(logits.sum(dim=-1).isfinite(), NOT_FINITE).tolist()
         if NOT_FINITE in ids:
@@ -116,12 +117,14 @@ class RowSampler:
         log_probabilities = _log_probabilities(logits, chosen, [row.alternatives for row in self._rows])
         for row in self._rows:
             row.generated += 1
-        if any(group.penalty is not None for group in self._groups):
+        if any(group.penalty is not None for group in groups):
             self._seen.append(chosen)
         return Choice(ids, chosen, log_probabilities)
 
     def _group(self) -> list[SamplingGroup]:
-        return group_rows([row.sampling for row in self._rows], self._device)
+        if self._groups is None:
+            self._groups = group_rows([row.sampling for row in self._rows], self._device)
+        return self._groups
 
     def _choose_in_group(self, logits: Tensor, group: SamplingGroup, uniforms: Tensor) -> Tensor:
         """The ids of the rows of a group, int64 [n]; UNRESOLVED where the filters have to look at more tokens."""
@@ -135,7 +138,7 @@ class RowSampler:
 
     def _resolve(self, chosen: Tensor, logits: Tensor, uniforms: Tensor) -> None:
         """Replace UNRESOLVED in ``chosen`` by ids, looking at more and more tokens."""
-        groups = self._groups
+        groups = self._group()
         while groups:
             unresolved = (chosen == UNRESOLVED).tolist()
             members = [[place for place, row in enumerate(group.places) if unresolved[row]] for group in groups]

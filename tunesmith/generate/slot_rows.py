@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,13 +32,6 @@ KEPT_TOKENS = 16_384
 
 States = list[tuple[Tensor, Tensor]]
 """For every layer keys and values, [heads, tokens, units of a head]."""
-
-
-@dataclass(slots=True)
-class _Slot:
-    """ids: the tokens whose keys and values are in the slot."""
-
-    ids: list[int]
 
 
 class SlotRows:
@@ -69,7 +61,7 @@ class SlotRows:
         slots = _multiple(rows, ROW_BLOCK)
         self._positions = context_length(model.config) or NO_LIMIT
         self._cache = SlotCache(len(layers), slots)
-        self._slots = [_Slot([]) for _ in range(slots)]
+        self._held: list[list[int]] = [[] for _ in range(slots)]  # of every slot the tokens whose keys are in it
         self._count = 0
         self._read: OrderedDict[tuple[int, ...], States] = OrderedDict()  # prompts without their last token
 
@@ -83,12 +75,12 @@ class SlotRows:
         order: list[int | None] = list(range(self._count))
         for row in ended:
             order[row] = None
-        free = [*sorted(ended), *range(self._count, len(self._slots))]
+        free = [*sorted(ended), *range(self._count, len(self._held))]
         assert len(prompts) <= len(free), "more rows than slots"
         self._read_prompts(heads, free)
         for number, (head, slot) in enumerate(zip(heads, free[: len(heads)], strict=True)):
             self._cache.write(slot, self._read[head] if head else [])
-            self._slots[slot].ids = list(head)
+            self._held[slot] = list(head)
             order[slot : slot + 1] = [self._count + number]
         self._drop_read()
         return self._close_gaps(order)
@@ -102,7 +94,7 @@ class SlotRows:
         """See ``RunningRows.step``. The slots up to a multiple of ``ROW_BLOCK`` are computed with the rows."""
         device, count = self.device, len(ids)
         rows = _multiple(count, ROW_BLOCK)
-        lengths = [len(slot.ids) for slot in self._slots[:count]] + [0] * (rows - count)
+        lengths = [len(held) for held in self._held[:count]] + [0] * (rows - count)
         place = self._cache.place
         place.width = block_width(max(lengths) + 1, self._positions)
         place.slots = torch.arange(rows, device=device)
@@ -116,10 +108,9 @@ class SlotRows:
             use_cache=True,
             logits_to_keep=1,
         )
-        for slot in self._slots[count:rows]:
-            slot.ids = []  # column 0 was written
-        for slot, token in zip(self._slots, ids, strict=False):
-            slot.ids.append(token)  # last: an interrupted pass changes nothing
+        self._held[count:rows] = [[] for _ in range(count, rows)]  # column 0 was written
+        for held, token in zip(self._held, ids, strict=False):
+            held.append(token)  # last: an interrupted pass changes nothing
         logits: Tensor = output.logits[:count, -1].float()
         return logits
 
@@ -129,10 +120,9 @@ class SlotRows:
             while order and order[-1] is None:
                 order.pop()
             if slot < len(order) and order[slot] is None:
-                tokens = self._slots[len(order) - 1].ids
-                self._cache.move(len(order) - 1, slot, len(tokens))
-                self._slots[slot].ids = tokens
-                self._slots[len(order) - 1].ids = []
+                last = len(order) - 1
+                self._cache.move(last, slot, len(self._held[last]))
+                self._held[slot], self._held[last] = self._held[last], []
                 order[slot] = order.pop()
         found = [row for row in order if row is not None]
         self._count = len(found)
@@ -153,7 +143,7 @@ class SlotRows:
 
     def _read_further(self, head: tuple[int, ...], free: Sequence[int]) -> None:
         """Read a prompt behind the longest beginning of it that the slot of an ended row holds, if there is one."""
-        shared = {slot: _shared(self._slots[slot].ids, head) for slot in free}
+        shared = {slot: _shared(self._held[slot], head) for slot in free}
         slot = max(shared, key=lambda each: shared[each], default=None)
         if slot is None or shared[slot] == 0:
             return
