@@ -226,4 +226,4 @@ def test_the_published_reports_make_a_page_of_less_than_six_megabytes(
     text = written([*paths, ours], output=page, text=True)
     assert page.stat().st_size < 6_000_000
     assert "nucleus9    length   250  -421 (-481 to -363)             B is shorter" in text
-    assert "A  oasst-sft-4-..a-12b-epoch-3.5      500   88%    999     0     0     0" in text
+    assert "A  oasst-sft-4-pythia-12b-epoch-3.5           500   88%    999     0     0     0" in text

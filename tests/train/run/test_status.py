@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.train.run.test_directory import open_run
-from tunesmith.train.run.directory import RunDirectory, is_in_use
+from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.lock import is_in_use
 from tunesmith.train.run.status import KILLED, RunStatus, find_status, read_status
 
 FORK = multiprocessing.get_context("fork")
@@ -83,6 +84,7 @@ JSON = (
     ),
     lock=st.dictionaries(st.sampled_from(("pid", "host", "boot", "since")), JSON),
 )
+@example(status={}, lock={"pid": math.inf, "host": "here", "since": "", "boot": None})
 def test_any_files_give_a_status(status: dict[str, Any], lock: dict[str, Any], tmp_path_factory: Any) -> None:
     directory = tmp_path_factory.mktemp("run")
     (directory / "status.json").write_text(json.dumps(status))

@@ -18,11 +18,9 @@ import fcntl
 import json
 import os
 import shlex
-import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -33,11 +31,11 @@ import yaml
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
 from tunesmith.model.names import EXPORT
+from tunesmith.train.run.lock import LOCK, read_holder, write_holder
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
 
-LOCK = "lock"
 RECIPE = "recipe.yaml"
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
@@ -49,7 +47,6 @@ PAGE = "index.html"
 
 CHANGED = "changed since the last start of the run: {key}: {change}"
 CHECKPOINTS = "checkpoints"
-LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +221,7 @@ def _lock_file(path: Path, notice: Notice) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _read_holder(descriptor)
+            holder = read_holder(descriptor)
             os.close(descriptor)
             raise LockedError(
                 f"another process writes to this run: {holder or 'its number is not known'}",
@@ -234,66 +231,10 @@ def _lock_file(path: Path, notice: Notice) -> int:
         except OSError:
             os.close(descriptor)
             raise
-        if (left := _read_holder(descriptor)) and (path.parent / RECIPE).is_file():
+        if (left := read_holder(descriptor)) and (path.parent / RECIPE).is_file():
             notice(f"the run was killed before: {left} ended without saving")
-        own = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "boot": _boot(),
-        }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(own) + "\n").encode(), 0)
+        write_holder(descriptor)
     return descriptor
-
-
-def _boot() -> str | None:
-    """An id of the present boot of the machine, where the system has one."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip() if path.is_file() else None
-
-
-def _read_holder(descriptor: int) -> str | None:
-    """The process that a lock file names, or None."""
-    try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(content['pid'])} on {content['host']} since {content['since']}"
-    except (ValueError, KeyError, TypeError):
-        return None  # it is empty, or is being written
-
-
-def is_in_use(directory: Path) -> bool:
-    """Whether a process writes to the run now; a process on another machine is believed to be alive."""
-    try:
-        content = json.loads((directory / LOCK).read_bytes())
-        number, host, boot = int(content["pid"]), content["host"], content["boot"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if host != socket.gethostname():
-        return True
-    return boot == _boot() and 0 < number <= LARGEST_PID and _is_alive(number) and _is_locked(directory / LOCK)
-
-
-def _is_alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # the process of another user
-    return True
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process has locked the file. It is only asked where the file names a process that is alive."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # it is gone, or cannot be opened
-    return False
 
 
 def _release_lock(descriptor: int, directory: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from tunesmith.errors import TunesmithError
 from tunesmith.files import read_object, write_json
 from tunesmith.model.names import EXPORT
-from tunesmith.train.run.directory import STATUS, is_in_use
+from tunesmith.train.run.directory import STATUS
+from tunesmith.train.run.lock import is_in_use
 
 State = Literal["training", "finished", "stopped", "failed"]
 STATES: tuple[State, ...] = ("training", "finished", "stopped", "failed")
