@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -22,9 +25,18 @@ from transformers.masking_utils import sdpa_mask
 
 from tunesmith.batch.packed import Layout
 from tunesmith.model.attention_cuda import FlexAttention, varlen_attention_layout
-from tunesmith.model.attention_scores import PLAIN, ScoreTerms, attend_explicitly, causal_mask, repeat_heads
+from tunesmith.model.attention_scores import (
+    PLAIN,
+    ScoreTerms,
+    attend_explicitly,
+    causal_mask,
+    repeat_heads,
+    within_window,
+)
 
 NAME = "tunesmith"
+CALL_COST = 2048
+"""What a call of the attention kernel on a CPU takes beyond its scores, in scores of one head."""
 # Keyword arguments of transformers that are for other kernels, or for what is returned, and change no number here.
 IGNORED = frozenset(
     {
@@ -58,11 +70,14 @@ class AttentionLayout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SegmentAttention:
-    """One scaled-dot-product call for each segment, with the keys of its ancestors before its own.
+    """One scaled-dot-product call for each group of segments, with the keys of its ancestors before its own.
 
-    sizes: tokens of each segment.
-    ancestors: for each segment the segments above it, root first.
-    masks: for each segment bool [its tokens, tokens of its ancestors and its own], None for one that starts a tree.
+    A group is one segment, or a segment with all that are below it, where one call for them costs less than several.
+
+    sizes: tokens of each group.
+    ancestors: for each group the groups above it, root first; each of them is one segment.
+    masks: for each group bool [its tokens, tokens of its ancestors and its own], None for one segment that starts a
+        tree.
     """
 
     sizes: tuple[int, ...]
@@ -84,26 +99,25 @@ class SegmentAttention:
         queries, keys, values = (torch.split(states, list(self.sizes), dim=2) for states in (query, key, value))
         attended = []
         for own, (path, mask) in enumerate(zip(self.ancestors, self.masks, strict=True)):
-            total = sum(self.sizes[s] for s in path) + self.sizes[own]
-            if terms.window is not None and terms.window < total:
-                mask = causal_mask(self.sizes[own], total, terms.window, query.device)
-            seen_keys, seen_values = (
-                torch.cat([*(states[s] for s in path), states[own]], dim=2) if path else states[own]
-                for states in (keys, values)
-            )
+            seen_keys, seen_values = keys[own], values[own]
+            if path:
+                seen_keys = torch.cat([*(keys[group] for group in path), seen_keys], dim=2)
+                seen_values = torch.cat([*(values[group] for group in path), seen_values], dim=2)
+            total = seen_keys.shape[2]
+            windowed = terms.window is not None and terms.window < total
+            if mask is None and (windowed or terms.explicit):
+                mask = causal_mask(self.sizes[own], total, query.device)
+            if windowed:
+                mask = within_window(mask, terms.window)
             if terms.explicit:
-                seen = causal_mask(self.sizes[own], total, None, query.device) if mask is None else mask
-                mixed = attend_explicitly(queries[own], seen_keys, seen_values, seen, scaling, terms)
-            elif mask is None:
-                mixed = scaled_dot_product_attention(
-                    queries[own], seen_keys, seen_values, is_causal=True, scale=scaling
-                )
+                mixed = attend_explicitly(queries[own], seen_keys, seen_values, mask, scaling, terms)
             else:
                 mixed = scaled_dot_product_attention(
-                    queries[own], seen_keys, seen_values, attn_mask=mask, scale=scaling
+                    queries[own], seen_keys, seen_values, attn_mask=mask, is_causal=mask is None, scale=scaling
                 )
-            attended.append(mixed)
-        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
+            attended.append(mixed.transpose(1, 2))
+        # Joined in the order of tokens, in which transformers continues, so that it need not be copied for that again.
+        return (attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)).transpose(1, 2)
 
 
 Prepare: TypeAlias = Callable[[Layout, torch.dtype], AttentionLayout]
@@ -111,16 +125,62 @@ Prepare: TypeAlias = Callable[[Layout, torch.dtype], AttentionLayout]
 
 
 def segment_attention(layout: Layout, dtype: torch.dtype) -> SegmentAttention:
-    """Scaled-dot-product attention segment by segment, which runs on every device and in every format."""
+    """Scaled-dot-product attention group by group, which runs on every device and in every format."""
+    groups = _group_segments(layout)
+    number = {first: index for index, (first, _) in enumerate(groups)}
     masks: list[Tensor | None] = []
-    for size, path in zip(layout.sizes, layout.ancestors, strict=True):
-        if not path:
-            masks.append(None)
-            continue
-        above = sum(layout.sizes[s] for s in path)
-        seen = torch.ones(size, above + size, dtype=torch.bool, device=layout.until.device)
-        masks.append(seen.tril(diagonal=above))
-    return SegmentAttention(layout.sizes, layout.ancestors, tuple(masks))
+    for first, end in groups:
+        alone = end == first + 1 and not layout.ancestors[first]
+        masks.append(None if alone else torch.from_numpy(_seen_by_group(layout, first, end)).to(layout.until.device))
+    return SegmentAttention(
+        tuple(sum(layout.sizes[first:end]) for first, end in groups),
+        tuple(tuple(number[segment] for segment in layout.ancestors[first]) for first, _ in groups),
+        tuple(masks),
+    )
+
+
+def _group_segments(layout: Layout) -> list[tuple[int, int]]:
+    """(first segment, end) of every group: a segment is joined with those below it where that costs less.
+
+    The cost of a call is the number of its scores and ``CALL_COST``. Above a group are only groups of one segment.
+    """
+    count = len(layout.sizes)
+    tokens, ends = list(layout.sizes), list(range(1, count + 1))  # of the segment and those below it
+    above = [sum(layout.sizes[segment] for segment in path) for path in layout.ancestors]
+    divided = [CALL_COST + size * (before + size) for size, before in zip(layout.sizes, above, strict=True)]
+    joined = [False] * count
+    for segment in reversed(range(count)):
+        together = CALL_COST + tokens[segment] * (above[segment] + tokens[segment])
+        joined[segment] = together <= divided[segment]
+        if layout.ancestors[segment]:
+            parent = layout.ancestors[segment][-1]
+            tokens[parent] += tokens[segment]
+            ends[parent] = max(ends[parent], ends[segment])
+            divided[parent] += min(together, divided[segment])
+    found, segment = list[tuple[int, int]](), 0
+    while segment < count:
+        end = ends[segment] if joined[segment] else segment + 1
+        found.append((segment, end))
+        segment = end
+    return found
+
+
+def _seen_by_group(layout: Layout, first: int, end: int) -> NDArray[np.bool_]:
+    """Which keys the tokens of the segments from ``first`` to ``end`` see: those of the segments above them, then own.
+
+    bool [tokens of the group, tokens above it and its own].
+    """
+    segments = (*layout.ancestors[first], *range(first, end))
+    places = dict(zip(segments, accumulate((layout.sizes[each] for each in segments), initial=0), strict=False))
+    above, total = places[first], places[end - 1] + layout.sizes[end - 1]
+    seen = np.zeros((total - above, total), np.bool_)
+    for segment in range(first, end):
+        begin, size = places[segment], layout.sizes[segment]
+        rows = seen[begin - above : begin - above + size]
+        for one in layout.ancestors[segment]:
+            rows[:, places[one] : places[one] + layout.sizes[one]] = True
+        rows[:, begin : begin + size] = np.tri(size, dtype=np.bool_)
+    return seen
 
 
 def prepare(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
@@ -176,7 +236,7 @@ def attention(
         if position_bias is not None:
             raise ValueError(f"{type(module).__name__} adds a bias to scores with a cap or sinks")
         if attention_mask is None and causal:
-            attention_mask = causal_mask(query.shape[2], key.shape[2], None, query.device)
+            attention_mask = causal_mask(query.shape[2], key.shape[2], query.device)
         key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
         mixed = attend_explicitly(query, key, value, attention_mask, scaling, terms)
         return mixed.transpose(1, 2).contiguous(), None

@@ -40,10 +40,20 @@ def repeat_heads(states: Tensor, heads: int) -> Tensor:
     return states.repeat_interleave(groups, dim=1) if groups > 1 else states
 
 
-def causal_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     """Which keys each of the last ``queries`` tokens of a thread of ``keys`` tokens sees, bool [queries, keys]."""
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(diagonal=keys - queries)
-    return seen if window is None else seen.triu(diagonal=keys - queries - window + 1)
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(diagonal=keys - queries)
+
+
+def within_window(seen: Tensor, window: int) -> Tensor:
+    """Which keys are left where a token sees itself and the ``window - 1`` tokens before it in its thread.
+
+    seen: bool [queries, keys], all tokens of its thread that each query sees; the last keys are the queries.
+    """
+    queries, keys = seen.shape
+    position = seen.sum(dim=1) - 1  # the number of tokens before each query in its thread
+    positions = torch.cat([torch.arange(keys - queries, device=seen.device), position])
+    return seen & (position[:, None] - positions < window)
 
 
 def attend_explicitly(

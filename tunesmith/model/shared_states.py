@@ -34,30 +34,35 @@ def shared_log_probabilities(
     state, target: int64 [N].
     cap: the logits are cap * tanh(product / cap); None for no cap.
     """
-    highest = states.new_full((len(states),), -torch.inf, dtype=torch.float32)
-    total = torch.zeros_like(highest)
-    found = torch.zeros(len(target), dtype=torch.float32, device=states.device)
     rows = _block_size(len(states), ROWS)
     columns = COLUMNS if states.device.type == "cpu" else len(weight)
-    # The targets in the order of the blocks, so that those of a block are a slice.
+    # The targets in the order of the blocks, so that those of a block are a slice, as places in the block.
     across = -(-len(weight) // columns)
     block = state // rows * across + target // columns
     counts = torch.bincount(block, minlength=-(-len(states) // rows) * across).tolist()
-    targets = iter(torch.split(torch.argsort(block), counts))
+    order = torch.argsort(block)
+    width = (len(weight) - target // columns * columns).clamp(max=columns)
+    places = iter(torch.split((state % rows * width + target % columns)[order], counts))
+    found, bounds = list[Tensor](), list[tuple[Tensor, Tensor]]()
     for begin in range(0, len(states), rows):
-        chosen = slice(begin, begin + rows)
+        chosen = states[begin : begin + rows]
+        highest = chosen.new_full((len(chosen),), -torch.inf, dtype=torch.float32)
+        total = torch.zeros_like(highest)
         for first in range(0, len(weight), columns):
             part = slice(first, first + columns)
-            logits = _logits(states[chosen], weight[part], None if bias is None else bias[part], cap)
-            inside = next(targets)
+            logits = _logits(chosen, weight[part], None if bias is None else bias[part], cap)
+            inside = next(places)
             if len(inside):
-                found[inside] = logits[state[inside] - begin, target[inside] - first]
-            above = torch.maximum(highest[chosen], logits.amax(dim=-1))
+                found.append(logits.view(-1).index_select(0, inside))
+            above = torch.maximum(highest, logits.amax(dim=-1))
             # exp2 takes a third of the time of exp on a CPU.
-            powers = logits.sub_(above[:, None]).mul_(LOG2_E).exp2_().sum(dim=-1)
-            total[chosen] = total[chosen] * (highest[chosen] - above).exp() + powers
-            highest[chosen] = above
-    return found - (highest + total.log())[state], found >= highest[state]
+            exponents = torch.add((above * -LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
+            total = total.mul_(highest.sub_(above).exp_()).add_(exponents.exp2_().sum(dim=-1))
+            highest = above
+        bounds.append((highest, total))
+    highest, total = (torch.cat(parts) for parts in zip(*bounds, strict=True))
+    logit = torch.empty(len(target), device=states.device).index_copy_(0, order, torch.cat(found))
+    return logit - (highest + total.log())[state], logit >= highest[state]
 
 
 def _block_size(count: int, largest: int) -> int:
