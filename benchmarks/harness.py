@@ -1,26 +1,27 @@
 """`tunesmith benchmark` compared with the model of lm-evaluation-harness: ``python -m benchmarks.harness --json FILE``.
 
-The seven tasks of the dolly card on the same random weights (the shape of Pythia-31m) in float32 on one CPU thread: CPU
-seconds of both, and whether scores, greedy flags and log-likelihoods agree. README.md says what is counted.
+The seven tasks of the dolly card on the same random weights (the shape of Pythia-31m) in float32 on one CPU thread,
+every runner in a separate process, ours before and after the other: CPU seconds of both, and whether scores, greedy
+flags and log-likelihoods agree. README.md says what is counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import random
 import shutil
+import statistics
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-BATCH_SIZES = (1, 4, 16, 32)
-TRIED = 12  # items of each task with which the batch size is chosen
+from benchmarks.comparison import run
+
+BATCH_SIZES = (1, 4, 8, 16, 32)
+TRIED = 20  # items of each task with which the batch size is chosen
 SHAPE = {
     "architecture": "gpt_neox",
     **{"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 1024},
@@ -64,17 +65,20 @@ def write_data(source: Path, target: Path, records: Path, count: int) -> None:
             (target / name).write_text("".join(json.dumps(row) + "\n" for row in lines_of), encoding="utf-8")
 
 
-def compare_items(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, Any]:
-    """What differs between the results of one task: the largest difference of a log-likelihood, beyond its last bit."""
+def compare_items(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What differs between the results of one task: the largest difference of a log-likelihood, beyond its last bit.
+
+    ours, theirs: ``benchmark.results.ItemResult`` as JSON.
+    """
     largest = excess = 0.0
     flags = 0
     for one, other in zip(ours, theirs, strict=True):
-        for (value, greedy), (expected, expected_greedy) in zip(one.responses, other.responses, strict=True):
+        for (value, greedy), (expected, expected_greedy) in zip(one["responses"], other["responses"], strict=True):
             difference = abs(value - expected)
             largest = max(largest, difference)
             excess = max(excess, difference - abs(expected) * FLOAT32_STEP)
             flags += greedy != expected_greedy
-    metrics = sum(one.metrics != other.metrics for one, other in zip(ours, theirs, strict=True))
+    metrics = sum(one["metrics"] != other["metrics"] for one, other in zip(ours, theirs, strict=True))
     return {"largest_difference": largest, "beyond_rounding": excess, "greedy_flags": flags, "metrics": metrics}
 
 
@@ -86,11 +90,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=500, help="items of each task")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    os.environ.update(TQDM_DISABLE="1", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     with tempfile.TemporaryDirectory() as text:
         root = Path(text)
         write_data(options.data, root / "data", options.records, options.items)
-        found = measure(root, options.tokenizer)
+        write_model(root / "model", options.tokenizer)
+        found = measure(root)
     print(json.dumps(found, indent=2))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
@@ -99,59 +103,47 @@ def main() -> None:
         raise SystemExit("the results differ")
 
 
-def measure(root: Path, tokenizer: Path) -> dict[str, Any]:
-    """CPU seconds and agreement; the model is written below ``root``, which holds the data."""
-    import torch
-    from lm_eval.models.huggingface import HFLM
-
-    from tunesmith.benchmark.evaluation import evaluate_tasks
-    from tunesmith.benchmark.language_model import TreeLanguageModel
-    from tunesmith.benchmark.models import open_benchmark_model
-    from tunesmith.benchmark.suites import DOLLY
-    from tunesmith.benchmark.tasks import prepare_tasks
+def write_model(target: Path, tokenizer: Path) -> None:
+    """A model with random weights and the tokenizer of a directory."""
     from tunesmith.model.load import new_model
 
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    model = root / "model"
-    new_model(SHAPE, ROWS, 1).save_pretrained(model)
+    new_model(SHAPE, ROWS, 1).save_pretrained(target)
     for path in tokenizer.iterdir():
-        shutil.copy(path, model / path.name)
-    opened = open_benchmark_model(str(model))
-    stock = HFLM(pretrained=str(model), tokenizer=str(model), device="cpu", batch_size=1, dtype="float32")
+        shutil.copy(path, target / path.name)
 
-    def theirs(size: int, limit: int | None = None) -> tuple[float, Any]:
-        with prepare_tasks(DOLLY, str(root / "data")) as prepared:
-            stock.batch_size_per_gpu = size
-            start = time.process_time()
-            scores = evaluate_tasks(stock, prepared, limit=limit)
-            return time.process_time() - start, scores
 
-    tried = {size: theirs(size, TRIED)[0] for size in BATCH_SIZES}
+def measure(root: Path) -> dict[str, Any]:
+    """CPU seconds and agreement. root: holds ``model`` and ``data``; results of the runners are written there."""
+
+    def theirs(name: str, items: int, sizes: Sequence[int]) -> Any:
+        run("benchmarks.harness_hflm", str(root), str(root / name), str(items), *map(str, sizes))
+        return json.loads((root / name).read_text())
+
+    def ours(name: str) -> Any:
+        run("benchmarks.harness_tunesmith", str(root), str(root / name))
+        return json.loads((root / name).read_text())
+
+    tried = theirs("tried.json", TRIED, BATCH_SIZES)["seconds"]
     best = min(tried, key=lambda size: tried[size])
-    with prepare_tasks(DOLLY, str(root / "data")) as prepared:
-        start = time.process_time()
-        language_model = TreeLanguageModel(opened.parts(None), {}, root / "journal")
-        ours = evaluate_tasks(language_model, prepared, work=language_model.work)
-        our_seconds = time.process_time() - start
-    their_seconds, others = theirs(best)
+    before, other, after = ours("before.json"), theirs("harness.json", 0, [best]), ours("after.json")
     tasks = {
-        one.task: {
-            "items": len(one.items),
-            "score": one.score,
-            "tokens": one.work.computed if one.work else None,
-            "tokens_alone": one.work.naive if one.work else None,
-            **compare_items(one.items, other.items),
+        one["task"]: {
+            "items": len(one["items"]),
+            "score": one["score"],
+            "tokens": one["work"]["computed"],
+            "tokens_alone": one["work"]["naive"],
+            **compare_items(one["items"], expected["items"]),
         }
-        for one, other in zip(ours, others, strict=True)
+        for one, expected in zip(before["tasks"], other["tasks"], strict=True)
     }
+    rounds, seconds = [before["seconds"], after["seconds"]], other["seconds"][best]
     return {
         "tasks": tasks,
-        "cpu_seconds": our_seconds,
-        "harness_cpu_seconds": their_seconds,
-        "ratio": their_seconds / our_seconds,
-        "harness_batch_size": best,
+        "cpu_seconds": statistics.mean(rounds),
+        "rounds": rounds,
+        "harness_cpu_seconds": seconds,
+        "ratio": seconds / statistics.mean(rounds),
+        "harness_batch_size": int(best),
         "tried": tried,
         "versions": {name: version(name) for name in ("lm_eval", "torch", "transformers")},
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import compare_items, write_data
 from tests.benchmark.small_tasks import write_lines, write_tasks
@@ -12,8 +14,8 @@ from tunesmith.benchmark.results import ItemResult
 from tunesmith.benchmark.suites import KNOWN_TASKS
 
 
-def item(value: float, greedy: bool, right: float) -> ItemResult:
-    return ItemResult(0, "0", right, {"acc": right}, ([value, greedy],), 0)
+def item(value: float, greedy: bool, right: float) -> dict[str, Any]:
+    return asdict(ItemResult(0, "0", right, {"acc": right}, ([value, greedy],), 0))
 
 
 def test_tasks_without_a_file_are_made_of_records_and_others_are_shortened(tmp_path: Path) -> None:
