@@ -59,6 +59,17 @@ def test_a_prompt_of_several_turns_has_its_messages(tmp_path: Path) -> None:
         read_report(path)
 
 
+def test_a_reply_may_contain_nul_which_models_with_byte_level_tokenizers_write(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(GOOD).replace('"x"', '"a\\u0000b"'))
+    found = read_report(path)
+    assert found is not None
+    assert found.prompts[0].outputs == {"c": ("a\0b", "y")}
+    path.write_text(path.read_text().replace("\\u0000", "\\ud800"))
+    with pytest.raises(DataError, match="half a character"):
+        read_report(path)
+
+
 def test_the_end_tokens_that_a_report_names_are_taken_off(tmp_path: Path) -> None:
     report = json.loads(json.dumps(GOOD)) | {"args": {"end_tokens": ["### End", 3, ""]}}
     report["prompts"][0]["results"][0]["outputs"] = ["x### End", "y"]

@@ -111,7 +111,7 @@ def _object(path: Path) -> dict[str, Any] | None:
         content = first + file.read(REPORT_LIMIT)
     try:
         text = content.decode()
-        value, end = decode_at(text, text.index("{"))
+        value, end = decode_at(text, text.index("{"), with_nul=True)
     except UnicodeDecodeError:
         return None  # the reader of records has the better message
     except json.JSONDecodeError as error:

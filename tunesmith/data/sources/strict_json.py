@@ -22,6 +22,7 @@ SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")  # escapes that may be half 
 BEGINNINGS = ("true", "false", "null", "-", ".", "e+", "e-", "E+", "E-")  # of a value, or of how a number goes on
 INVISIBLE = ("Cf", "Zl", "Zp", "Zs")  # categories of characters that are not seen
 UNUSABLE = re.compile("[\0\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udfff]")
 
 
 class RecordError(ValueError):
@@ -71,9 +72,10 @@ def _finite(digits: str) -> float:
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
-def decode_at(text: str, start: int) -> tuple[Any, int]:
+def decode_at(text: str, start: int, *, with_nul: bool = False) -> tuple[Any, int]:
     """The value that starts at ``text[start]`` and the index after it.
 
+    with_nul: texts may contain U+0000, which models with byte-level tokenizers can write.
     Raises RecordError or json.JSONDecodeError.
     """
     try:
@@ -89,7 +91,7 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
     if text.count("[", start, end) + text.count("{", start, end) > DEPTH_LIMIT and depth(value) > DEPTH_LIMIT:
         raise RecordError(f"nested deeper than {DEPTH_LIMIT} levels", "flatten the record")
     if SUSPECT.search(text, start, end):
-        check_texts(value)
+        check_texts(value, with_nul=with_nul)
     return value, end
 
 
@@ -177,8 +179,9 @@ def depth(value: Any) -> int:
     return found
 
 
-def check_texts(value: Any) -> None:
-    """Refuse half characters and U+0000 in any text or key of a value. Raises RecordError."""
+def check_texts(value: Any, *, with_nul: bool = False) -> None:
+    """Refuse half characters and, but for ``with_nul``, U+0000 in any text or key of a value. Raises RecordError."""
+    unusable = HALF if with_nul else UNUSABLE
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -187,7 +190,7 @@ def check_texts(value: Any) -> None:
             waiting.extend(item.values())
         elif isinstance(item, list | tuple):
             waiting.extend(item)
-        elif isinstance(item, str) and (found := UNUSABLE.search(item)):
+        elif isinstance(item, str) and (found := unusable.search(item)):
             if found[0] == "\0":
                 raise RecordError("a text has U+0000 (NUL) in it", "remove it; it is never part of text")
             raise RecordError(
