@@ -237,8 +237,9 @@ def scripted(renderer: Renderer, text: str) -> tuple[Engine, list[int]]:
     """An engine whose model writes what the format would have it write for ``text``."""
     model = random_t5(rows=renderer.tokenizer.size)
     script = [*renderer.tokenizer.encode(renderer.format.codec.encode(text)), *renderer.stop_ids]
+    engine = Engine(model, renderer)  # which tests the model
     model.lm_head = _Scripted(script, renderer.tokenizer.size)
-    return Engine(model, renderer), script
+    return engine, script
 
 
 @pytest.mark.parametrize("kind", ["t5_like", "byte_level"])

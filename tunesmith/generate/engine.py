@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.cache_check import choose_decoding, state_decoding
-from tunesmith.generate.encoder_decoder import EncoderDecoderState
+from tunesmith.generate.cache_check import choose_decoding, choose_encoder_decoding
 from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
 from tunesmith.generate.row_sampler import TokenLogProbability
 from tunesmith.generate.running_rows import RunningRows
@@ -105,8 +104,7 @@ class Engine:
             own, other = kinds if self._is_encoder_decoder else kinds[::-1]
             what = f"the model is {own}, but prompt format {renderer.format.name!r} is for {other}"
             raise DataError(what, advice=FORMAT_ADVICE)
-        encoder_decoder = state_decoding(model, lambda: EncoderDecoderState(model))
-        self._decoding = encoder_decoder if self._is_encoder_decoder else choose_decoding(model)
+        self._decoding = choose_encoder_decoding(model) if self._is_encoder_decoder else choose_decoding(model)
 
     @property
     def notice(self) -> str | None:

@@ -74,6 +74,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         keys, values = self._states
         return keys[slot : slot + 1, :, :tokens], values[slot : slot + 1, :, :tokens]
 
+    def show(self, rows: int) -> None:
+        """Let ``keys`` and ``values`` be views of all columns that are read, [rows, heads, width, units]."""
+        assert self._states is not None, "nothing was written"
+        keys, values = self._widened(*self._states)
+        self.keys, self.values = keys[:rows, :, : self._place.width], values[:rows, :, : self._place.width]
+
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first tokens of one slot to another, which is cleared behind them."""
         for states in self._states or ():

@@ -11,8 +11,7 @@ The logits of a row do not depend on the other rows, bit for bit (measured with 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,21 +19,12 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from tunesmith.generate.decoding import find_cache_argument
+from tunesmith.generate.placed_rows import PROMPT_BLOCK, ROW_BLOCK, PlacedRows, copy_states, multiple, passes
 from tunesmith.generate.slot_cache import SlotCache, block_width
 from tunesmith.model.context import NO_LIMIT, attention_limits, context_length
 
-ROW_BLOCK = 8
-PROMPT_BLOCK = 16
-PASS_TOKENS = 4096
-"""The largest number of tokens of several prompts that are read in one pass."""
-KEPT_TOKENS = 16_384
-"""Prompts with at most so many tokens together are kept for further requests; the last one is always kept."""
 
-States = list[tuple[Tensor, Tensor]]
-"""For every layer keys and values, [heads, tokens, units of a head]."""
-
-
-class SlotRows:
+class SlotRows(PlacedRows):
     """Rows with a slot each. Row i is in slot i.
 
     A prompt without its last token is read once for all its rows, also for those that begin later. The first step of a
@@ -48,8 +38,6 @@ class SlotRows:
     Raises ValueError if the model does not keep every key and value, or a token does not see all tokens before it.
     """
 
-    joins = True
-
     def __init__(self, model: PreTrainedModel, rows: int, *, reuse: bool = False) -> None:
         assert not model.training, "dropout would change the replies; call model.eval() first"
         layers = DynamicCache(config=model.config).layers
@@ -57,43 +45,21 @@ class SlotRows:
             raise ValueError(f"{type(model).__name__} has layers that do not keep every key and value")
         if limits := attention_limits(model.config):  # they count columns, and a row ends before the last column
             raise ValueError(f"{type(model).__name__} has tokens that do not see all others: {', '.join(limits)}")
-        self._model, self._reuse, self.device = model, reuse, model.device
-        slots = _multiple(rows, ROW_BLOCK)
+        super().__init__(rows, model.device)
+        self._model, self._reuse = model, reuse
         self._positions = context_length(model.config) or NO_LIMIT
-        self._cache = SlotCache(len(layers), slots)
-        self._held: list[list[int]] = [[] for _ in range(slots)]  # of every slot the tokens whose keys are in it
-        self._count = 0
-        self._read: OrderedDict[tuple[int, ...], States] = OrderedDict()  # prompts without their last token
+        self._cache = SlotCache(len(layers), self._slots)
+        self._held: list[list[int]] = [[] for _ in range(self._slots)]  # of every slot the tokens whose keys are in it
 
     def history(self, prompt: Sequence[int]) -> Sequence[int]:
         """The prompt itself, which the reply continues."""
         return prompt
 
-    def replace(self, ended: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> list[int]:
-        """See ``RunningRows.replace``; new rows take the slots of the ended ones, and the last rows fill the others."""
-        heads = [prompt[:-1] for prompt in prompts]
-        order: list[int | None] = list(range(self._count))
-        for row in ended:
-            order[row] = None
-        free = [*sorted(ended), *range(self._count, len(self._held))]
-        assert len(prompts) <= len(free), "more rows than slots"
-        self._read_prompts(heads, free)
-        for number, (head, slot) in enumerate(zip(heads, free[: len(heads)], strict=True)):
-            self._cache.write(slot, self._read[head] if head else [])
-            self._held[slot] = list(head)
-            order[slot : slot + 1] = [self._count + number]
-        self._drop_read()
-        return self._close_gaps(order)
-
-    def clear(self) -> None:
-        """See ``RunningRows.clear``."""
-        self._count = 0
-
     @torch.no_grad()
     def step(self, ids: Sequence[int]) -> Tensor:
         """See ``RunningRows.step``. The slots up to a multiple of ``ROW_BLOCK`` are computed with the rows."""
         device, count = self.device, len(ids)
-        rows = _multiple(count, ROW_BLOCK)
+        rows = multiple(count, ROW_BLOCK)
         lengths = [len(held) for held in self._held[:count]] + [0] * (rows - count)
         place = self._cache.place
         place.width = block_width(max(lengths) + 1, self._positions)
@@ -114,32 +80,25 @@ class SlotRows:
         logits: Tensor = output.logits[:count, -1].float()
         return logits
 
-    def _close_gaps(self, order: list[int | None]) -> list[int]:
-        """Move the last rows to the slots that are free, so that the rows have the first slots."""
-        for slot in range(len(order)):
-            while order and order[-1] is None:
-                order.pop()
-            if slot < len(order) and order[slot] is None:
-                last = len(order) - 1
-                self._cache.move(last, slot, len(self._held[last]))
-                self._held[slot], self._held[last] = self._held[last], []
-                order[slot] = order.pop()
-        found = [row for row in order if row is not None]
-        self._count = len(found)
-        return found
+    def _head(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        return prompt[:-1]
+
+    def _begin(self, slot: int, head: tuple[int, ...]) -> None:
+        self._cache.write(slot, self._read[head] if head else [])
+        self._held[slot] = list(head)
+
+    def _move(self, source: int, target: int) -> None:
+        self._cache.move(source, target, len(self._held[source]))
+        self._held[target], self._held[source] = self._held[source], []
 
     def _read_prompts(self, heads: Sequence[tuple[int, ...]], free: Sequence[int]) -> None:
-        """Compute keys and values of the prompts that are not kept."""
-        unread = [head for head in dict.fromkeys(heads) if head and head not in self._read]
-        for head in dict.fromkeys(heads):
-            if head in self._read:
-                self._read.move_to_end(head)
-        for head in unread if self._reuse else ():
+        """Compute keys and values of prompts without their last token."""
+        for head in heads if self._reuse else ():
             self._read_further(head, free)
-        for batch in _passes([head for head in unread if head not in self._read]):
+        for batch in passes([head for head in heads if head not in self._read]):
             states = self._forward([list(head) for head in batch], DynamicCache(config=self._model.config))
             for row, head in enumerate(batch):
-                self._read[head] = [_copy(keys, values, row, len(head)) for keys, values in states]
+                self._read[head] = [copy_states(keys, values, row, len(head)) for keys, values in states]
 
     def _read_further(self, head: tuple[int, ...], free: Sequence[int]) -> None:
         """Read a prompt behind the longest beginning of it that the slot of an ended row holds, if there is one."""
@@ -151,7 +110,7 @@ class SlotRows:
         for index, layer in enumerate(self._cache.slot_layers):
             cache.update(*layer.read(slot, tokens), index)
         further = self._forward([list(head[tokens:])], cache) if tokens < len(head) else _states(cache)
-        self._read[head] = [_copy(keys, values, 0, len(head)) for keys, values in further]
+        self._read[head] = [copy_states(keys, values, 0, len(head)) for keys, values in further]
 
     @torch.no_grad()
     def _forward(self, rows: list[list[int]], cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
@@ -161,7 +120,7 @@ class SlotRows:
         """
         device, begin = self.device, cache.get_seq_length()
         longest = max(map(len, rows))
-        width = max(longest, min(_multiple(longest, PROMPT_BLOCK), self._positions - begin))
+        width = max(longest, min(multiple(longest, PROMPT_BLOCK), self._positions - begin))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         positions = torch.arange(begin, begin + width, device=device)
         self._model(
@@ -172,12 +131,6 @@ class SlotRows:
             logits_to_keep=1,
         )
         return _states(cache)
-
-    def _drop_read(self) -> None:
-        """Keep at most ``KEPT_TOKENS`` of the prompts that were read, those that were used last."""
-        total = sum(map(len, self._read))
-        while total > KEPT_TOKENS and len(self._read) > 1:
-            total -= len(self._read.popitem(last=False)[0])
 
 
 def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
@@ -190,28 +143,7 @@ def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def _copy(keys: Tensor, values: Tensor, row: int, tokens: int) -> tuple[Tensor, Tensor]:
-    """The first tokens of a row. A view would keep the whole pass, or change when its slot is written again."""
-    return keys[row, :, :tokens].clone(), values[row, :, :tokens].clone()
-
-
-def _passes(heads: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Groups of prompts with the same padded length."""
-    groups: dict[int, list[tuple[int, ...]]] = {}
-    for head in heads:
-        groups.setdefault(_multiple(len(head), PROMPT_BLOCK), []).append(head)
-    for width, members in groups.items():
-        size = max(1, PASS_TOKENS // width)
-        for start in range(0, len(members), size):
-            yield members[start : start + size]
-
-
 def _shared(held: Sequence[int], head: Sequence[int]) -> int:
     """The number of equal ids at the beginning of both."""
     most = min(len(held), len(head))
     return next((index for index in range(most) if held[index] != head[index]), most)
-
-
-def _multiple(count: int, block: int) -> int:
-    """The smallest multiple of ``block`` that is at least ``count``."""
-    return -(-count // block) * block

@@ -104,11 +104,11 @@ class SegmentAttention:
                 seen_keys = torch.cat([*(keys[group] for group in path), seen_keys], dim=2)
                 seen_values = torch.cat([*(values[group] for group in path), seen_values], dim=2)
             total = seen_keys.shape[2]
-            windowed = terms.window is not None and terms.window < total
-            if mask is None and (windowed or terms.explicit):
+            window = terms.window if terms.window is not None and terms.window < total else None
+            if mask is None and (window is not None or terms.explicit):
                 mask = causal_mask(self.sizes[own], total, query.device)
-            if windowed:
-                mask = within_window(mask, terms.window)
+            if mask is not None and window is not None:
+                mask = within_window(mask, window)
             if terms.explicit:
                 mixed = attend_explicitly(queries[own], seen_keys, seen_values, mask, scaling, terms)
             else:
@@ -211,6 +211,7 @@ def attention(
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     position_bias: Tensor | None = None,
+    columns: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention protocol: query [B, H, T, D], key and value [B, G, T, D] in, [B, T, H, D] out.
@@ -218,6 +219,8 @@ def attention(
     layout: the prepared layout of a packed row (B is 1); None for transformers' own attention.
     softcap, s_aux, sliding_window: see ``ScoreTerms``. Without a layout the window is part of ``attention_mask``.
     position_bias: numbers added to the scores, known only without a layout.
+    columns: int64 [B], the column of the only query of every row, for which ``position_bias`` is then moved: it is that
+        of a query in the last column. None where it is right already.
     is_causal: whether a token sees only earlier ones; None for what ``module`` says.
     others: only what has no influence on the result (``IGNORED``).
     Raises ValueError for any other argument, and for a layout where attention is not causal.
@@ -235,11 +238,9 @@ def attention(
     if terms.explicit:
         if position_bias is not None:
             raise ValueError(f"{type(module).__name__} adds a bias to scores with a cap or sinks")
-        if attention_mask is None and causal:
-            attention_mask = causal_mask(query.shape[2], key.shape[2], query.device)
-        key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
-        mixed = attend_explicitly(query, key, value, attention_mask, scaling, terms)
-        return mixed.transpose(1, 2).contiguous(), None
+        return _explicit_attention(query, key, value, attention_mask, causal, scaling, terms), None
+    if columns is not None and position_bias is not None:
+        position_bias = _moved_bias(position_bias, columns)
     result: tuple[Tensor, None] = sdpa_attention_forward(
         module,
         query,
@@ -252,6 +253,29 @@ def attention(
         position_bias=position_bias,
     )
     return result
+
+
+def _explicit_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scaling: float | None,
+    terms: ScoreTerms,
+) -> Tensor:
+    """[B, T, H, D], with scores that are computed explicitly. mask: None where ``causal`` alone says what is seen."""
+    if mask is None and causal:
+        mask = causal_mask(query.shape[2], key.shape[2], query.device)
+    key, value = (repeat_heads(states, query.shape[1]) for states in (key, value))
+    return attend_explicitly(query, key, value, mask, scaling, terms).transpose(1, 2).contiguous()
+
+
+def _moved_bias(bias: Tensor, columns: Tensor) -> Tensor:
+    """[B, H, 1, S]: a bias by distance, [1, H, 1, S], of a query in the last column, for queries in other columns."""
+    last = bias.shape[-1] - 1
+    places = torch.arange(last + 1, device=bias.device) + (last - columns)[:, None]
+    return bias[0, :, 0][:, places.clamp(0, last)].transpose(0, 1)[:, :, None]
 
 
 def register() -> str:
