@@ -8,6 +8,7 @@ import torch
 from tests.generate.sorted_sampling import next_tokens, seen_tokens
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
+from tunesmith.generate.penalties import NO_ADJUSTMENTS, LogitAdjustments
 from tunesmith.generate.row_sampler import RowSampler
 from tunesmith.generate.sampling import SamplingParameters
 
@@ -133,3 +134,47 @@ def test_a_row_without_a_history_is_not_penalised_for_ids_that_it_has_not_seen()
     sampler.add([[], [1, 2, 3]], [sampling] * 2, [1, 1], [0, 1])
     assert sampler.choose(torch.tensor([[0.0, 0.0, 9.0, 0.0], [1.0, 9.0, 0.0, 0.0]])).ids == [2, 1]
     assert sampler.choose(torch.tensor([[5.0, 4.5, 0.0, 0.0], [1.0, 9.0, 0.0, 0.0]])).ids == [0, 1]
+
+
+def _adjusted(logits: torch.Tensor, ids: list[int], adjustments: LogitAdjustments) -> torch.Tensor:
+    """OpenAI's formula over the whole vocabulary: logit - count * frequency - (count > 0) * presence + bias."""
+    counts = torch.bincount(torch.tensor(ids, dtype=torch.long), minlength=logits.shape[1]).double()
+    added = -counts * adjustments.frequency - (counts > 0) * adjustments.presence
+    for token, number in adjustments.bias:
+        added[token] += number
+    return logits + added.float()
+
+
+ADJUSTMENTS = [
+    NO_ADJUSTMENTS,
+    LogitAdjustments(presence=1.5),
+    LogitAdjustments(frequency=-0.7),
+    LogitAdjustments(presence=-2.0, frequency=2.0, bias=((5, -100.0), (9, 4.0))),
+    LogitAdjustments(bias=((11, 100.0),)),
+]
+
+
+def test_penalties_and_biases_are_those_of_the_formula_for_every_row_alone() -> None:
+    rows = list(range(2 * len(MANY)))
+    kinds = [ADJUSTMENTS[row * 7 % len(ADJUSTMENTS)] for row in rows]
+    sampler = RowSampler(SIZE, STOPS)
+    samplings = [MANY[row % len(MANY)] for row in rows]
+    sampler.add([_history(row) for row in rows], samplings, [5] * len(rows), rows, [1] * len(rows), kinds)
+    written: dict[int, list[int]] = {row: [] for row in rows}
+    for step in range(12):
+        # Peaked logits that are the same at every step, so that tokens repeat where nothing is subtracted.
+        choice = sampler.choose(torch.cat([_logits(0, row, 4.0) for row in rows]))
+        for place, row in enumerate(rows):
+            raw = _logits(0, row, 4.0)[:, :SIZE]
+            ids, sampling = written[row], MANY[row % len(MANY)]
+            seen = seen_tokens([_history(row) + ids], SIZE)
+            logits = _adjusted(raw, ids, kinds[row])
+            expected = next_tokens(logits, seen, step, sampling, STOPS, [token_uniform(5, row, step)])
+            assert choice.ids[place] == int(expected)
+            own = choice.log_probabilities[place]
+            assert own is not None
+            assert own.chosen == float(raw.log_softmax(dim=-1)[0, int(expected)])
+            ids.append(int(expected))
+        if step == 5:
+            rows = rows[::-2]
+            sampler.select(range(len(kinds))[::-2])

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
 from tunesmith.generate.cache_check import choose_decoding, choose_encoder_decoding
+from tunesmith.generate.reply_text import ReplyText
 from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
 from tunesmith.generate.row_sampler import TokenLogProbability
 from tunesmith.generate.running_rows import RunningRows
@@ -175,7 +176,7 @@ class Engine:
             return
         scheduler = Scheduler(state or self._decoding.new_rows(1), self._stopping_criteria(), batch_size=1)
         scheduler.add(request)
-        streamer = _ReplyStreamer(self.renderer)
+        streamer = ReplyText(self.renderer)
         while not scheduler.is_idle:
             for token in scheduler.step():
                 if token.finish == "stop":
@@ -252,34 +253,3 @@ class Engine:
     def _stopping_criteria(self) -> StoppingCriteria:
         context = NO_LIMIT if self._is_encoder_decoder else self.context
         return StoppingCriteria(tuple(sorted(self.renderer.stop_ids)), self.renderer.tokenizer.size, context)
-
-
-class _ReplyStreamer:
-    """Turns ids into text that can be shown at once: whole characters, and white space only with text after it.
-
-    White space is held because a prompt format may strip it at the ends of a reply. Whether it strips the beginning
-    is seen once the first word is complete.
-    """
-
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer, self._decoder = renderer, renderer.stream()
-        self.ids: list[int] = []
-        self._text, self._held = "", ""
-
-    def add(self, token: int) -> str:
-        """The text that can be shown after this id; may be empty."""
-        self.ids.append(token)
-        self._held += self._decoder.push(token)
-        ready = self._held.rstrip()
-        if not ready:
-            return ""
-        self._held = self._held[len(ready) :]
-        if not self._text and not self._renderer.parse(self.ids).text[:1].isspace():
-            ready = ready.lstrip()
-        self._text += ready
-        return ready
-
-    def finish(self, *stop: int) -> str:
-        """The rest of the text of the whole reply, after its stop token if there is one."""
-        whole = self._renderer.parse([*self.ids, *stop]).text
-        return whole[len(self._text) :] if whole.startswith(self._text) else ""

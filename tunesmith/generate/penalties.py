@@ -1,8 +1,10 @@
-"""The repetition penalty by gather and scatter: only the logits of ids that were seen are read and written."""
+"""Penalties of tokens: only the logits of ids that are penalised are read and written."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -72,3 +74,66 @@ class SeenTokens:
             wanted = max(capacity, 2 * existing)
             last = self._ids[:, -1:] if existing else self._ids.new_zeros(rows, 1)
             self._ids = torch.cat([self._ids, last.expand(rows, wanted - existing)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LogitAdjustments:
+    """What is added to the logits of the model before every logits processor, in the words of OpenAI's API.
+
+    presence: subtracted from the logit of every token that the reply has already.
+    frequency: subtracted once for every time that the reply has the token.
+    bias: (id, number) for ids whose logits get a number added; every id once.
+    """
+
+    presence: float = 0.0
+    frequency: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+
+
+NO_ADJUSTMENTS = LogitAdjustments()
+
+
+class AdjustedRows:
+    """The adjustments of every row, with the numbers of the tokens that its reply has so far."""
+
+    def __init__(self) -> None:
+        self._adjustments: list[LogitAdjustments] = []
+        self._counts: list[Counter[int]] = []
+
+    def add(self, adjustments: Sequence[LogitAdjustments]) -> None:
+        """Append rows that have not generated anything."""
+        self._adjustments += adjustments
+        self._counts += [Counter() for _ in adjustments]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order; a row that is named several times is repeated."""
+        self._adjustments = [self._adjustments[row] for row in rows]
+        self._counts = [self._counts[row].copy() for row in rows]
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Count one id of every row."""
+        for adjustments, counts, token in zip(self._adjustments, self._counts, ids, strict=True):
+            if adjustments.presence or adjustments.frequency:
+                counts[token] += 1
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The adjusted logits, float [rows, vocabulary]; the same tensor if no row has adjustments.
+
+        One number is added to a logit, so the result does not depend on the order of the additions.
+        """
+        rows, ids, numbers = list[int](), list[int](), list[float]()
+        for row, (adjustments, counts) in enumerate(zip(self._adjustments, self._counts, strict=True)):
+            if adjustments is NO_ADJUSTMENTS:
+                continue
+            added = dict(adjustments.bias)
+            for token, count in counts.items():
+                added[token] = added.get(token, 0.0) - adjustments.presence - adjustments.frequency * count
+            rows += [row] * len(added)
+            ids += added
+            numbers += added.values()
+        if not rows:
+            return logits
+        place = torch.tensor([rows, ids], device=logits.device)
+        found = logits.clone()
+        found[place[0], place[1]] += torch.tensor(numbers, dtype=logits.dtype, device=logits.device)
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tunesmith.generate.penalties import NO_ADJUSTMENTS, LogitAdjustments
 from tunesmith.generate.sampling import SamplingParameters
 
 FinishReason = Literal["stop", "length", "context"]
@@ -24,6 +25,7 @@ class ReplyRequest:
     alternatives: the number of most likely tokens whose log-probabilities are wanted at every token, along with that
         of the token itself; None for a reply without log-probabilities.
     stop: texts that end the reply as soon as its text contains one of them; the text is cut before it. None is empty.
+    adjustments: what is added to the logits; searches have none.
     """
 
     prompt: tuple[int, ...]
@@ -32,8 +34,10 @@ class ReplyRequest:
     sample: int
     alternatives: int | None = None
     stop: tuple[str, ...] = ()
+    adjustments: LogitAdjustments = NO_ADJUSTMENTS
 
     def __post_init__(self) -> None:
+        assert self.adjustments == NO_ADJUSTMENTS or not self.sampling.is_search, "a search has no adjustments"
         assert all(self.stop), "every text contains the empty text"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tunesmith.draws import token_uniform
 from tunesmith.errors import InternalError
 from tunesmith.generate.filters import FILTER_VALUE, draw, filter_tokens, find_maximum, sample_tokens
-from tunesmith.generate.penalties import SeenTokens
+from tunesmith.generate.penalties import NO_ADJUSTMENTS, AdjustedRows, LogitAdjustments, SeenTokens
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.sampling_groups import SamplingGroup, group_rows
 
@@ -61,7 +61,7 @@ class RowSampler:
         self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self._rows: list[_Row] = []
         self._groups: list[SamplingGroup] | None = None  # of the present rows; made when they choose
-        self._seen = SeenTokens(self._device)
+        self._seen, self._adjusted = SeenTokens(self._device), AdjustedRows()
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -74,6 +74,7 @@ class RowSampler:
         seeds: Sequence[int],
         samples: Sequence[int],
         alternatives: Sequence[int | None] | None = None,
+        adjustments: Sequence[LogitAdjustments] | None = None,
     ) -> None:
         """Append rows that have not generated anything.
 
@@ -81,17 +82,20 @@ class RowSampler:
         seeds, samples: token t of a row is drawn with ``token_uniform(seed, sample, t)``.
         alternatives: for every row the number of most likely tokens whose log-probabilities are wanted along with
             that of the chosen token; None for a row without log-probabilities.
+        adjustments: what is added to the logits of every row before its processors.
         """
         wanted = [None] * len(samplings) if alternatives is None else alternatives
         self._rows += [_Row(*row) for row in zip(samplings, seeds, samples, wanted, strict=True)]
         penalised = [sampling.repetition_penalty != 1 for sampling in samplings]
         self._seen.add([ids if needed else () for ids, needed in zip(histories, penalised, strict=True)])
+        self._adjusted.add([NO_ADJUSTMENTS] * len(samplings) if adjustments is None else adjustments)
         self._groups = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; a row that is named several times is repeated."""
         self._rows = [replace(self._rows[row]) for row in rows]
         self._seen.select(torch.tensor(rows, dtype=torch.long, device=self._device))
+        self._adjusted.select(rows)
         self._groups = None
 
     @torch.no_grad()
@@ -105,20 +109,21 @@ class RowSampler:
         logits = logits[:, : self._vocabulary]
         uniforms = torch.tensor([row.uniform() for row in self._rows], dtype=torch.float64, device=self._device)
         chosen = torch.empty(len(self._rows), dtype=torch.long, device=self._device)
-        groups = self._group()
+        groups, adjusted = self._group(), self._adjusted.adjust(logits)
         for group in groups:
-            chosen[group.rows] = self._choose_in_group(logits, group, uniforms)
+            chosen[group.rows] = self._choose_in_group(adjusted, group, uniforms)
         ids: list[int] = chosen.where(logits.sum(dim=-1).isfinite(), NOT_FINITE).tolist()
         if NOT_FINITE in ids:
             check_finite(logits)  # a sum may overflow
         if min(ids, default=0) < 0:
-            self._resolve(chosen, logits, uniforms)
+            self._resolve(chosen, adjusted, uniforms)
             ids = chosen.tolist()
         log_probabilities = _log_probabilities(logits, chosen, [row.alternatives for row in self._rows])
         for row in self._rows:
             row.generated += 1
         if any(group.penalty is not None for group in groups):
             self._seen.append(chosen)
+        self._adjusted.append(ids)
         return Choice(ids, chosen, log_probabilities)
 
     def _group(self) -> list[SamplingGroup]:

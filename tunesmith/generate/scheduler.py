@@ -181,6 +181,7 @@ class Scheduler:
             [request.seed for request in requests],
             [request.sample for request in requests],
             [request.alternatives for request in requests],
+            [request.adjustments for request in requests],
         )
         self._sampler.select(order)
         replies = [*self._running, *added]

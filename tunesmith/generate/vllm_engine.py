@@ -14,6 +14,7 @@ from typing import Any
 from tunesmith.draws import request_seed
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.engine import GeneratedReply
+from tunesmith.generate.penalties import NO_ADJUSTMENTS
 from tunesmith.generate.requests import FinishReason, ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.directory import read_directory
@@ -72,6 +73,7 @@ class VllmEngine:
     def _parameters(self, request: ReplyRequest) -> Any:
         sampling = request.sampling
         _check_parameters(sampling)
+        assert request.adjustments == NO_ADJUSTMENTS, "reports have no adjustments of logits"
         return self._make_parameters(
             temperature=sampling.temperature if sampling.do_sample else 0.0,
             top_k=sampling.top_k,
