@@ -30,6 +30,7 @@ LAYERS = (
     ("benchmark",),
     ("compose",),
     ("apps",),
+    ("serve",),
     ("playground",),
     ("cli",),
 )
@@ -48,6 +49,7 @@ INNER_LAYERS = {
         ("run_export",),
         ("check", "train", "draft"),
     ),
+    "serve": (("refusals",), ("engine",), ("openai",), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 INNER_LEVEL = {

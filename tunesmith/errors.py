@@ -68,3 +68,9 @@ class RecipeError(TunesmithError):
     """The recipe, or its combination with model, tokenizer and data, is invalid."""
 
     exit_code = 78
+
+
+class ConfigurationError(TunesmithError):
+    """The server would be set up in a way that is not safe."""
+
+    exit_code = 78

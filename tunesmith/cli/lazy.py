@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "best": CliCommand("tunesmith.cli.best:best", "Show which checkpoint of a run is the best, and why."),
     "export": CliCommand("tunesmith.cli.export:export", "Export a checkpoint of a run, also of a stopped one."),
     "chat": CliCommand("tunesmith.cli.chat:chat", "Chat with a trained model in the terminal."),
+    "serve": CliCommand("tunesmith.cli.serve:serve", "Serve trained models to programs that use OpenAI's API."),
     "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
     "sample": CliCommand("tunesmith.cli.sample:sample", "Sample the replies of models to prompts: sampling reports."),
     "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),

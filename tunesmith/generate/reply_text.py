@@ -40,6 +40,8 @@ class ReplyText:
     ids: the ids so far.
     shown: the text that was returned so far.
     stopped: whether the text has a stop text; no further id is added then.
+    decoded: the number of characters that were decoded so far.
+    end: how many of them belong to the text of the reply; known when the reply has ended.
     """
 
     def __init__(self, reader: ReplyReader, stop: Sequence[str] = ()) -> None:
@@ -47,11 +49,19 @@ class ReplyText:
         self.ids: list[int] = []
         self.shown, self.stopped = "", False
         self._held = ""  # decoded text that is not shown yet
+        self.decoded = self.end = 0
+
+    @property
+    def place(self) -> int:
+        """The number of decoded characters before those that are held."""
+        return self.decoded - len(self._held)
 
     def add(self, token: int) -> str:
         """The text that can be shown after this id; may be empty."""
         self.ids.append(token)
-        self._held += self._decoder.push(token)
+        new = self._decoder.push(token)
+        self._held += new
+        self.decoded += len(new)
         if self._stop and any(each in self._held for each in self._stop):
             self.stopped = cut_at_stop(self._reader.parse(self.ids).text, self._stop)[1]
             if self.stopped:
@@ -63,6 +73,8 @@ class ReplyText:
         whole, cut = cut_at_stop(self._reader.parse([*self.ids, *stop]).text, self._stop)
         self.stopped = self.stopped or cut
         rest = whole[len(self.shown) :] if whole.startswith(self.shown) else ""
+        removed = 0 if self.shown else len(self._held) - len(self._held.lstrip())  # white space that was stripped
+        self.end = self.place + len(rest) + (0 if rest[:1].isspace() else removed) if self.stopped else self.decoded + 1
         self.shown += rest
         return rest
 

@@ -113,6 +113,11 @@ class Tokenizer:
         """Return the texts of all control tokens."""
         return tuple(self._controls)
 
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return the id of every token, by its name in tokenizer.json."""
+        return self._vocabulary
+
     def control(self, name: str) -> int:
         """Return the id of a control token, by its text or as ``bos``, ``eos``, ``pad``. Raises DataError."""
         found = self.find_ids([name])

@@ -1,0 +1,1 @@
+"""The application: routes, the gate before them, health, metrics, and the process that serves them."""

@@ -1,0 +1,192 @@
+"""What every request passes before a route sees it: limits, host, origin, key and content type."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tunesmith.serve.app.counters import RequestCounters
+from tunesmith.serve.app.settings import ServerSettings
+from tunesmith.serve.refusals import RefusedRequest, failed
+
+Scope = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = ("/healthz",)
+"""Paths that need no key."""
+HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+JSON = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
+WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
+CLOSING = (408, 413, 431)  # what is left of such a request is not read
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Gate:
+    """Refuses requests that must not reach a route, answers errors, and adds the headers of every answer.
+
+    app: what answers the requests that pass.
+    settings: of the server.
+    counters: count the answers.
+    log: gets the text of an error that is not a client's.
+    """
+
+    def __init__(
+        self, app: AsgiApp, settings: ServerSettings, counters: RequestCounters, log: Callable[[str], None]
+    ) -> None:
+        self._app, self._settings, self._counters, self._log = app, settings, counters, log
+        self._hosts = settings.hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        answer = _CountedAnswer(scope, send, self._counters, self._allowed_origin(scope))
+        self._counters.open += 1
+        try:
+            self._check(scope)
+            await self._app(scope, receive, answer.send)
+        except RefusedRequest as refused:
+            await answer.refuse(refused)
+        except Exception:
+            self._log(traceback.format_exc())
+            await answer.refuse(failed())
+        finally:
+            self._counters.open -= 1
+
+    def _check(self, scope: Scope) -> None:
+        """Raises RefusedRequest."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        limits = self._settings.limits
+        if len(headers) > limits.headers or sum(map(sum, (map(len, pair) for pair in headers))) > limits.header_bytes:
+            raise RefusedRequest(431, "The request has too many headers, or too long ones.", code="headers_too_large")
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > limits.url:
+            raise RefusedRequest(414, "The URL is too long.", code="url_too_long")
+        self._check_host(_values(headers, b"host"))
+        self._check_origin(headers)
+        self._check_key(scope["path"], headers)
+        self._check_content(scope["method"], headers)
+        if self._counters.open > limits.requests:
+            what = "The server answers too many requests. Send the request again in a moment."
+            raise RefusedRequest(503, what, code="too_many_requests", retry_after=1)
+
+    def _check_host(self, values: list[bytes]) -> None:
+        match = HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
+        if match is None or match["name"].strip("[]").lower() not in self._hosts:
+            what = "This server does not answer to the name in the Host header; --allowed-host adds one."
+            raise RefusedRequest(421, what, code="wrong_host")
+
+    def _check_origin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        origins = [value.decode("latin-1") for value in _values(headers, b"origin")]
+        cross_site = any(value.strip().lower() == b"cross-site" for value in _values(headers, b"sec-fetch-site"))
+        allowed = bool(origins) and all(origin in self._settings.allowed_origins for origin in origins)
+        own = _values(headers, b"host")[0].decode("latin-1").lower()
+        same = all(origin.lower() in (f"http://{own}", f"https://{own}") for origin in origins)
+        if not allowed and (cross_site or not same):
+            raise RefusedRequest(403, "Requests of other web pages are refused.", code="cross_site")
+
+    def _check_key(self, path: str, headers: list[tuple[bytes, bytes]]) -> None:
+        key = self._settings.key
+        if key is None or path in OPEN_PATHS:
+            return
+        values = _values(headers, b"authorization")
+        if len(values) != 1 or not key.matches(_given_key(values[0])):
+            raise RefusedRequest(401, "The API key is missing or wrong.", code="invalid_api_key")
+
+    def _check_content(self, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+        lengths = _values(headers, b"content-length")
+        has_body = any(value != b"0" for value in lengths) or bool(_values(headers, b"transfer-encoding"))
+        if any(not value.isdigit() or int(value) > self._settings.limits.body for value in lengths):
+            raise too_large(self._settings.limits.body)
+        kinds = _values(headers, b"content-type")
+        if method in WITH_BODY and (has_body or kinds) and not (len(kinds) == 1 and JSON.fullmatch(kinds[0])):
+            raise RefusedRequest(415, "The content type must be application/json.", code="unsupported_media_type")
+        if has_body and any(value.lower() != b"identity" for value in _values(headers, b"content-encoding")):
+            raise RefusedRequest(415, "The body must not be compressed.", code="unsupported_media_type")
+
+    def _allowed_origin(self, scope: Scope) -> bytes | None:
+        """The origin that may read the answer; None for no other web page."""
+        origins = _values(scope["headers"], b"origin")
+        allowed = [value for value in origins if value.decode("latin-1") in self._settings.allowed_origins]
+        return allowed[0] if len(origins) == 1 and allowed else None
+
+
+class _CountedAnswer:
+    """Passes an answer on, with the headers of every answer, and counts it."""
+
+    def __init__(self, scope: Scope, send: Send, counters: RequestCounters, origin: bytes | None) -> None:
+        self._scope, self._send, self._counters, self._origin = scope, send, counters, origin
+        self._began = False
+
+    async def send(self, message: AsgiMessage) -> None:
+        """Send one message of the answer (ASGI)."""
+        if message["type"] == "http.response.start":
+            self._began = True
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            added = [pair for pair in HEADERS if pair[0] not in names]
+            if self._origin is not None:
+                added += [(b"access-control-allow-origin", self._origin), (b"vary", b"origin")]
+            message = {**message, "headers": given + added}
+            route = self._scope.get("route")
+            self._counters.count(getattr(route, "path", "other"), message["status"])
+        await self._send(message)
+
+    async def refuse(self, refused: RefusedRequest) -> None:
+        """Answer with an error, unless an answer has begun."""
+        if not self._began:
+            is_api = self._scope["path"].startswith("/v1")
+            for message in refusal_messages(refused, "Bearer" if is_api else 'Basic realm="tunesmith"'):
+                await self.send(message)
+
+
+def refusal_messages(refused: RefusedRequest, challenge: str = "Bearer") -> list[AsgiMessage]:
+    """The messages of an answer with an error. challenge: how a client that lacks the key may give it."""
+    body = json.dumps(refused.as_dict()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refused.retry_after is not None:
+        headers.append((b"retry-after", str(refused.retry_after).encode()))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", challenge.encode()))
+    if refused.status in CLOSING:
+        headers.append((b"connection", b"close"))
+    start = {"type": "http.response.start", "status": refused.status, "headers": headers}
+    return [start, {"type": "http.response.body", "body": body}]
+
+
+def too_large(limit: int) -> RefusedRequest:
+    """The refusal of a body that is too long."""
+    return RefusedRequest(413, f"The body is larger than {limit} bytes.", code="body_too_large")
+
+
+def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    """The values of a header. Names are in lower case."""
+    return [value for name, value in headers if name == wanted]
+
+
+def _given_key(value: bytes) -> bytes:
+    """The key in a header ``Authorization``: a bearer token, or the password of a browser's dialog."""
+    scheme, _, rest = value.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return rest.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""

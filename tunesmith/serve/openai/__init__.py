@@ -1,0 +1,1 @@
+"""OpenAI's API: requests, what they ask of the engine, answers and errors in its form."""

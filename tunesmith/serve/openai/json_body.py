@@ -1,0 +1,95 @@
+"""The JSON of a request, read strictly and with limits, before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tunesmith.data.sources.strict_json import RecordError, decode_at
+from tunesmith.serve.refusals import RefusedRequest, invalid
+
+DEPTH_LIMIT = 32
+SHOWN = 60  # characters of a field's name in a message
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)  # linear: an open string reaches to the end
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read_body(body: bytes, schema: type[Schema]) -> Schema:
+    """The request that a body holds. Raises RefusedRequest, which names the field."""
+    value = parse_json(body)
+    if not isinstance(value, dict):
+        raise invalid(None, "The body of the request must be a JSON object.", "invalid_json")
+    known = {*schema.model_fields, *getattr(schema, "NEUTRAL", ())}
+    for key in value:
+        if key not in known:
+            what = f"Unrecognized request argument supplied: {_shown(key)}"
+            raise invalid(_shown(key), what, "unknown_parameter")
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        raise _describe(error) from None
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text. Raises RefusedRequest."""
+    depth = deepest = 0
+    for match in TOKEN.finditer(body):
+        first = match.group()[:1]
+        depth += (first in b"[{") - (first in b"]}") if first != b'"' else 0
+        deepest = max(deepest, depth)
+        if deepest > DEPTH_LIMIT:
+            raise invalid(None, f"The JSON is nested deeper than {DEPTH_LIMIT} levels.", "invalid_json")
+    try:
+        text = body.decode("utf-8").strip(" \t\r\n")
+        value, end = decode_at(text, 0)
+    except UnicodeDecodeError:
+        raise invalid(None, "The body is not UTF-8.", "invalid_json") from None
+    except json.JSONDecodeError as error:
+        what = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise invalid(None, what, "invalid_json") from None
+    except RecordError as error:
+        raise invalid(None, f"The body is not valid JSON: {error.what}.", "invalid_json") from None
+    if end != len(text):
+        raise invalid(None, "The body has text after its JSON object.", "invalid_json")
+    return value
+
+
+def _describe(error: ValidationError) -> RefusedRequest:
+    """The first error of a schema as a sentence."""
+    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    refused = first.get("ctx", {}).get("error")
+    place = _place(first["loc"])
+    if isinstance(refused, Unsupported):
+        return invalid(_place((*first["loc"], *refused.fields)), str(refused), "unsupported_parameter")
+    what = first["msg"].removeprefix("Value error, ")
+    return invalid(place, f"Invalid value for {place!r}: {what[:1].lower()}{what[1:]}.")
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    """``messages[0].role`` of the steps to a value."""
+    found = ""
+    for step in steps:
+        if isinstance(step, int):
+            found += f"[{step}]"
+        elif re.fullmatch(r"[a-z_0-9]{1,40}", step):
+            found += f".{step}" if found else step
+    return found
+
+
+def _shown(key: str) -> str:
+    return key if len(key) <= SHOWN else key[:SHOWN] + "..."
+
+
+class Unsupported(ValueError):
+    """A value that OpenAI's API knows and this server does not support.
+
+    fields: the field that has it, within the object that was checked.
+    """
+
+    def __init__(self, what: str, *fields: str) -> None:
+        super().__init__(what)
+        self.fields = fields
