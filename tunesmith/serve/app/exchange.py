@@ -50,6 +50,19 @@ class AsciiJson(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
+class RefusalAnswer(Response):
+    """An error in the form of the API."""
+
+    def __init__(self, refused: RefusedRequest) -> None:
+        super().__init__()
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer (ASGI)."""
+        for message in refusal_messages(self._refused):
+            await send(message)
+
+
 class LiveAnswer(Response):
     """The answer to a request whose reply is generated; it is cancelled when the client closes the connection.
 
@@ -139,9 +152,3 @@ def _abort(scope: Scope) -> None:
     abort = scope.get("state", {}).get("abort")
     if abort is not None:
         abort()
-
-
-async def send_refusal(refused: RefusedRequest, send: Send) -> None:
-    """Answer with an error."""
-    for message in refusal_messages(refused):
-        await send(message)

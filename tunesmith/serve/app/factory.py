@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from tunesmith.serve.app.counters import RequestCounters, write_metrics
-from tunesmith.serve.app.exchange import AsciiJson, LiveAnswer, read_request
+from tunesmith.serve.app.exchange import AsciiJson, LiveAnswer, RefusalAnswer, read_request
 from tunesmith.serve.app.gate import AsgiApp, Gate
 from tunesmith.serve.app.schema import describe_operation, write_schema
 from tunesmith.serve.app.settings import ServerSettings
@@ -20,7 +20,7 @@ from tunesmith.serve.openai.completions import open_completion
 from tunesmith.serve.openai.request_schemas import ChatRequestSchema, CompletionRequestSchema, ResponseRequestSchema
 from tunesmith.serve.openai.responses import open_response
 from tunesmith.serve.openai.token_texts import TokenTexts
-from tunesmith.serve.refusals import RefusedRequest
+from tunesmith.serve.refusals import RefusedRequest, failed
 
 
 class ServerParts:
@@ -63,7 +63,9 @@ def build_app(parts: ServerParts, routers: Sequence[APIRouter] = ()) -> AsgiApp:
         app.include_router(router)
     if parts.settings.docs:
         app.add_api_route("/openapi.json", lambda: AsciiJson(write_schema(app)), include_in_schema=False)
-    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_exception_handler(RefusedRequest, _refuse)
+    app.add_exception_handler(Exception, _refuse)
     return Gate(app, parts.settings, parts.counters, parts.log)
 
 
@@ -122,6 +124,11 @@ def _describe(model: ServedModel) -> dict[str, Any]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
+    """The answer to a request that is refused; any other error is the server's, and the gate logs it."""
+    return RefusalAnswer(error if isinstance(error, RefusedRequest) else failed())
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
     """An error of the router in the form of the API."""
     assert isinstance(error, HTTPException)
     what = {404: "There is nothing at this URL.", 405: "This URL does not have this method."}

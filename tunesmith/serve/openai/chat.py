@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tunesmith.generate.penalties import LogitAdjustments
 from tunesmith.generate.reply_text import PlainReader
 from tunesmith.generate.requests import ReplyRequest
-from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.stop_texts import ReplyReader
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob
 from tunesmith.serve.engine.models import ServedModel, ServedModels
@@ -39,24 +38,16 @@ def choose_seed(seed: int | None) -> int:
 
 
 def make_jobs(
-    prompts: list[tuple[int, ...]],
-    sampling: SamplingParameters,
-    seed: int,
+    prompts: Sequence[tuple[int, ...]],
+    request: ReplyRequest,
     choices: int,
-    alternatives: int | None,
-    adjustments: LogitAdjustments,
     reader: ReplyReader,
-    stop: list[str] | None,
+    stop: Sequence[str] | None,
     client: str,
 ) -> list[ReplyJob]:
     """The jobs of a request, prompt by prompt. Choice i of a prompt draws with (seed, i), whatever else is asked."""
     return [
-        ReplyJob(
-            ReplyRequest(prompt, sampling, seed, number, alternatives, adjustments=adjustments),
-            reader,
-            tuple(stop or ()),
-            client,
-        )
+        ReplyJob(replace(request, prompt=prompt, sample=number), reader, tuple(stop or ()), client)
         for prompt in prompts
         for number in range(choices)
     ]
@@ -145,8 +136,6 @@ async def open_chat(
     renderer = model.engine.renderer
     reader = PlainReader(renderer.tokenizer, renderer.format.codec) if continued else renderer
     alternatives = (request.top_logprobs or 0) if request.logprobs else None
-    jobs = make_jobs(
-        *([ids], sampling, choose_seed(request.seed), request.n or 1),
-        *(alternatives, adjustments, reader, request.stop, client),
-    )
+    reply = ReplyRequest(ids, sampling, choose_seed(request.seed), 0, alternatives, adjustments=adjustments)
+    jobs = make_jobs([ids], reply, request.n or 1, reader, request.stop, client)
     return ChatAnswer(model, texts[model.name], request, jobs)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from tunesmith.generate.reply_text import PlainReader
+from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.row_sampler import TokenLogProbability
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob, ScoreJob
 from tunesmith.serve.engine.models import ServedModel, ServedModels
@@ -52,8 +53,8 @@ class CompletionAnswer:
         choices, count = [], 0
         for index in range(len(self._prompts) * self._choices):
             reply = await collect(self._streams[index]) if self._streams else ReplyEvent("", (), "length")
-            logprobs, begun = self._begin(index, scores[index // self._choices])
-            logprobs = self._logprobs(logprobs, reply)
+            found, begun = self._begin(index, scores[index // self._choices])
+            logprobs = self._logprobs(found, reply)
             choices.append(_choice(index, begun + reply.text, logprobs, FINISH[reply.finish or "stop"]))
             count += len(reply.tokens)
         return {**self._head.as_dict(COMPLETION), "choices": choices, "usage": self._usage(count)}
@@ -138,9 +139,7 @@ async def open_completion(
     sampling, adjustments = read_sampling(model, request, max(1, limit)), read_adjustments(model, request)
     prompts = await asyncio.to_thread(lambda: [encode_prompt(model, prompt) for prompt in request.prompt])
     renderer = model.engine.renderer
-    jobs = make_jobs(
-        *(prompts, sampling, choose_seed(request.seed), request.n or 1),
-        *(request.logprobs, adjustments, PlainReader(renderer.tokenizer, renderer.format.codec)),
-        *(request.stop, client),
-    )
+    reader = PlainReader(renderer.tokenizer, renderer.format.codec)
+    reply = ReplyRequest(prompts[0], sampling, choose_seed(request.seed), 0, request.logprobs, adjustments=adjustments)
+    jobs = make_jobs(prompts, reply, request.n or 1, reader, request.stop, client)
     return CompletionAnswer(model, texts[model.name], request, prompts, jobs if limit else [])
