@@ -142,8 +142,8 @@ def open_socket(settings: ServerSettings) -> socket.socket:
     return found
 
 
-def run_server(app: AsgiApp, parts: ServerParts, listener: socket.socket) -> None:
-    """Serve until a signal. The threads of the models are started here and have ended afterwards."""
+def new_server(app: AsgiApp, parts: ServerParts) -> ModelServer:
+    """A server that is ready to run."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     limits = parts.settings.limits
@@ -160,12 +160,17 @@ def run_server(app: AsgiApp, parts: ServerParts, listener: socket.socket) -> Non
         timeout_keep_alive=int(limits.header_time),
         timeout_graceful_shutdown=int(limits.stop_time) + 3,
     )
+    return ModelServer(config, parts)
+
+
+def run_server(app: AsgiApp, parts: ServerParts, listener: socket.socket) -> None:
+    """Serve until a signal. The threads of the models are started here and have ended afterwards."""
     for model in parts.models:
         model.thread.start()
     try:
-        ModelServer(config, parts).run(sockets=[listener])
+        new_server(app, parts).run(sockets=[listener])
     finally:
         for model in parts.models:
             model.thread.end()
         for model in parts.models:
-            model.thread.join(limits.stop_time)
+            model.thread.join(parts.settings.limits.stop_time)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tunesmith.data.sources.strict_json import RecordError, decode_at
 from tunesmith.serve.refusals import RefusedRequest, invalid
 
 DEPTH_LIMIT = 32
@@ -35,27 +35,54 @@ def read_body(body: bytes, schema: type[Schema]) -> Schema:
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text. Raises RefusedRequest."""
-    depth = deepest = 0
+    """The value of a JSON text. Raises RefusedRequest.
+
+    Refused are also NaN, Infinity and numbers beyond 1.8e308, a key twice in one object, and half a character.
+    """
+    depth = 0
     for match in TOKEN.finditer(body):
         first = match.group()[:1]
         depth += (first in b"[{") - (first in b"]}") if first != b'"' else 0
-        deepest = max(deepest, depth)
-        if deepest > DEPTH_LIMIT:
-            raise invalid(None, f"The JSON is nested deeper than {DEPTH_LIMIT} levels.", "invalid_json")
+        if depth > DEPTH_LIMIT:
+            raise _not_json(f"it is nested deeper than {DEPTH_LIMIT} levels")
     try:
-        text = body.decode("utf-8").strip(" \t\r\n")
-        value, end = decode_at(text, 0)
-    except UnicodeDecodeError:
-        raise invalid(None, "The body is not UTF-8.", "invalid_json") from None
+        value = DECODER.decode(body.decode("utf-8"))
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        what = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        raise invalid(None, what, "invalid_json") from None
-    except RecordError as error:
-        raise invalid(None, f"The body is not valid JSON: {error.what}.", "invalid_json") from None
-    if end != len(text):
-        raise invalid(None, "The body has text after its JSON object.", "invalid_json")
+        raise _not_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise _not_json("it is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise _not_json("a text has half a character (a lone surrogate)") from None
+    except ValueError:  # Python reads no longer one
+        raise _not_json("a number has more than 4,300 digits") from None
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _not_json("a key occurs twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise _not_json(f"{name} is not a number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _not_json("a number is larger than 1.8e308")
+    return number
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _not_json(what: str) -> RefusedRequest:
+    return invalid(None, f"The body cannot be read as JSON: {what}.", "invalid_json")
 
 
 def _describe(error: ValidationError) -> RefusedRequest:

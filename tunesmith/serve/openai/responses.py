@@ -86,7 +86,6 @@ class ResponseAnswer:
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
-            "store": False,
             "temperature": self._sampling.temperature if self._sampling.do_sample else 0.0,
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
@@ -101,7 +100,7 @@ class ResponseAnswer:
     def _usage(self, tokens: int) -> dict[str, Any]:
         return {
             "input_tokens": self._prompt,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self._prompt + tokens,
