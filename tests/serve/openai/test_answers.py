@@ -47,7 +47,14 @@ def test_a_reply_is_that_of_the_terminal_chat_and_usage_counts_its_ids(parts: Se
 def test_replies_are_the_same_alone_and_among_many(parts: ServerParts) -> None:
     def body(number: int) -> dict[str, Any]:
         messages = [{"role": "user", "content": f"Say {number}"}]
-        return {"model": "chatml", "messages": messages, "seed": number, "temperature": 1, "n": 1 + number % 2}
+        return {
+            "model": "chatml",
+            "messages": messages,
+            "seed": number,
+            "temperature": 1,
+            "max_tokens": 20,
+            "n": 1 + number % 2,
+        }
 
     async def many(client: httpx.AsyncClient) -> list[Any]:
         answers = await asyncio.gather(*(client.post(CHAT, json=body(number)) for number in range(24)))

@@ -26,6 +26,11 @@ HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-
 JSON = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
 WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 CLOSING = (408, 413, 431)  # what is left of such a request is not read
+PREFLIGHT = (
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type"),
+    (b"access-control-max-age", b"600"),
+)
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -59,8 +64,10 @@ class Gate:
         answer = _CountedAnswer(scope, send, self._counters, self._allowed_origin(scope))
         self._counters.open += 1
         try:
-            self._check(scope)
-            await self._app(scope, receive, answer.send)
+            if self._check(scope):
+                await self._app(scope, receive, answer.send)
+            else:
+                await answer.allow()
         except RefusedRequest as refused:
             await answer.refuse(refused)
         except Exception:
@@ -69,8 +76,11 @@ class Gate:
         finally:
             self._counters.open -= 1
 
-    def _check(self, scope: Scope) -> None:
-        """Raises RefusedRequest."""
+    def _check(self, scope: Scope) -> bool:
+        """Whether the request is for a route; otherwise it asks whether an allowed web page may send one.
+
+        Raises RefusedRequest.
+        """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         limits = self._settings.limits
         if len(headers) > limits.headers or sum(map(sum, (map(len, pair) for pair in headers))) > limits.header_bytes:
@@ -79,11 +89,14 @@ class Gate:
             raise RefusedRequest(414, "The URL is too long.", code="url_too_long")
         self._check_host(_values(headers, b"host"))
         self._check_origin(headers)
+        if self._allowed_origin(scope) and scope["method"] == "OPTIONS":
+            return False
         self._check_key(scope["path"], headers)
         self._check_content(scope["method"], headers)
         if self._counters.open > limits.requests:
             what = "The server answers too many requests. Send the request again in a moment."
             raise RefusedRequest(503, what, code="too_many_requests", retry_after=1)
+        return True
 
     def _check_host(self, values: list[bytes]) -> None:
         match = HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
@@ -146,6 +159,11 @@ class _CountedAnswer:
             route = self._scope.get("route")
             self._counters.count(getattr(route, "path", "other"), message["status"])
         await self._send(message)
+
+    async def allow(self) -> None:
+        """Answer that a web page may send its request."""
+        await self.send({"type": "http.response.start", "status": 204, "headers": list(PREFLIGHT)})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def refuse(self, refused: RefusedRequest) -> None:
         """Answer with an error, unless an answer has begun."""
