@@ -166,7 +166,7 @@ def test_an_error_while_a_text_is_scored_is_that_of_its_request(
 
 def test_the_end_of_the_thread_ends_every_reply(model: ServedModel) -> None:
     async def work() -> None:
-        streams = [model.thread.submit(job(model, sample=number)) for number in range(6)]
+        streams = [model.thread.submit(job(model, 60, sample=number)) for number in range(6)]
         await anext(streams[0])
         model.thread.refuse_new()
         with pytest.raises(RefusedRequest):

@@ -24,6 +24,7 @@ OPEN_PATHS = ("/healthz",)
 """Paths that need no key."""
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 JSON = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
+VERSIONS = ("1.0", "1.1")
 WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 CLOSING = (408, 413, 431)  # what is left of such a request is not read
 PREFLIGHT = (
@@ -83,6 +84,8 @@ class Gate:
         """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         limits = self._settings.limits
+        if scope["http_version"] not in VERSIONS:
+            raise RefusedRequest(400, "The server speaks HTTP/1.0 and HTTP/1.1.", code="invalid_http")
         if len(headers) > limits.headers or sum(map(sum, (map(len, pair) for pair in headers))) > limits.header_bytes:
             raise RefusedRequest(431, "The request has too many headers, or too long ones.", code="headers_too_large")
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > limits.url:

@@ -1,0 +1,89 @@
+"""`serve` on the command line: what it refuses before anything is loaded, and what reaches the server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apps.sampled_models import write_causal
+from tunesmith.cli import main as command_line
+from tunesmith.cli import serve as serve_command
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would be served."""
+    found: list[Any] = []
+    monkeypatch.setattr(
+        serve_command, "load_heavy_part", lambda part: lambda *words, **named: found.append((words, named))
+    )
+    monkeypatch.delenv("TUNESMITH_API_KEY", raising=False)
+    return found
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+    monkeypatch.setattr(sys, "argv", ["tunesmith", "serve", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        command_line.main()
+    return caught.value.code
+
+
+def test_models_settings_and_key_reach_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: list[Any]
+) -> None:
+    write_causal(tmp_path / "one")
+    monkeypatch.setenv("TUNESMITH_API_KEY", KEY)
+    words = [
+        "--host",
+        "0.0.0.0",
+        "--port",
+        0,
+        "--allowed-host",
+        "a.local",
+        "--allowed-origin",
+        "https://b.org",
+        "--docs",
+    ]
+    assert run(monkeypatch, tmp_path / "one", f"two={tmp_path / 'one'}", *words) == 0
+    ((paths, settings), named) = served[0]
+    assert paths == {"one": str(tmp_path / "one"), "two": str(tmp_path / "one")}
+    assert (settings.host, settings.port, settings.docs) == ("0.0.0.0", 0, True)
+    assert (settings.allowed_hosts, settings.allowed_origins) == (("a.local",), ("https://b.org",))
+    assert settings.key.matches(KEY.encode())
+    assert named == {"format": None}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
+def test_an_address_that_others_can_reach_needs_a_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, served: list[Any], host: str
+) -> None:
+    write_causal(tmp_path / "one")
+    assert run(monkeypatch, tmp_path / "one", "--host", host) == 78
+    assert "TUNESMITH_API_KEY" in capsys.readouterr().err
+    monkeypatch.setenv("TUNESMITH_API_KEY", "short")
+    assert run(monkeypatch, tmp_path / "one", "--host", host) == 78
+    assert not served
+
+
+def test_what_cannot_be_served_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, served: list[Any]
+) -> None:
+    reward = tmp_path / "judge"
+    reward.mkdir()
+    (reward / "config.json").write_text(json.dumps({"architectures": ["LlamaForSequenceClassification"]}))
+    write_causal(tmp_path / "one")
+    for words, code, message in (
+        ([tmp_path / "none"], 66, "there is no such directory"),
+        ([reward], 64, "this is a reward model: it scores replies and cannot write any"),
+        ([tmp_path / "one", f"one={reward}"], 64, "two models would be called 'one'"),
+        ([], 64, "Missing argument"),
+    ):
+        assert run(monkeypatch, *words) == code
+        assert message in capsys.readouterr().err
+    assert not served
