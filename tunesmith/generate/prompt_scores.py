@@ -23,7 +23,8 @@ def score_text(
     model: a causal model in eval mode.
     ids: the text, not longer than the context of the model.
     alternatives: the number of most likely tokens that are wanted with each token.
-    vocabulary: the number of ids that can be predicted; logits of higher ids are ignored.
+    vocabulary: the number of ids; higher ones, which pad the embedding, are no alternatives. They count in the sum of
+        all probabilities, as in lm-evaluation-harness.
     Raises InternalError if the logits are not finite.
     """
     in_parts = len(ids) > PART_TOKENS and find_cache_argument(model) == "past_key_values"
@@ -32,12 +33,12 @@ def score_text(
     found: list[TokenLogProbability] = []
     for start in range(0, len(ids), size):
         part = torch.tensor([ids[start : start + size]], device=model.device)
-        logits = model(input_ids=part, **(cache or {"use_cache": False})).logits[0, :, :vocabulary].float()
+        logits = model(input_ids=part, **(cache or {"use_cache": False})).logits[0].float()
         check_finite(logits)
         targets = ids[start + 1 : start + size + 1]
         values = logits[: len(targets)].log_softmax(dim=-1)
         own = values.gather(1, torch.tensor(targets, dtype=torch.long, device=model.device)[:, None])[:, 0].tolist()
-        top = torch.topk(values, min(alternatives, vocabulary))
+        top = torch.topk(values[:, :vocabulary], min(alternatives, vocabulary))
         for chosen, numbers, likely in zip(own, top.indices.tolist(), top.values.tolist(), strict=True):
             found.append(TokenLogProbability(chosen, tuple(zip(numbers, likely, strict=True))))
     return found

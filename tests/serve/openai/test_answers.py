@@ -92,8 +92,7 @@ def test_repeated_prompts_have_the_log_probabilities_of_the_model(parts: ServerP
         assert [len(found[name]) for name in found] == [len(prompt) + 1] * 4
         text = [*prompt, 0]
         with torch.no_grad():
-            size = model.engine.renderer.tokenizer.size
-            logits = model.engine.model(torch.tensor([prompt]), use_cache=False).logits[0, :, :size]
+            logits = model.engine.model(torch.tensor([prompt]), use_cache=False).logits[0]
         values = logits.float().log_softmax(-1)
         for place in range(1, len(prompt)):
             assert found["token_logprobs"][place] == pytest.approx(float(values[place - 1, text[place]]), abs=1e-5)
