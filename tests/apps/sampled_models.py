@@ -15,13 +15,13 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 CONTEXT = 128
 
 
-def write_causal(directory: Path, format: str = "oasst", seed: int = 3) -> Path:
+def write_causal(directory: Path, format: str = "oasst", seed: int = 3, context: int = CONTEXT) -> Path:
     """A model whose replies often end by themselves."""
     prompt_format, tokenizer = build_format(format), _tokenizer(directory, format)
     torch.manual_seed(seed)
     config = GPTNeoXConfig(
         vocab_size=tokenizer.size, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=CONTEXT, initializer_range=0.4, bos_token_id=None, eos_token_id=None,
+        max_position_embeddings=context, initializer_range=0.4, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config)
     with torch.no_grad():  # end tokens are likely in half of all contexts

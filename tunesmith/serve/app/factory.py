@@ -62,11 +62,15 @@ def build_app(parts: ServerParts, routers: Sequence[APIRouter] = ()) -> AsgiApp:
     for router in (operation_routes(parts), api_routes(parts), *routers):
         app.include_router(router)
     if parts.settings.docs:
-        app.add_api_route("/openapi.json", lambda: AsciiJson(write_schema(app)), include_in_schema=False)
+        app.add_api_route("/openapi.json", lambda: AsciiJson(_schema(app, parts)), include_in_schema=False)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_exception_handler(RefusedRequest, _refuse)
     app.add_exception_handler(Exception, _refuse)
     return Gate(app, parts.settings, parts.counters, parts.log)
+
+
+def _schema(app: FastAPI, parts: ServerParts) -> dict[str, Any]:
+    return write_schema(app, [model.name for model in parts.models])
 
 
 def operation_routes(parts: ServerParts) -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -31,6 +32,47 @@ _ERROR = {
     "required": ["error"],
     "additionalProperties": False,
 }
+
+
+def _object(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties, *required]}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_TEXT, _COUNT, _FINISH = {"type": "string"}, {"type": "integer", "minimum": 0}, {"enum": ["stop", "length"]}
+_USAGE = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
+_MODEL = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
+_MESSAGE = _object("refusal", role={"const": "assistant"}, content=_TEXT)
+_HEAD = {"id": _TEXT, "created": _COUNT, "model": _TEXT}
+ANSWERS = {
+    "/healthz": _object(status={"enum": ["ok", "unavailable"]}),
+    "/v1/models": _object(object={"const": "list"}, data=_list(_MODEL)),
+    "/v1/models/{model}": _MODEL,
+    "/v1/chat/completions": _object(
+        object={"const": "chat.completion"},
+        choices=_list(_object("logprobs", index=_COUNT, message=_MESSAGE, finish_reason=_FINISH)),
+        usage=_USAGE,
+        **_HEAD,
+    ),
+    "/v1/completions": _object(
+        object={"const": "text_completion"},
+        choices=_list(_object("logprobs", index=_COUNT, text=_TEXT, finish_reason=_FINISH)),
+        usage=_USAGE,
+        **_HEAD,
+    ),
+    "/v1/responses": _object(
+        *("error", "incomplete_details", "usage", "temperature"),
+        id=_TEXT,
+        object={"const": "response"},
+        created_at=_COUNT,
+        status={"enum": ["completed", "incomplete"]},
+        output=_list(_object(type={"const": "message"}, content=_list(_object(text=_TEXT)))),
+    ),
+}
+"""The bodies of answers, by path. Streams are server-sent events."""
 REFUSALS = {
     "400": "A field cannot be used; `param` names it.",
     "401": "The API key is missing or wrong.",
@@ -52,16 +94,30 @@ def describe_operation(body: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": place}}}}
 
 
-def write_schema(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI schema of all routes, with the errors that every one of them may answer."""
+def write_schema(app: FastAPI, models: Sequence[str]) -> dict[str, Any]:
+    """The OpenAPI schema of all routes, with the errors that every one of them may answer.
+
+    models: the names of the served models.
+    """
     found = get_openapi(title=app.title, version="1", openapi_version="3.1.0", routes=app.routes)
     _, definitions = models_json_schema([(body, "validation") for body in BODIES], ref_template=PLACE)
     schemas = {**definitions.get("$defs", {}), "Error": _ERROR}
-    for methods in found["paths"].values():
+    for body in BODIES:
+        schemas[body.__name__]["properties"]["model"]["enum"] = list(models)
+    for path, methods in found["paths"].items():
         for operation in methods.values():
-            operation["responses"].pop("422", None)
-            for status, about in REFUSALS.items():
-                content = {"application/json": {"schema": {"$ref": PLACE.format(model="Error")}}}
-                operation["responses"].setdefault(status, {"description": about, "content": content})
+            _describe_answers(path, operation)
     found["components"] = {"schemas": schemas}
     return found
+
+
+def _describe_answers(path: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)
+    if path in ANSWERS:
+        responses["200"]["content"] = {"application/json": {"schema": ANSWERS[path]}}
+        if "requestBody" in operation:
+            responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    for status, about in REFUSALS.items():
+        content = {"application/json": {"schema": {"$ref": PLACE.format(model="Error")}}}
+        responses.setdefault(status, {"description": about, "content": content})

@@ -132,7 +132,7 @@ async def open_chat(
     name = "max_tokens" if both[1] is None else "max_completion_tokens"
     limit = read_limit(model, name, both[0] if both[1] is None else both[1], model.sampling.max_new_tokens)
     sampling, adjustments = read_sampling(model, request, limit), read_adjustments(model, request)
-    ids = await asyncio.to_thread(encode_messages, model, request.messages, continued)
+    ids = await asyncio.to_thread(encode_messages, model, request.messages, continued=continued)
     renderer = model.engine.renderer
     reader = PlainReader(renderer.tokenizer, renderer.format.codec) if continued else renderer
     alternatives = (request.top_logprobs or 0) if request.logprobs else None

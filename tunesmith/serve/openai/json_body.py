@@ -71,14 +71,15 @@ def _no_constant(name: str) -> Any:
     raise _not_json(f"{name} is not a number of JSON")
 
 
-def _finite(digits: str) -> float:
+def _number(digits: str) -> float | int:
+    """A number with a point or an exponent. In JSON 2.0 is a whole number like 2."""
     number = float(digits)
     if not math.isfinite(number):
         raise _not_json("a number is larger than 1.8e308")
-    return number
+    return int(number) if number.is_integer() else number
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_number)
 
 
 def _not_json(what: str) -> RefusedRequest:

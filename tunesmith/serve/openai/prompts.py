@@ -27,11 +27,16 @@ def context_of(model: ServedModel) -> int:
 
 
 def encode_messages(
-    model: ServedModel, messages: Sequence[MessageSchema | InputMessageSchema], continued: bool
+    model: ServedModel,
+    messages: Sequence[MessageSchema | InputMessageSchema],
+    *,
+    continued: bool = False,
+    param: str = "messages",
 ) -> tuple[int, ...]:
     """The prompt of a conversation, by the renderer of training. Raises RefusedRequest.
 
     continued: whether the reply continues the last message, which is the assistant's.
+    param: the field of the request that has the messages.
     """
     roles = {"developer": "system"}
     found = [Message(roles.get(each.role, each.role), each.content) for each in messages]  # type: ignore[arg-type]
@@ -49,8 +54,8 @@ def encode_messages(
             ids = ids + renderer.tokenizer.encode(text, continuing=renderer.format.reply_continues_text)
     except DataError as error:
         what = f"The prompt format {renderer.format.name!r} of the model does not accept this: {error.what}"
-        raise invalid("messages", f"{what} ({error.where})." if error.where else f"{what}.") from None
-    _check_length(model, ids, "messages")
+        raise invalid(param, f"{what}.") from None
+    _check_length(model, ids, param)
     return tuple(ids)
 
 

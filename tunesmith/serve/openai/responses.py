@@ -122,7 +122,7 @@ async def open_response(models: ServedModels, request: ResponseRequestSchema, cl
     limit = read_limit(model, "max_output_tokens", request.max_output_tokens, model.sampling.max_new_tokens)
     wanted = SamplingSchema(model=request.model, temperature=request.temperature, top_p=request.top_p)
     sampling = read_sampling(model, wanted, limit)
-    ids = await asyncio.to_thread(encode_messages, model, messages, False)
+    ids = await asyncio.to_thread(encode_messages, model, messages, param="input")
     job = ReplyJob(
         ReplyRequest(ids, sampling, choose_seed(None), 0, adjustments=NO_ADJUSTMENTS),
         model.engine.renderer,
