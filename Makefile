@@ -18,7 +18,8 @@ BROWSER := $(VENV)/.browser
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families storage newcomer browser clean
+.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families storage newcomer browser serve
+.PHONY: clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,6 +70,11 @@ newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, 
 browser: $(BROWSER) ## open the pages of comparisons and runs in Chromium and use them as a person would
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.compare_page
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.run_page
+
+serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, and OpenAPI schemas by schemathesis
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_sockets
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_schema
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_load
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
