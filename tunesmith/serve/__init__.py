@@ -1,1 +1,1 @@
-"""The server: models behind OpenAI's API, one process, every reply from the scheduler of ``generate``."""
+"""The server: a chat page, APIs for programs, and the conversations that people have there; one process."""
