@@ -181,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self._restore(message)
 
     def _restore(self, message: str) -> str:
-        """A message that was deleted with one above it: operations on it are refused; it becomes a new first message."""
+        """A message that was deleted with one above it is unknown; it becomes a new first message."""
         with pytest.raises(MissingInputError):
             self.store.message(message)
         home = next(iter(self.expected))
@@ -261,7 +261,7 @@ def test_search_finds_titles_and_messages_in_any_case(store: ConversationStore) 
     store.add(first, [_user("Wie groß ist die STRASSE nach 100% Ägypten?")])
     store.add(second, [_user("What is a tree?")])
     store.update(second, title="Woods_of_Oz")
-    assert [each.conversation.id for each in store.list()] == [second, first]
+    assert [each.conversation.id for each in store.listed()] == [second, first]
     for query, expected in {
         "strasse": first,
         "ägypten": first,
@@ -269,10 +269,10 @@ def test_search_finds_titles_and_messages_in_any_case(store: ConversationStore) 
         "woods_": second,
         " TREE ": second,
     }.items():
-        assert [each.conversation.id for each in store.list(query)] == [expected], query
-    assert store.list("woodsXof") == []
-    assert "STRASSE" in store.list("strasse")[0].snippet
-    assert store.list("' OR 1=1 --") == []
+        assert [each.conversation.id for each in store.listed(query)] == [expected], query
+    assert store.listed("woodsXof") == []
+    assert "STRASSE" in store.listed("strasse")[0].snippet
+    assert store.listed("' OR 1=1 --") == []
 
 
 def test_a_title_is_the_beginning_of_the_first_message(store: ConversationStore) -> None:
@@ -308,7 +308,7 @@ def test_conversations_of_thousands_of_messages_are_deleted(store: ConversationS
     store.add(home, messages)
     assert len(store.delete_message(messages[100].id)) == 1400
     store.delete(home)
-    assert store.list() == []
+    assert store.listed() == []
 
 
 def test_an_imported_conversation_has_new_ids_and_is_imported_once(store: ConversationStore) -> None:
@@ -353,7 +353,7 @@ def test_a_store_that_is_only_read_cannot_be_changed_and_sees_new_writes(
 ) -> None:
     reader = ConversationStore.open_existing(tmp_path)
     home = store.create().id
-    assert [each.conversation.id for each in reader.list()] == [home]
+    assert [each.conversation.id for each in reader.listed()] == [home]
     with pytest.raises(StorageError):
         reader.delete(home)
 

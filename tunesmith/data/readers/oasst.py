@@ -11,11 +11,11 @@ from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
-ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant", "system": "system"}
 SHOWN_IDS = 6  # of a path in an error message
 MESSAGE_KEYS = (
     *("message_id", "parent_id", "text", "role", "lang", "rank", "review_result"),
-    *("deleted", "synthetic", "labels"),
+    *("deleted", "synthetic", "labels", "context"),
 )
 """The keys of a message that are read here."""
 
@@ -212,6 +212,9 @@ def _check_role(nodes: Sequence[OasstNode], index: int) -> None:
         raise message_error(
             nodes, index, f"{message_name(content)} has the role {role!r}", f"known are {', '.join(ROLES)}"
         )
+    if role == "system" and nodes[index].parent >= 0:
+        what = f"{message_name(content)} has the role 'system', but is not the root"
+        raise message_error(nodes, index, what, "a system message comes first")
 
 
 def _message(nodes: Sequence[OasstNode], index: int, rank: int | None) -> Message:
@@ -225,7 +228,11 @@ def _message(nodes: Sequence[OasstNode], index: int, rank: int | None) -> Messag
         raise message_error(nodes, index, f"the text of {name} is empty", "mark it as deleted, or remove it")
     if lang is not None and not isinstance(lang, str):
         raise message_error(nodes, index, f"the language of {name} is {type_name(lang)}, not text")
-    return Message(ROLES[content["role"]], text, rank=rank, lang=lang, labels=dict(_labels(nodes, index, name)))
+    context = content.get("context")
+    if context is not None and not isinstance(context, str):
+        raise message_error(nodes, index, f"the context of {name} is {type_name(context)}, not text")
+    labels = dict(_labels(nodes, index, name))
+    return Message(ROLES[content["role"]], text, context or "", rank=rank, lang=lang, labels=labels)
 
 
 def _rank(nodes: Sequence[OasstNode], index: int) -> int | None:

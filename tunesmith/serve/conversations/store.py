@@ -84,7 +84,7 @@ class ConversationStore:
         with self._lock:
             self._connection.close()
 
-    def list(self, query: str = "", limit: int = 500) -> list[ListedConversation]:
+    def listed(self, query: str = "", limit: int = 500) -> list[ListedConversation]:
         """The conversations whose title or messages have a text, the ones that changed last first."""
         folded = query.strip().casefold()
         found = self._rows(
@@ -281,8 +281,7 @@ class ConversationStore:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()  # nothing, if the commit has ended the transaction
                 raise
 
     def _rows(self, query: str, values: Mapping[str, Any]) -> list[sqlite3.Row]:
