@@ -51,6 +51,15 @@ def show_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[list
     return found
 
 
+def show_prompt(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) -> list[ShownToken]:
+    """Return the tokens of a prompt for a reply to ``messages``; the last ones belong to the reply that follows.
+
+    ids: the prompt, which may end within it or with the beginning of the reply.
+    """
+    roles = _roles(renderer, [*messages, Message("assistant", "")], ids)
+    return list(_group_tokens(renderer, ids, roles, [False] * len(ids)))
+
+
 def _roles(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) -> list[Role]:
     """Return the role of every token. A turn ends where the thread differs from its rendering up to that turn."""
     roles: list[Role] = []

@@ -1,0 +1,273 @@
+"""Everything that a person can do on the chat page, and the writing of replies.
+
+A reply belongs to its conversation, not to a connection: it goes on when the page is reloaded or closed, and every tab
+sees it. What a method has returned is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.generate.reply_text import PlainReader
+from tunesmith.generate.requests import ReplyRequest
+from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.serve.chat.feeds import ConversationFeed, Feeds, LiveReply
+from tunesmith.serve.chat.models import ChatModels
+from tunesmith.serve.chat.prompts import (
+    ThreadPrompt,
+    chosen_sampling,
+    settings_of,
+    thread_prompt,
+    without_surrogates,
+)
+from tunesmith.serve.chat.schemas import REPLIES, AnswersSchema, SamplingChoiceSchema, SendSchema
+from tunesmith.serve.conversations.records import StoredMessage, new_id, now
+from tunesmith.serve.conversations.store import ConversationStore
+from tunesmith.serve.engine.jobs import ReplyJob
+from tunesmith.serve.engine.models import ServedModel
+from tunesmith.serve.refusals import RefusedRequest
+
+SAVED_EVERY = 1.0
+"""Seconds between two writes of an unfinished reply."""
+
+CLIENT = "chat page"
+"""The client of all replies of the page, in the queues of the models."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What is needed to write a reply.
+
+    home: the conversation.
+    thread: the messages before the reply.
+    choice: the settings of the user.
+    begun: the text that is continued; empty for a new reply.
+    """
+
+    home: str
+    thread: tuple[StoredMessage, ...]
+    choice: SamplingChoiceSchema
+    begun: str = ""
+
+
+class ChatService:
+    """The operations of the chat page. All methods are called in one asyncio loop.
+
+    store: the conversations.
+    models: what replies.
+    log: gets the text of an error that is not the user's.
+    """
+
+    def __init__(self, store: ConversationStore, models: ChatModels, log: Callable[[str], None]) -> None:
+        self.store, self.models, self.feeds = store, models, Feeds()
+        self._log = log
+
+    async def send(self, home: str, request: SendSchema) -> list[StoredMessage]:
+        """Store a message of the user and begin the replies to it. Returns all of them.
+
+        The same request may be sent again after a lost connection: what is stored already stays, and replies are begun
+        only once. Raises RefusedRequest and errors of the store.
+        """
+        known = {message.id for message in (await self._stored(self.store.tree, home)).messages}
+        message = StoredMessage(
+            request.id, request.parent, "user", request.text, created=now(), context=request.context
+        )
+        if request.id in known or request.answers is None:
+            return await self._add(home, [message])
+        replies = await self._new_replies(home, message.id, request.answers)
+        added = await self._add(home, [message, *replies])
+        await self._begin_all(home, added[1:], request.answers)
+        return added
+
+    async def retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
+        """Begin further replies to a message of the user, or to the one that a reply answers."""
+        message = await self._stored(self.store.message, identity)
+        asked = message.id if message.role == "user" else message.parent
+        if asked is None:
+            raise UsageError("this reply answers no message")
+        home = await self._stored(self.store.conversation_of, identity)
+        added = await self._add(home, await self._new_replies(home, asked, answers))
+        await self._begin_all(home, added, answers)
+        return added
+
+    async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
+        """Write on behind the end of a reply."""
+        reply = await self._stored(self.store.message, identity)
+        if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
+            raise UsageError("only a reply that is not being written can be continued")
+        home = await self._stored(self.store.conversation_of, identity)
+        begun = replace(reply, state="writing", finish="", error="")
+        await self._stored(self.store.write_reply, begun)
+        tree = await self._stored(self.store.tree, home)
+        self._begin(begun, _Writing(home, tree.path_to(identity)[:-1], choice, reply.text))
+
+    async def stop(self, identity: str) -> None:
+        """Stop a reply; what was written stays."""
+        live = self.feeds.find_live(identity)
+        if live is not None and live.task is not None:
+            live.stopped = True
+            live.task.cancel()
+            await asyncio.wait([live.task])
+
+    async def change(self, identity: str, operation: Callable[[str], Result], *, whole: bool = False) -> Result:
+        """Run an operation of the store on one message, and show the result to all who watch.
+
+        whole: whether other messages change with it.
+        """
+        home = await self._stored(self.store.conversation_of, identity)
+        result = await self._stored(operation, identity)
+        self.feeds.of(home).touch(identity, whole=whole)
+        return result
+
+    async def delete_message(self, identity: str) -> None:
+        """Delete a message and all below it; replies that are being written there are stopped first."""
+        home = await self._stored(self.store.conversation_of, identity)
+        tree = await self._stored(self.store.tree, home)
+        for live in list(self.feeds.of(home).live.values()):
+            if any(message.id == identity for message in tree.path_to(live.message.id)):
+                await self.stop(live.message.id)
+        await self._stored(self.store.delete_message, identity)
+        self.feeds.of(home).touch(whole=True)
+
+    async def delete(self, home: str) -> None:
+        """Delete a conversation; its replies are stopped first."""
+        feed = self.feeds.of(home)
+        for live in list(feed.live.values()):
+            await self.stop(live.message.id)
+        await self._stored(self.store.delete, home)
+        feed.gone = True
+        feed.touch()
+
+    async def prompt(self, identity: str) -> tuple[ServedModel, ThreadPrompt]:
+        """The model of a reply and the prompt that it read."""
+        reply = await self._stored(self.store.message, identity)
+        if reply.role != "assistant":
+            raise UsageError("only a reply has a prompt")
+        home = await self._stored(self.store.conversation_of, identity)
+        tree = await self._stored(self.store.tree, home)
+        model = await self.models.open(reply.model)
+        known = {name: reply.sampling[name] for name in SamplingChoiceSchema.model_fields if name in reply.sampling}
+        sampling = chosen_sampling(model.sampling, SamplingChoiceSchema.model_validate(known))
+        thread = tree.path_to(identity)[:-1]
+        return model, await asyncio.to_thread(thread_prompt, model.engine, thread, reply.system, sampling)
+
+    async def close(self) -> None:
+        """Interrupt all replies; their texts are stored."""
+        tasks = [live.task for live in self.feeds.live() if live.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self.feeds.close()
+
+    async def _stored(self, operation: Callable[..., Result], *arguments: object) -> Result:
+        """Run an operation of the store, which waits for the disk, in another thread."""
+        return await asyncio.to_thread(operation, *arguments)
+
+    async def _add(self, home: str, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+        added = await self._stored(self.store.add, home, messages)
+        self.feeds.of(home).touch(whole=True)
+        return added
+
+    async def _new_replies(self, home: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
+        """The empty replies that are wanted. Raises RefusedRequest for a model that does not exist."""
+        if len(answers.models) * answers.drafts > REPLIES:
+            raise RefusedRequest(400, f"At most {REPLIES} replies are written at once.", param="answers")
+        for name in answers.models:
+            if name not in self.models.names():
+                self.models.served.find(name)  # raises
+        system = (await self._stored(self.store.conversation, home)).system
+        several = new_id() if len(answers.models) * answers.drafts > 1 else ""
+        seed = secrets.randbelow(2**31) if answers.seed is None else answers.seed
+        return [
+            StoredMessage(
+                new_id(), asked, "assistant", "", created=now(), state="writing", model=name, system=system,
+                seed=seed, sample=number, drafts=several,
+            )
+            for name in answers.models
+            for number in range(answers.drafts)
+        ]  # fmt: skip
+
+    async def _begin_all(self, home: str, replies: Sequence[StoredMessage], answers: AnswersSchema) -> None:
+        tree = await self._stored(self.store.tree, home)
+        for reply in replies:
+            self._begin(reply, _Writing(home, tree.path_to(reply.id)[:-1], answers.sampling))
+
+    def _begin(self, reply: StoredMessage, writing: _Writing) -> None:
+        live = LiveReply(reply)
+        feed = self.feeds.of(writing.home)
+        feed.live[reply.id] = live
+        live.task = asyncio.create_task(self._write(live, feed, writing))
+        feed.touch(reply.id)
+
+    async def _write(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
+        """Write one reply to its end, whatever that is."""
+        try:
+            await self._generate(live, feed, writing)
+            live.message = replace(live.message, state="done")
+        except asyncio.CancelledError:
+            live.message = replace(live.message, state="stopped" if live.stopped else "interrupted")
+        except RefusedRequest as error:
+            live.message = replace(live.message, state="failed", error=error.message)
+        except TunesmithError as error:
+            what = f"{error.what[:1].upper()}{error.what[1:]}{f'; {error.advice}' if error.advice else ''}."
+            live.message = replace(live.message, state="failed", error=what)
+        except Exception as error:
+            self._log(f"a reply of the chat page failed: {error!r}")
+            live.message = replace(live.message, state="failed", error="The server failed to write this reply.")
+        try:
+            await self._stored(self.store.write_reply, live.message)
+        except TunesmithError as error:
+            self._log(str(error))
+        del feed.live[live.message.id]
+        feed.touch(live.message.id)
+        self.feeds.forget_unused()
+
+    async def _generate(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
+        if not self.models.is_open(live.message.model):
+            live.phase = "loading"
+            feed.touch(live.message.id)
+        model = await self.models.open(live.message.model)
+        sampling = chosen_sampling(model.sampling, writing.choice)
+        thread, system = writing.thread, live.message.system
+        prompt = await asyncio.to_thread(thread_prompt, model.engine, thread, system, sampling, writing.begun)
+        live.message = replace(
+            live.message, prompt_tokens=len(prompt.ids), dropped=prompt.dropped, sampling=settings_of(sampling)
+        )
+        live.phase = "waiting"
+        feed.touch(live.message.id)
+        await self._read_stream(live, feed, model, _job(model, prompt, sampling, live.message))
+
+    async def _read_stream(self, live: LiveReply, feed: ConversationFeed, model: ServedModel, job: ReplyJob) -> None:
+        stream = model.thread.submit(job)
+        begin = saved = time.monotonic()
+        spent = live.message.milliseconds
+        try:
+            async for event in stream:
+                if live.phase != "writing":
+                    live.phase, begin = "writing", time.monotonic()
+                live.add(without_surrogates(event.text), len(event.tokens))
+                elapsed = spent + round(1000 * (time.monotonic() - begin))
+                live.message = replace(live.message, milliseconds=elapsed, finish=event.finish or "")
+                feed.touch()
+                if time.monotonic() - saved > SAVED_EVERY:
+                    saved = time.monotonic()
+                    await self._stored(self.store.write_reply, live.message)
+        finally:
+            stream.cancel()
+
+
+def _job(model: ServedModel, prompt: ThreadPrompt, sampling: SamplingParameters, reply: StoredMessage) -> ReplyJob:
+    """The request for a reply. A continued one is read as plain text, and draws with other random numbers."""
+    renderer = model.engine.renderer
+    reader = PlainReader(renderer.tokenizer, renderer.format.codec) if prompt.begun else renderer
+    sample = reply.sample + (len(prompt.ids) << 8 if prompt.begun else 0)
+    return ReplyJob(ReplyRequest(prompt.ids, sampling, reply.seed, sample), reader, (), CLIENT)
