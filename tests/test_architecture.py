@@ -49,7 +49,7 @@ INNER_LAYERS = {
         ("run_export",),
         ("check", "train", "draft"),
     ),
-    "serve": (("refusals",), ("engine",), ("openai",), ("app",)),
+    "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 INNER_LEVEL = {

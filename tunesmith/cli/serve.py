@@ -1,14 +1,17 @@
-"""`tunesmith serve`: models behind OpenAI's API."""
+"""`tunesmith serve`: models behind a chat page and OpenAI's API."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.start_checks import check_models
+from tunesmith.errors import MissingInputError
 
 SERVE = "tunesmith.serve.app.command:serve"
 SETTINGS = "tunesmith.serve.app.settings"
@@ -18,17 +21,27 @@ API_KEY = "TUNESMITH_API_KEY"
 
 def serve(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL...",
-            help="Directories of runs or models, or NAME=DIRECTORY to give them other names.",
+            metavar="[MODEL...]",
+            help="Directories of runs or models, or NAME=DIRECTORY to give them other names; none lists your runs.",
             show_default=False,
         ),
-    ],
+    ] = None,
     host: Annotated[
         str, typer.Option(help=f"The address. One that others can reach needs a key in {API_KEY}.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory of the conversations, by default ~/.local/share/tunesmith/chat.", show_default=False
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="List the runs in this directory; without MODEL it is runs.", show_default=False),
+    ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,15 +66,16 @@ def serve(
     ] = None,
     docs: Annotated[bool, typer.Option("--docs", help="Serve the schema of the API at /openapi.json.")] = False,
 ) -> None:
-    """Serve trained models to programs that use OpenAI's API: /v1/chat/completions, /v1/completions and others.
+    """Serve trained models: a chat page for people, and OpenAI's API for programs. Without a model, list the runs.
 
     The server is reached from this computer only. For others give --host, and put an API key into the environment
     variable TUNESMITH_API_KEY.
 
     For example: tunesmith serve runs/demo/dpo
     """
-    paths = load_part(NAMES)(models)
-    check_models(list(paths.values()), prompt_format)
+    paths = load_part(NAMES)(models or [])
+    if paths:
+        check_models(list(paths.values()), prompt_format)
     settings = load_part(f"{SETTINGS}:ServerSettings")(
         host=host,
         port=port,
@@ -70,4 +84,20 @@ def serve(
         allowed_origins=tuple(allowed_origin or ()),
         docs=docs,
     )
-    load_heavy_part(SERVE)(paths, settings, format=prompt_format)
+    listed = find_runs_directory(runs, bool(paths))
+    load_heavy_part(SERVE)(paths, settings, data or data_directory(os.environ), runs=listed, format=prompt_format)
+
+
+def find_runs_directory(runs: Path | None, has_models: bool) -> Path | None:
+    """The directory whose runs are listed; None for none. Raises MissingInputError."""
+    found = Path("runs") if runs is None and not has_models else runs
+    if found is not None and not found.is_dir():
+        advice = "name a model, or the directory of your runs with --runs; `tunesmith demo` trains a first model"
+        raise MissingInputError("there is no such directory", where=found, advice=advice)
+    return found
+
+
+def data_directory(environment: Mapping[str, str]) -> Path:
+    """The directory of the conversations, if the user names none."""
+    base = environment.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "tunesmith" / "chat"

@@ -68,7 +68,7 @@ class ShownExample:
 
 def check_page(report: CheckReport, examples: Sequence[ShownExample]) -> str:
     """The page as HTML."""
-    style = page_style("check_page.css")
+    style = page_style("tokens.css", "check_page.css")
     return page_template("check_page.html").render(
         policy=page_policy(style),
         style=style,

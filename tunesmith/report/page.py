@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from tunesmith.text.visible import visible
 
@@ -24,9 +24,9 @@ STYLES = "page.css"
 
 
 @cache
-def package_text(name: str) -> str:
-    """The text of a file in this package."""
-    return files("tunesmith.report").joinpath(name).read_text("utf-8")
+def package_text(name: str, package: str = "tunesmith.report") -> str:
+    """The text of a file in a package."""
+    return files(package).joinpath(name).read_text("utf-8")
 
 
 @cache
@@ -36,11 +36,20 @@ def page_style(*names: str) -> str:
 
 
 @cache
-def page_template(name: str) -> Template:
-    """A template of this package, which escapes what it is given; ``visible`` also writes out invisible characters."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def page_template(name: str, package: str = "tunesmith.report") -> Template:
+    """A template of a package, which escapes what it is given; ``visible`` also writes out invisible characters.
+
+    It begins with ``page_head.html`` of this package, which has the head that all pages have in common.
+    """
+    environment = Environment(
+        loader=FunctionLoader(package_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["visible"] = visible
-    return environment.from_string(package_text(name))
+    return environment.from_string(package_text(name, package))
 
 
 def page_policy(style: str, scripts: Sequence[str] = ()) -> str:

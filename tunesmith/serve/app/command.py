@@ -1,24 +1,36 @@
-"""`tunesmith serve`: load models, then serve them."""
+"""`tunesmith serve`: load models, then serve them, the chat page and the list of runs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from tunesmith.apps.model_opening import silence_libraries
+from tunesmith.serve.app.exchange import read_request
 from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.app.process import open_socket, run_server
 from tunesmith.serve.app.settings import ServerSettings
+from tunesmith.serve.chat.models import ChatModels
+from tunesmith.serve.chat.routes import BodyReader, chat_router
+from tunesmith.serve.chat.service import ChatService
+from tunesmith.serve.conversations.database import exclusive
+from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModels, open_models
+from tunesmith.serve.page.routes import page_router
+from tunesmith.serve.page.runs import chat_models
 from tunesmith.text.visible import visible
 
 
 def serve(
     paths: Mapping[str, str],
     settings: ServerSettings,
+    data: Path,
     *,
+    runs: Path | None = None,
     format: str | None = None,
     limits: LoadLimits | None = None,
 ) -> None:
@@ -26,20 +38,41 @@ def serve(
 
     paths: name -> directory of a run or model.
     settings: of the server.
+    data: the directory of the conversations.
+    runs: a directory whose runs are listed, and opened when somebody chats with them; None for none.
     format: the prompt format of the models that declare none.
     limits: what each model accepts; None for the defaults.
-    Raises UsageError for a port that cannot be used, and as ``open_models``.
+    Raises UsageError for a port that cannot be used, LockedError if another server uses the data, and as
+    ``open_models``.
     """
     silence_libraries()
     listener = open_socket(settings)
+    limits = limits or LoadLimits()
     try:
-        models = ServedModels(open_models(paths, format, limits or LoadLimits(), print_line))
-        parts = ServerParts(models, settings, print_line)
-        _print_start(paths, settings, listener.getsockname()[1])
-        run_server(build_app(parts), parts, listener)
+        with exclusive(data):
+            store = ConversationStore.open(data)
+            models = ServedModels(open_models(paths, format, limits, print_line))
+            parts = ServerParts(models, settings, print_line)
+            service = open_chat(parts, store, runs, limits)
+            _print_start(paths, runs, settings, listener.getsockname()[1])
+            run_server(build_app(parts, [chat_router(service, body_reader(parts)), page_router(runs)]), parts, listener)
+            store.close()
     finally:
         listener.close()
     print_line("stopped")
+
+
+def open_chat(parts: ServerParts, store: ConversationStore, runs: Path | None, limits: LoadLimits) -> ChatService:
+    """The service of the chat page, which ends with the server."""
+    closed = chat_models(runs) if runs is not None else {}
+    service = ChatService(store, ChatModels(parts.models, parts.add, closed, limits, parts.log), parts.log)
+    parts.closers.append(service.close)
+    return service
+
+
+def body_reader(parts: ServerParts) -> BodyReader:
+    """Reads the bodies of the chat page's requests with the limits of the server."""
+    return partial(read_request, limits=parts.settings.limits)
 
 
 def print_line(text: str) -> None:
@@ -48,7 +81,9 @@ def print_line(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {visible(line)}", file=sys.stderr, flush=True)
 
 
-def _print_start(paths: Mapping[str, str], settings: ServerSettings, port: int) -> None:
+def _print_start(paths: Mapping[str, str], runs: Path | None, settings: ServerSettings, port: int) -> None:
     """Say where the server is and how to ask it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print_line(f"serving {', '.join(paths)} at http://{host}:{port}/v1 (Ctrl-C stops the server)")
+    what = ", ".join(paths) or f"the runs in {runs}"
+    print_line(f"serving {what} (Ctrl-C stops the server)")
+    print_line(f"chat page: http://{host}:{port}/    for programs: http://{host}:{port}/v1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -31,6 +31,8 @@ class ServerParts:
     log: gets a line for the operator.
     counters: of requests.
     texts: the tokens of every model as text, by its name.
+    stopping: whether a signal has come.
+    closers: what is called when the accepted replies have ended, or were given up.
     """
 
     def __init__(self, models: ServedModels, settings: ServerSettings, log: Callable[[str], None]) -> None:
@@ -38,6 +40,7 @@ class ServerParts:
         self.counters = RequestCounters()
         self.texts: dict[str, TokenTexts] = {}
         self.stopping = False
+        self.closers: list[Callable[[], Awaitable[None]]] = []
         for model in models:
             self.add(model)
 

@@ -120,6 +120,8 @@ class ModelServer(uvicorn.Server):
         end = asyncio.get_running_loop().time() + wait
         while asyncio.get_running_loop().time() < end and not all(m.thread.is_idle for m in self._parts.models):
             await asyncio.sleep(POLL)
+        for close in self._parts.closers:
+            await close()
         for model in self._parts.models:
             model.thread.end()
 

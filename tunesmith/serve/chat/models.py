@@ -19,13 +19,21 @@ class ChatModels:
     """The models by name.
 
     served: the models that have a thread.
+    add: serves a model whose thread was started.
     closed: name -> directory of the runs that can be opened.
     limits: of a model that is opened.
     notice: reports what is loaded.
     """
 
-    def __init__(self, served: ServedModels, closed: Mapping[str, str], limits: LoadLimits, notice: Notice) -> None:
-        self.served = served
+    def __init__(
+        self,
+        served: ServedModels,
+        add: Callable[[ServedModel], None],
+        closed: Mapping[str, str],
+        limits: LoadLimits,
+        notice: Notice,
+    ) -> None:
+        self.served, self._add = served, add
         self._closed, self._limits, self._notice = dict(closed), limits, notice
         self._opening = asyncio.Lock()
 
@@ -60,5 +68,5 @@ class ChatModels:
                     400, f"The model {name!r} cannot be opened: {error.what}.", param="model"
                 ) from error
             found[0].thread.start()
-            self.served.add(found[0])
+            self._add(found[0])
             return found[0]

@@ -17,6 +17,7 @@ from tunesmith.model.context import NO_LIMIT
 from tunesmith.serve.chat.schemas import SamplingChoiceSchema
 from tunesmith.serve.conversations.records import StoredMessage
 from tunesmith.serve.engine.models import ServedModel
+from tunesmith.text.formats.passage import find_passage_label
 from tunesmith.text.tokens.show import ShownToken, show_prompt
 from tunesmith.text.tree import Message
 
@@ -106,6 +107,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "context": context if context < NO_LIMIT else None,
         "continues": not model.is_encoder_decoder,
         "sampling": sampling_values(model.sampling),
+        "passage": find_passage_label(format) is not None,
         "notice": model.engine.notice or "",
     }
 

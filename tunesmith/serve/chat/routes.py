@@ -31,10 +31,11 @@ from tunesmith.serve.chat.service import ChatService
 from tunesmith.serve.conversations.records import ConversationTree
 from tunesmith.serve.conversations.store import ListedConversation
 from tunesmith.serve.conversations.transfer import TransferFormat, export_conversations, import_conversations
-from tunesmith.serve.openai.json_body import read_body
 from tunesmith.serve.refusals import RefusedRequest, invalid
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
+BodyReader = Callable[[Request, type[Any]], Awaitable[Any]]
+"""Reads the body of a request as the object of a schema. Raises RefusedRequest."""
 Handler = Callable[[ChatService, Request, Any], Awaitable[Any]]
 
 STATUS: dict[type[TunesmithError], int] = {
@@ -214,23 +215,23 @@ ROUTES: tuple[tuple[Method, str, type[BaseModel] | None, Handler], ...] = (
 """Method, path, body and handler of every operation."""
 
 
-def chat_router(service: ChatService) -> APIRouter:
-    """The routes of a service."""
+def chat_router(service: ChatService, read: BodyReader) -> APIRouter:
+    """The routes of a service. read: reads bodies within the limits of the server."""
     router = APIRouter()
     for method, path, schema, handler in ROUTES:
         router.add_api_route(
-            path, _endpoint(service, schema, handler), methods=[method], name=handler.__name__.strip("_"),
+            path, _endpoint(service, read, schema, handler), methods=[method], name=handler.__name__.strip("_"),
             response_model=None, openapi_extra=_request_body(schema), include_in_schema=True,
         )  # fmt: skip
     return router
 
 
 def _endpoint(
-    service: ChatService, schema: type[BaseModel] | None, handler: Handler
+    service: ChatService, read: BodyReader, schema: type[BaseModel] | None, handler: Handler
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         with refusals():
-            body = read_body(await request.body(), schema) if schema is not None else None
+            body = await read(request, schema) if schema is not None else None
             found = await handler(service, request, body)
         return found if isinstance(found, Response) else JSONResponse(found, headers=NO_STORE)
 

@@ -31,7 +31,7 @@ from tunesmith.serve.conversations.records import StoredMessage, new_id, now
 from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.serve.engine.jobs import ReplyJob
 from tunesmith.serve.engine.models import ServedModel
-from tunesmith.serve.refusals import RefusedRequest
+from tunesmith.serve.refusals import RefusedRequest, stopping
 
 SAVED_EVERY = 1.0
 """Seconds between two writes of an unfinished reply."""
@@ -216,7 +216,10 @@ class ChatService:
         except asyncio.CancelledError:
             live.message = replace(live.message, state="stopped" if live.stopped else "interrupted")
         except RefusedRequest as error:
-            live.message = replace(live.message, state="failed", error=error.message)
+            ending = error.code == stopping().code
+            live.message = replace(
+                live.message, state="interrupted" if ending else "failed", error="" if ending else error.message
+            )
         except TunesmithError as error:
             what = f"{error.what[:1].upper()}{error.what[1:]}{f'; {error.advice}' if error.advice else ''}."
             live.message = replace(live.message, state="failed", error=what)

@@ -1,0 +1,127 @@
+/*
+ * The server: requests with errors that people understand, and the events of one conversation.
+ */
+
+export class ServerError extends Error {
+  /** status: 0 if the server did not answer. */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const PATIENCE = 20000; // ms
+const UNREACHABLE = "The server does not answer.";
+
+/** Ask the server; returns the JSON of its answer, or its text. Throws ServerError. */
+export async function ask(method, path, body = undefined) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+  } catch {
+    throw new ServerError(UNREACHABLE, 0);
+  }
+  let text;
+  try {
+    text = await answer.text();
+  } catch {
+    throw new ServerError(UNREACHABLE, 0);
+  }
+  const isJson = (answer.headers.get("content-type") ?? "").startsWith("application/json");
+  let content = text;
+  try {
+    if (isJson) content = JSON.parse(text);
+  } catch {
+    throw new ServerError(UNREACHABLE, 0);
+  }
+  if (!answer.ok)
+    throw new ServerError(content?.error?.message ?? `The server answers with status ${answer.status}.`, answer.status);
+  return content;
+}
+
+const message = (id, what) => `/api/messages/${encodeURIComponent(id)}/${what}`;
+const home = (id, what = "") => `/api/conversations/${encodeURIComponent(id)}${what}`;
+
+export const server = {
+  state: () => ask("GET", "/api/state"),
+  list: (query) => ask("GET", `/api/conversations?query=${encodeURIComponent(query)}`),
+  create: (id, system) => ask("POST", "/api/conversations", { id, system }),
+  change: (id, changes) => ask("PATCH", home(id), changes),
+  remove: (id) => ask("DELETE", home(id)),
+  send: (id, body) => ask("POST", home(id, "/send"), body),
+  retry: (id, answers) => ask("POST", message(id, "retry"), { answers }),
+  continue: (id, sampling) => ask("POST", message(id, "continue"), { sampling }),
+  stop: (id) => ask("POST", message(id, "stop"), {}),
+  edit: (id, made, text) => ask("POST", message(id, "edit"), { id: made, text }),
+  show: (id) => ask("POST", message(id, "show"), {}),
+  choose: (id) => ask("POST", message(id, "choose"), {}),
+  vote: (id, vote) => ask("POST", message(id, "vote"), { vote }),
+  comment: (id, text) => ask("POST", message(id, "comment"), { text }),
+  removeMessage: (id) => ask("DELETE", `/api/messages/${encodeURIComponent(id)}`),
+  prompt: (id) => ask("GET", message(id, "prompt")),
+  export: (format, id) =>
+    ask("GET", `/api/export?format=${format}${id ? `&conversation=${encodeURIComponent(id)}` : ""}`),
+  import: (name, text) => ask("POST", "/api/import", { name, text }),
+};
+
+const FIRST_PAUSE = 500; // ms
+const LONGEST_PAUSE = 8000;
+
+/** The events of one conversation; when the connection is lost, it is opened again until `close`. */
+export class Watch {
+  /** listeners: conversation, message, text, gone; connected and lost without data. */
+  constructor(id, listeners) {
+    this.id = id;
+    this.listeners = listeners;
+    this.pause = FIRST_PAUSE;
+    this.closed = false;
+    this.open();
+  }
+
+  open() {
+    const source = new EventSource(home(this.id, "/events"));
+    this.source = source;
+    const listen = (name) =>
+      source.addEventListener(name, (event) => {
+        if (this.source === source && !this.closed) this.listeners[name](JSON.parse(event.data));
+      });
+    ["conversation", "message", "text"].forEach(listen);
+    source.addEventListener("open", () => {
+      this.pause = FIRST_PAUSE;
+      this.listeners.connected();
+    });
+    source.addEventListener("gone", () => {
+      this.close();
+      this.listeners.gone();
+    });
+    source.addEventListener("error", () => this.again(source));
+    source.addEventListener("bye", () => this.again(source));
+  }
+
+  again(source) {
+    source.close();
+    if (this.closed || this.source !== source) return;
+    this.listeners.lost();
+    this.timer = setTimeout(() => this.open(), this.pause);
+    this.pause = Math.min(LONGEST_PAUSE, 2 * this.pause);
+  }
+
+  /** Try now to open a lost connection. */
+  retry() {
+    if (this.closed || this.source.readyState !== EventSource.CLOSED) return;
+    clearTimeout(this.timer);
+    this.pause = FIRST_PAUSE;
+    this.open();
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.source.close();
+  }
+}

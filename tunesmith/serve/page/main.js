@@ -1,0 +1,318 @@
+/*
+ * The chat page: what people do becomes a request, and the events of the server become what is shown.
+ */
+
+import { Watch, server } from "./api.js";
+import { announce, find, newId, visible } from "./dom.js";
+import { askText, confirmDialog, showKeys, showPrompt } from "./dialogs.js";
+import { Connection } from "./connection.js";
+import { showEmpty } from "./empty.js";
+import { Composer } from "./composer.js";
+import { Settings, fillChoices } from "./settings.js";
+import { Sidebar } from "./sidebar.js";
+import {
+  chosenModel,
+  keepSettings,
+  keepUnsent,
+  requestedSampling,
+  shownThread,
+  state,
+  takeConversation,
+  takeMessage,
+  takeText,
+  wantedAnswers,
+  writingReplies,
+} from "./state.js";
+import { Thread } from "./thread.js";
+
+const THEMES = { "": "dark", dark: "light", light: "" };
+let watch = null;
+let listTimer = 0;
+
+/* Errors and the connection */
+
+const connection = new Connection({
+  regained: () => {
+    loadState().then(sendWaiting);
+    sidebar.load();
+  },
+  retry: () => watch?.retry(),
+});
+const report = (error) => connection.report(error);
+
+/** Do something on the server; errors are shown. */
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    report(error);
+    return null;
+  }
+}
+
+/* Conversations */
+
+function openConversation(id) {
+  sidebar.toggle(false);
+  location.hash = `#c/${id}`;
+}
+
+function fresh() {
+  sidebar.toggle(false);
+  if (location.hash) location.hash = "";
+  else closeConversation();
+  find("#text").focus();
+}
+
+function closeConversation() {
+  watch?.close();
+  watch = null;
+  state.conversation = null;
+  state.messages = new Map();
+  thread.clear();
+  settings.system = "";
+  changed();
+}
+
+function followHash() {
+  const model = /^#m\/(.+)$/.exec(location.hash)?.[1];
+  if (model) {
+    keepSettings({ model: decodeURIComponent(model) });
+    history.replaceState(null, "", location.pathname);
+    fillChoices(changed);
+  }
+  const id = /^#c\/([\w-]{1,64})$/.exec(location.hash)?.[1];
+  if (!id) return closeConversation();
+  if (id === state.conversation?.id) return;
+  closeConversation();
+  watchConversation(id);
+}
+
+function watchConversation(id) {
+  watch?.close();
+  watch = new Watch(id, {
+    conversation: (given) => {
+      takeConversation(given);
+      changed();
+    },
+    message: (message) => {
+      const before = state.messages.get(message.id);
+      takeMessage(message);
+      if (before?.state === "writing" && message.state !== "writing") ended(message);
+      changed();
+    },
+    text: (part) => {
+      if (!takeText(part)) watchConversation(id);
+      thread.draw();
+    },
+    gone: () => {
+      announce("This conversation was deleted");
+      fresh();
+    },
+    connected: () => connection.set(true),
+    lost: () => checkConnection(id),
+  });
+}
+
+/** After a lost connection: is it the server, or does the conversation not exist? */
+async function checkConnection(id) {
+  try {
+    const found = await server.list("");
+    connection.set(true);
+    if (!found.conversations.some((each) => each.id === id) && !state.unsent.some((each) => each.conversation === id)) {
+      watch?.close();
+      fresh();
+      connection.show("This conversation does not exist. It may have been deleted.");
+    }
+  } catch (error) {
+    report(error);
+  }
+}
+
+function ended(message) {
+  const how =
+    message.state === "done"
+      ? "The reply is complete."
+      : message.state === "failed"
+        ? message.error
+        : "The reply has stopped.";
+  announce(how);
+  if (!chosenModel()?.open) loadState();
+}
+
+/* Sending: a message keeps its id until the server has it, so it is sent again without harm */
+
+async function send(text, context) {
+  const id = state.conversation?.id ?? newId();
+  const last = shownThread().at(-1)?.message;
+  const waiting = state.unsent.filter((each) => each.conversation === id).at(-1);
+  const request = {
+    id: newId(),
+    parent: waiting?.request.id ?? last?.id ?? null,
+    text,
+    answers: wantedAnswers(),
+    ...(context ? { context } : {}),
+  };
+  state.unsent.push({ conversation: id, request, system: state.conversation ? null : (settings.system ?? "") });
+  if (!state.conversation) {
+    state.conversation = { id, title: "", system: settings.system ?? "", feedback: false };
+    history.replaceState(null, "", `#c/${id}`);
+  }
+  keepUnsent();
+  thread.following = true;
+  changed();
+  await sendWaiting();
+}
+
+let sending = false;
+
+async function sendWaiting() {
+  if (sending) return;
+  sending = true;
+  try {
+    while (state.unsent.length) {
+      const { conversation, request, system } = state.unsent[0];
+      try {
+        if (system !== null) await server.create(conversation, system);
+        await server.send(conversation, request);
+      } catch (error) {
+        if (error.status !== 0) {
+          state.unsent.shift();
+          keepUnsent();
+          composer.giveBack(request.text);
+        }
+        report(error);
+        break;
+      }
+      state.unsent.shift();
+      keepUnsent();
+      if (conversation === state.conversation?.id && !watch) watchConversation(conversation);
+      sidebar.load();
+    }
+  } finally {
+    sending = false;
+    changed();
+  }
+}
+
+async function sendEdited(message, text) {
+  const request = { id: newId(), parent: message.parent, text, context: message.context, answers: wantedAnswers() };
+  await attempt(() => server.send(state.conversation.id, request));
+}
+
+async function removeMessage(message) {
+  const text =
+    message.role === "user"
+      ? "The message and all replies to it are removed for good."
+      : "The reply and all that follows it are removed for good.";
+  if (await confirmDialog("Delete this message?", text, "Delete")) {
+    await attempt(() => server.removeMessage(message.id));
+    composer.focus();
+  }
+}
+
+async function commentOn(message) {
+  const text = await askText("Comment on this reply", message.comment, { long: true, limit: 10000 });
+  if (text !== null) await attempt(() => server.comment(message.id, text.trim()));
+}
+
+const thread = new Thread({
+  show: (id) => attempt(() => server.show(id)),
+  choose: async (id) => {
+    if ((await attempt(() => server.choose(id))) !== null) announce("Chosen");
+    composer.focus();
+  },
+  stop: (id) => attempt(() => server.stop(id)),
+  retry: (message) => attempt(() => server.retry(message.id, wantedAnswers())),
+  continue: (id) => attempt(() => server.continue(id, requestedSampling())),
+  vote: (id, value) => attempt(() => server.vote(id, value)),
+  comment: commentOn,
+  prompt: async (message) => {
+    const view = await attempt(() => server.prompt(message.id));
+    if (view) await showPrompt(view);
+  },
+  remove: removeMessage,
+  editMessage: sendEdited,
+  editReply: (message, text) => attempt(() => server.edit(message.id, newId(), text)),
+});
+
+const sidebar = new Sidebar({ open: openConversation, fresh, report, changed: () => changed() });
+const settings = new Settings({
+  system: (system) => state.conversation && attempt(() => server.change(state.conversation.id, { system })),
+  changed: () => changed(),
+});
+const composer = new Composer({
+  send,
+  stop: () => Promise.all(writingReplies().map((each) => attempt(() => server.stop(each.id)))),
+});
+
+/* What is shown */
+
+function changed() {
+  const { conversation } = state;
+  const title = visible(conversation?.title ?? "") || "New chat";
+  find("#rename").textContent = title;
+  find("#rename").disabled = !conversation;
+  document.title = conversation?.title ? `${title} · Chat` : "Chat";
+  find("#feedback-label").hidden = !conversation;
+  find("#feedback").checked = Boolean(conversation?.feedback);
+  showEmpty((text) => composer.put(text));
+  thread.draw();
+  composer.update();
+  settings.render();
+  clearTimeout(listTimer);
+  listTimer = setTimeout(() => state.connected && sidebar.load(), 400);
+}
+
+async function loadState() {
+  const found = await attempt(() => server.state());
+  if (!found) return;
+  Object.assign(state, { models: found.models, presets: found.presets });
+  fillChoices(changed);
+  changed();
+}
+
+/* The page itself */
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  keepSettings({ theme });
+}
+
+const KEYS = {
+  KeyN: fresh,
+  KeyK: () => (sidebar.toggle(true), find("#search").focus()),
+  KeyS: () => settings.toggle(),
+  KeyM: () => composer.focus(),
+  ArrowUp: () => thread.move(-1),
+  ArrowDown: () => thread.move(1),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !find("#dialog").open && !event.defaultPrevented) composer.stop();
+  if (!event.altKey || event.ctrlKey || event.metaKey || !KEYS[event.code]) return;
+  event.preventDefault();
+  KEYS[event.code]();
+});
+find("#rename").addEventListener("click", () => sidebar.rename());
+find("#help").addEventListener("click", () => showKeys());
+find("#theme").addEventListener("click", () => setTheme(THEMES[state.settings.theme] ?? "dark"));
+find("#feedback").addEventListener("change", async (event) => {
+  const feedback = event.target.checked;
+  await attempt(() => server.change(state.conversation.id, { feedback }));
+  announce(
+    feedback
+      ? "Votes, choices and edits of this conversation may be used for training"
+      : "This conversation is not used for training",
+  );
+});
+window.addEventListener("hashchange", followHash);
+window.addEventListener("online", () => connection.retry());
+setTheme(state.settings.theme);
+await loadState();
+followHash();
+sidebar.load();
+sendWaiting();
+if (!matchMedia("(max-width: 50rem)").matches) composer.focus();
+document.body.dataset.ready = "yes";
