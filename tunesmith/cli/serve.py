@@ -18,30 +18,34 @@ SETTINGS = "tunesmith.serve.app.settings"
 NAMES = "tunesmith.serve.engine.names:name_models"
 API_KEY = "TUNESMITH_API_KEY"
 
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL...]",
+        help="Directories of runs or models, or NAME=DIRECTORY to give them other names; none lists your runs.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="The directory of the conversations, by default ~/.local/share/tunesmith/chat.", show_default=False
+    ),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="List the runs in this directory; without MODEL it is runs.", show_default=False),
+]
+
 
 def serve(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL...]",
-            help="Directories of runs or models, or NAME=DIRECTORY to give them other names; none lists your runs.",
-            show_default=False,
-        ),
-    ] = None,
+    models: Models = None,
     host: Annotated[
         str, typer.Option(help=f"The address. One that others can reach needs a key in {API_KEY}.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="The directory of the conversations, by default ~/.local/share/tunesmith/chat.", show_default=False
-        ),
-    ] = None,
-    runs: Annotated[
-        Path | None,
-        typer.Option(help="List the runs in this directory; without MODEL it is runs.", show_default=False),
-    ] = None,
+    data: Data = None,
+    runs: Runs = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
