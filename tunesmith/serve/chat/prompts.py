@@ -54,7 +54,7 @@ def thread_prompt(
     encoder-decoder is to continue a reply.
     """
     format = engine.renderer.format
-    turns = [Message(message.role, message.text, context=message.context) for message in thread if message.text]
+    turns = _turns(thread)
     if not format.multi_turn:
         turns = turns[-1:]
     messages = [*([Message("system", system)] if system else []), *turns]
@@ -69,6 +69,18 @@ def thread_prompt(
     if len(ids) >= engine.context:
         raise DataError(f"prompt and reply have {len(ids)} tokens, and the model reads {engine.context} in all")
     return ThreadPrompt(ids, prompt.messages, prompt.dropped, begun=True)
+
+
+def _turns(thread: Sequence[StoredMessage]) -> list[Message]:
+    """The messages without empty replies; two of the user that then follow each other become one."""
+    found = list[Message]()
+    for message in thread:
+        if found and message.role == found[-1].role == "user":
+            text, context = f"{found[-1].text}\n\n{message.text}", message.context or found[-1].context
+            found[-1] = Message("user", text, context=context)
+        elif message.text:
+            found.append(Message(message.role, message.text, context=message.context))
+    return found
 
 
 def chosen_sampling(declared: SamplingParameters, choice: SamplingChoiceSchema) -> SamplingParameters:
@@ -128,9 +140,9 @@ def _token(token: ShownToken) -> dict[str, Any]:
     return {"text": token.text, "ids": list(token.ids), "role": token.role, "control": token.control}
 
 
-def without_surrogates(text: str) -> str:
-    """A text that can be written as UTF-8."""
-    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+def storable(text: str) -> str:
+    """A text without half characters and U+0000, which files of training data cannot have."""
+    return re.sub("[\0\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def settings_of(sampling: SamplingParameters) -> Mapping[str, Any]:

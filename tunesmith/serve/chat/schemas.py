@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,8 +14,11 @@ REPLIES = 8
 LONGEST_TEXT = 500_000
 """Characters of a message; a body has a smaller limit in bytes anyway."""
 
+NO_NUL = r"^[^\x00]*$"
+"""The character U+0000 cannot be in a training file."""
+
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=NO_NUL)]
 Number = Annotated[float, Field(ge=0, le=1e9)]
 
 
@@ -51,7 +54,7 @@ class NewConversationSchema(RequestSchema):
 class ChangeSchema(RequestSchema):
     """What is changed about a conversation."""
 
-    title: Annotated[str, Field(max_length=200)] | None = None
+    title: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = None
     system: Text | None = None
     feedback: bool | None = None
 
@@ -61,7 +64,7 @@ class SendSchema(RequestSchema):
 
     id: Identity
     parent: Identity | None
-    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT, pattern=NO_NUL)]
     context: Text = ""
     answers: AnswersSchema | None = None
 
@@ -76,7 +79,7 @@ class EditSchema(RequestSchema):
     """The new text of a reply, which becomes a copy next to it."""
 
     id: Identity
-    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT, pattern=NO_NUL)]
 
 
 class ContinueSchema(RequestSchema):
@@ -88,13 +91,13 @@ class ContinueSchema(RequestSchema):
 class VoteSchema(RequestSchema):
     """A vote on a reply."""
 
-    vote: Literal[-1, 0, 1]
+    vote: Annotated[int, Field(ge=-1, le=1)]
 
 
 class CommentSchema(RequestSchema):
     """A remark on a reply."""
 
-    text: Annotated[str, Field(max_length=10_000)]
+    text: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)]
 
 
 class ImportSchema(RequestSchema):

@@ -23,8 +23,8 @@ from tunesmith.serve.chat.prompts import (
     ThreadPrompt,
     chosen_sampling,
     settings_of,
+    storable,
     thread_prompt,
-    without_surrogates,
 )
 from tunesmith.serve.chat.schemas import REPLIES, AnswersSchema, SamplingChoiceSchema, SendSchema
 from tunesmith.serve.conversations.records import StoredMessage, new_id, now
@@ -257,7 +257,7 @@ class ChatService:
             async for event in stream:
                 if live.phase != "writing":
                     live.phase, begin = "writing", time.monotonic()
-                live.add(without_surrogates(event.text), len(event.tokens))
+                live.add(storable(event.text), len(event.tokens))
                 elapsed = spent + round(1000 * (time.monotonic() - begin))
                 live.message = replace(live.message, milliseconds=elapsed, finish=event.finish or "")
                 feed.touch()

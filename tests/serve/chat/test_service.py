@@ -1,0 +1,293 @@
+"""What people do on the chat page, through its HTTP interface, with real models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.chat.chats import LONG, SHORT, Chat, Watcher, run_chat
+from tunesmith.serve.app.factory import ServerParts
+from tunesmith.serve.conversations.records import new_id
+from tunesmith.serve.conversations.store import ConversationStore
+
+
+def test_a_message_gets_a_reply_that_is_repeated_with_its_seed(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        question, reply = await chat.send(home, "Hello")
+        assert (question["role"], reply["role"], reply["state"]) == ("user", "assistant", "writing")
+        messages = await chat.ended(home)
+        first = messages[reply["id"]]
+        assert (first["state"], first["finish"], first["tokens"]) == ("done", "length", 6)
+        assert first["prompt_tokens"] > 0
+        assert first["sampling"]["max_new_tokens"] == 6
+        _, again = await chat.send(home, "Hello", seed=first["seed"])
+        assert (await chat.ended(home))[again["id"]]["text"] == first["text"]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_the_same_request_twice_is_one_message_with_one_reply(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        body = {"id": "m", "parent": None, "text": "Hello", "answers": {"models": ["chatml"], "sampling": SHORT}}
+        for _ in range(2):
+            await chat.ask("POST", f"/api/conversations/{home}/send", body)
+        assert len(await chat.ended(home)) == 2
+        await chat.ask("POST", f"/api/conversations/{home}/send", {**body, "text": "Other"}, status=400)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_drafts_of_two_models_are_written_and_one_is_chosen(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        _, *replies = await chat.send(home, "Hello", models=["chatml", "t5"], drafts=2)
+        messages = await chat.ended(home)
+        assert [messages[reply["id"]]["model"] for reply in replies] == ["chatml", "chatml", "t5", "t5"]
+        assert len({messages[reply["id"]]["drafts"] for reply in replies}) == 1
+        texts = [messages[reply["id"]]["text"] for reply in replies]
+        assert texts[0] != texts[1], "drafts have different random numbers"
+        await chat.message(replies[2]["id"], "choose")
+        messages = await chat.tree(home)
+        assert [messages[reply["id"]]["chosen"] for reply in replies] == [False, False, True, False]
+        assert [messages[reply["id"]]["shown"] for reply in replies] == [False, False, True, False]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_stopped_reply_keeps_its_text_and_can_be_continued(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        _, reply = await chat.send(home, "Hello", sampling=LONG)
+        while len((await chat.tree(home))[reply["id"]]["text"]) < 5:
+            await asyncio.sleep(0.005)
+        await chat.message(reply["id"], "stop")
+        stopped = (await chat.tree(home))[reply["id"]]
+        assert stopped["state"] == "stopped"
+        assert 0 < stopped["tokens"] < 400
+        await chat.message(reply["id"], "continue", {"sampling": SHORT})
+        longer = (await chat.ended(home))[reply["id"]]
+        assert longer["text"].startswith(stopped["text"])
+        assert longer["tokens"] == stopped["tokens"] + 6
+        assert longer["prompt_tokens"] > stopped["prompt_tokens"]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_an_edited_reply_is_a_version_and_later_prompts_read_it(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new("Be kind.")
+        _, reply = await chat.send(home, "Hello")
+        await chat.ended(home)
+        await chat.message(reply["id"], "edit", {"id": "mine", "text": "My own words"})
+        messages = await chat.tree(home)
+        assert (messages["mine"]["shown"], messages["mine"]["edit_of"]) == (True, reply["id"])
+        _, last = await chat.send(home, "And now?", "mine")
+        await chat.ended(home)
+        view = await chat.ask("GET", f"/api/messages/{last['id']}/prompt")
+        text = "".join(token["text"] for token in view["tokens"])
+        assert all(part in text for part in ("Be kind.", "Hello", "My own words", "And now?"))
+        assert {token["role"] for token in view["tokens"]} == {"system", "user", "assistant"}
+        assert any(token["control"] for token in view["tokens"])
+        assert view["count"] == (await chat.tree(home))[last["id"]]["prompt_tokens"]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_retry_is_another_version_next_to_the_first(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        question, reply = await chat.send(home, "Hello")
+        await chat.ended(home)
+        body = {"answers": {"models": ["chatml"], "sampling": SHORT}}
+        (retried,) = (await chat.message(reply["id"], "retry", body))["messages"]
+        messages = await chat.ended(home)
+        assert messages[retried["id"]]["parent"] == question["id"]
+        assert messages[retried["id"]]["text"] != messages[reply["id"]]["text"]
+        assert messages[retried["id"]]["drafts"] == ""
+        await chat.message(reply["id"], "show")
+        assert (await chat.tree(home))[reply["id"]]["shown"]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_two_watchers_get_the_whole_reply_and_a_late_one_joins_in(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        early, late = Watcher(), Watcher()
+        tasks = [asyncio.create_task(early.follow(chat.service, home))]
+        _, reply = await chat.send(home, "Hello", sampling=LONG)
+        while len((await chat.tree(home))[reply["id"]]["text"]) < 20:
+            await asyncio.sleep(0.005)
+        tasks.append(asyncio.create_task(late.follow(chat.service, home)))
+        expected = await chat.ended(home)
+        await asyncio.sleep(0.3)
+        for watcher in (early, late):
+            assert watcher.messages[reply["id"]]["text"] == expected[reply["id"]]["text"]
+            assert watcher.messages[reply["id"]]["state"] == "done"
+            assert "text" in watcher.events
+        await chat.ask("DELETE", f"/api/conversations/{home}")
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+        assert early.events[-1] == late.events[-1] == "gone"
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_the_end_of_the_server_ends_streams_and_keeps_what_was_written(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> Any:
+        home = await chat.new()
+        watcher = Watcher()
+        task = asyncio.create_task(watcher.follow(chat.service, home))
+        _, reply = await chat.send(home, "Hello", sampling=LONG)
+        while len((await chat.tree(home))[reply["id"]]["text"]) < 5:
+            await asyncio.sleep(0.005)
+        await chat.service.close()
+        await asyncio.wait_for(task, 5)
+        assert watcher.events[-1] == "bye"
+        return (await chat.tree(home))[reply["id"]]
+
+    reply = run_chat(parts, tmp_path, work)
+    stored = ConversationStore.open(tmp_path).message(reply["id"])
+    assert (stored.state, stored.text) == ("interrupted", reply["text"])
+    assert len(stored.text) >= 5
+
+
+def test_deleting_stops_what_is_written_there(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        question, reply = await chat.send(home, "Hello", sampling=LONG)
+        await chat.ask("DELETE", f"/api/messages/{question['id']}")
+        assert await chat.tree(home) == {}
+        assert chat.service.feeds.live() == []
+        await chat.message(reply["id"], "stop")
+        await chat.message(reply["id"], "vote", {"vote": 1}, status=404)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_votes_comments_titles_and_the_switch_for_training_are_kept(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        question, reply = await chat.send(home, "Hello")
+        await chat.ended(home)
+        await chat.message(reply["id"], "vote", {"vote": -1})
+        await chat.message(reply["id"], "comment", {"text": "too short"})
+        await chat.message(question["id"], "vote", {"vote": 1}, status=400)
+        found = (await chat.tree(home))[reply["id"]]
+        assert (found["vote"], found["comment"]) == (-1, "too short")
+        assert (await chat.ask("GET", f"/api/conversations/{home}"))["feedback"] is False
+        await chat.ask("PATCH", f"/api/conversations/{home}", {"feedback": True, "title": "Mine"})
+        (listed,) = (await chat.ask("GET", "/api/conversations?query=mine"))["conversations"]
+        assert (listed["feedback"], listed["title"], listed["messages"]) == (True, "Mine", 2)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_conversations_leave_as_a_file_and_come_back(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> str:
+        home = await chat.new()
+        await chat.send(home, "Hello", drafts=2)
+        await chat.ended(home)
+        return (await chat.client.get("/api/export?format=jsonl")).text
+
+    text = run_chat(parts, tmp_path / "one", work)
+
+    async def take(chat: Chat) -> None:
+        assert await chat.ask("POST", "/api/import", {"name": "f", "text": text}) == {"added": 1, "known": 0}
+        assert await chat.ask("POST", "/api/import", {"name": "f", "text": text}) == {"added": 0, "known": 1}
+        refused = await chat.ask("POST", "/api/import", {"name": "f", "text": "{}"}, status=400)
+        assert "conversation" in refused["error"]["message"]
+        (listed,) = (await chat.ask("GET", "/api/conversations"))["conversations"]
+        assert (listed["title"], listed["messages"]) == ("Hello", 3)
+
+    run_chat(parts, tmp_path / "two", take)
+
+
+def test_a_model_is_opened_when_somebody_chats_with_it(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        found = {model["name"]: model for model in (await chat.ask("GET", "/api/state"))["models"]}
+        assert (found["chatml"]["open"], found["later"]["open"], found["broken"]["open"]) == (True, False, False)
+        assert (found["chatml"]["multi_turn"], found["t5"]["continues"]) == (True, False)
+        home = await chat.new()
+        _, refused = await chat.send(home, "Hello", models=["broken"])
+        message = (await chat.ended(home))[refused["id"]]
+        assert (message["state"], message["text"]) == ("failed", "")
+        assert "cannot be opened" in message["error"]
+        assert str(tmp_path) not in message["error"], "no path"
+
+    run_chat(parts, tmp_path, work, later=str(tmp_path), broken=str(tmp_path))
+
+
+def test_the_oldest_messages_are_left_out_and_the_reply_says_so(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home, parent = await chat.new(), None
+        context = next(m for m in (await chat.ask("GET", "/api/state"))["models"] if m["name"] == "chatml")["context"]
+        for number in range(3):
+            _, reply = await chat.send(home, f"{number} " * (context // 3), parent)
+            parent = reply["id"]
+        last = (await chat.ended(home))[parent]
+        assert last["dropped"] > 0, (context, last["prompt_tokens"], last["error"])
+        assert last["state"] == "done"
+        _, reply = await chat.send(home, "long " * context)
+        failed = (await chat.ended(home))[reply["id"]]
+        assert failed["state"] == "failed"
+        assert "leaves no tokens for a reply" in failed["error"]
+
+    run_chat(parts, tmp_path, work)
+
+
+BAD: list[tuple[str, str, Any, int]] = [
+    ("POST", "/api/conversations", {"id": "../x"}, 400),
+    ("POST", "/api/conversations", {"id": "a", "other": 1}, 400),
+    ("POST", "/api/conversations", [], 400),
+    ("GET", "/api/conversations/none", None, 404),
+    ("GET", "/api/conversations/none/events", None, 404),
+    ("PATCH", "/api/conversations/none", {"title": "x"}, 404),
+    ("PATCH", "/api/conversations/none", {"title": 3}, 400),
+    ("DELETE", "/api/conversations/none", None, 404),
+    ("POST", "/api/messages/none/vote", {"vote": 2}, 400),
+    ("POST", "/api/messages/none/vote", {"vote": True}, 400),
+    ("POST", "/api/messages/none/show", {}, 404),
+    ("GET", "/api/messages/none/prompt", None, 404),
+    ("GET", "/api/export?format=exe", None, 400),
+    ("GET", "/api/export?conversation=none", None, 404),
+    ("GET", "/api/conversations?query=" + "x" * 201, None, 400),
+    ("POST", "/api/nothing", {}, 404),
+    ("PUT", "/api/conversations", {}, 405),
+]
+
+
+def test_wrong_requests_are_refused_in_the_form_of_the_api(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        for method, path, body, status in BAD:
+            found = await chat.ask(method, path, body, status)
+            assert found["error"]["message"], path
+            assert str(tmp_path) not in json.dumps(found)
+        home = await chat.new()
+        answers = {"models": ["../../etc/passwd"]}
+        body = {"id": new_id(), "parent": None, "text": "x", "answers": answers}
+        await chat.ask("POST", f"/api/conversations/{home}/send", body, 404)
+        body["answers"] = {"models": ["chatml"] * 4, "drafts": 4}
+        await chat.ask("POST", f"/api/conversations/{home}/send", body, 400)
+        body["answers"] = {"models": ["chatml"], "sampling": {"top_p": 7.0}}
+        _, reply = (await chat.ask("POST", f"/api/conversations/{home}/send", body))["messages"]
+        failed = (await chat.ended(home))[reply["id"]]
+        assert "top_p=7.0 must be" in failed["error"]
+
+    run_chat(parts, tmp_path, work)
+
+
+@pytest.mark.parametrize("text", ["half \ud800", "nul \0"])
+def test_texts_that_no_file_can_hold_are_refused(parts: ServerParts, tmp_path: Path, text: str) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        body = {"id": new_id(), "parent": None, "text": text}
+        await chat.ask("POST", f"/api/conversations/{home}/send", body, 400)
+        assert await chat.tree(home) == {}
+
+    run_chat(parts, tmp_path, work)
