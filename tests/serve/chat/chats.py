@@ -25,7 +25,7 @@ from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.page.routes import page_router
 
 Result = TypeVar("Result")
-SHORT = {"max_new_tokens": 6}
+SHORT = {"max_new_tokens": 6, "min_new_tokens": 6}
 LONG = {"max_new_tokens": 400, "min_new_tokens": 400}
 
 

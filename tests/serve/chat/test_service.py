@@ -227,9 +227,10 @@ def test_the_oldest_messages_are_left_out_and_the_reply_says_so(parts: ServerPar
     async def work(chat: Chat) -> None:
         home, parent = await chat.new(), None
         context = next(m for m in (await chat.ask("GET", "/api/state"))["models"] if m["name"] == "chatml")["context"]
-        for number in range(3):
-            _, reply = await chat.send(home, f"{number} " * (context // 3), parent)
+        for number in range(4):
+            _, reply = await chat.send(home, f"{number} " * (context // 5), parent)
             parent = reply["id"]
+            await chat.ended(home)
         last = (await chat.ended(home))[parent]
         assert last["dropped"] > 0, (context, last["prompt_tokens"], last["error"])
         assert last["state"] == "done"
@@ -275,9 +276,9 @@ def test_wrong_requests_are_refused_in_the_form_of_the_api(parts: ServerParts, t
         body["answers"] = {"models": ["chatml"] * 4, "drafts": 4}
         await chat.ask("POST", f"/api/conversations/{home}/send", body, 400)
         body["answers"] = {"models": ["chatml"], "sampling": {"top_p": 7.0}}
-        _, reply = (await chat.ask("POST", f"/api/conversations/{home}/send", body))["messages"]
-        failed = (await chat.ended(home))[reply["id"]]
-        assert "top_p=7.0 must be" in failed["error"]
+        refused = await chat.ask("POST", f"/api/conversations/{home}/send", body, 400)
+        assert "Top_p=7.0 must be above 0" in refused["error"]["message"]
+        assert await chat.tree(home) == {}, "nothing of a refused request is stored"
 
     run_chat(parts, tmp_path, work)
 

@@ -178,7 +178,11 @@ class ChatService:
         return added
 
     async def _new_replies(self, home: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
-        """The empty replies that are wanted. Raises RefusedRequest for a model that does not exist."""
+        """The empty replies that are wanted.
+
+        Raises RefusedRequest for a model that does not exist, UsageError for impossible settings.
+        """
+        chosen_sampling(SamplingParameters(), answers.sampling)
         if len(answers.models) * answers.drafts > REPLIES:
             raise RefusedRequest(400, f"At most {REPLIES} replies are written at once.", param="answers")
         for name in answers.models:
