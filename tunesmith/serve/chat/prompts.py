@@ -16,6 +16,7 @@ from tunesmith.generate.sampling_configurations import open_sampling_file
 from tunesmith.model.context import NO_LIMIT
 from tunesmith.serve.chat.schemas import SamplingChoiceSchema
 from tunesmith.serve.conversations.records import StoredMessage
+from tunesmith.serve.conversations.turns import joined_turns
 from tunesmith.serve.engine.models import ServedModel
 from tunesmith.text.formats.passage import find_passage_label
 from tunesmith.text.tokens.show import ShownToken, show_prompt
@@ -34,7 +35,7 @@ class ThreadPrompt:
 
     ids: the token ids.
     messages: those of the thread that they contain.
-    dropped: how many old messages did not fit.
+    dropped: how many old messages the model did not read: they did not fit, or the format is for single turns.
     begun: whether the ids end with the beginning of the reply.
     """
 
@@ -54,13 +55,15 @@ def thread_prompt(
     encoder-decoder is to continue a reply.
     """
     format = engine.renderer.format
-    turns = _turns(thread)
+    turns = [Message(each.role, each.text, context=each.context) for each in joined_turns(thread)]
+    unread = 0
     if not format.multi_turn:
-        turns = turns[-1:]
+        turns, unread = turns[-1:], len(turns) - 1
     messages = [*([Message("system", system)] if system else []), *turns]
     prompt = engine.prompt(messages, sampling)
+    dropped = prompt.dropped + unread
     if not begun:
-        return ThreadPrompt(prompt.ids, prompt.messages, prompt.dropped)
+        return ThreadPrompt(prompt.ids, prompt.messages, dropped)
     if engine.model.config.is_encoder_decoder:
         raise UsageError("this kind of model cannot continue a reply")
     text = produced_text(format, list(prompt.messages), begun)
@@ -68,19 +71,7 @@ def thread_prompt(
     ids = (*prompt.ids, *more)
     if len(ids) >= engine.context:
         raise DataError(f"prompt and reply have {len(ids)} tokens, and the model reads {engine.context} in all")
-    return ThreadPrompt(ids, prompt.messages, prompt.dropped, begun=True)
-
-
-def _turns(thread: Sequence[StoredMessage]) -> list[Message]:
-    """The messages without empty replies; two of the user that then follow each other become one."""
-    found = list[Message]()
-    for message in thread:
-        if found and message.role == found[-1].role == "user":
-            text, context = f"{found[-1].text}\n\n{message.text}", message.context or found[-1].context
-            found[-1] = Message("user", text, context=context)
-        elif message.text:
-            found.append(Message(message.role, message.text, context=message.context))
-    return found
+    return ThreadPrompt(ids, prompt.messages, dropped, begun=True)
 
 
 def chosen_sampling(declared: SamplingParameters, choice: SamplingChoiceSchema) -> SamplingParameters:

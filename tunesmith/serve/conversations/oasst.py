@@ -76,6 +76,16 @@ def as_oasst_message(message: StoredMessage, rank: int | None) -> Content:
     }
 
 
+def as_rows(tree: Content) -> Iterator[Content]:
+    """The messages of a tree as rows, the form of OpenAssistant's data on the hub, which may be of any depth."""
+    named = {name: value for name, value in tree.items() if name != "prompt"}
+    waiting = [tree["prompt"]]
+    while waiting:
+        content = waiting.pop(0)
+        yield {**named, **{name: value for name, value in content.items() if name != "replies"}}
+        waiting[:0] = content["replies"]
+
+
 def read_oasst_tree(record: Mapping[str, Any], place: str) -> tuple[StoredConversation, list[StoredMessage]]:
     """The conversation of a tree, or of its first message with all below it; deleted messages are left out.
 

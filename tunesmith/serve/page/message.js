@@ -15,7 +15,7 @@ const ENDS = {
 /** What a reply is followed by: why it ended, what was left out, and how fast it was written. */
 export function describeReply(message) {
   const notes = [];
-  if (message.dropped) {
+  if (message.dropped && modelOf(message.model)?.multi_turn !== false) {
     const count = message.dropped === 1 ? "The oldest message" : `The ${message.dropped} oldest messages`;
     notes.push(`${count} did not fit into the context of the model: it did not read them.`);
   }
