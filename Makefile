@@ -67,9 +67,10 @@ storage: $(DEVELOPMENT) ## measure what fewer bits for weights, gradients and mo
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer
 
-browser: $(BROWSER) ## open the pages of comparisons and runs in Chromium and use them as a person would
+browser: $(BROWSER) ## use the chat and the pages of comparisons and runs in Chromium as a person would
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.compare_page
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.run_page
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.chat_page
 
 serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, and OpenAPI schemas by schemathesis
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_sockets

@@ -108,6 +108,8 @@ export class Sidebar {
       if (error.status !== 404) return this.actions.report(error);
     }
     announce("Conversation deleted");
+    this.items = this.items.filter((each) => each.id !== item.id);
+    this.render();
     if (item.id === state.conversation?.id) this.actions.fresh();
     await this.load();
   }

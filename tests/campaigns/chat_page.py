@@ -1,0 +1,225 @@
+"""The chat page in Chromium: what people do with it, what hostile texts cannot do, and whether everybody can use it.
+
+    python -m tests.campaigns.chat_page [--browser /usr/bin/chromium] [--only NAME] [--model DIR] [--screenshots DIR]
+
+A server is started with two small random models, and 33 journeys are done in new windows. Then 500 hostile texts are in
+every place that a conversation has, and in replies while they are written: nothing may be executed, requested elsewhere
+or written to the console. axe (of the package axe-playwright-python) must find nothing serious. Needs
+`pip install playwright axe-playwright-python` and a Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.apps.conftest import write_model
+from tests.campaigns.chat_conditions import CONDITIONS
+from tests.campaigns.chat_journeys import JOURNEYS
+from tests.campaigns.chat_server import ChatServer, ChatWindow, chat_window, expect
+from tests.campaigns.compare_page import MARKUP, SWITCHES
+from tests.text.hostile import hostile_texts
+from tunesmith.files import write_json
+
+PLACES = 500
+WRAPPERS = (
+    "{}", "**{}**", "`{}`", "[{}](https://example.org)", "[x]({})", "![{}](https://example.org/{})", "# {}", "> {}",
+    "- {}\n  - {}", "| {} | b |\n|---|---|\n| {} | c |", "```{}\n{}\n```", "$$\n{}\n$$", "\\({}\\)", "<{}>", "~~{}~~",
+    "https://example.org/{}",
+)  # fmt: skip
+SCRIPTED = (
+    "javascript:window.executed=1",
+    "data:text/html,<script>window.executed=1</script>",
+    "vbscript:x",
+    "//example.org",
+)
+SERIOUS = ("serious", "critical")
+
+
+def main() -> None:
+    """Do everything and print one line for each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--browser", help="the program, such as /usr/bin/chromium; by default playwright's own")
+    parser.add_argument("--only", default="", help="only journeys whose name contains this")
+    parser.add_argument("--model", help="a model for the screenshots, such as the demo's; by default a random one")
+    parser.add_argument("--screenshots", type=Path, help="write pictures of the page into this directory")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=options.browser, args=SWITCHES)
+        root = Path(directory)
+        server = ChatServer([*write_models(root), "--data", str(root / "data")], root / "log")
+        try:
+            print(f"the server answers after {server.start():.1f} s")
+            for journey in (*JOURNEYS, *CONDITIONS):
+                if options.only in journey.__name__:
+                    begin = time.monotonic()
+                    journey(browser, server, root)
+                    print(f"{journey.__name__.replace('_', ' ')}: {time.monotonic() - begin:.1f} s", flush=True)
+            if not options.only:
+                print(f"hostile texts: {check_hostile(browser, server, root)} places, nothing executed", flush=True)
+                print(f"axe: {check_access(browser, server)} views without a serious finding", flush=True)
+            if options.screenshots:
+                take_screenshots(browser, options.model, options.screenshots, root)
+        finally:
+            server.end()
+        browser.close()
+
+
+def write_models(root: Path) -> list[str]:
+    """Two random models whose replies have 60 tokens."""
+    for name, format in (("plain", "plain"), ("chat", "chatml")):
+        write_model(root / name, format, **({} if name == "plain" else {"eos": "<|im_end|>"}))
+        sampling = {"temperature": 1.0, "max_new_tokens": 60, "min_new_tokens": 60}
+        write_json(root / name / "tunesmith.json", {"format": format, "sampling": sampling})
+    return [str(root / "plain"), str(root / "chat")]
+
+
+def hostile(count: int = PLACES) -> list[str]:
+    """Hostile texts, alone and in every construct of Markdown."""
+    texts = [text for text in hostile_texts() if not any(mark == "\0" or "\ud800" <= mark <= "\udfff" for mark in text)]
+    parts = [*MARKUP, *SCRIPTED, *texts]
+    found = [wrapper.replace("{}", part) for wrapper in WRAPPERS for part in parts[: len(MARKUP) + len(SCRIPTED) + 12]]
+    return (found + texts)[:count]
+
+
+def check_hostile(browser: Browser, server: ChatServer, root: Path) -> int:
+    """Hostile texts in every place of a conversation, and in replies while they are written."""
+    texts = hostile()
+    size = 50
+    lines = []
+    for start in range(0, len(texts), size):
+        messages: list[dict[str, Any]] = []
+        for number, text in enumerate(texts[start : start + size]):
+            question = {"id": f"q{number}", "parent": messages[-1]["id"] if messages else None, "role": "user"}
+            messages.append({**question, "text": text, "context": text, "shown": True})
+            reply = {"id": f"a{number}", "parent": f"q{number}", "role": "assistant", "text": text, "shown": True}
+            messages.append({**reply, "model": text, "comment": text, "error": text, "state": "failed"})
+        record = {"kind": "tunesmith conversation", "version": 1, "id": f"hostile-{start}", "title": texts[start]}
+        lines.append(json.dumps({**record, "system": texts[start], "messages": messages}))
+    file = root / "hostile.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    with chat_window(browser, server) as window:
+        window.open()
+        window.page.set_input_files("#import-file", file)
+        window.page.wait_for_selector("dialog >> text=conversations were imported")
+        window.page.keyboard.press("Escape")
+        for start in range(0, len(texts), size):
+            window.open(f"#c/hostile-{start}")
+            window.page.reload()
+            window.ready()
+            window.page.wait_for_selector(f".message.assistant >> nth={len(texts[start : start + size]) - 1}")
+            window.page.click("#settings-toggle")
+            check_unexecuted(window)
+        stream_all(window, texts)
+        check_unexecuted(window)
+    return 6 * len(texts) + len(texts)
+
+
+def stream_all(window: ChatWindow, texts: list[str]) -> None:
+    """Every text as a reply that is written character by character."""
+    window.page.evaluate(
+        """async (texts) => {
+          const { MarkdownView } = await import("/page/markdown.js");
+          for (const text of texts) {
+            const place = document.createElement("div");
+            document.body.append(place);
+            const view = new MarkdownView(place);
+            for (let end = 0; end <= text.length; end += 1) view.update(text.slice(0, end));
+            const whole = document.createElement("div");
+            new MarkdownView(whole).update(text);
+            if (whole.innerHTML !== place.innerHTML) throw new Error(`the parts of ${text} give something else`);
+            place.remove();
+          }
+        }""",
+        texts,
+    )
+
+
+def check_unexecuted(window: ChatWindow) -> None:
+    """Nothing of the texts is executed, and no element came from them."""
+    page = window.page
+    expect(page.evaluate("window.executed === undefined"), "a text was executed")
+    foreign = "#main script, img, iframe, svg, base, object, embed, #thread style, #thread input"
+    found = page.evaluate("selector => document.querySelectorAll(selector).length", foreign)
+    expect(found == 0, f"{found} elements came from texts")
+    links = page.evaluate("[...document.querySelectorAll('#thread a')].map(link => link.protocol)")
+    expect(set(links) <= {"http:", "https:", "mailto:"}, f"links lead to {set(links)}")
+
+
+def check_access(browser: Browser, server: ChatServer) -> int:
+    """axe on the page in its states, light and dark, wide and narrow."""
+    source = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+    views = 0
+    for width, scheme in ((1280, "light"), (1280, "dark"), (400, "light")):
+        with chat_window(browser, server, width, color_scheme=scheme) as window:
+            window.open()
+            window.page.evaluate(source)
+            views += find_barriers(window, "empty")
+            window.send("Is this page for everybody?")
+            views += find_barriers(window, "thread")
+            window.page.select_option("#drafts", "2")
+            window.send("And drafts?")
+            views += find_barriers(window, "drafts")
+            window.page.click("#settings-toggle")
+            views += find_barriers(window, "settings")
+            window.page.click("#settings button >> text=Close")
+            window.tool("Prompt").click()
+            window.page.wait_for_selector("dialog[open] .token")
+            views += find_barriers(window, "prompt")
+            window.page.keyboard.press("Escape")
+            if width < 500:
+                window.page.click("#open-sidebar")
+                views += find_barriers(window, "list")
+    return views
+
+
+def find_barriers(window: ChatWindow, view: str) -> int:
+    """Raises SystemExit for a serious finding of axe; returns 1."""
+    window.page.wait_for_timeout(150)
+    found = window.page.evaluate("axe.run()")
+    serious = [
+        f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:150]}"
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+    ]
+    expect(not serious, f"axe, {view}: {serious}")
+    return 1
+
+
+def take_screenshots(browser: Browser, model: str | None, directory: Path, root: Path) -> None:
+    """Pictures of the page at both widths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    words = [model or str(root / "chat"), f"second={root / 'chat'}", "--data", str(root / "pictures")]
+    server = ChatServer(words, root / "pictures.log")
+    server.start()
+    try:
+        for width in (1280, 400):
+            with chat_window(browser, server, width) as window:
+                window.open()
+                window.page.screenshot(path=directory / f"chat-empty-{width}.png")
+                window.send("Who lives in the house by the lake?")
+                window.page.select_option("#drafts", "2")
+                window.send("What is a tree?")
+                window.page.screenshot(path=directory / f"chat-drafts-{width}.png")
+                window.page.click(".choose >> nth=0")
+                window.until("!document.querySelector('.drafts')")
+                window.tool("Prompt").click()
+                window.page.wait_for_selector("dialog[open] .token")
+                window.page.screenshot(path=directory / f"chat-prompt-{width}.png")
+                window.page.keyboard.press("Escape")
+                window.page.click("#settings-toggle")
+                window.page.screenshot(path=directory / f"chat-settings-{width}.png")
+    finally:
+        server.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
