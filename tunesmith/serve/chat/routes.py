@@ -47,8 +47,8 @@ STATUS: dict[type[TunesmithError], int] = {
 }
 LONGEST_QUERY = 200
 MEDIA_TYPES: dict[TransferFormat, str] = {
-    "jsonl": "application/jsonl",
-    "oasst": "application/jsonl",
+    "jsonl": "application/x-ndjson",
+    "oasst": "application/x-ndjson",
     "markdown": "text/markdown",
 }
 NO_STORE = {"Cache-Control": "no-store"}
