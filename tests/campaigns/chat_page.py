@@ -207,6 +207,7 @@ def take_screenshots(browser: Browser, model: str | None, directory: Path, root:
                 window.page.screenshot(path=directory / f"chat-empty-{width}.png")
                 window.send("Who lives in the house by the lake?")
                 window.page.select_option("#drafts", "2")
+                window.page.select_option("#preset", "k50")
                 window.send("What is a tree?")
                 window.page.screenshot(path=directory / f"chat-drafts-{width}.png")
                 window.page.click(".choose >> nth=0")

@@ -123,6 +123,7 @@ def token_view(engine: Engine, prompt: ThreadPrompt) -> dict[str, Any]:
         "count": len(prompt.ids),
         "shown": min(len(prompt.ids), LONGEST_VIEW),
         "dropped": prompt.dropped,
+        "multi_turn": engine.renderer.format.multi_turn,
         "format": engine.renderer.format.name,
     }
 

@@ -217,12 +217,9 @@ ROUTES: tuple[tuple[Method, str, type[BaseModel] | None, Handler], ...] = (
 
 def chat_router(service: ChatService, read: BodyReader) -> APIRouter:
     """The routes of a service. read: reads bodies within the limits of the server."""
-    router = APIRouter()
+    router = APIRouter(include_in_schema=False)
     for method, path, schema, handler in ROUTES:
-        router.add_api_route(
-            path, _endpoint(service, read, schema, handler), methods=[method], name=handler.__name__.strip("_"),
-            response_model=None, openapi_extra=_request_body(schema), include_in_schema=True,
-        )  # fmt: skip
+        router.add_api_route(path, _endpoint(service, read, schema, handler), methods=[method], response_model=None)
     return router
 
 
@@ -236,13 +233,6 @@ def _endpoint(
         return found if isinstance(found, Response) else JSONResponse(found, headers=NO_STORE)
 
     return endpoint
-
-
-def _request_body(schema: type[BaseModel] | None) -> dict[str, Any] | None:
-    if schema is None:
-        return None
-    content = {"application/json": {"schema": schema.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def _listed_values(listed: ListedConversation, writing: bool) -> dict[str, Any]:

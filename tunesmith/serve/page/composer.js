@@ -3,7 +3,7 @@
  */
 
 import { find, make, setChildren } from "./dom.js";
-import { chosenModel, openDrafts, shownThread, state, writingReplies } from "./state.js";
+import { chosenModel, openDrafts, shownSampling, shownThread, state, writingReplies } from "./state.js";
 
 const DRAFT = "tunesmith.chat.draft";
 const HIGHEST = 240; // pixels
@@ -108,6 +108,11 @@ export class Composer {
     const last = shownThread().at(-1);
     if (model?.open && !model.multi_turn && last) {
       notes.push(`The prompt format ${model.format} is for single turns: the model reads only your next message.`);
+    }
+    if (state.settings.drafts > 1 && shownSampling().do_sample === false) {
+      notes.push(
+        "The sampling is greedy, so all drafts will be the same. Choose another one, or move the temperature.",
+      );
     }
     if (last && openDrafts(last).length && !writing && !state.settings.blind) {
       notes.push("Until you choose one, your next message answers the first reply.");

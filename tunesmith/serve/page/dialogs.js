@@ -110,7 +110,7 @@ export function showPrompt(view) {
       { class: `turn ${role}` },
       make("span", {
         class: "role",
-        text: role === "assistant" ? "assistant (control tokens and earlier replies)" : role,
+        text: role,
       }),
       make(
         "div",
@@ -125,7 +125,8 @@ export function showPrompt(view) {
       ),
     ),
   );
-  const dropped = view.dropped ? ` The ${view.dropped} oldest messages did not fit and are missing.` : "";
+  const why = view.multi_turn ? "did not fit and are missing" : "are missing, because the format is for single turns";
+  const dropped = view.dropped ? ` The ${view.dropped} oldest messages ${why}.` : "";
   const cut = view.shown < view.count ? ` The first ${view.shown.toLocaleString("en")} are shown.` : "";
   const facts =
     `${view.count.toLocaleString("en")} tokens in the prompt format ${visible(view.format)}. Each box is one token; ` +
