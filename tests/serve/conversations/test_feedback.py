@@ -129,7 +129,7 @@ def judged(draw: st.DrawFn) -> list[StoredMessage]:
 
 
 @given(judged())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_training_compares_what_was_stated_and_what_follows_from_it(replies: list[StoredMessage]) -> None:
     usable = [each for each in replies if each.state == "done"]
     stated = {

@@ -58,7 +58,7 @@ def trees(draw: st.DrawFn) -> ConversationTree:
 
 
 @given(st.lists(trees(), min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_our_lines_lose_nothing(found: list[ConversationTree]) -> None:
     text = "\n".join(export_conversations(iter(found), "jsonl"))
     assert import_conversations(text, "f") == found
@@ -70,14 +70,14 @@ def shown(tree: ConversationTree) -> tuple[Any, ...]:
 
 
 @given(st.lists(trees(), min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_markdown_has_what_is_shown(found: list[ConversationTree]) -> None:
     text = "".join(f"{line}\n" for line in export_conversations(iter(found), "markdown"))
     assert [shown(tree) for tree in import_conversations(text, "f")] == [shown(tree) for tree in found]
 
 
 @given(trees())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_oasst_trees_have_every_text_in_its_place(tree: ConversationTree) -> None:
     lines = list(export_conversations(iter([tree]), "oasst"))
     roots = [message for message in tree.messages if message.parent is None]
