@@ -276,7 +276,7 @@ EVALUATIONS: dict[str, tuple[str, Callable[[Case], Any], Sequence[Example]]] = {
     ),
     "metrics before the first step": (
         "dpo",
-        lambda case: accumulate_metrics(case.policy, case.objective, step_of(case.batches)),
+        lambda case: accumulate_metrics(case.policy, case.objective, step_of(case.batches), SingleProcess()),
         (),
     ),
 }

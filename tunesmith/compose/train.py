@@ -168,7 +168,9 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
     weights.store(model)  # after the checks of the model, which are exact in float32 only
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights)
+    return RunContext(
+        recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, SingleProcess()
+    )
 
 
 def _train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,10 @@ class ActorCritic(ModelWrapper):
         """Trainable parameters of policy and value function by name; tied ones once."""
         return super().parameters() | {f"{VALUE}{name}": each for name, each in self.value.parameters().items()}
 
+    def networks(self) -> Sequence[ModelWrapper]:
+        """Policy and separate network of the value function; the head of the value function stays whole."""
+        return [self.policy] if self.value.backbone is None else [self.policy, self.value.backbone]
+
     def train(self) -> None:
         """Training mode of policy and value function."""
         super().train()
@@ -109,7 +114,6 @@ class ActorCritic(ModelWrapper):
 
         gradient_hint: see ``Policy.log_probabilities``.
         """
-        hidden = self.policy.hidden(batch)
-        found = self.policy.log_probabilities_of_hidden(hidden, batch, gradient_hint)
+        hidden, found = self.policy.hidden_and_log_probabilities(batch, gradient_hint)
         states = hidden if self.value.backbone is None else self.value.backbone.hidden(batch)
         return found, self.value.values_of_hidden(states, batch.source)

@@ -14,7 +14,7 @@ from tunesmith.batch.packed import Layout, PackedBatch
 from tunesmith.model.attention import AttentionLayout, Prepare, prepare
 from tunesmith.model.body import body_of
 from tunesmith.model.dropout import ResidualDropout
-from tunesmith.model.wrapper import ModelWrapper
+from tunesmith.model.wrapper import ModelWrapper, forward_pass
 
 LayoutKind = Literal["tree", "threads"]
 
@@ -62,6 +62,7 @@ class Backbone(ModelWrapper):
         """The attention kernel for a layout, on the device of the layout."""
         return self._prepare(layout, self.compute)
 
+    @forward_pass
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states of all tokens, [T, D] in the format ``compute``."""
         with self.autocast():

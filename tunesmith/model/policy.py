@@ -16,6 +16,7 @@ from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 from tunesmith.model.logits import LogitRule, measure_logit_rule
 from tunesmith.model.shared_states import shared_log_probabilities
+from tunesmith.model.wrapper import forward_pass
 
 __all__ = ["LayoutKind", "Policy"]
 
@@ -45,6 +46,7 @@ class Policy(Backbone):
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.rule = measure_logit_rule(model) if rule is None else rule
 
+    @forward_pass
     def log_probabilities(
         self,
         batch: PackedBatch,
@@ -79,7 +81,16 @@ class Policy(Backbone):
             return target_statistics(states, weight, bias, target, statistics_gradient, cap=cap)
         return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint, cap=cap))
 
+    @forward_pass
+    def hidden_and_log_probabilities(
+        self, batch: PackedBatch, gradient_hint: GradientHint = None
+    ) -> tuple[Tensor, LogProbabilities]:
+        """Last hidden states of all tokens, [T, D], and ``log_probabilities`` of them."""
+        hidden = self.hidden(batch)
+        return hidden, self.log_probabilities_of_hidden(hidden, batch, gradient_hint)
+
     @torch.no_grad()
+    @forward_pass
     def shared_log_probabilities(self, batch: PackedBatch) -> LogProbabilities:
         """As ``log_probabilities``, without gradients: a state that predicts several targets is projected once."""
         source, state = torch.unique(batch.source, return_inverse=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
@@ -11,6 +13,7 @@ from tunesmith.batch.packed import PackedBatch
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of
+from tunesmith.model.wrapper import forward_pass
 
 
 class ScalarPolicy(Backbone):
@@ -31,6 +34,11 @@ class ScalarPolicy(Backbone):
         super().__init__(model, compute=compute, layout=layout, dropout=dropout)
         self._head = head_of(model)
 
+    def whole_parameters(self) -> Collection[nn.Parameter]:
+        """The head."""
+        return list(self._head.parameters())
+
+    @forward_pass
     def scalars(self, batch: PackedBatch, where: Tensor) -> Tensor:
         """float32 [K], the numbers at the tokens ``where`` of the packed row.
 

@@ -14,7 +14,7 @@ from tunesmith.draws import row_seed
 from tunesmith.model.dropout import Seq2SeqDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
-from tunesmith.model.wrapper import ModelWrapper
+from tunesmith.model.wrapper import ModelWrapper, forward_pass
 
 
 class Seq2SeqPolicy(ModelWrapper):
@@ -35,6 +35,7 @@ class Seq2SeqPolicy(ModelWrapper):
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._scale = output_scale(model)
 
+    @forward_pass
     def log_probabilities(
         self,
         batch: PaddedBatch,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial, wraps
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
+from tunesmith.model.shard import ShardedModel, shard_model
+
+Parameters = ParamSpec("Parameters")
+ResultT = TypeVar("ResultT")
 
 
 class ModelWrapper:
@@ -17,6 +25,7 @@ class ModelWrapper:
     model: the parameters keep their own number format.
     compute: number format of the forward pass.
     dropout: residual dropout, which is active in training mode only.
+    sharded: the root of the model, if its weights are divided among processes.
     """
 
     def __init__(
@@ -27,6 +36,7 @@ class ModelWrapper:
         dropout: ResidualDropout | Seq2SeqDropout | None = None,
     ) -> None:
         self.model, self.compute, self.dropout = model, compute, dropout
+        self.sharded: ShardedModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -55,8 +65,46 @@ class ModelWrapper:
         if self.dropout is not None:
             self.dropout.end()
 
+    def networks(self) -> Sequence[ModelWrapper]:
+        """The wrappers whose models are trained, each with weights of its own."""
+        return [self]
+
+    def whole_parameters(self) -> Collection[nn.Parameter]:
+        """Trainable parameters that no process keeps only a part of, because they are small and need float32."""
+        return ()
+
+    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None:
+        """Divide all weights among the processes of a mesh. Raises RecipeError as ``model.shard.shard_model``."""
+        for network in self.networks():
+            network.sharded = shard_model(network.model, mesh, kind, network.compute, network.whole_parameters())
+
+    def gathered(self) -> AbstractContextManager[object]:
+        """A context without gradients in which this process has all weights; see ``ShardedModel.gathered``."""
+        stack = ExitStack()
+        for network in self.networks():
+            if network.sharded is not None:
+                stack.enter_context(network.sharded.gathered())
+        return stack
+
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which the forward pass runs in the format ``compute``; weights in it need no cast."""
         if self.compute in (torch.float32, self.model.dtype):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
+
+
+WrapperT = TypeVar("WrapperT", bound=ModelWrapper)
+
+
+def forward_pass(
+    method: Callable[Concatenate[WrapperT, Parameters], ResultT],
+) -> Callable[Concatenate[WrapperT, Parameters], ResultT]:
+    """Mark a method that computes with the model: on a sharded model its weights are gathered for the call."""
+
+    @wraps(method)
+    def run(self: WrapperT, *args: Parameters.args, **kwargs: Parameters.kwargs) -> ResultT:
+        if self.sharded is None:
+            return method(self, *args, **kwargs)
+        return self.sharded.run(partial(method, self, *args, **kwargs))
+
+    return run

@@ -116,7 +116,8 @@ def train(
         if totals.tokens:
             parameters = policy.parameters()
             communicator.sum_gradients(parameters.values())
-            norm, scale = clip_coefficient(parameters, clip_norm, number)
+            whole_norm = communicator.gradient_norm(parameters.values())
+            norm, scale = clip_coefficient(parameters, clip_norm, number, whole_norm)
             optimizer.step(learning_rate, scale)
         optimizer.zero_grad()
         result = StepResult(
@@ -170,22 +171,32 @@ def accumulate_gradients(
     ]
     units, tokens, targets = communicator.sum_values(torch.tensor(counts, dtype=torch.float64)).tolist()
     sums = {name: torch.zeros((), dtype=torch.float64, device=policy.device) for name in objective.metrics}
+    passes = communicator.passes(len(step.batches))
     for batch in step.batches:
         found = objective(policy, batch.to(policy.device), units)
         found.loss.backward()  # type: ignore[no-untyped-call]
         for name in sums:
             sums[name] = sums[name] + found.sums[name].detach().double()
+    for _ in range(len(step.batches), passes):
+        assert step.idle is not None, "other processes have batches"
+        # Gradients of 0, for the sums over all processes that are part of the backward pass of a sharded model.
+        (objective(policy, step.idle.to(policy.device), units).loss * 0.0).backward()
     totals = communicator.sum_values(torch.stack(list(sums.values()))).tolist()
     return StepTotals(dict(zip(sums, totals, strict=True)), units, int(tokens), int(targets))
 
 
 @torch.no_grad()
-def accumulate_metrics(policy: PolicyT, objective: Objective[PolicyT, BatchT], step: Step[BatchT]) -> dict[str, float]:
-    """Means of the objective's metrics over this process's batches of a step, without dropout and without gradients."""
+def accumulate_metrics(
+    policy: PolicyT, objective: Objective[PolicyT, BatchT], step: Step[BatchT], communicator: Communicator
+) -> dict[str, float]:
+    """Means of the objective's metrics over a step, without dropout and without gradients."""
     policy.eval()
-    units = sum(objective.units(batch) for batch in step.batches)
+    own = float(sum(objective.units(batch) for batch in step.batches))
+    units = float(communicator.sum_values(torch.tensor(own, dtype=torch.float64)))
     found = [objective(policy, batch.to(policy.device), units).sums for batch in step.batches]
-    return {name: float(sum(sums[name] for sums in found)) / units for name in objective.metrics}
+    sums = torch.tensor([float(sum(each[name] for each in found)) for name in objective.metrics], dtype=torch.float64)
+    totals = communicator.sum_values(sums).tolist()
+    return {name: total / units for name, total in zip(objective.metrics, totals, strict=True)}
 
 
 def _first_numbers(examples: tuple[int, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Generic
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from tunesmith.batch.example import Example, Weighting
 from tunesmith.batch.protocols import BatchT, BatchT_co, Collator
-from tunesmith.data.dataset.plan import Plan
+from tunesmith.data.dataset.plan import Plan, PlannedStep
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import crop_seed, noise_seed
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
@@ -26,6 +27,8 @@ class Step(Generic[BatchT_co]):
     examples: numbers of all examples of the step, over all processes.
     batches: the micro-batches of this process.
     metrics: metrics that are reported with the step, next to those of the objective.
+    idle: a small batch for the passes that a process without further batches runs together with the others; None where
+        there is one process, or no batch.
     """
 
     number: int
@@ -33,6 +36,7 @@ class Step(Generic[BatchT_co]):
     examples: tuple[int, ...]
     batches: tuple[BatchT_co, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    idle: BatchT_co | None = None
 
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
@@ -42,6 +46,23 @@ Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
 def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
     """No example has columns."""
     return {}
+
+
+def deal(costs: Sequence[int], processes: int) -> list[list[int]]:
+    """For every process the places of its examples, in order, so that all processes have about equal costs.
+
+    The longest example first, each goes to the process that has least so far, of equal ones to the lowest number: the
+    result depends on the arguments alone.
+
+    costs: of every example, such as its tokens.
+    """
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    loads = [(0, process) for process in range(processes)]
+    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+        load, process = heappop(loads)
+        shares[process].append(place)
+        heappush(loads, (load + costs[place], process))
+    return [sorted(share) for share in shares]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,9 @@ class DatasetSteps(Generic[BatchT]):
 
     def __getitem__(self, number: int) -> Step[BatchT]:
         planned = self.plan.step(number)
-        return Step(number, planned.epoch, planned.examples, self.batches(self.examples(number)))
+        return Step(
+            number, planned.epoch, planned.examples, self.batches(self.examples(number)), idle=self._idle(planned)
+        )
 
     def batches(self, examples: Sequence[Example]) -> tuple[BatchT, ...]:
         """The micro-batches of the examples of one step."""
@@ -85,8 +108,16 @@ class DatasetSteps(Generic[BatchT]):
         """The examples of a step that this process trains on, in order."""
         planned = self.plan.step(number)
         copies = planned.copies or (0,) * len(planned.examples)
-        own = list(zip(planned.examples, copies, strict=True))[self.rank :: self.processes]
+        share = deal([int(self.store.tokens[index]) for index in planned.examples], self.processes)[self.rank]
+        own = [(planned.examples[place], copies[place]) for place in share]
         return [example for index, copy in own for example in self._examples(planned.epoch, index, copy)]
+
+    def _idle(self, planned: PlannedStep) -> BatchT | None:
+        """A batch of the shortest example of a step."""
+        if self.processes == 1 or not planned.examples:
+            return None
+        shortest = min(planned.examples, key=lambda index: int(self.store.tokens[index]))
+        return self.batches(list(self._examples(planned.epoch, shortest, 0)))[0]
 
     def _examples(self, epoch: int, number: int, copy: int) -> Iterator[Example]:
         """One example, or several where a tree with long threads is cropped."""

@@ -1,17 +1,26 @@
-"""Sums over the processes of a run, as the training loop uses them."""
+"""The processes of a run, as training and evaluation use them: sums, agreements, and values of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
 
+from tunesmith.model.shard import is_sharded, local_part
+
+ResultT = TypeVar("ResultT")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two looks at whether all processes have arrived at a barrier."""
+
 
 class Communicator(Protocol):
-    """The processes of a run, one or many.
+    """The processes of a run, one or many. All of them call every method at the same place of the program.
 
     rank: number of this process, from 0.
     size: number of all processes.
@@ -20,12 +29,51 @@ class Communicator(Protocol):
     rank: int
     size: int
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prepares data, prints, and writes the files of the run."""
+        ...
+
     def sum_values(self, values: Tensor) -> Tensor:
         """Element-wise sum over all processes, in the shape and type of ``values``."""
         ...
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every gradient by its sum over all processes."""
+        """Replace every gradient by its sum over all processes; those of sharded parameters are sums already."""
+        ...
+
+    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
+        """Euclidean norm of the gradients of all parameters, of which processes have parts; None where they have none.
+
+        Each parameter is given once.
+        """
+        ...
+
+    def passes(self, count: int) -> int:
+        """How many forward and backward passes this process runs if it has ``count`` batches.
+
+        Processes that share a sharded model run equally many.
+        """
+        ...
+
+    def agree(self, reason: str | None) -> str | None:
+        """The reason of the first process that has one, the same in all processes; None if none has one."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in their order. value: JSON; numbers keep their bits, tuples become lists."""
+        ...
+
+    def gather_bytes(self, content: bytes) -> list[bytes]:
+        """As ``gather``, for bytes."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until all processes are here, however long that takes."""
+        ...
+
+    def in_turn(self, call: Callable[[], ResultT]) -> ResultT:
+        """The result of a call that the first process makes before the others, which find what it left in caches."""
         ...
 
 
@@ -34,6 +82,7 @@ class SingleProcess:
 
     rank = 0
     size = 1
+    is_first = True
 
     def sum_values(self, values: Tensor) -> Tensor:
         return values
@@ -41,12 +90,53 @@ class SingleProcess:
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         return None
 
+    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
+        return None
+
+    def passes(self, count: int) -> int:
+        return count
+
+    def agree(self, reason: str | None) -> str | None:
+        return reason
+
+    def gather(self, value: Any) -> list[Any]:
+        return [json.loads(json.dumps(value))]
+
+    def gather_bytes(self, content: bytes) -> list[bytes]:
+        return [content]
+
+    def barrier(self) -> None:
+        return None
+
+    def in_turn(self, call: Callable[[], ResultT]) -> ResultT:
+        return call()
+
 
 class ProcessGroup:
-    """All processes of the initialised default group of ``torch.distributed``, each with a whole copy of the model."""
+    """All processes of the initialised default group of ``torch.distributed``.
 
-    def __init__(self) -> None:
+    Each has a whole copy of the model, or with ``sharded`` a part of it.
+
+    sharded: whether the weights are divided among the processes.
+    store: where processes leave notes for each other; None: that of the default group.
+    check: called while this process waits; raises if another process has failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        sharded: bool = False,
+        store: distributed.Store | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        self.sharded, self._check = sharded, check
+        self._store = distributed.PrefixStore("tunesmith", store or distributed.distributed_c10d._get_default_store())
+        self._barriers = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
 
     def sum_values(self, values: Tensor) -> Tensor:
         summed = values.clone()
@@ -55,7 +145,72 @@ class ProcessGroup:
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         for parameter in parameters:
+            if is_sharded(parameter):
+                continue
             if parameter.grad is None:
                 # A process without batches in this step still takes part in every sum.
                 parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             distributed.all_reduce(parameter.grad)
+
+    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
+        present = [each for each in parameters if each.grad is not None]
+        if not any(is_sharded(each) for each in present):
+            return None
+        divided, whole = (
+            _sum_of_squares([local_part(each.grad) for each in present if is_sharded(each) == wanted])  # type: ignore[arg-type]
+            for wanted in (True, False)
+        )
+        device = local_part(present[0]).device
+        return (self.sum_values(divided.to(device)) + whole.to(device)).sqrt().float()
+
+    def passes(self, count: int) -> int:
+        if not self.sharded:
+            return count
+        most = torch.tensor(count)
+        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
+        return int(most)
+
+    def agree(self, reason: str | None) -> str | None:
+        has_reason = torch.tensor(int(reason is not None))
+        distributed.all_reduce(has_reason, op=distributed.ReduceOp.MAX)
+        return next(each for each in self.gather(reason) if each is not None) if int(has_reason) else None
+
+    def gather(self, value: Any) -> list[Any]:
+        return [json.loads(content) for content in self.gather_bytes(json.dumps(value).encode())]
+
+    def gather_bytes(self, content: bytes) -> list[bytes]:
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        distributed.all_gather(sizes, torch.tensor([len(content)]))
+        # All gathered tensors have one size, which is not 0.
+        longest = max(1, *(int(size) for size in sizes))
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(content)] = torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)[: len(content)]
+        parts = [torch.zeros_like(padded) for _ in range(self.size)]
+        distributed.all_gather(parts, padded)
+        return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def barrier(self) -> None:
+        self._barriers += 1
+        key, pause = f"barrier {self._barriers}", FIRST_PAUSE
+        arrived = self._store.add(key, 1)
+        while arrived < self.size:
+            self._check()
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            arrived = self._store.add(key, 0)
+
+    def in_turn(self, call: Callable[[], ResultT]) -> ResultT:
+        if self.is_first:
+            result = call()
+            self.barrier()
+            return result
+        self.barrier()
+        return call()
+
+
+def _sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
+    """Float64 scalar."""
+    if not tensors:
+        return torch.zeros((), dtype=torch.float64)
+    norms = torch.stack([torch.linalg.vector_norm(each, dtype=torch.float32) for each in tensors])
+    return norms.double().square().sum()

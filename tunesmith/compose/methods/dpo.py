@@ -24,6 +24,7 @@ from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.shown import LOSS, SHARE, SIGNED, ShownMetric
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
+from tunesmith.train.world import Communicator
 
 START = "policy and reference before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
@@ -54,7 +55,9 @@ def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy[Mic
         steps=steps,
         modules={"model": context.model},
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
-        gates=lambda: reference_gates(prepared.policy, objective, steps) if keys.reference == "start" else (),
+        gates=lambda: (
+            reference_gates(prepared.policy, objective, steps, context.world) if keys.reference == "start" else ()
+        ),
         evaluate=_evaluation(context, objective, columns[-1]),
     )
 
@@ -82,10 +85,13 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
 
 
 def reference_gates(
-    policy: LanguagePolicy[MicroBatch], objective: PreferenceOptimization, steps: DatasetSteps[MicroBatch]
+    policy: LanguagePolicy[MicroBatch],
+    objective: PreferenceOptimization,
+    steps: DatasetSteps[MicroBatch],
+    world: Communicator,
 ) -> Sequence[Check]:
     """With the weights before the first step no pair has a margin, and the loss is that of margins of 0."""
-    metrics = accumulate_metrics(policy, objective, steps[0])
+    metrics = accumulate_metrics(policy, objective, steps[0], world)
     margin, loss = metrics["rewards/margins"] / objective.beta, metrics["loss"]
     allowed = LARGEST_MARGIN[policy.compute]
     expected = objective.initial_loss

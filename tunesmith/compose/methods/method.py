@@ -25,6 +25,7 @@ from tunesmith.train.prefetch import prefetched
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.shown import LOSS, ShownMetric, ShownText
 from tunesmith.train.run.validation import ValidationMetrics
+from tunesmith.train.world import Communicator
 
 KeysT = TypeVar("KeysT", bound=ObjectiveSection)
 """The section of the recipe that a method reads."""
@@ -43,6 +44,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     rows: rows of the model's embedding.
     prepared: the policy of the model, which passed the self-test, and the batches that it reads.
     weights: how the weights of the model are stored, with what the model itself does not hold.
+    world: the processes of the run.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     rows: int
     prepared: PreparedPolicy[PolicyT, BatchT]
     weights: WeightStorage
+    world: Communicator
 
     def checks(self) -> list[Check]:
         """The result of the self-test of the model."""

@@ -76,7 +76,7 @@ def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, P
         steps=steps,
         modules={"model": context.model},
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
-        gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model),
+        gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model, context.world),
         evaluate=_evaluation(context, objective),
         texts=_texts(context),
     )

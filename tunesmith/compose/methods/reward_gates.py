@@ -15,6 +15,7 @@ from tunesmith.recipe.schema import ModelConfig
 from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.steps import DatasetSteps
+from tunesmith.train.world import Communicator
 from tunesmith.verify.differences import max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
 
@@ -25,13 +26,17 @@ DEVIATIONS = 3.0  # standard deviations from one half that chance explains
 
 
 def reward_gates(
-    policy: ScalarPolicy, objective: RewardRanking, steps: DatasetSteps[PackedBatch], keys: ModelConfig
+    policy: ScalarPolicy,
+    objective: RewardRanking,
+    steps: DatasetSteps[PackedBatch],
+    keys: ModelConfig,
+    world: Communicator,
 ) -> Sequence[Check]:
     """The checks before the first step. keys: of the model, which decide whether its head is new."""
     gates = [single_reply_gate(policy, steps)]
     if keys.path is None or not is_classifier(keys.path, keys.revision):
-        accuracy = accumulate_metrics(policy, objective, steps[0])["accuracy"]
-        groups = sum(objective.units(batch) for batch in steps[0].batches)
+        accuracy = accumulate_metrics(policy, objective, steps[0], world)["accuracy"]
+        groups = sum(world.gather(float(sum(objective.units(batch) for batch in steps[0].batches))))
         gates.append(new_head_gate(accuracy, groups))
     return gates
 
