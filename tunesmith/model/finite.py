@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tunesmith.model.local_rows import local_part, local_rows, sum_over_rows
+
 
 @torch.no_grad()
 def find_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -14,10 +16,18 @@ def find_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
     One sum over each tensor reads every number once: NaN and infinities stay in a sum. Finite numbers can overflow
     together, so a sum that is not finite is followed by a look at the numbers themselves.
+
+    Of sharded tensors every process looks at its own rows, and all processes find the same.
     """
     names = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()]
     if not names:
         return None
-    sums = torch.stack([tensors[name].detach().sum().double() for name in names])
-    suspects = [name for name, finite in zip(names, sums.isfinite().tolist(), strict=True) if not finite]
-    return next((name for name in suspects if not tensors[name].isfinite().all()), None)
+    sums = torch.stack([local_part(tensors[name]).sum().double() for name in names])
+    faults = [
+        not finite and not bool(local_part(tensors[name]).isfinite().all())
+        for name, finite in zip(names, sums.isfinite().tolist(), strict=True)
+    ]
+    sharded = [tensors[name] for name in names if local_rows(tensors[name]) is not None]
+    if sharded:
+        faults = sum_over_rows(torch.tensor(faults, dtype=torch.int32, device=sums.device), sharded[0]).bool().tolist()
+    return next((name for name, fault in zip(names, faults, strict=True) if fault), None)

@@ -117,7 +117,7 @@ def test_offloading_and_parts_change_no_bit(
     expected = Training("adamw", weights, moments=moments, offload=True).advance(range(4)).bits()
     assert same(Training("adamw", weights, moments=moments).advance(range(4)).bits(), expected)
     monkeypatch.setattr(module, "PART", 2 * BLOCK)
-    assert len(module.parts_of(24 * 40)) == 4
+    assert len(module.parts_of(torch.empty(24, 40))) == 4
     assert same(Training("adamw", weights, moments=moments, offload=True).advance(range(4)).bits(), expected)
 
 
@@ -219,9 +219,9 @@ def test_8_bits_keep_the_largest_element_of_a_block_and_the_size_of_the_others(
 ) -> None:
     values = torch.tensor(numbers, dtype=torch.float32)
     values = values if signed else values.abs()
-    codes, scales = compress(values, signed=signed)
-    found = expand(codes, scales, signed=signed)
-    largest = scales.repeat_interleave(BLOCK)[: len(values)].double()
+    codes, scales = compress(values[None], signed=signed)
+    found = expand(codes, scales, signed=signed)[0]
+    largest = scales[0].repeat_interleave(BLOCK)[: len(values)].double()
     assert torch.equal(found[values.abs() == largest], values[values.abs() == largest])
     # A code is half a step away on its root, and a whole step where it may not become 0.
     power, error = (2, 0.5 / 127) if signed else (4, 1 / 255)
@@ -232,29 +232,31 @@ def test_8_bits_keep_the_largest_element_of_a_block_and_the_size_of_the_others(
 
 def test_a_second_moment_above_zero_stays_above_zero_so_that_no_update_explodes() -> None:
     values = torch.tensor([1.0, 1e-11, 1e-13, 0.0])
-    codes, scales = compress(values, signed=False)
-    assert codes.tolist() == [255, 1, 1, 0]
-    assert expand(codes, scales, signed=False)[1:].tolist() == pytest.approx([255.0**-4, 255.0**-4, 0.0])
+    codes, scales = compress(values[None], signed=False)
+    assert codes[0].tolist() == [255, 1, 1, 0]
+    assert expand(codes, scales, signed=False)[0, 1:].tolist() == pytest.approx([255.0**-4, 255.0**-4, 0.0])
 
 
 def test_moments_in_8_bits_read_what_they_wrote_in_any_parts() -> None:
-    parameter = Parameter(torch.zeros(5, 100))
+    parameter = Parameter(torch.zeros(5, 200))
     moment: Moment = EightBitMoment(parameter, offload=False, signed=True)
     torch.manual_seed(0)
-    values = torch.randn(5, 100)
+    values = torch.randn(5, 200)
     moment.write(values)
     whole = moment.read()
     assert whole.shape == values.shape
-    for part in (slice(0, 256), slice(256, 500)):
-        moment.write(values.view(-1)[part], part)
-        assert torch.equal(moment.read(part), whole.view(-1)[part])
+    assert whole.is_contiguous(), "the kernel of AdamW ignores strides"
+    assert torch.allclose(whole, values, atol=0.05)
+    for part in (slice(0, 2), slice(2, 5)):
+        moment.write(values[part], part)
+        assert torch.equal(moment.read(part), whole[part])
 
 
 def test_numbers_that_are_not_finite_are_still_seen_in_8_bits() -> None:
     for bad in (float("nan"), float("inf")):
         values = torch.ones(200)
         values[150] = bad
-        assert not compress(values, signed=True)[1].isfinite().all()
+        assert not compress(values[None], signed=True)[1].isfinite().all()
 
 
 @pytest.mark.parametrize("weights", FORMATS)

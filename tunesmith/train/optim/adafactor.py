@@ -7,6 +7,7 @@ step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
-from tunesmith.train.optim.optimizers import copy_state, drop_gradients, trainable_parameters
+from tunesmith.model.local_rows import as_rows_of, local_part, local_rows, sum_over_rows
+from tunesmith.train.optim.optimizers import (
+    copy_state,
+    drop_gradients,
+    trainable_parameters,
+    weight_and_gradient,
+)
 from tunesmith.train.optim.storage import MasterWeights, StateFormat
 
 Dimensions = tuple[int, ...]
@@ -77,10 +84,22 @@ def factoring(shape: Sequence[int], axes: Sequence[str] | None = None, min_dim_s
     return Factoring((by_size[-2],), (by_size[-1],), every)
 
 
-def _rms(tensor: Tensor, dimensions: Dimensions) -> Tensor:
-    """Root mean square over ``dimensions``, which stay as dimensions of one entry."""
-    square = tensor.square()
-    return (square.mean(dimensions, keepdim=True) if dimensions else square).sqrt()
+def _mean(local: Tensor, dimensions: Dimensions, parameter: Parameter) -> Tensor:
+    """Mean over ``dimensions``, which stay as dimensions of one entry; over dimension 0 it is that of all rows.
+
+    local: belongs to the rows that this process has of ``parameter``.
+    """
+    if not dimensions:
+        return local
+    if local_rows(parameter) is None or 0 not in dimensions:
+        return local.mean(dimensions, keepdim=True)
+    count = math.prod(parameter.shape[0] if index == 0 else local.shape[index] for index in dimensions)
+    return sum_over_rows(local.sum(dimensions, keepdim=True), parameter).div_(count)
+
+
+def _rms(local: Tensor, dimensions: Dimensions, parameter: Parameter) -> Tensor:
+    """Root mean square, otherwise as ``_mean``."""
+    return _mean(local.square(), dimensions, parameter).sqrt()
 
 
 class Adafactor:
@@ -93,7 +112,8 @@ class Adafactor:
 
     Everything is computed in float32 however weights are stored. The state of a parameter is ``.v_row`` and
     ``.v_column``, whose averaged dimensions have one entry, or ``.v``; with ``beta1`` also ``.m``. One ``step`` counts
-    for all parameters.
+    for all parameters. Of a sharded parameter every process updates its rows, and means over rows are summed over the
+    processes; what is averaged over rows is the same in all of them.
 
     parameters: name -> parameter.
     factored: False stores every second moment whole.
@@ -158,7 +178,7 @@ class Adafactor:
         how = self.factorings[name]
 
         def zeros(averaged: Dimensions) -> Tensor:
-            shape = [1 if index in averaged else size for index, size in enumerate(parameter.shape)]
+            shape = [1 if index in averaged else size for index, size in enumerate(local_part(parameter).shape)]
             return torch.zeros(shape, dtype=torch.float32, device=parameter.device)
 
         moments = {"v_row": zeros(how.columns), "v_column": zeros(how.rows)} if how.rows else {"v": zeros(())}
@@ -172,8 +192,7 @@ class Adafactor:
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            moments = self.state[name]
-            gradient = parameter.grad.float()
+            moments, gradient = self.state[name], weight_and_gradient(parameter)[1].float()
             update = self._update(name, gradient * scale if scale != 1.0 else gradient, weight)
             master = self.masters.read(name)
             update *= self._scale(name, master.float()) * learning_rate
@@ -188,25 +207,32 @@ class Adafactor:
 
     def _update(self, name: str, gradient: Tensor, weight: float) -> Tensor:
         """Update the second moment with ``weight`` (1 - b); returns y, the normalised and clipped gradient."""
-        how, moments = self.factorings[name], self.state[name]
+        how, moments, parameter = self.factorings[name], self.state[name], self.parameters[name]
         square = gradient.square().add_(self.epsilon1)
         if how.rows:
             row, column = moments["v_row"], moments["v_column"]
-            row.lerp_(square.mean(how.columns, keepdim=True), weight)
-            column.lerp_(square.mean(how.rows, keepdim=True), weight)
-            share = row / row.mean(how.rows, keepdim=True)
+            row.lerp_(_mean(square, how.columns, parameter), weight)
+            column.lerp_(_mean(square, how.rows, parameter), weight)
+            share = row / _mean(row, how.rows, parameter)
             update = gradient * share.rsqrt() * column.rsqrt()
         else:
             update = gradient * moments["v"].lerp_(square, weight).rsqrt()
         if self.clipping_threshold is not None:
-            update /= (_rms(update, how.averaged) / self.clipping_threshold).clamp_min(1.0)
+            update /= (_rms(update, how.averaged, parameter) / self.clipping_threshold).clamp_min(1.0)
         return update
 
-    def _scale(self, name: str, parameter: Tensor) -> Tensor | float:
+    def _scale(self, name: str, master: Tensor) -> Tensor | float:
         """The factor max(RMS(w), epsilon2), within its upper limit."""
         if not self.scaled:
             return 1.0
-        return _rms(parameter, self.factorings[name].averaged).clamp(self.epsilon2, self.largest_scale)
+        return _rms(master, self.factorings[name].averaged, self.parameters[name]).clamp(
+            self.epsilon2, self.largest_scale
+        )
+
+    def _averages_rows(self, name: str, part: str) -> bool:
+        """Whether a part of the state is a mean over dimension 0, and so the same for all rows."""
+        how = self.factorings[name]
+        return 0 in {"v_row": how.columns, "v_column": how.rows}.get(part, ())
 
     def zero_grad(self) -> None:
         """See ``Optimizer.zero_grad``."""
@@ -214,7 +240,11 @@ class Adafactor:
 
     def state_dict(self) -> dict[str, Tensor]:
         """See ``Optimizer.state_dict``."""
-        moments = {f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.items()}
+        moments = {
+            f"{name}.{part}": tensor if self._averages_rows(name, part) else as_rows_of(tensor, self.parameters[name])
+            for name, each in self.state.items()
+            for part, tensor in each.items()
+        }
         return moments | self.masters.state_dict() | {STEP: self.count}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tunesmith.errors import RecipeError
+from tunesmith.model.local_rows import as_rows_of, own_rows, whole
 from tunesmith.train.optim.optimizers import (
     AdamW,
     copy_state,
     drop_gradients,
     make_contiguous,
     trainable_parameters,
+    weight_and_gradient,
 )
 from tunesmith.train.optim.storage import MasterWeights, StateFormat, new_moment, synchronize
 
@@ -58,7 +60,8 @@ class Muon:
     (Nesterov); w = (1 - learning_rate weight_decay) w - 0.2 sqrt(max(rows, columns)) learning_rate u. The factor gives
     an update the root mean square of AdamW's updates (about 0.2), so a learning rate found for AdamW can be used here.
     Everything is computed in float32 however weights and moments are stored, so a run gives the same bits every time.
-    Matrices of one shape, or of its transpose, share one Newton-Schulz iteration.
+    Matrices of one shape, or of its transpose, share one Newton-Schulz iteration. Of a sharded matrix every process has
+    the momentum of its rows; the argument of the iteration is gathered, and all processes compute the same.
 
     parameters: name -> parameter.
     hidden: names of the weight matrices inside the network, without embeddings, heads, norms and biases.
@@ -105,11 +108,12 @@ class Muon:
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``; ``learning_rate`` is that of the matrices."""
         for names in self._batches():
-            for name, update in zip(names, self._updates(names, scale), strict=True):
-                matrix = self.masters.read(name)
-                factor = 0.2 * math.sqrt(max(matrix.shape))
+            for name, found in zip(names, self._updates(names, scale), strict=True):
+                matrix, parameter = self.masters.read(name), self.matrices[name]
+                update = own_rows(found if _is_wide(parameter) else found.T, parameter)
+                factor = 0.2 * math.sqrt(max(parameter.shape))
                 matrix.mul_(1.0 - learning_rate * self.weight_decay)
-                matrix.add_(update if _is_wide(matrix) else update.T, alpha=-factor * learning_rate)
+                matrix.add_(update, alpha=-factor * learning_rate)
                 self.masters.write(name, matrix)
                 self.masters.finish(name)
         synchronize(next(iter(self.matrices.values())).device, self.storage)
@@ -131,11 +135,11 @@ class Muon:
         """Update the momentum of K matrices of one shape; returns their updates, float [K, shorter, longer]."""
         nesterovs: list[Tensor] = []
         for name in names:
-            found, buffer = self.matrices[name].grad, self.momentum_buffers[name]
-            assert found is not None
+            parameter, buffer = self.matrices[name], self.momentum_buffers[name]
+            found = weight_and_gradient(parameter)[1]
             gradient = found.float() * scale if scale != 1.0 else found.float()
             momentum = buffer.read().lerp_(gradient, 1.0 - self.momentum)
-            nesterov = gradient.lerp(momentum, self.momentum)
+            nesterov = whole(as_rows_of(gradient.lerp(momentum, self.momentum), parameter))
             buffer.write(momentum)
             nesterovs.append(nesterov if _is_wide(nesterov) else nesterov.T)
         return orthogonalise(torch.stack(nesterovs), self.iterations)

@@ -18,7 +18,9 @@ from torch.nn import Parameter
 from torch.optim.adamw import adamw
 
 from tunesmith.errors import InternalError, StorageError
-from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, parts_of, synchronize
+from tunesmith.model.finite import find_not_finite
+from tunesmith.model.local_rows import local_part, local_rows, own_rows, sum_over_rows
+from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, part_of, parts_of, synchronize
 
 
 class Optimizer(Protocol):
@@ -60,7 +62,14 @@ def trainable_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Param
 def make_contiguous(parameters: Mapping[str, Parameter]) -> None:
     """Store every parameter without gaps, so that ranges of its elements are ranges of memory."""
     for parameter in parameters.values():
-        parameter.data = parameter.data.contiguous()
+        if not local_part(parameter).is_contiguous():
+            parameter.data = parameter.data.contiguous()
+
+
+def weight_and_gradient(parameter: Parameter) -> tuple[Tensor, Tensor]:
+    """The rows of a parameter and of its gradient that this process has, in the same memory."""
+    assert parameter.grad is not None
+    return local_part(parameter), local_part(parameter.grad)
 
 
 def drop_gradients(parameters: Mapping[str, Parameter]) -> None:
@@ -92,7 +101,7 @@ def copy_state(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
             raise StorageError(f"the saved optimizer state {name!r} is {found}, not {wanted}", advice=advice)
     with torch.no_grad():
         for name, target in into.items():
-            target.copy_(state[name])
+            local_part(target).copy_(own_rows(state[name], target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,26 +189,23 @@ class AdamW:
 
     def _operands(self, name: str) -> _Operands:
         """The tensors of a whole parameter, none of which is a copy."""
-        parameter, state = self.parameters[name], self.state[name]
-        gradient = parameter.grad
+        state, (weight, gradient) = self.state[name], weight_and_gradient(self.parameters[name])
         # The fused kernel walks through memory and ignores strides; autograd keeps them equal.
-        assert gradient is not None
-        assert gradient.stride() == parameter.stride()
-        return _Operands(parameter, gradient, state.exp_avg.read(), state.exp_avg_sq.read(), state.step)
+        assert gradient.stride() == weight.stride()
+        return _Operands(weight, gradient, state.exp_avg.read(), state.exp_avg_sq.read(), state.step)
 
     def _update_in_parts(self, name: str, learning_rate: float, decay: float, scale: float) -> None:
         """Update one parameter, reading and writing a part of it at a time."""
-        parameter, state = self.parameters[name], self.state[name]
-        assert parameter.grad is not None
-        gradient = parameter.grad.contiguous().view(-1)
-        for part in parts_of(parameter.numel()):
+        state, (_, found) = self.state[name], weight_and_gradient(self.parameters[name])
+        gradient = found.contiguous()
+        for part in parts_of(gradient):
             weight, average, square = (
                 self.masters.read(name, part),
                 state.exp_avg.read(part),
                 state.exp_avg_sq.read(part),
             )
             # The kernel counts a step for every call.
-            operands = _Operands(weight, gradient[part].float(), average, square, state.step.clone())
+            operands = _Operands(weight, part_of(gradient, part).float(), average, square, state.step.clone())
             self._update([operands], learning_rate, decay, scale)
             self.masters.write(name, weight, part)
             state.exp_avg.write(average, part)
@@ -245,8 +251,21 @@ class AdamW:
 
 
 def gradient_norm(parameters: Mapping[str, Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together, a float scalar; 0 if there are none. Tied parameters count once."""
+    """Euclidean norm of all gradients together, a float scalar; 0 if there are none. Tied parameters count once.
+
+    Of sharded parameters every process has some rows, so all processes have to call this.
+    """
     gradients = [each.grad for each in trainable_parameters(parameters).values() if each.grad is not None]
+    sharded = [gradient for gradient in gradients if local_rows(gradient) is not None]
+    replicated = [gradient for gradient in gradients if local_rows(gradient) is None]
+    if not sharded:
+        return _local_norm(replicated)
+    square = sum_over_rows(_local_norm([local_part(gradient) for gradient in sharded]).double().square(), sharded[0])
+    return (square + _local_norm(replicated).to(square.device).square()).sqrt().float()
+
+
+def _local_norm(gradients: list[Tensor]) -> Tensor:
+    """Euclidean norm of tensors that this process has."""
     if any(gradient.dtype != torch.float32 for gradient in gradients):  # torch would round the norms to 16 bits
         gradients = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     return torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
@@ -288,8 +307,5 @@ def clip_coefficient(
 
 
 def _find_bad_gradient(parameters: Mapping[str, Parameter]) -> str | None:
-    """Name of the first parameter whose gradient is not finite."""
-    for name, parameter in parameters.items():
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            return name
-    return None
+    """Name of the first parameter whose gradient is not finite, in any process."""
+    return find_not_finite({name: each.grad for name, each in parameters.items() if each.grad is not None})
