@@ -21,7 +21,7 @@ import torch.distributed as distributed
 Case = Callable[[int, int, Path], None]
 """(rank, number of processes, a directory that all share) -> None; an exception is a failure."""
 
-PRELOADED = ["torch", "torch.distributed.tensor", "tunesmith.train.run.checkpoint", "tunesmith.train.optim.muon"]
+PRELOADED = ["tests.train.ranks"]
 LONGEST = 30.0
 """Seconds that a process waits for the others."""
 

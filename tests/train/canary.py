@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tunesmith.train.run.checkpoint import Checkpoint, save
+from tunesmith.train.run.checkpoint import save
+from tunesmith.train.run.checkpoint_files import Checkpoint
 
 
 def groups(step: int) -> dict[str, dict[str, Tensor]]:

@@ -24,7 +24,7 @@ from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import CHECKPOINTS, MANIFEST, RECIPE
 from tunesmith.train.run.exact_weights import exact_weights
 from tunesmith.train.run.finite_state import check_finite_export

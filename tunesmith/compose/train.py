@@ -54,6 +54,7 @@ from tunesmith.train.run.callbacks import (
     TrackerCallback,
     open_recorder,
 )
+from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory, free_directory
 from tunesmith.train.run.history import open_shown
 from tunesmith.train.run.metrics import JsonLines, read_records
@@ -176,7 +177,7 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
 def _train(
     context: RunContext[Any, Any],
     setup: TrainingSetup[PolicyT, BatchT],
-    last: checkpoint.Checkpoint | None,
+    last: Checkpoint | None,
     view: View,
     page: RunPage,
 ) -> int:

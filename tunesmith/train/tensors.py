@@ -15,6 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tunesmith.errors import StorageError
+from tunesmith.model.local_rows import local_part, local_rows
+
 TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -34,20 +37,52 @@ CHUNK = 1 << 20
 
 
 def size_in_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of all elements; a tensor counts under every name that it has."""
+    """Bytes of all elements, of sharded tensors those of all processes; a tensor counts under every name it has."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Further names of a tensor -> its first name. Tied tensors are the same elements in the same memory."""
+    """Further names of a tensor -> its first name. Tied tensors are the same elements in the same memory.
+
+    A process without rows of a sharded tensor cannot know its names, and finds none; the first process has rows.
+    """
     first: dict[tuple[object, ...], str] = {}
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():
-        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        known = first.setdefault(identity, name)
+        local = local_part(tensor)
+        if local_rows(tensor) is not None and not local.numel():
+            continue
+        memory = (local.device, local.data_ptr(), local.dtype, local.shape, local.stride())
+        # A sharded tensor has no address itself; its part has.
+        known = first.setdefault((local_rows(tensor), tensor.shape, *memory), name)
         if known != name:
             tied[name] = known
     return tied
+
+
+def check_same_tensors(
+    found: Mapping[str, tuple[torch.dtype, torch.Size]], wanted: Mapping[str, Tensor], what: str
+) -> None:
+    """Raises StorageError if names, shapes or types of saved tensors are not those of the tensors that they are for.
+
+    what: the saved tensors in words.
+    """
+    advice = "resume with the recipe, model and optimizer that wrote the checkpoint"
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing or extra:
+        differences = [
+            f"{word} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            for word, names in (("missing", missing), ("unexpected", extra))
+            if names
+        ]
+        raise StorageError(f"the saved {what} does not belong to this model ({'; '.join(differences)})", advice=advice)
+    for name, tensor in wanted.items():
+        if found[name] != (tensor.dtype, tensor.shape):
+            dtype, shape = found[name]
+            raise StorageError(
+                f"the saved {what} {name!r} is {list(shape)} {dtype}, not {list(tensor.shape)} {tensor.dtype}",
+                advice=advice,
+            )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -15,6 +15,7 @@ from tests.train.canary import assert_is_step, groups, save_step
 from tunesmith.errors import StorageError
 from tunesmith.files import remove_unfinished
 from tunesmith.train.run import checkpoint as module
+from tunesmith.train.run import checkpoint_files
 from tunesmith.train.run.checkpoint import newest, of_step, read, rotate, save
 from tunesmith.train.tensors import TYPES, tied_names, write_tensors
 
@@ -126,11 +127,11 @@ def test_saving_a_step_again_leaves_the_older_directory_alone(tmp_path: Path) ->
 def test_a_checkpoint_of_a_newer_version_is_refused_and_left_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FORMAT", 2)
+    monkeypatch.setattr(module, "FORMAT", 3)
     save_step(tmp_path, 3)
     monkeypatch.undo()
     for ask in (lambda: newest(tmp_path, pytest.fail), lambda: rotate(tmp_path, 1, (), pytest.fail)):
-        with pytest.raises(StorageError, match="format 2, this version reads format 1"):
+        with pytest.raises(StorageError, match="format 3, this version reads formats 1 and 2"):
             ask()
     assert (tmp_path / "step-000003").is_dir()
 
@@ -138,14 +139,14 @@ def test_a_checkpoint_of_a_newer_version_is_refused_and_left_in_place(
 def test_a_disk_that_cannot_read_a_file_counts_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in (1, 2):
         save_step(tmp_path, step)
-    honest = module.sha256
+    honest = checkpoint_files.sha256
 
     def broken(path: Path) -> str:
         if path.name == "model.safetensors" and "2" in path.parent.name:
             raise OSError(5, "Input/output error", str(path))
         return honest(path)
 
-    monkeypatch.setattr(module, "sha256", broken)
+    monkeypatch.setattr(checkpoint_files, "sha256", broken)
     said: list[str] = []
     assert_is_step(newest(tmp_path, said.append), 1)
     assert "model.safetensors cannot be read (Input/output error)" in said[0]
@@ -159,7 +160,7 @@ def test_a_missing_permission_is_an_error_and_nothing_is_renamed(
     def forbidden(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(module, "sha256", forbidden)
+    monkeypatch.setattr(checkpoint_files, "sha256", forbidden)
     with pytest.raises(StorageError, match="Permission denied"):
         newest(tmp_path, pytest.fail)
     assert (tmp_path / "step-000001").is_dir()

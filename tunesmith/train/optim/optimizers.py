@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.adamw import adamw
 
-from tunesmith.errors import InternalError, StorageError
+from tunesmith.errors import InternalError
 from tunesmith.model.finite import find_not_finite
 from tunesmith.model.local_rows import local_part, local_rows, own_rows, sum_over_rows
 from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, part_of, parts_of, synchronize
+from tunesmith.train.tensors import check_same_tensors
 
 
 class Optimizer(Protocol):
@@ -83,22 +84,7 @@ def copy_state(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
 
     Raises StorageError if names, shapes or types differ.
     """
-    advice = "resume with the recipe, model and optimizer that wrote the checkpoint"
-    missing, extra = sorted(into.keys() - state.keys()), sorted(state.keys() - into.keys())
-    if missing or extra:
-        differences = [
-            f"{word} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-            for word, names in (("missing", missing), ("unexpected", extra))
-            if names
-        ]
-        raise StorageError(
-            f"the saved optimizer state does not belong to this model ({'; '.join(differences)})", advice=advice
-        )
-    for name, target in into.items():
-        given = state[name]
-        if given.shape != target.shape or given.dtype != target.dtype:
-            found, wanted = (f"{list(each.shape)} {each.dtype}" for each in (given, target))
-            raise StorageError(f"the saved optimizer state {name!r} is {found}, not {wanted}", advice=advice)
+    check_same_tensors({name: (each.dtype, each.shape) for name, each in state.items()}, into, "optimizer state")
     with torch.no_grad():
         for name, target in into.items():
             local_part(target).copy_(own_rows(state[name], target))

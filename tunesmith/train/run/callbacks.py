@@ -18,7 +18,7 @@ from tunesmith.errors import StoppedError
 from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.history import shown_record
@@ -240,8 +240,8 @@ class Checkpointer:
     def restore(self, found: Checkpoint) -> None:
         """Load weights, optimizer state, records and selection of a checkpoint. Raises StorageError."""
         for name, module in self.modules.items():
-            module.load_state_dict(found.load(name), strict=True)
-        self.optimizer.load_state_dict(found.load(OPTIMIZER))
+            found.load_into(name, module.state_dict(), "weights")
+        found.load_into(OPTIMIZER, self.optimizer.state_dict(), "optimizer state")
         check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
         self.recorder.truncate(found.state)
         self.selection.add_records(read_records(self.recorder.metrics.path))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tunesmith.model.split import join, widen
 from tunesmith.train.optim.storage import REST
 from tunesmith.train.run.callbacks import OPTIMIZER
-from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.checkpoint_files import Checkpoint
 
 
 def exact_weights(found: Checkpoint, group: str) -> dict[str, Tensor]:
