@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tunesmith.errors import StorageError
@@ -173,6 +174,13 @@ def _check_form(path: Path, manifest: Mapping[str, Any]) -> None:
     for index in found.indexes.values():
         if (fault := find_index_fault(path, index)) is not None:
             raise _DamageError(fault)
+    for group in found.groups:
+        try:
+            with open_group(path, group, found.indexes.get(group), found.tied.get(group, {})) as reader:
+                if not reader.ties_exist():
+                    raise _DamageError(f"tied names of {group} are wrong in {MANIFEST}")
+        except SafetensorError:
+            raise _DamageError(f"a file of {group} is not a safetensors file") from None
 
 
 def _open(path: Path, manifest: Mapping[str, Any]) -> Checkpoint:

@@ -73,7 +73,7 @@ def own_parts(tensors: Mapping[str, Tensor], *, is_first: bool) -> tuple[dict[st
 
 
 def parse_index(text: bytes) -> GroupIndex | None:
-    """The index in a file; None if it has another form. ``find_index_fault`` compares it with the files."""
+    """The index in a file; None if it is not exactly what is written. ``find_index_fault`` compares it with files."""
     try:
         content = json.loads(text)
         tensors = {name: (each["dtype"], tuple(each["shape"])) for name, each in content["tensors"].items()}
@@ -83,8 +83,10 @@ def parse_index(text: bytes) -> GroupIndex | None:
     sizes = [size for _, shape in tensors.values() for size in shape]
     places = [first for layout in files.values() for first in layout.values() if first is not None]
     types = [dtype for dtype, _ in tensors.values()]
-    valid = all(type(each) is int and each >= 0 for each in (*sizes, *places)) and all(each in NAMES for each in types)
-    return GroupIndex(tensors, files) if valid else None
+    natural = all(type(each) is int and each >= 0 for each in (*sizes, *places))
+    known = all(isinstance(each, str) and each in NAMES for each in types)
+    found = GroupIndex(tensors, files)
+    return found if natural and known and found.text() == text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,10 @@ class GroupReader:
     def names(self) -> list[str]:
         """All names of all tensors."""
         return [*self._places, *self._tied]
+
+    def ties_exist(self) -> bool:
+        """Whether every further name belongs to a tensor, and is not that of another."""
+        return all(first in self._places and name not in self._places for name, first in self._tied.items())
 
     def first_name(self, name: str) -> str:
         """The first name of a tensor, under which it is stored."""
