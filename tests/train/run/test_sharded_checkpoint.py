@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.processes import run_cases
 from tests.train.run.sharded_checkpoints import CASES, assert_same, emptied, fail, groups_of
+from tests.train.run.sharded_kills import assert_survives, save_first_steps
 from tunesmith.errors import StorageError
 from tunesmith.files import sha256
 from tunesmith.train.run.checkpoint import newest, read, save
@@ -53,6 +54,15 @@ def test_one_process_loads_what_several_have_saved_with_the_same_bits(root: Path
     assert_same(loaded, groups)
     tied = found.load("model")
     assert tied["head.weight"] is tied["layers.2.weight"]
+
+
+def test_a_process_that_is_killed_while_all_save_leaves_whole_checkpoints(tmp_path: Path) -> None:
+    """`make ranks` kills every process at every call."""
+    save_first_steps(tmp_path / "before", 2, tmp_path / "begin")
+    for victim, number in ((0, 4), (0, 14), (1, 1), (1, 3)):
+        scratch = tmp_path / f"{victim}-{number}"
+        scratch.mkdir()
+        assert assert_survives(tmp_path / "before", 2, victim, number, scratch), "it was killed"
 
 
 def test_a_checkpoint_of_one_process_has_the_bytes_of_earlier_versions(tmp_path: Path) -> None:
