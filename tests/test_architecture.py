@@ -90,8 +90,11 @@ ATTRIBUTES = (
     "os.system",
 )
 KEYWORDS = ("trust_remote_code", "allow_pickle", "weights_only")
-LOADING = ("tunesmith.model.load", "tunesmith.model.exported_config", "tunesmith.model.stock_tokenizer")
-# The first checks the directory before; the others read what they have written themselves.
+LOADING = (
+    *("tunesmith.model.load", "tunesmith.model.load_rows"),
+    *("tunesmith.model.exported_config", "tunesmith.model.stock_tokenizer"),
+)
+# The first two check the directory before; the others read what they have written themselves.
 LOADERS = ("from_pretrained", "get_config_dict")
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

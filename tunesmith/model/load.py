@@ -104,7 +104,7 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
         trained here).
     """
     source = find_model(path, revision)
-    kind = _generating_kind(source.architecture)
+    kind = generating_kind(source.architecture)
     if source.is_classifier:
         raise DataError(
             "this is a reward model: it scores replies and cannot generate any",
@@ -145,10 +145,10 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
                 **kind.config,
             )
         except Exception as error:  # a foreign file makes the library fail in any way
-            raise _load_error(source, view, error) from error
+            raise load_error(source, view, error) from error
     model.config.name_or_path = model.name_or_path = path
     check_finite_weights(model, path)
-    _finalize(model)
+    finalize(model)
     return LoadedModel(model, frozenset(report["missing_keys"]), frozenset(report["unexpected_keys"]))
 
 
@@ -217,7 +217,8 @@ def _list_some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _generating_kind(architecture: str) -> ModelKind:
+def generating_kind(architecture: str) -> ModelKind:
+    """How a model that generates text is built."""
     if architecture in ENCODER_DECODERS:
         return ModelKind(AutoModelForSeq2SeqLM, "sdpa")
     return ModelKind(AutoModelForCausalLM, choose_attention(architecture, MODEL_FOR_CAUSAL_LM_MAPPING))
@@ -237,7 +238,7 @@ def choose_attention(architecture: str, classes: Any) -> str:
     return name if accepts_names and architecture not in FIXED_ATTENTION else "eager"
 
 
-def _load_error(source: ModelDirectory, view: Path, error: Exception) -> DataError:
+def load_error(source: ModelDirectory, view: Path, error: Exception) -> DataError:
     """A clear error for any failure of transformers, with the user's name of the model in place of the view's path."""
     text = str(error.__cause__ or error) if isinstance(error, StrictDataclassError) else str(error)
     reason = visible(" ".join(text.replace(str(view), source.name).split()))[:300]
@@ -265,7 +266,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
     architecture = str(init["architecture"])
     sizes = {"vocab_size": tokens, **{key: value for key, value in init.items() if key != "architecture"}}
     configuration = _make_config(architecture, sizes)
-    kind = kind or _generating_kind(architecture)
+    kind = kind or generating_kind(architecture)
     configuration.update(dict(kind.config))
     with torch.random.fork_rng(devices=[]):  # of the host only: no GPU is opened
         torch.manual_seed(seed)
@@ -278,7 +279,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
     if (fault := find_config_fault(model.config)) is not None:
         raise RecipeError(fault[0], where="model.init", advice="set its key in model.init to false or 0")
     model.float()  # type: ignore[no-untyped-call]
-    _finalize(model)
+    finalize(model)
     return model
 
 
@@ -343,7 +344,7 @@ def _freeze_other_modalities(model: PreTrainedModel) -> None:
         module.requires_grad_(True)
 
 
-def _finalize(model: PreTrainedModel) -> None:
+def finalize(model: PreTrainedModel) -> None:
     """Switch the dropout of the model off, and correct the configuration of an encoder-decoder.
 
     transformers records every T5 as tied. Where the head is separate, resizing would tie it, and other versions of

@@ -1,0 +1,109 @@
+"""A model that is loaded by rows has the weights, buffers and ties of one that is loaded whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from tests.model.padded import small_t5
+from tests.model.rows_cases import CASES, SIZES, VOCABULARY
+from tests.model.trees import small_model
+from tests.processes import run_cases
+from tunesmith.errors import DataError
+from tunesmith.model.load import generating_kind, load_model, new_model
+from tunesmith.model.load_rows import load_rows
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: small_model("llama"),
+    "tied llama": lambda: small_model("llama", tied=True),
+    "gpt_neox": lambda: small_model("gpt_neox"),
+    "t5": small_t5,
+    "tied t5": lambda: small_t5(tied=True),
+}
+
+
+def by_rows(path: Path, architecture: str) -> PreTrainedModel | None:
+    return load_rows(str(path), None, generating_kind(architecture), lambda model: None)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_buffers_and_ties_are_those_of_a_model_that_is_loaded_whole(
+    tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    saved = MODELS[name]().to(dtype)
+    saved.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1, "the weights are in several files"
+    expected, found = load_model(str(tmp_path)), by_rows(tmp_path, saved.config.model_type)
+    assert found is not None
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(model, kind)()) for model in (found, expected))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], tensor) and ours[key].dtype == tensor.dtype for key, tensor in theirs.items())
+    assert found.config.to_dict() == expected.config.to_dict()
+    assert found.training == expected.training
+    ids = torch.tensor([[3, 5, 7]])
+    inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if found.config.is_encoder_decoder else {})
+    with torch.no_grad():
+        assert torch.equal(found(**inputs, use_cache=False).logits, expected(**inputs, use_cache=False).logits)
+
+
+def test_names_without_the_prefix_of_the_backbone_are_found(tmp_path: Path) -> None:
+    small_model("gpt_neox").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = {name.removeprefix("gpt_neox."): tensor for name, tensor in load_file(file).items()}
+    weights["layers.0.attention.rotary_emb.inv_freq"] = torch.ones(4)  # older files have it
+    save_file(weights, file, {"format": "pt"})
+    found = by_rows(tmp_path, "gpt_neox")
+    assert found is not None
+    for name, tensor in load_model(str(tmp_path)).state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "another shape"])
+def test_other_weights_than_those_of_the_model_are_not_loaded_by_rows(tmp_path: Path, change: str) -> None:
+    small_model("llama", tied=True).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    if change == "missing":
+        weights.pop("model.norm.weight")
+    elif change == "unexpected":
+        weights["other.weight"] = torch.ones(2)
+    else:
+        weights["model.norm.weight"] = torch.ones(7)
+    save_file(weights, file, {"format": "pt"})
+    assert by_rows(tmp_path, "llama") is None
+
+
+@pytest.mark.parametrize("difference", [0, 1])
+def test_a_head_in_the_files_is_tied_if_it_is_equal(tmp_path: Path, difference: int) -> None:
+    small_model("llama", tied=True).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] + difference
+    save_file(weights, file, {"format": "pt"})
+    found, expected = by_rows(tmp_path, "llama"), load_model(str(tmp_path))
+    assert found is not None
+    for model in (found, expected):
+        assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == (not difference)
+        assert model.config.tie_word_embeddings == (not difference)
+    assert torch.equal(found.get_output_embeddings().weight, expected.get_output_embeddings().weight)
+
+
+def test_a_number_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    model = small_model("llama")
+    with torch.no_grad():
+        model.model.norm.weight[3] = float("nan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"'model.norm.weight' holds numbers that are not finite"):
+        by_rows(tmp_path, "llama")
+
+
+def test_a_process_needs_memory_for_its_rows_only(tmp_path: Path) -> None:
+    new_model(SIZES, VOCABULARY, 0).to(torch.bfloat16).save_pretrained(tmp_path / "model", max_shard_size="9MB")
+    assert not run_cases(CASES, 2, tmp_path / "processes")
