@@ -9,6 +9,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import PreTrainedModel
 
+from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.model.load import generating_kind, load_model
 from tunesmith.model.load_rows import load_rows
 from tunesmith.model.local_rows import local_part, whole
@@ -18,7 +19,7 @@ from tunesmith.model.vocabulary import resize_vocabulary
 SIZES = {
     "architecture": "llama",
     "hidden_size": 384,
-    "num_hidden_layers": 12,
+    "num_hidden_layers": 18,
     "num_attention_heads": 6,
     "num_key_value_heads": 3,
     "intermediate_size": 1024,
@@ -74,6 +75,7 @@ def own_memory(rank: int, size: int, directory: Path) -> None:
     assert peak.size < 1.2 * own + largest, (peak.size, own, largest)
     expected = load_model(str(path))
     resize_vocabulary(expected, VOCABULARY + 5, "exact", 3)
+    assert weights_digest(model) == weights_digest(expected)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(whole(model.state_dict()[name]), tensor), name
 

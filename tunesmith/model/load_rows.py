@@ -71,11 +71,12 @@ def load_rows(
 def _without_numbers(view: Path, kind: ModelKind) -> PreTrainedModel:
     """A model with the buffers of its configuration and weights that nothing was written to, none of which are tied."""
     configuration = AutoConfig.from_pretrained(str(view), **kind.config)
-    with no_init_weights(), no_tie_weights():  # type: ignore[no-untyped-call]
+    with no_init_weights(), no_tie_weights():
         model: PreTrainedModel = kind.auto_class.from_config(
             configuration, attn_implementation=kind.attention, dtype=torch.float32
         )
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _open_files(view: Path, weight_map: Mapping[str, str] | None, stack: ExitStack) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def new_mesh(size: int) -> DeviceMesh:
 def same_update(rank: int, size: int, directory: Path) -> None:
     """Every optimizer, however it stores things, gives the update of one process."""
     mesh = new_mesh(size)
-    for combination in COMBINATIONS[:: size - 1]:
+    for combination in COMBINATIONS[::size]:
         alone, sharded = (Training(each, *combination).advance(range(3)).wholes() for each in (None, mesh))
         assert alone.keys() == sharded.keys()
         if combination[0] == "adafactor":  # its means are summed in another order

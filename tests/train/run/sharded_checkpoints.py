@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import Parameter
 
+from tests.model.trees import small_model
 from tests.train.optim.sharded_cases import divided, new_mesh
 from tunesmith.errors import StorageError
 from tunesmith.model.local_rows import as_rows_of, local_part, whole
+from tunesmith.model.split import WeightStorage
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.optim.storage import StateFormat
 from tunesmith.train.run import checkpoint as module
@@ -188,4 +190,22 @@ def damage(rank: int, size: int, directory: Path) -> None:
     assert sorted(each.step for each in map(read, directory.glob("step-*"))) == [1, 4, 5]
 
 
-CASES = {each.__name__: each for each in (saved, loaded_by_others, whole_model, errors, damage)}
+def split_model(mesh: DeviceMesh | None) -> Groups:
+    """A model whose exact weights are halves and rests, and the state of its optimizer."""
+    model, stored = small_model("llama"), WeightStorage("split")
+    stored.store(model)
+    parameters, rests = dict[str, Parameter](), dict[Parameter, Tensor]()
+    for name, parameter in model.named_parameters():
+        parameters[name] = parameter if mesh is None else Parameter(divided(parameter.detach(), mesh))
+        rests[parameters[name]] = stored.rests[parameter]
+    optimizer = AdamW(parameters, storage=StateFormat(rests=rests))
+    return {"model": {name: each.detach() for name, each in parameters.items()}, "optimizer": optimizer.state_dict()}
+
+
+def exported(rank: int, size: int, directory: Path) -> None:
+    """A model with split weights, of which one process makes an export."""
+    communicator = ProcessGroup(sharded=True)
+    save(directory.parent.parent / "split", 1, split_model(new_mesh(size)), {}, None, communicator)
+
+
+CASES = {each.__name__: each for each in (saved, loaded_by_others, whole_model, errors, damage, exported)}

@@ -12,13 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.model.trees import small_model
 from tests.processes import run_cases
-from tests.train.run.sharded_checkpoints import CASES, assert_same, emptied, fail, groups_of
+from tests.train.run.sharded_checkpoints import CASES, assert_same, emptied, fail, groups_of, split_model
 from tests.train.run.sharded_kills import assert_survives, save_first_steps
 from tunesmith.errors import StorageError
 from tunesmith.files import sha256
+from tunesmith.model.export import save_model
 from tunesmith.train.run.checkpoint import newest, read, save
 from tunesmith.train.run.checkpoint_files import manifest_text
+from tunesmith.train.run.exact_weights import load_exact_weights
 from tunesmith.train.run.shards import GroupIndex, file_name
 from tunesmith.train.tensors import TYPES, write_tensors
 
@@ -54,6 +57,20 @@ def test_one_process_loads_what_several_have_saved_with_the_same_bits(root: Path
     assert_same(loaded, groups)
     tied = found.load("model")
     assert tied["head.weight"] is tied["layers.2.weight"]
+
+
+@pytest.mark.usefixtures("failures")
+def test_an_export_from_a_sharded_checkpoint_has_the_bytes_of_one_from_a_whole_one(root: Path, tmp_path: Path) -> None:
+    save(tmp_path / "whole", 1, split_model(None), {})
+    for name, checkpoints in (("one", tmp_path / "whole"), ("two", root / "split")):
+        found, model = newest(checkpoints, fail), small_model("llama", seed=1)
+        assert found is not None
+        load_exact_weights(found, "model", model)
+        (tmp_path / name).mkdir()
+        save_model(model, tmp_path / name, torch.bfloat16)
+    assert torch.equal(model.lm_head.weight, small_model("llama").lm_head.weight), "the weights are exact"
+    one, two = ({each.name: sha256(each) for each in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
 
 
 def test_a_process_that_is_killed_while_all_save_leaves_whole_checkpoints(tmp_path: Path) -> None:

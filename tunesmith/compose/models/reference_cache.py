@@ -21,6 +21,7 @@ from tunesmith.compose.models.families import LanguagePolicy
 from tunesmith.data.dataset.store import Store
 from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
+from tunesmith.model.local_rows import whole
 from tunesmith.objectives.replies import reply_log_probabilities
 from tunesmith.verify.self_test import TOLERANCE
 
@@ -93,11 +94,11 @@ def _reply_sums(policy: LanguagePolicy[BatchT], batch: BatchT) -> Values:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Digest of names, types, shapes and present values of all weights of a model."""
+    """Digest of names, types, shapes and present values of all weights of a model, also of a sharded one."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data)
+        digest.update(whole(tensor).contiguous().cpu().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
