@@ -18,8 +18,8 @@ BROWSER := $(VENV)/.browser
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash properties fuzz families storage newcomer browser serve
-.PHONY: clean
+.PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage newcomer browser
+.PHONY: serve clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,9 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
+
+ranks: $(DEVELOPMENT) ## kill each of several processes at each write of a sharded checkpoint, compare the bits
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

@@ -15,7 +15,10 @@ from torch.nn import Parameter
 
 from tests.model.trees import small_model
 from tests.train.optim.sharded_cases import divided, new_mesh
+from tests.train.ranks import CASES as TRAINED
+from tests.train.ranks import gradients
 from tunesmith.errors import StorageError
+from tunesmith.model.finite import find_not_finite
 from tunesmith.model.local_rows import as_rows_of, local_part, whole
 from tunesmith.model.split import WeightStorage
 from tunesmith.train.optim.optimizers import AdamW
@@ -208,4 +211,38 @@ def exported(rank: int, size: int, directory: Path) -> None:
     save(directory.parent.parent / "split", 1, split_model(new_mesh(size)), {}, None, communicator)
 
 
-CASES = {each.__name__: each for each in (saved, loaded_by_others, whole_model, errors, damage, exported)}
+class Run:
+    """A sharded model that all processes train on the same examples."""
+
+    def __init__(self, size: int, communicator: ProcessGroup) -> None:
+        self.communicator, self.case = communicator, TRAINED["sft llama"]()
+        self.case.policy.shard(new_mesh(size), "zero3")
+        self.optimizer = AdamW(self.case.policy.parameters(), storage=StateFormat(moments="8bit"))
+
+    def advance(self, steps: range) -> Run:
+        for number in steps:
+            gradients(self.case, self.communicator)
+            self.optimizer.step(1e-2 / (number + 1), 0.5)
+            self.optimizer.zero_grad()
+        return self
+
+    def groups(self) -> Groups:
+        return {"model": self.case.policy.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+
+def resumed(rank: int, size: int, directory: Path) -> None:
+    """Training that is stopped and continued gives the bits of training that was never stopped."""
+    communicator = ProcessGroup(sharded=True)
+    never_stopped = Run(size, communicator).advance(range(4))
+    stopped = Run(size, communicator).advance(range(2))
+    save(directory, 2, stopped.groups(), {}, None, communicator)
+    found, again = newest(directory, fail, communicator), Run(size, communicator).advance(range(1))
+    assert found is not None
+    for group, tensors in again.groups().items():
+        found.load_into(group, tensors, "state")
+    assert_same(wholes(again.groups()), wholes(stopped.groups()))
+    assert_same(wholes(again.advance(range(2, 4)).groups()), wholes(never_stopped.groups()))
+    assert find_not_finite(again.groups()["model"]) is None
+
+
+CASES = {each.__name__: each for each in (saved, loaded_by_others, whole_model, errors, damage, exported, resumed)}
