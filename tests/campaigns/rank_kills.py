@@ -19,11 +19,11 @@ from tests.train.run.sharded_kills import assert_survives, save_first_steps
 def kill_everywhere(size: int, root: Path) -> int:
     """Kill each of ``size`` processes at each of its calls; returns the number of kills."""
     kills = 0
-    save_first_steps(root / "before", size, root / "begin")
+    save_first_steps(root, size)
     for victim in range(size):
         for number in count():
             with tempfile.TemporaryDirectory(dir=root) as scratch:
-                if not assert_survives(root / "before", size, victim, number, Path(scratch)):
+                if not assert_survives(root, size, victim, number, Path(scratch)):
                     break
             kills += 1
         print(f"{size} processes, process {victim}: killed at {number} places, all checkpoints are whole", flush=True)

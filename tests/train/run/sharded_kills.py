@@ -30,12 +30,11 @@ def killed(rank: int, size: int, directory: Path, *, root: Path, step: int, vict
 def assert_survives(root: Path, size: int, victim: int, number: int, scratch: Path) -> bool:
     """Kill a process, and check what is left; then save again and compare with what was never killed, to the byte.
 
-    root: a directory with the checkpoints of the steps 1 and 2. scratch: an empty directory.
+    root: where ``save_first_steps`` has saved. scratch: an empty directory.
     Returns whether the victim was killed before it had done everything.
     """
-    left, whole = scratch / "left", scratch / "whole"
-    for directory in (left, whole):
-        shutil.copytree(root, directory)
+    left = scratch / "left"
+    shutil.copytree(root / "before", left)
     case = partial(killed, root=left, step=3, victim=victim, number=number)
     was_killed = bool(run_cases({"killed": case}, size, scratch / "first"))
     found = newest(left, fail)
@@ -44,9 +43,8 @@ def assert_survives(root: Path, size: int, victim: int, number: int, scratch: Pa
     assert steps in ([1, 2], [1, 2, 3], [2, 3]), (victim, number, steps)
     assert_same({group: found.load(group) for group in found.groups}, groups_of(None, found.step))
     remove_unfinished(left)
-    again = partial(save_step, root=left, step=4)
-    assert not run_cases({"again": again, "never": partial(save_step, root=whole, step=4)}, size, scratch / "second")
-    assert digests(left / "step-000004") == digests(whole / "step-000004"), (victim, number)
+    assert not run_cases({"again": partial(save_step, root=left, step=4)}, size, scratch / "second")
+    assert digests(left / "step-000004") == digests(root / "never" / "step-000004"), (victim, number)
     return was_killed
 
 
@@ -54,6 +52,7 @@ def digests(directory: Path) -> dict[str, str]:
     return {each.name: sha256(each) for each in directory.iterdir()}
 
 
-def save_first_steps(root: Path, size: int, scratch: Path) -> None:
-    cases = {f"step {step}": partial(save_step, root=root, step=step) for step in (1, 2)}
-    assert not run_cases(cases, size, scratch)
+def save_first_steps(root: Path, size: int) -> None:
+    """Save the steps 1 and 2, which are there before a kill, and step 4, for comparison."""
+    cases = {f"step {step}": partial(save_step, root=root / "before", step=step) for step in (1, 2)}
+    assert not run_cases(cases | {"never": partial(save_step, root=root / "never", step=4)}, size, root / "processes")

@@ -75,11 +75,11 @@ def test_an_export_from_a_sharded_checkpoint_has_the_bytes_of_one_from_a_whole_o
 
 def test_a_process_that_is_killed_while_all_save_leaves_whole_checkpoints(tmp_path: Path) -> None:
     """`make ranks` kills every process at every call."""
-    save_first_steps(tmp_path / "before", 2, tmp_path / "begin")
+    save_first_steps(tmp_path / "root", 2)
     for victim, number in ((0, 4), (0, 14), (1, 1), (1, 3)):
         scratch = tmp_path / f"{victim}-{number}"
         scratch.mkdir()
-        assert assert_survives(tmp_path / "before", 2, victim, number, scratch), "it was killed"
+        assert assert_survives(tmp_path / "root", 2, victim, number, scratch), "it was killed"
 
 
 def test_a_checkpoint_of_one_process_has_the_bytes_of_earlier_versions(tmp_path: Path) -> None:
