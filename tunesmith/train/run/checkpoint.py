@@ -35,8 +35,8 @@ from tunesmith.train.run.checkpoint_files import (
     MANIFEST,
     SHARDED_FORMAT,
     STATE,
-    Candidate,
     Checkpoint,
+    ListedCheckpoint,
     find_candidate,
     manifest_text,
     unreadable,
@@ -194,7 +194,7 @@ def of_step(directory: Path, step: int, notice: Notice, communicator: Communicat
 
 
 def _first_undamaged(
-    directory: Path, notice: Notice, communicator: Communicator, wanted: Callable[[Candidate], bool]
+    directory: Path, notice: Notice, communicator: Communicator, wanted: Callable[[ListedCheckpoint], bool]
 ) -> Checkpoint | None:
     for candidate in filter(wanted, _candidates(directory, notice, communicator)):
         found = _verify_or_rename(candidate.path, notice, communicator)
@@ -213,7 +213,7 @@ def rotate(
     """
     assert keep >= 1, "at least the newest checkpoint is kept"
     kept = 0
-    surplus: list[Candidate] = []
+    surplus: list[ListedCheckpoint] = []
     for candidate in _candidates(directory, notice, communicator):
         if kept >= keep:
             surplus.append(candidate)
@@ -224,20 +224,20 @@ def rotate(
     return [each.step for each in deleted]
 
 
-def _candidates(directory: Path, notice: Notice, communicator: Communicator) -> list[Candidate]:
+def _candidates(directory: Path, notice: Notice, communicator: Communicator) -> list[ListedCheckpoint]:
     """All checkpoints with a valid manifest and files of the right sizes, newest first; the others are renamed."""
 
     def find() -> list[tuple[str, int, int]]:
         found: list[tuple[str, int, int]] = []
         for path in checkpoint_paths(directory):
             checked = find_candidate(path)
-            if isinstance(checked, Candidate):
+            if isinstance(checked, ListedCheckpoint):
                 found.append((path.name, checked.step, checked.attempt))
             else:
                 _rename_damaged(path, checked, notice)
         return sorted(found, key=lambda each: each[1:], reverse=True)
 
-    return [Candidate(directory / name, step, attempt) for name, step, attempt in in_first(communicator, find)]
+    return [ListedCheckpoint(directory / name, step, attempt) for name, step, attempt in in_first(communicator, find)]
 
 
 def _verify_or_rename(path: Path, notice: Notice, communicator: Communicator) -> Checkpoint | None:

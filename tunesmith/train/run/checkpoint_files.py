@@ -89,7 +89,7 @@ class Checkpoint:
             )
 
 
-class Candidate(NamedTuple):
+class ListedCheckpoint(NamedTuple):
     """A directory with a valid manifest, whose files have the right sizes."""
 
     path: Path
@@ -113,12 +113,12 @@ def verify(path: Path, communicator: Communicator) -> Checkpoint | str:
     return next((reason for reason in reasons if reason is not None), None) or _open(path, manifest)
 
 
-def find_candidate(path: Path) -> Candidate | str:
+def find_candidate(path: Path) -> ListedCheckpoint | str:
     """As ``verify``, but files are not read, only their sizes are compared."""
     if reason := _find_damage(path, lambda: _check_listed(path)):
         return reason
     manifest = _read_manifest(path / MANIFEST)
-    return Candidate(path, manifest["step"], manifest["attempt"])
+    return ListedCheckpoint(path, manifest["step"], manifest["attempt"])
 
 
 def unreadable(path: Path, error: OSError) -> StorageError:
