@@ -22,7 +22,9 @@ def find_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     names = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()]
     if not names:
         return None
-    sums = torch.stack([local_part(tensors[name]).sum().double() for name in names])
+    devices = [local_part(tensors[name]).device for name in names]  # some may be offloaded to the host
+    device = next((each for each in devices if each.type != "cpu"), devices[0])
+    sums = torch.stack([local_part(tensors[name]).sum().double().to(device) for name in names])
     faults = [
         not finite and not bool(local_part(tensors[name]).isfinite().all())
         for name, finite in zip(names, sums.isfinite().tolist(), strict=True)

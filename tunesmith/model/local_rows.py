@@ -13,6 +13,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 
 
 class Rows(NamedTuple):
@@ -66,10 +67,10 @@ def as_rows_of(local: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return local
     shape = torch.Size((like.shape[0], *local.shape[1:]))
-    stride = torch.empty(shape, device="meta").stride()
-    return DTensor.from_local(
-        local, like.device_mesh, like.placements, run_check=False, shape=shape, stride=stride
-    ).detach()
+    meta = TensorMeta(shape, torch.empty(shape, device="meta").stride(), local.dtype)
+    # As FSDP2 does it; DTensor.from_local would copy what is offloaded to the host to the device of the mesh.
+    spec = DTensorSpec(like.device_mesh, like.placements, tensor_meta=meta)
+    return DTensor(local, spec, requires_grad=False)  # type: ignore[no-untyped-call]
 
 
 def whole(tensor: Tensor) -> Tensor:
