@@ -21,13 +21,18 @@ import torch.distributed as distributed
 Case = Callable[[int, int, Path], None]
 """(rank, number of processes, a directory that all share) -> None; an exception is a failure."""
 
-PRELOADED = ["tests.train.ranks"]
+PRELOADED = [
+    "tests.train.ranks",
+    "tunesmith.compose.train",
+    "tunesmith.train.run.checkpoint",
+    "tunesmith.train.optim.muon",
+]
 LONGEST = 30.0
 """Seconds that a process waits for the others."""
 
 
 def context() -> ForkServerContext:
-    """Processes are copies of one that has imported torch and nothing else has happened in."""
+    """Processes are copies of one that has imported what they need and nothing else has happened in."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(PRELOADED)
     return found

@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 LAYERS = (
     ("errors",),
     ("files",),
-    ("memory",),
+    ("memory", "launch"),
     ("draws",),
     ("recipe",),
     ("text",),
@@ -33,12 +33,19 @@ LAYERS = (
     ("serve",),
     ("playground",),
     ("cli",),
+    ("__main__",),
 )
 # The same inside the large packages: their sub-packages and top-level modules, from the bottom up.
 INNER_LAYERS = {
     "text": (("tree", "visible"), ("targets",), ("tokenizer",), ("formats",), ("tokens",)),
     "data": (("sources",), ("readers",), ("dataset",)),
-    "train": (("tensors", "world"), ("optim",), ("steps",), ("loop",), ("prefetch", "rollout", "run")),
+    "train": (
+        ("tensors", "world", "failures"),
+        ("optim", "processes"),
+        ("steps",),
+        ("loop",),
+        ("prefetch", "rollout", "run"),
+    ),
     "compose": (
         ("progress",),
         ("components",),
@@ -46,7 +53,7 @@ INNER_LAYERS = {
         ("run_page_content", "proof", "manifest", "process", "best", "reply_evaluation", "plan_checks"),
         ("run_page",),
         ("methods",),
-        ("run_export",),
+        ("run_export", "run_start"),
         ("check", "train", "draft"),
     ),
     "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
@@ -60,7 +67,7 @@ INNER_LEVEL = {
 }
 
 # Packages that do not import torch and transformers, so that help and validation start at once.
-LIGHT_PACKAGES = ("errors", "files", "memory", "draws", "recipe", "text", "data")
+LIGHT_PACKAGES = ("errors", "files", "memory", "launch", "draws", "recipe", "text", "data")
 LIGHT_MODULES = (
     "tunesmith.cli.main",
     "tunesmith.cli.lazy",

@@ -108,7 +108,8 @@ def find_missing_modules(text: str) -> Iterator[str]:
     """Modules after ``python -m`` that do not exist."""
     for module in re.findall(r"python -m ([a-z_0-9.]+)", text):
         path = REPOSITORY / module.rstrip(".").replace(".", "/")
-        if module not in ("pip", "venv", "pytest") and not path.with_suffix(".py").exists():
+        found = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+        if module not in ("pip", "venv", "pytest") and not found:
             yield module
 
 

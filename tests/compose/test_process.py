@@ -48,5 +48,5 @@ def test_nothing_changes_on_a_cpu() -> None:
 
 
 def test_the_manifest_says_whether_a_run_repeats() -> None:
-    assert hardware(True)["deterministic"]
-    assert hardware(False)["deterministic"] == (torch.cuda.device_count() == 0)
+    assert hardware(True, 1)["deterministic"]
+    assert hardware(False, 1)["deterministic"] == (torch.cuda.device_count() == 0)

@@ -125,7 +125,7 @@ def test_auto_splits_on_a_gpu_with_bfloat16_or_with_gradients_in_it(
     write_world(tmp_path)
     monkeypatch.setattr(families, "best_device", lambda: torch.device(device))
     recipe = small_recipe(tmp_path, words).recipe
-    assert families.weight_format(recipe) == families.name_weight_format(recipe).train.weights == format
+    assert families.weight_format(recipe) == families.name_storage(recipe, 1).train.weights == format
 
 
 def test_dpo_starts_with_a_policy_that_is_its_reference_exactly(tmp_path: Path) -> None:

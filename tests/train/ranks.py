@@ -1,17 +1,14 @@
-"""What several processes compute together in tests: models, steps, and a server that forks processes quickly."""
+"""What several processes compute together in tests: models and steps."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as distributed
 from safetensors.torch import save_file
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -25,10 +22,10 @@ from tunesmith.batch.example import Example
 from tunesmith.compose.models.families import PACKED, padded
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.model.dropout import ResidualDropout
+from tunesmith.model.local_rows import whole
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
-from tunesmith.model.shard import whole_tensor
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -37,9 +34,6 @@ from tunesmith.train.loop import StepTotals, accumulate_gradients
 from tunesmith.train.optim.optimizers import clip_coefficient
 from tunesmith.train.steps import Step, deal
 from tunesmith.train.world import Communicator, ProcessGroup
-
-SECONDS = 240
-"""After that long a test ends its processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +120,14 @@ def gradients(case: Case, communicator: Communicator) -> dict[str, torch.Tensor]
     totals: StepTotals = accumulate_gradients(case.policy, case.objective, step, communicator)
     parameters = case.policy.parameters()
     communicator.sum_gradients(parameters.values())
-    norm, _ = clip_coefficient(parameters, 1.0, 0, communicator.gradient_norm(parameters.values()))
-    found = {name: whole_tensor(each.grad).clone() for name, each in parameters.items() if each.grad is not None}
+    norm, _ = clip_coefficient(parameters, 1.0, 0)
+    found = {name: whole(each.grad).clone() for name, each in parameters.items() if each.grad is not None}
     found |= {f"metric {name}": torch.tensor(value) for name, value in totals.means().items()}
     return found | {"metric norm": torch.tensor(norm), "metric tokens": torch.tensor(float(totals.tokens))}
 
 
-def compute(rank: int, size: int, directory: str) -> None:
+def compute(rank: int, size: int, directory: Path) -> None:
     """One process: every case with every way of sharding; the first process saves what it found."""
-    torch.set_num_threads(1)
-    start(rank, size, directory)
     for name, build in CASES.items():
         for kind in ("none", "zero2", "zero3"):
             case = build()
@@ -144,29 +136,4 @@ def compute(rank: int, size: int, directory: str) -> None:
                 case.policy.shard(init_device_mesh("cpu", (size,)), kind)
             found = gradients(case, communicator)
             if rank == 0:
-                save_file(found, Path(directory) / f"{name}-{kind}.safetensors")
-    distributed.destroy_process_group()
-
-
-def start(rank: int, size: int, directory: str) -> None:
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{directory}/meeting",
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(seconds=60),
-    )
-
-
-def run_processes(target: Callable[[int, int, str], None], size: int, directory: Path) -> None:
-    """Run a function in processes that are forked from one that has imported it already."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.train.ranks"])
-    processes = [server.Process(target=target, args=(rank, size, str(directory))) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(SECONDS)
-        if process.exitcode is None:
-            process.kill()
-    assert [process.exitcode for process in processes] == [0] * size
+                save_file(found, directory / f"{name}-{kind}.safetensors")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.ranks import CASES, compute, gradients, run_processes
+from tests.processes import run_cases
+from tests.train.ranks import CASES, compute, gradients
 from tunesmith.train.world import SingleProcess
 
 TOLERANCE = 1e-6
@@ -20,8 +21,8 @@ CANCELLED = 1e-3
 def computed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with what the processes have found."""
     directory = tmp_path_factory.mktemp("processes")
-    run_processes(compute, request.param, directory)
-    return directory
+    assert run_cases({"gradients": compute}, request.param, directory) == {}
+    return directory / "gradients"
 
 
 @pytest.mark.parametrize("name", CASES)

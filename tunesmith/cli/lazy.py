@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.launch import launched_process
 from tunesmith.memory import keep_freed_memory
 
 
@@ -53,7 +55,8 @@ def load_heavy_part(part: str) -> Any:
     if "torch" not in sys.modules:
         keep_freed_memory()
         with suppress(OSError):  # a full disk behind the log does not end training either
-            print("loading PyTorch ...", file=sys.stderr, flush=True)
+            if launched_process(os.environ).rank == 0:
+                print("loading PyTorch ...", file=sys.stderr, flush=True)
     return load_part(part)
 
 

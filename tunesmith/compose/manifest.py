@@ -43,6 +43,7 @@ MAY_DIFFER = (
     "model.revision",
     "train.log_every",
     "train.offload",
+    "train.shard",
     "train.stop_after",
     "train.keep",
     "train.epochs",
@@ -57,6 +58,7 @@ A revision is only a name of weights and tokenizer, whose digests in the manifes
 EARLIER: Mapping[str, str | bool] = {
     **{"train.weights": "float32", "train.gradients": "float32", "train.moments": "float32"},
     "train.deterministic": True,
+    "train.shard": "none",
 }
 """Keys that recipes of earlier versions do not have -> how these versions trained."""
 
@@ -72,10 +74,13 @@ REMEDIES: Mapping[str, str] = {
 """Key of the manifest -> what to do where it has changed."""
 
 
-def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tokenizer: Tokenizer) -> dict[str, Any]:
+def manifest(
+    recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tokenizer: Tokenizer, processes: int
+) -> dict[str, Any]:
     """Everything that decides the result of a run, and (under "hardware") where it ran.
 
     prepared: training data. evaluated: separate validation data.
+    processes: that train together.
     """
     data = {"content": prepared.content, "sources": dict(prepared.data), "report": prepared.report.as_json()}
     separate = None if evaluated is None else {"content": evaluated.content, "sources": dict(evaluated.data)}
@@ -89,7 +94,7 @@ def manifest(recipe: Recipe, prepared: Prepared, evaluated: Prepared | None, tok
         "hub": hub_commits(recipe),
         "code": code_digest(),
         "versions": {"python": platform.python_version(), **package_versions()},
-        "hardware": hardware(recipe.train.deterministic),
+        "hardware": hardware(recipe.train.deterministic, processes),
     }
 
 
@@ -191,11 +196,12 @@ def code_digest(package: Path = PACKAGE) -> str:
     return fingerprint({str(path.relative_to(package)): sha256(path) for path in files})
 
 
-def hardware(deterministic: bool) -> dict[str, Any]:
+def hardware(deterministic: bool, processes: int) -> dict[str, Any]:
     """Processor, GPUs and threads; never the name of the machine.
 
     deterministic: whether only algorithms are used on a GPU that give the same bits every time. On a CPU there are no
         others. Dropout on a GPU depends on its model, so that another one gives other noise.
+    processes: that train together.
     """
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
@@ -203,6 +209,7 @@ def hardware(deterministic: bool) -> dict[str, Any]:
         "system": platform.system(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **({"processes": processes} if processes > 1 else {}),
         "gpus": gpus,
         "deterministic": deterministic or not gpus,
     }

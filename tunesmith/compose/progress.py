@@ -16,8 +16,11 @@ PAUSE = 5.0
 
 
 @contextmanager
-def show_progress(title: str) -> Iterator[ProgressCallback]:
-    """A callback (done, total, label) that displays its calls while the block lasts."""
+def show_progress(title: str, *, shown: bool = True) -> Iterator[ProgressCallback]:
+    """A callback (done, total, label) that displays its calls while the block lasts, or does nothing."""
+    if not shown:
+        yield lambda done, total, label: None
+        return
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _line_callback(console, title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -277,7 +277,8 @@ def proof_of_run(
     proof = MaskProof(max_unknown=recipe.text.max_unknown)
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
     proof.add(renderer, read_trees(source_configs(recipe, sources), PROVEN))
-    return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(steps, find_fault)]
+    whole = replace(steps, rank=0, processes=1)  # the first batches of all processes together
+    return [*proof.checks(), *stored_checks(steps.store, rows), batch_check(whole, find_fault)]
 
 
 def check_no_failures(checks: Sequence[Check]) -> None:

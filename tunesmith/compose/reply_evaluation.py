@@ -28,6 +28,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 from tunesmith.train.run.shown import ShownText
+from tunesmith.train.world import Communicator
 
 PREDICTIONS = "predictions"
 SHOWN_TOKENS = 40
@@ -123,17 +124,28 @@ class TrainingEngine:
     Raises DataError if replies of the model cannot be generated.
     """
 
-    def __init__(self, policy: LanguagePolicy[MicroBatch], renderer: Renderer) -> None:
-        self._policy = policy
-        with attention_restored(policy.model):  # a model that needs its stock attention here keeps its own for training
+    def __init__(self, policy: LanguagePolicy[MicroBatch], renderer: Renderer, world: Communicator) -> None:
+        self._policy, self._world = policy, world
+        # A model that needs its stock attention here keeps its own for training.
+        with policy.gathered(), attention_restored(policy.model):
             self.engine = Engine(policy.model, renderer)
             self._stock = uses_stock_attention(policy.model)
 
     def replies(self, prompts: Sequence[EvaluationPrompt], max_new_tokens: int, batch: int) -> list[GeneratedReply]:
-        """The reply to every prompt, in their order. batch: replies that are generated at once."""
+        """The reply to every prompt, in their order; each process generates some and gets all.
+
+        batch: replies that are generated at once.
+        """
         self._policy.eval()
-        with self._policy.autocast(), stock_attention(self._policy.model) if self._stock else nullcontext():
-            return generate_replies(self.engine, prompts, max_new_tokens, batch)
+        world = self._world
+        stock = stock_attention(self._policy.model) if self._stock else nullcontext()
+        with self._policy.gathered(), self._policy.autocast(), stock:
+            own = generate_replies(self.engine, prompts[world.rank :: world.size], max_new_tokens, batch)
+        if world.size == 1:
+            return own
+        parts = world.gather([[each.text, each.ids, each.stopped, each.finish_reason] for each in own])
+        found = [parts[number % world.size][number // world.size] for number in range(len(prompts))]
+        return [GeneratedReply(text, tuple(ids), stopped, finish_reason=reason) for text, ids, stopped, reason in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +167,14 @@ def generated_replies(
     validation: tuple[Store, Sequence[str]],
     directory: Path,
     notice: Callable[[str], None],
+    world: Communicator,
 ) -> GeneratedReplies:
     """The replies of a run to validation prompts, the same prompts at every evaluation.
 
     validation: the data, and the names of their sources.
     directory: of the run. The replies after step 100 are written to predictions/step-000100.jsonl in it.
     notice: shows the user how replies are generated, if that is out of the ordinary, or why none are shown.
+    world: the processes of the run; the first writes the replies.
     Raises DataError if replies are asked for that cannot be generated.
     """
     keys = recipe.evaluate
@@ -171,7 +185,7 @@ def generated_replies(
     if not prompts:
         return nothing
     try:
-        engine = TrainingEngine(policy, renderer)
+        engine = TrainingEngine(policy, renderer, world)
     except DataError as error:
         if keys.replies:
             raise
@@ -192,7 +206,8 @@ def generated_replies(
     def metrics(step: int) -> Mapping[str, float]:
         replies = engine.replies(chosen, keys.max_new_tokens, keys.batch_size)
         lines = [json.dumps(each, ensure_ascii=False) for each in prediction_records(chosen, replies, renderer)]
-        write_file(directory / PREDICTIONS / f"step-{step:06d}.jsonl", "\n".join(lines) + "\n")
+        if world.is_first:
+            write_file(directory / PREDICTIONS / f"step-{step:06d}.jsonl", "\n".join(lines) + "\n")
         return reply_metrics(chosen, replies)
 
     return GeneratedReplies(metrics if chosen else None, texts if first else lambda: ())

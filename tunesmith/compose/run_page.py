@@ -39,6 +39,7 @@ class RunPage:
     proof: what was checked before this start.
     gates: what was checked before the first step; None if an earlier start did.
     seconds: least time between two pages.
+    writes: false in a process that does not own the run: then there is no page.
     """
 
     history: RunHistory
@@ -47,6 +48,7 @@ class RunPage:
     proof: Sequence[Check] = ()
     gates: Sequence[Check] | None = None
     seconds: float = SECONDS
+    writes: bool = True
     _status: RunStatus = field(default_factory=lambda: RunStatus("training"))
     _began: float = 0.0
     _first: int = 0
@@ -62,12 +64,13 @@ class RunPage:
         shown: Sequence[ShownMetric],
         warn: Callable[[str], None],
         proof: Sequence[Check],
+        *,
+        writes: bool = True,
     ) -> RunPage:
         """The page of an open run. rule: how its best checkpoint is chosen; the others: see the fields."""
         earlier = read_status(directory)
-        return cls(
-            RunHistory.of(directory, rule), shown, warn, proof, _earlier=earlier.checks if earlier is not None else ()
-        )
+        checks = earlier.checks if earlier is not None else ()
+        return cls(RunHistory.of(directory, rule), shown, warn, proof, writes=writes, _earlier=checks)
 
     @property
     def path(self) -> Path:
@@ -101,6 +104,8 @@ class RunPage:
 
     def write(self) -> None:
         """Write status and page now. Nothing that goes wrong here may end a run that has trained for days."""
+        if not self.writes:
+            return
         began = time.monotonic()
         try:
             self._status = self._completed(self._status)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.device_mesh import init_device_mesh
+
 from tunesmith.batch.protocols import BatchT
-from tunesmith.compose.best import load_best, load_step, selection_rule
+from tunesmith.compose.best import best_of_run, load_best, load_step, selection_rule
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.format_choice import with_chosen_format
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
@@ -17,7 +20,6 @@ from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
 from tunesmith.compose.components.steps import build_draws, count_epoch
 from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
-from tunesmith.compose.manifest import EARLIER, MANIFEST_MAY_DIFFER, MAY_DIFFER, REMEDIES, manifest
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
@@ -26,22 +28,23 @@ from tunesmith.compose.process import configure_process
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
-from tunesmith.compose.run_export import export_model
+from tunesmith.compose.run_export import export_model, load_checkpoint_model
 from tunesmith.compose.run_page import RunPage
-from tunesmith.data.dataset.faults import QUARANTINE
-from tunesmith.errors import RecipeError
-from tunesmith.files import check_replaceable, write_file
-from tunesmith.model.devices import describe_device
+from tunesmith.compose.run_start import open_run, record_run
+from tunesmith.files import check_replaceable
+from tunesmith.launch import launched_process
+from tunesmith.model.devices import best_device, describe_device
 from tunesmith.model.directory import find_model
 from tunesmith.model.split import WeightStorage
 from tunesmith.model.stock_tokenizer import find_tokenizer_fault
-from tunesmith.recipe.load import LoadedRecipe, dump
+from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
 from tunesmith.train.loop import PolicyT, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.optim.schedules import Schedule
+from tunesmith.train.processes import joined_processes
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import (
     LEARNING_RATE,
@@ -55,16 +58,16 @@ from tunesmith.train.run.callbacks import (
     open_recorder,
 )
 from tunesmith.train.run.checkpoint_files import Checkpoint
-from tunesmith.train.run.directory import RunDirectory, free_directory
+from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.history import open_shown
-from tunesmith.train.run.metrics import JsonLines, read_records
+from tunesmith.train.run.metrics import NoRecords, RecordFile, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
 from tunesmith.train.run.tracker_packages import check_trackers
-from tunesmith.train.run.trackers import Tracker, open_trackers
+from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.validation import STEP
-from tunesmith.train.run.view import View, open_view
-from tunesmith.train.world import SingleProcess
+from tunesmith.train.run.view import SilentView, View, open_view
+from tunesmith.train.world import Communicator
 
 USUAL_LAYOUTS = ("tree", "padded")
 """Layouts of batches that the first choice of the self-test is; another one is slower and is named."""
@@ -87,45 +90,46 @@ class TrainedRun:
 def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """Run a recipe to its end; a run that was stopped continues from its last checkpoint.
 
-    Raises any TunesmithError, among them StoppedError.
+    With torchrun or srun each of several processes calls it. Raises any TunesmithError, among them StoppedError.
     """
+    launched = launched_process(os.environ)
+    sharded = families.shard_kind(loaded.recipe, launched.size) != "none"
+    with joined_processes(launched, best_device(), sharded=sharded) as world:
+        return _train_recipe(loaded, world)
+
+
+def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
     method = METHODS[loaded.recipe.objective.kind]
-    view = open_view(loaded.recipe.train.log_every, method.shown)
-    chosen, reason = with_chosen_format(name_readers(loaded, view.note).recipe)
-    recipe = families.name_weight_format(chosen)
+    view = open_view(loaded.recipe.train.log_every, method.shown) if world.is_first else SilentView()
+    chosen, reason = world.in_turn(lambda: with_chosen_format(name_readers(loaded, view.note).recipe))
+    recipe = families.name_storage(chosen, world.size)
     check_trackers(recipe.run.trackers)
     families.find_family(recipe)
     check_start_format(recipe)
     configure_process(recipe)
     if reason:
         view.note(reason)
-    with RunDirectory.open(
-        recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER, earlier=EARLIER
-    ) as run:
+    with world.in_turn(lambda: open_run(recipe, world, view)) as run:
         check_replaceable(run.export)
-        context = _prepare(recipe, run, view)
+        context = _prepare(recipe, run, view, world)
         setup = method.setup(context, recipe.objective)
         check_no_failures(setup.proof)
         records = [counts.records for counts in context.data.report.sources.values()]
         view.note(describe_proof(recipe, records, PROVEN))
-        last = checkpoint.newest(run.checkpoints, view.warn)
-        run.record(
-            manifest(recipe, context.data, context.evaluation_data, context.tokenizer),
-            view.note,
-            may_differ=(*MANIFEST_MAY_DIFFER, *(("code",) if recipe.run.allow_code_change else ())),
-            remedies=REMEDIES,
-            before_writing=lambda: _check_length(run, recipe, 0 if last is None else last.step, len(setup.steps)),
-        )
-        if context.data.quarantine is not None:
-            write_file(run.path / QUARANTINE, context.data.quarantine.read_bytes())
+        last = checkpoint.newest(run.checkpoints, view.warn, world)
+        if run.is_owner:
+            record_run(context, last, len(setup.steps), view)
         ended = last.step if last is not None and run.export.is_dir() else 0
-        rule = selection_rule(recipe.train.best)
-        with RunPage.of(run.path, rule, method.shown, view.warn, [*context.checks(), *setup.proof]) as page:
+        rule, proof = selection_rule(recipe.train.best), [*context.checks(), *setup.proof]
+        world.barrier()
+        with RunPage.of(run.path, rule, method.shown, view.warn, proof, writes=run.is_owner) as page:
             try:
                 steps = _train(context, setup, last, view, page)
             finally:
                 view.finish()
-            _export(context, steps, view)
+            if run.is_owner:
+                _export(context, steps, view)
+            world.barrier()
         if 0 < ended < steps:
             view.note(f"the run had ended after {ended:,} steps; it was continued to {steps:,}, and its export is new")
         view.note(method.use.format(run=_relative(run.path)))
@@ -134,10 +138,10 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
         return TrainedRun(run.path, run.export, steps)
 
 
-def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, Any]:
+def _prepare(recipe: Recipe, run: RunDirectory, view: View, world: Communicator) -> RunContext[Any, Any]:
     """Prepare data, tokenizer and model, which every method needs."""
-    with show_progress("preparing data") as progress:
-        prepared, evaluated = prepare_data(recipe, progress)
+    with show_progress("preparing data", shown=world.is_first) as progress:
+        prepared, evaluated = world.in_turn(lambda: prepare_data(recipe, progress))
     draws = build_draws(recipe, prepared.train)
     drawn = {draw.name: (draw.count, len(draw.examples)) for draw in draws}
     for line in prepared.report.lines(drawn, only_prompts=writes_replies(recipe)):
@@ -150,7 +154,7 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     renderer = build_renderer(recipe)
     tokenizer = renderer.tokenizer
     method = METHODS[recipe.objective.kind]
-    model, (before, after) = method.build_model(recipe, recipe.objective, tokenizer)
+    model, (before, after) = world.in_turn(lambda: method.build_model(recipe, recipe.objective, tokenizer))
     families.check_positions(recipe, model)
     policy = method.prepare_policy(recipe, model, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -169,9 +173,7 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View) -> RunContext[Any, A
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
     weights.store(model)  # after the checks of the model, which are exact in float32 only
-    return RunContext(
-        recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, SingleProcess()
-    )
+    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, world)
 
 
 def _train(
@@ -183,9 +185,9 @@ def _train(
 ) -> int:
     """Run the steps that are not done yet; returns the steps that are done at the end. last: the newest checkpoint."""
     keys, run, total = context.recipe.train, context.run, len(setup.steps)
-    optimizer = build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
+    optimizer = _shard(context, setup)
     start = 0 if last is None else last.step
-    with open_recorder(run) as recorder, open_shown(run.shown, start) as shown:
+    with open_recorder(run) as recorder, _open_shown(run, start) as shown:
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
         patience = PatienceCallback(keys.patience, checkpointer)
         schedule = build_schedule(keys, total)
@@ -204,7 +206,7 @@ def _train(
         else:
             _warn_of_new_schedule(schedule, run.metrics, view)
         setup.resumed(start)
-        with closing(TrackerCallback(_services(context, start))) as trackers:
+        with closing(_trackers(context, start)) as trackers:
             view.start(total, start, _facts(context, total))
             evaluation = _evaluation(context, setup, (recorder.metrics, shown), checkpointer.selection, view, trackers)
             if evaluation is not None and start == 0:
@@ -216,13 +218,13 @@ def _train(
                     steps,
                     optimizer,
                     schedule,
-                    SingleProcess(),
+                    context.world,
                     [
                         recorder,
                         ProgressCallback(view),
                         trackers,
                         *setup.callbacks,
-                        *([evaluation] if evaluation is not None else []),
+                        *filter(None, [evaluation]),
                         page,
                         checkpointer,
                         patience,
@@ -236,10 +238,19 @@ def _train(
     return done
 
 
-def _services(context: RunContext[Any, Any], start: int) -> Sequence[Tracker]:
+def _shard(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT]) -> Optimizer:
+    """Divide what is trained among the processes, and make its optimizer. Raises RecipeError."""
+    keys, world = context.recipe.train, context.world
+    if keys.shard == "zero2" or keys.shard == "zero3":
+        setup.policy.shard(init_device_mesh(setup.policy.device.type, (world.size,)), keys.shard)
+    return build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
+
+
+def _trackers(context: RunContext[Any, Any], start: int) -> TrackerCallback:
     """The trackers that the recipe names. start: steps that are done already."""
-    recipe = context.recipe
-    return open_trackers(recipe.run.trackers, context.run.path, recipe.model_dump(mode="json"), start)
+    recipe, run = context.recipe, context.run
+    names = recipe.run.trackers if run.is_owner else ()
+    return TrackerCallback(open_trackers(names, run.path, recipe.model_dump(mode="json"), start))
 
 
 def _completion(done: int, total: int) -> str:
@@ -247,21 +258,6 @@ def _completion(done: int, total: int) -> str:
     if done < total:
         return f"the run is complete: it ended early after step {done:,} of {total:,} (train.patience)"
     return f"the run is complete: all {total:,} steps are done"
-
-
-def _check_length(run: RunDirectory, recipe: Recipe, done: int, total: int) -> None:
-    """Raises RecipeError if a run that is continued with a smaller length has more steps already."""
-    if done <= total:
-        return
-    before, now = run.previous.get("train", {}), recipe.train.model_dump()
-    changed = {key: before.get(key) for key in ("epochs", "steps") if before.get(key) != now[key]}
-    lengths = changed or {"steps": done, "epochs": None}  # the records have become fewer, not the length
-    words = " ".join(f"train.{key}={'null' if value is None else f'{value:.15g}'}" for key, value in lengths.items())
-    raise RecipeError(
-        f"the run has {done:,} steps already, and with this length it would have {total:,}",
-        where="train.steps, train.epochs",
-        advice=f"for a new run append {free_directory(run.path)}; to go on with the length of this run append {words}",
-    )
 
 
 def _warn_of_plan(context: RunContext[Any, Any], total: int, view: View) -> None:
@@ -289,7 +285,13 @@ def _build_checkpointer(
         recorder=recorder,
         selection=CheckpointSelection(selection_rule(keys.best)),
         view=view,
+        world=context.world,
     )
+
+
+def _open_shown(run: RunDirectory, start: int) -> AbstractContextManager[RecordFile]:
+    """The file of the texts that are shown. start: steps that are done already."""
+    return open_shown(run.shown, start) if run.is_owner else nullcontext(NoRecords(run.shown))
 
 
 def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None:
@@ -308,7 +310,8 @@ def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None
 
 def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> Sequence[Check]:
     """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
-    gates = setup.gates()
+    with setup.policy.gathered():
+        gates = setup.gates()
     check_no_failures(gates)
     for gate in gates:
         if gate.status == "warn":
@@ -321,7 +324,7 @@ def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> Sequence[
 def _evaluation(
     context: RunContext[Any, Any],
     setup: TrainingSetup[PolicyT, BatchT],
-    files: tuple[JsonLines, JsonLines],
+    files: tuple[RecordFile, RecordFile],
     selection: CheckpointSelection,
     view: View,
     trackers: TrackerCallback,
@@ -335,7 +338,9 @@ def _evaluation(
     else:
         assert context.validation is not None, "there are evaluations"
         policy, directory = context.prepared.policy, context.run.path
-        replies = generated_replies(recipe, policy, context.renderer, context.validation, directory, view.note)
+        replies = generated_replies(
+            recipe, policy, context.renderer, context.validation, directory, view.note, context.world
+        )
     return EvaluationCallback(
         evaluate=setup.evaluate,
         every=period_in_steps(keys.evaluate_every, len(setup.steps)),
@@ -360,6 +365,12 @@ def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:
 def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     """Write the Hugging Face directory, unless it is there already. steps: of the whole run."""
     recipe, run = context.recipe, context.run
+    if context.world.size > 1:  # the model is sharded, and the checkpoint is not
+        choice = best_of_run(run.path).best if recipe.run.export == "best" else steps
+        found = load_checkpoint_model(run.path, choice, view.warn)
+        found.export(run.export, view.note)
+        view.note(f"exported to {_relative(run.export)}")
+        return
     if recipe.run.export == "best":
         steps = load_best(run.path, context.model, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.validation import EvaluatedPolicy, means_by_source, measure_sources
+from tunesmith.evaluate.validation import (
+    ALONE,
+    SUMS,
+    EvaluatedPolicy,
+    EvaluationProcesses,
+    Measured,
+    means_by_source,
+    measure_sources,
+)
 from tunesmith.text.tokens.crop import CropSettings
 
 
@@ -40,19 +47,20 @@ def validation_loss(
     tokens: int,
     collate: Collator[BatchT],
     crop: CropSettings | None = None,
+    processes: EvaluationProcesses = ALONE,
 ) -> dict[str, ValidationLoss]:
     """The loss on every source by name, and on all of them under "all". Every message counts once.
 
     The arguments are those of ``measure_sources``. A source without targets is left out.
     """
 
-    def sums(batch: BatchT) -> Tensor:
+    def sums(batch: BatchT) -> Measured:
         """Float64 [3]: targets, summed cross-entropy, correct targets."""
         found = policy.log_probabilities(batch)
         values = torch.stack([-found.log_probability.double().sum(), found.correct.double().sum()])
-        return torch.tensor([float(batch.targets), *values.tolist()], dtype=torch.float64)
+        return {SUMS: torch.tensor([float(batch.targets), *values.tolist()], dtype=torch.float64)}
 
-    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, crop=crop)
+    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, crop=crop, processes=processes)
     return {
         source: ValidationLoss(means["loss"], means["accuracy"], int(means["units"]))
         for source, means in means_by_source(measured, ("loss", "accuracy")).items()

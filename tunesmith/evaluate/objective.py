@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from tunesmith.batch.protocols import BatchT, Collator, Objective
 from tunesmith.data.dataset.store import Store
-from tunesmith.evaluate.validation import EvaluatedPolicyT, ExampleColumns, means_by_source, measure_sources
+from tunesmith.evaluate.validation import (
+    ALONE,
+    SUMS,
+    EvaluatedPolicyT,
+    EvaluationProcesses,
+    ExampleColumns,
+    Measured,
+    means_by_source,
+    measure_sources,
+)
 
 
 def objective_metrics(
@@ -20,6 +28,7 @@ def objective_metrics(
     tokens: int,
     collate: Collator[BatchT],
     columns: ExampleColumns,
+    processes: EvaluationProcesses = ALONE,
 ) -> dict[str, dict[str, float]]:
     """The means of ``objective.metrics`` over its units, for every source by name and over all of them under "all".
 
@@ -27,11 +36,13 @@ def objective_metrics(
     units is left out.
     """
 
-    def sums(batch: BatchT) -> Tensor:
+    def sums(batch: BatchT) -> Measured:
         """Float64 [1 + K]: units, then the sum of each metric."""
         found = objective(policy, batch, 1.0).sums
         values = torch.stack([found[name].double() for name in objective.metrics]).tolist()
-        return torch.tensor([objective.units(batch), *values], dtype=torch.float64)
+        return {SUMS: torch.tensor([objective.units(batch), *values], dtype=torch.float64)}
 
-    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, columns=columns)
+    measured = measure_sources(
+        policy, sums, store, sources, tokens, collate=collate, columns=columns, processes=processes
+    )
     return means_by_source(measured, objective.metrics)

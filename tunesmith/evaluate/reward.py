@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
@@ -15,7 +14,15 @@ from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.batch.protocols import Objective
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.ranking import ranking_metrics
-from tunesmith.evaluate.validation import EvaluatedPolicy, add_batches, measure_sources
+from tunesmith.evaluate.validation import (
+    ALONE,
+    SUMS,
+    EvaluatedPolicy,
+    EvaluationProcesses,
+    Measured,
+    add_batches,
+    measure_sources,
+)
 from tunesmith.objectives.ranking import ScalarModel
 
 
@@ -33,28 +40,13 @@ class _KnownScores:
         return self.scores
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredBatch:
-    """The replies of one micro-batch with their scores.
-
-    sums: float64 [2], the units of the objective and the sum of its loss.
-    scores: float32 [R].
-    group: int64 [R], numbered from 0 within the batch; replies to the same message share a group.
-    rank: int64 [R], the lowest is the best.
-    """
-
-    sums: Tensor
-    scores: Tensor
-    group: Tensor
-    rank: Tensor
-
-
 def validation_ranking(
     policy: ScalarReader,
     objective: Objective[ScalarModel[PackedBatch], PackedBatch],
     store: Store,
     sources: Sequence[str],
     tokens: int,
+    processes: EvaluationProcesses = ALONE,
 ) -> dict[str, dict[str, float]]:
     """The metrics of every source by name, and of all of them under "all".
 
@@ -62,27 +54,34 @@ def validation_ranking(
     ``measure_sources``. A source without anything to compare is left out.
     """
 
-    def score(batch: PackedBatch) -> ScoredBatch:
+    def score(batch: PackedBatch) -> Measured:
+        """The R replies of a micro-batch.
+
+        sums: float64 [2], the units of the objective and the sum of its loss.
+        scores: float32 [R].
+        group: int64 [R], numbered from 0 within the batch; replies to the same message share a group.
+        rank: int64 [R], the lowest is the best.
+        """
         replies = batch.replies
         scores = policy.scalars(batch, replies.end)
         loss = float(objective(_KnownScores(scores), batch, 1.0).sums["loss"])
         sums = torch.tensor([objective.units(batch), loss], dtype=torch.float64)
         table = torch.stack([scores.double(), replies.group.double(), replies.rank.double()]).cpu()
-        return ScoredBatch(sums, table[0].float(), table[1].long(), table[2].long())
+        return {SUMS: sums, "scores": table[0].float(), "group": table[1].long(), "rank": table[2].long()}
 
-    scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed)
-    totals = {source: add_batches([batch.sums for batch in batches], 2) for source, batches in scored.items()}
+    scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed, processes=processes)
+    totals = {source: add_batches(batches, 2) for source, batches in scored.items()}
     found = {source: _metrics(batches, totals[source]) for source, batches in scored.items() if totals[source][0] > 0}
     every = [batch for batches in scored.values() for batch in batches]
-    return {**found, "all": _metrics(every, add_batches(list(totals.values()), 2))}
+    return {**found, "all": _metrics(every, add_batches([{SUMS: total} for total in totals.values()], 2))}
 
 
-def _metrics(batches: Sequence[ScoredBatch], total: Tensor) -> dict[str, float]:
+def _metrics(batches: Sequence[Measured], total: Tensor) -> dict[str, float]:
     """The metrics of all replies in ``batches``, whose summed ``sums`` are ``total``, float64 [2]."""
     units, loss = total.tolist()
-    counts = [int(batch.group.max()) + 1 for batch in batches]
+    counts = [int(batch["group"].max()) + 1 for batch in batches]
     starts = accumulate(counts, initial=0)  # groups are numbered through all batches
-    group = torch.cat([batch.group + start for batch, start in zip(batches, starts, strict=False)])
-    scores = torch.cat([batch.scores for batch in batches]).numpy().astype(np.float64)
-    rank = torch.cat([batch.rank for batch in batches])
+    group = torch.cat([batch["group"] + start for batch, start in zip(batches, starts, strict=False)])
+    scores = torch.cat([batch["scores"] for batch in batches]).numpy().astype(np.float64)
+    rank = torch.cat([batch["rank"] for batch in batches])
     return {"loss": loss / units, **ranking_metrics(scores, group.numpy(), rank.numpy())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -19,7 +20,30 @@ from tunesmith.text.tokens.token_tree import TokenTree
 ExampleColumns: TypeAlias = Callable[[int], Mapping[str, NDArray[np.float32]]]
 """From the number of an example in the store: the values known of it beforehand, by name (``Example.columns``)."""
 
-Measured = TypeVar("Measured")
+Measured: TypeAlias = Mapping[str, Tensor]
+"""What is measured on a micro-batch: tensors on the CPU, by name."""
+
+
+class EvaluationProcesses(Protocol):
+    """The processes that evaluate together, as ``train.world.Communicator``."""
+
+    rank: int
+    size: int
+
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]: ...
+
+
+class OneProcess:
+    """A process that evaluates alone."""
+
+    rank = 0
+    size = 1
+
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        return [dict(tensors)]
+
+
+ALONE = OneProcess()
 
 
 class EvaluatedPolicy(Protocol):
@@ -59,8 +83,11 @@ def measure_sources(
     collate: Collator[BatchT],
     crop: CropSettings | None = None,
     columns: ExampleColumns = no_columns,
+    processes: EvaluationProcesses = ALONE,
 ) -> dict[str, list[Measured]]:
     """Run ``measure`` on every micro-batch of every source, in eval mode and without gradient.
+
+    The micro-batches are those of a single process, and each process measures some of them.
 
     Args:
         measure: called with a micro-batch on the device of ``policy``.
@@ -69,6 +96,7 @@ def measure_sources(
         collate: makes micro-batches of the kind that the policy reads.
         crop: how threads are cropped that are longer than the limit; None where the store has none.
         columns: values that are known of each example beforehand.
+        processes: that share the work; all of them get all results.
 
     Returns:
         The results of each source by name, in the order of its micro-batches; an empty list for a source without
@@ -76,12 +104,33 @@ def measure_sources(
     """
     policy.eval()
     return {
-        name: [
-            measure(batch.to(policy.device))
-            for batch in collate(_examples(store, index, crop, columns), "messages", tokens)
-        ]
+        name: _measure(policy, measure, collate(_examples(store, index, crop, columns), "messages", tokens), processes)
         for index, name in enumerate(sources)
     }
+
+
+def _measure(
+    policy: EvaluatedPolicy,
+    measure: Callable[[BatchT], Measured],
+    batches: Iterator[BatchT],
+    processes: EvaluationProcesses,
+) -> list[Measured]:
+    """The results of all batches, in their order. All processes run equally many forward passes."""
+    own: list[Measured] = []
+    count = 0
+    while group := list(islice(batches, processes.size)):
+        count += len(group)
+        # A process without a batch in the last group measures one of another process once more.
+        own.append(measure(group[min(processes.rank, len(group) - 1)].to(policy.device)))
+    flat = {f"{place} {name}": tensor for place, found in enumerate(own) for name, tensor in found.items()}
+    gathered: list[Measured] = []
+    everything = processes.gather_tensors(flat)
+    for number in range(count):
+        place, rank = divmod(number, processes.size)
+        start = f"{place} "
+        found = {name.removeprefix(start): each for name, each in everything[rank].items() if name.startswith(start)}
+        gathered.append(found)
+    return gathered
 
 
 def _examples(store: Store, source: int, crop: CropSettings | None, columns: ExampleColumns) -> Iterator[Example]:
@@ -90,22 +139,27 @@ def _examples(store: Store, source: int, crop: CropSettings | None, columns: Exa
             yield Example(number, tree, columns=columns(number))
 
 
-def add_batches(sums: Sequence[Tensor], size: int) -> Tensor:
-    """The sum of float64 tensors [size], one of each micro-batch; zeros [size] where there is none."""
-    return sum(sums, torch.zeros(size, dtype=torch.float64))
+SUMS = "sums"
+"""Name of the sums of a micro-batch in what is measured."""
 
 
-def means_by_source(sums: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> dict[str, dict[str, float]]:
+def add_batches(measured: Sequence[Measured], size: int) -> Tensor:
+    """The sum of the float64 tensors ``sums``, [size], of all micro-batches; zeros [size] where there is none."""
+    return sum((each[SUMS] for each in measured), torch.zeros(size, dtype=torch.float64))
+
+
+def means_by_source(measured: Mapping[str, Sequence[Measured]], names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Turn the sums of all micro-batches into means per source, and over all sources under "all".
 
     Args:
-        sums: for each source one float64 tensor [1 + K] a micro-batch: the number of units, then the sums of K metrics.
+        measured: for each source and micro-batch the float64 tensor ``sums``, [1 + K]: the number of units, then the
+            sums of K metrics.
         names: the K names of the metrics.
 
     Returns:
         Source -> metric -> mean, and ``units``: the number of units. A source without units is left out.
     """
-    totals = {source: add_batches(parts, 1 + len(names)) for source, parts in sums.items()}
+    totals = {source: add_batches(parts, 1 + len(names)) for source, parts in measured.items()}
     means = {source: _means(total, names) for source, total in totals.items() if total[0] > 0}
     return {**means, "all": _means(torch.stack(list(totals.values())).sum(0), names)}
 

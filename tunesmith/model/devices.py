@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
 
 from tunesmith.errors import UsageError
-
-LOCAL_RANK = "LOCAL_RANK"
-"""Environment variable of torchrun and of other launchers: the number of this process among those of its machine."""
+from tunesmith.launch import launched_process
 
 
 def best_device() -> torch.device:
@@ -19,22 +18,24 @@ def best_device() -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return choose_gpu(os.environ.get(LOCAL_RANK, "0"), torch.cuda.device_count())
+    return choose_gpu(launched_process(os.environ).local_rank, torch.cuda.device_count(), os.environ)
 
 
-def choose_gpu(local_rank: str, gpus: int) -> torch.device:
+def choose_gpu(local_rank: int, gpus: int, environment: Mapping[str, str]) -> torch.device:
     """The GPU of a process: every process of a machine has its own.
 
     local_rank: number of the process among those of its machine, from 0.
-    gpus: number of GPUs of the machine that this process sees.
+    gpus: number of GPUs of the machine that this process sees. With `srun --gpus-per-task=1` it sees only its own.
     """
-    if not local_rank.isdecimal() or int(local_rank) >= gpus:
+    if gpus == 1 and "SLURM_STEP_NUM_TASKS" in environment and "LOCAL_RANK" not in environment:
+        return torch.device("cuda", 0)
+    if local_rank >= gpus:
         raise UsageError(
             f"there is no GPU for process {local_rank} of this machine, which has {gpus} GPUs",
-            where=f"environment variable {LOCAL_RANK}",
+            where="environment variable LOCAL_RANK or SLURM_LOCALID",
             advice="start at most one process for each GPU; processes are numbered from 0",
         )
-    return torch.device("cuda", int(local_rank))
+    return torch.device("cuda", local_rank)
 
 
 def describe_device(device: torch.device) -> str:

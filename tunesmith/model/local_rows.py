@@ -23,6 +23,11 @@ class Rows(NamedTuple):
     end: int
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether processes have different rows of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
 def local_part(tensor: Tensor) -> Tensor:
     """The elements that this process has, without a gradient and in the same memory."""
     return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()

@@ -7,6 +7,7 @@ the stock model; its parameters become ``DTensor``, divided by rows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from tunesmith.errors import RecipeError
@@ -56,7 +56,14 @@ class ShardedModel(nn.Module):
             result: ResultT = self(computation)[0]
         finally:
             self._running = False
+        if not torch.is_grad_enabled():  # no backward pass will drop what was gathered
+            for part in self._parts():
+                part.reshard()
         return result
+
+    def _parts(self) -> list[FSDPModule]:
+        """The modules whose weights are gathered as a whole."""
+        return [part for part in self.modules() if isinstance(part, FSDPModule)]
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -69,7 +76,7 @@ class ShardedModel(nn.Module):
             yield
             return
         self._running = True
-        parts = [(part, _reshards(part)) for part in self.modules() if isinstance(part, FSDPModule)]
+        parts = [(part, _reshards(part)) for part in self._parts()]
         try:
             for part, _ in parts:
                 part.set_reshard_after_forward(False, recurse=False)
@@ -99,6 +106,8 @@ def shard_model(
     whole: parameters that every process keeps whole. Their gradients are not added.
     Raises RecipeError for a model whose layers are not known, or share weights.
     """
+    # Nothing changes these outputs in place, which would make gradients wrong; other modules are still warned of.
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module \(FSDP(ShardedModel|T5Block)\) returned a view")
     layers = layers_of(model)
     _check_unshared(model, layers)
     # Inputs stay as they are: casting them would also round the weights and columns of a batch.
@@ -114,11 +123,12 @@ def shard_model(
         )
     root = ShardedModel(model)
     fully_shard(root, mesh=mesh, mp_policy=precision, reshard_after_forward=False, ignored_params=kept or None)
-    for part in root.modules():
-        if isinstance(part, FSDPModule):
-            # A loss is divided by the units of all processes before, so gradients are added, and not averaged.
-            part.set_gradient_divide_factor(1.0)
-            part.set_force_sum_reduction_for_comms(True)
+    for part in root._parts():
+        # A loss is divided by the units of all processes before, so gradients are added, and not averaged.
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+        if hasattr(part, "set_reduce_scatter_unused_params"):  # not in all versions of PyTorch
+            part.set_reduce_scatter_unused_params(True)  # experts that no token of this process has chosen
     root.run(lambda: None)  # fixes which module is the root
     root.reshard()  # type: ignore[operator]
     return root
@@ -145,21 +155,6 @@ def _check_unshared(model: PreTrainedModel, layers: Collection[nn.Module]) -> No
                     where=SHARD,
                     advice=f"append {SHARD}=none",
                 )
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether the processes have different parts of a tensor."""
-    return isinstance(tensor, DTensor)
-
-
-def local_part(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process has: the same memory. A tensor that is not sharded is its own part."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def whole_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor, gathered from all processes, each of which must ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _reshards(part: FSDPModule) -> bool:

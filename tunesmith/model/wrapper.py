@@ -66,7 +66,7 @@ class ModelWrapper:
             self.dropout.end()
 
     def networks(self) -> Sequence[ModelWrapper]:
-        """The wrappers whose models are trained, each with weights of its own."""
+        """The wrappers whose models are trained; no two have weights in common."""
         return [self]
 
     def whole_parameters(self) -> Collection[nn.Parameter]:
@@ -107,4 +107,4 @@ def forward_pass(
             return method(self, *args, **kwargs)
         return self.sharded.run(partial(method, self, *args, **kwargs))
 
-    return run
+    return run  # type: ignore[return-value]

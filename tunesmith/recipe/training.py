@@ -322,6 +322,12 @@ class TrainConfig(Section):
     threads: PositiveInt | None = Field(
         default=None, description="The number of CPU threads of PyTorch; null leaves the choice to PyTorch."
     )
+    shard: Literal["auto", "none", "zero2", "zero3"] = Field(
+        default="auto",
+        description="What several processes divide among themselves: zero3 weights, gradients and optimizer states; "
+        "zero2 the same, but every process keeps all weights between forward and backward pass, which is faster; none "
+        "nothing; auto is zero3 where there are several processes.",
+    )
     deterministic: bool = Field(
         default=True,
         description="Whether a GPU uses only algorithms that give the same bits every time, so that a stopped run "

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from tunesmith.batch.protocols import BatchT, BatchT_co, Objective
 from tunesmith.train.optim.optimizers import Optimizer, check_finite, clip_coefficient
@@ -33,6 +35,10 @@ class Trainable(Protocol):
     def train(self) -> None: ...
 
     def eval(self) -> None: ...
+
+    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None: ...
+
+    def gathered(self) -> AbstractContextManager[object]: ...
 
 
 PolicyT = TypeVar("PolicyT", bound=Trainable)
@@ -116,8 +122,7 @@ def train(
         if totals.tokens:
             parameters = policy.parameters()
             communicator.sum_gradients(parameters.values())
-            whole_norm = communicator.gradient_norm(parameters.values())
-            norm, scale = clip_coefficient(parameters, clip_norm, number, whole_norm)
+            norm, scale = clip_coefficient(parameters, clip_norm, number)
             optimizer.step(learning_rate, scale)
         optimizer.zero_grad()
         result = StepResult(
@@ -180,7 +185,7 @@ def accumulate_gradients(
     for _ in range(len(step.batches), passes):
         assert step.idle is not None, "other processes have batches"
         # Gradients of 0, for the sums over all processes that are part of the backward pass of a sharded model.
-        (objective(policy, step.idle.to(policy.device), units).loss * 0.0).backward()
+        (objective(policy, step.idle.to(policy.device), units).loss * 0.0).backward()  # type: ignore[no-untyped-call]
     totals = communicator.sum_values(torch.stack(list(sums.values()))).tolist()
     return StepTotals(dict(zip(sums, totals, strict=True)), units, int(tokens), int(targets))
 

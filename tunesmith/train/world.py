@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as distributed
+from safetensors import torch as safetensors
 from torch import Tensor
 
-from tunesmith.model.shard import is_sharded, local_part
+from tunesmith.model.local_rows import is_sharded
 
 ResultT = TypeVar("ResultT")
 
@@ -42,13 +43,6 @@ class Communicator(Protocol):
         """Replace every gradient by its sum over all processes; those of sharded parameters are sums already."""
         ...
 
-    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
-        """Euclidean norm of the gradients of all parameters, of which processes have parts; None where they have none.
-
-        Each parameter is given once.
-        """
-        ...
-
     def passes(self, count: int) -> int:
         """How many forward and backward passes this process runs if it has ``count`` batches.
 
@@ -66,6 +60,10 @@ class Communicator(Protocol):
 
     def gather_bytes(self, content: bytes) -> list[bytes]:
         """As ``gather``, for bytes."""
+        ...
+
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """As ``gather``, for tensors on the CPU."""
         ...
 
     def barrier(self) -> None:
@@ -90,9 +88,6 @@ class SingleProcess:
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         return None
 
-    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
-        return None
-
     def passes(self, count: int) -> int:
         return count
 
@@ -105,11 +100,17 @@ class SingleProcess:
     def gather_bytes(self, content: bytes) -> list[bytes]:
         return [content]
 
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        return [dict(tensors)]
+
     def barrier(self) -> None:
         return None
 
     def in_turn(self, call: Callable[[], ResultT]) -> ResultT:
         return call()
+
+
+ALONE = SingleProcess()
 
 
 class ProcessGroup:
@@ -126,12 +127,13 @@ class ProcessGroup:
         self,
         *,
         sharded: bool = False,
-        store: distributed.Store | None = None,
+        store: distributed.Store | None = None,  # type: ignore[name-defined]
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self.sharded, self._check = sharded, check
-        self._store = distributed.PrefixStore("tunesmith", store or distributed.distributed_c10d._get_default_store())
+        shared = distributed.distributed_c10d._get_default_store() if store is None else store
+        self._store = distributed.PrefixStore("tunesmith", shared)  # type: ignore[attr-defined]
         self._barriers = 0
 
     @property
@@ -151,17 +153,6 @@ class ProcessGroup:
                 # A process without batches in this step still takes part in every sum.
                 parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             distributed.all_reduce(parameter.grad)
-
-    def gradient_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
-        present = [each for each in parameters if each.grad is not None]
-        if not any(is_sharded(each) for each in present):
-            return None
-        divided, whole = (
-            _sum_of_squares([local_part(each.grad) for each in present if is_sharded(each) == wanted])  # type: ignore[arg-type]
-            for wanted in (True, False)
-        )
-        device = local_part(present[0]).device
-        return (self.sum_values(divided.to(device)) + whole.to(device)).sqrt().float()
 
     def passes(self, count: int) -> int:
         if not self.sharded:
@@ -189,6 +180,9 @@ class ProcessGroup:
         distributed.all_gather(parts, padded)
         return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
 
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        return [safetensors.load(content) for content in self.gather_bytes(safetensors.save(dict(tensors)))]
+
     def barrier(self) -> None:
         self._barriers += 1
         key, pause = f"barrier {self._barriers}", FIRST_PAUSE
@@ -206,11 +200,3 @@ class ProcessGroup:
             return result
         self.barrier()
         return call()
-
-
-def _sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
-    """Float64 scalar."""
-    if not tensors:
-        return torch.zeros((), dtype=torch.float64)
-    norms = torch.stack([torch.linalg.vector_norm(each, dtype=torch.float32) for each in tensors])
-    return norms.double().square().sum()

@@ -14,6 +14,7 @@ from tunesmith.recipe.schema import DataSourceConfig, Recipe
 from tunesmith.text.tokens.crop import CropSettings
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
+from tunesmith.train.world import ALONE, Communicator
 
 
 def build_steps(
@@ -22,11 +23,13 @@ def build_steps(
     renderer: Renderer,
     collate: Collator[BatchT],
     columns: Columns = no_columns,
+    world: Communicator = ALONE,
 ) -> DatasetSteps[BatchT]:
     """The steps of the whole run over the examples of a store.
 
     collate: makes the micro-batches.
     columns: values of every example that were computed before the first step, such as reference log-probabilities.
+    world: the processes that share every step.
     """
     return DatasetSteps(
         build_plan(recipe, store),
@@ -37,6 +40,8 @@ def build_steps(
         crop=crop_settings(recipe, renderer),
         collate=collate,
         columns=columns,
+        rank=world.rank,
+        processes=world.size,
     )
 
 

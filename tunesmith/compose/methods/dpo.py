@@ -24,7 +24,7 @@ from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.shown import LOSS, SHARE, SIGNED, ShownMetric
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
-from tunesmith.train.world import Communicator
+from tunesmith.train.world import ALONE, Communicator
 
 START = "policy and reference before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
@@ -48,7 +48,7 @@ def setup(context: Context, keys: DpoConfig) -> TrainingSetup[LanguagePolicy[Mic
     objective = objective_of(keys)
     stores = [context.data.train, *([context.validation[0]] if context.validation else [])]
     columns = reference_columns(context, keys, stores)
-    steps = build_steps(recipe, stores[0], context.renderer, prepared.batches.collate, columns[0])
+    steps = build_steps(recipe, stores[0], context.renderer, prepared.batches.collate, columns[0], context.world)
     return TrainingSetup(
         policy=prepared.policy,
         objective=objective,
@@ -80,15 +80,15 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     }
     reference = ReferenceModel(policy, prepared.batches.collate, recipe.train.micro_batch_tokens, identity)
     cache = cache_directory(recipe)
-    with show_progress("reference log-probabilities") as progress:
-        return [cached_references(reference, store, cache, progress).columns for store in stores]
+    with show_progress("reference log-probabilities", shown=context.world.is_first) as progress:
+        return [cached_references(reference, store, cache, progress, context.world).columns for store in stores]
 
 
 def reference_gates(
     policy: LanguagePolicy[MicroBatch],
     objective: PreferenceOptimization,
     steps: DatasetSteps[MicroBatch],
-    world: Communicator,
+    world: Communicator = ALONE,
 ) -> Sequence[Check]:
     """With the weights before the first step no pair has a margin, and the loss is that of margins of 0."""
     metrics = accumulate_metrics(policy, objective, steps[0], world)
@@ -116,7 +116,9 @@ def _evaluation(
     prepared, size = context.prepared, context.recipe.train.micro_batch_tokens
 
     def evaluate() -> ValidationMetrics:
-        return objective_metrics(prepared.policy, objective, store, sources, size, prepared.batches.collate, columns)
+        return objective_metrics(
+            *(prepared.policy, objective, store, sources, size, prepared.batches.collate, columns), context.world
+        )
 
     return evaluate
 

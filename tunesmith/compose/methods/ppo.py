@@ -110,6 +110,7 @@ def rollout_generator(context: Context, keys: PpoConfig, actor: ActorCritic, pro
         ),
         tokens=recipe.train.micro_batch_tokens,
         collate=context.prepared.batches.collate,
+        world=context.world,
     )
 
 
@@ -128,6 +129,7 @@ def rollout_steps(context: Context, keys: PpoConfig, generator: RolloutGenerator
         value_warmup=keys.value_warmup_steps,
         whiten=whitened if keys.whiten_advantages else None,
         collate=context.prepared.batches.collate,
+        world=context.world,
     )
 
 

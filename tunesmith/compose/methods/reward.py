@@ -68,7 +68,7 @@ def prepare_policy(
 def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, PackedBatch]:
     """The ranking loss on scores of a reward model. Raises DataError."""
     recipe, prepared = context.recipe, context.prepared
-    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
+    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate, world=context.world)
     objective = RewardRanking(margin_scale=keys.margin_scale, l2=keys.l2)
     return TrainingSetup(
         policy=prepared.policy,
@@ -88,7 +88,7 @@ def _evaluation(context: Context, objective: RewardRanking) -> Callable[[], Vali
         return None
     store, sources = context.validation
     policy, tokens = context.prepared.policy, context.recipe.train.micro_batch_tokens
-    return lambda: validation_ranking(policy, objective, store, sources, tokens)
+    return lambda: validation_ranking(policy, objective, store, sources, tokens, context.world)
 
 
 def _texts(context: Context) -> Callable[[], Sequence[ShownText]]:

@@ -49,7 +49,8 @@ def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) ->
     transformers takes that end for padding.
     """
     policy.eval()
-    batches = [batch for batch in steps[0].batches if isinstance(batch, PackedBatch)]
+    first = steps[0]
+    batches = [batch for batch in first.batches or (first.idle,) if isinstance(batch, PackedBatch)]
     scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
     if difference <= TOLERANCE[policy.compute]:  # false for NaN

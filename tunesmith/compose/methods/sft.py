@@ -22,7 +22,7 @@ def setup(
 ) -> TrainingSetup[LanguagePolicy[MicroBatch], MicroBatch]:
     """Cross-entropy of the targets, on batches of either family. Raises DataError."""
     recipe, prepared = context.recipe, context.prepared
-    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate)
+    steps = build_steps(recipe, context.data.train, context.renderer, prepared.batches.collate, world=context.world)
     return TrainingSetup(
         policy=prepared.policy,
         objective=SupervisedFineTuning(
@@ -46,7 +46,12 @@ def _evaluation(
     size = context.recipe.train.micro_batch_tokens
 
     def evaluate() -> ValidationMetrics:
-        found = validation_loss(context.prepared.policy, store, sources, size, crop=steps.crop, collate=steps.collate)
+        found = validation_loss(
+            *(context.prepared.policy, store, sources, size),
+            crop=steps.crop,
+            collate=steps.collate,
+            processes=context.world,
+        )
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}
             for name, score in found.items()

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, cast
+from typing import Any, Generic, Literal, Protocol, TypeAlias, cast
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from tunesmith.batch.example import Example, Weighting
@@ -29,6 +30,7 @@ from tunesmith.model.load import load_model, new_model, read_architecture, read_
 from tunesmith.model.policy import Policy
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.model.shard import ShardKind
 from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
@@ -95,6 +97,10 @@ class LanguagePolicy(LogProbabilityModel[BatchT_contra], Protocol[BatchT_contra]
 
     def eval(self) -> None: ...
 
+    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None: ...
+
+    def gathered(self) -> AbstractContextManager[object]: ...
+
     def autocast(self) -> AbstractContextManager[None]: ...
 
 
@@ -138,18 +144,39 @@ def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout 
     return ResidualDropout(model, keys.residual_dropout, keys.residual_dropout_shape) if keys.residual_dropout else None
 
 
+def shard_kind(recipe: Recipe, processes: int) -> ShardKind:
+    """What the processes of a run divide among themselves."""
+    if processes == 1:
+        return "none"
+    return "zero3" if recipe.train.shard == "auto" else recipe.train.shard
+
+
 def weight_format(recipe: Recipe) -> WeightFormat:
-    """How the weights of a recipe are stored on this machine."""
+    """How the weights of a recipe are stored on this machine. Sharded weights are float32, and gathered in bfloat16."""
     keys = recipe.train
     if keys.weights != "auto":
         return keys.weights
+    if keys.shard in ("zero2", "zero3"):
+        return "float32"
     splits = best_device().type == "cuda" or keys.gradients == "bfloat16"
     return "split" if splits and recipe.model.dtype == "bfloat16" else "float32"
 
 
-def name_weight_format(recipe: Recipe) -> Recipe:
-    """The recipe with the value that ``train.weights: auto`` has on this machine, which a run records."""
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"weights": weight_format(recipe)})})
+def name_storage(recipe: Recipe, processes: int) -> Recipe:
+    """The recipe with the values that ``auto`` has on this machine for weights and sharding, which a run records.
+
+    processes: of the run. Raises RecipeError for weights that cannot be divided among them.
+    """
+    kind = shard_kind(recipe, processes)
+    named = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": kind})})
+    weights = weight_format(named)
+    if kind != "none" and (weights != "float32" or recipe.train.gradients != "float32"):
+        raise RecipeError(
+            "weights that are divided among processes are float32, and so are their gradients",
+            where="train.weights, train.gradients",
+            advice="append train.weights=float32 train.gradients=float32, or train.shard=none",
+        )
+    return named.model_copy(update={"train": named.train.model_copy(update={"weights": weights})})
 
 
 def move_to_device(model: nn.Module, device: torch.device) -> None:

@@ -23,6 +23,8 @@ from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
 from tunesmith.model.local_rows import whole
 from tunesmith.objectives.replies import reply_log_probabilities
+from tunesmith.train.steps import deal
+from tunesmith.train.world import ALONE, Communicator
 from tunesmith.verify.self_test import TOLERANCE
 
 VALUES, INDEX = "values.bin", "index.json"
@@ -102,26 +104,48 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def cached_references(model: ReferenceModel[BatchT], store: Store, cache: Path, progress: Progress) -> References:
+def cached_references(
+    model: ReferenceModel[BatchT], store: Store, cache: Path, progress: Progress, world: Communicator = ALONE
+) -> References:
     """The reference log-probabilities of a store, read from the cache, or computed and written to it.
+
+    Each process of ``world`` computes those of some examples.
 
     A cache is checked whenever it is used: the file against its digest, some of its values against the model.
     Raises InternalError if they do not agree, StorageError.
     """
     ends = np.cumsum(store.replies)
     # Other micro-batches or another device give other last digits, and a run must be reproducible to the bit.
-    pass_settings = {"tokens": model.tokens, "device": model.policy.device.type}
+    pass_settings: dict[str, Any] = {"tokens": model.tokens, "device": model.policy.device.type}
+    if world.size > 1:
+        pass_settings["processes"] = world.size
     key = fingerprint({**model.identity, **pass_settings, "examples": hashlib.sha256(store.keys.tobytes()).hexdigest()})
     directory = cache / "references" / key[:32]
     values = _read(directory, key, int(store.replies.sum()))
-    if values is None:
-        progress(0, len(store), f"0 of {len(store):,} records")
-        examples = [Example(number, store.tree(number)) for number in range(len(store))]
-        values = model.values(examples, lambda done: progress(done, len(store), f"{done:,} of {len(store):,} records"))
-        _write(directory, key, values)
+    if world.agree(None if values is not None else "no cache") is not None:
+        values = _computed(model, store, progress, world)
+        if world.is_first:
+            _write(directory, key, values)
+        world.barrier()
+    assert values is not None, "read or computed"
     found = References(values, ends)
     check_references(model, store, found, directory)
     return found
+
+
+def _computed(model: ReferenceModel[BatchT], store: Store, progress: Progress, world: Communicator) -> Values:
+    """float32 [R], the values of all examples of a store, each computed by one of the processes."""
+    shares = deal(store.tokens.tolist(), world.size)
+    own = shares[world.rank]
+    progress(0, len(own), f"0 of {len(own):,} records")
+    examples = [Example(place, store.tree(number)) for place, number in enumerate(own)]
+    found = model.values(examples, lambda done: progress(done, len(own), f"{done:,} of {len(own):,} records"))
+    values, ends = np.zeros(int(store.replies.sum()), np.float32), np.cumsum(store.replies)
+    for share, content in zip(shares, world.gather_bytes(found.tobytes()), strict=True):
+        places = [np.arange(ends[number] - store.replies[number], ends[number]) for number in share]
+        if places:
+            values[np.concatenate(places)] = np.frombuffer(content, np.float32)
+    return values
 
 
 def check_references(model: ReferenceModel[BatchT], store: Store, found: References, where: Path) -> None:

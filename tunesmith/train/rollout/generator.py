@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +27,13 @@ from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
-from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply
+from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply, reply_lengths
+from tunesmith.train.steps import deal
+from tunesmith.train.world import ALONE, Communicator
+
+MEASURED = (OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE)
+REWARD = "reward "
+"""Before the name of a term, among the names of what is measured."""
 
 
 class Actor(Protocol):
@@ -39,6 +45,8 @@ class Actor(Protocol):
     def eval(self) -> None: ...
 
     def autocast(self) -> AbstractContextManager[None]: ...
+
+    def gathered(self) -> AbstractContextManager[object]: ...
 
     def actor_critic(self, batch: PackedBatch) -> tuple[LogProbabilities, Tensor]: ...
 
@@ -116,6 +124,7 @@ class RolloutGenerator:
     advantages: how rewards become advantages.
     tokens: largest micro-batch.
     collate: makes micro-batches of the kind that policy and reference read.
+    world: the processes that share the work; each of them gets all rollouts.
     """
 
     policy: Actor
@@ -126,6 +135,7 @@ class RolloutGenerator:
     advantages: AdvantageSettings
     tokens: int
     collate: Collator[PackedBatch] = collate_packed
+    world: Communicator = ALONE
 
     def __call__(self, iteration: int, planned: PlannedStep, coefficient: float) -> Rollouts:
         """Sample replies and score them. Raises InternalError for logits or rewards that are not finite.
@@ -135,12 +145,31 @@ class RolloutGenerator:
         coefficient: of the KL penalty.
         """
         self.policy.eval()
-        answered = self.sample(iteration, planned)
-        return self.score(iteration, answered, coefficient)
+        with self.policy.gathered():
+            answered = self.sample(iteration, planned)
+            return self.score(iteration, answered, coefficient)
 
-    @torch.no_grad()
     def sample(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
         """Sample replies to the prompts of an iteration."""
+        copies = planned.copies or (0,) * len(planned.examples)
+        shares = deal([len(self.prompts(number)) for number in planned.examples], self.world.size)
+        own = shares[self.world.rank]
+        examples, own_copies = tuple(planned.examples[place] for place in own), tuple(copies[place] for place in own)
+        sampled = self._sample(iteration, replace(planned, examples=examples, copies=own_copies))
+        found = dict[int, PromptReplies]()
+        parts = self.world.gather([[[reply.ids, reply.stopped] for reply in each.replies] for each in sampled])
+        for share, part in zip(shares, parts, strict=True):
+            for place, replies in zip(share, part, strict=True):
+                number = planned.examples[place]
+                rebuilt = tuple(SampledReply(tuple(ids), stopped) for ids, stopped in replies)
+                found[place] = PromptReplies(number, copies[place], self.prompts(number), rebuilt)
+        return [found[place] for place in range(len(planned.examples))]
+
+    @torch.no_grad()
+    def _sample(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
+        """Sample replies to the prompts of this process."""
+        if not planned.examples:
+            return []
         copies = planned.copies or (0,) * len(planned.examples)
         numbered = list(zip(planned.examples, copies, strict=True))
         prompts = [self.prompts(number) for number in planned.examples]
@@ -157,31 +186,40 @@ class RolloutGenerator:
             for (number, copy), prompt, replies in zip(numbered, prompts, sampled, strict=True)
         ]
 
-    @torch.no_grad()
     def score(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
-        """Compute log-probabilities, values, rewards and advantages of replies with the present weights.
+        """Compute log-probabilities, values, rewards and advantages of replies with the present weights."""
+        shares = deal([len(each.prompt) + each.targets for each in answered], self.world.size)
+        parts = self.world.gather_tensors(self._measure([answered[place] for place in shares[self.world.rank]]))
+        tokens, replies = [each.targets for each in answered], [len(each.replies) for each in answered]
+        columns = {name: _in_order([part[name] for part in parts], shares, tokens) for name in MEASURED}
+        terms = {
+            source.name: _in_order([part[REWARD + source.name] for part in parts], shares, replies)
+            for source in self.rewards
+        }
+        owner = torch.repeat_interleave(torch.from_numpy(reply_lengths(answered)))
+        return self._add_advantages(iteration, answered, columns, owner, terms, coefficient)
+
+    @torch.no_grad()
+    def _measure(self, answered: Sequence[PromptReplies]) -> dict[str, Tensor]:
+        """The columns ``MEASURED``, float32 [N], and every term of the reward, float32 [R], of some replies.
 
         What a GPU computes is fetched at the end, so that no batch waits for the one before it.
         """
-        old, values, reference, owner = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-        scores: dict[str, list[Tensor]] = {source.name: [] for source in self.rewards}
-        replies = 0
+        none = torch.zeros(0)
+        found: dict[str, list[Tensor]] = {name: [none] for name in MEASURED}
+        scores: dict[str, list[Tensor]] = {REWARD + source.name: [none] for source in self.rewards}
         for laid_out, pieces in self._batches(answered):
             batch = laid_out.to(self.policy.device)
-            found, value = self.policy.actor_critic(batch)
-            old.append(found.log_probability.float())
-            values.append(value.float())
-            reference.append(self.reference.log_probabilities(batch).log_probability.float())
-            owner.append(laid_out.owner + replies)
-            replies += sum(len(each.replies) for each in pieces)
+            policy, value = self.policy.actor_critic(batch)
+            reference = self.reference.log_probabilities(batch)
+            for name, column in zip(MEASURED, (policy.log_probability, value, reference.log_probability), strict=True):
+                found[name].append(column.float())
             for source in self.rewards:
-                scores[source.name].append(source.score(batch, pieces).float())
-        columns = {
-            name: torch.cat(parts).cpu()
-            for name, parts in ((OLD_LOG_PROBABILITY, old), (OLD_VALUE, values), (REFERENCE, reference))
+                scores[REWARD + source.name].append(source.score(batch, pieces).float())
+        return {
+            name: torch.cat([part.to(self.policy.device) for part in parts]).cpu()
+            for name, parts in {**found, **scores}.items()
         }
-        terms = {name: torch.cat(parts).cpu() for name, parts in scores.items()}
-        return self._add_advantages(iteration, answered, columns, torch.cat(owner), terms, coefficient)
 
     def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[PackedBatch, list[PromptReplies]]]:
         """The trees in order as micro-batches on the host, each with the prompts and replies that it holds."""
@@ -243,3 +281,16 @@ class RolloutGenerator:
             f"the reward of a reply to prompt {prompts[first]} is {float(rewards[first])}",
             advice="look at the reward model and at the scale of the rewards; the last checkpoint is valid",
         )
+
+
+def _in_order(parts: Sequence[Tensor], shares: Sequence[Sequence[int]], sizes: Sequence[int]) -> Tensor:
+    """The values of all prompts in their order, float32.
+
+    parts: the values that each process has measured.
+    shares: the prompts of each process.
+    sizes: how many values each prompt has.
+    """
+    found = dict[int, Tensor]()
+    for part, share in zip(parts, shares, strict=True):
+        found.update(zip(share, torch.split(part, [sizes[place] for place in share]), strict=True))
+    return torch.cat([found[place] for place in range(len(sizes))])

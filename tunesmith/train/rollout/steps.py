@@ -19,7 +19,8 @@ from tunesmith.train.loop import StepResult
 from tunesmith.train.rollout.files import Decode, delete_rollouts, load_rollouts, read_index, save_rollouts
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
 from tunesmith.train.rollout.rollouts import Floats, Rollouts
-from tunesmith.train.steps import Step
+from tunesmith.train.steps import Step, deal
+from tunesmith.train.world import ALONE, Communicator
 
 KL = "kl"
 """The metric of a step that may end its iteration."""
@@ -49,6 +50,7 @@ class RolloutSteps:
     whiten: scales the advantages of a step, float32 [N], to mean 0 and variance 1; None: they stay. It is applied to a
         whole step, as in EasyLM, so micro-batches do not matter.
     collate: makes micro-batches of the kind that the policy reads.
+    world: the processes that share every step; the first one writes.
     current: rollouts in memory.
     kl_of_steps: number of a step -> its KL.
     """
@@ -65,6 +67,7 @@ class RolloutSteps:
     value_warmup: int = 0
     whiten: Callable[[Floats], Floats] | None = None
     collate: Collator[PackedBatch] = collate_packed
+    world: Communicator = ALONE
     current: Rollouts | None = None
     kl_of_steps: dict[int, float] = field(default_factory=dict)
 
@@ -80,7 +83,11 @@ class RolloutSteps:
             return Step(number, epoch, (), (), metrics)
         chosen = self.plan.batch(position)
         examples = tuple(rollouts.answered[index].number for index in chosen)
-        return Step(number, epoch, examples, self.batches(self._examples(number, rollouts, chosen)), metrics)
+        laid_out = self._examples(number, rollouts, chosen)
+        costs = [len(example.tree.ids) for example in laid_out]
+        own = [laid_out[place] for place in deal(costs, self.world.size)[self.world.rank]]
+        idle = self.batches([laid_out[costs.index(min(costs))]])[0] if self.world.size > 1 else None
+        return Step(number, epoch, examples, self.batches(own), metrics, idle)
 
     def batches(self, examples: Iterable[Example]) -> tuple[PackedBatch, ...]:
         """The micro-batches of the examples of one step."""
@@ -108,8 +115,9 @@ class RolloutSteps:
             self._check_prompts(self.current)
             return self.current
         self.current = self.generate(iteration, self.plan.iteration(iteration), self._coefficient(iteration))
-        save_rollouts(self.directory, self.current, self.decode)
-        delete_rollouts(self.directory, self._needed(iteration))
+        if self.world.is_first:
+            save_rollouts(self.directory, self.current, self.decode)
+            delete_rollouts(self.directory, self._needed(iteration))
         return self.current
 
     def _coefficient(self, iteration: int) -> float:

@@ -22,12 +22,13 @@ from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.history import shown_record
-from tunesmith.train.run.metrics import JsonLines, read_records
+from tunesmith.train.run.metrics import JsonLines, NoRecords, RecordFile, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.shown import ShownText
 from tunesmith.train.run.trackers import Tracker
 from tunesmith.train.run.validation import ALL, ValidationMetrics, flatten, validation_record
 from tunesmith.train.run.view import View
+from tunesmith.train.world import ALONE, Communicator
 
 LEARNING_RATE = "learning_rate"
 """Key of a step's learning rate in metrics.jsonl."""
@@ -52,9 +53,9 @@ class MetricsRecorder:
     timing: wall-clock times, which are not.
     """
 
-    metrics: JsonLines
-    consumed: JsonLines
-    timing: JsonLines
+    metrics: RecordFile
+    consumed: RecordFile
+    timing: RecordFile
 
     def __call__(self, result: StepResult) -> None:
         self.metrics.write(
@@ -97,6 +98,9 @@ class MetricsRecorder:
 @contextmanager
 def open_recorder(run: RunDirectory) -> Iterator[MetricsRecorder]:
     """The recorder of a run, whose files are closed when the block ends. Raises StorageError."""
+    if not run.is_owner:
+        yield MetricsRecorder(NoRecords(run.metrics), NoRecords(run.consumed), NoRecords(run.timing))
+        return
     with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
         yield MetricsRecorder(metrics, consumed, timing)
 
@@ -152,8 +156,8 @@ class EvaluationCallback:
     evaluate: Callable[[], ValidationMetrics]
     every: int | None
     save_every: int | None
-    metrics: JsonLines
-    shown: JsonLines
+    metrics: RecordFile
+    shown: RecordFile
     selection: CheckpointSelection
     view: View
     trackers: TrackerCallback
@@ -200,6 +204,7 @@ class Checkpointer:
     recorder: its files are cut to the lengths in the checkpoint when the run resumes.
     selection: of the best checkpoint.
     view: displays what was saved, and warnings.
+    world: the processes of the run.
     saved: step of the last checkpoint.
     """
 
@@ -212,6 +217,7 @@ class Checkpointer:
     recorder: MetricsRecorder
     selection: CheckpointSelection
     view: View
+    world: Communicator = ALONE
     saved: int = 0
 
     def __call__(self, result: StepResult) -> None:
@@ -232,8 +238,8 @@ class Checkpointer:
             return
         check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved)
         state = {**self.recorder.sync(), "best": self.selection.best}
-        checkpoint.save(self.directory, step, self.tensors(), state, self.facts)
-        checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn)
+        checkpoint.save(self.directory, step, self.tensors(), state, self.facts, self.world)
+        checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn, self.world)
         self.view.saved(step)
         self.saved = step
 
@@ -243,9 +249,12 @@ class Checkpointer:
             found.load_into(name, module.state_dict(), "weights")
         found.load_into(OPTIMIZER, self.optimizer.state_dict(), "optimizer state")
         check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
-        self.recorder.truncate(found.state)
-        self.selection.add_records(read_records(self.recorder.metrics.path))
+        self.world.in_turn(lambda: self._restore_records(found.state))
         self.saved = found.step
+
+    def _restore_records(self, state: Mapping[str, Any]) -> None:
+        self.recorder.truncate(state)
+        self.selection.add_records(read_records(self.recorder.metrics.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +294,7 @@ class StopCallback:
 
     def __call__(self, result: StepResult) -> None:
         """Raises StoppedError if the run has to end before its last step."""
-        reason = self.signal()
+        reason = self.checkpointer.world.agree(self.signal())
         if reason is None and result.done == self.stop_after:
             reason = f"train.stop_after is {self.stop_after}"
         if reason is None or result.done == result.total:

@@ -51,20 +51,25 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """An open run, locked by this process until ``close``.
+    """An open run, locked by this process until ``close``, or by the first of the processes that train together.
 
     path: absolute.
     continued: whether the run existed already.
-    lock: file descriptor of the lock file.
+    lock: file descriptor of the lock file; None in a process that does not own the run and writes nothing.
     recipe_text: content of recipe.yaml, which ``record`` writes.
     previous: the plain values of recipe.yaml before that, which are those of the last start; empty for a new run.
     """
 
     path: Path
     continued: bool
-    lock: int
+    lock: int | None
     recipe_text: str
     previous: Mapping[str, Any]
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.lock is not None
 
     @property
     def checkpoints(self) -> Path:
@@ -134,6 +139,11 @@ class RunDirectory:
             raise
         return cls(path, continued, lock, recipe_text, previous)
 
+    @classmethod
+    def join(cls, path: Path, recipe_text: str) -> RunDirectory:
+        """The run that the first process of several has opened. Arguments as of ``open``."""
+        return cls(path.absolute(), (path / RECIPE).is_file(), None, recipe_text, {})
+
     def record(
         self,
         manifest: Mapping[str, Any],
@@ -173,7 +183,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock. It must be called once. The lock file of a run that never began is removed."""
-        _release_lock(self.lock, self.path)
+        if self.lock is not None:
+            _release_lock(self.lock, self.path)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tunesmith.errors import StorageError
 from tunesmith.files import flush_to_disk, storage_errors
@@ -52,6 +52,44 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                     f"not a record: {error}", where=f"{path}:{number}", advice="the file was edited; restore it"
                 ) from error
             yield record
+
+
+class RecordFile(Protocol):
+    """A file of records as ``JsonLines``, or nothing at all in a process that is not the first."""
+
+    path: Path
+
+    def write(self, record: Mapping[str, Any]) -> None: ...
+
+    def digest(self) -> str: ...
+
+    def check(self, offset: int, digest: str) -> None: ...
+
+    def truncate(self, offset: int) -> None: ...
+
+    def sync(self) -> int: ...
+
+
+class NoRecords:
+    """Writes nothing. path: the file that the first process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        return None
+
+    def digest(self) -> str:
+        return ""
+
+    def check(self, offset: int, digest: str) -> None:
+        return None
+
+    def truncate(self, offset: int) -> None:
+        return None
+
+    def sync(self) -> int:
+        return 0
 
 
 class JsonLines:

@@ -70,6 +70,37 @@ class View(Protocol):
         """Restore the terminal. It may be called twice, and without ``start``."""
 
 
+class SilentView:
+    """Displays nothing: of several processes only the first one does."""
+
+    def start(self, total: int, done: int, facts: Mapping[str, str]) -> None:
+        return None
+
+    def step(self, result: StepResult) -> None:
+        return None
+
+    def validation(self, step: int, metrics: ValidationMetrics) -> None:
+        return None
+
+    def replies(self, step: int, metrics: Mapping[str, float]) -> None:
+        return None
+
+    def texts(self, texts: Sequence[ShownText]) -> None:
+        return None
+
+    def saved(self, step: int) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        return None
+
+    def warn(self, text: str) -> None:
+        return None
+
+    def finish(self) -> None:
+        return None
+
+
 def open_view(every: int | None, shown: Sequence[ShownMetric] = (LOSS,), console: Console | None = None) -> View:
     """A live panel if the console is a terminal that can move its cursor, plain lines otherwise.
 
