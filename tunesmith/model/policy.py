@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
+from tunesmith.model.adapters import head_weight
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
@@ -76,7 +77,7 @@ class Policy(Backbone):
     ) -> LogProbabilities:
         """As ``log_probabilities``, from last hidden states [T, D] of the batch."""
         states, bias, cap = self._head_inputs(hidden.index_select(0, batch.source))
-        weight, target = self._head.weight, batch.target
+        weight, target = head_weight(self._head), batch.target
         if statistics_gradient is not None:
             return target_statistics(states, weight, bias, target, statistics_gradient, cap=cap)
         return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint, cap=cap))
@@ -95,7 +96,7 @@ class Policy(Backbone):
         """As ``log_probabilities``, without gradients: a state that predicts several targets is projected once."""
         source, state = torch.unique(batch.source, return_inverse=True)
         states, bias, cap = self._head_inputs(self.hidden(batch).index_select(0, source))
-        weight = self._head.weight
+        weight = head_weight(self._head)
         return LogProbabilities(*shared_log_probabilities(states, weight, bias, state, batch.target, cap=cap))
 
     def _head_inputs(self, states: Tensor) -> tuple[Tensor, Tensor | None, float | None]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from tunesmith.batch.padded import PaddedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
 from tunesmith.draws import row_seed
+from tunesmith.model.adapters import head_weight
 from tunesmith.model.dropout import Seq2SeqDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
@@ -50,11 +51,10 @@ class Seq2SeqPolicy(ModelWrapper):
         with self.autocast():
             hidden = self.hidden(batch)
         states = hidden.flatten(0, 1).index_select(0, batch.source).to(self.compute) * self._scale
+        weight, bias, target = head_weight(self._head), self._head.bias, batch.target
         if statistics_gradient is not None:
-            return target_statistics(states, self._head.weight, self._head.bias, batch.target, statistics_gradient)
-        return LogProbabilities(
-            *target_log_probabilities(states, self._head.weight, self._head.bias, batch.target, gradient_hint)
-        )
+            return target_statistics(states, weight, bias, target, statistics_gradient)
+        return LogProbabilities(*target_log_probabilities(states, weight, bias, target, gradient_hint))
 
     def hidden(self, batch: PaddedBatch) -> Tensor:
         """Last hidden states of the decoder, [R, M, D].
