@@ -81,7 +81,8 @@ HEAVY = ("torch", "transformers")
 
 # Only these packages are imported inside functions: those of the optional extras, and those that take long to import.
 OPTIONAL_PACKAGES = (
-    *("datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard", "vllm", "wandb"),
+    *("bitsandbytes", "datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard"),
+    *("vllm", "wandb"),
 )
 
 VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|misc|stuff|managers?)(_|$)")

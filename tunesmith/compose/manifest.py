@@ -117,7 +117,7 @@ def text_inputs(recipe: Recipe, tokenizer: Tokenizer) -> Mapping[str, Any]:
 def find_changed_input(recorded: Mapping[str, Any], recipe: Recipe, tokenizer: Tokenizer) -> str | None:
     """What the model of a checkpoint is built with and is not as when its run began; None if nothing has changed.
 
-    The weights of the base model do not count, since those of the checkpoint replace them.
+    The weights of the base model count for adapters only; otherwise those of the checkpoint replace them.
     recorded: the manifest of the run.
     """
     now: dict[str, Any] = json.loads(json.dumps(text_inputs(recipe, tokenizer)))
@@ -127,6 +127,9 @@ def find_changed_input(recorded: Mapping[str, Any], recipe: Recipe, tokenizer: T
     keys = recipe.model
     if keys.path is None:
         return None
+    if keys.adapter is not None:
+        same = recorded.get("model", {}).get("digest") == find_model(keys.path, keys.revision).identity()["digest"]
+        return None if same else "base model"
     files = recorded.get("model", {}).get("files", {})
     config = sha256(find_model(keys.path, keys.revision).files[CONFIG])
     return None if files.get(CONFIG) == config else "configuration of the base model"

@@ -14,9 +14,12 @@ from tunesmith.compose.components.tokenizer import build_renderer, format_option
 from tunesmith.compose.manifest import export_origin, find_changed_input
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
+from tunesmith.compose.models.adapted import merge
+from tunesmith.compose.models.base_identity import base_facts, check_base
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
+from tunesmith.model.adapters import trained_module
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
 from tunesmith.model.names import EXPORT
@@ -69,6 +72,8 @@ def export_model(
     Raises InternalError if a weight is not finite, StorageError.
     """
     check_finite_export(model, step)
+    if recipe.model.adapter is not None:
+        merge(recipe.model.adapter, model)
     info = ExportInfo(
         format=recipe.text.format,
         options=format_options(recipe),
@@ -110,7 +115,9 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     weights = exact_weights(found, MODULE)  # first, since a run that goes on may delete the checkpoint
     _check_inputs(run, recipe, renderer)
     model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
-    model.load_state_dict(weights, strict=True)
+    if recipe.model.adapter is not None:
+        check_base(found, base_facts(recipe, model, run))
+    trained_module(model).load_state_dict(weights, strict=True)
     return CheckpointModel(model, renderer, recipe, found.step)
 
 

@@ -23,6 +23,8 @@ from tunesmith.compose.components.tokenizer import build_renderer, check_start_f
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
+from tunesmith.compose.models.adapted import describe_base, describe_parameters, rate_factor
+from tunesmith.compose.models.base_identity import base_facts, check_base, random_base
 from tunesmith.compose.plan_checks import check_space, plan_checks
 from tunesmith.compose.process import configure_process
 from tunesmith.compose.progress import show_progress
@@ -33,6 +35,7 @@ from tunesmith.compose.run_page import RunPage
 from tunesmith.compose.run_start import open_run, record_run
 from tunesmith.files import check_replaceable
 from tunesmith.launch import launched_process
+from tunesmith.model.adapters import trained_module
 from tunesmith.model.devices import best_device, describe_device
 from tunesmith.model.directory import find_model
 from tunesmith.model.split import WeightStorage
@@ -156,12 +159,12 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View, world: Communicator)
     method = METHODS[recipe.objective.kind]
     model, (before, after) = world.in_turn(lambda: method.build_model(recipe, recipe.objective, tokenizer))
     families.check_positions(recipe, model)
+    parameters = describe_parameters(model)
     policy = method.prepare_policy(recipe, model, tokenizer)
-    count = sum(parameter.numel() for parameter in model.parameters())
     resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
     weights = WeightStorage(families.weight_format(recipe))
     stored = "" if weights.format == "float32" else f", weights stored as {weights.format}"
-    view.note(f"model: {type(model).__name__}, {count:,} parameters{resized}{stored}")
+    view.note(f"model: {type(model).__name__}, {parameters}{resized}{stored}{describe_base(recipe.model)}")
     if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
         view.note(f"not used from the configuration of the model: {', '.join(unused)}")
     layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
@@ -173,7 +176,8 @@ def _prepare(recipe: Recipe, run: RunDirectory, view: View, world: Communicator)
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
         view.warn(fault)
     weights.store(model)  # after the checks of the model, which are exact in float32 only
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, world)
+    base = random_base(recipe, model)
+    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, world, base)
 
 
 def _train(
@@ -186,14 +190,14 @@ def _train(
     """Run the steps that are not done yet; returns the steps that are done at the end. last: the newest checkpoint."""
     keys, run, total = context.recipe.train, context.run, len(setup.steps)
     optimizer = _shard(context, setup)
-    start = 0 if last is None else last.step
+    start, schedule = 0 if last is None else last.step, build_schedule(keys, total, rate_factor(context.recipe.model))
     with open_recorder(run) as recorder, _open_shown(run, start) as shown:
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
         patience = PatienceCallback(keys.patience, checkpointer)
-        schedule = build_schedule(keys, total)
         if last is None:
             recorder.clear()
         else:
+            check_base(last, checkpointer.facts)
             checkpointer.restore(last)
         page.start(total, start)
         if start >= total or patience.is_exhausted():
@@ -277,9 +281,9 @@ def _build_checkpointer(
     keys = context.recipe.train
     return Checkpointer(
         directory=context.run.checkpoints,
-        modules=setup.modules,
+        modules={name: trained_module(module) for name, module in setup.modules.items()},
         optimizer=optimizer,
-        facts={"recipe": context.recipe.name},
+        facts={"recipe": context.recipe.name, **base_facts(context.recipe, context.random_base, context.run.path)},
         every=period_in_steps(keys.save_every, len(setup.steps)),
         keep=keys.keep,
         recorder=recorder,
@@ -364,19 +368,22 @@ def _facts(context: RunContext[Any, Any], total: int) -> dict[str, str]:
 
 def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
     """Write the Hugging Face directory, unless it is there already. steps: of the whole run."""
-    recipe, run = context.recipe, context.run
+    recipe, run, model = context.recipe, context.run, context.model
     if context.world.size > 1:  # the model is sharded, and the checkpoint is not
         choice = best_of_run(run.path).best if recipe.run.export == "best" else steps
         found = load_checkpoint_model(run.path, choice, view.warn)
         found.export(run.export, view.note)
         view.note(f"exported to {_relative(run.export)}")
         return
+    if recipe.model.adapter is not None:  # its base may be stored in fewer bits, so it is read again
+        model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, context.tokenizer)
+    saved = trained_module(model)
     if recipe.run.export == "best":
-        steps = load_best(run.path, context.model, view.warn)
+        steps = load_best(run.path, saved, view.warn)
         view.note(f"the best checkpoint is that of step {steps}")
-    elif context.weights.format != "float32":
-        load_step(run.path, steps, context.model, view.warn)
-    export_model(recipe, context.model, context.renderer, steps, run.export, view.note)
+    elif context.weights.format != "float32" or recipe.model.adapter is not None:
+        load_step(run.path, steps, saved, view.warn)
+    export_model(recipe, model, context.renderer, steps, run.export, view.note)
     view.note(f"exported to {_relative(run.export)}")
 
 

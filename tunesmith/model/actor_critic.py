@@ -57,8 +57,13 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
 
 
 def backbone_like(policy: Policy) -> Backbone:
-    """A copy of the backbone of a policy with its present weights, in the same layout, without dropout."""
-    body = copy.deepcopy(body_of(policy.model))
+    """A copy of the backbone of a policy with its present weights, in the same layout, without dropout.
+
+    Frozen weights are not copied: with adapters both have one base, and adapters of their own.
+    """
+    original = body_of(policy.model)
+    frozen = {id(parameter): parameter for parameter in original.parameters() if not parameter.requires_grad}
+    body = copy.deepcopy(original, dict(frozen))
     assert isinstance(body, PreTrainedModel), type(body)
     return Backbone(body, compute=policy.compute, layout=policy.layout)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 
+from tunesmith.recipe.adapter import AdapterConfig
 from tunesmith.recipe.section import Conflict, FractionBelowOne, Name, Section, check_conflicts
 
 
@@ -54,6 +55,10 @@ class ModelConfig(Section):
         default=False,
         description="Whether activations are recomputed in the backward pass to save memory: in all layers (true), in "
         "none (false), or in a share of them (0.5).",
+    )
+    adapter: AdapterConfig | None = Field(
+        default=None,
+        description="Low-rank adapters that are trained instead of the weights of the model; null trains all weights.",
     )
     layout: Literal["auto", "tree", "threads"] = Field(
         default="auto",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tunesmith.recipe.adapter import AdapterConfig, find_adapter_conflicts
 from tunesmith.recipe.data import DataConfig, DataSourceConfig
 from tunesmith.recipe.families import find_family_conflicts
 from tunesmith.recipe.filters import FiltersConfig, LabelRangeConfig
@@ -47,6 +48,7 @@ from tunesmith.recipe.training import (
 __all__ = [
     "AdafactorConfig",
     "AdamWConfig",
+    "AdapterConfig",
     "BestConfig",
     "CheckRewardConfig",
     "ConstantScheduleConfig",
@@ -173,6 +175,8 @@ def find_section_conflicts(
         yield from find_architecture_conflicts(architecture, model=model, text=text, train=train, objective=objective)
     if train:
         yield from find_storage_conflicts(train, model.dtype if model else None)
+    if model:
+        yield from find_adapter_conflicts(model.adapter, model.dtype, train)
     if text and text.targets is not None and objective:
         yield from _find_target_conflicts(text.targets, objective)
     if objective:

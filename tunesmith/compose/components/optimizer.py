@@ -37,9 +37,9 @@ from tunesmith.train.optim.schedules import (
 from tunesmith.train.optim.storage import StateFormat
 
 
-def build_schedule(keys: TrainConfig, total: int) -> Schedule:
-    """The learning rate of every step. total: steps of the whole run."""
-    rate, schedule = keys.learning_rate, keys.schedule
+def build_schedule(keys: TrainConfig, total: int, factor: float = 1.0) -> Schedule:
+    """The learning rate of every step. total: steps of the whole run. factor: of all rates, for adapters."""
+    rate, schedule = keys.learning_rate * factor, keys.schedule
     match schedule:
         case ConstantScheduleConfig():
             return constant(rate, schedule.warmup_steps, total)

@@ -17,6 +17,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import DEFECT, proof_of_run
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.objective import objective_metrics
+from tunesmith.model.adapters import adapters_off
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.recipe.schema import DpoConfig
 from tunesmith.report.check import Check
@@ -80,7 +81,7 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     }
     reference = ReferenceModel(policy, prepared.batches.collate, recipe.train.micro_batch_tokens, identity)
     cache = cache_directory(recipe)
-    with show_progress("reference log-probabilities", shown=context.world.is_first) as progress:
+    with adapters_off(model), show_progress("reference log-probabilities", shown=context.world.is_first) as progress:
         return [cached_references(reference, store, cache, progress, context.world).columns for store in stores]
 
 

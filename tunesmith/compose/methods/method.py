@@ -14,6 +14,7 @@ from tunesmith.batch.protocols import BatchT, Objective
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
+from tunesmith.model.adapters import trained_module
 from tunesmith.model.split import WeightStorage
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.schema import Recipe
@@ -63,6 +64,11 @@ class RunContext(Generic[PolicyT, BatchT]):
         """The result of the self-test of the model."""
         found = f"same results as stock transformers: difference {self.prepared.difference:.1g}"
         return [Check("model", "pass", f"{found}, layout {self.prepared.layout}")]
+
+    @property
+    def saved_model(self) -> nn.Module:
+        """What a checkpoint holds of the model: all of it, or the adapters alone."""
+        return trained_module(self.model)
 
     @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:

@@ -13,6 +13,7 @@ from tunesmith.compose.components.steps import build_draws, build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.ppo_evaluation import RewardEvaluation
 from tunesmith.compose.methods.ppo_gates import gates_of
+from tunesmith.compose.models.adapted import adapt_value_model
 from tunesmith.compose.models.families import build_language_model, prepare_causal_policy
 from tunesmith.compose.models.reference import reference_policy
 from tunesmith.compose.models.reward_models import prepare_reward_model
@@ -25,6 +26,7 @@ from tunesmith.generate.cache_check import choose_decoding
 from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
+from tunesmith.model.adapters import trained_module
 from tunesmith.model.body import body_of
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
@@ -65,7 +67,7 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
         steps=steps,
-        modules={"model": context.model, "value": actor.value.module},
+        modules={"model": context.saved_model, "value": trained_module(actor.value.module)},
         proof=proof_of_run(recipe, context.renderer, stored, context.rows, prepared.batches.find_fault),
         gates=gates_of(actor, steps, keys),
         evaluate=evaluate,
@@ -84,6 +86,7 @@ def value_function(context: Context, keys: PpoConfig, policy: Policy) -> ValueFu
     if keys.value_model is not None:
         path, recipe = keys.value_model, context.recipe
         found = prepare_reward_model("objective.value", path, recipe, policy, context.renderer)
+        adapt_value_model(recipe.model.adapter, found.model, stream_seed(recipe.seed, "value adapter"))
         context.weights.store(body_of(found.model))  # the head is float32, as all computations with it
         return ValueFunction(head_of(found.model), found)
     backbone = backbone_like(policy) if keys.value == "separate" else None

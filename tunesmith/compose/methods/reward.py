@@ -14,11 +14,11 @@ from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.reward_gates import reward_gates
 from tunesmith.compose.methods.reward_texts import ScoredTexts
 from tunesmith.compose.models import families
+from tunesmith.compose.models.adapted import place_model
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.draws import stream_seed
 from tunesmith.evaluate.reward import validation_ranking
-from tunesmith.model.devices import best_device
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -57,7 +57,7 @@ def prepare_policy(
 ) -> PreparedPolicy[ScalarPolicy, PackedBatch]:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     keys = recipe.model
-    families.move_to_device(model, best_device())
+    place_model(keys, model)
     dropout = families.residual_dropout(recipe, model)
     policy = ScalarPolicy(model, compute=families.DTYPES[keys.dtype], dropout=dropout)
     wanted = None if keys.layout == "auto" else keys.layout
@@ -74,7 +74,7 @@ def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, P
         policy=prepared.policy,
         objective=objective,
         steps=steps,
-        modules={"model": context.model},
+        modules={"model": context.saved_model},
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
         gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model, context.world),
         evaluate=_evaluation(context, objective),

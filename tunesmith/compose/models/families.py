@@ -19,6 +19,7 @@ from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.batch.padded import PaddedBatch, collate_padded
 from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel, MicroBatch
 from tunesmith.compose.components.data import target_limit
+from tunesmith.compose.models.adapted import adapt, name_base_format, place_model
 from tunesmith.draws import stream_seed
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
@@ -27,6 +28,7 @@ from tunesmith.model.devices import best_device
 from tunesmith.model.directory import read_directory
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
+from tunesmith.model.logits import measure_logit_rule
 from tunesmith.model.policy import Policy
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.seq2seq import Seq2SeqPolicy
@@ -156,6 +158,8 @@ def weight_format(recipe: Recipe) -> WeightFormat:
     keys = recipe.train
     if keys.weights != "auto":
         return keys.weights
+    if recipe.model.adapter is not None:
+        return "float32"  # of the adapters; the base has its own key
     if keys.shard in ("zero2", "zero3"):
         return "float32"
     splits = best_device().type == "cuda" or keys.gradients == "bfloat16"
@@ -176,12 +180,8 @@ def name_storage(recipe: Recipe, processes: int) -> Recipe:
             where="train.weights, train.gradients",
             advice="append train.weights=float32 train.gradients=float32, or train.shard=none",
         )
-    return named.model_copy(update={"train": named.train.model_copy(update={"weights": weights})})
-
-
-def move_to_device(model: nn.Module, device: torch.device) -> None:
-    """Move a model in place."""
-    model.to(device)
+    train = named.train.model_copy(update={"weights": weights})
+    return named.model_copy(update={"train": train, "model": name_base_format(recipe.model)})
 
 
 def freeze(model: nn.Module) -> None:
@@ -193,9 +193,10 @@ def prepare_causal_policy(
     recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[Policy, PackedBatch]:
     """The policy of a causal model, in the layout that the self-test allows. Raises RecipeError."""
-    move_to_device(model, best_device())
     keys = recipe.model
-    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model))
+    rule = measure_logit_rule(model) if keys.adapter is not None else None  # while its weights are float32
+    place_model(keys, model)
+    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model), rule=rule)
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
     return packed_policy(policy, verdict)
 
@@ -216,8 +217,8 @@ def prepare_encoder_decoder_policy(
     recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[Seq2SeqPolicy, PaddedBatch]:
     """The policy of an encoder-decoder, after the self-test. Raises RecipeError."""
-    move_to_device(model, best_device())
     keys = recipe.model
+    place_model(keys, model)
     dropout = None
     if keys.residual_dropout:
         stacks = (model.get_encoder(), model.get_decoder())  # type: ignore[no-untyped-call]
@@ -306,12 +307,13 @@ def build_language_model(
 
 
 def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Resize the embedding and switch gradient checkpointing on if the recipe asks for it.
+    """Resize the embedding, add adapters, and switch gradient checkpointing on if the recipe asks for it.
 
     Returns (rows before, rows after). Raises RecipeError.
     """
     keys = recipe.model
     rows = resize_vocabulary(model, tokenizer.size, keys.resize, stream_seed(recipe.seed, "resize"))
+    adapt(recipe, model, tokenizer, rows)
     if keys.gradient_checkpointing:
         recompute_layers(model, float(keys.gradient_checkpointing))
     return rows

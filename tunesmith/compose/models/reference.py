@@ -12,6 +12,8 @@ from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
+from tunesmith.model.adapters import is_adapted
+from tunesmith.model.base_policy import BasePolicy
 from tunesmith.model.load import load_model, read_local_architecture
 from tunesmith.model.policy import Policy
 from tunesmith.model.split import WeightStorage
@@ -73,8 +75,17 @@ def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> PreTrainedModel:
 def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
     """A frozen reference next to a policy: a copy of its present weights, or the model that the recipe names.
 
+    The copy of an adapted policy is the model itself with its adapters off.
     Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
+    if recipe.objective.separate_reference is None and is_adapted(policy.model):
+        return BasePolicy(
+            policy.model,
+            compute=policy.compute,
+            layout=policy.layout,
+            temperature=policy.temperature,
+            rule=policy.rule,
+        )
     if recipe.objective.separate_reference is None:
         found, model = policy, copy.deepcopy(policy.model)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tunesmith.compose.components.tokenizer import check_same_format, check_same_tokenizer
-from tunesmith.compose.models.families import move_to_device
+from tunesmith.compose.models.adapted import move_to_device
 from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.context import NO_LIMIT, context_length

@@ -24,6 +24,7 @@ class Tokenizer:
     space. ``encode`` encodes text as text: ``"</s>"`` becomes the characters ``<``, ``/``, ``s``, ``>``.
 
     size: the rows that an embedding needs, which is the highest id + 1.
+    read_size: the same of the tokenizer as it was read, without the control tokens that were added.
     control_ids: the ids of control tokens.
     continues_alike: whether a text has the same ids at the beginning of a text and as a continuation of one.
     fingerprint: digest of everything that decides the ids of a text; the pad token does not.
@@ -42,7 +43,7 @@ class Tokenizer:
             for symbol, name in self._definition.symbols.items()
             if symbol in SYMBOLS and name in self._vocabulary
         }
-        self.size = max(self._vocabulary.values()) + 1
+        self.size, self.read_size = (max(ids.values()) + 1 for ids in (self._vocabulary, definition.vocabulary()))
         self.control_ids = frozenset(self._names)
         self._text_ids = frozenset(self._vocabulary.values()) - self.control_ids
         self._fresh = self._encoder(continuing=False)
