@@ -14,7 +14,7 @@ from tunesmith.compose.components.tokenizer import build_renderer, format_option
 from tunesmith.compose.manifest import export_origin, find_changed_input
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.compose.models.adapted import merge
+from tunesmith.compose.models.adapted import exported_adapter, merge
 from tunesmith.compose.models.base_identity import base_facts, check_base
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
@@ -72,6 +72,7 @@ def export_model(
     Raises InternalError if a weight is not finite, StorageError.
     """
     check_finite_export(model, step)
+    adapter = exported_adapter(recipe.model, model, METHODS[recipe.objective.kind].kind)
     if recipe.model.adapter is not None:
         merge(recipe.model.adapter, model)
     info = ExportInfo(
@@ -94,7 +95,8 @@ def export_model(
     if is_current(directory, origin):
         return
     dtype = families.DTYPES[name]
-    for file in export(directory, model, renderer.tokenizer, renderer.format, info, dtype, origin=origin):
+    tokenizer, format = renderer.tokenizer, renderer.format
+    for file in export(directory, model, tokenizer, format, info, dtype, origin=origin, adapter=adapter):
         notice(f"kept in {directory}: {file}")
 
 

@@ -16,6 +16,7 @@ from tunesmith.files import read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.devices import best_device
+from tunesmith.model.directory import is_adapter, read_directory
 from tunesmith.model.export import ExportInfo
 from tunesmith.model.load import is_classifier, load_model, read_local_architecture
 from tunesmith.model.names import DESCRIPTION, EXPORT
@@ -53,7 +54,7 @@ def find_export(path: str | Path) -> Path:
         raise MissingInputError("there is no such directory", where=path, advice=advice)
     if (directory / EXPORT / "config.json").is_file():
         return directory / EXPORT
-    if (directory / "config.json").is_file():
+    if (directory / "config.json").is_file() or is_adapter(directory):
         return directory
     if (directory / "recipe.yaml").is_file() or (directory / "checkpoints").is_dir():
         advice = f"export a checkpoint of it: tunesmith export {directory}"
@@ -104,8 +105,16 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
         what = "this is a reward model: it scores replies and cannot write any"
         raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
     format, sampling = declared_format(directory, format_name)
-    tokenizer = Tokenizer.load(str(directory), format.controls)
+    tokenizer = Tokenizer.load(tokenizer_place(directory), format.controls)
     return build_engine(load_model(str(directory)), Renderer(format, tokenizer)), sampling
+
+
+def tokenizer_place(directory: Path) -> str:
+    """Where the tokenizer of a model directory is; adapters may have that of their base. Raises as ``find_model``."""
+    found = read_directory(directory)
+    if found.adapter is None or (directory / "tokenizer.json").is_file():
+        return str(directory)
+    return found.adapter.base
 
 
 def build_engine(model: PreTrainedModel, renderer: Renderer) -> Engine:

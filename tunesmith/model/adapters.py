@@ -180,10 +180,11 @@ def add_adapters(model: PreTrainedModel, settings: AdapterSettings, seed: int) -
         LowRank(layer, lora_a, settings.scale)
 
 
-def train_rows(model: PreTrainedModel, first: int, end: int) -> None:
+def train_rows(model: PreTrainedModel, first: int, end: int, *, trained: bool = True) -> None:
     """Train the rows ``first`` to ``end - 1`` of the embedding and, where there is one, of the head of a frozen model.
 
     Embedding and head stay tied where they are.
+    trained: False keeps the rows apart from the base without training them.
     """
     embedding: nn.Module = model.get_input_embeddings()
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -192,7 +193,7 @@ def train_rows(model: PreTrainedModel, first: int, end: int) -> None:
     for layer in (*readers, *([head] if head is not None else [])):
         weight: Tensor = layer.weight
         if id(weight) not in known:
-            known[id(weight)] = nn.Parameter(weight.detach()[first:end].float().clone())
+            known[id(weight)] = nn.Parameter(weight.detach()[first:end].float().clone(), trained)
         NewRows(layer, first, known[id(weight)])
 
 

@@ -15,7 +15,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
+from tunesmith.model.adapter_config import MOST_ROWS, AdapterConfig, check_adapter_config
 from tunesmith.model.configuration import CheckedConfig, check_config
-from tunesmith.model.names import CLASSIFIER, EXPORT
+from tunesmith.model.names import ADAPTER_CONFIG, CLASSIFIER, DESCRIPTION, EXPORT
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
+from tunesmith.text.visible import visible
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,200}\.safetensors")
 TENSOR = re.compile(r"[!-~]+")  # printable ASCII without a space
@@ -40,6 +43,29 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 FLOATING_POINT = ("F64", "F32", "F16", "BF16")  # of a header; masks and indices are no parameters
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 FETCH_AGAIN = "fetch the model again"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterDirectory:
+    """Adapters that may be opened.
+
+    where: the directory that the user named.
+    config: the used part of adapter_config.json.
+    files: name -> the real path of every file that is opened.
+    base: the directory or hub name of the base model.
+    rows: of the embedding of the adapted model, from our description of it; None where it does not say so.
+    """
+
+    where: Path
+    config: AdapterConfig
+    files: Mapping[str, Path]
+    base: str
+    rows: int | None
+
+    @property
+    def weights(self) -> Path:
+        """The real path of the tensors."""
+        return self.files[ADAPTER_WEIGHTS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,7 @@ class ModelDirectory:
     weight_map: tensor -> file, from the index; None for a single file.
     generation: content of generation_config.json; None without one.
     commit: of the hub repository; None for a directory.
+    adapter: adapters on this model, which are added to its weights when it is loaded; None for a whole model.
     """
 
     name: str
@@ -60,6 +87,7 @@ class ModelDirectory:
     weight_map: Mapping[str, str] | None
     generation: Mapping[str, Any] | None
     commit: str | None
+    adapter: AdapterDirectory | None = None
 
     @property
     def architecture(self) -> str:
@@ -69,12 +97,15 @@ class ModelDirectory:
     @property
     def is_classifier(self) -> bool:
         """Whether this is a classification model, as reward models are."""
+        if self.adapter is not None:
+            return self.adapter.config.is_classifier
         names = self.config.entries.get("architectures") or [""]
         return str(names[0]).endswith(CLASSIFIER)
 
     def digests(self) -> dict[str, str]:
         """File name -> SHA-256 of every file that is opened."""
-        return {name: sha256(path) for name, path in self.files.items()}
+        adapter = {} if self.adapter is None else self.adapter.files
+        return {name: sha256(path) for name, path in {**self.files, **adapter}.items()}
 
     def identity(self) -> dict[str, Any]:
         """The digests of all files and of these together, for the manifest of a run."""
@@ -157,6 +188,8 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     name: what the user called it; by default its path.
     Raises as ``find_model``.
     """
+    if is_adapter(directory):
+        return _read_adapter(directory, name)
     path = find_file(directory, CONFIG)
     if path is None:
         advice = "model.path names a Hugging Face directory"
@@ -180,6 +213,48 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
         generation = read_object(found, advice=FETCH_AGAIN)
     commit = directory.name if name is not None and COMMIT.fullmatch(directory.name) else None
     return ModelDirectory(name or str(directory), config, {**files, **shards}, weight_map, generation, commit)
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether a directory holds adapters, and no whole model."""
+    return (directory / ADAPTER_CONFIG).is_file() and not any((directory / name).exists() for name in (WEIGHTS, INDEX))
+
+
+def _read_adapter(directory: Path, name: str | None) -> ModelDirectory:
+    """The base of adapters, with the adapters. Raises as ``find_model``, also for the base."""
+    files = {ADAPTER_CONFIG: _required_file(directory, ADAPTER_CONFIG)}
+    config = check_adapter_config(read_object(files[ADAPTER_CONFIG], advice=FETCH_AGAIN), directory / ADAPTER_CONFIG)
+    weights = find_file(directory, ADAPTER_WEIGHTS)
+    if weights is None:
+        raise _no_weights(directory)
+    files[ADAPTER_WEIGHTS] = weights
+    _read_header(weights, directory / ADAPTER_WEIGHTS)
+    rows = None
+    if (description := find_file(directory, DESCRIPTION)) is not None:
+        rows = read_object(description, advice=FETCH_AGAIN).get("rows")
+        if rows is not None and (type(rows) is not int or not 1 <= rows <= MOST_ROWS):
+            raise DataError("'rows' is not a number of rows", where=directory / DESCRIPTION, advice=FETCH_AGAIN)
+    base = _find_base(directory, config)
+    return replace(
+        base, name=name or str(directory), adapter=AdapterDirectory(directory, config, files, base.name, rows)
+    )
+
+
+def _find_base(directory: Path, config: AdapterConfig) -> ModelDirectory:
+    """The base of adapters: a directory, also relative to theirs, or a hub name."""
+    where = directory / ADAPTER_CONFIG
+    advice = f"write the directory of the base model into base_model_name_or_path of {where}"
+    local = next((path for path in (Path(config.base), directory / config.base) if path.is_dir()), None)
+    if local is not None and is_adapter(local):
+        raise DataError("the base model of these adapters is a directory of adapters", where=where, advice=advice)
+    try:
+        return read_directory(local) if local is not None else find_model(config.base, config.revision)
+    except MissingInputError as error:
+        raise MissingInputError(
+            f"the base model {visible(config.base)!r} of these adapters is missing: {error.what}",
+            where=where,
+            advice=advice,
+        ) from error
 
 
 def find_file(directory: Path, name: str) -> Path | None:

@@ -19,10 +19,12 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.errors import StorageError
 from tunesmith.files import new_directory, write_json
+from tunesmith.model.adapter_files import PeftAdapter
 from tunesmith.model.context import context_length
 from tunesmith.model.export_manifest import foreign_files, write_export_manifest
 from tunesmith.model.exported_config import write_config
-from tunesmith.model.names import DESCRIPTION
+from tunesmith.model.names import ADAPTER, DESCRIPTION
+from tunesmith.model.vocabulary import rows_of
 from tunesmith.text.formats.format import Format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -64,11 +66,13 @@ def export(
     dtype: torch.dtype = torch.float32,
     *,
     origin: str = "",
+    adapter: PeftAdapter | None = None,
 ) -> Sequence[str]:
     """Write the directory completely or not at all, in place of an existing one.
 
     dtype: the number format of the weights in the files; the model keeps its own.
     origin: digest of everything that the export is made from, for its manifest.
+    adapter: the adapters that ``model`` was merged with; they are written into the directory ``adapter``.
     Returns the names of files of the user in the existing directory, which are kept. Raises StorageError.
     """
     extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
@@ -93,11 +97,17 @@ def export(
             )
             settings.save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+        if adapter is not None:
+            (temporary / ADAPTER).mkdir()
+            adapter.write(temporary / ADAPTER)
+            tokenizer.save(temporary / ADAPTER, chat_template=template, extra=extra)
+            write_json(temporary / ADAPTER / DESCRIPTION, {"version": 1, **asdict(info), "rows": rows_of(model)})
         kept = [name for name in kept if not (temporary / name).exists()]
         # safetensors gives its files to their owner only; ours have the permissions that the user's umask leaves.
         mode = stat.S_IMODE((temporary / DESCRIPTION).stat().st_mode)
-        for file in temporary.iterdir():
-            file.chmod(mode)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)
         write_export_manifest(temporary, origin)
     return kept
 

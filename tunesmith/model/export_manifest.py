@@ -9,6 +9,7 @@ from pathlib import Path
 from tunesmith.errors import DataError
 from tunesmith.files import fingerprint, read_object, sha256, write_json
 from tunesmith.model.directory import find_file
+from tunesmith.model.names import ADAPTER
 
 EXPORT_MANIFEST = "tunesmith-manifest.json"
 HASHED = 8 << 30  # bytes; of larger files only the size is compared when a model is loaded (1 GB takes about 1 s)
@@ -30,8 +31,8 @@ class ExportManifest:
 def write_export_manifest(directory: Path, origin: str) -> None:
     """List all files of a new export. Raises StorageError."""
     files = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(directory.iterdir())
+        path.relative_to(directory).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in (*sorted(directory.iterdir()), *sorted(directory.glob(f"{ADAPTER}/*")))
         if path.is_file()
     }
     content = {"version": 1, "origin": origin, "files": files}
@@ -49,9 +50,15 @@ def read_export_manifest(directory: Path) -> ExportManifest | None:
         files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in content["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         seal = None
-    if seal is None or seal != fingerprint(content) or any("/" in name or name.startswith(".") for name in files):
+    if seal is None or seal != fingerprint(content) or not all(_is_plain(name) for name in files):
         raise DataError("this list of the files of an export was changed", where=path, advice=ADVICE)
     return ExportManifest(str(content.get("origin")), files)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a file in the directory of an export, or in that of its adapters."""
+    last = name.removeprefix(f"{ADAPTER}/")
+    return "/" not in last and not last.startswith(".")
 
 
 def find_changed_file(
@@ -107,7 +114,7 @@ def foreign_files(directory: Path) -> Sequence[str]:
         manifest = read_export_manifest(directory)
     except DataError:
         manifest = None
-    ours = {EXPORT_MANIFEST, *(manifest.files if manifest is not None else ())}
+    ours = {EXPORT_MANIFEST, *(name.split("/")[0] for name in (manifest.files if manifest is not None else ()))}
     names = sorted(path.name for path in directory.iterdir() if path.name not in ours)
     # Exports of earlier versions have no list; their weights must not stay next to the new ones.
     return [

@@ -7,7 +7,7 @@ rightmost token that is not ``pad_token_id``; so that must be a token that no re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.model.directory import find_model
 from tunesmith.model.load import (
     COMPUTED_BUFFERS,
     ModelKind,
@@ -55,13 +56,22 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
             where=path,
             advice="name a reward model, as training with objective.kind: reward exports one",
         )
-    loaded = read_model(path, revision, _classification_kind(architecture, {}))
+    adapted = find_model(path, revision).adapter is not None
+    loaded = read_model(path, revision, _classification_kind(architecture, SINGLE_LABEL if adapted else {}))
     outputs = loaded.model.config.num_labels
     if outputs != 1:
         raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
     check_no_missing_weights(loaded.missing, path)
-    check_no_unexpected_weights(loaded.unexpected, path)
+    # The base of adapters is a causal model, with a head of its own.
+    check_no_unexpected_weights(_lost_weights(loaded.unexpected) if adapted else loaded.unexpected, path)
     return _prepare(loaded.model, path)
+
+
+def _lost_weights(unexpected: Collection[str]) -> list[str]:
+    """Weights in the files of a causal model that a reward model has no place for, and that are not its head."""
+    return sorted(
+        name for name in unexpected if not name.startswith(VOCABULARY_HEADS) and not name.endswith(COMPUTED_BUFFERS)
+    )
 
 
 def start_reward_model(
@@ -78,12 +88,7 @@ def start_reward_model(
     architecture = _read_scoring_architecture(path, revision)
     loaded = read_model(path, revision, _classification_kind(architecture, SINGLE_LABEL))
     check_no_missing_weights({name for name in loaded.missing if not name.startswith(f"{HEAD}.")}, path)
-    lost = sorted(
-        name
-        for name in loaded.unexpected
-        if not name.startswith(VOCABULARY_HEADS) and not name.endswith(COMPUTED_BUFFERS)
-    )
-    if lost:
+    if lost := _lost_weights(loaded.unexpected):
         raise DataError(
             f"the files hold weights that a reward model does not have ({', '.join(lost[:3])})",
             where=path,

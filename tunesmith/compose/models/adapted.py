@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.draws import stream_seed
+from tunesmith.model.adapter_config import CLASSIFICATION, Task
+from tunesmith.model.adapter_files import PeftAdapter, peft_adapter
 from tunesmith.model.adapters import (
     AdapterSettings,
     add_adapters,
@@ -16,6 +21,7 @@ from tunesmith.model.adapters import (
     train_rows,
 )
 from tunesmith.model.devices import best_device
+from tunesmith.model.directory import find_model
 from tunesmith.model.quantized import quantize_layers
 from tunesmith.model.reward_model import HEAD
 from tunesmith.model.split import widen
@@ -31,10 +37,11 @@ def adapter_settings(keys: AdapterConfig) -> AdapterSettings:
     return AdapterSettings(keys.rank, keys.alpha, targets, keys.rank_stabilized)
 
 
-def adapt(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer, rows: int) -> None:
+def adapt(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer, rows: tuple[int, int]) -> None:
     """Add the adapters of a recipe to its model; the head of a reward model is trained as well.
 
-    rows: of the embedding of the base model.
+    rows: of the embedding of the base model, and of the model now. Rows that were added belong to the adapters also
+        where they are not trained.
     Raises RecipeError for targets that the model does not have.
     """
     keys = recipe.model.adapter
@@ -43,9 +50,10 @@ def adapt(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer, rows: in
     add_adapters(model, adapter_settings(keys), stream_seed(recipe.seed, "adapter"))
     if isinstance(head := getattr(model, HEAD, None), nn.Module):
         head.requires_grad_(True)
-    first = min(tokenizer.read_size, rows)
-    if keys.new_rows and first < tokenizer.size:
-        train_rows(model, first, tokenizer.size)
+    before, after = rows
+    first, end = min(tokenizer.read_size, before), after if after > before else tokenizer.size
+    if first < end and (keys.new_rows or after > before):
+        train_rows(model, first, end, trained=keys.new_rows)
 
 
 def name_base_format(keys: ModelConfig) -> ModelConfig:
@@ -88,6 +96,21 @@ def merge(keys: AdapterConfig, model: nn.Module) -> None:
     store_base(keys, model)
     widen(model)
     merge_adapters(model)
+
+
+def exported_adapter(
+    keys: ModelConfig, model: PreTrainedModel, kind: Literal["assistant", "reward"]
+) -> PeftAdapter | None:
+    """The adapters of a model for peft, before they are merged; None where no base could be named.
+
+    Random weights have no files, and a base that has adapters of its own is no directory that peft reads.
+    """
+    if keys.adapter is None or keys.path is None or find_model(keys.path, keys.revision).adapter is not None:
+        return None
+    base = str(Path(keys.path).resolve()) if Path(keys.path).is_dir() else keys.path
+    task: Task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+    task = CLASSIFICATION if kind == "reward" else task
+    return peft_adapter(model, adapter_settings(keys.adapter), base, keys.revision, task)
 
 
 def adapt_value_model(keys: AdapterConfig | None, model: PreTrainedModel, seed: int) -> None:
