@@ -59,7 +59,7 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
 def backbone_like(policy: Policy) -> Backbone:
     """A copy of the backbone of a policy with its present weights, in the same layout, without dropout.
 
-    Frozen weights are not copied: with adapters both have one base, and adapters of their own.
+    Frozen weights are not copied: with adapters both have one base and separate adapters.
     """
     original = body_of(policy.model)
     frozen = {id(parameter): parameter for parameter in original.parameters() if not parameter.requires_grad}

@@ -19,7 +19,7 @@ Task = Literal["CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS"]
 CLASSIFICATION: Literal["SEQ_CLS"] = "SEQ_CLS"
 TASKS: tuple[Task, ...] = ("CAUSAL_LM", "SEQ_2_SEQ_LM", CLASSIFICATION)
 HEADS = ("score", "classifier")
-"""What peft trains besides the adapters of a classification model; only the first is the name of a layer here."""
+"""What peft trains in addition to the adapters of a classification model; only the first is a layer here."""
 NO_EFFECT = frozenset(
     {
         *("peft_type", "base_model_name_or_path", "revision", "task_type", "r", "lora_alpha", "use_rslora"),
@@ -36,7 +36,7 @@ ADVICE = "merge the adapter into its base model with peft (merge_and_unload), an
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterConfig:
+class PeftConfig:
     """The used part of an adapter_config.json.
 
     base: the base model, a directory or a hub name.
@@ -58,7 +58,7 @@ class AdapterConfig:
         return self.alpha / (rank**0.5 if self.rank_stabilized else rank)
 
 
-def check_adapter_config(content: Mapping[str, Any], where: Path) -> AdapterConfig:
+def check_adapter_config(content: Mapping[str, Any], where: Path) -> PeftConfig:
     """The used part of the content of an adapter_config.json.
 
     Raises DataError for another kind of adapter, a variant that is not supported, and values of the wrong type.
@@ -99,7 +99,7 @@ def check_adapter_config(content: Mapping[str, Any], where: Path) -> AdapterConf
     tokens = _read_tokens(content.get("trainable_token_indices"))
     if tokens is None:
         raise refuse("trainable_token_indices does not list token ids", "fetch the adapter again")
-    return AdapterConfig(base, revision, float(alpha), stabilized, task == CLASSIFICATION, tokens)
+    return PeftConfig(base, revision, float(alpha), stabilized, task == CLASSIFICATION, tokens)
 
 
 def _read_tokens(value: Any) -> dict[str, tuple[int, ...]] | None:

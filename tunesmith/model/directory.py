@@ -25,7 +25,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
-from tunesmith.model.adapter_config import MOST_ROWS, AdapterConfig, check_adapter_config
+from tunesmith.model.adapter_config import MOST_ROWS, PeftConfig, check_adapter_config
 from tunesmith.model.configuration import CheckedConfig, check_config
 from tunesmith.model.names import ADAPTER_CONFIG, CLASSIFIER, DESCRIPTION, EXPORT
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
@@ -57,7 +57,7 @@ class AdapterDirectory:
     """
 
     where: Path
-    config: AdapterConfig
+    config: PeftConfig
     files: Mapping[str, Path]
     base: str
     rows: int | None
@@ -240,7 +240,7 @@ def _read_adapter(directory: Path, name: str | None) -> ModelDirectory:
     )
 
 
-def _find_base(directory: Path, config: AdapterConfig) -> ModelDirectory:
+def _find_base(directory: Path, config: PeftConfig) -> ModelDirectory:
     """The base of adapters: a directory, also relative to theirs, or a hub name."""
     where = directory / ADAPTER_CONFIG
     advice = f"write the directory of the base model into base_model_name_or_path of {where}"

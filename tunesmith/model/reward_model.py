@@ -62,7 +62,7 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
     if outputs != 1:
         raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
     check_no_missing_weights(loaded.missing, path)
-    # The base of adapters is a causal model, with a head of its own.
+    # The base of adapters is a causal model, whose head over the vocabulary is not used.
     check_no_unexpected_weights(_lost_weights(loaded.unexpected) if adapted else loaded.unexpected, path)
     return _prepare(loaded.model, path)
 

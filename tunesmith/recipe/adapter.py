@@ -18,8 +18,8 @@ class AdapterConfig(Section):
 
     kind: Literal["lora", "qlora"] = Field(
         default="lora",
-        description="lora: the weights of the base model are stored as base says; qlora: those of the adapted layers "
-        "are stored in 4 bits, on a CUDA GPU with the package bitsandbytes.",
+        description="How the frozen weights are stored: lora as base says; qlora those of the adapted layers in 4 "
+        "bits, on a CUDA GPU with the package bitsandbytes.",
     )
     rank: PositiveInt = Field(default=8, description="The inner size of the two matrices of every adapted layer.")
     alpha: PositiveFloat = Field(

@@ -103,7 +103,7 @@ def exported_adapter(
 ) -> PeftAdapter | None:
     """The adapters of a model for peft, before they are merged; None where no base could be named.
 
-    Random weights have no files, and a base that has adapters of its own is no directory that peft reads.
+    Random weights have no files, and peft reads no base that has adapters already.
     """
     if keys.adapter is None or keys.path is None or find_model(keys.path, keys.revision).adapter is not None:
         return None
@@ -136,7 +136,7 @@ def describe_parameters(model: nn.Module) -> str:
     trained = sum(each.numel() for each in parameters if each.requires_grad)
     if not is_adapted(model):
         return f"{count:,} parameters"
-    return f"{count - trained:,} parameters; trained are adapters of {trained:,}, {trained / (count - trained):.2%}"
+    return f"{count - trained:,} frozen parameters and {trained:,} in adapters ({trained / (count - trained):.2%})"
 
 
 def describe_base(keys: ModelConfig) -> str:
