@@ -166,6 +166,8 @@ def _replace_rows(model: PreTrainedModel, found: AdapterDirectory, rows: Mapping
     for name, values in rows.items():
         ids = next((each for key, each in found.config.tokens.items() if _matches(key, name)), ())
         layer = dict(model.named_modules()).get(name)
+        if layer is None and model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
+            continue  # of the head over the vocabulary, which a reward model does not have
         if not isinstance(layer, nn.Embedding | nn.Linear) or values.shape[1] != layer.weight.shape[1]:
             raise refuse(f"{type(model).__name__} has no embedding or head {name!r} with rows of this size")
         if len(ids) != len(values) or max(ids) >= len(layer.weight):
