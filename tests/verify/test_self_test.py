@@ -19,6 +19,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.model.attention import AttentionLayout, Prepare
 from tunesmith.model.attention_cuda import FlexAttention, VarlenAttention
 from tunesmith.model.load import new_model
+from tunesmith.model.logits import measure_logit_rule
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import new_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
@@ -87,6 +88,16 @@ def test_rounding_is_allowed_for_weights_of_any_size(factor: float, compute: tor
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_deep_model_with_weights_in_16_bits_passes_although_its_gradients_are_rounded() -> None:
+    model = new_model({"architecture": "llama", **LLAMA, "num_hidden_layers": 12}, 300, 0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    rule = measure_logit_rule(model)
+    model.to(torch.bfloat16)
+    assert self_test(Policy(model, compute=torch.bfloat16, rule=rule), 300, 100).layout == "tree"
+
+
 def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
     model = new_model({"architecture": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4}, 100, 0)
     with pytest.raises(RecipeError, match=r"set model\.layout to auto"):

@@ -71,7 +71,7 @@ def check_adapter_config(content: Mapping[str, Any], where: Path) -> PeftConfig:
         raise refuse(f"peft_type is {_shown(content.get('peft_type'))}, and only LORA is supported")
     for key, value in content.items():
         if key not in NO_EFFECT and value not in (None, False, {}, []):
-            raise refuse(f"the adapter uses {visible(key)}, which is not supported")
+            raise refuse(f"the adapter uses {_shown(key)}, which is not supported")
     base, revision, task = (content.get(key) for key in ("base_model_name_or_path", "revision", "task_type"))
     if not isinstance(base, str) or not base:
         advice = "write the directory of the base model into base_model_name_or_path"

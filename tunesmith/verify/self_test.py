@@ -161,7 +161,7 @@ class _SelfTest(Generic[BackboneT]):
             reason = describe_failure(error)
             raise _refuse(policy, f"fails on a single thread: {reason}", advice_on(reason)) from error
         self.allowed = allowed_difference(policy.compute, reference.largest)
-        self.allowed_gradient = allowed_error(policy.compute, noise)
+        self.allowed_gradient = allowed_error(policy.compute, noise, policy.model.dtype)
 
     def find_layout(self, wanted: LayoutKind | None) -> SelfTestResult:
         """The first way to compute that is exact. Raises RecipeError if there is none, and if a kernel fails."""

@@ -125,7 +125,7 @@ def _gradient_error(policy: Seq2SeqPolicy, examples: Sequence[Example], start: i
         noise = relative_error(_stock_gradient(policy, examples, start), exact)
     batch = assemble_padded(examples, "messages", start=start, padding=start).to(policy.device)
     (found,) = gradients_of_embeddings(policy.model, lambda: policy.log_probabilities(batch).log_probability.sum())
-    return relative_error(found, exact), allowed_error(policy.compute, noise)
+    return relative_error(found, exact), allowed_error(policy.compute, noise, policy.model.dtype)
 
 
 def _stock_gradient(policy: Seq2SeqPolicy, examples: Sequence[Example], start: int) -> Tensor:
