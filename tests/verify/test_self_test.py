@@ -24,6 +24,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import new_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.verify.embedding_gradients import allowed_error
 from tunesmith.verify.self_test import self_test, self_test_scalars
 from tunesmith.verify.self_test_padded import self_test_padded
 
@@ -87,15 +88,19 @@ def test_rounding_is_allowed_for_weights_of_any_size(factor: float, compute: tor
     assert self_test(Policy(model, compute=compute), 100, longest=40).layout == "tree"
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_deep_model_with_weights_in_16_bits_passes_although_its_gradients_are_rounded() -> None:
-    model = new_model({"architecture": "llama", **LLAMA, "num_hidden_layers": 12}, 300, 0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.0)
+def test_weights_in_16_bits_are_allowed_the_rounding_of_many_layers_and_no_fault() -> None:
+    """Measured without a fault: 0.013 for 2 layers, 0.029 for 12 and 0.039 for 24 layers of a Llama in bfloat16."""
+    allowed = allowed_error(torch.bfloat16, 0.0, torch.bfloat16)
+    assert 0.008 * 80**0.5 < allowed < 0.1
+    assert allowed_error(torch.bfloat16, 0.0) < allowed
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_a_model_with_weights_in_16_bits_is_tested_in_them(architecture: str) -> None:
+    model = small_model(architecture)
     rule = measure_logit_rule(model)
     model.to(torch.bfloat16)
-    assert self_test(Policy(model, compute=torch.bfloat16, rule=rule), 300, 100).layout == "tree"
+    assert self_test(Policy(model, compute=torch.bfloat16, rule=rule), 100, 20).layout == "tree"
 
 
 def test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong() -> None:
