@@ -1,4 +1,4 @@
-"""The code path of QLoRA with an implementation in place of bitsandbytes, which needs a GPU: the real package was never run here."""
+"""The code path of QLoRA with other layers in place of those of bitsandbytes, which needs a GPU and was never run here."""
 
 from __future__ import annotations
 
