@@ -1,4 +1,4 @@
-"""The code path of QLoRA with other layers in place of those of bitsandbytes, which needs a GPU and was never run here."""
+"""The code path of QLoRA, with other layers in place of those of bitsandbytes, which was never run: it needs a GPU."""
 
 from __future__ import annotations
 

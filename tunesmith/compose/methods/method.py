@@ -14,7 +14,6 @@ from tunesmith.batch.protocols import BatchT, Objective
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
-from tunesmith.model.adapters import trained_module
 from tunesmith.model.split import WeightStorage
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.schema import Recipe
@@ -66,11 +65,6 @@ class RunContext(Generic[PolicyT, BatchT]):
         return [Check("model", "pass", f"{found}, layout {self.prepared.layout}")]
 
     @property
-    def saved_model(self) -> nn.Module:
-        """What a checkpoint holds of the model: all of it, or the adapters alone."""
-        return trained_module(self.model)
-
-    @property
     def validation(self) -> tuple[Store, Sequence[str]] | None:
         """The data to evaluate on and the names of their sources; None if there are none."""
         if self.evaluation_data is not None:
@@ -85,7 +79,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     """What is trained, and how.
 
     policy, objective, steps: the arguments of the training loop.
-    modules: name of a file in a checkpoint -> the module whose weights it holds.
+    modules: name of a file in a checkpoint -> the module whose weights it holds, of an adapted one those it trains.
     proof: checks of data and batches, made before every start.
     gates: computes the checks of the weights before the first step; called once in a run.
     evaluate: the metrics of the present weights on the validation data; None without such data.

@@ -26,7 +26,6 @@ from tunesmith.generate.cache_check import choose_decoding
 from tunesmith.generate.requests import StoppingCriteria
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.actor_critic import ActorCritic, ValueFunction, backbone_like, value_head
-from tunesmith.model.adapters import trained_module
 from tunesmith.model.body import body_of
 from tunesmith.model.policy import Policy
 from tunesmith.model.reward_model import head_of
@@ -67,7 +66,7 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
         policy=actor,
         objective=ProximalPolicy(clip=keys.clip, value_clip=keys.value_clip, value_weight=keys.value_weight),
         steps=steps,
-        modules={"model": context.saved_model, "value": trained_module(actor.value.module)},
+        modules={"model": context.model, "value": actor.value.module},
         proof=proof_of_run(recipe, context.renderer, stored, context.rows, prepared.batches.find_fault),
         gates=gates_of(actor, steps, keys),
         evaluate=evaluate,

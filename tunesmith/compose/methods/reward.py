@@ -74,7 +74,7 @@ def setup(context: Context, keys: RewardConfig) -> TrainingSetup[ScalarPolicy, P
         policy=prepared.policy,
         objective=objective,
         steps=steps,
-        modules={"model": context.saved_model},
+        modules={"model": context.model},
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
         gates=lambda: reward_gates(prepared.policy, objective, steps, recipe.model, context.world),
         evaluate=_evaluation(context, objective),

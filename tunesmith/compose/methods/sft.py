@@ -29,7 +29,7 @@ def setup(
             z_loss=keys.z_loss, label_smoothing=keys.label_smoothing, normalize=keys.normalize
         ),
         steps=steps,
-        modules={"model": context.saved_model},
+        modules={"model": context.model},
         proof=proof_of_run(recipe, context.renderer, steps, context.rows, prepared.batches.find_fault),
         gates=lambda: (),
         evaluate=_evaluation(context, steps),
