@@ -5,28 +5,22 @@ from __future__ import annotations
 import torch
 
 from tunesmith.batch.packed import PackedBatch
-from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
+from tunesmith.batch.protocols import LogProbabilities
 from tunesmith.model.adapters import adapters_off
 from tunesmith.model.policy import Policy
 
 
-class BasePolicy(Policy):
-    """A policy whose adapters are off while it computes; without gradients, since its weights are never trained."""
+class BasePolicy:
+    """What a policy was before its adapters were trained, for references: without gradients.
+
+    policy: computes with its adapters off while it is asked here.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
 
     @torch.no_grad()
-    def log_probabilities(
-        self,
-        batch: PackedBatch,
-        gradient_hint: GradientHint = None,
-        *,
-        statistics_gradient: StatisticsGradient | None = None,
-    ) -> LogProbabilities:
-        """See ``Policy.log_probabilities``; there is no gradient, so that hints have no effect."""
-        with adapters_off(self.model):
-            return super().log_probabilities(batch, gradient_hint, statistics_gradient=statistics_gradient)
-
-    @torch.no_grad()
-    def shared_log_probabilities(self, batch: PackedBatch) -> LogProbabilities:
-        """See ``Policy.shared_log_probabilities``."""
-        with adapters_off(self.model):
-            return super().shared_log_probabilities(batch)
+    def log_probabilities(self, batch: PackedBatch) -> LogProbabilities:
+        """See ``Policy.log_probabilities``."""
+        with adapters_off(self.policy.model):
+            return self.policy.log_probabilities(batch)

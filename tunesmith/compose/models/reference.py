@@ -72,20 +72,14 @@ def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> PreTrainedModel:
     return model
 
 
-def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy:
+def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy | BasePolicy:
     """A frozen reference next to a policy: a copy of its present weights, or the model that the recipe names.
 
     The copy of an adapted policy is the model itself with its adapters off.
     Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
     if recipe.objective.separate_reference is None and is_adapted(policy.model):
-        return BasePolicy(
-            policy.model,
-            compute=policy.compute,
-            layout=policy.layout,
-            temperature=policy.temperature,
-            rule=policy.rule,
-        )
+        return BasePolicy(policy)
     if recipe.objective.separate_reference is None:
         found, model = policy, copy.deepcopy(policy.model)
     else:
