@@ -15,7 +15,7 @@ from tunesmith.compose.manifest import export_origin, find_changed_input
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.models.adapted import exported_adapter, merge
-from tunesmith.compose.models.base_identity import base_facts, check_base
+from tunesmith.compose.models.base_identity import base_facts, check_base, random_base
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
@@ -118,7 +118,7 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     _check_inputs(run, recipe, renderer)
     model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
     if recipe.model.adapter is not None:
-        check_base(found, base_facts(recipe, model, run))
+        check_base(found, base_facts(recipe, random_base(recipe, model), run))
     trained_module(model).load_state_dict(weights, strict=True)
     return CheckpointModel(model, renderer, recipe, found.step)
 

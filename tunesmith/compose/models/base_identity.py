@@ -19,16 +19,25 @@ from tunesmith.train.run.directory import MANIFEST
 BASE = "base"
 
 
-def base_facts(recipe: Recipe, model: nn.Module, run: Path) -> dict[str, str]:
+def random_base(recipe: Recipe, model: nn.Module) -> str:
+    """The digest of the random weights that adapters are trained on; empty for other models.
+
+    model: whole, before its weights are divided among processes.
+    """
+    return frozen_digest(model) if recipe.model.adapter is not None and recipe.model.path is None else ""
+
+
+def base_facts(recipe: Recipe, random: str, run: Path) -> dict[str, str]:
     """What a checkpoint of adapters says about their base, as an entry ``BASE``; nothing for a model without adapters.
 
     It is the digest of the files of the base, which the manifest of the run has already, or of random weights.
+    random: as ``random_base`` returns it.
     run: its directory.
     """
     if recipe.model.adapter is None:
         return {}
     if recipe.model.path is None:
-        return {BASE: frozen_digest(model)}
+        return {BASE: random}
     return {BASE: str(read_object(run / MANIFEST, advice="restore the file")["model"]["digest"])}
 
 
