@@ -31,12 +31,17 @@ def replying_recipe(root: Path, overrides: Sequence[str]) -> LoadedRecipe:
     return small_recipe(root, [*overrides, "evaluate.replies=5", "evaluate.max_new_tokens=8"])
 
 
+def lora_recipe(root: Path, overrides: Sequence[str]) -> LoadedRecipe:
+    return ppo_recipe(root, [*overrides, "model.adapter={rank: 4}"], value="separate")
+
+
 RECIPES: Mapping[str, Callable[[Path, Sequence[str]], LoadedRecipe]] = {
     "sft": replying_recipe,
     "t5": t5_recipe,
     "dpo": preference_recipe,
     "reward": judge_recipe,
     "ppo": ppo_recipe,
+    "lora": lora_recipe,
 }
 
 

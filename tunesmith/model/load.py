@@ -30,6 +30,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.model.adapter_files import apply_adapter
 from tunesmith.model.attention import register
 from tunesmith.model.config_checks import find_config_fault
 from tunesmith.model.configuration import UNSUPPORTED
@@ -134,6 +135,8 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
     source = find_model(path, revision)
     if source.commit is None:
         check_weights_unchanged(Path(path))
+    if source.adapter is not None and Path(source.adapter.base).is_dir():
+        check_weights_unchanged(Path(source.adapter.base))
     with source.view() as view, quiet_transformers():
         try:
             model, report = kind.auto_class.from_pretrained(
@@ -147,9 +150,10 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
         except Exception as error:  # a foreign file makes the library fail in any way
             raise load_error(source, view, error) from error
     model.config.name_or_path = model.name_or_path = path
+    given = frozenset[str]() if source.adapter is None else apply_adapter(model, source.adapter)
     check_finite_weights(model, path)
     finalize(model)
-    return LoadedModel(model, frozenset(report["missing_keys"]), frozenset(report["unexpected_keys"]))
+    return LoadedModel(model, frozenset(report["missing_keys"]) - given, frozenset(report["unexpected_keys"]))
 
 
 @contextmanager

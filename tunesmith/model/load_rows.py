@@ -45,6 +45,8 @@ def load_rows(
     ``read_model``.
     """
     source = find_model(path, revision)
+    if source.adapter is not None:
+        return None
     if source.commit is None:
         check_weights_unchanged(Path(path))
     with source.view() as view:

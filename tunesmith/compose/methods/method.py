@@ -45,6 +45,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     prepared: the policy of the model, which passed the self-test, and the batches that it reads.
     weights: how the weights of the model are stored, with what the model itself does not hold.
     world: the processes of the run.
+    random_base: digest of the random weights that adapters are trained on; empty for other models.
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     prepared: PreparedPolicy[PolicyT, BatchT]
     weights: WeightStorage
     world: Communicator
+    random_base: str = ""
 
     def checks(self) -> list[Check]:
         """The result of the self-test of the model."""

@@ -13,7 +13,7 @@ from tunesmith.errors import StorageError
 from tunesmith.files import read_object
 from tunesmith.model.adapters import CHILD
 from tunesmith.recipe.schema import Recipe
-from tunesmith.train.run.checkpoint import Checkpoint
+from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import MANIFEST
 
 BASE = "base"
