@@ -279,7 +279,7 @@ def new_model(init: Mapping[str, Any], tokens: int, seed: int, kind: ModelKind |
         except (ValueError, KeyError, ZeroDivisionError, RuntimeError) as error:
             raise RecipeError(f"no model can be built with these sizes: {error}", where="model.init") from error
         if sizes.get("tie_word_embeddings") is False and configuration.is_encoder_decoder:
-            _untie_head(model)
+            untie_head(model)
     if (fault := find_config_fault(model.config)) is not None:
         raise RecipeError(fault[0], where="model.init", advice="set its key in model.init to false or 0")
     model.float()  # type: ignore[no-untyped-call]
@@ -298,7 +298,7 @@ def _correct_tie(model: PreTrainedModel) -> None:
         text.tie_word_embeddings = model.config.tie_word_embeddings = False
 
 
-def _untie_head(model: PreTrainedModel) -> None:
+def untie_head(model: PreTrainedModel) -> None:
     """Give the model a separate head, initialised as in T5 1.1: transformers ties the head of every new T5."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     weight = torch.randn_like(head.weight) * head.weight.shape[1] ** -0.5

@@ -57,7 +57,7 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
             advice="name a reward model, as training with objective.kind: reward exports one",
         )
     adapted = find_model(path, revision).adapter is not None
-    loaded = read_model(path, revision, _classification_kind(architecture, SINGLE_LABEL if adapted else {}))
+    loaded = read_model(path, revision, classification_kind(architecture, SINGLE_LABEL if adapted else {}))
     outputs = loaded.model.config.num_labels
     if outputs != 1:
         raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
@@ -86,7 +86,7 @@ def start_reward_model(
     if is_classifier(path, revision):
         return load_reward_model(path, revision), False
     architecture = _read_scoring_architecture(path, revision)
-    loaded = read_model(path, revision, _classification_kind(architecture, SINGLE_LABEL))
+    loaded = read_model(path, revision, classification_kind(architecture, SINGLE_LABEL))
     check_no_missing_weights({name for name in loaded.missing if not name.startswith(f"{HEAD}.")}, path)
     if lost := _lost_weights(loaded.unexpected):
         raise DataError(
@@ -110,7 +110,7 @@ def new_reward_model(
     architecture = str(init["architecture"])
     if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _can_score(architecture):
         raise RecipeError(f"transformers has no reward model of {architecture!r}", where="model.init.architecture")
-    model = new_model(init, tokens, seed, _classification_kind(architecture, SINGLE_LABEL))
+    model = new_model(init, tokens, seed, classification_kind(architecture, SINGLE_LABEL))
     draw_head(model, head_std, head_seed)
     return _prepare(model, "model.init")
 
@@ -170,7 +170,7 @@ def set_padding(model: PreTrainedModel, token: int | None) -> None:
     model.config.get_text_config().pad_token_id = token
 
 
-def _classification_kind(architecture: str, config: Mapping[str, Any]) -> ModelKind:
+def classification_kind(architecture: str, config: Mapping[str, Any]) -> ModelKind:
     attention = choose_attention(architecture, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
     return ModelKind(AutoModelForSequenceClassification, attention, config)
 

@@ -1,0 +1,196 @@
+"""Bytes of the activations of a training step, counted by running the model on the device ``meta``.
+
+The same modules run as in training, on tensors without memory, and every storage that they make is counted from its
+birth to its end. Only attention is replaced: by a function that keeps what the fused kernels of a GPU keep. A model
+with one layer and one with two give what a further layer adds.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
+
+from tunesmith.model.attention_scores import PLAIN, ScoreTerms
+from tunesmith.model.recomputation import recompute_layers
+from tunesmith.model.wrapper import ModelWrapper
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationBytes:
+    """What the backbone of a model holds while one micro-batch is computed, without weights and their gradients.
+
+    outside: kept after the forward pass by embeddings and norms outside of the layers.
+    kept: kept by a layer after the forward pass.
+    recomputed: kept by a layer whose activations are recomputed.
+    peak: the largest number of bytes of a model with one layer during forward and backward pass, recomputed or not.
+    recomputed_peak: of a model with one layer that is recomputed.
+    """
+
+    outside: int
+    kept: int
+    recomputed: int
+    peak: int
+    recomputed_peak: int
+
+    def after_forward(self, layers: int, share: float) -> int:
+        """Bytes that are kept between forward and backward pass.
+
+        layers: of the model.
+        share: of the layers that are recomputed, from 0 to 1.
+        """
+        chosen = recomputed_layers(layers, share)
+        return self.outside + chosen * self.recomputed + (layers - chosen) * self.kept
+
+    def largest(self, layers: int, share: float) -> int:
+        """The largest number of bytes in forward and backward pass; arguments as of ``after_forward``."""
+        chosen = recomputed_layers(layers, share)
+        others = layers - chosen
+        if not chosen:
+            return self.peak + (layers - 1) * self.kept
+        with_recomputed = self.recomputed_peak + (chosen - 1) * self.recomputed + others * self.kept
+        if not others:
+            return with_recomputed
+        return max(with_recomputed, self.peak + chosen * self.recomputed + (others - 1) * self.kept)
+
+
+def recomputed_layers(layers: int, share: float) -> int:
+    """How many layers are recomputed, as ``recompute_layers`` chooses them. share: 0 for none."""
+    return layers if share >= 1.0 else max(1, round(share * layers)) if share > 0.0 else 0
+
+
+Run = Callable[[PreTrainedModel], Tensor]
+"""run(model): the last hidden states of a micro-batch, from tensors on the device of the model."""
+
+
+def count_activations(build: Callable[[int], PreTrainedModel], run: Run) -> ActivationBytes:
+    """The bytes of the activations of a model.
+
+    build: makes the model with this number of layers, on the device ``meta``.
+    run: computes its hidden states.
+    Raises any error of a family that cannot run on ``meta``.
+    """
+    kept = [_measure(build(layers), run, recompute=False) for layers in (1, 2)]
+    recomputed = [_measure(build(layers), run, recompute=True) for layers in (1, 2)]
+    a_layer = recomputed[1].forward - recomputed[0].forward
+    return ActivationBytes(
+        outside=recomputed[0].forward - a_layer,
+        kept=kept[1].forward - kept[0].forward,
+        recomputed=a_layer,
+        peak=kept[0].peak,
+        recomputed_peak=recomputed[1].peak - a_layer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PassBytes:
+    """forward: bytes that are kept after the forward pass. peak: the largest number during both passes."""
+
+    forward: int
+    peak: int
+
+
+def measure_passes(model: PreTrainedModel, run: Run) -> PassBytes:
+    """Count the bytes of one forward and backward pass, without those of parameters and their gradients."""
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    ignored = [*model.parameters(), *model.buffers(), *(each.grad for each in parameters if each.grad is not None)]
+    with FusedAttention(), StorageCount(ignored) as count:
+        hidden = run(model)
+        forward = count.live
+        hidden.backward(torch.empty_like(hidden))  # type: ignore[no-untyped-call]
+    return PassBytes(forward, count.peak)
+
+
+def _measure(model: PreTrainedModel, run: Run, *, recompute: bool) -> PassBytes:
+    if recompute:
+        recompute_layers(model)
+    ModelWrapper(model).train()  # modules that do not recompute are in evaluation mode
+    return measure_passes(model, run)
+
+
+class StorageCount(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made while it is active, until they are freed.
+
+    ignored: tensors whose memory is not counted.
+    """
+
+    def __init__(self, ignored: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.sizes: dict[int, int] = {each.untyped_storage()._cdata: 0 for each in ignored}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        return made
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.live -= self.sizes.pop(key)
+
+
+class FusedAttention(TorchFunctionMode):
+    """Replaces attention by a function without a result that keeps as many bytes as a fused kernel."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is not torch.nn.functional.scaled_dot_product_attention:
+            return function(*args, **(kwargs or {}))
+        query, key, value = args[:3]
+        return _KernelBytes.apply(query, key, value, (kwargs or {}).get("attn_mask"))  # type: ignore[no-untyped-call]
+
+
+class _KernelBytes(torch.autograd.Function):
+    """The memory of a fused kernel: it keeps its inputs, its output and one float32 for each query and head."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        mixed = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, bias, mixed, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad
+        return tuple(
+            torch.empty_like(each) if wanted else None
+            for each, wanted in zip(ctx.saved_tensors[:4], needed, strict=True)
+        )
+
+
+class KernelLayout:
+    """The layout of a packed row for ``FusedAttention``: all tokens in one segment, as far as bytes are concerned."""
+
+    @property
+    def name(self) -> str:
+        """See ``model.attention.AttentionLayout``."""
+        return "no attention"
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
+    ) -> Tensor:
+        """See ``model.attention.AttentionLayout``; only the shape of the result has a meaning."""
+        found: Tensor = _KernelBytes.apply(query, key, value, None)  # type: ignore[no-untyped-call]
+        return found
