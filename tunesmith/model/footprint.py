@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
 
-from tunesmith.model.attention_scores import PLAIN, ScoreTerms
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.wrapper import ModelWrapper
+
+
+COUNTED = "tunesmith-counted"
+"""The name of the attention whose bytes are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def measure_passes(model: PreTrainedModel, run: Run) -> PassBytes:
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     ignored = [*model.parameters(), *model.buffers(), *(each.grad for each in parameters if each.grad is not None)]
-    with FusedAttention(), StorageCount(ignored) as count:
+    with StorageCount(ignored) as count:
         hidden = run(model)
         forward = count.live
         hidden.backward(torch.empty_like(hidden))  # type: ignore[no-untyped-call]
@@ -150,18 +153,6 @@ class StorageCount(TorchDispatchMode):
         self.live -= self.sizes.pop(key)
 
 
-class FusedAttention(TorchFunctionMode):
-    """Replaces attention by a function without a result that keeps as many bytes as a fused kernel."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if function is not torch.nn.functional.scaled_dot_product_attention:
-            return function(*args, **(kwargs or {}))
-        query, key, value = args[:3]
-        return _KernelBytes.apply(query, key, value, (kwargs or {}).get("attn_mask"))  # type: ignore[no-untyped-call]
-
-
 class _KernelBytes(torch.autograd.Function):
     """The memory of a fused kernel: it keeps its inputs, its output and one float32 for each query and head."""
 
@@ -180,17 +171,28 @@ class _KernelBytes(torch.autograd.Function):
         )
 
 
-class KernelLayout:
-    """The layout of a packed row for ``FusedAttention``: all tokens in one segment, as far as bytes are concerned."""
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    position_bias: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention protocol; only the shape of the result has a meaning.
 
-    @property
-    def name(self) -> str:
-        """See ``model.attention.AttentionLayout``."""
-        return "no attention"
+    position_bias: added to the scores by T5; with a mask of padding there is one for every row.
+    """
+    if position_bias is not None and attention_mask is not None and attention_mask.ndim == 4:
+        position_bias = torch.where(attention_mask, position_bias, 0.0)
+    mixed: Tensor = _KernelBytes.apply(query, key, value, position_bias)  # type: ignore[no-untyped-call]
+    return mixed.transpose(1, 2).contiguous(), None
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, terms: ScoreTerms = PLAIN
-    ) -> Tensor:
-        """See ``model.attention.AttentionLayout``; only the shape of the result has a meaning."""
-        found: Tensor = _KernelBytes.apply(query, key, value, None)  # type: ignore[no-untyped-call]
-        return found
+
+def register_counted_attention() -> str:
+    """Register an attention that keeps what a fused kernel keeps; returns the name for ``outline``."""
+    AttentionInterface.register(COUNTED, _attend)
+    AttentionMaskInterface.register(COUNTED, sdpa_mask)
+    return COUNTED

@@ -29,6 +29,7 @@ def outline(
     scores: bool = False,
     dtype: torch.dtype = torch.float32,
     layers: int | None = None,
+    attention: str | None = None,
 ) -> PreTrainedModel:
     """A model on the device ``meta``, whose tensors have shapes and no memory.
 
@@ -36,17 +37,19 @@ def outline(
     scores: whether it is a reward model instead of one that generates text.
     dtype: of the weights.
     layers: given, it has only so many layers.
+    attention: name of another attention implementation, for families that accept one.
     Raises RecipeError if transformers cannot build it.
     """
     architecture = str(entries["model_type"])
     sizes = {key: value for key, value in entries.items() if key != "model_type"}
     kind = classification_kind(architecture, SINGLE_LABEL) if scores else generating_kind(architecture)
+    named = kind.attention if attention is None or kind.attention == "eager" else attention
     with META:
         try:
             wanted = sizes if layers is None else shortened(sizes, layers)
             configuration: PretrainedConfig = AutoConfig.for_model(architecture, **wanted)
             configuration.update(dict(kind.config))
-            model: PreTrainedModel = kind.auto_class.from_config(configuration, attn_implementation=kind.attention)
+            model: PreTrainedModel = kind.auto_class.from_config(configuration, attn_implementation=named)
         except (*FAMILY_ERRORS, StrictDataclassError) as error:
             reason = describe_failure(error)
             raise RecipeError(f"no model can be built from this configuration: {reason}", where="model") from error

@@ -18,7 +18,7 @@ from tunesmith.batch.padded import collate_padded
 from tunesmith.compose.sizing.estimate import Network
 from tunesmith.model.backbone import Backbone
 from tunesmith.model.failures import FAMILY_ERRORS
-from tunesmith.model.footprint import ActivationBytes, KernelLayout, Run, count_activations
+from tunesmith.model.footprint import ActivationBytes, Run, count_activations, register_counted_attention
 from tunesmith.model.outline import META, depth_of, outline
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.recipe.training import AdafactorConfig
@@ -70,8 +70,13 @@ class ModelSizes:
         rows: tokens of the inputs and of the replies of an encoder-decoder; None for a causal model.
         """
         run = _causal_run(compute, tokens) if rows is None else _padded_run(compute, tokens, *rows)
+        attention = register_counted_attention()
+
+        def build(layers: int) -> PreTrainedModel:
+            return outline(self.entries, dtype=compute, layers=layers, attention=attention)
+
         try:
-            return count_activations(lambda layers: outline(self.entries, dtype=compute, layers=layers), run)
+            return count_activations(build, run)
         except FAMILY_ERRORS:
             config = outline(self.entries, layers=1).config.get_text_config()
             states = tokens * int(config.hidden_size) * compute.itemsize
@@ -85,7 +90,7 @@ def _causal_run(compute: torch.dtype, tokens: int) -> Run:
     batch = assemble_packed([Example(0, tree)], "messages").to(META)
 
     def run(model: PreTrainedModel) -> Tensor:
-        return Backbone(model, compute=compute).with_kernels(lambda layout, dtype: KernelLayout()).hidden(batch)
+        return Backbone(model, compute=compute).hidden(batch)
 
     return run
 

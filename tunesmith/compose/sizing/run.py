@@ -1,0 +1,179 @@
+"""What a recipe needs: its models are counted, its largest micro-batch is run without memory, and the formula adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from tunesmith.compose.components.data import target_limit
+from tunesmith.compose.models.families import DTYPES
+from tunesmith.compose.sizing.estimate import (
+    AdapterSettings,
+    Distribution,
+    FurtherModel,
+    MemoryEstimate,
+    Network,
+    StateSettings,
+    Workload,
+    estimate_memory,
+)
+from tunesmith.compose.sizing.model_sources import FoundModel, find_model_sizes, find_named_model
+from tunesmith.generate.scheduler import CACHE_TOKENS
+from tunesmith.model.footprint import ActivationBytes
+from tunesmith.model.split import WeightFormat
+from tunesmith.recipe.objectives import PpoConfig
+from tunesmith.recipe.schema import AdafactorConfig, Recipe
+from tunesmith.recipe.training import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class DataCounts:
+    """What is known of the data.
+
+    tokens: that the whole run reads, as often as it reads them; None if unknown.
+    steps: optimizer steps of the run; None if unknown.
+    longest: tokens of the longest record; None if unknown.
+    """
+
+    tokens: int | None = None
+    steps: int | None = None
+    longest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SizedRun:
+    """A recipe with the counts of its models.
+
+    recipe: what is trained.
+    model: where the configuration of the model comes from.
+    network: of the model that is trained.
+    further: the other models that PPO needs.
+    activations: of one micro-batch of the trained model.
+    data: what is known of the data.
+    """
+
+    recipe: Recipe
+    model: FoundModel
+    network: Network
+    further: tuple[FurtherModel, ...]
+    activations: ActivationBytes
+    data: DataCounts
+
+    def changed(self, recipe: Recipe) -> SizedRun:
+        """The same with another recipe for the same models, which are not counted again."""
+        before, now = (_shape_of_passes(each, self.data) for each in (self.recipe, recipe))
+        found = self.activations if before == now else _activations(recipe, self.model, self.data)
+        return replace(self, recipe=recipe, activations=found)
+
+    def memory(self, spread: Distribution, adapter: AdapterSettings | None = None) -> MemoryEstimate:
+        """The memory of one GPU."""
+        return estimate_memory(
+            self.network,
+            state_settings(self.recipe),
+            self.workload(),
+            spread,
+            further=self.further,
+            adapter=adapter,
+        )
+
+    def workload(self) -> Workload:
+        """The largest micro-batch, and the replies that are generated."""
+        recipe, checkpointing = self.recipe, float(self.recipe.model.gradient_checkpointing)
+        tokens, rows = _shape_of_passes(recipe, self.data)[1:]
+        replies, length = _generated(recipe)
+        return Workload(
+            tokens=tokens,
+            targets=tokens if rows is None else max(1, tokens // sum(rows)) * rows[1],
+            recomputed=checkpointing,
+            activations=self.activations,
+            value_activations=self.activations if any(each.trained for each in self.further) else None,
+            dropout=recipe.model.residual_dropout > 0.0,
+            replies=replies,
+            reply_length=length,
+        )
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters of all models that are trained."""
+        return self.network.parameters + sum(each.network.parameters for each in self.further if each.trained)
+
+
+def size_run(recipe: Recipe, data: DataCounts) -> SizedRun:
+    """Count the models of a recipe. Raises RecipeError, MissingInputError, DataError."""
+    model = find_model_sizes(recipe.model)
+    scores = recipe.objective.kind == "reward"
+    optimizer = recipe.train.optimizer if isinstance(recipe.train.optimizer, AdafactorConfig) else None
+    network = model.sizes(scores=scores).network(optimizer)
+    further = tuple(_further_models(recipe, network)) if isinstance(recipe.objective, PpoConfig) else ()
+    return SizedRun(recipe, model, network, further, _activations(recipe, model, data), data)
+
+
+def state_settings(recipe: Recipe) -> StateSettings:
+    """How a recipe stores weights, gradients and moments on a GPU."""
+    keys = recipe.train
+    return StateSettings(
+        weights=stored_weights(recipe),
+        gradients=keys.gradients,
+        moments=keys.moments,
+        offload=keys.offload == "moments",
+        optimizer=keys.optimizer.kind,
+        first_moment=isinstance(keys.optimizer, AdafactorConfig) and keys.optimizer.beta1 is not None,
+        compute=recipe.model.dtype,
+    )
+
+
+def stored_weights(recipe: Recipe) -> WeightFormat:
+    """How weights are stored on a GPU, whatever this machine has."""
+    if recipe.train.weights != "auto":
+        return recipe.train.weights
+    return "split" if recipe.model.dtype == "bfloat16" else "float32"
+
+
+def _further_models(recipe: Recipe, policy: Network) -> Iterator[FurtherModel]:
+    """Reference, reward models and value function of PPO."""
+    keys = recipe.objective
+    assert isinstance(keys, PpoConfig)
+    separate = keys.separate_reference
+    reference = policy if separate is None else find_named_model(separate).sizes(scores=False).network()
+    yield FurtherModel("reference", reference)
+    for key, path in keys.reward_models.items():
+        if key != "objective.value":
+            yield FurtherModel("reward model", find_named_model(path).sizes(scores=True).network())
+    if keys.value_model is not None:
+        yield FurtherModel("value function", find_named_model(keys.value_model).sizes(scores=True).network(), True)
+    elif keys.value == "separate":
+        body = replace(policy, parameters=policy.parameters - policy.rows * policy.hidden, rows=0)
+        yield FurtherModel("value function", body, True)
+
+
+Passes = tuple[torch.dtype, int, tuple[int, int] | None]
+"""Number format, tokens of the largest micro-batch, and tokens of an input and a reply of an encoder-decoder."""
+
+
+def _shape_of_passes(recipe: Recipe, data: DataCounts) -> Passes:
+    replies = target_limit(recipe)
+    rows = None if replies is None else (recipe.text.max_length, replies)
+    longest = data.longest or recipe.text.max_length + (replies or 0)
+    return DTYPES[recipe.model.dtype], max(recipe.train.micro_batch_tokens, longest), rows
+
+
+def _activations(recipe: Recipe, model: FoundModel, data: DataCounts) -> ActivationBytes:
+    return model.sizes(scores=False).activations(*_shape_of_passes(recipe, data))
+
+
+def _generated(recipe: Recipe) -> tuple[int, int]:
+    """(rows, tokens of a row) of replies that are generated together."""
+    longest = recipe.text.max_length
+    if not isinstance(recipe.objective, PpoConfig):
+        if not recipe.evaluate.replies:
+            return 0, 0
+        longest += recipe.evaluate.max_new_tokens
+    return min(recipe.evaluate.batch_size, max(1, CACHE_TOKENS // longest)), longest
+
+
+def with_train(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
+    """The recipe with other values in its section ``train``."""
+    train: TrainConfig = recipe.train.model_copy(update=dict(changes))
+    return recipe.model_copy(update={"train": train})
