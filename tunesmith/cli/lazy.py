@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "init": CliCommand("tunesmith.cli.init:init", "Look at your data and write a recipe for it."),
     "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True),
     "check": CliCommand("tunesmith.cli.check:check", "Check data, loss masks and model before training.", True),
+    "plan": CliCommand("tunesmith.cli.plan:plan", "Show whether a recipe fits on a GPU, and how long it takes.", True),
     "runs": CliCommand("tunesmith.cli.runs:runs", "List runs: state, steps, best checkpoint; write their pages."),
     "best": CliCommand("tunesmith.cli.best:best", "Show which checkpoint of a run is the best, and why."),
     "export": CliCommand("tunesmith.cli.export:export", "Export a checkpoint of a run, also of a stopped one."),

@@ -1,0 +1,159 @@
+"""The plan as lines of at most 80 columns."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tunesmith.compose.sizing.advice import ALLOWED, Proposal, describe_size, fits
+from tunesmith.compose.sizing.duration import HOUR, Duration, utilisation
+from tunesmith.compose.sizing.estimate import Distribution, MemoryEstimate, Phase
+from tunesmith.compose.sizing.hardware import Gpu
+from tunesmith.compose.sizing.run import SizedRun
+from tunesmith.compose.sizing.storage import DiskNeed
+
+WIDTH = 80
+NAME, NUMBER = 15, 11
+NOTES = 2 + NAME + NUMBER + 3
+"""Column at which notes begin."""
+PHASES: dict[Phase, str] = {
+    "training": "in a forward and backward pass",
+    "update": "while the weights are updated",
+    "replies": "while replies are generated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """Everything that is printed about one run on one kind of machine.
+
+    run: the counts.
+    words: of the command after `tunesmith plan`, without options.
+    gpu, spread: the machine.
+    memory: of one GPU.
+    disk, host: bytes on disk and of host memory.
+    duration: how long it takes.
+    measured: whether the speed was measured.
+    proposals: changes that make it fit.
+    """
+
+    run: SizedRun
+    words: Sequence[str]
+    gpu: Gpu
+    spread: Distribution
+    memory: MemoryEstimate
+    disk: DiskNeed
+    host: int
+    duration: Duration
+    measured: bool
+    proposals: Sequence[Proposal]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run may start."""
+        return fits(self.memory, self.gpu)
+
+
+def plan_lines(result: PlanResult) -> list[str]:
+    """All lines."""
+    return [
+        *_heading(result),
+        "",
+        *_memory(result),
+        "",
+        *_rest(result),
+        *(["", *_advice(result)] if not result.fits else []),
+    ]
+
+
+def verdict(result: PlanResult) -> str:
+    """``125.3 of 139.0 GiB: it fits``."""
+    share = result.memory.needed / result.gpu.memory
+    if result.fits:
+        return f"{share:.0%} of {describe_size(result.gpu.memory)}: it fits"
+    if share <= 1.0:
+        return f"{share:.0%} of {describe_size(result.gpu.memory)}: too close, runs start up to {ALLOWED:.0%}"
+    return f"{share:.0%} of {describe_size(result.gpu.memory)}: it does not fit"
+
+
+def _heading(result: PlanResult) -> Iterator[str]:
+    run, recipe = result.run, result.run.recipe
+    count = result.spread.processes
+    where = f"{count} x {result.gpu.title}" if count > 1 else f"one {result.gpu.title}"
+    shared = {"none": "", "zero2": ", gradients and optimizer divided", "zero3": ", weights and optimizer divided"}
+    yield from _wrapped(f"{' '.join(result.words)} on {where}{shared[result.spread.shard]}", "")
+    model = f"{run.model.entries['model_type']}, {run.network.parameters:,} parameters, {run.network.layers} layers"
+    yield from _wrapped(f"model: {model} (from {run.model.origin})", "")
+    yield f"trained by {recipe.objective.kind} with {recipe.train.optimizer.kind} in {recipe.model.dtype}"
+
+
+def _memory(result: PlanResult) -> Iterator[str]:
+    memory = result.memory
+    largest = memory.largest_phase
+    yield "memory of each GPU" if result.spread.processes > 1 else "memory of the GPU"
+    for line in memory.lines:
+        if line.phase in ("always", largest):
+            yield from _row(line.name, describe_size(line.bytes), line.note)
+    yield from _row("reserve", describe_size(memory.reserve), "CUDA, its kernels, and gaps between tensors")
+    yield from _row("together", describe_size(memory.needed), verdict(result))
+    for phase in ("training", "update", "replies"):
+        if phase != largest and phase != "update" and memory.total(phase):
+            need = memory.total("always") + memory.total(phase)
+            cache = describe_size(memory.total(phase)) if phase == "replies" else ""
+            what = f"{PHASES[phase]} {describe_size(need)} and the reserve"
+            yield from _row("cache" if phase == "replies" else "training", cache, what)
+
+
+def _rest(result: PlanResult) -> Iterator[str]:
+    disk = result.disk
+    count = f"at most {disk.most} and an export of {describe_size(disk.export)}: {describe_size(disk.total)} of disk"
+    yield from _row("checkpoint", describe_size(disk.checkpoint), count)
+    yield from _row("host memory", describe_size(result.host), "of the machine, while the model is loaded")
+    hours = result.duration.hours
+    yield from _row("time", "unknown" if hours is None else _describe_hours(hours), _time_note(result))
+
+
+def _time_note(result: PlanResult) -> str:
+    run, duration = result.run, result.duration
+    share = utilisation(float(run.recipe.model.gradient_checkpointing))
+    source = "measured" if result.measured else f"assumed, {share:.0%} of the GPU's published rate"
+    rate = f"{duration.rate:,.0f} tokens a second ({source})"
+    if duration.training is None:
+        return f"at {rate}; give --tokens, how many the whole run reads"
+    note = f"{run.data.tokens:,} tokens at {rate}"
+    if duration.generating:
+        note += f", {_describe_hours(duration.generating / HOUR)} of it for replies (assumed)"
+    return note
+
+
+def _describe_hours(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} min"
+
+
+def _advice(result: PlanResult) -> Iterator[str]:
+    if not result.proposals:
+        yield from _wrapped("No change of the recipe and no number of these GPUs up to 128 makes it fit.", "")
+        return
+    yield "to make it fit, append (the cheapest first)"
+    for proposal in result.proposals:
+        words = shlex.join(proposal.words)
+        yield from _wrapped(words, "  ")
+        gpus = f"on {proposal.gpus} GPUs: " if proposal.gpus > 1 else ""
+        yield from _wrapped(f"{gpus}{describe_size(proposal.needed)} on each GPU; {proposal.cost}", "      ")
+
+
+def _row(name: str, number: str, note: str) -> Iterator[str]:
+    start = f"  {name:<{NAME}}{number:>{NUMBER}}   "
+    lines = textwrap.wrap(note, WIDTH - NOTES, break_long_words=False) or [""]
+    yield (start + lines[0]).rstrip()
+    yield from (" " * NOTES + line for line in lines[1:])
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
+    )
