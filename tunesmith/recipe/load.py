@@ -13,7 +13,7 @@ from tunesmith.recipe.layers import EXTENDS, LAYER, RecipeFile, RecipeFiles, cat
 from tunesmith.recipe.missing import DATA_PATH, find_missing, find_placeholders
 from tunesmith.recipe.overrides import is_override, override
 from tunesmith.recipe.problems import COMMAND_LINE, DEFAULT, InvalidRecipeError, Origin
-from tunesmith.recipe.reading import LocatedValue, to_plain
+from tunesmith.recipe.reading import LocatedValue, read_text, to_plain
 from tunesmith.recipe.run_names import DATA_PLACE, data_suffix
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.validation import validate
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "load_incomplete",
     "split_words",
+    "with_values",
 ]
 
 
@@ -77,6 +78,12 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     """
     file, merged = _merge_words(names, overrides)
     return _locate(validate(merged, names[0], extends=file.extends), file, merged)
+
+
+def with_values(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with single values applied to it. Raises InvalidRecipeError as ``load``."""
+    located = read_text(dump(recipe), recipe.name)
+    return validate(_apply_overrides(located, overrides), recipe.name)
 
 
 def load_incomplete(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:

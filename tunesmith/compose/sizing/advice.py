@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from tunesmith.compose.sizing.duration import step_copy_seconds
+from tunesmith.compose.sizing.duration import copy_seconds
 from tunesmith.compose.sizing.estimate import GIB, AdapterSettings, Distribution, MemoryEstimate
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.errors import TunesmithError
-from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.load import with_values
 
 RANK = 16
 """Rank of an adapter that is proposed."""
@@ -18,12 +18,9 @@ COUNTS = (2, 4, 8, 16, 32, 64, 128)
 """Numbers of GPUs that are tried."""
 ALLOWED = 0.95
 """Share of the memory of a GPU above which a run does not start."""
+ADAPTER_LAYER, SHARDED = "lora", "train.shard=zero3"
 SHORTEST = 1024
 """Tokens of a micro-batch below which a GPU is mostly idle."""
-
-Change = Callable[[Sequence[str]], Recipe]
-"""change(words): the recipe with these single values appended to its command. Raises RecipeError."""
-
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -52,69 +49,84 @@ def fits(memory: MemoryEstimate, gpu: Gpu) -> bool:
     return memory.needed <= ALLOWED * gpu.memory
 
 
-def propose(run: SizedRun, change: Change, gpu: Gpu, spread: Distribution) -> list[Proposal]:
+def propose(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     """Ways to make a run fit on this GPU, the cheapest first; empty if it fits or if nothing helps.
 
-    change: applies words to the recipe of the run.
     spread: the GPUs that there are.
     """
     if fits(run.memory(spread), gpu):
         return []
-    found = [each for each in (_on_these(run, change, gpu, spread), _adapter(run, gpu, spread)) if each is not None]
-    more = _more_gpus(run, gpu, spread)
-    return [*found, *([more] if more is not None else [])]
+    ways = [
+        _cheapest(run, gpu, spread, _candidates(run, gpu, spread)),
+        _adapter(run, gpu, spread),
+        *_more_gpus(run, gpu, spread),
+    ]
+    return [each for each in ways if each is not None]
 
 
-def _on_these(run: SizedRun, change: Change, gpu: Gpu, spread: Distribution) -> Proposal | None:
-    """The cheapest set of changes that keeps every weight trained. Changes are added until it fits; then those that
-    it does not need are left out again, the most costly ones first."""
+def _cheapest(
+    run: SizedRun,
+    gpu: Gpu,
+    spread: Distribution,
+    candidates: Iterable[_Candidate],
+    adapter: AdapterSettings | None = None,
+) -> Proposal | None:
+    """The cheapest set of changes with which a run fits; None if all of them are not enough.
+
+    Changes are added until it fits; then those that it does not need are left out, the most costly ones first.
+    adapter: given, only it is trained.
+    """
     taken: list[_Candidate] = []
-    for candidate in _candidates(run, gpu, spread):
-        if (now := _changed(run, change, [*taken, candidate])) is None:
-            continue
-        taken.append(candidate)
-        if fits(now.memory(spread), gpu):
+    result = run
+    for candidate in candidates:
+        if fits(result.memory(spread, adapter), gpu):
             break
-    else:
+        if (now := _changed(run, [*taken, candidate])) is not None:
+            taken, result = [*taken, candidate], now
+    if not fits(result.memory(spread, adapter), gpu):
         return None
     for candidate in taken[-2::-1]:
         others = [each for each in taken if each is not candidate]
-        now = _changed(run, change, others)
-        if now is not None and fits(now.memory(spread), gpu):
-            taken = others
-    result = _changed(run, change, taken)
-    assert result is not None, "these words were accepted before"
+        now = _changed(run, others)
+        if now is not None and fits(now.memory(spread, adapter), gpu):
+            taken, result = others, now
     words = tuple(word for each in taken for word in each.words)
-    return Proposal(words, spread.processes, result.memory(spread).needed, "; ".join(each.cost for each in taken))
+    cost = "; ".join(each.cost for each in taken) or "the same result"
+    return Proposal(words, spread.processes, result.memory(spread, adapter).needed, cost)
 
 
-def _changed(run: SizedRun, change: Change, candidates: Sequence[_Candidate]) -> SizedRun | None:
+def _changed(run: SizedRun, candidates: Sequence[_Candidate]) -> SizedRun | None:
     """The run with these changes; None if the recipe cannot have them."""
     try:
-        return run.changed(change([word for each in candidates for word in each.words]))
+        return run.changed(with_values(run.recipe, [word for each in candidates for word in each.words]))
     except TunesmithError:
         return None
 
 
 def _candidates(run: SizedRun, gpu: Gpu, spread: Distribution) -> Iterator[_Candidate]:
     """All single changes, in the order in which they cost quality, then time."""
+    yield from _of_activations(run)
     recipe, states = run.recipe, state_settings(run.recipe)
-    if float(recipe.model.gradient_checkpointing) < 1.0:
-        yield _Candidate(("model.gradient_checkpointing=true",), "a third more time, the same result")
-    size, least = recipe.train.micro_batch_tokens, max(SHORTEST, run.data.longest or recipe.text.max_length)
-    while size > least:
-        size = max(least, size // 2)
-        yield _Candidate((f"train.micro_batch_tokens={size}",), "more passes, the same result")
     if states.weights == "float32" and states.compute == "bfloat16":
         yield _Candidate(("train.weights=split",), "the same result")
     if states.moments == "float32":
         yield _Candidate(("train.moments=8bit",), "no loss that could be measured")
     if not states.offload:
-        moved = run.changed(recipe.model_copy(update={"train": recipe.train.model_copy(update={"offload": "moments"})}))
-        seconds = step_copy_seconds(moved, gpu, spread)
-        yield _Candidate(("train.offload=moments",), f"about {seconds:.1f} s more in each step, the same result")
+        seconds = copy_seconds(run, gpu, spread)
+        yield _Candidate(("train.offload=moments",), f"about {seconds:.1f} s more in each step")
     if states.gradients == "float32":
         yield _Candidate(("train.gradients=bfloat16",), "gradients are added up in 16 bits")
+
+
+def _of_activations(run: SizedRun) -> Iterator[_Candidate]:
+    """Changes after which activations take less, with the same result."""
+    recipe = run.recipe
+    if float(recipe.model.gradient_checkpointing) < 1.0:
+        yield _Candidate(("model.gradient_checkpointing=true",), "a third more time")
+    size, least = recipe.train.micro_batch_tokens, max(SHORTEST, run.data.longest or recipe.text.max_length)
+    while size > least:
+        size = max(least, size // 2)
+        yield _Candidate((f"train.micro_batch_tokens={size}",), "more and smaller passes")
 
 
 def adapter_settings(run: SizedRun) -> AdapterSettings:
@@ -124,24 +136,30 @@ def adapter_settings(run: SizedRun) -> AdapterSettings:
 
 def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
     """Training low-rank matrices instead of the weights."""
-    if run.further or run.recipe.model.init is not None:
+    if run.further:
         return None
     adapter = adapter_settings(run)
-    memory = run.memory(spread, adapter)
+    found = _cheapest(run, gpu, spread, _of_activations(run), adapter)
+    if found is None:
+        return None
     share = adapter.parameters / run.network.parameters
-    cost = f"another model: trains {share:.1%} as many numbers, in rank {RANK}"
-    return Proposal(("lora",), spread.processes, memory.needed, cost) if fits(memory, gpu) else None
+    cost = f"another model: only an adapter of rank {RANK} is trained, {share:.1%} of the weights".replace("%", " %")
+    return replace(found, words=(ADAPTER_LAYER, *found.words), cost=cost)
 
 
-def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
-    """The smallest number of GPUs that share weights, gradients and moments."""
-    for count in COUNTS:
-        if count >= spread.processes:
-            wider = Distribution(count, "zero3")
-            memory = run.memory(wider)
-            if wider != spread and fits(memory, gpu):
-                return Proposal(("train.shard=zero3",), count, memory.needed, f"{count} GPUs, the same result")
-    return None
+def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
+    """The smallest number of GPUs with which it fits as it is, and a smaller one with which it fits with changes."""
+    wider = [Distribution(count, "zero3") for count in COUNTS if count >= spread.processes]
+    wider = [each for each in wider if each != spread]
+    found: list[Proposal] = []
+    for each in wider:
+        proposal = _cheapest(run, gpu, each, _candidates(run, gpu, each))
+        if proposal is not None:
+            words = (*proposal.words, SHARDED)
+            found.append(replace(proposal, words=words))
+            if not proposal.words:
+                break
+    return [found[0], found[-1]] if len(found) > 1 else found
 
 
 def describe_size(size: float) -> str:

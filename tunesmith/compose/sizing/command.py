@@ -55,11 +55,7 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     gpu = choose_gpu(options.gpu)
     spread = Distribution(options.gpus, options.shard or ("zero3" if options.gpus > 1 else "none"))
     run = size_run(recipe, count_data(recipe, options))
-
-    def change(more: Sequence[str]) -> Recipe:
-        return load(names, [*values, *more]).recipe
-
-    return result_of(run, words, gpu, spread, options.speed, propose(run, change, gpu, spread))
+    return result_of(run, words, gpu, spread, options.speed, propose(run, gpu, spread))
 
 
 def result_of(
@@ -143,5 +139,3 @@ def as_json(result: PlanResult) -> str:
         "proposals": [asdict(each) for each in result.proposals],
     }
     return json.dumps(content, indent=2)
-
-

@@ -13,6 +13,8 @@ UTILISATION = 0.40
 """Share of the published rate that is assumed, by 6 operations for each parameter and token, without recomputation."""
 RECOMPUTED_UTILISATION = 0.35
 """The same where all layers are recomputed, which takes a third more operations."""
+OPERATIONS = 6
+"""Floating-point operations for a parameter and a token. A token of an encoder-decoder passes one half of the model."""
 LAYER_SECONDS = 4e-4
 """Assumed time of one layer in one step of generation, in which the GPU waits for the host."""
 HOUR = 3600.0
@@ -47,22 +49,25 @@ def utilisation(recomputed: float) -> float:
 def estimate_duration(run: SizedRun, gpu: Gpu, spread: Distribution, measured: float | None = None) -> Duration:
     """measured: tokens a second of one GPU, from a probe; None: it is assumed."""
     share = utilisation(float(run.recipe.model.gradient_checkpointing))
-    one = share * gpu.rate / (6 * run.trained_parameters) if measured is None else measured
+    passed = OPERATIONS * run.trained_parameters / (2 if run.pads else 1)
+    one = share * gpu.rate / passed if measured is None else measured
     rate = one * spread.processes
     tokens, steps = run.data.tokens, run.data.steps
     return Duration(
         rate=rate,
         training=None if tokens is None else tokens / rate,
-        copying=None if steps is None else steps * step_copy_seconds(run, gpu, spread),
+        copying=None if steps is None else steps * _copying(run, gpu, spread),
         generating=None if steps is None else _generation_seconds(run, gpu, spread, steps),
     )
 
 
-def step_copy_seconds(run: SizedRun, gpu: Gpu, spread: Distribution) -> float:
-    """Seconds of a step in which offloaded moments go to the GPU and back."""
+def _copying(run: SizedRun, gpu: Gpu, spread: Distribution) -> float:
+    return copy_seconds(run, gpu, spread) if state_settings(run.recipe).offload else 0.0
+
+
+def copy_seconds(run: SizedRun, gpu: Gpu, spread: Distribution) -> float:
+    """Seconds of a step in which offloaded moments would go to the GPU and back."""
     states = state_settings(run.recipe)
-    if not states.offload:
-        return 0.0
     trained = [run.network, *(each.network for each in run.further if each.trained)]
     return 2 * sum(states.moment_bytes(each) for each in trained) / spread.parts / gpu.host_bandwidth
 

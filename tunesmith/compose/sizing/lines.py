@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.advice import ALLOWED, Proposal, describe_size, fits
+from tunesmith.compose.sizing.advice import Proposal, describe_size, fits
 from tunesmith.compose.sizing.duration import HOUR, Duration, utilisation
 from tunesmith.compose.sizing.estimate import Distribution, MemoryEstimate, Phase
 from tunesmith.compose.sizing.hardware import Gpu
@@ -70,12 +70,13 @@ def plan_lines(result: PlanResult) -> list[str]:
 
 def verdict(result: PlanResult) -> str:
     """``125.3 of 139.0 GiB: it fits``."""
-    share = result.memory.needed / result.gpu.memory
+    share = f"{result.memory.needed / result.gpu.memory:.0%}".replace("%", " %")
+    whole = f"{share} of {describe_size(result.gpu.memory)}"
     if result.fits:
-        return f"{share:.0%} of {describe_size(result.gpu.memory)}: it fits"
-    if share <= 1.0:
-        return f"{share:.0%} of {describe_size(result.gpu.memory)}: too close, runs start up to {ALLOWED:.0%}"
-    return f"{share:.0%} of {describe_size(result.gpu.memory)}: it does not fit"
+        return f"{whole}: it fits"
+    if result.memory.needed <= result.gpu.memory:
+        return f"{whole}: too close, a run starts up to 95 %"
+    return f"{whole}: it does not fit"
 
 
 def _heading(result: PlanResult) -> Iterator[str]:
@@ -118,7 +119,7 @@ def _rest(result: PlanResult) -> Iterator[str]:
 def _time_note(result: PlanResult) -> str:
     run, duration = result.run, result.duration
     share = utilisation(float(run.recipe.model.gradient_checkpointing))
-    source = "measured" if result.measured else f"assumed, {share:.0%} of the GPU's published rate"
+    source = "measured" if result.measured else f"assumed: {share:.0%} of the published rate".replace("%", " %")
     rate = f"{duration.rate:,.0f} tokens a second ({source})"
     if duration.training is None:
         return f"at {rate}; give --tokens, how many the whole run reads"
@@ -138,12 +139,12 @@ def _advice(result: PlanResult) -> Iterator[str]:
     if not result.proposals:
         yield from _wrapped("No change of the recipe and no number of these GPUs up to 128 makes it fit.", "")
         return
-    yield "to make it fit, append (the cheapest first)"
+    yield "to make it fit, append"
     for proposal in result.proposals:
-        words = shlex.join(proposal.words)
-        yield from _wrapped(words, "  ")
-        gpus = f"on {proposal.gpus} GPUs: " if proposal.gpus > 1 else ""
-        yield from _wrapped(f"{gpus}{describe_size(proposal.needed)} on each GPU; {proposal.cost}", "      ")
+        yield from _wrapped(shlex.join(proposal.words), "  ")
+        need = f"{describe_size(proposal.needed)} on each of {proposal.gpus} GPUs"
+        need = describe_size(proposal.needed) if proposal.gpus == 1 else need
+        yield from _wrapped(f"{need}; {proposal.cost}", "    ", "    ")
 
 
 def _row(name: str, number: str, note: str) -> Iterator[str]:
@@ -153,7 +154,8 @@ def _row(name: str, number: str, note: str) -> Iterator[str]:
     yield from (" " * NOTES + line for line in lines[1:])
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, indent: str, following: str = "  ") -> list[str]:
+    """following: indent of all lines but the first."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
+        text, WIDTH, initial_indent=indent, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
     )

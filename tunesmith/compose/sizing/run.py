@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -25,7 +25,6 @@ from tunesmith.model.footprint import ActivationBytes
 from tunesmith.model.split import WeightFormat
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import AdafactorConfig, Recipe
-from tunesmith.recipe.training import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,10 @@ class DataCounts:
     longest: int | None = None
 
 
+Passes = tuple[torch.dtype, int, tuple[int, int] | None]
+"""Number format, tokens of the largest micro-batch, and tokens of an input and a reply of an encoder-decoder."""
+
+
 @dataclass(frozen=True, slots=True)
 class SizedRun:
     """A recipe with the counts of its models.
@@ -50,22 +53,28 @@ class SizedRun:
     model: where the configuration of the model comes from.
     network: of the model that is trained.
     further: the other models that PPO needs.
-    activations: of one micro-batch of the trained model.
     data: what is known of the data.
+    counted: activations that were counted already, by the shape of the passes.
     """
 
     recipe: Recipe
     model: FoundModel
     network: Network
     further: tuple[FurtherModel, ...]
-    activations: ActivationBytes
     data: DataCounts
+    counted: dict[Passes, ActivationBytes] = field(default_factory=dict)
 
     def changed(self, recipe: Recipe) -> SizedRun:
         """The same with another recipe for the same models, which are not counted again."""
-        before, now = (_shape_of_passes(each, self.data) for each in (self.recipe, recipe))
-        found = self.activations if before == now else _activations(recipe, self.model, self.data)
-        return replace(self, recipe=recipe, activations=found)
+        return replace(self, recipe=recipe)
+
+    @property
+    def activations(self) -> ActivationBytes:
+        """Those of one micro-batch of the trained model."""
+        passes = _shape_of_passes(self.recipe, self.data)
+        if passes not in self.counted:
+            self.counted[passes] = self.model.sizes(scores=False).activations(*passes)
+        return self.counted[passes]
 
     def memory(self, spread: Distribution, adapter: AdapterSettings | None = None) -> MemoryEstimate:
         """The memory of one GPU."""
@@ -95,6 +104,11 @@ class SizedRun:
         )
 
     @property
+    def pads(self) -> bool:
+        """Whether it is an encoder-decoder, whose batches are padded."""
+        return target_limit(self.recipe) is not None
+
+    @property
     def trained_parameters(self) -> int:
         """Parameters of all models that are trained."""
         return self.network.parameters + sum(each.network.parameters for each in self.further if each.trained)
@@ -107,7 +121,7 @@ def size_run(recipe: Recipe, data: DataCounts) -> SizedRun:
     optimizer = recipe.train.optimizer if isinstance(recipe.train.optimizer, AdafactorConfig) else None
     network = model.sizes(scores=scores).network(optimizer)
     further = tuple(_further_models(recipe, network)) if isinstance(recipe.objective, PpoConfig) else ()
-    return SizedRun(recipe, model, network, further, _activations(recipe, model, data), data)
+    return SizedRun(recipe, model, network, further, data)
 
 
 def state_settings(recipe: Recipe) -> StateSettings:
@@ -148,19 +162,11 @@ def _further_models(recipe: Recipe, policy: Network) -> Iterator[FurtherModel]:
         yield FurtherModel("value function", body, True)
 
 
-Passes = tuple[torch.dtype, int, tuple[int, int] | None]
-"""Number format, tokens of the largest micro-batch, and tokens of an input and a reply of an encoder-decoder."""
-
-
 def _shape_of_passes(recipe: Recipe, data: DataCounts) -> Passes:
     replies = target_limit(recipe)
     rows = None if replies is None else (recipe.text.max_length, replies)
     longest = data.longest or recipe.text.max_length + (replies or 0)
     return DTYPES[recipe.model.dtype], max(recipe.train.micro_batch_tokens, longest), rows
-
-
-def _activations(recipe: Recipe, model: FoundModel, data: DataCounts) -> ActivationBytes:
-    return model.sizes(scores=False).activations(*_shape_of_passes(recipe, data))
 
 
 def _generated(recipe: Recipe) -> tuple[int, int]:
@@ -171,9 +177,3 @@ def _generated(recipe: Recipe) -> tuple[int, int]:
             return 0, 0
         longest += recipe.evaluate.max_new_tokens
     return min(recipe.evaluate.batch_size, max(1, CACHE_TOKENS // longest)), longest
-
-
-def with_train(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
-    """The recipe with other values in its section ``train``."""
-    train: TrainConfig = recipe.train.model_copy(update=dict(changes))
-    return recipe.model_copy(update={"train": train})
