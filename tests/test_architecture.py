@@ -44,7 +44,7 @@ INNER_LAYERS = {
         ("optim", "processes"),
         ("steps",),
         ("loop",),
-        ("prefetch", "rollout", "run"),
+        ("prefetch", "probe", "rollout", "run"),
     ),
     "compose": (
         ("progress",),
@@ -53,6 +53,7 @@ INNER_LAYERS = {
         ("run_page_content", "proof", "manifest", "process", "best", "reply_evaluation", "plan_checks"),
         ("run_page",),
         ("methods",),
+        ("sizing",),
         ("run_export", "run_start"),
         ("check", "train", "draft"),
     ),

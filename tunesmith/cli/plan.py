@@ -9,6 +9,7 @@ import typer
 
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
+from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import load, split_words
 
 PLAN, OPTIONS = "tunesmith.compose.sizing.command:plan_recipe", "tunesmith.compose.sizing.command:PlanOptions"
@@ -17,7 +18,6 @@ AS_JSON, LINES, VERDICT = (
     "tunesmith.compose.sizing.lines:plan_lines",
     "tunesmith.compose.sizing.lines:verdict",
 )
-DOES_NOT_FIT = 1
 
 
 def plan(
@@ -35,8 +35,8 @@ def plan(
     shard: Annotated[
         Literal["none", "zero2", "zero3"] | None,
         typer.Option(
-            help="What several GPUs divide among them: nothing, gradients and optimizer, or the weights, too. [default: "
-            "none on one GPU, zero3 on several]",
+            help="What several GPUs divide among them: nothing, gradients and optimizer, or the weights, too. "
+            "[default: none on one GPU, zero3 on several]",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def plan(
 ) -> None:
     """Print what a recipe needs in memory, disk and time, and what to change if it does not fit.
 
-    It needs neither a GPU nor the weights of the model. The exit code is 1 if the run does not fit.
+    It needs neither a GPU nor the weights of the model. The exit code is 78 if the run does not fit.
 
     For example: tunesmith plan dolly-v2-12b --gpu h200
     """
@@ -79,7 +79,7 @@ def plan(
     else:
         _print(load_part(LINES)(result), load_part(VERDICT)(result), "green" if result.fits else "red")
     if not result.fits:
-        raise typer.Exit(DOES_NOT_FIT)
+        raise typer.Exit(RecipeError.exit_code)
 
 
 def _print(lines: list[str], verdict: str, colour: str) -> None:

@@ -33,6 +33,7 @@ from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_repli
 from tunesmith.compose.run_export import export_model, load_checkpoint_model
 from tunesmith.compose.run_page import RunPage
 from tunesmith.compose.run_start import open_run, record_run
+from tunesmith.compose.sizing.start import check_before_loading, check_memory
 from tunesmith.files import check_replaceable
 from tunesmith.launch import launched_process
 from tunesmith.model.adapters import trained_module
@@ -110,6 +111,7 @@ def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
     families.find_family(recipe)
     check_start_format(recipe)
     configure_process(recipe)
+    check_before_loading(recipe)
     if reason:
         view.note(reason)
     with world.in_turn(lambda: open_run(recipe, world, view)) as run:
@@ -204,7 +206,7 @@ def _train(
             view.note(_completion(start, total))
             return start
         _warn_of_plan(context, total, view)
-        check_space(checkpointer, context.model, total, evaluates=setup.evaluate is not None)
+        _check_capacity(context, setup, checkpointer, start, view)
         if last is None:
             page.gates = _check_gates(setup, view)
         else:
@@ -269,6 +271,18 @@ def _warn_of_plan(context: RunContext[Any, Any], total: int, view: View) -> None
     for check in plan_checks(context.recipe, total, count_epoch(context.recipe, context.data.train)):
         if check.status == "warn":
             view.warn(f"{check.summary}; {check.advice}")
+
+
+def _check_capacity(
+    context: RunContext[Any, Any],
+    setup: TrainingSetup[PolicyT, BatchT],
+    checkpointer: Checkpointer,
+    start: int,
+    view: View,
+) -> None:
+    """Raises StorageError or RecipeError if disk or memory are too small for the rest of the run."""
+    check_space(checkpointer, context.model, len(setup.steps), evaluates=setup.evaluate is not None)
+    check_memory(context.recipe, setup, start, view.note)
 
 
 def _build_checkpointer(

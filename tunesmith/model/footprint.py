@@ -22,7 +22,6 @@ from transformers.masking_utils import sdpa_mask
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.wrapper import ModelWrapper
 
-
 COUNTED = "tunesmith-counted"
 """The name of the attention whose bytes are counted."""
 
@@ -121,14 +120,14 @@ def _measure(model: PreTrainedModel, run: Run, *, recompute: bool) -> PassBytes:
     return measure_passes(model, run)
 
 
-class StorageCount(TorchDispatchMode):
+class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are made while it is active, until they are freed.
 
     ignored: tensors whose memory is not counted.
     """
 
     def __init__(self, ignored: Sequence[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.sizes: dict[int, int] = {each.untyped_storage()._cdata: 0 for each in ignored}
 

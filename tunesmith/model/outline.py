@@ -20,6 +20,9 @@ DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder
 EACH_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers", "attention_layers")
 """Names of lists with one entry for each layer."""
 
+OUTLINE_ERRORS: tuple[type[Exception], ...] = (*FAMILY_ERRORS, StrictDataclassError)
+"""What transformers may raise for sizes of which no model can be built."""
+
 META = torch.device("meta")
 
 
@@ -50,7 +53,7 @@ def outline(
             configuration: PretrainedConfig = AutoConfig.for_model(architecture, **wanted)
             configuration.update(dict(kind.config))
             model: PreTrainedModel = kind.auto_class.from_config(configuration, attn_implementation=named)
-        except (*FAMILY_ERRORS, StrictDataclassError) as error:
+        except OUTLINE_ERRORS as error:
             reason = describe_failure(error)
             raise RecipeError(f"no model can be built from this configuration: {reason}", where="model") from error
         if configuration.is_encoder_decoder and sizes.get("tie_word_embeddings") is False:
@@ -58,7 +61,8 @@ def outline(
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model.to(dtype)
+    nn.Module.to(model, dtype)
+    return model
 
 
 def shortened(sizes: Mapping[str, Any], layers: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A probe of a micro-batch: forward and backward pass without an update, with the memory and the time that they take."""
+"""A probe of a micro-batch: forward and backward pass without an update, and the memory and time that they take."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _chosen(start: int, total: int, ahead: bool) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe(Generic[PolicyT, BatchT]):
+class MemoryProbe(Generic[PolicyT, BatchT]):
     """Runs micro-batches without an update.
 
     policy, objective: as in training.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.compose.sizing.duration import copy_seconds
-from tunesmith.compose.sizing.estimate import GIB, AdapterSettings, Distribution, MemoryEstimate
+from tunesmith.compose.sizing.estimate import GIB, Distribution, MemoryEstimate, TrainedAdapter
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.errors import TunesmithError
@@ -21,6 +21,7 @@ ALLOWED = 0.95
 ADAPTER_LAYER, SHARDED = "lora", "train.shard=zero3"
 SHORTEST = 1024
 """Tokens of a micro-batch below which a GPU is mostly idle."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -69,7 +70,7 @@ def _cheapest(
     gpu: Gpu,
     spread: Distribution,
     candidates: Iterable[_Candidate],
-    adapter: AdapterSettings | None = None,
+    adapter: TrainedAdapter | None = None,
 ) -> Proposal | None:
     """The cheapest set of changes with which a run fits; None if all of them are not enough.
 
@@ -106,7 +107,7 @@ def _changed(run: SizedRun, candidates: Sequence[_Candidate]) -> SizedRun | None
 def _candidates(run: SizedRun, gpu: Gpu, spread: Distribution) -> Iterator[_Candidate]:
     """All single changes, in the order in which they cost quality, then time."""
     yield from _of_activations(run)
-    recipe, states = run.recipe, state_settings(run.recipe)
+    states = state_settings(run.recipe)
     if states.weights == "float32" and states.compute == "bfloat16":
         yield _Candidate(("train.weights=split",), "the same result")
     if states.moments == "float32":
@@ -129,9 +130,9 @@ def _of_activations(run: SizedRun) -> Iterator[_Candidate]:
         yield _Candidate((f"train.micro_batch_tokens={size}",), "more and smaller passes")
 
 
-def adapter_settings(run: SizedRun) -> AdapterSettings:
+def adapter_settings(run: SizedRun) -> TrainedAdapter:
     """An adapter on all matrices of the layers."""
-    return AdapterSettings(RANK * run.network.sides)
+    return TrainedAdapter(RANK * run.network.sides)
 
 
 def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:

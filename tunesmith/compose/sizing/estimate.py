@@ -127,7 +127,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterSettings:
+class TrainedAdapter:
     """Low-rank matrices that are trained in place of the weights.
 
     parameters: of all these matrices, which are float32.
@@ -231,7 +231,7 @@ def estimate_memory(
     spread: Distribution | None = None,
     *,
     further: Sequence[FurtherModel] = (),
-    adapter: AdapterSettings | None = None,
+    adapter: TrainedAdapter | None = None,
 ) -> MemoryEstimate:
     """The memory of one GPU.
 
@@ -258,7 +258,7 @@ def estimate_memory(
 
 
 def _state_lines(
-    trained: Sequence[Network], states: StateSettings, spread: Distribution, adapter: AdapterSettings | None
+    trained: Sequence[Network], states: StateSettings, spread: Distribution, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
     parts, count = spread.parts, sum(each.parameters for each in trained)
     if adapter is not None:
@@ -296,9 +296,7 @@ def _moment_note(states: StateSettings) -> str:
     return f"{each} ({states.optimizer}, {states.moments})"
 
 
-def _further_lines(
-    further: Sequence[FurtherModel], states: StateSettings, spread: Distribution
-) -> list[MemoryLine]:
+def _further_lines(further: Sequence[FurtherModel], states: StateSettings, spread: Distribution) -> list[MemoryLine]:
     """Models that are not trained are whole on every GPU unless the weights are divided."""
     parts = spread.processes if spread.shard == "zero3" else 1
     size = HALF if states.weights != "float32" else FLOAT
@@ -310,7 +308,7 @@ def _further_lines(
 
 
 def _gathered_lines(
-    trained: Sequence[Network], states: StateSettings, spread: Distribution, adapter: AdapterSettings | None
+    trained: Sequence[Network], states: StateSettings, spread: Distribution, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
     """Whole weights and gradients of the layers that a GPU works on, where they are divided among GPUs."""
     if spread.parts == 1:
@@ -325,7 +323,7 @@ def _gathered_lines(
 
 
 def _pass_lines(
-    trained: Sequence[Network], states: StateSettings, work: Workload, adapter: AdapterSettings | None
+    trained: Sequence[Network], states: StateSettings, work: Workload, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
     """Activations and head: the larger of the head after the forward pass, and of the backward pass after it."""
     network = trained[0]
@@ -371,7 +369,7 @@ def head_bytes(network: Network, states: StateSettings, targets: int, *, frozen:
     return table + (0 if frozen else weight) + 2 * targets * network.hidden * size
 
 
-def update_bytes(trained: Sequence[Network], states: StateSettings, adapter: AdapterSettings | None) -> int:
+def update_bytes(trained: Sequence[Network], states: StateSettings, adapter: TrainedAdapter | None) -> int:
     """Copies that an update makes: of a part of a tensor, or of a whole one with Adafactor and Muon."""
     largest = max(each.largest for each in trained)
     if adapter is not None or (states.optimizer == "adamw" and states.weights == "float32"):

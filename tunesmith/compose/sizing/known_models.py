@@ -84,9 +84,7 @@ KNOWN_MODELS: Mapping[str, Entries] = {
     "google/flan-t5-xxl": FLAN_T5_XXL,
     "HuggingFaceTB/SmolLM2-135M": _llama(576, 1536, 30, (9, 3), 49_152, positions=8192, tied=True),
     "HuggingFaceTB/SmolLM2-360M": _llama(960, 2560, 32, (15, 5), 49_152, positions=8192, tied=True),
-    "meta-llama/Llama-3.2-1B": _llama(
-        2048, 8192, 16, (32, 8), 128_256, positions=131_072, tied=True, head_dim=64
-    ),
+    "meta-llama/Llama-3.2-1B": _llama(2048, 8192, 16, (32, 8), 128_256, positions=131_072, tied=True, head_dim=64),
     "Qwen/Qwen3-0.6B-Base": {
         **_llama(1024, 3072, 28, (16, 8), 151_936, positions=32_768, tied=True, head_dim=128),
         "model_type": "qwen3",

@@ -54,7 +54,8 @@ def find_model_sizes(keys: ModelConfig) -> FoundModel:
 def find_named_model(name: str, revision: str | None = None) -> FoundModel:
     """The configuration of a model directory, of a run or its export, or of a name on the hub.
 
-    A run of a built-in recipe that does not exist yet has the model of that recipe. Of the hub only config.json is read.
+    A run of a built-in recipe that does not exist yet has the model of that recipe. Of the hub only config.json is
+    read.
     Raises MissingInputError, DataError.
     """
     path = Path(name).expanduser()

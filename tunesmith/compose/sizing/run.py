@@ -10,12 +10,12 @@ import torch
 from tunesmith.compose.components.data import target_limit
 from tunesmith.compose.models.families import DTYPES
 from tunesmith.compose.sizing.estimate import (
-    AdapterSettings,
     Distribution,
     FurtherModel,
     MemoryEstimate,
     Network,
     StateSettings,
+    TrainedAdapter,
     Workload,
     estimate_memory,
 )
@@ -76,7 +76,7 @@ class SizedRun:
             self.counted[passes] = self.model.sizes(scores=False).activations(*passes)
         return self.counted[passes]
 
-    def memory(self, spread: Distribution, adapter: AdapterSettings | None = None) -> MemoryEstimate:
+    def memory(self, spread: Distribution, adapter: TrainedAdapter | None = None) -> MemoryEstimate:
         """The memory of one GPU."""
         return estimate_memory(
             self.network,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.estimate import FLOAT, GIB, AdapterSettings, Distribution
+from tunesmith.compose.sizing.estimate import FLOAT, GIB, Distribution, TrainedAdapter
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.recipe.training import period_in_steps
 
@@ -31,7 +31,7 @@ class DiskNeed:
         return self.checkpoint * self.most + self.export
 
 
-def disk_need(run: SizedRun, adapter: AdapterSettings | None = None) -> DiskNeed:
+def disk_need(run: SizedRun, adapter: TrainedAdapter | None = None) -> DiskNeed:
     """A checkpoint has weights, rests and moments as they are stored; tied weights once."""
     states, keys = state_settings(run.recipe), run.recipe.train
     trained = [run.network, *(each.network for each in run.further if each.trained)]
@@ -46,7 +46,7 @@ def disk_need(run: SizedRun, adapter: AdapterSettings | None = None) -> DiskNeed
     return DiskNeed(size, max(1, most), FLOAT * run.network.parameters)
 
 
-def host_need(run: SizedRun, spread: Distribution, adapter: AdapterSettings | None = None) -> int:
+def host_need(run: SizedRun, spread: Distribution, adapter: TrainedAdapter | None = None) -> int:
     """Bytes of host memory on one machine with all processes: the model while it is loaded, and offloaded moments.
 
     Without sharding every process loads a whole model.
