@@ -69,8 +69,8 @@ BOTH_AMOUNTS = "data.sources.0.weight=null or data.sources.0.fraction=null"
             "train.gradients: gradients in bfloat16 are those of weights in bfloat16, and train.weights is float32",
         ),
         (
-            ["train.moments=8bit", "train.optimizer={kind: adafactor}"],
-            "train.moments: '8bit' is for adamw and muon, and adafactor stores little",
+            ["train.moments=8bit", "train.optimizer={kind: adafactor, beta1: 0.9}"],
+            "train.moments: '8bit' is for adamw and muon, and the running mean of adafactor's beta1 is float32",
         ),
         (
             ["train.offload=moments", "train.optimizer={kind: adafactor}"],
@@ -193,7 +193,10 @@ def test_a_conflict_is_one_line_with_what_to_do(words: list[str], problem: str) 
             ["model.dtype=bfloat16", "train.weights=float32", "train.gradients=bfloat16"],
             "train.weights=split or train.gradients=float32",
         ),
-        (["train.moments=8bit", "train.optimizer={kind: adafactor}"], "train.moments=float32"),
+        (
+            ["train.moments=8bit", "train.optimizer={kind: adafactor, beta1: 0.9}"],
+            "train.moments=float32 or train.optimizer.beta1=null",
+        ),
         (["train.offload=moments", "train.optimizer={kind: adafactor}"], "train.offload=none"),
     ],
 )

@@ -1,8 +1,8 @@
 """Bytes of the activations of a training step, counted by running the model on the device ``meta``.
 
 The same modules run as in training, on tensors without memory, and every storage that they make is counted from its
-birth to its end. Only attention is replaced: by a function that keeps what the fused kernels of a GPU keep. A model
-with one layer and one with two give what a further layer adds.
+birth to its end. Only attention is replaced: by a function that keeps what the fused kernels of a GPU keep. Two models
+with few layers give what a further layer adds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from transformers.masking_utils import sdpa_mask
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.wrapper import ModelWrapper
 
+DEPTHS = (2, 3)
+"""Layers of the models that are run. In a model of one layer that layer is the first and the last one."""
 COUNTED = "tunesmith-counted"
 """The name of the attention whose bytes are counted."""
 
@@ -33,8 +35,8 @@ class ActivationBytes:
     outside: kept after the forward pass by embeddings and norms outside of the layers.
     kept: kept by a layer after the forward pass.
     recomputed: kept by a layer whose activations are recomputed.
-    peak: the largest number of bytes of a model with one layer during forward and backward pass, recomputed or not.
-    recomputed_peak: of a model with one layer that is recomputed.
+    peak: the largest number of bytes of a model with one layer during forward and backward pass.
+    recomputed_peak: of one whose layer is recomputed.
     """
 
     outside: int
@@ -80,15 +82,16 @@ def count_activations(build: Callable[[int], PreTrainedModel], run: Run) -> Acti
     run: computes its hidden states.
     Raises any error of a family that cannot run on ``meta``.
     """
-    kept = [_measure(build(layers), run, recompute=False) for layers in (1, 2)]
-    recomputed = [_measure(build(layers), run, recompute=True) for layers in (1, 2)]
-    a_layer = recomputed[1].forward - recomputed[0].forward
+    kept = [_measure(build(layers), run, recompute=False) for layers in DEPTHS]
+    recomputed = [_measure(build(layers), run, recompute=True) for layers in DEPTHS]
+    a_layer, recomputed_layer = kept[1].forward - kept[0].forward, recomputed[1].forward - recomputed[0].forward
+    others = DEPTHS[0] - 1
     return ActivationBytes(
-        outside=recomputed[0].forward - a_layer,
-        kept=kept[1].forward - kept[0].forward,
-        recomputed=a_layer,
-        peak=kept[0].peak,
-        recomputed_peak=recomputed[1].peak - a_layer,
+        outside=recomputed[0].forward - DEPTHS[0] * recomputed_layer,
+        kept=a_layer,
+        recomputed=recomputed_layer,
+        peak=kept[0].peak - others * a_layer,
+        recomputed_peak=recomputed[0].peak - others * recomputed_layer,
     )
 
 

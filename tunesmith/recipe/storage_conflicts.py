@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith.recipe.section import Conflict
-from tunesmith.recipe.training import TrainConfig
+from tunesmith.recipe.training import AdafactorConfig, TrainConfig
 
 SMALL_STATE = "and adafactor stores little: a row and a column of every large matrix"
 
@@ -30,10 +30,10 @@ def find_storage_conflicts(train: TrainConfig, dtype: str | None) -> Iterator[Co
         elif train.gradients == "bfloat16" and train.weights == "auto":
             remedies = ("model.dtype=bfloat16", "train.gradients=float32")
             yield Conflict("train.gradients", f"'bfloat16' {without}", remedies)
-    if train.optimizer.kind == "adafactor":
-        if train.moments != "float32":
-            message = f"{train.moments!r} is for adamw and muon, {SMALL_STATE}"
-            yield Conflict("train.moments", message, ("train.moments=float32",))
+    if isinstance(train.optimizer, AdafactorConfig):
+        if train.moments != "float32" and train.optimizer.beta1 is not None:  # its other moments are rows and columns
+            message = f"{train.moments!r} is for adamw and muon, and the running mean of adafactor's beta1 is float32"
+            yield Conflict("train.moments", message, ("train.moments=float32", "train.optimizer.beta1=null"))
         if train.offload != "none":
             message = f"{train.offload!r} are offloaded for adamw and muon, {SMALL_STATE}"
             yield Conflict("train.offload", message, ("train.offload=none",))

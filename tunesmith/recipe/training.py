@@ -277,7 +277,8 @@ class TrainConfig(Section):
     )
     moments: Literal["float32", "8bit"] = Field(
         default="float32",
-        description="How the running means of the optimizer are stored; 8bit is for adamw and muon.",
+        description="How the running means of the optimizer are stored; 8bit is for adamw and muon, and the rows and "
+        "columns of adafactor are float32 in any case.",
     )
     offload: Literal["none", "moments"] = Field(
         default="none",

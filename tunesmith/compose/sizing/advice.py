@@ -117,6 +117,8 @@ def _candidates(run: SizedRun, gpu: Gpu, spread: Distribution) -> Iterator[_Cand
         yield _Candidate(("train.offload=moments",), f"about {seconds:.1f} s more in each step")
     if states.gradients == "float32":
         yield _Candidate(("train.gradients=bfloat16",), "gradients are added up in 16 bits")
+    if states.weights == "split" and not states.first_moment and states.optimizer != "adafactor":
+        yield _Candidate(("train.weights=bfloat16-stochastic",), "weights are rounded at random to 16 bits")
 
 
 def _of_activations(run: SizedRun) -> Iterator[_Candidate]:

@@ -36,10 +36,9 @@ class FoundModel:
     scores: bool
     origin: str
 
-    def sizes(self, *, scores: bool | None = None, rows: int | None = None) -> ModelSizes:
-        """What is counted. scores: given, whether it gets the head of a reward model. rows: of its embedding."""
-        entries = self.entries if rows is None else {**self.entries, "vocab_size": rows}
-        return ModelSizes(entries, self.scores if scores is None else scores)
+    def sizes(self, *, scores: bool | None = None) -> ModelSizes:
+        """What is counted. scores: given, whether it gets the head of a reward model."""
+        return ModelSizes(self.entries, self.scores if scores is None else scores)
 
 
 def find_model_sizes(keys: ModelConfig) -> FoundModel:

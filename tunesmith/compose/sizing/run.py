@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
 from tunesmith.compose.components.data import target_limit
+from tunesmith.compose.components.tokenizer import load_tokenizer, prompt_format, tokenizer_name
 from tunesmith.compose.models.families import DTYPES
 from tunesmith.compose.sizing.estimate import (
     Distribution,
@@ -23,6 +25,7 @@ from tunesmith.compose.sizing.model_sources import FoundModel, find_model_sizes,
 from tunesmith.generate.scheduler import CACHE_TOKENS
 from tunesmith.model.footprint import ActivationBytes
 from tunesmith.model.split import WeightFormat
+from tunesmith.model.vocabulary import rows_needed
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import AdafactorConfig, Recipe
 
@@ -119,9 +122,20 @@ def size_run(recipe: Recipe, data: DataCounts) -> SizedRun:
     model = find_model_sizes(recipe.model)
     scores = recipe.objective.kind == "reward"
     optimizer = recipe.train.optimizer if isinstance(recipe.train.optimizer, AdafactorConfig) else None
+    rows = _rows(recipe, model)
+    model = model if rows is None else replace(model, entries={**model.entries, "vocab_size": rows})
     network = model.sizes(scores=scores).network(optimizer)
     further = tuple(_further_models(recipe, network)) if isinstance(recipe.objective, PpoConfig) else ()
     return SizedRun(recipe, model, network, further, data)
+
+
+def _rows(recipe: Recipe, model: FoundModel) -> int | None:
+    """Rows of the embedding, if the tokenizer is at hand; None: those of the configuration."""
+    if not Path(tokenizer_name(recipe)).is_dir():
+        return None
+    tokens = load_tokenizer(recipe, prompt_format(recipe)).size
+    present = model.entries.get("vocab_size", tokens)
+    return rows_needed(tokens, int(present), recipe.model.resize)
 
 
 def state_settings(recipe: Recipe) -> StateSettings:
