@@ -80,7 +80,8 @@ def whole(architecture: str, layers: int, share: float) -> PassBytes:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_models_with_few_layers_give_the_bytes_of_any_depth(architecture: str, share: float) -> None:
     found, expected = counted(architecture), whole(architecture, 6, share)
-    assert found.after_forward(6, share) == pytest.approx(expected.forward, rel=0.001 if share in (0.0, 1.0) or architecture != "t5" else 0.1)
+    exactly = 0.001 if architecture != "t5" else 0.01 if share in (0.0, 1.0) else 0.1  # its stacks differ
+    assert found.after_forward(6, share) == pytest.approx(expected.forward, rel=exactly)
     # The position biases of T5, whose gradients all layers add up, are not in proportion to the layers.
     assert found.largest(6, share) == pytest.approx(expected.peak, rel=0.07 if architecture == "t5" else 0.001)
 

@@ -25,6 +25,8 @@ SLACK = 0.04
 """Share of the tensors that the allocator may lose between them."""
 TABLE = 52_000_000
 """Logits in one chunk of the head (``model.head``)."""
+COPIES = 3
+"""Copies of the hidden states of a chunk that the head makes."""
 UPDATE_COPIES = 6
 """float32 copies of a part, or of a whole tensor, that an update makes at the most."""
 FLOAT, HALF = 4, 2
@@ -366,7 +368,8 @@ def head_bytes(network: Network, states: StateSettings, targets: int, *, frozen:
     chunk = min(max(16, TABLE // network.rows), max(1, targets))
     table = chunk * network.rows * (FLOAT + (size if half else 0))
     weight = network.rows * network.hidden * (FLOAT + (size if half else 0))
-    return table + (0 if frozen else weight) + 2 * targets * network.hidden * size
+    states = (2 * targets + COPIES * chunk) * network.hidden * size
+    return table + (0 if frozen else weight) + states
 
 
 def update_bytes(trained: Sequence[Network], states: StateSettings, adapter: TrainedAdapter | None) -> int:
