@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ def build(architecture: str, layers: int, dtype: torch.dtype = torch.bfloat16) -
     return outline(entries(architecture), dtype=dtype, layers=layers, attention=attention)
 
 
+@cache
 def counted(architecture: str, dtype: torch.dtype = torch.bfloat16) -> ActivationBytes:
     run = run_of(architecture, dtype, "meta")
     return count_activations(lambda layers: build(architecture, layers, dtype), run)

@@ -12,13 +12,13 @@ from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.errors import TunesmithError
 from tunesmith.recipe.load import with_values
 
-RANK = 16
-"""Rank of an adapter that is proposed."""
+RANK = 8
+"""Rank of the adapters of the layer `lora`."""
 COUNTS = (2, 4, 8, 16, 32, 64, 128)
 """Numbers of GPUs that are tried."""
 ALLOWED = 0.95
 """Share of the memory of a GPU above which a run does not start."""
-ADAPTER_LAYER, SHARDED = "lora", "train.shard=zero3"
+ADAPTER_LAYER = "lora"
 SHORTEST = 1024
 """Tokens of a micro-batch below which a GPU is mostly idle."""
 
@@ -158,8 +158,7 @@ def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     for each in wider:
         proposal = _cheapest(run, gpu, each, _candidates(run, gpu, each))
         if proposal is not None:
-            words = (*proposal.words, SHARDED)
-            found.append(replace(proposal, words=words))
+            found.append(proposal)
             if not proposal.words:
                 break
     return [found[0], found[-1]] if len(found) > 1 else found

@@ -14,6 +14,8 @@ from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.run import SizedRun
 from tunesmith.compose.sizing.storage import DiskNeed
 
+PER_NODE = 8
+"""GPUs of one machine, where more of them are needed."""
 WIDTH = 80
 NAME, NUMBER = 15, 11
 NOTES = 2 + NAME + NUMBER + 3
@@ -139,12 +141,22 @@ def _advice(result: PlanResult) -> Iterator[str]:
     if not result.proposals:
         yield from _wrapped("No change of the recipe and no number of these GPUs up to 128 makes it fit.", "")
         return
-    yield "to make it fit, append"
+    yield "to make it fit, start"
     for proposal in result.proposals:
-        yield from _wrapped(shlex.join(proposal.words), "  ")
+        yield from _wrapped(command_of(result.words, proposal), "  ", "      ")
         need = f"{describe_size(proposal.needed)} on each of {proposal.gpus} GPUs"
         need = describe_size(proposal.needed) if proposal.gpus == 1 else need
         yield from _wrapped(f"{need}; {proposal.cost}", "    ", "    ")
+
+
+def command_of(words: Sequence[str], proposal: Proposal) -> str:
+    """The command that starts a run as it is proposed. words: recipe, layers and single values so far."""
+    train = f"train {shlex.join([*words, *proposal.words])}"
+    if proposal.gpus == 1:
+        return f"tunesmith {train}"
+    nodes, each = -(-proposal.gpus // PER_NODE), min(proposal.gpus, PER_NODE)
+    where = f"--nnodes {nodes} " if nodes > 1 else ""
+    return f"torchrun {where}--nproc-per-node {each} -m tunesmith {train}"
 
 
 def _row(name: str, number: str, note: str) -> Iterator[str]:

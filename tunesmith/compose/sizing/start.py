@@ -112,13 +112,14 @@ def _needs(memory: MemoryEstimate) -> str:
 def _advice(proposals: Sequence[Proposal]) -> str:
     if not proposals:
         return "use a smaller model, or GPUs with more memory"
-    ways = " or ".join(f"{shlex.join(each.words)} ({_where(each)})" for each in proposals)
-    return f"append {ways}; `tunesmith plan` shows where the memory goes"
-
-
-def _where(proposal: Proposal) -> str:
-    need = describe_size(proposal.needed)
-    return need if proposal.gpus == 1 else f"{need} on each of {proposal.gpus} GPUs"
+    ways = [
+        f"append {shlex.join(each.words)} ({describe_size(each.needed)})"
+        if each.gpus == 1
+        else f"use {each.gpus} GPUs ({describe_size(each.needed)} on each)"
+        for each in proposals
+        if each.gpus == 1 or not each.words
+    ]
+    return f"{', or '.join(ways)}; `tunesmith plan` shows where the memory goes"
 
 
 def check_host(recipe: Recipe, parameters: Mapping[str, nn.Parameter], total: int) -> None:
