@@ -67,7 +67,7 @@ def build(architecture: str, layers: int, dtype: torch.dtype = torch.bfloat16) -
 @cache
 def counted(architecture: str, dtype: torch.dtype = torch.bfloat16) -> ActivationBytes:
     run = run_of(architecture, dtype, "meta")
-    return count_activations(lambda layers: build(architecture, layers, dtype), run)
+    return count_activations(lambda layers: build(architecture, layers, dtype), run, 0.5)
 
 
 def whole(architecture: str, layers: int, share: float) -> PassBytes:
@@ -100,6 +100,7 @@ def test_the_bytes_are_those_of_a_real_pass_on_this_machine(architecture: str, r
             {"model_type": architecture, **sizes}, layers=layers, attention=register_counted_attention()
         ),
         run_of(architecture, torch.float32, "meta"),
+        float(recompute),
     )
     if recompute:
         recompute_layers(model)

@@ -8,7 +8,7 @@ with few layers give what a further layer adds.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,41 +29,52 @@ COUNTED = "tunesmith-counted"
 
 
 @dataclass(frozen=True, slots=True)
-class ActivationBytes:
-    """What the backbone of a model holds while one micro-batch is computed, without weights and their gradients.
+class StackBytes:
+    """What a model holds whose layers are all recomputed, or whose layers all keep their activations.
 
     outside: kept after the forward pass by embeddings and norms outside of the layers.
-    kept: kept by a layer after the forward pass.
-    recomputed: kept by a layer whose activations are recomputed.
+    layer: kept after it by each layer.
     peak: the largest number of bytes of a model with one layer during forward and backward pass.
-    recomputed_peak: of one whose layer is recomputed.
     """
 
     outside: int
-    kept: int
-    recomputed: int
+    layer: int
     peak: int
-    recomputed_peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationBytes:
+    """What the backbone of a model holds while one micro-batch is computed, without weights and their gradients.
+
+    kept: if its layers keep their activations; None where this was not counted.
+    recomputed: if they are recomputed; None where this was not counted.
+    """
+
+    kept: StackBytes | None = None
+    recomputed: StackBytes | None = None
 
     def after_forward(self, layers: int, share: float) -> int:
         """Bytes that are kept between forward and backward pass.
 
         layers: of the model.
-        share: of the layers that are recomputed, from 0 to 1.
+        share: of the layers that are recomputed, from 0 to 1, as it was counted for.
         """
-        chosen = recomputed_layers(layers, share)
-        return self.outside + chosen * self.recomputed + (layers - chosen) * self.kept
+        parts = [*self._parts(layers, share)]
+        return parts[0][1].outside + sum(count * stack.layer for count, stack in parts)
 
     def largest(self, layers: int, share: float) -> int:
         """The largest number of bytes in forward and backward pass; arguments as of ``after_forward``."""
+        parts = [*self._parts(layers, share)]
+        layer_bytes = sum(count * stack.layer for count, stack in parts)
+        return max(stack.peak - stack.layer + layer_bytes for _, stack in parts)
+
+    def _parts(self, layers: int, share: float) -> Iterator[tuple[int, StackBytes]]:
+        """(how many layers, what they hold) of the two kinds of layers, those that there are."""
         chosen = recomputed_layers(layers, share)
-        others = layers - chosen
-        if not chosen:
-            return self.peak + (layers - 1) * self.kept
-        with_recomputed = self.recomputed_peak + (chosen - 1) * self.recomputed + others * self.kept
-        if not others:
-            return with_recomputed
-        return max(with_recomputed, self.peak + chosen * self.recomputed + (others - 1) * self.kept)
+        for count, stack in ((chosen, self.recomputed), (layers - chosen, self.kept)):
+            if count:
+                assert stack is not None, "it was counted for this share"
+                yield count, stack
 
 
 def recomputed_layers(layers: int, share: float) -> int:
@@ -75,24 +86,24 @@ Run = Callable[[PreTrainedModel], Tensor]
 """run(model): the last hidden states of a micro-batch, from tensors on the device of the model."""
 
 
-def count_activations(build: Callable[[int], PreTrainedModel], run: Run) -> ActivationBytes:
+def count_activations(build: Callable[[int], PreTrainedModel], run: Run, share: float) -> ActivationBytes:
     """The bytes of the activations of a model.
 
     build: makes the model with this number of layers, on the device ``meta``.
     run: computes its hidden states.
+    share: of the layers that are recomputed; what it does not need is not counted.
     Raises any error of a family that cannot run on ``meta``.
     """
-    kept = [_measure(build(layers), run, recompute=False) for layers in DEPTHS]
-    recomputed = [_measure(build(layers), run, recompute=True) for layers in DEPTHS]
-    a_layer, recomputed_layer = kept[1].forward - kept[0].forward, recomputed[1].forward - recomputed[0].forward
-    others = DEPTHS[0] - 1
     return ActivationBytes(
-        outside=recomputed[0].forward - DEPTHS[0] * recomputed_layer,
-        kept=a_layer,
-        recomputed=recomputed_layer,
-        peak=kept[0].peak - others * a_layer,
-        recomputed_peak=recomputed[0].peak - others * recomputed_layer,
+        kept=_count_stack(build, run, recompute=False) if share < 1.0 else None,
+        recomputed=_count_stack(build, run, recompute=True) if share > 0.0 else None,
     )
+
+
+def _count_stack(build: Callable[[int], PreTrainedModel], run: Run, *, recompute: bool) -> StackBytes:
+    fewer, more = (_measure(build(layers), run, recompute=recompute) for layers in DEPTHS)
+    layer = more.forward - fewer.forward
+    return StackBytes(fewer.forward - DEPTHS[0] * layer, layer, fewer.peak - (DEPTHS[0] - 1) * layer)
 
 
 @dataclass(frozen=True, slots=True)

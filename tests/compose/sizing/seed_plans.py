@@ -1,6 +1,6 @@
 """The plans of the built-in recipes on three kinds of machines, as they are written into documents and layers.
 
-    python -m tests.compose.sizing.seed_plans    writes docs/scale.md and the headers of the layers again
+python -m tests.compose.sizing.seed_plans    writes docs/scale.md and the headers of the layers again
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def sized(recipe: Recipe) -> SizedRun:
 def planned(name: str) -> Mapping[str, MemoryEstimate]:
     """Layer -> the memory of one GPU."""
     run = sized(load([name]).recipe)
-    return {
-        layer: run.changed(load([name, layer]).recipe).memory(spread) for layer, (_, spread) in LAYERS.items()
-    }
+    return {layer: run.changed(load([name, layer]).recipe).memory(spread) for layer, (_, spread) in LAYERS.items()}
 
 
 def figures(names: Sequence[str] = (*SEEDS, *OTHERS)) -> dict[str, tuple[float, ...]]:
@@ -137,4 +135,4 @@ if __name__ == "__main__":
     for layer in LAYERS:
         path = CATALOG / f"{layer}.yaml"
         path.write_text(with_header(path.read_text(encoding="utf-8"), layer), encoding="utf-8")
-    print({name: values for name, values in figures().items()})
+    print(figures())

@@ -17,12 +17,9 @@ from tunesmith.recipe.load import load, with_values
 ONE = Distribution()
 CASES = [
     ("dolly-v2-12b", "h200", ONE),
-    ("tulu-2.5-dpo-13b-uf-mean", "h200", ONE),
     ("tulu-2.5-dpo-13b-uf-mean", "h100", ONE),
-    ("flan-t5-dolly-xxl", "h100", ONE),
     ("dolly-v2-7b", "4090", ONE),
     ("tulu-2.5-70b-uf-rm", "h100", Distribution(8, "zero3")),
-    ("tulu-2.5-ppo-13b-uf-mean", "h100", Distribution(8, "zero3")),
 ]
 
 

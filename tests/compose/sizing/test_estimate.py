@@ -30,7 +30,7 @@ from tunesmith.compose.sizing.estimate import (
 )
 from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.model import head
-from tunesmith.model.footprint import ActivationBytes, StorageCount
+from tunesmith.model.footprint import ActivationBytes, StackBytes, StorageCount
 from tunesmith.model.load import new_model
 from tunesmith.model.split import WeightStorage
 from tunesmith.train.optim.adafactor import Adafactor
@@ -38,7 +38,7 @@ from tunesmith.train.optim.muon import Muon
 from tunesmith.train.optim.optimizers import AdamW, Optimizer
 from tunesmith.train.optim.storage import REST, StateFormat
 
-NO_ACTIVATIONS = ActivationBytes(0, 0, 0, 0, 0)
+NO_ACTIVATIONS = ActivationBytes(StackBytes(0, 0, 0))
 NO_WORK = Workload(0, 0, 0.0, NO_ACTIVATIONS)
 
 
@@ -144,7 +144,7 @@ def network(parameters: int = 1_000_000, layers: int = 10) -> Network:
     return Network(parameters, parameters // 2, 1000, parameters // 10, 5000, 100, layers, 64, 400, 20)
 
 
-WORK = Workload(512, 512, 1.0, ActivationBytes(1000, 5000, 100, 9000, 8000))
+WORK = Workload(512, 512, 1.0, ActivationBytes(recomputed=StackBytes(1000, 100, 8000)))
 
 
 def lines(estimate: MemoryEstimate) -> dict[tuple[str, str], int]:

@@ -368,8 +368,8 @@ def head_bytes(network: Network, states: StateSettings, targets: int, *, frozen:
     chunk = min(max(16, TABLE // network.rows), max(1, targets))
     table = chunk * network.rows * (FLOAT + (size if half else 0))
     weight = network.rows * network.hidden * (FLOAT + (size if half else 0))
-    states = (2 * targets + COPIES * chunk) * network.hidden * size
-    return table + (0 if frozen else weight) + states
+    hidden = (2 * targets + COPIES * chunk) * network.hidden * size
+    return table + (0 if frozen else weight) + hidden
 
 
 def update_bytes(trained: Sequence[Network], states: StateSettings, adapter: TrainedAdapter | None) -> int:

@@ -18,7 +18,13 @@ from tunesmith.batch.padded import collate_padded
 from tunesmith.compose.sizing.estimate import Network
 from tunesmith.model.backbone import Backbone
 from tunesmith.model.failures import FAMILY_ERRORS
-from tunesmith.model.footprint import ActivationBytes, Run, count_activations, register_counted_attention
+from tunesmith.model.footprint import (
+    ActivationBytes,
+    Run,
+    StackBytes,
+    count_activations,
+    register_counted_attention,
+)
 from tunesmith.model.outline import META, depth_of, outline
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.recipe.training import AdafactorConfig
@@ -62,12 +68,15 @@ class ModelSizes:
             cached=_cached(model.config),
         )
 
-    def activations(self, compute: torch.dtype, tokens: int, rows: tuple[int, int] | None) -> ActivationBytes:
+    def activations(
+        self, compute: torch.dtype, tokens: int, rows: tuple[int, int] | None, recomputed: float
+    ) -> ActivationBytes:
         """What the backbone holds for one micro-batch; a typical number where the family cannot run without memory.
 
         compute: number format of weights and forward pass.
         tokens: of the micro-batch.
         rows: tokens of the inputs and of the replies of an encoder-decoder; None for a causal model.
+        recomputed: share of the layers whose activations are recomputed.
         """
         run = _causal_run(compute, tokens) if rows is None else _padded_run(compute, tokens, *rows)
         attention = register_counted_attention()
@@ -76,12 +85,13 @@ class ModelSizes:
             return outline(self.entries, dtype=compute, layers=layers, attention=attention)
 
         try:
-            return count_activations(build, run)
+            return count_activations(build, run, recomputed)
         except FAMILY_ERRORS:
             config = outline(self.entries, layers=1).config.get_text_config()
             states = tokens * int(config.hidden_size) * compute.itemsize
-            kept, peak = TYPICAL_KEPT // 2 * states, TYPICAL_PEAK // 2 * states
-            return ActivationBytes(2 * states, kept, states, peak, peak)
+            peak = TYPICAL_PEAK // 2 * states
+            kept, again = (StackBytes(2 * states, each, peak) for each in (TYPICAL_KEPT // 2 * states, states))
+            return ActivationBytes(kept, again)
 
 
 def _causal_run(compute: torch.dtype, tokens: int) -> Run:

@@ -44,8 +44,9 @@ class DataCounts:
     longest: int | None = None
 
 
-Passes = tuple[torch.dtype, int, tuple[int, int] | None]
-"""Number format, tokens of the largest micro-batch, and tokens of an input and a reply of an encoder-decoder."""
+Passes = tuple[torch.dtype, int, tuple[int, int] | None, float]
+"""Number format, tokens of the largest micro-batch, tokens of an input and a reply of an encoder-decoder, and the share
+of the layers that is recomputed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class SizedRun:
 
     def workload(self) -> Workload:
         """The largest micro-batch, and the replies that are generated."""
-        recipe, checkpointing = self.recipe, float(self.recipe.model.gradient_checkpointing)
-        tokens, rows = _shape_of_passes(recipe, self.data)[1:]
+        recipe = self.recipe
+        _, tokens, rows, checkpointing = _shape_of_passes(recipe, self.data)
         replies, length = _generated(recipe)
         return Workload(
             tokens=tokens,
@@ -180,7 +181,8 @@ def _shape_of_passes(recipe: Recipe, data: DataCounts) -> Passes:
     replies = target_limit(recipe)
     rows = None if replies is None else (recipe.text.max_length, replies)
     longest = data.longest or recipe.text.max_length + (replies or 0)
-    return DTYPES[recipe.model.dtype], max(recipe.train.micro_batch_tokens, longest), rows
+    tokens = max(recipe.train.micro_batch_tokens, longest)
+    return DTYPES[recipe.model.dtype], tokens, rows, float(recipe.model.gradient_checkpointing)
 
 
 def _generated(recipe: Recipe) -> tuple[int, int]:
