@@ -19,7 +19,7 @@ BROWSER := $(VENV)/.browser
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage newcomer browser
-.PHONY: serve clean
+.PHONY: serve gpu clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -66,6 +66,9 @@ families: $(DEVELOPMENT) ## compare tiny models of all families with transformer
 
 storage: $(DEVELOPMENT) ## measure what fewer bits for weights, gradients and moments cost, on a real model
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.storage
+
+gpu: $(DEVELOPMENT) ## measure kernels, exact resume, memory and speed on a GPU, in ten minutes
+	$(BIN)/python -m tests.campaigns.gpu
 
 newcomer: $(DEVELOPMENT) ## init, check, train and chat on files of many forms, some of them wrong
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.newcomer

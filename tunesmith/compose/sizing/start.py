@@ -93,7 +93,8 @@ def _refusal(found: ProbeResult) -> str:
 def _proposals(recipe: Recipe, found: ProbeResult, gpu: Gpu) -> Sequence[Proposal]:
     """Changes after which the formula, scaled to what was measured, says that the run fits."""
     try:
-        run = size_run(recipe, DataCounts(longest=found.tokens))
+        longest = found.tokens if found.tokens > recipe.train.micro_batch_tokens else None  # then it is one record
+        run = size_run(recipe, DataCounts(longest=longest))
         needed = run.memory(ONE_GPU).needed
     except TunesmithError:
         return ()

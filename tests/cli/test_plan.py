@@ -1,0 +1,97 @@
+"""`tunesmith plan`: lines of 80 columns, an exit code, JSON, and counts of the user's own data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worlds import write_world
+from tunesmith.cli import main as command_line
+from tunesmith.compose.sizing.hardware import GPUS
+from tunesmith.recipe.load import load, split_words
+
+
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
+    """(exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["tunesmith", "plan", *words])
+    with pytest.raises(SystemExit) as caught:
+        command_line.main()
+    found = capsys.readouterr()
+    return caught.value.code, found.out, found.err
+
+
+def test_a_run_that_does_not_fit_has_every_line_and_the_cheapest_changes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = called(
+        monkeypatch, capsys, "dolly-v2-12b", "--gpu", "h200", "--tokens", "4_000_000".replace("_", "")
+    )
+    assert code == 78
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "dolly-v2-12b on one H200"
+    assert "11,846,072,320 parameters" in out
+    for name in ("weights", "gradients", "moments", "activations", "reserve", "together", "checkpoint", "host memory"):
+        assert any(line.startswith(f"  {name} ") for line in lines), name
+    assert "192.6 GiB   139 % of 139.0 GiB: it does not fit" in out
+    assert "14 min   4,000,000 tokens at 4,870 tokens a second" in out
+    commands = [line.strip() for line in lines if line.startswith("  tunesmith train ")]
+    assert commands[0] == "tunesmith train dolly-v2-12b train.moments=8bit"
+    load(*split_words(commands[0].split()[2:]))
+
+
+def test_a_run_that_fits_has_no_advice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = called(monkeypatch, capsys, "dolly-v2-3b", "--gpu", "h200")
+    assert code == 0
+    assert "it fits" in out
+    assert "give --tokens" in " ".join(out.split())
+    assert "to make it fit" not in out
+
+
+def test_json_is_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("tulu-2.5-ppo-13b-uf-mean", "eight-80gb", "--gpu", "h100", "--gpus", "8", "--json")
+    code, out, _ = called(monkeypatch, capsys, *words)
+    content = json.loads(out)
+    assert code == 0
+    assert content["fits"]
+    assert content["shard"] == "zero3"
+    assert {line["name"] for line in content["memory"]["lines"]} >= {"reference", "reward model", "cache", "gathered"}
+    assert content["memory"]["available"] == GPUS["h100"].memory
+
+
+def test_tokens_and_rows_are_those_of_data_and_tokenizer_that_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_world(tmp_path)
+    code, out, _ = called(monkeypatch, capsys, str(recipe), "--gpu", "4090", "--json")
+    content = json.loads(out)
+    assert code == 0
+    plan_recipe, options = (
+        load_part(f"tunesmith.compose.sizing.command:{name}") for name in ("plan_recipe", "PlanOptions")
+    )
+    result = plan_recipe([str(recipe)], options(gpu="4090", speed=100.0))
+    assert content["tokens"] == result.run.data.tokens
+    assert result.run.data.steps == 30
+    assert 1000 < content["tokens"] < 20_000
+    assert result.run.network.rows % 16 == 0
+    assert result.duration.training == pytest.approx(result.run.data.tokens / 100.0)
+    assert result.measured
+
+
+def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = called(monkeypatch, capsys, "dolly-v2-3b", "--gpu", "h20")
+    assert code == 64
+    assert "no GPU is known as 'h20'; did you mean h200? known are b200, h200" in err
+    code, _, err = called(monkeypatch, capsys, "dolly-v2-3b", "model.path=./nowhere", "--gpu", "h200")
+    assert code == 66
+    assert "there is no such model directory" in err
+
+
+def test_a_run_that_does_not_exist_yet_has_the_model_of_its_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = called(monkeypatch, capsys, "oasst-rlhf-pythia-12b", "--gpu", "h200")
+    assert "the recipe oasst-sft-4-pythia-12b, which has not run yet" in " ".join(out.split())
