@@ -10,6 +10,7 @@ import pytest
 
 from tests.worlds import write_world
 from tunesmith.cli import main as command_line
+from tunesmith.compose.sizing.command import PlanOptions, plan_recipe
 from tunesmith.compose.sizing.hardware import GPUS
 from tunesmith.recipe.load import load, split_words
 
@@ -69,10 +70,7 @@ def test_tokens_and_rows_are_those_of_data_and_tokenizer_that_are_files(
     code, out, _ = called(monkeypatch, capsys, str(recipe), "--gpu", "4090", "--json")
     content = json.loads(out)
     assert code == 0
-    plan_recipe, options = (
-        load_part(f"tunesmith.compose.sizing.command:{name}") for name in ("plan_recipe", "PlanOptions")
-    )
-    result = plan_recipe([str(recipe)], options(gpu="4090", speed=100.0))
+    result = plan_recipe([str(recipe)], PlanOptions(gpu="4090", speed=100.0))
     assert content["tokens"] == result.run.data.tokens
     assert result.run.data.steps == 30
     assert 1000 < content["tokens"] < 20_000

@@ -130,7 +130,8 @@ def test_a_reward_model_has_no_head() -> None:
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "llama", "t5"])
 def test_the_cache_of_generation_has_the_bytes_of_the_formula(architecture: str) -> None:
-    model = new_model({"architecture": architecture, **SIZES[architecture]}, 96, 0).eval()  # type: ignore[no-untyped-call]
+    model = new_model({"architecture": architecture, **SIZES[architecture]}, 96, 0)
+    model.eval()
     found = ModelSizes({"model_type": architecture, "vocab_size": 96, **SIZES[architecture]}).network()
     ids = torch.ones(1, 7, dtype=torch.long)
     given = {"decoder_input_ids": ids} if architecture == "t5" else {}
