@@ -107,6 +107,8 @@ def _changed(run: SizedRun, candidates: Sequence[_Candidate]) -> SizedRun | None
 def _candidates(run: SizedRun, gpu: Gpu, spread: Distribution) -> Iterator[_Candidate]:
     """All single changes, in the order in which they cost quality, then time."""
     yield from _of_activations(run)
+    if run.adapter is not None:
+        return
     states = state_settings(run.recipe)
     if states.weights == "float32" and states.compute == "bfloat16":
         yield _Candidate(("train.weights=split",), "the same result")
@@ -139,7 +141,7 @@ def adapter_settings(run: SizedRun) -> TrainedAdapter:
 
 def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
     """Training low-rank matrices instead of the weights."""
-    if run.further:
+    if run.further or run.adapter is not None:
         return None
     adapter = adapter_settings(run)
     found = _cheapest(run, gpu, spread, _of_activations(run), adapter)
@@ -147,7 +149,15 @@ def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
         return None
     share = adapter.parameters / run.network.parameters
     cost = f"another model: only an adapter of rank {RANK} is trained, {share:.1%} of the weights".replace("%", " %")
-    return replace(found, words=(ADAPTER_LAYER, *found.words), cost=cost)
+    return replace(found, words=(ADAPTER_LAYER, *_of_full_training(run), *found.words), cost=cost)
+
+
+def _of_full_training(run: SizedRun) -> Iterator[str]:
+    """Words that set back what is only for training all weights."""
+    if run.recipe.train.gradients != "float32":
+        yield "train.gradients=float32"
+    if run.recipe.train.weights not in ("auto", "float32"):
+        yield "train.weights=auto"
 
 
 def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.steps import build_plan
@@ -53,7 +53,7 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     names, values = split_words(words)
     recipe = load(names, values).recipe
     gpu = choose_gpu(options.gpu)
-    spread = Distribution(options.gpus, options.shard or ("zero3" if options.gpus > 1 else "none"))
+    spread = Distribution(options.gpus, choose_shard(recipe, options))
     run = size_run(recipe, count_data(recipe, options))
     return result_of(run, words, gpu, spread, options.speed, propose(run, gpu, spread))
 
@@ -79,6 +79,14 @@ def result_of(
         measured=speed is not None,
         proposals=proposals,
     )
+
+
+def choose_shard(recipe: Recipe, options: PlanOptions) -> Shard:
+    """What several GPUs divide: by the option, by the recipe, or else everything."""
+    if options.gpus == 1:
+        return "none"
+    kept = {"zero2": "zero2", "none": "none"}.get(str(recipe.train.model_dump().get("shard")), "zero3")
+    return options.shard or cast(Shard, kept)
 
 
 def choose_gpu(name: str | None) -> Gpu:

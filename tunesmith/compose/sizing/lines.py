@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from tunesmith.compose.sizing.advice import Proposal, describe_size, fits
 from tunesmith.compose.sizing.duration import HOUR, Duration, utilisation
-from tunesmith.compose.sizing.estimate import Distribution, MemoryEstimate, Phase
+from tunesmith.compose.sizing.estimate import GIB, Distribution, MemoryEstimate, Phase
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.run import SizedRun
 from tunesmith.compose.sizing.storage import DiskNeed
 
+SHOWN = GIB // 20
+"""Bytes below which a line would be 0.0 GiB."""
 PER_NODE = 8
 """GPUs of one machine, where more of them are needed."""
 WIDTH = 80
@@ -97,7 +99,7 @@ def _memory(result: PlanResult) -> Iterator[str]:
     largest = memory.largest_phase
     yield "memory of each GPU" if result.spread.processes > 1 else "memory of the GPU"
     for line in memory.lines:
-        if line.phase in ("always", largest):
+        if line.phase in ("always", largest) and line.bytes >= SHOWN:
             yield from _row(line.name, describe_size(line.bytes), line.note)
     yield from _row("reserve", describe_size(memory.reserve), "CUDA, its kernels, and gaps between tensors")
     yield from _row("together", describe_size(memory.needed), verdict(result))

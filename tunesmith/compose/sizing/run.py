@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tunesmith.compose.components.data import target_limit
 from tunesmith.compose.components.tokenizer import load_tokenizer, prompt_format, tokenizer_name
 from tunesmith.compose.models.families import DTYPES
 from tunesmith.compose.sizing.estimate import (
+    HALF,
     Distribution,
     FurtherModel,
     MemoryEstimate,
@@ -28,6 +29,9 @@ from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import rows_needed
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import AdafactorConfig, Recipe
+
+BASE_BYTES: Mapping[str, float] = {"qlora": 0.6}
+"""Kind of an adapter -> bytes of a frozen weight, where it is not 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,23 @@ class SizedRun:
             self.counted[passes] = self.model.sizes(scores=False).activations(*passes)
         return self.counted[passes]
 
+    @property
+    def adapter(self) -> TrainedAdapter | None:
+        """The adapter that the recipe trains in place of the weights; None if it has none."""
+        keys = self.recipe.model.model_dump().get("adapter")
+        if keys is None:
+            return None
+        return TrainedAdapter(keys["rank"] * self.network.sides, BASE_BYTES.get(keys["kind"], HALF))
+
     def memory(self, spread: Distribution, adapter: TrainedAdapter | None = None) -> MemoryEstimate:
-        """The memory of one GPU."""
+        """The memory of one GPU. adapter: None for that of the recipe."""
         return estimate_memory(
             self.network,
             state_settings(self.recipe),
             self.workload(),
             spread,
             further=self.further,
-            adapter=adapter,
+            adapter=adapter or self.adapter,
         )
 
     def workload(self) -> Workload:

@@ -131,6 +131,8 @@ def check_host(recipe: Recipe, parameters: Mapping[str, nn.Parameter], total: in
     parameters: that are trained.
     total: bytes of the machine.
     """
+    if recipe.model.model_dump().get("adapter") is not None:
+        return  # its states are few
     states = state_settings(recipe)
     count = sum(each.numel() for each in parameters.values())
     moments = {"adamw": 2.0, "muon": 1.0, "adafactor": 0.0}[states.optimizer]

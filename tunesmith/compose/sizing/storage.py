@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.estimate import FLOAT, GIB, Distribution, TrainedAdapter
+from tunesmith.compose.sizing.estimate import FLOAT, GIB, Distribution
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.recipe.training import period_in_steps
 
@@ -31,13 +31,13 @@ class DiskNeed:
         return self.checkpoint * self.most + self.export
 
 
-def disk_need(run: SizedRun, adapter: TrainedAdapter | None = None) -> DiskNeed:
+def disk_need(run: SizedRun) -> DiskNeed:
     """A checkpoint has weights, rests and moments as they are stored; tied weights once."""
     states, keys = state_settings(run.recipe), run.recipe.train
     trained = [run.network, *(each.network for each in run.further if each.trained)]
     size = sum(states.weight_bytes * each.parameters + states.moment_bytes(each) for each in trained)
-    if adapter is not None:
-        size = 3 * FLOAT * adapter.parameters
+    if run.adapter is not None:
+        size = 3 * FLOAT * run.adapter.parameters
     best = keys.best.keep if run.recipe.data.evaluates else 0
     most = keys.keep + best + 1
     if run.data.steps is not None:
@@ -46,12 +46,12 @@ def disk_need(run: SizedRun, adapter: TrainedAdapter | None = None) -> DiskNeed:
     return DiskNeed(size, max(1, most), FLOAT * run.network.parameters)
 
 
-def host_need(run: SizedRun, spread: Distribution, adapter: TrainedAdapter | None = None) -> int:
+def host_need(run: SizedRun, spread: Distribution) -> int:
     """Bytes of host memory on one machine with all processes: the model while it is loaded, and offloaded moments.
 
     Without sharding every process loads a whole model.
     """
-    states = state_settings(run.recipe)
+    states, adapter = state_settings(run.recipe), run.adapter
     each = FLOAT if adapter is None else adapter.base_bytes
     copies = 1 if spread.shard != "none" else spread.processes
     loaded = round(each * run.network.parameters) * copies
