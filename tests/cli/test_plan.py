@@ -12,7 +12,7 @@ from tests.worlds import write_world
 from tunesmith.cli import main as command_line
 from tunesmith.compose.sizing.command import PlanOptions, plan_recipe
 from tunesmith.compose.sizing.hardware import GPUS
-from tunesmith.recipe.load import load, split_words
+from tunesmith.recipe.load import load
 
 
 def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
@@ -39,9 +39,10 @@ def test_a_run_that_does_not_fit_has_every_line_and_the_cheapest_changes(
         assert any(line.startswith(f"  {name} ") for line in lines), name
     assert "192.6 GiB   139 % of 139.0 GiB: it does not fit" in out
     assert "14 min   4,000,000 tokens at 4,870 tokens a second" in out
-    commands = [line.strip() for line in lines if line.startswith("  tunesmith train ")]
-    assert commands[0] == "tunesmith train dolly-v2-12b train.moments=8bit"
-    load(*split_words(commands[0].split()[2:]))
+    words = lines[lines.index("to make it fit, append") + 1].split()
+    assert words == ["train.moments=8bit"]
+    assert load(["dolly-v2-12b"], words).recipe.train.moments == "8bit"
+    assert "  2 GPUs\n    104.9 GiB on each; the same result" in out
 
 
 def test_a_run_that_fits_has_no_advice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

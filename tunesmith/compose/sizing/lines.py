@@ -16,8 +16,6 @@ from tunesmith.compose.sizing.storage import DiskNeed
 
 SHOWN = GIB // 20
 """Bytes below which a line would be 0.0 GiB."""
-PER_NODE = 8
-"""GPUs of one machine, where more of them are needed."""
 WIDTH = 80
 NAME, NUMBER = 15, 11
 NOTES = 2 + NAME + NUMBER + 3
@@ -143,22 +141,20 @@ def _advice(result: PlanResult) -> Iterator[str]:
     if not result.proposals:
         yield from _wrapped("No change of the recipe and no number of these GPUs up to 128 makes it fit.", "")
         return
-    yield "to make it fit, start"
-    for proposal in result.proposals:
-        yield from _wrapped(command_of(result.words, proposal), "  ", "      ")
-        need = f"{describe_size(proposal.needed)} on each of {proposal.gpus} GPUs"
-        need = describe_size(proposal.needed) if proposal.gpus == 1 else need
-        yield from _wrapped(f"{need}; {proposal.cost}", "    ", "    ")
-
-
-def command_of(words: Sequence[str], proposal: Proposal) -> str:
-    """The command that starts a run as it is proposed. words: recipe, layers and single values so far."""
-    train = f"train {shlex.join([*words, *proposal.words])}"
-    if proposal.gpus == 1:
-        return f"tunesmith {train}"
-    nodes, each = -(-proposal.gpus // PER_NODE), min(proposal.gpus, PER_NODE)
-    where = f"--nnodes {nodes} " if nodes > 1 else ""
-    return f"torchrun {where}--nproc-per-node {each} -m tunesmith {train}"
+    here = [each for each in result.proposals if each.gpus == result.spread.processes]
+    wider = [each for each in result.proposals if each not in here]
+    if here:
+        yield "to make it fit, append"
+        for proposal in here:
+            yield from _wrapped(shlex.join(proposal.words), "  ", "    ")
+            yield from _wrapped(f"{describe_size(proposal.needed)}; {proposal.cost}", "    ", "    ")
+    if wider:
+        yield f"{'or' if here else 'to make it fit,'} use more GPUs"
+        yield "  (torchrun --nproc-per-node N -m tunesmith train ...)"
+    for proposal in wider:
+        words = f", and append {shlex.join(proposal.words)}" if proposal.words else ""
+        yield from _wrapped(f"{proposal.gpus} GPUs{words}", "  ", "    ")
+        yield from _wrapped(f"{describe_size(proposal.needed)} on each; {proposal.cost}", "    ", "    ")
 
 
 def _row(name: str, number: str, note: str) -> Iterator[str]:
