@@ -26,6 +26,8 @@ from tunesmith.serve.engine.models import ServedModel, ServedModels, new_served_
 
 Result = TypeVar("Result")
 MESSAGES: list[Any] = [{"role": "user", "content": "Say red, old and big."}]
+SEED = 11
+"""Of random weights with which the most likely reply to ``MESSAGES`` has some tokens and ends by itself."""
 LOG: list[str] = []
 """What the servers of the tests have logged: errors that are not a client's."""
 
@@ -36,7 +38,7 @@ def new_models(root: Path, limits: LoadLimits | None = None, names: Sequence[str
     for name in names:
         directory = root / name
         if not directory.exists():
-            write_t5(directory) if name == "t5" else write_causal(directory, name)
+            write_t5(directory) if name == "t5" else write_causal(directory, name, SEED)
         engine, sampling = open_engine(directory)
         found.append(new_served_model(name, engine, sampling, limits or LoadLimits(), LOG.append))
     for model in found:

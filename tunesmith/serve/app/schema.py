@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -34,7 +34,11 @@ _ERROR = {
 }
 
 
-def _object(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+Part: TypeAlias = dict[str, Any]
+"""A part of a JSON schema."""
+
+
+def _object(*required: str, **properties: Part) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties, *required]}
 
 
@@ -42,11 +46,13 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-_TEXT, _COUNT, _FINISH = {"type": "string"}, {"type": "integer", "minimum": 0}, {"enum": ["stop", "length"]}
+_TEXT: Part = {"type": "string"}
+_COUNT: Part = {"type": "integer", "minimum": 0}
+_FINISH: Part = {"enum": ["stop", "length"]}
 _USAGE = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
 _MODEL = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
 _MESSAGE = _object("refusal", role={"const": "assistant"}, content=_TEXT)
-_HEAD = {"id": _TEXT, "created": _COUNT, "model": _TEXT}
+_HEAD: dict[str, Part] = {"id": _TEXT, "created": _COUNT, "model": _TEXT}
 ANSWERS = {
     "/healthz": _object(status={"enum": ["ok", "unavailable"]}),
     "/v1/models": _object(object={"const": "list"}, data=_list(_MODEL)),
