@@ -41,15 +41,16 @@ AT_ONCE = 96
 @contextmanager
 def served(model: str) -> Iterator[tuple[int, int]]:
     """(port, process id) of a server process."""
-    words = [sys.executable, "-m", "tunesmith.cli", "serve", f"model={model}", "--port", "0"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            started = next(line for line in process.stderr if " serving " in line)
-            yield int(started.split("http://127.0.0.1:")[1].split("/")[0]), process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+    with tempfile.TemporaryDirectory() as data:
+        words = [sys.executable, "-m", "tunesmith.cli", "serve", f"model={model}", "--port", "0", "--data", data]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr is not None
+                started = next(line for line in process.stderr if " serving " in line)
+                yield int(started.split("http://127.0.0.1:")[1].split("/")[0]), process.pid
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
 
 
 async def ask(port: int, path: str, read: float | None = None, **fields: Any) -> bytes:

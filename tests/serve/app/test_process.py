@@ -132,7 +132,17 @@ def listening(port: int) -> set[str]:
 
 def test_a_signal_ends_the_process_and_its_streams_in_order(tmp_path: Path) -> None:
     write_causal(tmp_path / "run" / "export", "chatml")
-    words = [sys.executable, "-m", "tunesmith.cli", "serve", f"chatml={tmp_path / 'run'}", "--port", "0"]
+    words = [
+        sys.executable,
+        "-m",
+        "tunesmith.cli",
+        "serve",
+        f"chatml={tmp_path / 'run'}",
+        "--port",
+        "0",
+        "--data",
+        "chat",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
         try:

@@ -85,5 +85,5 @@ def _print_start(paths: Mapping[str, str], runs: Path | None, settings: ServerSe
     """Say where the server is and how to ask it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     what = ", ".join(paths) or f"the runs in {runs}"
-    print_line(f"serving {what} (Ctrl-C stops the server)")
-    print_line(f"chat page: http://{host}:{port}/    for programs: http://{host}:{port}/v1")
+    print_line(f"serving {what} at http://{host}:{port}/ (Ctrl-C stops the server)")
+    print_line(f"for programs: http://{host}:{port}/v1")
