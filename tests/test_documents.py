@@ -153,9 +153,9 @@ def test_make_help_lists_every_target() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "help"], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
-    phony = re.search(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert phony is not None
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["make", name] for name in phony[1].split()]
+    phony = re.findall(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    names = " ".join(phony).split()
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["make", name] for name in names]
 
 
 WRITTEN_BY_INIT = "{extends: sft, name: faq, model: {path: m}, data: {sources: [{path: faq.csv, reader: auto}]}}"
