@@ -76,7 +76,7 @@ def test_an_export_from_a_sharded_checkpoint_has_the_bytes_of_one_from_a_whole_o
 def test_a_process_that_is_killed_while_all_save_leaves_whole_checkpoints(tmp_path: Path) -> None:
     """`make ranks` kills every process at every call."""
     save_first_steps(tmp_path / "root", 2)
-    for victim, number in ((0, 4), (0, 14), (1, 1), (1, 3)):
+    for victim, number in ((0, 14), (1, 3)):
         scratch = tmp_path / f"{victim}-{number}"
         scratch.mkdir()
         assert assert_survives(tmp_path / "root", 2, victim, number, scratch), "it was killed"
@@ -205,7 +205,7 @@ def test_an_index_that_does_not_agree_with_its_files_is_damage(original: Path, f
         reseal(original)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_change_of_an_index_is_damage(original: Path, data: st.DataObject) -> None:
     expected, file = read(original).load("model"), original / "model.index.json"
@@ -223,7 +223,7 @@ def test_any_change_of_an_index_is_damage(original: Path, data: st.DataObject) -
         reseal(original)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_manifest_in_any_other_form_is_read_or_damage(original: Path, data: st.DataObject) -> None:
     file = original / "MANIFEST.json"
