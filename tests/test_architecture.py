@@ -54,7 +54,7 @@ INNER_LAYERS = {
         ("run_page",),
         ("methods",),
         ("sizing",),
-        ("run_export", "run_start"),
+        ("run_export", "run_start", "preparation"),
         ("check", "train", "draft"),
     ),
     "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),

@@ -13,21 +13,20 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import best_of_run, load_best, load_step, selection_rule
-from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.format_choice import with_chosen_format
 from tunesmith.compose.components.optimizer import build_optimizer, build_schedule
 from tunesmith.compose.components.recognition import name_readers
-from tunesmith.compose.components.run_lines import describe_plan, describe_proof, length_warnings, writes_replies
-from tunesmith.compose.components.steps import build_draws, count_epoch
-from tunesmith.compose.components.tokenizer import build_renderer, check_start_format
+from tunesmith.compose.components.run_lines import describe_plan, describe_proof
+from tunesmith.compose.components.steps import count_epoch
+from tunesmith.compose.components.tokenizer import check_start_format
 from tunesmith.compose.methods.method import RunContext, TrainingSetup
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
-from tunesmith.compose.models.adapted import describe_base, describe_parameters, rate_factor
-from tunesmith.compose.models.base_identity import base_facts, check_base, random_base
+from tunesmith.compose.models.adapted import rate_factor
+from tunesmith.compose.models.base_identity import base_facts, check_base
 from tunesmith.compose.plan_checks import check_space, plan_checks
+from tunesmith.compose.preparation import prepare_run
 from tunesmith.compose.process import configure_process
-from tunesmith.compose.progress import show_progress
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
 from tunesmith.compose.run_export import export_model, load_checkpoint_model
@@ -37,12 +36,8 @@ from tunesmith.compose.sizing.start import check_before_loading, check_memory
 from tunesmith.files import check_replaceable
 from tunesmith.launch import launched_process
 from tunesmith.model.adapters import trained_module
-from tunesmith.model.devices import best_device, describe_device
-from tunesmith.model.directory import find_model
-from tunesmith.model.split import WeightStorage
-from tunesmith.model.stock_tokenizer import find_tokenizer_fault
+from tunesmith.model.devices import best_device
 from tunesmith.recipe.load import LoadedRecipe
-from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
 from tunesmith.train.loop import PolicyT, train
@@ -72,9 +67,6 @@ from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import SilentView, View, open_view
 from tunesmith.train.world import Communicator
-
-USUAL_LAYOUTS = ("tree", "padded")
-"""Layouts of batches that the first choice of the self-test is; another one is slower and is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +108,7 @@ def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
         view.note(reason)
     with world.in_turn(lambda: open_run(recipe, world, view)) as run:
         check_replaceable(run.export)
-        context = _prepare(recipe, run, view, world)
+        context = prepare_run(recipe, run, view, world)
         setup = method.setup(context, recipe.objective)
         check_no_failures(setup.proof)
         records = [counts.records for counts in context.data.report.sources.values()]
@@ -141,45 +133,6 @@ def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
         if page.path.is_file():
             view.note(f"curves and replies as a page: {_relative(page.path)}")
         return TrainedRun(run.path, run.export, steps)
-
-
-def _prepare(recipe: Recipe, run: RunDirectory, view: View, world: Communicator) -> RunContext[Any, Any]:
-    """Prepare data, tokenizer and model, which every method needs."""
-    with show_progress("preparing data", shown=world.is_first) as progress:
-        prepared, evaluated = world.in_turn(lambda: prepare_data(recipe, progress))
-    draws = build_draws(recipe, prepared.train)
-    drawn = {draw.name: (draw.count, len(draw.examples)) for draw in draws}
-    for line in prepared.report.lines(drawn, only_prompts=writes_replies(recipe)):
-        view.note(line)
-    for line in length_warnings(recipe, prepared.report):
-        view.warn(line)
-    for found in (prepared, evaluated):
-        if found is not None and found.quarantine is not None:
-            view.note(f"rows that could not be used are listed in {found.quarantine}")
-    renderer = build_renderer(recipe)
-    tokenizer = renderer.tokenizer
-    method = METHODS[recipe.objective.kind]
-    model, (before, after) = world.in_turn(lambda: method.build_model(recipe, recipe.objective, tokenizer))
-    families.check_positions(recipe, model)
-    parameters = describe_parameters(model)
-    policy = method.prepare_policy(recipe, model, tokenizer)
-    resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
-    weights = WeightStorage(families.weight_format(recipe))
-    stored = "" if weights.format == "float32" else f", weights stored as {weights.format}"
-    view.note(f"model: {type(model).__name__}, {parameters}{resized}{stored}{describe_base(recipe.model)}")
-    if recipe.model.path is not None and (unused := find_model(recipe.model.path, recipe.model.revision).config.unused):
-        view.note(f"not used from the configuration of the model: {', '.join(unused)}")
-    layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
-    difference = f"difference {policy.difference:.1g}{layout}"
-    view.note(f"model check: same results as stock transformers ({difference})")
-    view.note(f"device: {describe_device(policy.policy.device)}, {recipe.model.dtype}; attention: {policy.kernels}")
-    if policy.rejected:
-        view.warn(f"batches are read thread by thread, which is slower, because this model fails as {policy.rejected}")
-    if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:
-        view.warn(fault)
-    weights.store(model)  # after the checks of the model, which are exact in float32 only
-    base = random_base(recipe, model)
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, world, base)
 
 
 def _train(
