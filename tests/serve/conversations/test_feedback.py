@@ -111,6 +111,18 @@ def test_only_what_the_model_read_is_the_prompt() -> None:
     assert messages[1].context == "A passage."
 
 
+def test_an_edited_reply_has_the_prompt_that_its_original_had(tmp_path: Path) -> None:
+    store = ConversationStore.open(tmp_path)
+    home = store.create().id
+    path = [QUESTION, reply("x"), StoredMessage("q2", "x", "user", "And?")]
+    store.add(home, [*path, replace(reply("a", dropped=2), parent="q2")])
+    store.edit_reply("a", "better", "b")
+    store.update(home, feedback=True)
+    (tree,) = feedback_trees(store.trees(), FeedbackCounts())
+    messages = tree_of(read("oasst", tree, keep="rankings", synthetic=True)).messages
+    assert [message.text for message in messages] == ["And?", "better", "reply a"]
+
+
 @st.composite
 def judged(draw: st.DrawFn) -> list[StoredMessage]:
     """Any judgements of up to six replies to one message."""

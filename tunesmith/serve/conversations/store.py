@@ -183,14 +183,17 @@ class ConversationStore:
             connection.execute(f"UPDATE messages SET {settings} WHERE id = :id", values)
 
     def edit_reply(self, identity: str, text: str, new: str | None = None) -> StoredMessage:
-        """Add an edited copy of a reply next to it, and show it. new: its id."""
+        """Add an edited copy of a reply next to it, and show it. new: its id.
+
+        It corrects a reply to the prompt that was read, so it has the same messages that were left out.
+        """
         with self._writing():
             original = self._reply(identity)
             if original.state == "writing":
                 raise UsageError("this reply is still being written", advice="stop it first")
             edited = replace(
                 original, id=new or new_id(), text=text, created=now(), state="done", seed=0, sample=0, tokens=0,
-                prompt_tokens=0, milliseconds=0, dropped=0, finish="", error="", edit_of=identity, drafts="",
+                prompt_tokens=0, milliseconds=0, finish="", error="", edit_of=identity, drafts="",
                 chosen=None, vote=0, comment="",
             )  # fmt: skip
             return self.add(self.conversation_of(identity), [edited])[0]
