@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -202,6 +203,30 @@ def test_messages_that_were_not_reviewed_are_read_only_where_nothing_else_is_the
     early = {"prompt": {**row["prompt"], "review_result": None}}
     assert found(row, early, row).options == {}
     assert found(early).options == {"states": None, "reviewed": False}
+
+
+def feedback_row(ranks: Sequence[int | None], by_people: int = 0) -> dict[str, Any]:
+    """A tree with replies of models, the first few of them written by people."""
+    replies = [
+        {"message_id": str(number), "text": f"r{number}", "role": "assistant", "rank": rank,
+         "synthetic": number >= by_people}
+        for number, rank in enumerate(ranks)
+    ]  # fmt: skip
+    root = {"message_id": "q", "text": "Why?", "role": "prompter", "review_result": True, "replies": replies}
+    return {"tree_state": "ready_for_export", "prompt": root, "conversation_id": "c"}
+
+
+def test_replies_of_models_are_read_where_few_others_are_there() -> None:
+    compared, good = feedback_row([0, 1]), feedback_row([None])
+    to_compare, to_imitate = {"keep": "rankings", "synthetic": True}, {"top_k": 1, "synthetic": True}
+    assert found(compared, good).options == to_compare
+    assert found(good, good, compared).options == to_imitate
+    assert found(good, good, compared, needed="rankings").options == to_compare
+    assert found(compared, good, needed="demonstrations").options == to_imitate
+    edited = feedback_row([0, 1], by_people=1)
+    assert found(edited, compared, compared).options == to_compare
+    assert found(edited, edited, compared).options == {}
+    assert found(edited, needed="rankings").options == to_compare
 
 
 def test_a_few_bad_rows_do_not_change_what_is_recognised() -> None:

@@ -37,6 +37,12 @@ OTHER_ROLES: Mapping[str, str] = {
 EARLY_EXPORT: Mapping[str, Any] = {"states": None, "reviewed": False}
 """The options for trees of OpenAssistant without a state and a review."""
 
+OF_MODELS: tuple[Mapping[str, Any], ...] = (
+    {"keep": "rankings", "synthetic": True},
+    {"top_k": 1, "synthetic": True},
+)
+"""The options for trees of OpenAssistant with replies of models: to compare them, and to imitate the best."""
+
 EXACT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("oasst", ("prompt", "tree_state")),
     ("oasst", ("prompt.replies",)),

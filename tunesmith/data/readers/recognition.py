@@ -26,7 +26,7 @@ from tunesmith.data.readers.columns import (
     named,
     shown_name,
 )
-from tunesmith.data.readers.forms import Reading, exchange, suggest_readings
+from tunesmith.data.readers.forms import OF_MODELS, Reading, exchange, suggest_readings
 from tunesmith.data.readers.groups import group_rows
 from tunesmith.data.readers.left_out import find_left_out, readings_of_left_out
 from tunesmith.data.readers.reader import Filtered, ReadTree
@@ -113,7 +113,12 @@ class _Trial:
     @property
     def read(self) -> int:
         """How many records are read."""
-        return len(self.trees) - self.trees.count(None) + len(self.filtered)
+        return self.used + len(self.filtered)
+
+    @property
+    def used(self) -> int:
+        """How many records give a tree."""
+        return len(self.trees) - self.trees.count(None)
 
     @property
     def fits(self) -> bool:
@@ -170,6 +175,7 @@ def recognise(
         trials = [_try(_suited(reading, needed), rows, ignore, key) for reading in group]
         fitting = _different([trial for trial in trials if trial.fits])
         fitting = [trial for trial in fitting if _purpose(trial) == needed] or fitting
+        fitting = [_with_replies_of_models(trial, rows, needed, ignore, key) for trial in fitting]
         if fitting and not any(any(trial.trees) for trial in fitting):
             return _filtered(fitting[0])
         fitting = [trial for trial in fitting if any(trial.trees)]
@@ -208,6 +214,24 @@ def _try(reading: Reading, rows: Sequence[Mapping[str, Any]], ignore: Collection
         filtered += [result.reason] if isinstance(result, Filtered) else []
         trees.append(result.tree if isinstance(result, ReadTree) else None)
     return _Trial(reading, tuple(trees), tuple(filtered), first)
+
+
+def _with_replies_of_models(
+    trial: _Trial, rows: Sequence[Mapping[str, Any]], needed: Purpose | None, ignore: Collection[str], key: str
+) -> _Trial:
+    """The trial; where it uses few of the records, the one that uses most of them with replies of models.
+
+    Such replies are left out by default, but trees of feedback have hardly any other ones.
+    """
+    if "synthetic" not in READERS[trial.reading.reader].options or 2 * trial.used >= len(trial.trees):
+        return trial
+    for options in OF_MODELS:
+        reading = replace(trial.reading, options={**trial.reading.options, **options})
+        if needed in (None, purpose(reading.reader, reading.options)):
+            other = _try(reading, rows, ignore, key)
+            if 2 * other.used >= len(other.trees) or (needed is not None and other.used > trial.used):
+                return other
+    return trial
 
 
 def _purpose(trial: _Trial) -> Purpose:

@@ -159,4 +159,4 @@ def _as_tree(
     for content, following in pairwise(chain):
         content["replies"] = [following]
     tree = as_oasst_tree(chain[0], replies[0].system)
-    return {**tree, "message_tree_id": replies[0].id, "conversation": conversation}
+    return {**tree, "message_tree_id": replies[0].id, "conversation_id": conversation}
