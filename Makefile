@@ -18,8 +18,8 @@ BROWSER := $(VENV)/.browser
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage newcomer browser
-.PHONY: serve gpu clean
+.PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage gpu newcomer browser
+.PHONY: serve clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
