@@ -147,6 +147,10 @@ def two_models(browser: Browser, server: ChatServer, root: Path) -> None:
         window.send("Who is better?")
         names = window.page.locator(".drafts .who").all_inner_texts()
         expect(names == ["plain", "chat"], f"two models are {names}")
+        window.page.select_option("#model", "chat")
+        others = window.page.locator("#second option").all_inner_texts()
+        expect("chat" not in others and "plain" in others, f"chat can be compared with {others}")
+        expect(window.page.input_value("#second") == "", "a model is compared with itself")
 
 
 def blind(browser: Browser, server: ChatServer, root: Path) -> None:

@@ -184,32 +184,42 @@ export class Settings {
   }
 }
 
+function option(value, text) {
+  const made = make("option", { value });
+  made.textContent = text;
+  return made;
+}
+
+/** The models that the chosen one can be compared with: drafts compare it with itself. */
+function fillSecond() {
+  const first = chosenModel()?.name;
+  const others = state.models.map((model) => model.name).filter((name) => name !== first);
+  setChildren(find("#second"), [option("", "no other"), ...others.map((name) => option(name, visible(name)))]);
+  find("#second").value = others.includes(state.settings.second) ? state.settings.second : "";
+  find("#second").closest("label").hidden = !others.length;
+}
+
 /** Fill the choices of model, comparison, drafts and preset. changed: called after each choice. */
 export function fillChoices(changed) {
   const { settings } = state;
-  const option = (value, text) => {
-    const made = make("option", { value });
-    made.textContent = text;
-    return made;
-  };
   const names = state.models.map((model) => model.name);
   setChildren(
     find("#model"),
     names.map((name) => option(name, visible(name))),
   );
-  setChildren(find("#second"), [option("", "no other"), ...names.map((name) => option(name, visible(name)))]);
   setChildren(
     find("#preset"),
     [OWN, ...state.presets.map((preset) => preset.name)].map((name) => option(name, name)),
   );
   find("#model").value = chosenModel()?.name ?? "";
-  find("#second").value = names.includes(settings.second) ? settings.second : "";
+  fillSecond();
   find("#drafts").value = String(settings.drafts);
   find("#preset").value = settings.preset;
   if (!find("#preset").value) find("#preset").value = OWN;
   const listen = (id, take) => {
     find(id).onchange = (event) => {
       keepSettings(take(event.target.value));
+      fillSecond();
       changed();
     };
   };
@@ -217,5 +227,4 @@ export function fillChoices(changed) {
   listen("#second", (second) => ({ second }));
   listen("#drafts", (drafts) => ({ drafts: Number(drafts) }));
   listen("#preset", (preset) => ({ preset, sampling: {} }));
-  find("#second").closest("label").hidden = names.length < 2;
 }

@@ -94,7 +94,8 @@ export function requestedSampling() {
 export function wantedAnswers(alone = false) {
   const { settings } = state;
   const first = chosenModel()?.name;
-  const models = !alone && settings.second && modelOf(settings.second) ? [first, settings.second] : [first];
+  const compared = !alone && settings.second !== first && modelOf(settings.second);
+  const models = compared ? [first, settings.second] : [first];
   const seed = /^\d{1,9}$/.test(settings.seed) ? { seed: Number(settings.seed) } : {};
   return { models, drafts: alone ? 1 : settings.drafts, sampling: requestedSampling(), ...seed };
 }
