@@ -225,6 +225,7 @@ def test_replies_of_models_are_read_where_few_others_are_there() -> None:
     assert found(compared, good, needed="demonstrations").options == to_imitate
     edited = feedback_row([0, 1], by_people=1)
     assert found(edited, compared, compared).options == to_compare
+    assert found(edited, good).options == to_compare
     assert found(edited, edited, compared).options == {}
     assert found(edited, needed="rankings").options == to_compare
 

@@ -219,19 +219,20 @@ def _try(reading: Reading, rows: Sequence[Mapping[str, Any]], ignore: Collection
 def _with_replies_of_models(
     trial: _Trial, rows: Sequence[Mapping[str, Any]], needed: Purpose | None, ignore: Collection[str], key: str
 ) -> _Trial:
-    """The trial; where it uses few of the records, the one that uses most of them with replies of models.
+    """The trial; where it uses few of the records, one that uses more of them with replies of models.
 
-    Such replies are left out by default, but trees of feedback have hardly any other ones.
+    Such replies are left out by default, but trees of feedback have hardly any other ones. They are compared if half of
+    the records have a comparison.
     """
-    if "synthetic" not in READERS[trial.reading.reader].options or 2 * trial.used >= len(trial.trees):
+    if "synthetic" not in READERS[trial.reading.reader].options or 2 * trial.used > len(trial.trees):
         return trial
-    for options in OF_MODELS:
-        reading = replace(trial.reading, options={**trial.reading.options, **options})
-        if needed in (None, purpose(reading.reader, reading.options)):
-            other = _try(reading, rows, ignore, key)
-            if 2 * other.used >= len(other.trees) or (needed is not None and other.used > trial.used):
-                return other
-    return trial
+    own = {name: value for name, value in trial.reading.options.items() if name != "keep"}
+    readings = [replace(trial.reading, options={**own, **options}) for options in OF_MODELS]
+    suited = [each for each in readings if needed in (None, purpose(each.reader, each.options))]
+    others = [_try(reading, rows, ignore, key) for reading in suited]
+    if all(other.used <= trial.used for other in others):
+        return trial
+    return next((other for other in others if 2 * other.used >= len(other.trees)), others[-1])
 
 
 def _purpose(trial: _Trial) -> Purpose:
