@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.apps.sampled_models import write_causal
+from tunesmith.cli import feedback as feedback_command
 from tunesmith.cli import main as command_line
 from tunesmith.cli import serve as serve_command
 
@@ -39,6 +40,7 @@ def test_models_settings_and_key_reach_the_server(
 ) -> None:
     write_causal(tmp_path / "one")
     monkeypatch.setenv("TUNESMITH_API_KEY", KEY)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
     words = [
         "--host",
         "0.0.0.0",
@@ -51,12 +53,12 @@ def test_models_settings_and_key_reach_the_server(
         "--docs",
     ]
     assert run(monkeypatch, tmp_path / "one", f"two={tmp_path / 'one'}", *words) == 0
-    ((paths, settings), named) = served[0]
+    ((paths, settings, data), named) = served[0]
     assert paths == {"one": str(tmp_path / "one"), "two": str(tmp_path / "one")}
     assert (settings.host, settings.port, settings.docs) == ("0.0.0.0", 0, True)
     assert (settings.allowed_hosts, settings.allowed_origins) == (("a.local",), ("https://b.org",))
     assert settings.key.matches(KEY.encode())
-    assert named == {"format": None}
+    assert (data, named) == (Path("/data/tunesmith/chat"), {"runs": None, "format": None})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
@@ -74,6 +76,7 @@ def test_an_address_that_others_can_reach_needs_a_key(
 def test_what_cannot_be_served_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, served: list[Any]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     reward = tmp_path / "judge"
     reward.mkdir()
     (reward / "config.json").write_text(json.dumps({"architectures": ["LlamaForSequenceClassification"]}))
@@ -82,8 +85,19 @@ def test_what_cannot_be_served_is_one_line(
         ([tmp_path / "none"], 66, "there is no such directory"),
         ([reward], 64, "this is a reward model: it scores replies and cannot write any"),
         ([tmp_path / "one", f"one={reward}"], 64, "two models would be called 'one'"),
-        ([], 64, "Missing argument"),
+        ([], 66, "runs: there is no such directory; name a model"),
     ):
         assert run(monkeypatch, *words) == code
         assert message in capsys.readouterr().err
     assert not served
+
+
+def test_feedback_reads_the_directory_that_serve_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(feedback_command, "load_part", lambda part: lambda *words, **named: found.append(words))
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    for words in (["-o", "f.jsonl"], ["here", "-o", "f.jsonl"]):
+        monkeypatch.setattr(sys, "argv", ["tunesmith", "feedback", *words])
+        with pytest.raises(SystemExit):
+            command_line.main()
+    assert found == [(Path("/data/tunesmith/chat"), Path("f.jsonl")), (Path("here"), Path("f.jsonl"))]

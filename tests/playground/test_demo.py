@@ -47,6 +47,7 @@ def test_the_full_demo_trains_and_compares_all_models(
     assert "reward: accuracy on held-out pairs: held-out-tones" in shown
     assert "ppo: mean reward of held-out replies: 0.0" in shown
     assert f"chat {tmp_path / 'demo' / 'ppo'}" in shown
+    assert f"serve {tmp_path / 'demo' / 'ppo'}" in shown
     pages = [*(f"{name}/index.html" for name in ("base", "assistant", "dpo", "reward", "ppo")), "compare.html"]
     assert [Path(line.strip()) for line in shown.splitlines()[-6:]] == [tmp_path / "demo" / page for page in pages]
     assert all((tmp_path / "demo" / page).is_file() for page in pages)

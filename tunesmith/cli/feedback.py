@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunesmith.cli.lazy import load_part
+from tunesmith.cli.serve import data_directory
 
 FEEDBACK = "tunesmith.serve.conversations.feedback_file:run"
 
 
 def feedback(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="The directory of conversations that `tunesmith serve --data` uses.")
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The new file, such as feedback.jsonl.", show_default=False)
     ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="The directory of the conversations, as in `tunesmith serve --data`; "
+            "by default ~/.local/share/tunesmith/chat.",
+            show_default=False,
+        ),
+    ] = None,
     pairs: Annotated[
         Path | None,
         typer.Option(help="Write the comparisons to this file as well, as preference pairs.", show_default=False),
@@ -27,8 +35,8 @@ def feedback(
     """Write a file for training from the feedback on the chat page: votes, chosen drafts and edited replies.
 
     Only conversations in which "Use for training" is switched on are read. The file has OpenAssistant's trees: better
-    replies have better ranks, and votes are labels of quality. The last line that is printed is what a recipe needs.
+    replies have better ranks, and votes are labels of quality. The last lines that are printed say how to train on it.
 
-    For example: tunesmith feedback ~/.local/share/tunesmith/chat -o feedback.jsonl
+    For example: tunesmith feedback -o feedback.jsonl
     """
-    load_part(FEEDBACK)(data, output, pairs=pairs)
+    load_part(FEEDBACK)(data or data_directory(os.environ), output, pairs=pairs)

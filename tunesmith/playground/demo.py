@@ -115,7 +115,9 @@ def run(
     console.print(f"Time: {timer.summary()}; {timer.total():.0f} s in total", soft_wrap=True)
     console.print(f"Results: {directory / 'demo.json'}", soft_wrap=True)
     console.print("\nChat with the last model; /context there sets a passage that you ask about:", soft_wrap=True)
-    console.print(f"  {_command()} chat {shlex.quote(str(directory / list(answers)[-1]))}", soft_wrap=True)
+    last = shlex.quote(str(directory / list(answers)[-1]))
+    console.print(f"  {_command()} chat {last}", soft_wrap=True)
+    console.print(f"or in the browser:\n  {_command()} serve {last}", soft_wrap=True)
     console.print()
     for line in describe_pages(directory, [stage.name for stage in stages], comparison):
         console.print(line, soft_wrap=True, markup=False)

@@ -195,6 +195,7 @@ def test_the_file_is_written_while_a_server_uses_the_directory(directory: Path, 
     (pair,) = (tmp_path / "pairs.jsonl").read_text().splitlines()
     assert json.loads(pair)["chosen"][-1]["content"] == "reply yes-b"
     assert "1 of 2 conversations are marked" in screen.getvalue()
+    assert f"tunesmith init {output} --model RUN" in screen.getvalue()
     assert all(
         len(shown) <= 80 or "data.sources=" in shown or str(tmp_path) in shown
         for shown in screen.getvalue().splitlines()
@@ -203,6 +204,8 @@ def test_the_file_is_written_while_a_server_uses_the_directory(directory: Path, 
 
 def test_without_feedback_nothing_is_written(tmp_path: Path) -> None:
     store = ConversationStore.open(tmp_path)
+    with pytest.raises(MissingInputError, match="there are no conversations"):
+        write_feedback(tmp_path, tmp_path / "f.jsonl")
     store.create()
     with pytest.raises(MissingInputError, match="none of 1 conversations is marked"):
         write_feedback(tmp_path, tmp_path / "f.jsonl")

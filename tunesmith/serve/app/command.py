@@ -55,6 +55,7 @@ def serve(
             parts = ServerParts(models, settings, print_line)
             service = open_chat(parts, store, runs, limits)
             _print_start(paths, runs, settings, listener.getsockname()[1])
+            print_line(f"conversations: {data}")
             run_server(build_app(parts, [chat_router(service, body_reader(parts)), page_router(runs)]), parts, listener)
             store.close()
     finally:
@@ -86,4 +87,5 @@ def _print_start(paths: Mapping[str, str], runs: Path | None, settings: ServerSe
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     what = ", ".join(paths) or f"the runs in {runs}"
     print_line(f"serving {what} at http://{host}:{port}/ (Ctrl-C stops the server)")
-    print_line(f"for programs: http://{host}:{port}/v1")
+    which = "" if paths else " (the models that the chat page has opened)"
+    print_line(f"for programs: http://{host}:{port}/v1{which}")

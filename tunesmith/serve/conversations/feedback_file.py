@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,15 @@ def run(data: Path, output: Path, *, pairs: Path | None = None, target: TextIO |
         print(f"left out: {count:,} replies: {reason}", file=screen)
     if pairs is not None:
         print(visible(f"wrote {pairs}: {report.pairs:,} pairs"), file=screen)
+    print(visible(f"to make a recipe: tunesmith init {shlex.quote(str(output))} --model RUN"), file=screen)
     source = {"path": str(output), "reader": report.reader, "options": {"keep": "rankings", "synthetic": True}}
-    print(visible(f"to train on the comparisons: data.sources='[{json.dumps(source)}]'"), file=screen)
+    print(visible(f"or in a recipe for DPO: data.sources='[{json.dumps(source)}]'"), file=screen)
 
 
 def _no_feedback(counts: FeedbackCounts, data: Path) -> MissingInputError:
+    if not counts.conversations:
+        advice = "chat on the page of `tunesmith serve`, or name the directory that was given to its --data"
+        return MissingInputError("there are no conversations", where=data, advice=advice)
     if not counts.marked:
         advice = "switch on 'Use for training' in the conversations that may be used"
         return MissingInputError(f"none of {counts.conversations:,} conversations is marked", where=data, advice=advice)
