@@ -7,7 +7,6 @@ import torch
 
 from tests.generate.sorted_sampling import next_tokens, seen_tokens
 from tunesmith.draws import token_uniform
-from tunesmith.errors import InternalError
 from tunesmith.generate.penalties import NO_ADJUSTMENTS, LogitAdjustments
 from tunesmith.generate.row_sampler import RowSampler
 from tunesmith.generate.sampling import SamplingParameters
@@ -87,15 +86,19 @@ def test_rows_may_leave_change_places_be_repeated_and_be_added_while_others_gene
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("sampling", MANY[:4])
-def test_logits_that_are_not_finite_are_an_error(value: float, sampling: SamplingParameters) -> None:
-    sampler = RowSampler(SIZE, STOPS)
+def test_logits_that_are_not_finite_fail_their_row_and_change_no_other(
+    value: float, sampling: SamplingParameters
+) -> None:
+    sampler, alone = RowSampler(SIZE, STOPS), RowSampler(SIZE, STOPS)
     sampler.add([[1, 2]] * 3, [sampling] * 3, [1] * 3, [0, 1, 2])
-    logits = torch.cat([_logits(0, row) for row in range(3)])
-    logits[1, SIZE:] = value  # ids that do not exist
-    sampler.choose(logits)
-    logits[1, 17] = value
-    with pytest.raises(InternalError, match="not finite"):
-        sampler.choose(logits)
+    alone.add([[1, 2]] * 2, [sampling] * 2, [1] * 2, [0, 2])
+    for step, failed in enumerate(((), (1,), (1,))):
+        logits = torch.cat([_logits(step, row) for row in range(3)])
+        logits[1, SIZE:] = value  # ids that do not exist
+        logits[failed, 17] = value
+        choice = sampler.choose(logits)
+        assert choice.failed == failed
+        assert [choice.ids[0], choice.ids[2]] == alone.choose(logits[[0, 2]]).ids
 
 
 def test_large_finite_logits_are_no_error() -> None:

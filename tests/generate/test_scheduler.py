@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.generate.sorted_sampling import next_tokens, seen_tokens
 from tests.generate.test_encoder_decoder import random_t5
 from tunesmith.draws import token_uniform
+from tunesmith.errors import InternalError
 from tunesmith.generate.cache_check import static_rows
 from tunesmith.generate.decoding import CausalState
 from tunesmith.generate.encoder_decoder import EncoderDecoderState
@@ -138,6 +140,59 @@ def test_a_reply_says_why_it_ended(random_model: Callable[..., PreTrainedModel])
         assert stops[-1] == (reply.finish == "stop")
         assert reply.finish != "length" or len(reply.ids) == request.sampling.max_new_tokens
         assert reply.finish != "context" or len(reply.ids) + len(request.prompt) == CONTEXT
+
+
+class FaultyRows(SlotRows):
+    """Rows with planted faults. fault: (number of the step, row) whose logits are NaN; interrupted: whether the next
+    prompts are not read because of Ctrl-C."""
+
+    fault, steps, interrupted = (-1, -1), 0, False
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        logits = super().step(ids)
+        self.steps += 1
+        if self.steps == self.fault[0]:
+            logits[self.fault[1]] = float("nan")
+        return logits
+
+    def _read_prompts(self, heads: Sequence[tuple[int, ...]], free: Sequence[int]) -> None:
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+        super()._read_prompts(heads, free)
+
+
+def test_a_reply_whose_logits_are_not_finite_ends_alone(random_model: Callable[..., PreTrainedModel]) -> None:
+    requests = [ReplyRequest((number, 9), SAMPLINGS[1], 0, number) for number in range(12, 24)]
+    model = random_model("gpt_neox")
+    wanted, rows, failed = replies(SlotRows(model, 4), requests, 4), FaultyRows(model, 4), list[int]()
+    rows.fault = (2, 1)
+    scheduler, found = Scheduler(rows, STOPPING, 4), dict[int, list[int]]()
+    tickets = [scheduler.add(request) for request in requests]
+    while not scheduler.is_idle:
+        for token in scheduler.step(failed):
+            found.setdefault(token.ticket, []).append(token.id)
+    assert failed == [tickets[1]]
+    for ticket, reply in zip(tickets, wanted, strict=True):
+        assert tuple(found[ticket]) == reply.ids[: 1 if ticket in failed else None]
+    rows.fault = (rows.steps + 2, 1)
+    with pytest.raises(InternalError, match="not finite"):
+        replies(rows, requests, 4)
+
+
+def test_an_interruption_while_prompts_are_read_loses_no_request(random_model: Callable[..., PreTrainedModel]) -> None:
+    requests = [ReplyRequest((number, 9), SAMPLINGS[1], 0, number) for number in range(12, 20)]
+    model = random_model("gpt_neox")
+    wanted, rows, found = replies(SlotRows(model, 3), requests, 3), FaultyRows(model, 3), dict[int, FinishedReply]()
+    scheduler = Scheduler(rows, STOPPING, 3)
+    tickets = [scheduler.add(request) for request in requests]
+    for _ in range(2):
+        rows.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            found.update(scheduler.run())
+    found.update(scheduler.run())
+    assert set(found) <= set(tickets)
+    assert [found[ticket] for ticket in tickets[3:]] == wanted[3:]
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "llama", "gpt2"])

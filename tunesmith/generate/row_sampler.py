@@ -38,11 +38,13 @@ class Choice:
     ids: the id of every row.
     tensor: the same ids as int64 [rows], on the device of the logits.
     log_probabilities: for every row that asked for them, what the model gave its token; None for other rows.
+    failed: the rows whose logits are not finite; their ids have no meaning.
     """
 
     ids: list[int]
     tensor: Tensor
     log_probabilities: list[TokenLogProbability | None]
+    failed: tuple[int, ...] = ()
 
 
 class RowSampler:
@@ -103,28 +105,35 @@ class RowSampler:
         """The next token of every row, which is recorded as generated.
 
         logits: float32 [rows, vocabulary or more].
-        Raises InternalError if the logits are not finite.
         """
         assert len(logits) == len(self._rows), f"{len(logits)} rows of logits for {len(self._rows)} rows"
         logits = logits[:, : self._vocabulary]
         uniforms = torch.tensor([row.uniform() for row in self._rows], dtype=torch.float64, device=self._device)
-        chosen = torch.empty(len(self._rows), dtype=torch.long, device=self._device)
-        groups, adjusted = self._group(), self._adjusted.adjust(logits)
-        for group in groups:
-            chosen[group.rows] = self._choose_in_group(adjusted, group, uniforms)
+        chosen, adjusted = self._choose_once(logits, uniforms)
         ids: list[int] = chosen.where(logits.sum(dim=-1).isfinite(), NOT_FINITE).tolist()
-        if NOT_FINITE in ids:
-            check_finite(logits)  # a sum may overflow
+        finite = torch.isfinite(logits).all(dim=-1) if NOT_FINITE in ids else None  # a sum may overflow
+        failed = () if finite is None else tuple(row for row, good in enumerate(finite.tolist()) if not good)
+        if finite is not None and failed:  # the other rows are chosen as without them
+            logits = logits.where(finite[:, None], 0.0)
+            chosen, adjusted = self._choose_once(logits, uniforms)
         if min(ids, default=0) < 0:
             self._resolve(chosen, adjusted, uniforms)
             ids = chosen.tolist()
         log_probabilities = _log_probabilities(logits, chosen, [row.alternatives for row in self._rows])
         for row in self._rows:
             row.generated += 1
-        if any(group.penalty is not None for group in groups):
+        if any(group.penalty is not None for group in self._group()):
             self._seen.append(chosen)
         self._adjusted.append(ids)
-        return Choice(ids, chosen, log_probabilities)
+        return Choice(ids, chosen, log_probabilities, failed)
+
+    def _choose_once(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """(ids of all rows, int64 [rows], UNRESOLVED as in ``_choose_in_group``; the adjusted logits)."""
+        chosen = torch.empty(len(self._rows), dtype=torch.long, device=self._device)
+        adjusted = self._adjusted.adjust(logits)
+        for group in self._group():
+            chosen[group.rows] = self._choose_in_group(adjusted, group, uniforms)
+        return chosen, adjusted
 
     def _group(self) -> list[SamplingGroup]:
         if self._groups is None:
@@ -185,8 +194,13 @@ class _Row:
 def check_finite(logits: Tensor) -> None:
     """Raises InternalError if a logit is NaN or infinite."""
     if not torch.isfinite(logits).all():
-        what = "the logits of the model are not finite"
-        raise InternalError(what, advice="its weights are damaged or training diverged")
+        raise not_finite()
+
+
+def not_finite() -> InternalError:
+    """The error of a model whose logits are NaN or infinite."""
+    what = "the logits of the model are not finite"
+    return InternalError(what, advice="its weights are damaged or training diverged")
 
 
 def _log_probabilities(

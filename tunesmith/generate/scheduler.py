@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tunesmith.generate.requests import FinishReason, ReplyRequest, StoppingCriteria
-from tunesmith.generate.row_sampler import RowSampler, TokenLogProbability
+from tunesmith.generate.row_sampler import RowSampler, TokenLogProbability, not_finite
 from tunesmith.generate.running_rows import RunningRows
 from tunesmith.generate.stop_texts import ReplyReader, StopSearch
 
@@ -130,17 +130,24 @@ class Scheduler:
                 return True
         return False
 
-    def step(self) -> list[GeneratedToken]:
+    def step(self, failed: list[int] | None = None) -> list[GeneratedToken]:
         """Generate one token of every reply that has a row; nothing if there is none.
 
-        Raises InternalError if the logits of the model are not finite.
+        failed: gets the tickets of replies for which the logits of the model are not finite; they end, and the others
+            go on. Without it such logits raise InternalError.
         """
         self._admit()
         if not self._running:
             return []
         choice = self._sampler.choose(self._rows.step([reply.last for reply in self._running]))
+        if choice.failed and failed is None:
+            raise not_finite()
         found = []
         for number, reply in enumerate(self._running):
+            if failed is not None and number in choice.failed:
+                self._ended.append(number)
+                failed.append(reply.ticket)
+                continue
             reply.last, reply.generated = choice.ids[number], reply.generated + 1
             finish = self._finish(reply)
             if finish is not None:
@@ -170,7 +177,7 @@ class Scheduler:
         """Remove the rows that have ended and begin as many of the waiting replies as possible."""
         ended = self._ended
         going = [reply for number, reply in enumerate(self._running) if number not in ended]
-        added = self._take(going) if self._rows.joins or not going else []
+        added = self._find_next(going) if self._rows.joins or not going else []
         if not ended and not added:
             return
         order = self._rows.replace(ended, [reply.request.prompt for reply in added])
@@ -186,16 +193,18 @@ class Scheduler:
         self._sampler.select(order)
         replies = [*self._running, *added]
         self._running, self._ended = [replies[number] for number in order], []
+        for _ in added:
+            self._queue.popleft()  # last: what an interrupted pass was to begin still waits
 
-    def _take(self, going: Sequence[_Reply]) -> list[_Reply]:
-        """Take replies from the queue, in its order, as long as rows and tokens suffice."""
-        taken, longest = list[_Reply](), max((reply.needed for reply in going), default=0)
-        while self._queue and len(going) + len(taken) < self._batch_size:
-            count, longest = len(going) + len(taken) + 1, max(longest, self._queue[0].needed)
-            if count > 1 and count * longest > self._tokens:
+    def _find_next(self, going: Sequence[_Reply]) -> list[_Reply]:
+        """The first replies of the queue, as many as there are rows and tokens for; they stay in the queue."""
+        found, longest = list[_Reply](), max((reply.needed for reply in going), default=0)
+        for reply in self._queue:
+            count, longest = len(going) + len(found) + 1, max(longest, reply.needed)
+            if count > self._batch_size or (count > 1 and count * longest > self._tokens):
                 break
-            taken.append(self._queue.popleft())
-        return taken
+            found.append(reply)
+        return found
 
 
 def _joined(tokens: Sequence[GeneratedToken]) -> FinishedReply:

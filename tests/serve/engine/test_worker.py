@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from tests.serve.served import LOG, end_models, new_models
 from tunesmith.errors import UsageError
+from tunesmith.generate.reply_text import PlainReader
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.scheduler import Scheduler
+from tunesmith.generate.slot_rows import SlotRows
 from tunesmith.serve.engine.fair_queue import FairQueue
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob, ScoreJob
 from tunesmith.serve.engine.load import LoadLimits
@@ -51,8 +53,8 @@ def test_a_cancelled_reply_gets_no_further_step(model: ServedModel, monkeypatch:
     steps: list[set[int]] = []
     whole_step = Scheduler.step
 
-    def step(scheduler: Scheduler) -> Any:
-        found = whole_step(scheduler)
+    def step(scheduler: Scheduler, *faults: Any) -> Any:
+        found = whole_step(scheduler, *faults)
         steps.append({token.ticket for token in found})
         return found
 
@@ -127,10 +129,10 @@ def test_an_error_ends_the_running_replies_and_the_thread_goes_on(
         calls = iter([None, RuntimeError("planted: /secret/path")])
         whole_step = Scheduler.step
 
-        def step(scheduler: Scheduler) -> Any:
+        def step(scheduler: Scheduler, *faults: Any) -> Any:
             if error := next(calls, None):
                 raise error
-            return whole_step(scheduler)
+            return whole_step(scheduler, *faults)
 
         monkeypatch.setattr(Scheduler, "step", step)
         with pytest.raises(RefusedRequest) as failed:
@@ -144,6 +146,40 @@ def test_an_error_ends_the_running_replies_and_the_thread_goes_on(
     assert "planted" in LOG[0]
     LOG.clear()
     assert model.thread.load.failures == 1
+
+
+def test_an_error_of_one_reply_ends_it_alone(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_step, steps, bad = (
+        SlotRows.step,
+        list[int](),
+        ReplyRequest((40,) * 128, SamplingParameters(max_new_tokens=1), 1, 0),
+    )
+
+    def step(rows: SlotRows, ids: Any) -> Any:
+        logits = whole_step(rows, ids)
+        steps.append(len(ids))
+        if len(steps) == 3:
+            logits[1] = float("nan")
+        return logits
+
+    class Unreadable(PlainReader):
+        def stream(self) -> Any:
+            return None
+
+    async def work() -> None:
+        alone = await collect(model.thread.submit(job(model, 30)))
+        monkeypatch.setattr(SlotRows, "step", step)
+        broken = ReplyJob(job(model, 30).request, Unreadable(model.engine.renderer.tokenizer))
+        others = [job(model, 30, sample=9), ReplyJob(bad, model.engine.renderer), broken]
+        streams = [model.thread.submit(each) for each in (job(model, 30), *others)]
+        results = await asyncio.gather(*map(collect, streams), return_exceptions=True)
+        assert results[0] == alone
+        assert [getattr(result, "status", None) for result in results[1:]] == [500] * 3
+
+    in_loop(work)
+    assert len(LOG) == 3
+    LOG.clear()
+    assert (model.thread.load.failures, model.thread.load.reserved, model.thread.load.running) == (0, 0, 0)
 
 
 def test_an_error_while_a_text_is_scored_is_that_of_its_request(

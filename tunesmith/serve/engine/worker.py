@@ -36,7 +36,8 @@ class EngineThread:
     """Generates the replies of one model. All methods but ``start`` and ``join`` are called in an asyncio loop.
 
     A job waits until a row of the scheduler is free; clients take turns. A cancelled reply gets no further step. An
-    error in a step ends the replies that are being generated; the thread goes on with an empty scheduler.
+    error of one reply ends it alone, for example if its logits are not finite. Any other error in a step ends the
+    replies that are being generated; the thread goes on with an empty scheduler.
 
     engine: the model; nothing else uses it while the thread runs.
     limits: what is accepted.
@@ -47,7 +48,7 @@ class EngineThread:
     def __init__(self, engine: Engine, limits: LoadLimits, log: Callable[[str], None]) -> None:
         self.engine, self.limits, self.load = engine, limits, Load()
         self._log = log
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # its lock is reentrant
         self._waiting = FairQueue[ReplyStream | ScoreTask]()
         self._cancelled: list[ReplyStream] = []
         self._accepting, self._ending = True, False
@@ -155,7 +156,7 @@ class EngineThread:
         if self._scheduler is None:
             self._scheduler = self.engine.scheduler(self.limits.replies)
         scheduler = self._scheduler
-        scored: list[ScoreTask] = []
+        scored, found = list[ScoreTask](), Delivery()
         with self._changed:
             cancelled, self._cancelled = self._cancelled, []
             for stream in cancelled:
@@ -168,20 +169,28 @@ class EngineThread:
                 if isinstance(item, ScoreTask):
                     scored.append(item)
                     continue
-                ticket = scheduler.add(item.job.request)
-                self._running[ticket] = (item, RunningReply(item.job))
-                self._tickets[item] = ticket
+                try:
+                    reply, ticket = RunningReply(item.job), scheduler.add(item.job.request)
+                except Exception:
+                    found += self._fail(item)
+                    continue
+                self._running[ticket], self._tickets[item] = (item, reply), ticket
                 self.load.prompts += len(item.job.request.prompt)
             self.load.waiting, self.load.running = len(self._waiting), len(self._running)
         for task in scored:
             self._score(task)
-        return self._generate(scheduler)
+        return found + self._generate(scheduler)
 
     def _generate(self, scheduler: Scheduler) -> Delivery:
-        begin, found = time.perf_counter(), Delivery()
-        for token in scheduler.step():
+        begin, found, not_finite = time.perf_counter(), Delivery(), list[int]()
+        for token in scheduler.step(not_finite):
             stream, reply = self._running[token.ticket]
-            event = reply.add(token)
+            try:
+                event = reply.add(token)
+            except Exception:
+                scheduler.cancel(token.ticket)
+                found += self._fail(stream)
+                continue
             self.load.generated += 1
             if event is None:
                 continue
@@ -192,9 +201,20 @@ class EngineThread:
                         scheduler.cancel(token.ticket)  # its text has a stop text
                     del self._running[token.ticket], self._tickets[stream]
                     self._leave(event.finish, stream.job)
+        for ticket in not_finite:
+            found += self._fail(self._running[ticket][0], "the logits of the model are not finite")
         self.load.steps += bool(found)
         self.load.busy += time.perf_counter() - begin
         return found
+
+    def _fail(self, stream: ReplyStream, why: str = "") -> Delivery:
+        """End one reply because of an error that concerns no other one. why: by default the present exception."""
+        self._log(why or traceback.format_exc())
+        with self._changed:
+            ticket = self._tickets.pop(stream, None)
+            self._running.pop(-1 if ticket is None else ticket, None)
+            self._leave("failed", stream.job)
+        return [(stream, failed())]
 
     def _score(self, task: ScoreTask) -> None:
         if not task.future.cancelled():
