@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from tests.serve.chat.chats import LONG, SHORT, Chat, Watcher, run_chat
 from tunesmith.serve.app.factory import ServerParts
+from tunesmith.serve.chat.events import conversation_events
 from tunesmith.serve.chat.routes import ROUTES
-from tunesmith.serve.conversations.records import new_id
+from tunesmith.serve.chat.service import ChatService
+from tunesmith.serve.conversations.records import StoredMessage, new_id
 from tunesmith.serve.conversations.store import ConversationStore
 
 
@@ -43,6 +46,61 @@ def test_the_same_request_twice_is_one_message_with_one_reply(parts: ServerParts
             await chat.ask("POST", f"/api/conversations/{home}/send", body)
         assert len(await chat.ended(home)) == 2
         await chat.ask("POST", f"/api/conversations/{home}/send", {**body, "text": "Other"}, status=400)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_request_that_is_repeated_at_once_begins_one_reply(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        body = {"id": "m", "parent": None, "text": "Hello", "answers": {"models": ["chatml"], "sampling": SHORT}}
+        await asyncio.gather(*(chat.ask("POST", f"/api/conversations/{home}/send", body) for _ in range(8)))
+        messages = await chat.ended(home)
+        assert len(messages) == 2
+        (reply,) = (name for name in messages if name != "m")
+        asked = [chat.client.post(f"/api/messages/{reply}/continue", json={"sampling": SHORT}) for _ in range(4)]
+        statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
+        assert sorted(statuses) == [200, 400, 400, 400]
+        assert (await chat.ended(home))[reply]["tokens"] == 12
+
+    run_chat(parts, tmp_path, work)
+
+
+@pytest.mark.parametrize("moment", ["before it begins", "while it is stored"])
+def test_a_reply_can_be_stopped_at_any_moment(
+    parts: ServerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    async def work(chat: Chat) -> None:
+        service, begin, write, stopping = chat.service, ChatService._begin, ConversationStore.write_reply, set[Any]()
+        loop = asyncio.get_running_loop()
+
+        def stop(name: str) -> None:
+            stopping.add(loop.create_task(service.stop(name)))
+
+        def begin_and_stop(own: ChatService, reply: StoredMessage, writing: Any) -> None:
+            begin(own, reply, writing)
+            (live,) = service.feeds.live()
+            assert live.generation is not None
+            live.stopped = live.generation.cancel()
+
+        def stop_and_write(own: ConversationStore, message: StoredMessage) -> None:
+            loop.call_soon_threadsafe(stop, message.id)
+            time.sleep(0.05)
+            write(own, message)
+
+        if moment == "before it begins":
+            monkeypatch.setattr(ChatService, "_begin", begin_and_stop)
+        else:
+            monkeypatch.setattr(ConversationStore, "write_reply", stop_and_write)
+        home = await chat.new()
+        reply = (await chat.send(home, "Hello"))[1]
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            if not service.feeds.live():
+                break
+        assert service.feeds.live() == []
+        wanted = "stopped" if moment == "before it begins" else "done"
+        assert service.store.message(reply["id"]).state == wanted
 
     run_chat(parts, tmp_path, work)
 
@@ -170,6 +228,40 @@ def test_deleting_stops_what_is_written_there(parts: ServerParts, tmp_path: Path
         assert chat.service.feeds.live() == []
         await chat.message(reply["id"], "stop")
         await chat.message(reply["id"], "vote", {"vote": 1}, status=404)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_deleted_conversation_comes_back_from_its_file(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        await chat.send(home, "Hello")
+        await chat.ended(home)
+        text = (await chat.client.get(f"/api/export?conversation={home}")).text
+        await chat.ask("DELETE", f"/api/conversations/{home}")
+        await chat.ask("POST", "/api/import", {"text": text})
+        events = conversation_events(chat.service, home)
+        assert (await anext(events)).startswith("event: conversation\n")
+        await events.aclose()
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_settings_beyond_what_a_model_has_are_answered(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        replies = (await chat.send(home, "Hello", drafts=4, sampling={"max_new_tokens": 10**6}))[1:]
+        messages = await chat.ended(home)
+        assert {messages[reply["id"]]["state"] for reply in replies} == {"done"}
+        wrong = {"id": "b", "parent": "a", "role": "assistant", "text": "x", "model": "chatml"}
+        asked = {"id": "a", "parent": None, "role": "user", "text": "q"}
+        for sampling in ({"top_k": -5}, {"temperature": 1e300}, {"do_sample": "x"}):
+            record = {"kind": "tunesmith conversation", "version": 1, "id": "other", "messages": [asked]}
+            record["messages"] = [asked, {**wrong, "sampling": sampling}]
+            await chat.ask("POST", "/api/import", {"text": json.dumps(record)})
+            (reply,) = (name for name, each in (await chat.tree("other")).items() if each["role"] == "assistant")
+            await chat.ask("GET", f"/api/messages/{reply}/prompt", status=400)
+            await chat.ask("DELETE", "/api/conversations/other")
 
     run_chat(parts, tmp_path, work)
 

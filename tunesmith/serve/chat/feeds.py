@@ -20,12 +20,14 @@ class LiveReply:
     message: with all text and tokens so far.
     phase: waiting (for a row of the model), loading (the model is opened), or writing.
     stopped: whether the user has stopped it.
-    task: writes it.
+    generation: the task that generates it; to cancel it ends the reply.
+    task: waits for its end and stores it.
     """
 
     message: StoredMessage
     phase: str = "waiting"
     stopped: bool = False
+    generation: asyncio.Task[None] | None = None
     task: asyncio.Task[None] | None = None
 
     def add(self, text: str, tokens: int) -> None:
@@ -104,6 +106,10 @@ class Feeds:
         """Remove the feeds that nobody uses. Whoever comes later begins with the whole conversation."""
         used = {name: feed for name, feed in self._feeds.items() if feed.watchers or feed.live}
         self._feeds = used
+
+    def forget(self, conversation: str) -> None:
+        """Remove the feed of a conversation that was deleted; another one may get its id, for example by an import."""
+        self._feeds.pop(conversation, None)
 
     def close(self) -> None:
         """End everything that waits, because the server is stopping."""

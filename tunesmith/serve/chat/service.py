@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from pydantic import ValidationError
 
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.generate.reply_text import PlainReader
@@ -69,6 +71,7 @@ class ChatService:
     def __init__(self, store: ConversationStore, models: ChatModels, log: Callable[[str], None]) -> None:
         self.store, self.models, self.feeds = store, models, Feeds()
         self._log = log
+        self._beginning = asyncio.Lock()  # held from the look at what is there until a reply has begun
 
     async def send(self, home: str, request: SendSchema) -> list[StoredMessage]:
         """Store a message of the user and begin the replies to it. Returns all of them.
@@ -76,15 +79,16 @@ class ChatService:
         The same request may be sent again after a lost connection: what is stored already stays, and replies are begun
         only once. Raises RefusedRequest and errors of the store.
         """
-        known = {message.id for message in (await self._stored(self.store.tree, home)).messages}
         message = StoredMessage(
             request.id, request.parent, "user", request.text, created=now(), context=request.context
         )
-        if request.id in known or request.answers is None:
-            return await self._add(home, [message])
-        replies = await self._new_replies(home, message.id, request.answers)
-        added = await self._add(home, [message, *replies])
-        await self._begin_all(home, added[1:], request.answers)
+        async with self._beginning:
+            known = {each.id for each in (await self._stored(self.store.tree, home)).messages}
+            if request.id in known or request.answers is None:
+                return await self._add(home, [message])
+            replies = await self._new_replies(home, message.id, request.answers)
+            added = await self._add(home, [message, *replies])
+            await self._begin_all(home, added[1:], request.answers)
         return added
 
     async def retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
@@ -99,23 +103,23 @@ class ChatService:
         return added
 
     async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
-        """Write on behind the end of a reply."""
-        reply = await self._stored(self.store.message, identity)
-        if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
-            raise UsageError("only a reply that is not being written can be continued")
-        home = await self._stored(self.store.conversation_of, identity)
-        begun = replace(reply, state="writing", finish="", error="")
-        await self._stored(self.store.write_reply, begun)
-        tree = await self._stored(self.store.tree, home)
-        self._begin(begun, _Writing(home, tree.path_to(identity)[:-1], choice, reply.text))
+        """Write on behind the end of a reply. Raises RefusedRequest if its model is not there."""
+        async with self._beginning:
+            reply = await self._stored(self.store.message, identity)
+            if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
+                raise UsageError("only a reply that is not being written can be continued")
+            self._check_model(reply.model)
+            home = await self._stored(self.store.conversation_of, identity)
+            begun = replace(reply, state="writing", finish="", error="")
+            await self._stored(self.store.write_reply, begun)
+            tree = await self._stored(self.store.tree, home)
+            self._begin(begun, _Writing(home, tree.path_to(identity)[:-1], choice, reply.text))
 
     async def stop(self, identity: str) -> None:
         """Stop a reply; what was written stays."""
         live = self.feeds.find_live(identity)
-        if live is not None and live.task is not None:
-            live.stopped = True
-            live.task.cancel()
-            await asyncio.wait([live.task])
+        if live is not None:
+            await self._interrupt([live], stopped=True)
 
     async def change(self, identity: str, operation: Callable[[str], Result], *, whole: bool = False) -> Result:
         """Run an operation of the store on one message, and show the result to all who watch.
@@ -145,6 +149,7 @@ class ChatService:
         await self._stored(self.store.delete, home)
         feed.gone = True
         feed.touch()
+        self.feeds.forget(home)
 
     async def prompt(self, identity: str) -> tuple[ServedModel, ThreadPrompt]:
         """The model of a reply and the prompt that it read."""
@@ -155,18 +160,23 @@ class ChatService:
         tree = await self._stored(self.store.tree, home)
         model = await self.models.open(reply.model)
         known = {name: reply.sampling[name] for name in SamplingChoiceSchema.model_fields if name in reply.sampling}
-        sampling = chosen_sampling(model.sampling, SamplingChoiceSchema.model_validate(known))
+        sampling = chosen_sampling(model.sampling, _read_choice(known))
         thread = tree.path_to(identity)[:-1]
         return model, await asyncio.to_thread(thread_prompt, model.engine, thread, reply.system, sampling)
 
     async def close(self) -> None:
         """Interrupt all replies; their texts are stored."""
-        tasks = [live.task for live in self.feeds.live() if live.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._interrupt(self.feeds.live())
         self.feeds.close()
+
+    async def _interrupt(self, replies: Sequence[LiveReply], *, stopped: bool = False) -> None:
+        """End replies, and wait until they are stored. stopped: whether it is the user who ends them."""
+        for live in replies:
+            live.stopped = live.stopped or stopped
+            if live.generation is not None:
+                live.generation.cancel()
+        if tasks := [live.task for live in replies if live.task is not None]:
+            await asyncio.wait(tasks)
 
     async def _stored(self, operation: Callable[..., Result], *arguments: object) -> Result:
         """Run an operation of the store, which waits for the disk, in another thread."""
@@ -186,8 +196,7 @@ class ChatService:
         if len(answers.models) * answers.drafts > REPLIES:
             raise RefusedRequest(400, f"At most {REPLIES} replies are written at once.", param="answers")
         for name in answers.models:
-            if name not in self.models.names():
-                self.models.served.find(name)  # raises
+            self._check_model(name)
         system = (await self._stored(self.store.conversation, home)).system
         several = new_id() if len(answers.models) * answers.drafts > 1 else ""
         seed = secrets.randbelow(2**31) if answers.seed is None else answers.seed
@@ -200,6 +209,11 @@ class ChatService:
             for number in range(answers.drafts)
         ]  # fmt: skip
 
+    def _check_model(self, name: str) -> None:
+        """Raises RefusedRequest for a model that does not exist."""
+        if name not in self.models.names():
+            self.models.served.find(name)
+
     async def _begin_all(self, home: str, replies: Sequence[StoredMessage], answers: AnswersSchema) -> None:
         tree = await self._stored(self.store.tree, home)
         for reply in replies:
@@ -209,13 +223,14 @@ class ChatService:
         live = LiveReply(reply)
         feed = self.feeds.of(writing.home)
         feed.live[reply.id] = live
-        live.task = asyncio.create_task(self._write(live, feed, writing))
+        live.generation = asyncio.create_task(self._generate(live, feed, writing))
+        live.task = asyncio.create_task(self._write(live, live.generation, feed))
         feed.touch(reply.id)
 
-    async def _write(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
-        """Write one reply to its end, whatever that is."""
+    async def _write(self, live: LiveReply, generation: asyncio.Task[None], feed: ConversationFeed) -> None:
+        """Write one reply to its end, whatever that is. Only ``generation`` is cancelled, so the end is stored."""
         try:
-            await self._generate(live, feed, writing)
+            await generation
             live.message = replace(live.message, state="done")
         except asyncio.CancelledError:
             live.message = replace(live.message, state="stopped" if live.stopped else "interrupted")
@@ -272,9 +287,19 @@ class ChatService:
             stream.cancel()
 
 
+def _read_choice(known: Mapping[str, object]) -> SamplingChoiceSchema:
+    """The settings of a stored reply. Raises UsageError for those of an imported one that are none."""
+    try:
+        return SamplingChoiceSchema.model_validate(known)
+    except ValidationError as error:
+        raise UsageError(f"the settings of this reply cannot be used: {error.errors()[0]['loc'][0]}") from None
+
+
 def _job(model: ServedModel, prompt: ThreadPrompt, sampling: SamplingParameters, reply: StoredMessage) -> ReplyJob:
     """The request for a reply. A continued one is read as plain text, and draws with other random numbers."""
     renderer = model.engine.renderer
     reader = PlainReader(renderer.tokenizer, renderer.format.codec) if prompt.begun else renderer
     sample = reply.sample + (len(prompt.ids) << 8 if prompt.begun else 0)
-    return ReplyJob(ReplyRequest(prompt.ids, sampling, reply.seed, sample), reader, (), CLIENT)
+    most = min(sampling.max_new_tokens, model.engine.context)  # what is reserved in the queue
+    request = ReplyRequest(prompt.ids, replace(sampling, max_new_tokens=most), reply.seed, sample)
+    return ReplyJob(request, reader, (), CLIENT)
