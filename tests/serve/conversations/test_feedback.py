@@ -93,6 +93,22 @@ def test_contradictions_equal_texts_other_systems_and_incomplete_replies_are_not
         assert pairs_of(made(QUESTION, reply("a", vote=1), reply("b", vote=-1, state=state))[0]) == set()
 
 
+@pytest.mark.parametrize("asked", [[replace(QUESTION, text="")], [QUESTION, reply("x", text="")], [reply("x")]])
+def test_replies_to_no_message_of_the_user_are_left_out(asked: list[StoredMessage]) -> None:
+    path = [replace(message, parent=asked[number - 1].id if number else None) for number, message in enumerate(asked)]
+    judged = [replace(reply(name, vote=vote), parent=path[-1].id) for name, vote in (("a", 1), ("b", -1), ("c", 0))]
+    trees, counts = made(*path, *judged)
+    if path[-1].role == "assistant" and not path[-1].text:  # the question is what the model read last
+        assert pairs_of(trees) == {("reply a", "reply b")}
+    else:
+        assert (trees, counts.left_out) == ([], {"there is no message of the user before the reply": 2})
+
+
+def test_hundreds_of_replies_are_compared_at_once() -> None:
+    trees, counts = made(QUESTION, *(reply(f"{number:03}", vote=1 if number % 2 else -1) for number in range(300)))
+    assert (len(trees), counts.comparisons) == (1, 150 * 150)
+
+
 def test_only_what_the_model_read_is_the_prompt() -> None:
     path = [
         QUESTION,

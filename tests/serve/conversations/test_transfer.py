@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 
 from tests.data.outcomes import read, tree_of
 from tunesmith.errors import DataError
-from tunesmith.serve.conversations.records import ConversationTree, StoredConversation, StoredMessage, depth_first
+from tunesmith.serve.conversations.records import (
+    DEEPEST,
+    IDENTITY,
+    ConversationTree,
+    StoredConversation,
+    StoredMessage,
+    depth_first,
+)
 from tunesmith.serve.conversations.transfer import as_record, export_conversations, import_conversations, normalised
 
 TEXTS = st.one_of(
@@ -112,6 +120,28 @@ def test_exported_oasst_trees_are_read_by_train() -> None:
     assert found.messages[2].labels == {"quality": 1.0}
 
 
+def test_an_id_that_no_url_can_have_is_replaced() -> None:
+    record = {"kind": "tunesmith conversation", "version": 1, "messages": []}
+    for name in ("../other", "a/b", "x" * 65, "", "é", "a\n"):
+        (tree,) = import_conversations(json.dumps({**record, "id": name}), "file")
+        assert re.fullmatch(IDENTITY, tree.conversation.id)
+    (tree,) = import_conversations(json.dumps({**record, "id": "kept-1"}), "file")
+    assert tree.conversation.id == "kept-1"
+
+
+def test_a_conversation_that_is_too_long_for_a_nested_tree_is_not_exported_as_one() -> None:
+    chain = [
+        StoredMessage(str(number), str(number - 1) if number else None, "assistant" if number % 2 else "user", "x")
+        for number in range(3000)
+    ]
+    conversation = StoredConversation("c", "long")
+    longest = ConversationTree(conversation, tuple(chain[:DEEPEST]))
+    lines = list(export_conversations(iter([longest]), "oasst"))
+    assert len(import_conversations(lines[0], "file")[0].messages) == DEEPEST
+    with pytest.raises(DataError, match="3000 messages in a row"):
+        list(export_conversations(iter([ConversationTree(conversation, tuple(chain))]), "oasst"))
+
+
 def test_published_trees_are_imported(real_data: Callable[[str], Path]) -> None:
     text = real_data("oasst/oasst1_en_validation-90.trees.jsonl").read_text(encoding="utf-8")
     found = import_conversations(text, "f")
@@ -145,6 +175,7 @@ RECORD = as_record(ConversationTree(StoredConversation("c", "t"), (StoredMessage
         ({"messages": [{"id": "a", "role": "user", "text": "", "sampling": []}]}, "sampling is"),
         ({"messages": [{"id": "a", "role": "user", "text": "", "parent": "b"}]}, "does not exist"),
         ({"messages": [{"id": "a", "role": "user", "text": ""}] * 2}, "same id"),
+        ({"messages": [{"id": "a", "role": "user", "text": "", "created": 2**62}]}, "created is"),
         ({"feedback": "yes"}, "feedback is"),
     ],
 )

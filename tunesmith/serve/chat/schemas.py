@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunesmith.serve.conversations.records import IDENTITY
 from tunesmith.serve.openai.fields import RequestSchema
 
 REPLIES = 8
@@ -17,7 +18,7 @@ LONGEST_TEXT = 500_000
 NO_NUL = r"^[^\x00]*$"
 """The character U+0000 cannot be in a training file."""
 
-Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Identity = Annotated[str, Field(pattern=IDENTITY)]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=NO_NUL)]
 Number = Annotated[float, Field(ge=0, le=1e9)]
 

@@ -51,13 +51,17 @@ def feedback_trees(trees: Iterator[ConversationTree], counts: FeedbackCounts) ->
         for parent, siblings in tree.children().items():
             if parent is None:
                 continue
-            path, by_id = tree.path_to(parent), {reply.id: reply for reply in siblings}
+            turns, by_id = joined_turns(tree.path_to(parent)), {reply.id: reply for reply in siblings}
+            if not turns or turns[-1].role != "user":  # only files of other programs have such conversations
+                judged = [reply for reply in siblings if reply.vote or reply.chosen is not None or reply.edit_of]
+                counts.left_out["there is no message of the user before the reply"] += len(judged)
+                continue
             for ranks in _groups(siblings, counts):
                 counts.trees += 1
                 replies = sorted(
                     (by_id[name] for name in ranks), key=lambda reply: (ranks[reply.id] or 0, reply.created)
                 )
-                yield _as_tree(tree.conversation.id, path, replies, ranks)
+                yield _as_tree(tree.conversation.id, turns, replies, ranks)
 
 
 def _groups(siblings: Sequence[StoredMessage], counts: FeedbackCounts) -> Iterator[dict[str, int | None]]:
@@ -65,7 +69,8 @@ def _groups(siblings: Sequence[StoredMessage], counts: FeedbackCounts) -> Iterat
     replies = {reply.id: reply for reply in siblings if reply.role == "assistant"}
     usable = {name: reply for name, reply in replies.items() if reply.text.strip() and reply.state not in INCOMPLETE}
     pairs = _stated_pairs(usable)
-    contradictory = {pair for pair in pairs if _leads(pairs, pair[1], pair[0])}
+    reached = _reached(pairs)
+    contradictory = {(better, worse) for better, worse in pairs if better in reached[worse]}
     pairs -= contradictory
     used: set[str] = set()
     for names, own in _components(pairs):
@@ -103,28 +108,31 @@ def _stated_pairs(replies: Mapping[str, StoredMessage]) -> Pairs:
     return pairs
 
 
-def _leads(pairs: Pairs, start: str, end: str) -> bool:
-    """Whether ``start`` is better than ``end``, perhaps through others."""
-    reached, waiting = {start}, [start]
-    while waiting:
-        better = waiting.pop()
-        for first, second in pairs:
-            if first == better and second not in reached:
-                reached.add(second)
-                waiting.append(second)
-    return end in reached
+def _reached(pairs: Pairs) -> dict[str, set[str]]:
+    """Reply -> the replies that it is better than, also through others."""
+    below: dict[str, set[str]] = {name: set() for pair in pairs for name in pair}
+    for better, worse in pairs:
+        below[better].add(worse)
+    found = {}
+    for name in below:
+        reached, waiting = set[str](), [name]
+        while waiting:
+            new = below[waiting.pop()] - reached
+            reached |= new
+            waiting += new
+        found[name] = reached
+    return found
 
 
 def _components(pairs: Pairs) -> Iterator[tuple[set[str], Pairs]]:
     """The replies that comparisons connect, with these comparisons."""
+    connected = _reached(pairs | {(worse, better) for better, worse in pairs})
     rest = set(pairs)
     while rest:
-        names = set(min(rest))
-        while more := {name for pair in rest if names & set(pair) for name in pair} - names:
-            names |= more
+        names = connected[min(rest)[0]]
         own = {pair for pair in rest if pair[0] in names}
         rest -= own
-        yield names, own
+        yield set(names), own
 
 
 def _leveled(names: set[str], pairs: Pairs) -> Iterator[dict[str, int]]:
@@ -133,11 +141,13 @@ def _leveled(names: set[str], pairs: Pairs) -> Iterator[dict[str, int]]:
     One ranking, if there is one; otherwise one for each reply that is better than others.
     """
     ranks = dict.fromkeys(names, 0)
-    for _ in names:  # the longest chain of better replies
+    before = dict[str, int]()
+    while before != ranks:  # until the longest chain of better replies is counted
+        before = dict(ranks)
         for better, worse in pairs:
             ranks[worse] = max(ranks[worse], ranks[better] + 1)
-    stated = {(first, second) for first in names for second in names if ranks[first] < ranks[second]}
-    if all(_leads(pairs, first, second) for first, second in stated):
+    reached = _reached(pairs)
+    if all(second in reached[first] for first in names for second in names if ranks[first] < ranks[second]):
         yield ranks
         return
     for best in sorted({better for better, _ in pairs}):
@@ -145,10 +155,9 @@ def _leveled(names: set[str], pairs: Pairs) -> Iterator[dict[str, int]]:
 
 
 def _as_tree(
-    conversation: str, path: Sequence[StoredMessage], replies: Sequence[StoredMessage], ranks: Mapping[str, int | None]
+    conversation: str, turns: Sequence[StoredMessage], replies: Sequence[StoredMessage], ranks: Mapping[str, int | None]
 ) -> dict[str, Any]:
-    """The tree of some replies to the last message of a path, from the first message on that the models read."""
-    turns = joined_turns(path)
+    """The tree of some replies to the last of these messages, from the first message on that the models read."""
     unread = min(min(reply.dropped for reply in replies), len(turns) - 1)
     chain, above = list[dict[str, Any]](), None
     for turn in turns[unread:]:

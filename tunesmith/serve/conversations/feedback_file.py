@@ -15,12 +15,11 @@ from tunesmith.errors import MissingInputError
 from tunesmith.files import write_file
 from tunesmith.serve.conversations.feedback import FeedbackCounts, feedback_trees
 from tunesmith.serve.conversations.oasst import as_rows
+from tunesmith.serve.conversations.records import DEEPEST
 from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.text.visible import visible
 
 FeedbackReader = Literal["oasst", "oasst-messages"]
-DEEPEST = 28
-"""Messages on a path of a nested tree. A line of JSON has at most 64 levels, and every message needs two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tunesmith.data.readers.oasst import ROLES
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.serve.conversations.records import (
+    DEEPEST,
     ConversationTree,
     StoredConversation,
     StoredMessage,
@@ -30,11 +31,16 @@ Content = dict[str, Any]
 
 
 def as_oasst_trees(tree: ConversationTree) -> Iterator[Content]:
-    """The trees of a conversation. Chosen drafts have rank 0, the drafts that they were preferred to rank 1."""
+    """The trees of a conversation. Chosen drafts have rank 0, the drafts that they were preferred to rank 1.
+
+    Raises DataError for more than ``DEEPEST`` messages on a path.
+    """
     children = tree.children()
     for first in children.get(None, []):
         replies: dict[str, list[Content]] = {}
-        for message in reversed(_below(first, children)):
+        below = _below(first, children)
+        _check_depth(below, tree.conversation.title)
+        for message in reversed(below):
             content = as_oasst_message(message, None if message.chosen is None else int(not message.chosen))
             content["replies"] = replies.pop(message.id, [])[::-1]
             replies.setdefault(message.parent or "", []).append(content)
@@ -173,6 +179,16 @@ def _replies(content: Content, place: str) -> list[Content]:
     if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
         raise DataError("the replies of a message are no list of messages", where=place, advice=ADVICE)
     return replies
+
+
+def _check_depth(below: Sequence[StoredMessage], title: str) -> None:
+    """Raises DataError for messages whose tree is too deep for a line of JSON. Each comes after its parent."""
+    depths: dict[str | None, int] = {}
+    for message in below:
+        depths[message.id] = depths.get(message.parent, 0) + 1
+    if max(depths.values()) > DEEPEST:
+        what = f"the conversation {title!r} has {max(depths.values())} messages in a row, and a nested tree {DEEPEST}"
+        raise DataError(what, advice="export it as JSON lines")
 
 
 def _below(first: StoredMessage, children: Mapping[str | None, list[StoredMessage]]) -> list[StoredMessage]:

@@ -13,6 +13,15 @@ MessageState = Literal["done", "writing", "stopped", "interrupted", "failed"]
 """Of a reply: complete, being written, stopped by the user, cut off by the end of the server, ended by an error."""
 
 STATES: tuple[MessageState, ...] = ("done", "writing", "stopped", "interrupted", "failed")
+IDENTITY = r"^[A-Za-z0-9_-]{1,64}$"
+"""The ids that a client may choose; they are parts of URLs."""
+
+LATEST = 253_402_300_799_000
+"""The end of the year 9999 in milliseconds since 1970; later times cannot be written as dates."""
+
+DEEPEST = 28
+"""Messages on a path of a nested tree. A line of JSON has at most 64 levels, and every message needs two."""
+
 TITLE_LENGTH = 80
 """Characters of a title that is taken from the first message."""
 

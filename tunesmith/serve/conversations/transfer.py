@@ -13,6 +13,8 @@ from tunesmith.data.sources.strict_json import RecordError, parse_record, type_n
 from tunesmith.errors import DataError
 from tunesmith.serve.conversations.oasst import as_oasst_trees, read_oasst_tree
 from tunesmith.serve.conversations.records import (
+    IDENTITY,
+    LATEST,
     STATES,
     ConversationTree,
     StoredConversation,
@@ -36,7 +38,10 @@ ADVICE = "import a file that was exported here, OpenAssistant's trees, or lines 
 
 
 def export_conversations(trees: Iterator[ConversationTree], format: TransferFormat) -> Iterator[str]:
-    """The lines of a file with these conversations; Markdown has only what is shown."""
+    """The lines of a file with these conversations; Markdown has only what is shown.
+
+    Raises DataError for one that is too long for nested trees.
+    """
     writers: Mapping[TransferFormat, Callable[[ConversationTree], Iterator[str]]] = {
         "jsonl": lambda tree: iter([_line(as_record(tree))]),
         "oasst": lambda tree: (_line(each) for each in as_oasst_trees(tree)),
@@ -81,8 +86,9 @@ def read_record(record: Mapping[str, Any], place: str) -> ConversationTree:
     messages = record.get("messages")
     if not isinstance(messages, list):
         raise DataError(f"messages are {type_name(messages)}, not a list", where=place, advice=ADVICE)
+    given = _value(record, "id", str, "", place)  # of another program it may be anything
     conversation = StoredConversation(
-        id=_value(record, "id", str, "", place) or new_id(),
+        id=given if re.fullmatch(IDENTITY, given) else new_id(),
         title=_value(record, "title", str, "", place),
         system=_value(record, "system", str, "", place),
         feedback=_value(record, "feedback", bool, False, place),
@@ -226,7 +232,8 @@ def _value(values: Mapping[str, Any], name: str, kind: type, default: Any, place
     value = values.get(name)
     if value is None and default is not None:
         return default
-    if type(value) is not kind or (isinstance(value, int) and not 0 <= value <= LARGEST_NUMBER):
+    largest = LATEST if name in ("created", "changed") else LARGEST_NUMBER
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value <= largest):
         wanted = {str: "text", bool: "true or false", int: "a whole number"}[kind]
         found = repr(value)[:40] if isinstance(value, int | float) and math.isfinite(value) else type_name(value)
         raise DataError(f"{name} is {found}, but must be {wanted}", where=place, advice=ADVICE)
