@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,8 +14,10 @@ import pytest
 
 from tests.serve.served import LOG, MESSAGES, new_parts, run
 from tunesmith.errors import ConfigurationError
+from tunesmith.serve.app.counters import RequestCounters
 from tunesmith.serve.app.factory import ServerParts
-from tunesmith.serve.app.settings import ApiKey, ServerSettings
+from tunesmith.serve.app.gate import Gate
+from tunesmith.serve.app.settings import ApiKey, ServerLimits, ServerSettings
 from tunesmith.serve.engine.models import ServedModels
 
 KEY = "k3y-of-the-test-server"
@@ -222,3 +226,31 @@ def test_the_metrics_are_in_the_format_of_prometheus(parts: ServerParts) -> None
     assert values['tunesmith_tokens_reserved{model="chatml"}'] == "0"
     kinds = [line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE")]
     assert len(kinds) == len(set(kinds))
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_connection_of_a_client_that_does_not_read_is_closed(streamed: bool) -> None:
+    """As uvicorn does it: a piece is sent when most of the one before it was read."""
+    sent, closed = list[Any](), asyncio.Event()
+    settings = ServerSettings(limits=replace(ServerLimits(), write_time=0.05))
+
+    async def send_piece(message: Any) -> None:
+        if len(sent) == 2 and not closed.is_set():
+            await closed.wait()
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if not streamed:
+            await send({"type": "http.response.body", "body": b"x" * 100_000})
+        while streamed and not closed.is_set():
+            await send({"type": "http.response.body", "body": b"event", "more_body": True})
+
+    async def work() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "http_version": "1.1"}
+        scope |= {"headers": [(b"host", b"localhost")], "state": {"abort": closed.set}}
+        async with asyncio.timeout(10):
+            await Gate(app, settings, RequestCounters(), LOG.append)(scope, None, send_piece)  # type: ignore[arg-type]
+        assert closed.is_set()
+
+    asyncio.run(work())

@@ -105,6 +105,17 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once(model: ServedModel,
     in_loop(work)
 
 
+def test_more_replies_than_ever_fit_are_no_matter_of_time(model: ServedModel) -> None:
+    async def work() -> None:
+        for jobs in ([job(model, 1)] * (LIMITS.waiting + 1), [job(model, 90)] * 6):
+            with pytest.raises(RefusedRequest) as refused:
+                model.thread.submit_all(jobs)
+            assert (refused.value.status, refused.value.code) == (400, "request_too_large")
+        assert len(await asyncio.gather(*map(collect, model.thread.submit_all([job(model, 1)] * 12)))) == 12
+
+    in_loop(work)
+
+
 def test_a_client_with_many_requests_does_not_delay_another_one(model: ServedModel) -> None:
     async def work() -> None:
         ended: list[str] = []

@@ -67,16 +67,13 @@ class LiveAnswer(Response):
     """The answer to a request whose reply is generated; it is cancelled when the client closes the connection.
 
     answering: what is generated.
-    limits: of the server.
     log: gets the text of an error that is not a client's.
     named: whether the events of a stream have names and no end mark, as in the responses API.
     """
 
-    def __init__(
-        self, answering: Answering, limits: ServerLimits, log: Callable[[str], None], *, named: bool = False
-    ) -> None:
+    def __init__(self, answering: Answering, log: Callable[[str], None], *, named: bool = False) -> None:
         super().__init__()
-        self._answering, self._limits, self._log, self._named = answering, limits, log, named
+        self._answering, self._log, self._named = answering, log, named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer (ASGI)."""
@@ -101,13 +98,10 @@ class LiveAnswer(Response):
         first = await anext(events)  # a reply that cannot begin is refused with a status
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        try:
-            await self._send(send, first, True)
-            async for event in events:
-                await self._send(send, event, True)
-            await self._send(send, b"" if self._named else DONE, False)
-        except TimeoutError:
-            _abort(scope)
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"" if self._named else DONE, "more_body": False})
 
     async def _encoded(self) -> AsyncIterator[bytes]:
         """The events as server-sent events; an error after the first one is the last one."""
@@ -131,11 +125,6 @@ class LiveAnswer(Response):
         name = b"event: %s\n" % str(event["type"]).encode() if self._named else b""
         return b"%sdata: %s\n\n" % (name, text)
 
-    async def _send(self, send: Send, body: bytes, more: bool) -> None:
-        """Send a piece. Raises TimeoutError if the client does not read."""
-        async with asyncio.timeout(self._limits.write_time):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
-
 
 async def _disconnected(receive: Receive) -> None:
     """Return when the client has closed the connection."""
@@ -145,10 +134,3 @@ async def _disconnected(receive: Receive) -> None:
 
 async def _nothing() -> dict[str, Any]:
     return {"type": "http.disconnect"}
-
-
-def _abort(scope: Scope) -> None:
-    """Close the connection of a client that does not read, without waiting until it does."""
-    abort = scope.get("state", {}).get("abort")
-    if abort is not None:
-        abort()

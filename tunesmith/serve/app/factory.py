@@ -109,19 +109,19 @@ def api_routes(parts: ServerParts) -> APIRouter:
     async def chat(request: Request) -> Response:
         wanted = await read_request(request, ChatRequestSchema, limits)
         answer = await open_chat(parts.models, parts.texts, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, limits, parts.log)
+        return LiveAnswer(answer, parts.log)
 
     @router.post("/completions", openapi_extra=describe_operation(CompletionRequestSchema))
     async def complete(request: Request) -> Response:
         wanted = await read_request(request, CompletionRequestSchema, limits)
         answer = await open_completion(parts.models, parts.texts, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, limits, parts.log)
+        return LiveAnswer(answer, parts.log)
 
     @router.post("/responses", openapi_extra=describe_operation(ResponseRequestSchema))
     async def respond(request: Request) -> Response:
         wanted = await read_request(request, ResponseRequestSchema, limits)
         answer = await open_response(parts.models, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, limits, parts.log, named=True)
+        return LiveAnswer(answer, parts.log, named=True)
 
     return router
 

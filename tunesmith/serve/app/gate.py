@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -25,6 +26,7 @@ OPEN_PATHS = ("/healthz",)
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 JSON = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
 VERSIONS = ("1.0", "1.1")
+LARGEST_PIECE = 65_536  # bytes; of a larger one the server waits until the client has read most of it
 WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 CLOSING = (408, 413, 431)  # what is left of such a request is not read
 PREFLIGHT = (
@@ -62,7 +64,8 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        answer = _CountedAnswer(scope, send, self._counters, self._allowed_origin(scope))
+        write_time = self._settings.limits.write_time
+        answer = _CountedAnswer(scope, send, self._counters, self._allowed_origin(scope), write_time)
         self._counters.open += 1
         try:
             if self._check(scope):
@@ -143,10 +146,16 @@ class Gate:
 
 
 class _CountedAnswer:
-    """Passes an answer on, with the headers of every answer, and counts it."""
+    """Passes an answer on, with the headers of every answer, and counts it.
 
-    def __init__(self, scope: Scope, send: Send, counters: RequestCounters, origin: bytes | None) -> None:
+    write_time: seconds for a piece that the client does not read.
+    """
+
+    def __init__(
+        self, scope: Scope, send: Send, counters: RequestCounters, origin: bytes | None, write_time: float
+    ) -> None:
         self._scope, self._send, self._counters, self._origin = scope, send, counters, origin
+        self._write_time = write_time
         self._began = False
 
     async def send(self, message: AsgiMessage) -> None:
@@ -161,7 +170,19 @@ class _CountedAnswer:
             message = {**message, "headers": given + added}
             route = self._scope.get("route")
             self._counters.count(getattr(route, "path", "other"), message["status"])
-        await self._send(message)
+        last = message["type"] == "http.response.body" and not message.get("more_body")
+        if last and len(message.get("body", b"")) > LARGEST_PIECE:  # the end waits until the client has read the rest
+            await self._pass_on({**message, "more_body": True})
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._pass_on(message)
+
+    async def _pass_on(self, message: AsgiMessage) -> None:
+        """Send a message; the connection of a client that does not read is closed, so that it ends like any other."""
+        try:
+            async with asyncio.timeout(self._write_time):
+                await self._send(message)
+        except TimeoutError:
+            self._scope.get("state", {}).get("abort", lambda: None)()
 
     async def allow(self) -> None:
         """Answer that a web page may send its request."""

@@ -78,7 +78,13 @@ class EngineThread:
         return stream
 
     def submit_all(self, jobs: list[ReplyJob]) -> list[ReplyStream]:
-        """As ``submit``, for several replies to one request: either all are accepted or none."""
+        """As ``submit``, for several replies to one request: either all are accepted or none.
+
+        Raises RefusedRequest also for more replies than ever wait, which would be refused each time.
+        """
+        if len(jobs) > self.limits.waiting or sum(job.tokens for job in jobs) > self.limits.tokens:
+            what = f"{len(jobs)} replies are more than the server accepts at once. Send fewer prompts in a request."
+            raise RefusedRequest(400, what, param="n", code="request_too_large")
         streams: list[ReplyStream] = []
         try:
             for job in jobs:
