@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -112,6 +113,14 @@ def test_runs_are_listed_with_their_pages(runs: Path) -> None:
         assert answer.headers["content-security-policy"] == FILE_POLICY
         assert FILE_POLICY.startswith("sandbox ")
         assert "allow-same-origin" not in FILE_POLICY
+
+
+def test_names_that_are_no_text_are_left_out(runs: Path) -> None:
+    shutil.copytree(os.fsencode(runs / "one"), os.fsencode(runs) + b"/tw\xff")
+    shutil.copy(runs / "one" / "index.html", os.fsencode(runs) + b"/page\xfe.html")
+    assert [page.name for page in list_pages(runs)] == ["one", "compared & <b>.html"]
+    assert list(chat_models(runs)) == ["one"]
+    assert get("/runs", runs).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tunesmith.apps.runs import ListedRun, find_runs, list_run
+from tunesmith.data.sources.strict_json import HALF
 from tunesmith.errors import TunesmithError
 from tunesmith.generate.export_directory import find_export, read_export
 from tunesmith.train.run.directory import PAGE
@@ -42,7 +43,11 @@ class ListedPage:
 def list_pages(directory: Path) -> list[ListedPage]:
     """The runs in a directory, the newest first, and then the pages outside of them."""
     models = {path: name for name, path in chat_models(directory).items()}
-    runs = sorted((list_run(path) for path in find_runs(directory)), key=lambda each: each.updated, reverse=True)
+    runs = sorted(
+        (list_run(path) for path in find_runs(directory) if is_text(str(path))),
+        key=lambda each: each.updated,
+        reverse=True,
+    )
     pages = find_pages(directory)
     found = []
     for run in runs:
@@ -63,7 +68,7 @@ def find_pages(directory: Path, depth: int = DEPTH) -> list[Path]:
     except OSError:
         return []
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or not is_text(entry.name):
             continue
         if entry.is_file(follow_symlinks=False) and entry.name.endswith(".html"):
             found.append(Path(entry.path))
@@ -84,6 +89,8 @@ def chat_models(directory: Path) -> dict[str, str]:
     """Name -> directory of the runs that have an export which writes replies."""
     found = {}
     for path in find_runs(directory):
+        if not is_text(str(path)):
+            continue
         try:
             info = read_export(find_export(path))
         except TunesmithError:
@@ -91,6 +98,11 @@ def chat_models(directory: Path) -> dict[str, str]:
         if info is not None and info.kind == "assistant":
             found[_name(directory, path)] = str(path)
     return found
+
+
+def is_text(name: str) -> bool:
+    """Whether a name of a file is UTF-8. Others cannot be in a page or a URL, and are left out."""
+    return not HALF.search(name)
 
 
 def _name(directory: Path, path: Path) -> str:
