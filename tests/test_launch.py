@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.errors import UsageError
-from tunesmith.launch import LaunchedProcess, launched_process
+from tunesmith.launch import REPORTING, LaunchedProcess, launched_process, reported_once, waiting_time
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 SRUN = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}
@@ -42,3 +42,18 @@ def test_the_local_rank_alone_chooses_a_gpu() -> None:
 def test_values_that_make_no_sense_are_refused(changes: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         launched_process({**TORCHRUN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "patience"),
+    [(0, 0, 0), (1, 1, 2), (8, 0, 1), (9, 1, 2)],
+    ids=["the first", "another of its machine", "the first of another machine", "another of another machine"],
+)
+def test_a_process_leaves_it_to_the_first_ones_to_report_a_mistake(rank: int, local_rank: int, patience: int) -> None:
+    assert waiting_time(LaunchedProcess(rank, 16, local_rank)) == patience * REPORTING
+    assert waiting_time(LaunchedProcess(0, 1, local_rank)) == 0
+
+
+def test_a_mistake_is_reported_by_the_process_that_the_others_wait_for() -> None:
+    with pytest.raises(UsageError, match="wrong"), reported_once(LaunchedProcess(0, 2, 0)):
+        raise UsageError("wrong")

@@ -1,16 +1,20 @@
-"""What a launcher of several processes, torchrun or srun, sets in the environment of each of them."""
+"""Several processes that torchrun or srun has started: what it sets in their environment, and who reports mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tunesmith.errors import UsageError
+from tunesmith.errors import TunesmithError, UsageError
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 """The variables for rank, number of processes and local rank. The number is that of the step, which srun sets: a batch
 script is one process, however many tasks its job has."""
+REPORTING = 5.0
+"""Seconds that a process has to report a mistake that others find too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,6 @@ class LaunchedProcess:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-
-    @property
-    def prints(self) -> bool:
-        """Whether this process reports mistakes that all processes of its machine find alike."""
-        return self.local_rank == 0
 
 
 def launched_process(environment: Mapping[str, str]) -> LaunchedProcess:
@@ -49,6 +48,34 @@ def launched_process(environment: Mapping[str, str]) -> LaunchedProcess:
             advice="start the processes with torchrun or srun, which set both",
         )
     return found
+
+
+@contextmanager
+def reported_once(launched: LaunchedProcess) -> Iterator[None]:
+    """In the block, which runs before the processes know each other, an error is reported by the first one that has it.
+
+    The others wait, since the launcher ends them as soon as the first one has ended. One that is still there after that
+    time has found something that the first one did not, and reports it.
+    """
+    try:
+        yield
+    except TunesmithError:
+        time.sleep(waiting_time(launched))
+        raise
+
+
+def waiting_time(launched: LaunchedProcess) -> float:
+    """Seconds that a process leaves to the first of all, and then to the first of its machine, to report an error."""
+    return REPORTING * ((launched.rank > 0) + (launched.local_rank > 0)) if launched.size > 1 else 0.0
+
+
+def check_alone(name: str, launched: LaunchedProcess) -> None:
+    """Raises UsageError if several processes were started with a command that is not divided among them."""
+    if launched.size > 1:
+        raise UsageError(
+            f"`tunesmith {name}` runs in one process, and {launched.size} were started",
+            advice="start it without torchrun or srun; only `tunesmith train` is divided among processes",
+        )
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

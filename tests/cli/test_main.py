@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ from tunesmith.errors import LockedError, RecipeError, StoppedError, StorageErro
 
 HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "yaml", "rich", "jinja2")
 """Packages that `tunesmith --help` does not need; each of them would slow it down."""
+
+
+TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tunesmith"]
 
 
 def tunesmith(*words: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -240,3 +244,32 @@ def test_a_system_without_file_locks_gets_a_sentence() -> None:
     command_line.check_platform(importlib.util.find_spec)
     with pytest.raises(UsageError, match="Linux and macOS, and on Windows inside of WSL"):
         command_line.check_platform(lambda module: None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "dolly-v2-3b", "tiny", "train.stepz=3"], 78, "unknown key; did you mean 'train.steps'?"),
+        (["score", "runs/reward", "a.jsonl"], 64, "`tunesmith score` runs in one process, and 2 were started"),
+    ],
+)
+def test_a_mistake_that_several_processes_find_is_printed_once(words: list[str], code: int, message: str) -> None:
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*TOGETHER, *words], capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=False, timeout=120
+    )
+    assert done.stderr.count("tunesmith: error: ") == 1, done.stderr
+    assert message in done.stderr
+    assert f"exitcode  : {code} " in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not command.is_divided])
+def test_a_command_that_is_not_divided_among_processes_is_refused_in_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for key, value in {"RANK": "0", "WORLD_SIZE": "8", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    assert called(monkeypatch, name, "runs/some") == 64
+    expected = f"tunesmith: error: `tunesmith {name}` runs in one process, and 8 were started; "
+    assert capsys.readouterr().err.startswith(expected)
+    assert called(monkeypatch, name, "--help") == 0

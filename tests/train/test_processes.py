@@ -88,13 +88,13 @@ CASES: dict[str, tuple[Action, Action, tuple[int, int], tuple[str, str]]] = {
 
 def act(rank: int, directory: Path) -> None:
     launched = launched_process(os.environ)
-    with joined_processes(launched, torch.device("cpu"), sharded=False) as world:
+    with joined_processes(launched, lambda: torch.device("cpu"), sharded=False) as world:
         CASES[directory.name][rank](world)  # type: ignore[operator]
 
 
 def agree(rank: int, directory: Path) -> None:
     """What a communicator does, in processes that end well."""
-    with joined_processes(launched_process(os.environ), torch.device("cpu"), sharded=True) as world:
+    with joined_processes(launched_process(os.environ), lambda: torch.device("cpu"), sharded=True) as world:
         order = directory / "order"
         assert world.is_first == (rank == 0)
         world.in_turn(lambda: order.open("a").write(str(int(world.is_first))))

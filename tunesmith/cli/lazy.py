@@ -21,17 +21,19 @@ class CliCommand:
     part: ``module:function`` that runs the command; it is imported when the command is run.
     summary: the line of the command in `tunesmith --help`.
     takes_recipe: whether its arguments are a recipe with layers and single values.
+    is_divided: whether several processes that were started together divide its work.
     """
 
     part: str
     summary: str
     takes_recipe: bool = False
+    is_divided: bool = False
 
 
 COMMANDS: Mapping[str, CliCommand] = {
     "demo": CliCommand("tunesmith.cli.demo:demo", "Train a small assistant from scratch, offline, in minutes."),
     "init": CliCommand("tunesmith.cli.init:init", "Look at your data and write a recipe for it."),
-    "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True),
+    "train": CliCommand("tunesmith.cli.train:train", "Train the model of a recipe, or resume its run.", True, True),
     "check": CliCommand("tunesmith.cli.check:check", "Check data, loss masks and model before training.", True),
     "plan": CliCommand("tunesmith.cli.plan:plan", "Show whether a recipe fits on a GPU, and how long it takes.", True),
     "runs": CliCommand("tunesmith.cli.runs:runs", "List runs: state, steps, best checkpoint; write their pages."),

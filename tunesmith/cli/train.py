@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
+from tunesmith.launch import launched_process, reported_once
 from tunesmith.recipe.load import load, split_words
 
 
@@ -12,8 +15,9 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
 
     For example: tunesmith train faq.yaml
     """
-    names, values = split_words([recipe, *(changes or ())])
-    loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
-    load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
-    load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
+    with reported_once(launched_process(os.environ)):
+        names, values = split_words([recipe, *(changes or ())])
+        loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
+        load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
+        load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
     load_heavy_part("tunesmith.compose.train:train_recipe")(loaded)

@@ -90,7 +90,7 @@ def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
     """
     launched = launched_process(os.environ)
     sharded = families.shard_kind(loaded.recipe, launched.size) != "none"
-    with joined_processes(launched, best_device(), sharded=sharded) as world:
+    with joined_processes(launched, best_device, sharded=sharded) as world:
         return _train_recipe(loaded, world)
 
 

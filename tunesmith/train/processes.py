@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 
 from tunesmith.errors import MissingInputError, StoppedError, UsageError
-from tunesmith.launch import LaunchedProcess
+from tunesmith.launch import LaunchedProcess, reported_once
 from tunesmith.train.failures import FailureWatch, exit_at_once, explained
 from tunesmith.train.world import Communicator, ProcessGroup, SingleProcess
 
@@ -29,20 +29,23 @@ LEAVING = 10.0
 
 
 @contextmanager
-def joined_processes(launched: LaunchedProcess, device: torch.device, *, sharded: bool) -> Iterator[Communicator]:
+def joined_processes(
+    launched: LaunchedProcess, device: Callable[[], torch.device], *, sharded: bool
+) -> Iterator[Communicator]:
     """The processes of a run; they end together.
 
     An error in the block of one process ends all of them, with its exit code; only this process prints it.
 
     launched: this process.
-    device: of its model.
+    device: chooses that of its model; if there is none for a process, only the first such process reports it.
     sharded: whether the weights are divided among the processes.
     Raises UsageError if the launcher did not say where the processes meet.
     """
     if launched.size == 1:
         yield SingleProcess()
         return
-    store = _meet(launched)
+    with reported_once(launched):
+        store = _meet(launched)
     watch = FailureWatch(
         distributed.PrefixStore("watch", store.clone()),  # type: ignore[attr-defined]
         launched.rank,
@@ -51,13 +54,14 @@ def joined_processes(launched: LaunchedProcess, device: torch.device, *, sharded
         partial(exit_at_once, size=launched.size, rank=launched.rank),
     )
     try:
+        chosen = device()
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
             store=store,
             rank=launched.rank,
             world_size=launched.size,
             timeout=COLLECTIVE,
-            device_id=device if device.type == "cuda" else None,
+            device_id=chosen if chosen.type == "cuda" else None,
         )
         group = ProcessGroup(sharded=sharded, store=store, check=watch.check)
         stopped: StoppedError | None = None
