@@ -126,6 +126,17 @@ def gradients(case: Case, communicator: Communicator) -> dict[str, torch.Tensor]
     return found | {"metric norm": torch.tensor(norm), "metric tokens": torch.tensor(float(totals.tokens))}
 
 
+@torch.no_grad()
+def evaluate_differently(case: Case, rank: int, size: int) -> None:
+    """A pass of all processes and one of the first process only, as an evaluation runs them."""
+    case.policy.eval()
+    batch = step_of(case, rank, size).idle
+    case.objective(case.policy, batch, 1.0)
+    with case.policy.gathered():
+        if rank == 0:
+            case.objective(case.policy, batch, 1.0)
+
+
 def compute(rank: int, size: int, directory: Path) -> None:
     """One process: every case with every way of sharding; the first process saves what it found."""
     for name, build in CASES.items():
@@ -134,6 +145,7 @@ def compute(rank: int, size: int, directory: Path) -> None:
             communicator = ProcessGroup(sharded=kind != "none")
             if kind != "none":
                 case.policy.shard(init_device_mesh("cpu", (size,)), kind)
+                evaluate_differently(case, rank, size)
             found = gradients(case, communicator)
             if rank == 0:
                 save_file(found, directory / f"{name}-{kind}.safetensors")

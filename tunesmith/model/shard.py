@@ -59,6 +59,7 @@ class ShardedModel(nn.Module):
         if not torch.is_grad_enabled():  # no backward pass will drop what was gathered
             for part in self._parts():
                 part.reshard()
+            self._forget_passes()
         return result
 
     def _parts(self) -> list[FSDPModule]:
@@ -88,6 +89,19 @@ class ShardedModel(nn.Module):
             for part, reshards in parts:
                 part.reshard()
                 part.set_reshard_after_forward(reshards, recurse=False)
+            self._forget_passes()
+
+    def _forget_passes(self) -> None:
+        """Drop PyTorch's records of passes without a backward pass.
+
+        The next backward pass would gather ahead what they have used last. Processes that have run other passes, or
+        none, would gather other weights, and all would wait for each other.
+        """
+        for part in self._parts():
+            state = part._get_fsdp_state()
+            state._comm_ctx.post_forward_order.clear()
+            for group in state._fsdp_param_groups:
+                group._post_forward_indices.clear()
 
 
 def shard_model(
