@@ -52,7 +52,8 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
 
-ranks: $(DEVELOPMENT) ## kill each of several processes at each write of a sharded checkpoint, compare the bits
+ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, and at each write of a checkpoint
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_ends
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations

@@ -22,11 +22,15 @@ LONGEST = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process has ended. code: as of ``multiprocessing``. text: what it printed. seconds: until its end."""
+    """How a process has ended.
+
+    code: as of ``multiprocessing``. text: what it printed. seconds: until its end. at: monotonic time of its end.
+    """
 
     code: int | None
     text: str
     seconds: float
+    at: float
 
 
 def run_launched(target: Callable[[int, Path], None], size: int, directory: Path) -> list[Ended]:
@@ -44,7 +48,8 @@ def run_launched(target: Callable[[int, Path], None], size: int, directory: Path
         if process.is_alive():
             process.kill()
             process.join()
-        found.append(Ended(process.exitcode, (directory / f"output-{rank}").read_text(), time.monotonic() - began))
+        at = time.monotonic()
+        found.append(Ended(process.exitcode, (directory / f"output-{rank}").read_text(), at - began, at))
     return found
 
 
