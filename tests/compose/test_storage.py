@@ -160,3 +160,14 @@ def test_micro_batches_change_only_rounding(gradients: str, tmp_path: Path) -> N
         moved[tokens] = torch.cat([state[n].flatten() for n in sorted(state) if n.endswith(".exp_avg")])
     difference = (moved[100] - moved[10_000]).norm() / moved[10_000].norm()
     assert 0.0 < difference < 0.01
+
+
+@pytest.mark.parametrize(
+    ("shard", "dtype", "expected"), [("zero3", "bfloat16", "split"), ("zero3", "float32", "float32")]
+)
+def test_frozen_models_of_a_divided_run_are_in_the_format_of_gathered_weights(
+    tmp_path: Path, shard: str, dtype: str, expected: str
+) -> None:
+    recipe = small_recipe(tmp_path, [f"train.shard={shard}", f"model.dtype={dtype}"]).recipe
+    named = families.name_storage(recipe, 8)
+    assert (named.train.weights, families.frozen_format(named)) == ("float32", expected)

@@ -19,7 +19,7 @@ CASES = [
     ("dolly-v2-12b", "h200", ONE),
     ("tulu-2.5-dpo-13b-uf-mean", "h100", ONE),
     ("dolly-v2-7b", "4090", ONE),
-    ("tulu-2.5-70b-uf-rm", "h100", Distribution(8, "zero3")),
+    ("tulu-2.5-dpo-13b-uf-mean", "h100", Distribution(2, "zero3")),
 ]
 
 

@@ -178,6 +178,9 @@ def test_sharing_divides_states_and_adds_what_is_gathered(shard: Literal["zero2"
     layer, outside = 90_000, 100_000
     whole = 2 * 1_000_000 if shard == "zero2" else 2 * (2 * layer + outside)
     assert gathered == whole + 6 * layer
+    kept = now["weights", "always"] + now["moments", "always"]
+    assert kept + now["whole", "loading"] == max(kept, before["weights", "always"])
+    assert now["gathered", "replies"] == 2 * 1_000_000
 
 
 def test_several_gpus_that_share_nothing_need_as_much_as_one() -> None:

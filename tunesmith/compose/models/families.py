@@ -166,6 +166,12 @@ def weight_format(recipe: Recipe) -> WeightFormat:
     return "split" if splits and recipe.model.dtype == "bfloat16" else "float32"
 
 
+def frozen_format(recipe: Recipe) -> WeightFormat:
+    """How frozen models are stored: whole in every process, in the number format of gathered weights."""
+    divides = recipe.train.shard in ("zero2", "zero3") and recipe.model.dtype == "bfloat16"
+    return "split" if divides else weight_format(recipe)
+
+
 def name_storage(recipe: Recipe, processes: int) -> Recipe:
     """The recipe with the values that ``auto`` has on this machine for weights and sharding, which a run records.
 

@@ -86,5 +86,5 @@ def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Poli
         model = load_reference(recipe, renderer.tokenizer)
         found = families.prepare_causal_policy(recipe, model, renderer.tokenizer).policy
     families.freeze(model)
-    WeightStorage(families.weight_format(recipe)).store_frozen(model)
+    WeightStorage(families.frozen_format(recipe)).store_frozen(model)
     return Policy(model, compute=found.compute, layout=found.layout, temperature=policy.temperature, rule=found.rule)

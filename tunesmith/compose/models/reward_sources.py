@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.packed import PackedBatch
-from tunesmith.compose.models.families import freeze, weight_format
+from tunesmith.compose.models.families import freeze, frozen_format
 from tunesmith.compose.models.reward_models import prepare_reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.readers.reader import Filtered
@@ -53,7 +53,7 @@ def reward_sources(
             case ModelRewardConfig():
                 model = prepare_reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
                 freeze(model.model)
-                WeightStorage(weight_format(recipe)).store_frozen(body_of(model.model))
+                WeightStorage(frozen_format(recipe)).store_frozen(body_of(model.model))
                 found.append(RewardSource(name, ModelScore(model), reward.scale, reward.offset))
             case CheckRewardConfig():
                 checks = read_checks(reward.path, renderer)

@@ -32,7 +32,7 @@ UPDATE_COPIES = 6
 FLOAT, HALF = 4, 2
 
 Shard = Literal["none", "zero2", "zero3"]
-Phase = Literal["always", "training", "update", "replies"]
+Phase = Literal["always", "loading", "training", "update", "replies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class MemoryEstimate:
     @property
     def largest_phase(self) -> Phase:
         """The phase that needs most."""
-        phases: tuple[Phase, ...] = ("training", "update", "replies")
+        phases: tuple[Phase, ...] = ("training", "loading", "update", "replies")
         return max(phases, key=self.total)
 
     @property
@@ -246,8 +246,10 @@ def estimate_memory(
     """
     spread = spread or Distribution()
     trained = [network, *(each.network for each in further if each.trained)]
+    own = _state_lines(trained, states, spread, adapter)
     found = [
-        *_state_lines(trained, states, spread, adapter),
+        *own,
+        *(_whole_lines(trained, states, own, adapter) if spread.parts > 1 else ()),
         *_further_lines(further, states, spread),
         *_gathered_lines(trained, states, spread, adapter),
         *_pass_lines(trained, states, work, adapter),
@@ -299,13 +301,26 @@ def _moment_note(states: StateSettings) -> str:
 
 
 def _further_lines(further: Sequence[FurtherModel], states: StateSettings, spread: Distribution) -> list[MemoryLine]:
-    """Models that are not trained are whole on every GPU unless the weights are divided."""
-    parts = spread.processes if spread.shard == "zero3" else 1
-    size = HALF if states.weights != "float32" else FLOAT
+    """Models that are not trained, which are whole on every GPU."""
+    gathered = spread.parts > 1 and states.compute != "float32"
+    size = HALF if gathered or states.weights != "float32" else FLOAT
     return [
-        MemoryLine(each.name, size * each.network.parameters // parts, "always", f"{size} bytes each, frozen")
+        MemoryLine(each.name, size * each.network.parameters, "always", f"{size} bytes each, frozen")
         for each in further
         if not each.trained
+    ]
+
+
+def _whole_lines(
+    trained: Sequence[Network], states: StateSettings, own: Sequence[MemoryLine], adapter: TrainedAdapter | None
+) -> list[MemoryLine]:
+    """What divided weights need beyond ``own`` while they are whole: until they are divided, and for replies."""
+    count = sum(each.parameters for each in trained)
+    each, how = (FLOAT, "float32") if adapter is None else (adapter.base_bytes, "frozen")
+    more = round(each * count) - sum(line.bytes for line in own if line.phase == "always")
+    return [
+        MemoryLine("whole", max(0, more), "loading", f"all weights ({how}), until they are divided"),
+        MemoryLine("gathered", states.compute_bytes * count, "replies", "all weights"),
     ]
 
 

@@ -21,6 +21,7 @@ NAME, NUMBER = 15, 11
 NOTES = 2 + NAME + NUMBER + 3
 """Column at which notes begin."""
 PHASES: dict[Phase, str] = {
+    "loading": "while models are loaded and tested",
     "training": "in a forward and backward pass",
     "update": "while the weights are updated",
     "replies": "while replies are generated",

@@ -49,12 +49,11 @@ def disk_need(run: SizedRun) -> DiskNeed:
 def host_need(run: SizedRun, spread: Distribution) -> int:
     """Bytes of host memory on one machine with all processes: the model while it is loaded, and offloaded moments.
 
-    Without sharding every process loads a whole model.
+    Every process loads a whole model, also one whose weights are divided then.
     """
     states, adapter = state_settings(run.recipe), run.adapter
     each = FLOAT if adapter is None else adapter.base_bytes
-    copies = 1 if spread.shard != "none" else spread.processes
-    loaded = round(each * run.network.parameters) * copies
+    loaded = round(each * run.network.parameters) * spread.processes
     trained = [run.network, *(further.network for further in run.further if further.trained)]
     moments = sum(states.moment_bytes(each) for each in trained) if states.offload and adapter is None else 0
-    return PROCESS * spread.processes + max(loaded, moments * copies)
+    return PROCESS * spread.processes + max(loaded, moments * spread.processes // spread.parts)
