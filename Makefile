@@ -52,7 +52,7 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
 
-ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, and at each write of a checkpoint
+ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, and in checkpoints
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_ends
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
 
