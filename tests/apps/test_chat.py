@@ -14,8 +14,11 @@ from tests.apps.conftest import write_model
 from tests.data.outcomes import read, tree_of
 from tests.text.hostile import hostile_texts
 from tunesmith.apps import chat
-from tunesmith.apps.commands import COMMANDS, parse_setting
-from tunesmith.apps.conversation import Conversation, describe_sampling
+from tunesmith.apps.chat_loop import ChatFiles, ChatStreams
+from tunesmith.apps.chat_settings import describe_sampling, parse_setting
+from tunesmith.apps.commands import COMMANDS
+from tunesmith.apps.conversation import Conversation
+from tunesmith.apps.local_chat_model import LocalChatModel
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import StorageError, TunesmithError, UsageError
 from tunesmith.files import write_json
@@ -31,8 +34,8 @@ REPLY = "a plain reply"
 def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
     """What the chat writes to its output and to its error stream when it is given these lines."""
     output, errors = io.StringIO(), io.StringIO()
-    source = io.StringIO("".join(f"{line}\n" for line in lines))
-    chat.run(str(directory), source=source, output=output, errors=errors, **({"seed": 3} | options))
+    streams = ChatStreams(io.StringIO("".join(f"{line}\n" for line in lines)), output, errors)
+    chat.run(str(directory), streams=streams, **({"seed": 3} | options))
     return output.getvalue(), errors.getvalue()
 
 
@@ -118,14 +121,14 @@ def test_a_character_outside_of_the_output_encoding_is_escaped(
     replies(["é", "你"])
     bytes_ = io.BytesIO()
     output = io.TextIOWrapper(bytes_, encoding="ascii")
-    chat.run(str(model_directory), source=io.StringIO("Hello\n"), output=output, errors=io.StringIO())
+    chat.run(str(model_directory), streams=ChatStreams(io.StringIO("Hello\n"), output, io.StringIO()))
     assert bytes_.getvalue() == b"\\xe9\\u4f60\n"
 
 
 def test_input_that_is_not_text_does_not_end_the_chat(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
     source = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8")
-    chat.run(str(model_directory), source=source, output=io.StringIO(), errors=io.StringIO())
+    chat.run(str(model_directory), streams=ChatStreams(source, io.StringIO(), io.StringIO()))
     assert asked[0]["messages"] == [("user", "caf\ufffd")]
 
 
@@ -137,7 +140,7 @@ def test_an_interrupt_in_a_terminal_ends_the_reply_and_keeps_what_was_shown(
     terminal = Terminal(io.StringIO(), output, errors)
     terminal.interactive = True
     engine, sampling = open_engine(model_directory)
-    conversation = Conversation(engine, terminal, sampling, 3, None)
+    conversation = Conversation(LocalChatModel(engine, sampling, 3), terminal, None)
     conversation.send("Hello")
     conversation.send("Go on")
     assert output.getvalue() == "half a re\n\n" * 2
@@ -290,7 +293,7 @@ def test_a_file_of_another_chat_is_not_replaced(
     replies([REPLY])
     path = tmp_path / "chat.json"
     path.write_text("precious")
-    for options, lines in (({"save": path}, ["Hello"]), ({}, ["Hello", f"/save {path}"])):
+    for options, lines in (({"files": ChatFiles(path)}, ["Hello"]), ({}, ["Hello", f"/save {path}"])):
         with pytest.raises(UsageError, match="already exists"):
             _chat(model_directory, *lines, **options)
     assert path.read_text() == "precious"
@@ -304,7 +307,7 @@ def test_the_save_option_holds_the_conversation_after_every_reply(
     replies([REPLY])
     path = tmp_path / "chat.jsonl"
     with pytest.raises(TunesmithError):
-        _chat(model_directory, "Hello", "/bogus", save=path)
+        _chat(model_directory, "Hello", "/bogus", files=ChatFiles(path))
     assert len(json.loads(path.read_text())["messages"]) == 2
 
 

@@ -12,6 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from tests.text.small_tokenizers import byte_level, t5_like, write_tokenizer
 from tunesmith.apps import chat
+from tunesmith.apps.chat_loop import ChatStreams
 from tunesmith.errors import DataError, UsageError
 from tunesmith.files import write_json
 from tunesmith.generate.export_directory import open_engine
@@ -58,8 +59,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
     output, errors = io.StringIO(), io.StringIO()
-    source = io.StringIO("".join(f"{line}\n" for line in lines))
-    chat.run(str(directory), source=source, output=output, errors=errors, **({"seed": 3} | options))
+    streams = ChatStreams(io.StringIO("".join(f"{line}\n" for line in lines)), output, errors)
+    chat.run(str(directory), streams=streams, **({"seed": 3} | options))
     return output.getvalue(), errors.getvalue()
 
 

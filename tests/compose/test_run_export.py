@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.worlds import small_recipe, write_world
 from tunesmith.apps.chat import run as chat
+from tunesmith.apps.chat_loop import ChatStreams
 from tunesmith.apps.export import run as export
 from tunesmith.cli.export import export as export_command
 from tunesmith.compose import train_recipe
@@ -54,7 +55,7 @@ def test_the_export_has_the_weights_of_the_chosen_checkpoint(
 def test_a_chat_takes_the_newest_checkpoint_of_a_run_without_an_export(stopped: Path) -> None:
     output, errors = io.StringIO(), io.StringIO()
     settings = {"do_sample": False, "max_new_tokens": 8}
-    chat(str(stopped), sampling=settings, source=io.StringIO("Say red.\n"), output=output, errors=errors)
+    chat(str(stopped), sampling=settings, streams=ChatStreams(io.StringIO("Say red.\n"), output, errors))
     assert "loading the newest checkpoint of" in errors.getvalue()
     assert "this is the model after step 12" in errors.getvalue()
     same = io.StringIO()
@@ -62,9 +63,7 @@ def test_a_chat_takes_the_newest_checkpoint_of_a_run_without_an_export(stopped: 
     chat(
         str(stopped.parent / "exported"),
         sampling=settings,
-        source=io.StringIO("Say red.\n"),
-        output=same,
-        errors=errors,
+        streams=ChatStreams(io.StringIO("Say red.\n"), same, errors),
     )
     assert output.getvalue() == same.getvalue()
     shutil.rmtree(stopped.parent / "exported")
@@ -109,7 +108,7 @@ def test_by_default_the_export_of_the_run_is_written_and_the_run_continues(stopp
         path.write_text(path.read_text().replace(str(stopped.parent), str(root)))
     export(root / "run", 7, None)
     errors = io.StringIO()
-    chat(str(root / "run"), source=io.StringIO(), output=io.StringIO(), errors=errors)
+    chat(str(root / "run"), streams=ChatStreams(io.StringIO(), io.StringIO(), errors))
     assert "this is the export of step 7; the newest checkpoint is that of step 12" in errors.getvalue()
     export(root / "run", "last", None)
     assert describe_newer_checkpoint(root / "run") is None

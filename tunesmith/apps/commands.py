@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tunesmith.apps.conversation import Conversation, describe_sampling
+from tunesmith.apps.chat_settings import parse_setting
+from tunesmith.apps.conversation import Conversation
+from tunesmith.apps.token_view import token_lines, token_text
 from tunesmith.errors import UsageError
-from tunesmith.generate.sampling import SamplingParameters
 
-BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+MOST_DRAFTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,36 @@ class ChatCommand:
 
 
 def _help(conversation: Conversation, argument: str) -> bool:
-    width = max(len(f"/{name} {command.usage}") for name, command in COMMANDS.items())
-    lines = [f"{f'/{name} {command.usage}'.ljust(width)}  {command.summary}" for name, command in COMMANDS.items()]
-    lines.append("Several lines that are pasted are one message.")
-    lines.append("A line that ends with a backslash is continued on the next line.")
+    known = {name: each for name, each in COMMANDS.items() if name not in conversation.model.commands_left_out}
+    width = max(len(f"/{name} {command.usage}") for name, command in known.items())
+    lines = [f"{f'/{name} {command.usage}'.ljust(width)}  {command.summary}" for name, command in known.items()]
+    lines.append("Several lines that are pasted are one message. Alt-Enter begins a new line, and")
+    lines.append("so does Enter after a backslash. The arrow up brings back what was typed before.")
     lines.append("A message that begins with a slash is written with two slashes.")
     lines.append("Ctrl-C stops a reply. Ctrl-D ends the chat.")
     conversation.terminal.notice("\n".join(lines))
+    return True
+
+
+def _drafts(conversation: Conversation, argument: str) -> bool:
+    count = int(argument) if argument.isascii() and argument.isdecimal() and len(argument) < 4 else 0
+    if not 2 <= count <= MOST_DRAFTS:
+        what = f"{argument!r} is not a number of drafts" if argument else "the number of drafts is missing"
+        raise UsageError(what, advice=f"write 2 to {MOST_DRAFTS}, as in `/drafts 3`")
+    conversation.write_drafts(count)
+    return True
+
+
+def _tokens(conversation: Conversation, argument: str) -> bool:
+    tokens = conversation.model.prompt_tokens()
+    if not tokens:
+        raise UsageError("the model has read nothing yet", advice="write a message first")
+    terminal = conversation.terminal
+    if terminal.styled:
+        terminal.print(token_text(tokens, terminal.can_write))
+    else:
+        terminal.notice(token_lines(tokens))
+    terminal.notice(f"({sum(len(token.ids) for token in tokens)} tokens: what the model read before its last reply)")
     return True
 
 
@@ -71,14 +94,14 @@ def _context(conversation: Conversation, argument: str) -> bool:
 
 def describe_passage(conversation: Conversation) -> str:
     """The passage, or how to set one, and where the prompt format writes it."""
-    name, label = conversation.engine.renderer.format.name, conversation.passage_label
+    name, label = conversation.model.format_name, conversation.model.passage_label
     if label is None:
         return f"prompts of the format {name!r} have no place for a passage"
     place = f"after the line {label!r}" if label else "after an empty line"
     if not conversation.passage:
         return f"no passage; `/context TEXT` sets one, which the format {name!r} writes below your message, {place}"
     sent = "sent once, with your next message" if conversation.is_passage_waiting else "sent"
-    if not conversation.engine.renderer.format.multi_turn:
+    if not conversation.model.multi_turn:
         sent = "sent with every message"
     return f"passage, {sent}, {place}: {conversation.passage}"
 
@@ -88,36 +111,23 @@ def _set(conversation: Conversation, argument: str) -> bool:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"{setting!r} is not a setting", advice="write it as in `/set temperature=0.7`")
-        conversation.sampling = replace(conversation.sampling, **{name: parse_setting(name, value)})
-    conversation.terminal.notice(f"({describe_sampling(conversation.sampling)})")
+        conversation.model.change_sampling({name: parse_setting(name, value)})
+    conversation.terminal.notice(f"({conversation.model.describe_sampling()})")
     return True
-
-
-def parse_setting(name: str, value: str) -> Any:
-    """The value of a sampling setting from text, with the type of its default. Raises UsageError."""
-    defaults = asdict(SamplingParameters())
-    if name not in defaults:
-        near = difflib.get_close_matches(name, defaults, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(defaults)}"
-        raise UsageError(f"there is no setting {name!r}", advice=advice)
-    kind = type(defaults[name])
-    expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-    try:
-        return BOOLEANS[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError):
-        raise UsageError(f"{name} must be {expected}, not {value!r}", where="sampling") from None
 
 
 def _save(conversation: Conversation, argument: str) -> bool:
     if not argument:
-        raise UsageError("the name of the file is missing", advice="write it as in `/save chat.json`")
+        raise UsageError("the name of the file is missing", advice="write it as in `/save chat.jsonl`")
     path = Path(argument).expanduser()
-    if not conversation.messages:
+    if not (found := conversation.conversations):
         raise UsageError("the conversation has no messages yet", advice="write a message first")
     if path.exists() and path not in conversation.saved:
         raise UsageError("the file already exists", where=path, advice="choose another name")
     conversation.save(path)
-    conversation.terminal.notice(f"(saved {len(conversation.messages)} messages to {path})")
+    count = sum(map(len, found))
+    what = f"{count} messages" if len(found) == 1 else f"{len(found)} conversations with {count} messages"
+    conversation.terminal.notice(f"(saved {what} to {path})")
     return True
 
 
@@ -129,10 +139,12 @@ COMMANDS: Mapping[str, ChatCommand] = {
     "help": ChatCommand("", "show this list", _help),
     "reset": ChatCommand("", "begin a new conversation", _reset),
     "retry": ChatCommand("", "replace the last reply by a new one", _retry),
+    "drafts": ChatCommand("N", "write N replies, and choose one", _drafts),
+    "tokens": ChatCommand("", "show the tokens that the model read", _tokens),
     "system": ChatCommand("[TEXT|off]", "set, show or remove the system message", _system),
     "context": ChatCommand("[TEXT|off]", "set, show or remove the passage that you ask about", _context),
     "set": ChatCommand("[NAME=VALUE ...]", "change or show the sampling settings", _set),
-    "save": ChatCommand("FILE", "write the conversation to a JSON file", _save),
+    "save": ChatCommand("FILE", "write the conversations to a file, one a line", _save),
     "quit": ChatCommand("", "end the chat", _quit),
 }
 
@@ -152,4 +164,7 @@ def run_command(conversation: Conversation, line: str) -> bool:
             f"did you mean /{near[0]}?" if near else "/help lists the commands; a message with a slash begins with //"
         )
         raise UsageError(f"there is no command /{name}", advice=advice)
+    if name in conversation.model.commands_left_out:
+        advice = "chat with the directory of the model instead: `tunesmith chat RUN`"
+        raise UsageError(f"/{name} needs the model, and this chat has only its server", advice=advice)
     return COMMANDS[name].run(conversation, argument)

@@ -175,16 +175,40 @@ class Engine:
             yield ReplyChunk(reply.text, reply.ids, reply.finish_reason)
             return
         scheduler = Scheduler(state or self._decoding.new_rows(1), self._stopping_criteria(), batch_size=1)
-        scheduler.add(request)
-        streamer = ReplyText(self.renderer)
+        for _, chunk in self._chunks(scheduler, [request]):
+            yield chunk
+
+    def stream_drafts(
+        self, messages: Sequence[Message], sampling: SamplingParameters, seed: int, samples: Sequence[int]
+    ) -> Iterator[tuple[int, ReplyChunk]]:
+        """Generate several replies to one conversation together: (index, chunk), each as ``stream`` would have it.
+
+        samples: the index of the random numbers of each reply.
+        Raises DataError as ``prompt``.
+        """
+        if sampling.is_search:
+            for index, sample in enumerate(samples):
+                for chunk in self.stream(messages, sampling, seed, sample=sample):
+                    yield index, chunk
+            return
+        ids = self.prompt(messages, sampling).ids
+        requests = [ReplyRequest(ids, sampling, seed, sample) for sample in samples]
+        yield from self._chunks(self.scheduler(len(requests)), requests)
+
+    def _chunks(self, scheduler: Scheduler, requests: Sequence[ReplyRequest]) -> Iterator[tuple[int, ReplyChunk]]:
+        """(index of the request, chunk) as the tokens come."""
+        indexes = {scheduler.add(request): index for index, request in enumerate(requests)}
+        streamers = [ReplyText(self.renderer) for _ in requests]
         while not scheduler.is_idle:
             for token in scheduler.step():
+                index = indexes[token.ticket]
+                streamer = streamers[index]
                 if token.finish == "stop":
-                    yield ReplyChunk(streamer.finish(token.id), (token.id,), "stop")
+                    yield index, ReplyChunk(streamer.finish(token.id), (token.id,), "stop")
                     continue
-                yield ReplyChunk(streamer.add(token.id), (token.id,))
+                yield index, ReplyChunk(streamer.add(token.id), (token.id,))
                 if token.finish is not None:
-                    yield ReplyChunk(streamer.finish(), (), token.finish)
+                    yield index, ReplyChunk(streamer.finish(), (), token.finish)
 
     def complete(
         self, prompts: Sequence[Sequence[Message]], sampling: SamplingParameters, seed: int, batch_size: int = 8
