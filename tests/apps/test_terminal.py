@@ -13,22 +13,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.api_server import ApiAnswers, api_server, delta
+
 pty = pytest.importorskip("pty", reason="pseudo terminals exist on POSIX systems only")
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PROGRAM = "import sys; from tunesmith.apps.chat import run; run(sys.argv[1], seed=3)"
+SERVED = """
+import sys
+from pathlib import Path
+from tunesmith.apps.chat_loop import ChatFiles
+from tunesmith.apps.served_chat import run
+run(sys.argv[1], files=ChatFiles(history=Path(sys.argv[2])))
+"""
 PATIENCE = 120  # seconds until a step that does not come fails the test
 
 
 class Typist:
     """A person at a terminal: types, and reads until something appears."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, *words: str | Path, program: str = PROGRAM, **environment: str) -> None:
         self.process, self.terminal = pty.fork()
         if self.process == 0:
             os.chdir(REPOSITORY)
             values = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **environment}
-            os.execve(sys.executable, [sys.executable, "-c", PROGRAM, str(directory)], values)
+            os.execve(sys.executable, [sys.executable, "-c", program, *map(str, words)], values)
         self.seen = ""
 
     def type(self, text: str) -> None:
@@ -128,3 +137,52 @@ def test_pasted_lines_are_one_message_and_only_a_prompt_with_colours_has_some(
     person.wait_for("> ")
     assert person.leave() == 0
     os.close(person.terminal)
+
+
+def _endless() -> Iterator[bytes]:
+    """A reply that goes on until the client closes the connection."""
+    for number in range(10**6):
+        yield delta(f"word{number} ")
+        time.sleep(0.01)
+
+
+def _open(url: str, history: Path) -> Typist:
+    person = Typist(url, history, program=SERVED, TERM="xterm-256color", NO_COLOR="1")
+    person.wait_for("Ctrl-D ends the chat")
+    person.wait_for("> ")
+    return person
+
+
+def test_a_chat_with_a_server_is_interrupted_and_its_lines_come_back_in_the_next_one(tmp_path: Path) -> None:
+    history = tmp_path / "state" / "history.jsonl"
+    answers = ApiAnswers(_endless)
+    with api_server(answers) as url:
+        person = _open(url, history)
+        person.type("first\x1b\rsecond\r")  # Alt-Enter between the two
+        person.wait_for("word3 ")
+        person.type("\x03")
+        person.wait_for("(stopped)")
+        assert answers.left.wait(PATIENCE), "the server goes on"
+        person.wait_for("> ")
+        answers.parts = lambda: [delta("A", "stop"), delta("B", "stop", 1)]
+        person.type("/drafts 2\r")
+        person.wait_for("nothing to keep the reply as it was: ")
+        person.type("3\r")
+        person.wait_for("'3' is not the number of a draft; write 1 to 2")
+        person.wait_for("nothing to keep the reply as it was: ")
+        person.type("2\r")
+        person.wait_for("(draft 2 is the reply)")
+        person.wait_for("> ")
+        assert person.leave() == 0
+        os.close(person.terminal)
+        said = [(message["role"], message["content"]) for message in answers.asked[-1]["messages"]]
+        assert said == [("user", "first\nsecond")]
+        assert [json.loads(line) for line in history.read_text().splitlines()] == ["first\nsecond", "/drafts 2"]
+
+        person = _open(url, history)
+        person.type("\x1b[A\x1b[A\r")  # two arrows up
+        person.wait_for("A\r\n")
+        person.wait_for("> ")
+        assert person.leave() == 0
+        os.close(person.terminal)
+    assert answers.asked[-1]["messages"] == [{"role": "user", "content": "first\nsecond"}]

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import pytest
 
+from tunesmith.apps.chat_loop import ChatFiles
 from tunesmith.apps.rejection_files import REJECTION_KINDS
 from tunesmith.cli import chat as chat_command
 from tunesmith.cli import demo as demo_command
 from tunesmith.cli import lazy
 from tunesmith.cli import main as command_line
 from tunesmith.cli import score as score_command
-from tunesmith.cli.lazy import load_heavy_part
+from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import Chosen
 
 
@@ -60,13 +61,63 @@ def test_a_line_says_that_pytorch_is_loaded_also_where_no_terminal_is(
     assert capsys.readouterr().err == "loading PyTorch ...\n"
 
 
-def test_chat_passes_settings_as_values(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:
+@pytest.fixture
+def chats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object, ...]]:
+    """The calls of the two parts that chat, which do nothing."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def load(name: str) -> object:
+        if name.endswith(":run"):
+            return lambda *given, **named: calls.append((name, *given, named))
+        return load_part(name)
+
+    monkeypatch.setattr(chat_command, "load_part", load)
+    monkeypatch.setattr(chat_command, "load_heavy_part", load)
+    return calls
+
+
+def test_chat_passes_settings_as_values(
+    monkeypatch: pytest.MonkeyPatch, chats: list[tuple[object, ...]], tmp_path: Path
+) -> None:
     words = ["runs/x", "temperature=0.7", "do_sample=false", "--seed", "3", "--format", "dolly", "--save", "talk.json"]
     assert run(monkeypatch, "chat", *words) == 0
     sampling = {"temperature": 0.7, "do_sample": False}
-    expected = {"format": "dolly", "system": None, "sampling": sampling, "seed": 3, "save": Path("talk.json")}
-    assert part.named == ["tunesmith.apps.chat:run"]
-    assert part.call == (("runs/x",), expected)
+    files = ChatFiles(Path("talk.json"), tmp_path / "tunesmith" / "chat-history.jsonl")
+    expected = {"format": "dolly", "system": None, "sampling": sampling, "seed": 3, "files": files}
+    assert chats == [("tunesmith.apps.chat:run", "runs/x", expected)]
+
+
+@pytest.mark.parametrize(("words", "model"), [([], None), (["dpo"], "dpo")])
+def test_chat_with_a_server_needs_no_model_and_takes_the_key_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, chats: list[tuple[object, ...]], tmp_path: Path, words: list[str], model: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_API_KEY", "secret")
+    assert run(monkeypatch, "chat", *words, "top_p=0.9", "--url", "http://127.0.0.1:8000", "--system", "Be brief.") == 0
+    (call,) = chats
+    assert call[:2] == ("tunesmith.apps.served_chat:run", "http://127.0.0.1:8000")
+    named = {"model": model, "key": "secret", "key_name": "TUNESMITH_API_KEY", "system": "Be brief.", "seed": None}
+    files = ChatFiles(None, tmp_path / "tunesmith" / "chat-history.jsonl")
+    assert call[2] == {**named, "sampling": {"top_p": 0.9}, "files": files}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name the directory of a run: `tunesmith chat RUN`"),
+        (["--url", "http://127.0.0.1:8000", "--format", "dolly"], "a server has its own prompt format"),
+    ],
+)
+def test_chat_needs_either_a_model_or_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+    chats: list[tuple[object, ...]],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    assert run(monkeypatch, "chat", *words) == 64
+    assert message in capsys.readouterr().err
+    assert chats == []
 
 
 def test_score_passes_its_inputs_and_a_reader_only_if_one_is_named(monkeypatch: pytest.MonkeyPatch, part: Part) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 import openai
+from fastapi import APIRouter
 
 from tests.apps.sampled_models import write_causal, write_t5
 from tunesmith.generate.export_directory import open_engine
@@ -103,10 +104,10 @@ def events(text: str) -> list[Any]:
 
 
 @contextmanager
-def running_server(parts: ServerParts) -> Iterator[str]:
-    """The address of a server in a thread of this process."""
+def running_server(parts: ServerParts, routers: Sequence[APIRouter] = ()) -> Iterator[str]:
+    """The address of a server in a thread of this process. routers: as of ``build_app``."""
     listener = open_socket(parts.settings)
-    server = new_server(build_app(parts), parts)
+    server = new_server(build_app(parts, routers), parts)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

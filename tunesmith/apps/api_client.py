@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 
 from tunesmith.apps.api_events import (
+    ModelFacts,
+    add_state,
     error_message,
     event_data,
-    model_names,
+    listed_models,
     parse_object,
     parts_of,
     read_parts,
@@ -50,14 +52,24 @@ class ApiClient:
         has_key = "Authorization" in self._client.headers
         return has_key and self.base.scheme == "http" and not is_this_computer(self.base)
 
-    def models(self) -> list[str]:
-        """The names of the models that the server has. Raises MissingInputError, DataError."""
-        with self._answer("GET", "models", None) as answer:
-            return model_names(parse_object(_body(answer)))
+    def models(self) -> list[ModelFacts]:
+        """The models that the server has. Raises MissingInputError, DataError."""
+        with self._answer("GET", f"{self.base.path}/models", None) as answer:
+            return listed_models(parse_object(_body(answer)))
+
+    def add_facts(self, model: ModelFacts) -> ModelFacts:
+        """What `tunesmith serve` says about one of its models; of another server nothing is asked."""
+        if not model.is_ours:
+            return model
+        try:
+            with self._answer("GET", f"{self.base.path.removesuffix('/v1')}/api/state", None) as answer:
+                return add_state(model, parse_object(_body(answer)))
+        except DataError:
+            return model
 
     def reply(self, request: Mapping[str, Any], drafts: int) -> Iterator[ReplyPart]:
         """The replies to a request, piece by piece. Raises MissingInputError, DataError, UsageError."""
-        with self._answer("POST", "chat/completions", {**request, "stream": True}) as answer:
+        with self._answer("POST", f"{self.base.path}/chat/completions", {**request, "stream": True}) as answer:
             if "text/event-stream" in answer.headers.get("content-type", ""):
                 yield from read_parts(event_data(answer.iter_bytes()), drafts)
             else:  # a server that does not stream
@@ -66,7 +78,7 @@ class ApiClient:
     @contextmanager
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[httpx.Response]:
         """The answer to a request, whose body is read in the block. Closing it early ends the reply on the server."""
-        address = self.base.copy_with(path=f"{self.base.path.rstrip('/')}/{path}")
+        address = self.base.copy_with(path=path)
         try:
             with self._client.stream(method, address, json=body) as answer:
                 if answer.status_code != 200:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith.apps.chat_model import ReplyPart
@@ -97,11 +98,46 @@ def error_message(answer: dict[str, Any]) -> str | None:
     return f"the server says: {said}" if message and said else "the server reports an error without a message"
 
 
-def model_names(answer: dict[str, Any]) -> list[str]:
-    """The names of the models in an answer to ``GET /models``; what is not one is left out."""
-    listed = answer.get("data")
-    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    return [name for name in names if isinstance(name, str) and name]
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known about a model of a server; the defaults where only its name is.
+
+    name: by which it is asked.
+    is_ours: whether the server is `tunesmith serve`, which knows the rest.
+    multi_turn: whether its prompt may have several turns.
+    format_name: the name of its prompt format, or empty.
+    draws: whether its replies are sampled if a request does not say so.
+    """
+
+    name: str
+    is_ours: bool = False
+    multi_turn: bool = True
+    format_name: str = ""
+    draws: bool = True
+
+
+def listed_models(answer: dict[str, Any]) -> list[ModelFacts]:
+    """The models in an answer to ``GET /models``; what is not one is left out."""
+    found = (each for each in _objects(answer.get("data")) if isinstance(each.get("id"), str) and each["id"])
+    return [ModelFacts(each["id"], each.get("owned_by") == "tunesmith") for each in found]
+
+
+def add_state(facts: ModelFacts, state: dict[str, Any]) -> ModelFacts:
+    """The facts with those that `tunesmith serve` gives its chat page."""
+    for each in _objects(state.get("models")):
+        if each.get("name") == facts.name:
+            sampling, format_name = each.get("sampling"), each.get("format")
+            return replace(
+                facts,
+                multi_turn=each.get("multi_turn") is not False,
+                format_name=format_name if isinstance(format_name, str) else "",
+                draws=not isinstance(sampling, dict) or sampling.get("do_sample") is not False,
+            )
+    return facts
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _strange() -> DataError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunesmith.apps.api_client import ApiClient, base_address
+from tunesmith.apps.api_events import ModelFacts
 from tunesmith.apps.chat_loop import ChatFiles, ChatStreams, hold_chat, open_terminal
 from tunesmith.apps.chat_model import ReplyPart
 from tunesmith.errors import DataError, UsageError
@@ -28,30 +29,30 @@ class ServedChatModel:
     """See ``ChatModel``. Settings that the user has not changed are those of the server.
 
     client: asks the server.
-    name: the name of the model there.
+    facts: what is known about the model there.
     seed: the seed of the first reply, the next one has the next number; None leaves it to the server.
     """
 
     commands_left_out = frozenset(("context", "tokens"))
-    multi_turn = True
-    format_name = ""
     passage_label: str | None = None
     context: int | None = None
 
-    def __init__(self, client: ApiClient, name: str, seed: int | None) -> None:
-        self._client, self._name, self._seed = client, name, seed
+    def __init__(self, client: ApiClient, facts: ModelFacts, seed: int | None) -> None:
+        self._client, self._facts, self._seed = client, facts, seed
+        self.multi_turn, self.format_name = facts.multi_turn, facts.format_name
         self._settings: dict[str, Any] = {}
 
     @property
     def about(self) -> str:
         """See ``ChatModel``."""
         seed = "" if self._seed is None else f", seed {self._seed}"
-        return f"model {self._name} at {self._client.base}, {self.describe_sampling()}{seed}"
+        format = f"prompt format {self.format_name}, " if self.format_name else ""
+        return f"model {self._facts.name} at {self._client.base}, {format}{self.describe_sampling()}{seed}"
 
     @property
     def draws(self) -> bool:
         """See ``ChatModel``."""
-        return bool(self._settings.get("do_sample", True))
+        return bool(self._settings.get("do_sample", self._facts.draws or "temperature" in self._settings))
 
     @property
     def notice(self) -> str | None:
@@ -83,12 +84,12 @@ class ServedChatModel:
     def stream(self, messages: Sequence[Message], sample: int, drafts: int) -> Iterator[ReplyPart]:
         """See ``ChatModel``."""
         request: dict[str, Any] = {
-            "model": self._name,
+            "model": self._facts.name,
             "messages": [{"role": message.role, "content": message.text} for message in messages],
         }
         request |= {FIELDS[name]: value for name, value in self._settings.items() if name in FIELDS}
-        if not self.draws:
-            request["temperature"] = 0
+        if "do_sample" in self._settings:
+            request["temperature"] = self._settings.get("temperature", 1.0) if self.draws else 0
         if drafts > 1:
             request["n"] = drafts
         if self._seed is not None:
@@ -100,21 +101,22 @@ class ServedChatModel:
         return ()
 
 
-def choose_model(client: ApiClient, name: str | None) -> str:
-    """The name of the model to chat with: the only one of the server, if the user names none.
+def choose_model(client: ApiClient, name: str | None) -> ModelFacts:
+    """The model to chat with: the only one of the server, if the user names none.
 
     A server without a list of models is asked for the name as it is. Raises UsageError, MissingInputError, DataError.
     """
     try:
-        names = client.models()
+        models = {model.name: model for model in client.models()}
     except DataError:
         if name is None:
             raise
-        return name
-    if name is None and len(names) == 1:
-        return names[0]
-    if name is not None and (name in names or not names):
-        return name
+        return ModelFacts(name)
+    if name is None and len(models) == 1:
+        return client.add_facts(*models.values())
+    if name is not None and (name in models or not models):
+        return client.add_facts(models.get(name, ModelFacts(name)))
+    names = list(models)
     listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
     if name is None:
         what = f"the server has {len(names)} models: {listed}" if names else "the server lists no models"

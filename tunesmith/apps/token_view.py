@@ -41,8 +41,13 @@ def token_lines(tokens: Sequence[ShownToken]) -> str:
     ids = [",".join(map(str, token.ids)) for token in tokens]
     role_width = max(len(token.role) for token in tokens)
     width = min(max(map(len, ids)), 12)
-    texts = [token.text if token.control else json.dumps(token.text, ensure_ascii=False) for token in tokens]
+    texts = [_quoted(token) for token in tokens]
     return "\n".join(
         f"{token.role.ljust(role_width)}  {number.rjust(width)}  {text}"
         for token, number, text in zip(tokens, ids, texts, strict=True)
     )
+
+
+def _quoted(token: ShownToken) -> str:
+    text = json.dumps(token.text, ensure_ascii=False)
+    return text[1:-1] if token.control else text
