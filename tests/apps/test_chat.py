@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.apps.conftest import write_model
+from tests.conftest import REPOSITORY
 from tests.data.outcomes import read, tree_of
 from tests.text.hostile import hostile_texts
 from tunesmith.apps import chat
 from tunesmith.apps.chat_loop import ChatFiles, ChatStreams
-from tunesmith.apps.chat_model import ReplyPart
 from tunesmith.apps.chat_settings import describe_sampling, parse_setting
 from tunesmith.apps.commands import COMMANDS
 from tunesmith.apps.conversation import Conversation
@@ -27,14 +26,13 @@ from tunesmith.files import write_json
 from tunesmith.generate.engine import Engine, ReplyChunk
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.generate.sampling import SamplingParameters
-from tunesmith.serve.conversations.transfer import import_conversations
 from tunesmith.text.tree import Message
 from tunesmith.text.visible import visible
 
 REPLY = "a plain reply"
 
 
-def _chat(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
+def chat_with(directory: Path, *lines: str, **options: Any) -> tuple[str, str]:
     """What the chat writes to its output and to its error stream when it is given these lines."""
     output, errors = io.StringIO(), io.StringIO()
     streams = ChatStreams(io.StringIO("".join(f"{line}\n" for line in lines)), output, errors)
@@ -74,18 +72,18 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any
 
 
 def test_a_pipe_gets_replies_and_nothing_else(model_directory: Path) -> None:
-    output, errors = _chat(model_directory, "Hello", "", "And now?")
+    output, errors = chat_with(model_directory, "Hello", "", "And now?")
     assert output.count("\n") >= 2
     assert "prompt format plain" in errors
     assert "stopped at 8 tokens" in errors
     assert "stopped at" not in output
-    assert (output, errors) == _chat(model_directory, "Hello", "", "And now?"), "the same seed repeats a chat"
-    assert output != _chat(model_directory, "Hello", "", "And now?", seed=4)[0]
+    assert (output, errors) == chat_with(model_directory, "Hello", "", "And now?"), "the same seed repeats a chat"
+    assert output != chat_with(model_directory, "Hello", "", "And now?", seed=4)[0]
 
 
 def test_every_line_of_a_pipe_is_one_message(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
-    output, _ = _chat(model_directory, "one\\", "two", "//etc/hosts")
+    output, _ = chat_with(model_directory, "one\\", "two", "//etc/hosts")
     assert output == f"{REPLY}\n" * 3
     assert [call["messages"][-1] for call in asked] == [("user", "one\\"), ("user", "two"), ("user", "/etc/hosts")]
     assert len(asked[-1]["messages"]) == 5
@@ -94,7 +92,7 @@ def test_every_line_of_a_pipe_is_one_message(model_directory: Path, replies: Cal
 
 def test_control_characters_of_a_reply_are_escaped(model_directory: Path) -> None:
     settings = {"temperature": 9.0, "max_new_tokens": 1500}
-    output, errors = _chat(model_directory, "Hello", sampling=settings)
+    output, errors = chat_with(model_directory, "Hello", sampling=settings)
     assert output == visible(output.rstrip("\n")) + "\n" * (len(output) - len(output.rstrip("\n")))
     assert "\\x1b" in output, "the nonsense should contain escapes, or this test shows nothing"
     assert "\x1b" not in output + errors
@@ -104,7 +102,7 @@ def test_control_characters_in_several_pieces_are_escaped_too(
     model_directory: Path, replies: Callable[..., Any]
 ) -> None:
     replies(["\x1b", "[31", "m\u202e", "\r", "\ud800"])
-    assert _chat(model_directory, "Hello")[0] == "\\x1b[31m\\u202e\\x0d\\ud800\n"
+    assert chat_with(model_directory, "Hello")[0] == "\\x1b[31m\\u202e\\x0d\\ud800\n"
 
 
 def test_nothing_that_the_program_writes_holds_a_raw_control() -> None:
@@ -154,20 +152,20 @@ def test_an_interrupt_in_a_terminal_ends_the_reply_and_keeps_what_was_shown(
 def test_an_interrupt_ends_a_chat_through_pipes(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies(["half a re"], KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        _chat(model_directory, "Hello", "Go on")
+        chat_with(model_directory, "Hello", "Go on")
     assert len(asked) == 1
 
 
 def test_a_message_without_a_reply_is_not_kept(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([])
-    _, errors = _chat(model_directory, "Hello", "Hello again")
+    _, errors = chat_with(model_directory, "Hello", "Hello again")
     assert errors.count("the reply is empty") == 2
     assert asked[1]["messages"] == [("user", "Hello again")]
 
 
 def test_retry_replaces_the_reply_by_another_sample(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
-    _, errors = _chat(model_directory, "Hello", "/retry", "/set do_sample=no", "/retry", "Next")
+    _, errors = chat_with(model_directory, "Hello", "/retry", "/set do_sample=no", "/retry", "Next")
     assert [call["messages"] for call in asked[:3]] == [[("user", "Hello")]] * 3
     assert [call["sample"] for call in asked] == [0, 1, 2, 3]
     assert len(asked[3]["messages"]) == 3
@@ -176,7 +174,7 @@ def test_retry_replaces_the_reply_by_another_sample(model_directory: Path, repli
 
 def test_reset_forgets_all_but_the_system_message(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
-    _chat(model_directory, "Hello", "/reset", "Hi", "/system off", "Hm", system="Be brief.")
+    chat_with(model_directory, "Hello", "/reset", "Hi", "/system off", "Hm", system="Be brief.")
     brief = ("system", "Be brief.")
     assert [call["messages"] for call in asked] == [
         [brief, ("user", "Hello")],
@@ -188,7 +186,7 @@ def test_reset_forgets_all_but_the_system_message(model_directory: Path, replies
 def test_settings_change_and_are_shown(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
     lines = ("/set temperature=0.5 top_k=9", "Hello", "/set")
-    _, errors = _chat(model_directory, *lines, sampling={"top_p": 0.9, "top_k": None})
+    _, errors = chat_with(model_directory, *lines, sampling={"top_p": 0.9, "top_k": None})
     assert asked[0]["sampling"] == SamplingParameters(temperature=0.5, top_k=9, top_p=0.9, max_new_tokens=8)
     assert errors.count("(temperature=0.5 top_k=9 top_p=0.9 max_new_tokens=8)") == 2
 
@@ -215,27 +213,20 @@ def test_settings_change_and_are_shown(model_directory: Path, replies: Callable[
 )
 def test_a_wrong_command_says_what_is_wrong(model_directory: Path, line: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        _chat(model_directory, line)
+        chat_with(model_directory, line)
     assert message in visible(str(caught.value))
 
 
 def test_an_impossible_override_is_refused(model_directory: Path) -> None:
     with pytest.raises(UsageError, match="top_p=2"):
-        _chat(model_directory, sampling={"top_p": 2.0})
-
-
-def test_drafts_need_sampling_and_the_number_of_one(model_directory: Path) -> None:
-    with pytest.raises(UsageError, match="do_sample is false, so all drafts would be the same"):
-        _chat(model_directory, "Hello", "/drafts 2", sampling={"do_sample": False})
-    with pytest.raises(UsageError, match="'3' is not the number of a draft; write 1 to 2"):
-        _chat(model_directory, "Hello", "/drafts 2", "3")
+        chat_with(model_directory, sampling={"top_p": 2.0})
 
 
 def test_a_single_turn_format_begins_a_new_conversation_and_reports_it_once(
     single_turn_directory: Path, replies: Callable[..., Any]
 ) -> None:
     asked = replies([REPLY])
-    _, errors = _chat(single_turn_directory, "one", "two", "three")
+    _, errors = chat_with(single_turn_directory, "one", "two", "three")
     assert [call["messages"] for call in asked] == [[("user", "one")], [("user", "two")], [("user", "three")]]
     assert errors.count("every message begins a new conversation") == 1
 
@@ -243,7 +234,7 @@ def test_a_single_turn_format_begins_a_new_conversation_and_reports_it_once(
 def test_a_system_message_that_the_format_does_not_support_is_refused(single_turn_directory: Path) -> None:
     for options, lines in (({"system": "Be brief."}, []), ({}, ["/system Be brief."])):
         with pytest.raises(UsageError, match="no place"):
-            _chat(single_turn_directory, *lines, **options)
+            chat_with(single_turn_directory, *lines, **options)
 
 
 def test_a_passage_is_part_of_every_message_in_a_format_for_single_turns(
@@ -251,7 +242,7 @@ def test_a_passage_is_part_of_every_message_in_a_format_for_single_turns(
 ) -> None:
     asked = replies([REPLY])
     lines = ("/context Ada has a cat.", "Who?", "What?", "/reset", "When?", "/context off", "Where?", "/context")
-    _, errors = _chat(single_turn_directory, *lines)
+    _, errors = chat_with(single_turn_directory, *lines)
     assert [call["passages"] for call in asked] == [["Ada has a cat."]] * 3 + [[""]]
     assert "passage, sent with every message, after the line '### Input:': Ada has a cat." in errors
     assert "a new conversation with the same passage" in errors
@@ -261,7 +252,7 @@ def test_a_passage_is_part_of_every_message_in_a_format_for_single_turns(
 def test_a_passage_is_sent_once_in_a_conversation(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
     lines = ("Hi", "/context\tone", "Who?", "/context", "What?", "/context two", "When?", "/reset", "Where?")
-    _, errors = _chat(model_directory, *lines)
+    _, errors = chat_with(model_directory, *lines)
     assert "passage, sent once, with your next message, after an empty line: one" in errors
     assert "passage, sent, after an empty line: one" in errors
     assert [call["passages"] for call in asked] == [
@@ -277,13 +268,13 @@ def test_a_passage_without_a_place_in_the_format_is_refused(tmp_path: Path) -> N
     directory = write_model(tmp_path / "model", "plain")
     write_json(directory / "tunesmith.json", {"format": "plain", "options": {"context": "drop"}})
     with pytest.raises(UsageError, match="no place for a passage; write it into the message"):
-        _chat(directory, "/context", "/context Ada has a cat.")
+        chat_with(directory, "/context", "/context Ada has a cat.")
 
 
 def test_a_saved_passage_is_read_back(single_turn_directory: Path, replies: Callable[..., Any], tmp_path: Path) -> None:
     replies([REPLY])
     path = tmp_path / "chat.jsonl"
-    _chat(single_turn_directory, "/context Ada has a cat.", "Who?", f"/save {path}")
+    chat_with(single_turn_directory, "/context Ada has a cat.", "Who?", f"/save {path}")
     tree = tree_of(read("messages", json.loads(path.read_text(encoding="utf-8"))))
     assert tree.messages == (Message("user", "Who?", context="Ada has a cat."), Message("assistant", REPLY))
 
@@ -293,7 +284,7 @@ def test_a_saved_conversation_is_read_back_as_chat_data(
 ) -> None:
     replies(['"quoted"\n', "你好\x1b"])
     path = tmp_path / "my chat.jsonl"
-    _, errors = _chat(model_directory, "Hello", f"/save {path}", "More", f"/save {path}", system="Be brief.")
+    _, errors = chat_with(model_directory, "Hello", f"/save {path}", "More", f"/save {path}", system="Be brief.")
     assert f"saved 5 messages to {path}" in errors
     (line,) = path.read_text(encoding="utf-8").splitlines()
     said = json.loads(line)["messages"]
@@ -309,10 +300,10 @@ def test_a_file_of_another_chat_is_not_replaced(
     path.write_text("precious")
     for options, lines in (({"files": ChatFiles(path)}, ["Hello"]), ({}, ["Hello", f"/save {path}"])):
         with pytest.raises(UsageError, match="already exists"):
-            _chat(model_directory, *lines, **options)
+            chat_with(model_directory, *lines, **options)
     assert path.read_text() == "precious"
     with pytest.raises(StorageError):
-        _chat(model_directory, "Hello", f"/save {path}/below.json")
+        chat_with(model_directory, "Hello", f"/save {path}/below.json")
 
 
 def test_the_save_option_holds_the_conversation_after_every_reply(
@@ -321,7 +312,7 @@ def test_the_save_option_holds_the_conversation_after_every_reply(
     replies([REPLY])
     path = tmp_path / "chat.jsonl"
     with pytest.raises(TunesmithError):
-        _chat(model_directory, "Hello", "/bogus", files=ChatFiles(path))
+        chat_with(model_directory, "Hello", "/bogus", files=ChatFiles(path))
     assert len(json.loads(path.read_text())["messages"]) == 2
 
 
@@ -329,96 +320,23 @@ def test_messages_that_are_left_out_of_the_prompt_are_reported(
     model_directory: Path, replies: Callable[..., Any]
 ) -> None:
     replies([REPLY])
-    _, errors = _chat(model_directory, *["mat " * 1500] * 3, "short", "/reset", "short")
+    _, errors = chat_with(model_directory, *["mat " * 1500] * 3, "short", "/reset", "short")
     assert errors.count("left out of the prompt") >= 1
     with pytest.raises(TunesmithError, match="no tokens for a reply"):
-        _chat(model_directory, "mat " * 5000)
-
-
-def test_drafts_are_the_replies_that_retries_would_give(model_directory: Path) -> None:
-    for settings in ({}, {"num_beams": 2, "max_new_tokens": 3}):  # the second are searches
-        retried, _ = _chat(model_directory, "Hello", "/retry", "/retry", sampling=settings)
-        drafted, errors = _chat(model_directory, "Hello", "/drafts 2", "", sampling=settings)
-        assert drafted == retried
-        assert "draft 2 of 2" in errors
-        assert "(the reply is as it was)" in errors
-
-
-class NumberedReplies(LocalChatModel):
-    """Every reply has the number of its sample; several are interrupted before the second if ``interrupted``."""
-
-    interrupted = False
-
-    def stream(self, messages: Sequence[Message], sample: int, drafts: int) -> Iterator[ReplyPart]:
-        for draft in reversed(range(drafts)):
-            yield ReplyPart(draft, f"reply {sample + draft}", 1, "stop")
-            if self.interrupted and drafts > 1:
-                raise KeyboardInterrupt
-
-
-def test_the_chosen_draft_replaces_the_reply(model_directory: Path) -> None:
-    engine, sampling = open_engine(model_directory)
-    for answer, chosen in (("1", "reply 1"), ("2", "reply 2"), ("", "reply 0")):
-        output = io.StringIO()
-        terminal = Terminal(io.StringIO(f"{answer}\n"), output, io.StringIO())
-        conversation = Conversation(NumberedReplies(engine, sampling, 3), terminal, None)
-        conversation.send("Hello")
-        conversation.write_drafts(2)
-        assert output.getvalue() == "reply 0\nreply 1\nreply 2\n"
-        assert conversation.messages == [Message("user", "Hello"), Message("assistant", chosen)]
-
-
-def test_an_interrupt_of_drafts_leaves_the_reply_as_it_was(model_directory: Path) -> None:
-    output, errors = io.StringIO(), io.StringIO()
-    terminal = Terminal(io.StringIO(), output, errors)
-    terminal.interactive = True
-    model = NumberedReplies(*open_engine(model_directory), 3)
-    model.interrupted = True
-    conversation = Conversation(model, terminal, None)
-    conversation.send("Hello")
-    conversation.write_drafts(3)
-    assert "(stopped; the reply is as it was)" in errors.getvalue()
-    assert conversation.messages[-1] == Message("assistant", "reply 0")
-
-
-def test_the_tokens_are_those_that_the_model_read(model_directory: Path) -> None:
-    _, errors = _chat(model_directory, "Hello", "/tokens", system="Be\tbrief.")
-    engine, sampling = open_engine(model_directory)
-    ids = engine.prompt([Message("system", "Be\tbrief."), Message("user", "Hello")], sampling).ids
-    lines = [line for line in errors.splitlines() if re.match(r"(system|user|assistant) +\d", line)]
-    assert [int(each) for line in lines for each in line.split()[1].split(",")] == list(ids)
-    assert f"({len(ids)} tokens: what the model read before its last reply)" in errors
-    text = "".join(json.loads(line.split(maxsplit=2)[2]) for line in lines if line.endswith('"'))
-    assert "Be\tbrief." in text
-    assert "Hello" in text
-
-
-def test_all_conversations_of_a_chat_are_saved_and_both_train_and_serve_read_them(
-    model_directory: Path, single_turn_directory: Path, replies: Callable[..., Any], tmp_path: Path
-) -> None:
-    replies([REPLY])
-    saved = tmp_path / "chat.jsonl"
-    _, errors = _chat(model_directory, "One", "/reset", "Two", "/reset", "/reset", f"/save {saved}", system="Be brief.")
-    assert f"(saved 2 conversations with 6 messages to {saved})" in errors
-    single = tmp_path / "single.jsonl"
-    _chat(single_turn_directory, "One", "Two", files=ChatFiles(single))
-    for path in (saved, single):
-        text = path.read_text(encoding="utf-8")
-        trained = [tree_of(read("messages", json.loads(line))).messages for line in text.splitlines()]
-        served = [tree.messages for tree in import_conversations(text, path.name)]
-        asked = [[message.text for message in each if message.role == "user"] for each in trained]
-        assert asked == [["One"], ["Two"]]
-        assert [[message.text for message in each if message.role == "user"] for each in served] == asked
+        chat_with(model_directory, "mat " * 5000)
 
 
 def test_help_names_every_command(model_directory: Path) -> None:
-    _, errors = _chat(model_directory, "/help")
+    _, errors = chat_with(model_directory, "/help")
     assert all(f"/{name}" in errors for name in COMMANDS)
+    assert max(map(len, errors.splitlines())) <= 80
+    documented = (REPOSITORY / "docs" / "chat.md").read_text(encoding="utf-8")
+    assert all(f"`/{name}" in documented for name in COMMANDS)
 
 
 def test_quit_ends_the_chat_at_once(model_directory: Path, replies: Callable[..., Any]) -> None:
     asked = replies([REPLY])
-    _chat(model_directory, "/quit", "Hello")
+    chat_with(model_directory, "/quit", "Hello")
     assert asked == []
 
 

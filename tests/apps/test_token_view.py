@@ -23,9 +23,9 @@ TOKENS = [
 ]
 
 
-def _printed(text: Text, **options: bool) -> str:
+def _printed(text: Text, no_color: bool) -> str:
     written = io.StringIO()
-    Console(file=written, force_terminal=True, width=80, color_system="standard", **options).print(text)  # type: ignore[arg-type]
+    Console(file=written, force_terminal=True, width=80, color_system="standard", no_color=no_color).print(text)
     return written.getvalue()
 
 
@@ -36,7 +36,7 @@ def test_every_turn_has_a_heading_and_white_space_has_marks() -> None:
 
 @pytest.mark.parametrize("no_color", [True, False])
 def test_borders_are_seen_with_and_without_colours(no_color: bool) -> None:
-    printed = _printed(token_text(TOKENS, lambda text: True), no_color=no_color)
+    printed = _printed(token_text(TOKENS, lambda text: True), no_color)
     assert ("\x1b[4" in printed) or (";4" in printed)
     assert ("35m" in printed) == (not no_color)
 

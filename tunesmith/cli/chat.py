@@ -20,16 +20,27 @@ FILES = "tunesmith.apps.chat_loop:ChatFiles"
 HISTORY = "tunesmith.apps.chat_history:history_path"
 
 
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="The directory of a run, or a local model directory; with --url the name of one of several models.",
+        show_default=False,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Chat with the server at this address: `tunesmith serve`, or another one with OpenAI's API. Its key is "
+        f"read from the environment variable {API_KEY}.",
+        show_default=False,
+    ),
+]
+
+
 def chat(
-    path: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN",
-            help="The directory of a run, or a local model directory; with --url the name of a model, if there are "
-            "several.",
-            show_default=False,
-        ),
-    ] = None,
+    path: Model = None,
     settings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -54,15 +65,7 @@ def chat(
             help="Write the conversations to this new file after every reply, one a line.", show_default=False
         ),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Chat with the server at this address: `tunesmith serve`, or another one with OpenAI's API. Its key "
-            f"is read from the environment variable {API_KEY}.",
-            show_default=False,
-        ),
-    ] = None,
+    url: Url = None,
     prompt_format: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +80,7 @@ def chat(
     In the chat, /help lists its commands; /context sets a passage that you ask about. What you type is kept for the
     arrow keys of later chats, in a file that only you can read.
 
-    For example: tunesmith chat runs/dolly-v2-3b-tiny temperature=0.7
+    For example: tunesmith chat runs/dolly-v2-3b-tiny temperature=0.7, or: tunesmith chat --url http://127.0.0.1:8000
     """
     words = [*([path] if path is not None else []), *(settings or [])]
     name = words.pop(0) if words and (url is None or "=" not in words[0]) else None
