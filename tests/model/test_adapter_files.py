@@ -178,6 +178,7 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"trainable_token_indices": None}, r"rows of '.*' are not those of trainable_token_indices"),
     ({"base_model_name_or_path": None}, "the adapter does not name its base model"),
     ({"base_model_name_or_path": "./missing"}, r"the base model './missing' of these adapters is missing"),
+    ({"base_model_name_or_path": "a" * 300}, "has too long a name"),
     ({"base_model_name_or_path": "."}, "the base model of these adapters is a directory of adapters"),
 ]
 
@@ -222,6 +223,24 @@ def test_matrices_of_another_size_and_numbers_that_are_not_finite_are_refused(ro
     save_file({**tensors, name: tensors[name] * float("nan")}, path)
     with pytest.raises(DataError, match="not finite"):
         load_model(str(root / "adapter"))
+    for wrong in (tensors[name][:0].clone(), tensors[name].to(torch.float8_e4m3fn)):
+        save_file({**tensors, name: wrong}, path)
+        with pytest.raises(DataError, match="is not a matrix of numbers"):
+            load_model(str(root / "adapter"))
+    save_file(tensors, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="the adapter cannot be read"):
+        load_model(str(root / "adapter"))
+
+
+def test_an_adapter_of_a_head_that_is_the_embedding_too_is_refused(tmp_path: Path) -> None:
+    write_adapter(tmp_path, tied=True, rows=False)
+    path, layer = tmp_path / "adapter" / WEIGHTS, "base_model.model.lm_head"
+    hidden = int(SIZES["llama"]["hidden_size"])
+    matrices = {f"{layer}.lora_A.weight": torch.ones(2, hidden), f"{layer}.lora_B.weight": torch.ones(VOCABULARY, 2)}
+    save_file({**load_file(path), **matrices}, path)
+    with pytest.raises(DataError, match="'lm_head', whose weight is also that of the embedding"):
+        load_model(str(tmp_path / "adapter"))
 
 
 def test_a_pickled_adapter_is_never_opened(root: Path) -> None:

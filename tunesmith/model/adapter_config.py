@@ -31,6 +31,8 @@ NO_EFFECT = frozenset(
 )
 """Entries that are checked below, or that change nothing about the model."""
 LARGEST_RANK = 1 << 16
+LONGEST_PATH, LONGEST_NAME = 1024, 255
+"""Characters of a path, and bytes of a name in it; systems open none that is longer."""
 MOST_ROWS = 1 << 24
 ADVICE = "merge the adapter into its base model with peft (merge_and_unload), and name the merged model"
 
@@ -76,6 +78,8 @@ def check_adapter_config(content: Mapping[str, Any], where: Path) -> PeftConfig:
     if not isinstance(base, str) or not base:
         advice = "write the directory of the base model into base_model_name_or_path"
         raise refuse("the adapter does not name its base model", advice)
+    if len(base) > LONGEST_PATH or max(len(part.encode(errors="replace")) for part in base.split("/")) > LONGEST_NAME:
+        raise refuse(f"the base model {_shown(base)} has too long a name", "fetch the adapter again")
     if not (revision is None or isinstance(revision, str)):
         raise refuse(f"revision is {_shown(revision)}, but must be text", "fetch the adapter again")
     if task is not None and task not in TASKS:

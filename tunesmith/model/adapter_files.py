@@ -29,6 +29,7 @@ from tunesmith.model.directory import ADAPTER_WEIGHTS, AdapterDirectory
 from tunesmith.model.finite import find_not_finite
 from tunesmith.model.names import ADAPTER_CONFIG
 from tunesmith.model.vocabulary import rows_of
+from tunesmith.text.visible import visible
 
 PREFIX = "base_model.model."
 MATRIX = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
@@ -118,13 +119,14 @@ def apply_adapter(model: PreTrainedModel, found: AdapterDirectory) -> frozenset[
     def refuse(what: str, advice: str = "name the base model that the adapter was trained on") -> DataError:
         return DataError(what, where=found.where / ADAPTER_WEIGHTS, advice=advice)
 
-    tensors = _read_tensors(found)
-    if (name := find_not_finite(tensors)) is not None:
-        raise refuse(f"the weight {name!r} holds numbers that are not finite (NaN or infinity)", FETCH_AGAIN)
+    try:
+        tensors = _read_tensors(found)
+    except SafetensorError as error:
+        raise refuse(f"the adapter cannot be read: {visible(str(error))}", FETCH_AGAIN) from error
     matrices: dict[str, dict[str, Tensor]] = {}
     rows: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if tensor.dtype not in FLOATS or tensor.ndim != 2:
+        if tensor.dtype not in FLOATS or tensor.ndim != 2 or not tensor.numel():
             raise refuse(f"{name!r} is not a matrix of numbers", FETCH_AGAIN)
         if (match := MATRIX.fullmatch(name)) is not None:
             matrices.setdefault(match[1], {})[match[2]] = tensor
@@ -132,11 +134,17 @@ def apply_adapter(model: PreTrainedModel, found: AdapterDirectory) -> frozenset[
             rows[match[1]] = tensor
         elif name != f"{PREFIX}{HEAD}" or not found.config.is_classifier:
             raise refuse(f"the adapter holds {name!r}, which is not supported", "merge the adapter with peft")
+    if (name := find_not_finite(tensors)) is not None:
+        raise refuse(f"the weight {name!r} holds numbers that are not finite (NaN or infinity)", FETCH_AGAIN)
+    embedding: nn.Module = model.get_input_embeddings()
     modules = dict(model.named_modules())
     for name, pair in matrices.items():
         layer = modules.get(name)
         if not isinstance(layer, nn.Linear | Conv1D):
             raise refuse(f"{type(model).__name__} has no linear layer {name!r}")
+        if layer.weight is embedding.weight:
+            what = f"the adapter changes {name!r}, whose weight is also that of the embedding, which it does not change"
+            raise refuse(what, "train it without an adapter of the head")
         inputs, outputs = features(layer)
         a, b = pair.get("A"), pair.get("B")
         if a is None or b is None or len(a) != b.shape[1] or (a.shape[1], b.shape[0]) != (inputs, outputs):
