@@ -32,7 +32,7 @@ demo-full: $(RUNTIME) ## the demo, then a reward model and PPO
 	$(BIN)/tunesmith demo --full
 
 test: $(DEVELOPMENT) ## run the test suite
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow and not processes'
 
 test-slow: $(DEVELOPMENT) ## run the slow tests: the data of the demo, and whole demos
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
@@ -55,6 +55,7 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, and in checkpoints
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_ends
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
+	$(ONE_THREAD) $(BIN)/python -m pytest -m processes
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

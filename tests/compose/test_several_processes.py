@@ -80,11 +80,13 @@ def assert_close(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-SLOW = ("t5", "reward")
-"""What these add is tested with gradients in tests/train/test_world.py."""
+LATER = ("t5", "dpo", "reward")
+"""What these add is tested with gradients in tests/train/test_world.py; `make ranks` runs them."""
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in RECIPES])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.processes] * (kind in LATER)) for kind in RECIPES]
+)
 def test_metrics_are_those_of_one_process(kind: str, tmp_path: Path) -> None:
     directory = tmp_path / kind
     alone = train_recipe(RECIPES[kind](directory, [*STEPS, f"run.directory={directory / 'one'}"]))
@@ -108,7 +110,7 @@ def test_a_stopped_run_of_several_processes_continues_to_the_same_bits(tmp_path:
         assert (straight / "many" / name).read_bytes() == (stopped / "many" / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_torchrun_trains_a_published_recipe(real_data: Callable[[str], Path], tmp_path: Path) -> None:
     data = real_data("dolly/dolly-6000.jsonl")
     small_recipe(tmp_path / "world", STEPS)
