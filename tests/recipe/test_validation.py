@@ -52,8 +52,8 @@ def test_a_good_recipe_is_typed_and_frozen() -> None:
         ("bf16=true", "bf16: unknown key; write model.dtype=bfloat16"),
         (
             "lora_dropout=0.1",
-            "lora_dropout: unknown key; adapters (LoRA) are not supported: all weights are trained, and the export is "
-            "a whole model; leave it out",
+            "lora_dropout: unknown key; adapters are in the section model.adapter (kind, rank, alpha, targets); append "
+            "the layer lora or qlora",
         ),
         (
             "train.gradient_accumulation_steps=4",

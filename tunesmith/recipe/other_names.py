@@ -135,7 +135,7 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 """The name of a setting -> the key of a recipe for it."""
 
-ADAPTERS = "adapters (LoRA) are not supported: all weights are trained, and the export is a whole model; leave it out"
+ADAPTERS = "adapters are in the section model.adapter (kind, rank, alpha, targets); append the layer lora or qlora"
 ALL_DEVICES = "the batch size (train.batch_size) is that of a whole optimizer step over all devices"
 PACKED = "batches are always packed, without padding; leave it out"
 ATTENTION = "the attention is chosen by a test of the model; leave it out"
