@@ -33,7 +33,7 @@ from tunesmith.train.run import checkpoint
 
 Recipe = Callable[..., LoadedRecipe]
 LORA = ["model.adapter={rank: 4, alpha: 8, learning_rate_factor: 3}"]
-SHORT = [*LORA, "train.steps=5", "train.evaluate_every=3", "train.save_every=null"]
+SHORT = [*LORA, "train.steps=3", "train.evaluate_every=2", "train.save_every=null", "evaluate.show=0"]
 BF16 = [*SHORT, "model.dtype=bfloat16", "model.adapter.base=bfloat16"]
 
 CASES: list[tuple[Recipe, str, list[str]]] = [
@@ -41,6 +41,7 @@ CASES: list[tuple[Recipe, str, list[str]]] = [
     (small_recipe, "t5", [*SHORT, "train.optimizer={kind: adafactor}"]),
     (small_recipe, "llama", [*SHORT, "train.moments=8bit", "train.optimizer={kind: muon}"]),
     (preference_recipe, "llama", SHORT),
+    (preference_recipe, "llama", [*SHORT, "objective={kind: reward}", "model.residual_dropout=0"]),
     (ppo_recipe, "llama", SHORT),
 ]
 
@@ -61,17 +62,17 @@ def test_a_run_that_was_stopped_ends_as_if_never_stopped(
 ) -> None:
     whole = train_recipe(make(tmp_path, [*words, f"run.directory={tmp_path}/a"], architecture=architecture)).directory
     with pytest.raises(StoppedError):
-        train_recipe(make(tmp_path, [*words, f"run.directory={tmp_path}/b", "train.stop_after=2"]))
+        train_recipe(make(tmp_path, [*words, f"run.directory={tmp_path}/b", "train.stop_after=1"]))
     again = train_recipe(make(tmp_path, [*words, f"run.directory={tmp_path}/b"])).directory
     assert digests(again) == digests(whole)
-    saved = load_file(whole / "checkpoints" / "step-000005" / "model.safetensors")
-    assert all(".adapter." in name for name in saved)
+    saved = load_file(whole / "checkpoints" / "step-000003" / "model.safetensors")
+    assert all(".adapter." in name for name in saved if name != "score.weight")
 
 
 def with_base(root: Path, words: list[str]) -> LoadedRecipe:
     """A recipe that starts from a model directory in place of random weights."""
     if not (root / "base").exists():
-        words_of_base = ["train.steps=3", "train.evaluate_every=null", "train.save_every=null", "model.resize=none"]
+        words_of_base = ["train.steps=1", "train.evaluate_every=null", "train.save_every=null", "model.resize=none"]
         run = train_recipe(small_recipe(root, [*words_of_base, f"run.directory={root}/base-run"])).directory
         shutil.copytree(run / "export", root / "base")
     return small_recipe(root, ["model.init=null", f"model.path={root}/base", *words])
@@ -121,7 +122,7 @@ def test_the_finished_run_is_complete_and_a_lost_adapter_is_written_again(run: P
 
 
 def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
-    words = [*SHORT, "train.stop_after=2"]
+    words = [*SHORT, "train.stop_after=1"]
     with pytest.raises(StoppedError):
         train_recipe(with_base(tmp_path, words))
     weights = tmp_path / "base" / "model.safetensors"
@@ -133,8 +134,7 @@ def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
         train_recipe(with_base(tmp_path, words))
 
 
-def test_adapters_on_other_random_weights_are_refused(tmp_path: Path) -> None:
-    run = train_recipe(small_recipe(tmp_path, SHORT)).directory
+def test_adapters_on_another_base_are_refused(run: Path) -> None:
     found = checkpoint.newest(run / "checkpoints", pytest.fail)
     assert found is not None
     check_base(found, found.facts)
@@ -149,7 +149,7 @@ def test_a_directory_of_adapters_is_where_a_run_and_a_reward_model_start(run: Pa
     reward = train_recipe(preference_recipe(tmp_path, words)).directory
     assert not (reward / "export" / "adapter").exists(), "peft reads no adapters on adapters"
     assert load_reward_model(str(reward / "export")).score.weight.shape[0] == 1
-    saved = load_file(reward / "checkpoints" / "step-000005" / "model.safetensors")
+    saved = load_file(reward / "checkpoints" / "step-000003" / "model.safetensors")
     assert "score.weight" in saved
 
 
