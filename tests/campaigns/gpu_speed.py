@@ -15,8 +15,9 @@ from tests.campaigns.gpu_figures import Campaign, Figure
 from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import PackedBatch, assemble_packed
-from tunesmith.compose.sizing.estimate import GIB, StateSettings, Workload, estimate_memory
+from tunesmith.compose.sizing.estimate import StateSettings, Workload, estimate_memory
 from tunesmith.compose.sizing.known_models import LLAMA_13B, PYTHIA_7B, PYTHIA_12B, Entries
+from tunesmith.compose.sizing.memory import GIB
 from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.model.attention import register
 from tunesmith.model.footprint import StorageCount

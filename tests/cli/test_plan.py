@@ -54,20 +54,14 @@ def test_a_run_that_fits_has_no_advice(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_json_is_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("tulu-2.5-ppo-13b-uf-mean", "eight-80gb", "--gpu", "h100", "--gpus", "8", "--json")
+    words = ("oasst-rlhf-pythia-12b", "eight-80gb", "--gpu", "h200", "--gpus", "8", "--json")
     code, out, _ = called(monkeypatch, capsys, *words)
     content = json.loads(out)
-    assert code == 78
-    assert not content["fits"]
+    assert code == 0
+    assert content["fits"]
     assert content["shard"] == "zero3"
-    assert {line["name"] for line in content["memory"]["lines"]} >= {
-        "reference",
-        "reward model",
-        "cache",
-        "gathered",
-        "whole",
-    }
-    assert content["memory"]["available"] == GPUS["h100"].memory
+    assert {line["name"] for line in content["memory"]["lines"]} >= {"reference", "reward model", "cache", "gathered"}
+    assert content["memory"]["available"] == GPUS["h200"].memory
 
 
 def test_tokens_and_rows_are_those_of_data_and_tokenizer_that_are_files(

@@ -134,8 +134,8 @@ def apply_adapter(model: PreTrainedModel, found: AdapterDirectory) -> frozenset[
             rows[match[1]] = tensor
         elif name != f"{PREFIX}{HEAD}" or not found.config.is_classifier:
             raise refuse(f"the adapter holds {name!r}, which is not supported", "merge the adapter with peft")
-    if (name := find_not_finite(tensors)) is not None:
-        raise refuse(f"the weight {name!r} holds numbers that are not finite (NaN or infinity)", FETCH_AGAIN)
+    if (wrong := find_not_finite(tensors)) is not None:
+        raise refuse(f"the weight {wrong!r} holds numbers that are not finite (NaN or infinity)", FETCH_AGAIN)
     embedding: nn.Module = model.get_input_embeddings()
     modules = dict(model.named_modules())
     for name, pair in matrices.items():

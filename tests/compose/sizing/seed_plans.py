@@ -14,8 +14,9 @@ from typing import Any
 
 from tests.conftest import REPOSITORY
 from tunesmith.compose.sizing.advice import fits
-from tunesmith.compose.sizing.estimate import GIB, Distribution, MemoryEstimate
+from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, Gpu
+from tunesmith.compose.sizing.memory import GIB, MemoryEstimate
 from tunesmith.compose.sizing.model_sources import find_model_sizes
 from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.compose.sizing.run import DataCounts, Passes, SizedRun, size_run

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 
 from tests.compose.sizing.seed_plans import sized
-from tunesmith.compose.sizing.advice import Proposal, adapter_settings, fits, propose
+from tunesmith.compose.models.families import check_divided
+from tunesmith.compose.sizing.advice import LAYERS, RANK, Proposal, fits, propose
 from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, find_gpu
 from tunesmith.compose.sizing.run import SizedRun
 from tunesmith.errors import UsageError
-from tunesmith.recipe.load import load, with_values
+from tunesmith.recipe.load import load
 
 ONE = Distribution()
 CASES = [
     ("dolly-v2-12b", "h200", ONE),
     ("tulu-2.5-dpo-13b-uf-mean", "h100", ONE),
     ("dolly-v2-7b", "4090", ONE),
-    ("tulu-2.5-dpo-13b-uf-mean", "h100", Distribution(2, "zero3")),
+    ("oasst-rlhf-pythia-12b", "h100", Distribution(2, "zero3")),
 ]
 
 
+@cache
 def run_of(name: str) -> SizedRun:
     return sized(load([name]).recipe)
-
-
-def changed(run: SizedRun, words: tuple[str, ...]) -> SizedRun:
-    return run.changed(with_values(run.recipe, words))
 
 
 @pytest.mark.parametrize(("name", "gpu", "spread"), CASES)
@@ -40,12 +39,39 @@ def test_a_proposal_fits_and_leaves_out_what_is_not_needed(name: str, gpu: str, 
     for proposal in found:
         wider = spread if proposal.gpus == spread.processes else Distribution(proposal.gpus, "zero3")
         words = tuple(word for word in proposal.words if "=" in word)
-        adapter = adapter_settings(run) if "lora" in proposal.words else None
-        memory = changed(run, words).memory(wider, adapter)
+        layers = [word for word in proposal.words if "=" not in word]
+        adapted = run.changed(load([name, *layers], words).recipe)
+        check_divided(adapted.recipe, wider.shard, adapted.recipe.train.weights)
+        memory = adapted.memory(wider)
         assert fits(memory, GPUS[gpu])
         assert memory.needed == proposal.needed
         for fewer in itertools.combinations(words, max(0, len(words) - 1)) if words else ():
-            assert not fits(changed(run, fewer).memory(wider, adapter), GPUS[gpu])
+            assert not fits(run.changed(load([name, *layers], fewer).recipe).memory(wider), GPUS[gpu])
+
+
+def test_adapters_with_a_base_in_4_bits_are_proposed_if_others_do_not_fit() -> None:
+    run = run_of("tulu-2-13b")
+    assert [each.words[0] for each in propose(run, GPUS["a100-40"], ONE)][:1] == ["lora"]
+    assert [each.words[0] for each in propose(run, GPUS["4090"], ONE)][:1] == ["qlora"]
+    adapted = run.changed(load(["tulu-2-13b", "lora"]).recipe)
+    assert [each.words[0] for each in propose(adapted, GPUS["4090"], ONE)][:1] == ["qlora"]
+    assert not [each for each in propose(run, GPUS["4090"], Distribution(2, "zero3")) if "qlora" in each.words]
+
+
+def test_the_rank_of_the_formula_is_that_of_the_layers() -> None:
+    for layer in LAYERS:
+        keys = load(["tulu-2-13b", layer]).recipe.model.adapter
+        assert keys is not None
+        assert (keys.kind, keys.rank) == (layer, RANK)
+
+
+def test_weights_and_gradients_of_several_gpus_stay_float32() -> None:
+    run = run_of("dolly-v2-12b")
+    found = propose(run.changed(load(["dolly-v2-12b", "one-h100"]).recipe), GPUS["h100"], ONE)
+    assert (found[-1].gpus, found[-1].words) == (2, ("train.gradients=float32",))
+    refused = ("train.gradients=bfloat16", "train.weights")
+    wider = propose(run, find_gpu("a100-40"), Distribution(2, "zero3"))
+    assert not [word for each in wider for word in each.words if word.startswith(refused)]
 
 
 def first(name: str, gpu: str, spread: Distribution = ONE) -> Proposal:

@@ -11,16 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.model.test_outline import SIZES
+from tests.model.test_outline import SIZES as SMALL
 from tunesmith.compose.components.optimizer import hidden_matrices
 from tunesmith.compose.sizing.estimate import (
-    CONTEXT,
-    GIB,
-    SLACK,
     Distribution,
     FurtherModel,
-    MemoryEstimate,
-    MemoryLine,
     Network,
     StateSettings,
     TrainedAdapter,
@@ -28,16 +23,25 @@ from tunesmith.compose.sizing.estimate import (
     estimate_memory,
     head_bytes,
 )
+from tunesmith.compose.sizing.memory import CONTEXT, GIB, SLACK, MemoryEstimate, MemoryLine
 from tunesmith.compose.sizing.networks import ModelSizes
+from tunesmith.compose.sizing.run import DataCounts, size_run
 from tunesmith.model import head
 from tunesmith.model.footprint import ActivationBytes, StackBytes, StorageCount
 from tunesmith.model.load import new_model
 from tunesmith.model.split import WeightStorage
+from tunesmith.recipe.load import load
 from tunesmith.train.optim.adafactor import Adafactor
 from tunesmith.train.optim.muon import Muon
 from tunesmith.train.optim.optimizers import AdamW, Optimizer
 from tunesmith.train.optim.storage import REST, StateFormat
 
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    **SMALL,
+    "llama": {**SMALL["llama"], "hidden_size": 128, "intermediate_size": 128},
+    "t5": {**SMALL["t5"], "d_model": 128, "d_kv": 32, "d_ff": 128},
+}
+"""Rows of llama and t5 are whole blocks of 8-bit moments, as those of large models are."""
 NO_ACTIVATIONS = ActivationBytes(StackBytes(0, 0, 0))
 NO_WORK = Workload(0, 0, 0.0, NO_ACTIVATIONS)
 
@@ -84,8 +88,11 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "t5"])
-@pytest.mark.parametrize("states", COMBINATIONS, ids=str)
+@pytest.mark.parametrize(
+    ("states", "architecture"),
+    [*((each, "llama") for each in COMBINATIONS), *((each, "t5") for each in COMBINATIONS[::-4])],
+    ids=str,
+)
 def test_weights_gradients_and_moments_have_the_bytes_of_the_formula(states: StateSettings, architecture: str) -> None:
     model, optimizer = stored(architecture, states)
     network = ModelSizes({"model_type": architecture, "vocab_size": 96, **SIZES[architecture]}).network()
@@ -207,6 +214,31 @@ def test_ppo_adds_frozen_models_in_16_bits_and_trains_the_value_function() -> No
     assert found["moments", "always"] == 2 * plain["moments", "always"]
     assert found["activations", "training"] == plain["activations", "training"] + WORK.activations.after_forward(10, 1)
     assert found["cache", "replies"] == 20 * 2 * 4 * 100
+
+
+def test_with_adapters_a_copy_of_the_model_needs_no_further_weights() -> None:
+    models = [
+        FurtherModel("reference", network(), copied=True),
+        FurtherModel("value function", network(), trained=True, copied=True),
+    ]
+    states, adapter = StateSettings("split"), TrainedAdapter(20_000)
+    found = lines(estimate_memory(network(), states, WORK, further=models, adapter=adapter))
+    assert found["weights", "always"] == 2 * network().parameters
+    assert ("reference", "always") not in found
+    separate = [FurtherModel("reference", network()), FurtherModel("value function", network(), trained=True)]
+    found = lines(estimate_memory(network(), states, WORK, further=separate, adapter=TrainedAdapter(20_000, 4)))
+    assert found["weights", "always"] == 4 * 2 * network().parameters
+    assert found["casts", "training"] == 2 * 2 * network().parameters
+    assert found["reference", "always"] == 4 * network().parameters
+
+
+@pytest.mark.parametrize(
+    ("words", "size"), [([], 2), (["model.dtype=float32"], 4), (["model.adapter.base=float32"], 4)]
+)
+def test_a_frozen_weight_has_the_bytes_of_its_format(words: list[str], size: float) -> None:
+    adapter = size_run(load(["oasst-rm-pythia-1.4b", "lora"], words).recipe, DataCounts()).adapter
+    assert adapter is not None
+    assert adapter.base_bytes == size
 
 
 def test_float32_weights_that_compute_in_bfloat16_are_cast_as_a_whole() -> None:

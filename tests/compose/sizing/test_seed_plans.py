@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.compose.sizing.seed_plans import CATALOG, DOCUMENT, LAYERS, OTHERS, SEEDS, figures, with_header, with_table
+from tests.compose.sizing.seed_plans import (
+    CATALOG,
+    DOCUMENT,
+    LAYERS,
+    OTHERS,
+    SEEDS,
+    figures,
+    sized,
+    with_header,
+    with_table,
+)
+from tunesmith.compose.sizing.estimate import Distribution
+from tunesmith.compose.sizing.memory import GIB
+from tunesmith.recipe.load import load
 
 GIBIBYTES: dict[str, tuple[float, float, float]] = {
     "dolly-v2-3b": (27.8, 25.7, 12.3),
@@ -35,6 +48,13 @@ def test_plans_are_these_numbers() -> None:
 def test_the_document_has_the_plans() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert with_table(text) == text, "run: python -m tests.compose.sizing.seed_plans"
+
+
+def test_the_document_has_the_plans_with_adapters() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name, layer in (("dolly-v2-12b", "lora"), ("dolly-v2-12b", "qlora"), ("tulu-2.5-ppo-13b-uf-mean", "lora")):
+        memory = sized(load([name]).recipe).changed(load([name, layer]).recipe).memory(Distribution())
+        assert f"| {name} | `{layer}` | {memory.needed / GIB:.1f} |" in text
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tests.train.test_probe import Meter, Steps, batch
 from tests.worlds import small_recipe
 from tunesmith.compose import train_recipe
 from tunesmith.compose.sizing import start
-from tunesmith.compose.sizing.estimate import GIB
 from tunesmith.compose.sizing.hardware import GPUS
+from tunesmith.compose.sizing.memory import GIB
 from tunesmith.compose.sizing.start import (
     check_before_loading,
     check_host,
@@ -30,6 +31,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.train.probe import MemoryProbe, ProbeResult
 
 
+@cache
 def recipe(name: str = "dolly-v2-12b") -> Recipe:
     return load([name]).recipe
 

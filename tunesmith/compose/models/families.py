@@ -166,12 +166,6 @@ def weight_format(recipe: Recipe) -> WeightFormat:
     return "split" if splits and recipe.model.dtype == "bfloat16" else "float32"
 
 
-def frozen_format(recipe: Recipe) -> WeightFormat:
-    """How frozen models are stored: whole in every process, in the number format of gathered weights."""
-    divides = recipe.train.shard in ("zero2", "zero3") and recipe.model.dtype == "bfloat16"
-    return "split" if divides else weight_format(recipe)
-
-
 def name_storage(recipe: Recipe, processes: int) -> Recipe:
     """The recipe with the values that ``auto`` has on this machine for weights and sharding, which a run records.
 
@@ -180,14 +174,29 @@ def name_storage(recipe: Recipe, processes: int) -> Recipe:
     kind = shard_kind(recipe, processes)
     named = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": kind})})
     weights = weight_format(named)
-    if kind != "none" and (weights != "float32" or recipe.train.gradients != "float32"):
+    check_divided(recipe, kind, weights)
+    train = named.train.model_copy(update={"weights": weights})
+    return named.model_copy(update={"train": train, "model": name_base_format(recipe.model)})
+
+
+def check_divided(recipe: Recipe, kind: ShardKind, weights: str) -> None:
+    """Raises RecipeError for weights or gradients that cannot be divided. weights: their format, or ``auto``."""
+    if kind != "none" and (weights not in ("auto", "float32") or recipe.train.gradients != "float32"):
         raise RecipeError(
             "weights that are divided among processes are float32, and so are their gradients",
             where="train.weights, train.gradients",
             advice="append train.weights=float32 train.gradients=float32, or train.shard=none",
         )
-    train = named.train.model_copy(update={"weights": weights})
-    return named.model_copy(update={"train": train, "model": name_base_format(recipe.model)})
+
+
+def frozen_format(recipe: Recipe) -> WeightFormat:
+    """How models next to the trained one are stored that are not trained: in the format in which that one computes.
+
+    recipe: of a run, without values ``auto`` for sharding and for the base of adapters.
+    """
+    adapter = recipe.model.adapter
+    halves = recipe.train.shard in ("zero2", "zero3") or (adapter is not None and adapter.base == "bfloat16")
+    return "split" if halves and recipe.model.dtype == "bfloat16" else weight_format(recipe)
 
 
 def freeze(model: nn.Module) -> None:

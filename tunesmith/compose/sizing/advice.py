@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.compose.sizing.duration import copy_seconds
-from tunesmith.compose.sizing.estimate import GIB, Distribution, MemoryEstimate, TrainedAdapter
+from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import Gpu
+from tunesmith.compose.sizing.memory import GIB, MemoryEstimate
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.errors import TunesmithError
 from tunesmith.recipe.load import with_values
 
 RANK = 8
-"""Rank of the adapters of the layer `lora`."""
+"""Rank of the adapters of these layers."""
 COUNTS = (2, 4, 8, 16, 32, 64, 128)
 """Numbers of GPUs that are tried."""
 ALLOWED = 0.95
 """Share of the memory of a GPU above which a run does not start."""
-ADAPTER_LAYER = "lora"
+LAYERS = ("lora", "qlora")
+"""Layers that train adapters, the better one first."""
+LAYER_COSTS = {"lora": "", "qlora": ", next to a base in 4 bits"}
 SHORTEST = 1024
 """Tokens of a micro-batch below which a GPU is mostly idle."""
 
@@ -65,35 +68,28 @@ def propose(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     return [each for each in ways if each is not None]
 
 
-def _cheapest(
-    run: SizedRun,
-    gpu: Gpu,
-    spread: Distribution,
-    candidates: Iterable[_Candidate],
-    adapter: TrainedAdapter | None = None,
-) -> Proposal | None:
+def _cheapest(run: SizedRun, gpu: Gpu, spread: Distribution, candidates: Iterable[_Candidate]) -> Proposal | None:
     """The cheapest set of changes with which a run fits; None if all of them are not enough.
 
     Changes are added until it fits; then those that it does not need are left out, the most costly ones first.
-    adapter: given, only it is trained.
     """
     taken: list[_Candidate] = []
     result = run
     for candidate in candidates:
-        if fits(result.memory(spread, adapter), gpu):
+        if fits(result.memory(spread), gpu):
             break
         if (now := _changed(run, [*taken, candidate])) is not None:
             taken, result = [*taken, candidate], now
-    if not fits(result.memory(spread, adapter), gpu):
+    if not fits(result.memory(spread), gpu):
         return None
     for candidate in taken[-2::-1]:
         others = [each for each in taken if each is not candidate]
         now = _changed(run, others)
-        if now is not None and fits(now.memory(spread, adapter), gpu):
+        if now is not None and fits(now.memory(spread), gpu):
             taken, result = others, now
     words = tuple(word for each in taken for word in each.words)
     cost = "; ".join(each.cost for each in taken) or "the same result"
-    return Proposal(words, spread.processes, result.memory(spread, adapter).needed, cost)
+    return Proposal(words, spread.processes, result.memory(spread).needed, cost)
 
 
 def _changed(run: SizedRun, candidates: Sequence[_Candidate]) -> SizedRun | None:
@@ -109,14 +105,16 @@ def _candidates(run: SizedRun, gpu: Gpu, spread: Distribution) -> Iterator[_Cand
     yield from _of_activations(run)
     if run.adapter is not None:
         return
-    states = state_settings(run.recipe)
-    if states.weights == "float32" and states.compute == "bfloat16":
+    states, divided = state_settings(run.recipe), spread.parts > 1
+    if states.weights == "float32" and states.compute == "bfloat16" and not divided:
         yield _Candidate(("train.weights=split",), "the same result")
     if states.moments == "float32":
         yield _Candidate(("train.moments=8bit",), "no loss that could be measured")
     if not states.offload:
         seconds = copy_seconds(run, gpu, spread)
         yield _Candidate(("train.offload=moments",), f"about {seconds:.1f} s more in each step")
+    if divided:
+        return  # weights and gradients are float32 then
     if states.gradients == "float32":
         yield _Candidate(("train.gradients=bfloat16",), "gradients are added up in 16 bits")
     if states.weights == "split" and not states.first_moment and states.optimizer != "adafactor":
@@ -132,28 +130,33 @@ def _of_activations(run: SizedRun) -> Iterator[_Candidate]:
     while size > least:
         size = max(least, size // 2)
         yield _Candidate((f"train.micro_batch_tokens={size}",), "more and smaller passes")
-
-
-def adapter_settings(run: SizedRun) -> TrainedAdapter:
-    """An adapter on all matrices of the layers."""
-    return TrainedAdapter(RANK * run.network.sides)
+    rows = run.workload().replies
+    while rows > 1:
+        rows //= 2
+        yield _Candidate((f"evaluate.batch_size={rows}",), "replies are generated in smaller groups")
 
 
 def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
-    """Training low-rank matrices instead of the weights."""
-    if run.further or run.adapter is not None:
-        return None
-    adapter = adapter_settings(run)
-    found = _cheapest(run, gpu, spread, _of_activations(run), adapter)
-    if found is None:
-        return None
-    share = adapter.parameters / run.network.parameters
-    cost = f"another model: only an adapter of rank {RANK} is trained, {share:.1%} of the weights".replace("%", " %")
-    return replace(found, words=(ADAPTER_LAYER, *_of_full_training(run), *found.words), cost=cost)
+    """Training low-rank matrices instead of the weights; with the base in 4 bits if nothing else fits."""
+    present = run.recipe.model.adapter
+    layers = LAYERS if present is None else LAYERS[LAYERS.index(present.kind) + 1 :]
+    words = tuple(_of_full_training(run))
+    for layer in layers:
+        if layer == "qlora" and spread.processes > 1:
+            continue  # 4 bits are for one GPU
+        keys = (f"model.adapter.kind={layer}", f"model.adapter.rank={RANK}")
+        adapted = _changed(run, [_Candidate((*keys, *words), "")])
+        found = None if adapted is None else _cheapest(adapted, gpu, spread, _of_activations(adapted))
+        if adapted is None or adapted.adapter is None or found is None:
+            continue
+        share = f"{adapted.adapter.parameters / run.trained_parameters:.1%}".replace("%", " %")
+        cost = f"another model: only an adapter of rank {RANK} is trained, {share} of the weights"
+        return replace(found, words=(layer, *words, *found.words), cost=f"{cost}{LAYER_COSTS[layer]}")
+    return None
 
 
 def _of_full_training(run: SizedRun) -> Iterator[str]:
-    """Words that set back what is only for training all weights."""
+    """Words that set back what is only for training all weights in one process."""
     if run.recipe.train.gradients != "float32":
         yield "train.gradients=float32"
     if run.recipe.train.weights not in ("auto", "float32"):
@@ -165,11 +168,14 @@ def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     wider = [Distribution(count, "zero3") for count in COUNTS if count >= spread.processes]
     wider = [each for each in wider if each != spread]
     found: list[Proposal] = []
+    words = tuple(_of_full_training(run))
+    divided = _changed(run, [_Candidate(words, "")]) or run
     for each in wider:
-        proposal = _cheapest(run, gpu, each, _candidates(run, gpu, each))
+        proposal = _cheapest(divided, gpu, each, _candidates(divided, gpu, each))
         if proposal is not None:
+            proposal = replace(proposal, words=(*words, *proposal.words))
             found.append(proposal)
-            if not proposal.words:
+            if proposal.words == words:
                 break
     return [found[0], found[-1]] if len(found) > 1 else found
 

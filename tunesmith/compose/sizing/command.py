@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.steps import build_plan
 from tunesmith.compose.components.tokenizer import tokenizer_name
+from tunesmith.compose.models.families import check_divided, shard_kind
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.sizing.advice import propose
 from tunesmith.compose.sizing.duration import estimate_duration
@@ -54,6 +55,7 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     recipe = load(names, values).recipe
     gpu = choose_gpu(options.gpu)
     spread = Distribution(options.gpus, choose_shard(recipe, options))
+    check_divided(recipe, spread.shard, recipe.train.weights)
     run = size_run(recipe, count_data(recipe, options))
     return result_of(run, words, gpu, spread, options.speed, propose(run, gpu, spread))
 
@@ -85,8 +87,7 @@ def choose_shard(recipe: Recipe, options: PlanOptions) -> Shard:
     """What several GPUs divide: by the option, by the recipe, or else everything."""
     if options.gpus == 1:
         return "none"
-    kept = {"zero2": "zero2", "none": "none"}.get(str(recipe.train.model_dump().get("shard")), "zero3")
-    return options.shard or cast(Shard, kept)
+    return options.shard or shard_kind(recipe, options.gpus)
 
 
 def choose_gpu(name: str | None) -> Gpu:

@@ -1,11 +1,12 @@
 """The memory formula: bytes of one GPU, as a pure function of counts and settings.
 
     weights, moments and further models      always
+    whole models                             while a model that is divided among GPUs is loaded and tested
     gradients, activations, head             while a micro-batch is computed
     gradients, copies of the update          while the weights are updated
     cache of keys and values                 while replies are generated, when there are no gradients
 
-The need of a run is what is always there plus the largest of the three others, plus a reserve.
+The need of a run is what is always there plus the largest of the others, plus a reserve.
 """
 
 from __future__ import annotations
@@ -14,15 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tunesmith.compose.sizing.memory import MemoryEstimate, MemoryLine
 from tunesmith.model.footprint import ActivationBytes
 from tunesmith.model.split import WeightFormat
 from tunesmith.train.optim.storage import BLOCK, PART
 
-GIB = 1 << 30
-CONTEXT = 3 * GIB // 2
-"""Memory that CUDA, its libraries and compiled kernels take before the first tensor."""
-SLACK = 0.04
-"""Share of the tensors that the allocator may lose between them."""
 TABLE = 52_000_000
 """Logits in one chunk of the head (``model.head``)."""
 COPIES = 3
@@ -32,7 +29,6 @@ UPDATE_COPIES = 6
 FLOAT, HALF = 4, 2
 
 Shard = Literal["none", "zero2", "zero3"]
-Phase = Literal["always", "loading", "training", "update", "replies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +128,8 @@ class Distribution:
 class TrainedAdapter:
     """Low-rank matrices that are trained in place of the weights.
 
-    parameters: of all these matrices, which are float32.
-    base_bytes: bytes of a weight of the frozen model: 2, or about 0.6 where it is quantised to 4 bits.
+    parameters: of all these matrices, which are float32; those of a separate value function included.
+    base_bytes: bytes of a weight of the frozen model: 4, 2, or about 0.6 where it is quantised to 4 bits.
     """
 
     parameters: int
@@ -147,11 +143,13 @@ class FurtherModel:
     name: what it is for.
     network: its counts.
     trained: whether it has gradients and moments, too, like a separate value function.
+    copied: whether it starts as a copy of the trained model. With an adapter it is the frozen model itself.
     """
 
     name: str
     network: Network
     trained: bool = False
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,54 +176,6 @@ class Workload:
     reply_length: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLine:
-    """One line of the plan.
-
-    name: what needs the memory.
-    bytes: on one GPU.
-    phase: when it is needed.
-    note: how the number comes about.
-    """
-
-    name: str
-    bytes: int
-    phase: Phase
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """The memory of one GPU. lines: without the reserve."""
-
-    lines: tuple[MemoryLine, ...]
-
-    def total(self, phase: Phase) -> int:
-        """Bytes that belong to a phase alone."""
-        return sum(line.bytes for line in self.lines if line.phase == phase)
-
-    @property
-    def largest_phase(self) -> Phase:
-        """The phase that needs most."""
-        phases: tuple[Phase, ...] = ("training", "loading", "update", "replies")
-        return max(phases, key=self.total)
-
-    @property
-    def tensors(self) -> int:
-        """The largest number of bytes of tensors at any time."""
-        return self.total("always") + self.total(self.largest_phase)
-
-    @property
-    def reserve(self) -> int:
-        """Bytes for CUDA and for gaps between tensors."""
-        return CONTEXT + round(SLACK * self.tensors)
-
-    @property
-    def needed(self) -> int:
-        """What a GPU needs."""
-        return self.tensors + self.reserve
-
-
 def estimate_memory(
     network: Network,
     states: StateSettings,
@@ -246,12 +196,15 @@ def estimate_memory(
     """
     spread = spread or Distribution()
     trained = [network, *(each.network for each in further if each.trained)]
-    own = _state_lines(trained, states, spread, adapter)
+    own = [network, *(each.network for each in further if each.trained and not (each.copied and adapter is not None))]
+    kept = [
+        *_state_lines(own if adapter is not None else trained, states, spread, adapter),
+        *_further_lines(further, states, spread, adapter),
+    ]
     found = [
-        *own,
-        *(_whole_lines(trained, states, own, adapter) if spread.parts > 1 else ()),
-        *_further_lines(further, states, spread),
-        *_gathered_lines(trained, states, spread, adapter),
+        *kept,
+        *_loading_lines(own, kept, spread, adapter),
+        *_gathered_lines(own, states, spread, adapter),
         *_pass_lines(trained, states, work, adapter),
     ]
     if work.replies:
@@ -268,7 +221,9 @@ def _state_lines(
     if adapter is not None:
         frozen = round(count * adapter.base_bytes)
         moments = 2 * FLOAT * adapter.parameters
+        is_cast = adapter.base_bytes == FLOAT and states.compute != "float32" and parts == 1
         return [
+            *([_cast_line(count)] if is_cast else []),
             MemoryLine("weights", frozen // parts, "always", f"{adapter.base_bytes:g} bytes each, frozen"),
             MemoryLine("adapter", (FLOAT * adapter.parameters + moments) // parts, "always", "weights and moments"),
             MemoryLine("gradients", FLOAT * adapter.parameters // parts, "training", "of the adapter"),
@@ -284,8 +239,12 @@ def _state_lines(
     if not states.offload:
         found.append(MemoryLine("moments", moments // parts, "always", _moment_note(states)))
     if states.weights == "float32" and states.compute != "float32" and spread.parts == 1:
-        found.append(MemoryLine("casts", HALF * count, "training", "copies of the weights in bfloat16"))
+        found.append(_cast_line(count))
     return found
+
+
+def _cast_line(count: int) -> MemoryLine:
+    return MemoryLine("casts", HALF * count, "training", "copies of the weights in bfloat16")
 
 
 def _weight_note(states: StateSettings) -> str:
@@ -300,28 +259,35 @@ def _moment_note(states: StateSettings) -> str:
     return f"{each} ({states.optimizer}, {states.moments})"
 
 
-def _further_lines(further: Sequence[FurtherModel], states: StateSettings, spread: Distribution) -> list[MemoryLine]:
-    """Models that are not trained, which are whole on every GPU."""
-    gathered = spread.parts > 1 and states.compute != "float32"
-    size = HALF if gathered or states.weights != "float32" else FLOAT
+def _further_lines(
+    further: Sequence[FurtherModel], states: StateSettings, spread: Distribution, adapter: TrainedAdapter | None
+) -> list[MemoryLine]:
+    """Models that are not trained are whole on every GPU."""
+    stored = states.weights != "float32" or spread.parts > 1
+    if adapter is not None:
+        stored = adapter.base_bytes < FLOAT or spread.parts > 1
+    size = states.compute_bytes if stored else FLOAT
     return [
         MemoryLine(each.name, size * each.network.parameters, "always", f"{size} bytes each, frozen")
         for each in further
-        if not each.trained
+        if not each.trained and not (each.copied and adapter is not None)
     ]
 
 
-def _whole_lines(
-    trained: Sequence[Network], states: StateSettings, own: Sequence[MemoryLine], adapter: TrainedAdapter | None
+def _loading_lines(
+    own: Sequence[Network], kept: Sequence[MemoryLine], spread: Distribution, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
-    """What divided weights need beyond ``own`` while they are whole: until they are divided, and for replies."""
-    count = sum(each.parameters for each in trained)
-    each, how = (FLOAT, "float32") if adapter is None else (adapter.base_bytes, "frozen")
-    more = round(each * count) - sum(line.bytes for line in own if line.phase == "always")
-    return [
-        MemoryLine("whole", max(0, more), "loading", f"all weights ({how}), until they are divided"),
-        MemoryLine("gathered", states.compute_bytes * count, "replies", "all weights"),
-    ]
+    """Models are whole in every process until they have been tested, and only then divided.
+
+    own: networks with separate weights that are trained or adapted. kept: lines of what stays.
+    """
+    if spread.parts == 1:
+        return []
+    size = FLOAT if adapter is None else adapter.base_bytes
+    whole, divided = round(size * sum(each.parameters for each in own)), ("weights", "adapter", "moments")
+    later = sum(line.bytes for line in kept if line.phase == "always" and line.name in divided)
+    note = "whole models, until they are tested and divided"
+    return [MemoryLine("whole", max(0, whole - later), "loading", note)]
 
 
 def _gathered_lines(
@@ -336,7 +302,11 @@ def _gathered_lines(
         whole, what = size * sum(each.parameters for each in trained), "all weights"
     else:
         whole, what = size * (2 * network.layer + sum(each.outside for each in trained)), "two layers, embedding, head"
-    return [MemoryLine("gathered", whole + gradients, "training", f"{what}, and the gradient of one layer")]
+    everything = size * sum(each.parameters for each in trained)
+    return [
+        MemoryLine("gathered", whole + gradients, "training", f"{what}, and the gradient of one layer"),
+        MemoryLine("gathered", everything, "replies", "all weights, for replies and the first checks"),
+    ]
 
 
 def _pass_lines(

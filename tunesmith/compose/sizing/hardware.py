@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.compose.sizing.estimate import GIB
+from tunesmith.compose.sizing.memory import GIB
 from tunesmith.errors import UsageError
 
 TERA = 10**12

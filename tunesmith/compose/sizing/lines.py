@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tunesmith.compose.sizing.advice import Proposal, describe_size, fits
 from tunesmith.compose.sizing.duration import HOUR, Duration, utilisation
-from tunesmith.compose.sizing.estimate import GIB, Distribution, MemoryEstimate, Phase
+from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import Gpu
+from tunesmith.compose.sizing.memory import GIB, MemoryEstimate, Phase
 from tunesmith.compose.sizing.run import SizedRun
 from tunesmith.compose.sizing.storage import DiskNeed
 
@@ -102,12 +103,10 @@ def _memory(result: PlanResult) -> Iterator[str]:
             yield from _row(line.name, describe_size(line.bytes), line.note)
     yield from _row("reserve", describe_size(memory.reserve), "CUDA, its kernels, and gaps between tensors")
     yield from _row("together", describe_size(memory.needed), verdict(result))
-    for phase in ("training", "update", "replies"):
-        if phase != largest and phase != "update" and memory.total(phase):
+    for phase in ("loading", "training", "replies"):
+        if phase != largest and memory.total(phase):
             need = memory.total("always") + memory.total(phase)
-            cache = describe_size(memory.total(phase)) if phase == "replies" else ""
-            what = f"{PHASES[phase]} {describe_size(need)} and the reserve"
-            yield from _row("cache" if phase == "replies" else "training", cache, what)
+            yield from _row(phase, "", f"{PHASES[phase]} {describe_size(need)} and the reserve")
 
 
 def _rest(result: PlanResult) -> Iterator[str]:

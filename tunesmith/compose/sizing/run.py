@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,16 +12,17 @@ from tunesmith.compose.components.data import target_limit
 from tunesmith.compose.components.tokenizer import load_tokenizer, prompt_format, tokenizer_name
 from tunesmith.compose.models.families import DTYPES
 from tunesmith.compose.sizing.estimate import (
+    FLOAT,
     HALF,
     Distribution,
     FurtherModel,
-    MemoryEstimate,
     Network,
     StateSettings,
     TrainedAdapter,
     Workload,
     estimate_memory,
 )
+from tunesmith.compose.sizing.memory import MemoryEstimate
 from tunesmith.compose.sizing.model_sources import FoundModel, find_model_sizes, find_named_model
 from tunesmith.generate.scheduler import CACHE_TOKENS
 from tunesmith.model.footprint import ActivationBytes
@@ -30,8 +31,8 @@ from tunesmith.model.vocabulary import rows_needed
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import AdafactorConfig, Recipe
 
-BASE_BYTES: Mapping[str, float] = {"qlora": 0.6}
-"""Kind of an adapter -> bytes of a frozen weight, where it is not 2."""
+QUANTISED_BYTES = 0.6
+"""Bytes of a weight that is stored in 4 bits, with its share of the scales and of layers that are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +88,21 @@ class SizedRun:
     @property
     def adapter(self) -> TrainedAdapter | None:
         """The adapter that the recipe trains in place of the weights; None if it has none."""
-        keys = self.recipe.model.model_dump().get("adapter")
+        keys = self.recipe.model.adapter
         if keys is None:
             return None
-        return TrainedAdapter(keys["rank"] * self.network.sides, BASE_BYTES.get(keys["kind"], HALF))
+        halves = keys.base != "float32" and self.recipe.model.dtype == "bfloat16"
+        size = QUANTISED_BYTES if keys.kind == "qlora" else HALF if halves else FLOAT
+        sides = self.network.sides + sum(each.network.sides for each in self.further if each.trained)
+        return TrainedAdapter(keys.rank * sides, size)
 
-    def memory(self, spread: Distribution, adapter: TrainedAdapter | None = None) -> MemoryEstimate:
-        """The memory of one GPU. adapter: None for that of the recipe."""
+    def memory(self, spread: Distribution) -> MemoryEstimate:
+        """The memory of one GPU."""
+        states = state_settings(self.recipe)
+        if spread.parts > 1:
+            states = replace(states, weights="float32")
         return estimate_memory(
-            self.network,
-            state_settings(self.recipe),
-            self.workload(),
-            spread,
-            further=self.further,
-            adapter=adapter or self.adapter,
+            self.network, states, self.workload(), spread, further=self.further, adapter=self.adapter
         )
 
     def workload(self) -> Workload:
@@ -178,7 +180,7 @@ def _further_models(recipe: Recipe, policy: Network) -> Iterator[FurtherModel]:
     assert isinstance(keys, PpoConfig)
     separate = keys.separate_reference
     reference = policy if separate is None else find_named_model(separate).sizes(scores=False).network()
-    yield FurtherModel("reference", reference)
+    yield FurtherModel("reference", reference, copied=separate is None)
     for key, path in keys.reward_models.items():
         if key != "objective.value":
             yield FurtherModel("reward model", find_named_model(path).sizes(scores=True).network())
@@ -186,7 +188,7 @@ def _further_models(recipe: Recipe, policy: Network) -> Iterator[FurtherModel]:
         yield FurtherModel("value function", find_named_model(keys.value_model).sizes(scores=True).network(), True)
     elif keys.value == "separate":
         body = replace(policy, parameters=policy.parameters - policy.rows * policy.hidden, rows=0)
-        yield FurtherModel("value function", body, True)
+        yield FurtherModel("value function", body, trained=True, copied=True)
 
 
 def _shape_of_passes(recipe: Recipe, data: DataCounts) -> Passes:

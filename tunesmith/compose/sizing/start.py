@@ -13,8 +13,9 @@ from torch import nn
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.methods.method import TrainingSetup
 from tunesmith.compose.sizing.advice import ALLOWED, Proposal, describe_size, propose
-from tunesmith.compose.sizing.estimate import FLOAT, Distribution, MemoryEstimate
+from tunesmith.compose.sizing.estimate import FLOAT, Distribution
 from tunesmith.compose.sizing.hardware import Gpu, present_gpu
+from tunesmith.compose.sizing.memory import MemoryEstimate
 from tunesmith.compose.sizing.run import DataCounts, size_run, state_settings
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.recipe.schema import Recipe
@@ -131,7 +132,7 @@ def check_host(recipe: Recipe, parameters: Mapping[str, nn.Parameter], total: in
     parameters: that are trained.
     total: bytes of the machine.
     """
-    if recipe.model.model_dump().get("adapter") is not None:
+    if recipe.model.adapter is not None:
         return  # its states are few
     states = state_settings(recipe)
     count = sum(each.numel() for each in parameters.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.estimate import FLOAT, GIB, Distribution
+from tunesmith.compose.sizing.estimate import FLOAT, Distribution
+from tunesmith.compose.sizing.memory import GIB
 from tunesmith.compose.sizing.run import SizedRun, state_settings
 from tunesmith.recipe.training import period_in_steps
 
@@ -47,13 +48,12 @@ def disk_need(run: SizedRun) -> DiskNeed:
 
 
 def host_need(run: SizedRun, spread: Distribution) -> int:
-    """Bytes of host memory on one machine with all processes: the model while it is loaded, and offloaded moments.
+    """Bytes of host memory with all processes: the model while it is loaded, and offloaded moments.
 
-    Every process loads a whole model, also one whose weights are divided then.
+    Every process loads a whole model in float32, also one that is divided or stored in fewer bits afterwards.
     """
     states, adapter = state_settings(run.recipe), run.adapter
-    each = FLOAT if adapter is None else adapter.base_bytes
-    loaded = round(each * run.network.parameters) * spread.processes
+    loaded = FLOAT * run.network.parameters * spread.processes
     trained = [run.network, *(further.network for further in run.further if further.trained)]
     moments = sum(states.moment_bytes(each) for each in trained) if states.offload and adapter is None else 0
     return PROCESS * spread.processes + max(loaded, moments * spread.processes // spread.parts)
