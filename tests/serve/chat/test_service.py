@@ -332,24 +332,3 @@ def test_the_oldest_messages_are_left_out_and_the_reply_says_so(parts: ServerPar
         assert "leaves no tokens for a reply" in failed["error"]
 
     run_chat(parts, tmp_path, work)
-
-
-BAD: list[tuple[str, str, Any, int]] = [
-    ("POST", "/api/conversations", {"id": "../x"}, 400),
-    ("POST", "/api/conversations", {"id": "a", "other": 1}, 400),
-    ("POST", "/api/conversations", [], 400),
-    ("GET", "/api/conversations/none", None, 404),
-    ("GET", "/api/conversations/none/events", None, 404),
-    ("PATCH", "/api/conversations/none", {"title": "x"}, 404),
-    ("PATCH", "/api/conversations/none", {"title": 3}, 400),
-    ("DELETE", "/api/conversations/none", None, 404),
-    ("POST", "/api/messages/none/vote", {"vote": 2}, 400),
-    ("POST", "/api/messages/none/vote", {"vote": True}, 400),
-    ("POST", "/api/messages/none/show", {}, 404),
-    ("GET", "/api/messages/none/prompt", None, 404),
-    ("GET", "/api/export?format=exe", None, 400),
-    ("GET", "/api/export?conversation=none", None, 404),
-    ("GET", "/api/conversations?query=" + "x" * 201, None, 400),
-    ("POST", "/api/nothing", {}, 404),
-    ("PUT", "/api/conversations", {}, 405),
-]

@@ -15,6 +15,26 @@ from tunesmith.serve.app.factory import ServerParts
 from tunesmith.serve.chat.routes import ROUTES
 from tunesmith.serve.conversations.records import new_id
 
+BAD: list[tuple[str, str, Any, int]] = [
+    ("POST", "/api/conversations", {"id": "../x"}, 400),
+    ("POST", "/api/conversations", {"id": "a", "other": 1}, 400),
+    ("POST", "/api/conversations", [], 400),
+    ("GET", "/api/conversations/none", None, 404),
+    ("GET", "/api/conversations/none/events", None, 404),
+    ("PATCH", "/api/conversations/none", {"title": "x"}, 404),
+    ("PATCH", "/api/conversations/none", {"title": 3}, 400),
+    ("DELETE", "/api/conversations/none", None, 404),
+    ("POST", "/api/messages/none/vote", {"vote": 2}, 400),
+    ("POST", "/api/messages/none/vote", {"vote": True}, 400),
+    ("POST", "/api/messages/none/show", {}, 404),
+    ("GET", "/api/messages/none/prompt", None, 404),
+    ("GET", "/api/export?format=exe", None, 400),
+    ("GET", "/api/export?conversation=none", None, 404),
+    ("GET", "/api/conversations?query=" + "x" * 201, None, 400),
+    ("POST", "/api/nothing", {}, 404),
+    ("PUT", "/api/conversations", {}, 405),
+]
+
 
 def test_wrong_requests_are_refused_in_the_form_of_the_api(parts: ServerParts, tmp_path: Path) -> None:
     async def work(chat: Chat) -> None:
