@@ -25,6 +25,7 @@ from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
+from tunesmith.train.world import SingleProcess
 
 SHORT = ["train.steps=4", "train.evaluate_every=2", "train.save_every=null"]
 
@@ -117,7 +118,7 @@ def test_a_model_that_generates_with_its_stock_attention_keeps_its_own_for_train
             return []
 
     monkeypatch.setattr(reply_evaluation, "Engine", StockEngine)
-    engine = TrainingEngine(policy, renderer)
+    engine = TrainingEngine(policy, renderer, SingleProcess())
     assert not uses_stock_attention(model)
     engine.replies([], 4, 2)
     assert used == [True]

@@ -9,14 +9,12 @@ Shapes: H query heads, G key and value heads, T tokens, D units of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -128,10 +126,11 @@ def segment_attention(layout: Layout, dtype: torch.dtype) -> SegmentAttention:
     """Scaled-dot-product attention group by group, which runs on every device and in every format."""
     groups = _group_segments(layout)
     number = {first: index for index, (first, _) in enumerate(groups)}
+    ends = tuple(accumulate(layout.sizes))
     masks: list[Tensor | None] = []
     for first, end in groups:
         alone = end == first + 1 and not layout.ancestors[first]
-        masks.append(None if alone else torch.from_numpy(_seen_by_group(layout, first, end)).to(layout.until.device))
+        masks.append(None if alone else _seen_by_group(layout, ends, first, end))
     return SegmentAttention(
         tuple(sum(layout.sizes[first:end]) for first, end in groups),
         tuple(tuple(number[segment] for segment in layout.ancestors[first]) for first, _ in groups),
@@ -165,22 +164,21 @@ def _group_segments(layout: Layout) -> list[tuple[int, int]]:
     return found
 
 
-def _seen_by_group(layout: Layout, first: int, end: int) -> NDArray[np.bool_]:
+def _seen_by_group(layout: Layout, ends: Sequence[int], first: int, end: int) -> Tensor:
     """Which keys the tokens of the segments from ``first`` to ``end`` see: those of the segments above them, then own.
 
-    bool [tokens of the group, tokens above it and its own].
+    It is made on the device of the layout, so that nothing waits for a copy.
+
+    ends: for each segment the number of tokens up to its end.
+    Returns bool [tokens of the group, tokens above it and its own].
     """
-    segments = (*layout.ancestors[first], *range(first, end))
-    places = dict(zip(segments, accumulate((layout.sizes[each] for each in segments), initial=0), strict=False))
-    above, total = places[first], places[end - 1] + layout.sizes[end - 1]
-    seen = np.zeros((total - above, total), np.bool_)
-    for segment in range(first, end):
-        begin, size = places[segment], layout.sizes[segment]
-        rows = seen[begin - above : begin - above + size]
-        for one in layout.ancestors[segment]:
-            rows[:, places[one] : places[one] + layout.sizes[one]] = True
-        rows[:, begin : begin + size] = np.tri(size, dtype=np.bool_)
-    return seen
+    ranges = [(ends[each] - layout.sizes[each], ends[each]) for each in layout.ancestors[first]]
+    ranges.append((ends[first] - layout.sizes[first], ends[end - 1]))
+    device = layout.until.device
+    keys = torch.cat([torch.arange(*each, device=device) for each in ranges])
+    until = torch.cat([layout.until[start:stop] for start, stop in ranges])
+    queries = torch.arange(*ranges[-1], device=device)[:, None]
+    return (keys <= queries) & (queries < until)
 
 
 def prepare(layout: Layout, dtype: torch.dtype) -> AttentionLayout:

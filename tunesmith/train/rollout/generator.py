@@ -205,9 +205,8 @@ class RolloutGenerator:
 
         What a GPU computes is fetched at the end, so that no batch waits for the one before it.
         """
-        none = torch.zeros(0)
-        found: dict[str, list[Tensor]] = {name: [none] for name in MEASURED}
-        scores: dict[str, list[Tensor]] = {REWARD + source.name: [none] for source in self.rewards}
+        found: dict[str, list[Tensor]] = {name: [] for name in MEASURED}
+        scores: dict[str, list[Tensor]] = {REWARD + source.name: [] for source in self.rewards}
         for laid_out, pieces in self._batches(answered):
             batch = laid_out.to(self.policy.device)
             policy, value = self.policy.actor_critic(batch)
@@ -216,9 +215,9 @@ class RolloutGenerator:
                 found[name].append(column.float())
             for source in self.rewards:
                 scores[REWARD + source.name].append(source.score(batch, pieces).float())
+        # A process without prompts has no parts.
         return {
-            name: torch.cat([part.to(self.policy.device) for part in parts]).cpu()
-            for name, parts in {**found, **scores}.items()
+            name: torch.cat(parts).cpu() if parts else torch.zeros(0) for name, parts in {**found, **scores}.items()
         }
 
     def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[PackedBatch, list[PromptReplies]]]:
