@@ -9,7 +9,7 @@ Shapes: H query heads, G key and value heads, T tokens, D units of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
@@ -126,11 +126,10 @@ def segment_attention(layout: Layout, dtype: torch.dtype) -> SegmentAttention:
     """Scaled-dot-product attention group by group, which runs on every device and in every format."""
     groups = _group_segments(layout)
     number = {first: index for index, (first, _) in enumerate(groups)}
-    ends = tuple(accumulate(layout.sizes))
     masks: list[Tensor | None] = []
     for first, end in groups:
         alone = end == first + 1 and not layout.ancestors[first]
-        masks.append(None if alone else _seen_by_group(layout, ends, first, end))
+        masks.append(None if alone else _seen_by_group(layout, first, end))
     return SegmentAttention(
         tuple(sum(layout.sizes[first:end]) for first, end in groups),
         tuple(tuple(number[segment] for segment in layout.ancestors[first]) for first, _ in groups),
@@ -164,21 +163,24 @@ def _group_segments(layout: Layout) -> list[tuple[int, int]]:
     return found
 
 
-def _seen_by_group(layout: Layout, ends: Sequence[int], first: int, end: int) -> Tensor:
+def _seen_by_group(layout: Layout, first: int, end: int) -> Tensor:
     """Which keys the tokens of the segments from ``first`` to ``end`` see: those of the segments above them, then own.
 
     It is made on the device of the layout, so that nothing waits for a copy.
 
-    ends: for each segment the number of tokens up to its end.
     Returns bool [tokens of the group, tokens above it and its own].
     """
-    ranges = [(ends[each] - layout.sizes[each], ends[each]) for each in layout.ancestors[first]]
-    ranges.append((ends[first] - layout.sizes[first], ends[end - 1]))
-    device = layout.until.device
-    keys = torch.cat([torch.arange(*each, device=device) for each in ranges])
-    until = torch.cat([layout.until[start:stop] for start, stop in ranges])
-    queries = torch.arange(*ranges[-1], device=device)[:, None]
-    return (keys <= queries) & (queries < until)
+    segments = (*layout.ancestors[first], *range(first, end))
+    places = dict(zip(segments, accumulate((layout.sizes[each] for each in segments), initial=0), strict=False))
+    above, total = places[first], places[end - 1] + layout.sizes[end - 1]
+    seen = torch.zeros(total - above, total, dtype=torch.bool, device=layout.until.device)
+    for segment in range(first, end):
+        begin, size = places[segment], layout.sizes[segment]
+        rows = seen[begin - above : begin - above + size]
+        for one in layout.ancestors[segment]:
+            rows[:, places[one] : places[one] + layout.sizes[one]].fill_(True)
+        rows[:, begin : begin + size].fill_(True).tril_()
+    return seen
 
 
 def prepare(layout: Layout, dtype: torch.dtype) -> AttentionLayout:
