@@ -23,7 +23,7 @@ from tunesmith.recipe.training import TrainConfig
 from tunesmith.train.loop import StepResult, Steps, Trainable, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.optim.schedules import linear
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 BATCH_SIZE = 8
 CLIP = 1.0

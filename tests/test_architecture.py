@@ -24,6 +24,7 @@ LAYERS = (
     ("text",),
     ("batch",),
     ("data", "model", "objectives"),
+    ("world",),
     ("verify",),
     ("generate",),
     ("train", "evaluate", "report"),
@@ -40,7 +41,7 @@ INNER_LAYERS = {
     "text": (("tree", "visible"), ("targets",), ("tokenizer",), ("formats",), ("tokens",)),
     "data": (("sources",), ("readers",), ("dataset",)),
     "train": (
-        ("tensors", "world", "failures"),
+        ("tensors", "failures"),
         ("optim", "processes"),
         ("steps",),
         ("loop",),

@@ -32,7 +32,7 @@ from tunesmith.train.loop import accumulate_gradients
 from tunesmith.train.optim.optimizers import AdamW, clip_coefficient
 from tunesmith.train.optim.storage import StateFormat
 from tunesmith.train.steps import Step
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 MEMORY_TOLERANCE = 0.05
 REHEARSED_TOLERANCE = 0.15

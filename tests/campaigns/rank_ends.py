@@ -60,7 +60,7 @@ class Place:
     ranks: tuple[int, ...] = (0, 1)
 
 
-TRAIN, GROUP = "tunesmith.compose.train", "tunesmith.train.world.ProcessGroup"
+TRAIN, GROUP = "tunesmith.compose.train", "tunesmith.world.ProcessGroup"
 PLACES = (
     Place("before the process group exists", "tunesmith.train.processes.distributed.init_process_group"),
     Place("the recipe is completed", f"{TRAIN}.with_chosen_format"),

@@ -25,7 +25,7 @@ from tunesmith.text.formats.registry import FORMATS, build_format
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 SHORT = ["train.steps=4", "train.evaluate_every=2", "train.save_every=null"]
 

@@ -33,7 +33,7 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepTotals, accumulate_gradients
 from tunesmith.train.optim.optimizers import clip_coefficient
 from tunesmith.train.steps import Step, deal
-from tunesmith.train.world import Communicator, ProcessGroup
+from tunesmith.world import Communicator, ProcessGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def step_of(case: Case, rank: int, size: int) -> Step[Any]:
     costs = [len(example.tree.ids) for example in case.examples]
     own = [case.examples[place] for place in deal(costs, size)[rank]]
     shortest = case.examples[costs.index(min(costs))]
-    return Step(0, 0, tuple(range(len(costs))), case.collate(own), idle=case.collate([shortest])[0])
+    return Step(0, 0, tuple(range(len(costs))), case.collate(own), idle=lambda: case.collate([shortest])[0])
 
 
 def gradients(case: Case, communicator: Communicator) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def gradients(case: Case, communicator: Communicator) -> dict[str, torch.Tensor]
 def evaluate_differently(case: Case, rank: int, size: int) -> None:
     """A pass of all processes and one of the first process only, as an evaluation runs them."""
     case.policy.eval()
-    batch = step_of(case, rank, size).idle
+    batch = case.collate(case.examples[:1])[0]
     case.objective(case.policy, batch, 1.0)
     with case.policy.gathered():
         if rank == 0:

@@ -18,7 +18,7 @@ from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 
 @dataclass(frozen=True, slots=True)

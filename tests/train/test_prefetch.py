@@ -19,7 +19,7 @@ from tunesmith.train.loop import Steps, train
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.prefetch import PrefetchedSteps, prefetched
 from tunesmith.train.steps import Step
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 COUNT = 6
 

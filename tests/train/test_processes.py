@@ -15,7 +15,7 @@ from tests.train.launched import Ended, run_launched
 from tunesmith.errors import DataError, StoppedError
 from tunesmith.launch import launched_process
 from tunesmith.train.processes import joined_processes
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 SECONDS = 30.0
 """Longest time until all processes have ended."""

@@ -52,9 +52,9 @@ from tunesmith.train.loop import accumulate_gradients, accumulate_metrics
 from tunesmith.train.optim.adafactor import Adafactor
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.steps import Step
-from tunesmith.train.world import SingleProcess
 from tunesmith.verify.self_test import self_test, self_test_scalars
 from tunesmith.verify.self_test_padded import self_test_padded
+from tunesmith.world import SingleProcess
 
 WAITS = 3
 """How often the host may wait in a micro-batch."""

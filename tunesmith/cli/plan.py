@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import load, split_words
+from tunesmith.recipe.training import ShardKind
 
 PLAN, OPTIONS = "tunesmith.compose.sizing.command:plan_recipe", "tunesmith.compose.sizing.command:PlanOptions"
 AS_JSON, LINES, VERDICT = (
@@ -33,7 +34,7 @@ def plan(
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="The number of GPUs.")] = 1,
     shard: Annotated[
-        Literal["none", "zero2", "zero3"] | None,
+        ShardKind | None,
         typer.Option(
             help="What several GPUs divide among them: nothing, gradients and optimizer, or the weights, too. "
             "[default: none on one GPU, zero3 on several]",

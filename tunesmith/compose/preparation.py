@@ -21,7 +21,7 @@ from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.view import View
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 USUAL_LAYOUTS = ("tree", "padded")
 """Layouts of batches that the first choice of the self-test is; another one is slower and is named."""

@@ -28,7 +28,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
 from tunesmith.train.run.shown import ShownText
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 PREDICTIONS = "predictions"
 SHOWN_TOKENS = 40

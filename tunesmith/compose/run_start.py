@@ -14,7 +14,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory, free_directory
 from tunesmith.train.run.view import View
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 
 def open_run(recipe: Recipe, world: Communicator, view: View) -> RunDirectory:

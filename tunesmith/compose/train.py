@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,15 @@ from tunesmith.train.run.callbacks import (
     open_recorder,
 )
 from tunesmith.train.run.checkpoint_files import Checkpoint
-from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.history import open_shown
-from tunesmith.train.run.metrics import NoRecords, RecordFile, read_records
+from tunesmith.train.run.metrics import RecordFile, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
 from tunesmith.train.run.tracker_packages import check_trackers
 from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import SilentView, View, open_view
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _train(
     keys, run, total = context.recipe.train, context.run, len(setup.steps)
     optimizer = _shard(context, setup)
     start, schedule = 0 if last is None else last.step, build_schedule(keys, total, rate_factor(context.recipe.model))
-    with open_recorder(run) as recorder, _open_shown(run, start) as shown:
+    with open_recorder(run) as recorder, open_shown(run.shown, start, writes=run.is_owner) as shown:
         checkpointer = _build_checkpointer(context, setup, optimizer, recorder, view)
         patience = PatienceCallback(keys.patience, checkpointer)
         if last is None:
@@ -258,11 +257,6 @@ def _build_checkpointer(
         view=view,
         world=context.world,
     )
-
-
-def _open_shown(run: RunDirectory, start: int) -> AbstractContextManager[RecordFile]:
-    """The file of the texts that are shown. start: steps that are done already."""
-    return open_shown(run.shown, start) if run.is_owner else nullcontext(NoRecords(run.shown))
 
 
 def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None:

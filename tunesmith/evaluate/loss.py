@@ -11,15 +11,14 @@ import torch
 from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.validation import (
-    ALONE,
     SUMS,
     EvaluatedPolicy,
-    EvaluationProcesses,
     Measured,
     means_by_source,
     measure_sources,
 )
 from tunesmith.text.tokens.crop import CropSettings
+from tunesmith.world import ALONE, Communicator
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def validation_loss(
     tokens: int,
     collate: Collator[BatchT],
     crop: CropSettings | None = None,
-    processes: EvaluationProcesses = ALONE,
+    world: Communicator = ALONE,
 ) -> dict[str, ValidationLoss]:
     """The loss on every source by name, and on all of them under "all". Every message counts once.
 
@@ -60,7 +59,7 @@ def validation_loss(
         values = torch.stack([-found.log_probability.double().sum(), found.correct.double().sum()])
         return {SUMS: torch.tensor([float(batch.targets), *values.tolist()], dtype=torch.float64)}
 
-    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, crop=crop, processes=processes)
+    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, crop=crop, world=world)
     return {
         source: ValidationLoss(means["loss"], means["accuracy"], int(means["units"]))
         for source, means in means_by_source(measured, ("loss", "accuracy")).items()

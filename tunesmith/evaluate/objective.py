@@ -9,15 +9,14 @@ import torch
 from tunesmith.batch.protocols import BatchT, Collator, Objective
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.validation import (
-    ALONE,
     SUMS,
     EvaluatedPolicyT,
-    EvaluationProcesses,
     ExampleColumns,
     Measured,
     means_by_source,
     measure_sources,
 )
+from tunesmith.world import ALONE, Communicator
 
 
 def objective_metrics(
@@ -28,7 +27,7 @@ def objective_metrics(
     tokens: int,
     collate: Collator[BatchT],
     columns: ExampleColumns,
-    processes: EvaluationProcesses = ALONE,
+    world: Communicator = ALONE,
 ) -> dict[str, dict[str, float]]:
     """The means of ``objective.metrics`` over its units, for every source by name and over all of them under "all".
 
@@ -42,7 +41,5 @@ def objective_metrics(
         values = torch.stack([found[name].double() for name in objective.metrics]).tolist()
         return {SUMS: torch.tensor([objective.units(batch), *values], dtype=torch.float64)}
 
-    measured = measure_sources(
-        policy, sums, store, sources, tokens, collate=collate, columns=columns, processes=processes
-    )
+    measured = measure_sources(policy, sums, store, sources, tokens, collate=collate, columns=columns, world=world)
     return means_by_source(measured, objective.metrics)

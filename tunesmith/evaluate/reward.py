@@ -15,15 +15,14 @@ from tunesmith.batch.protocols import Objective
 from tunesmith.data.dataset.store import Store
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.validation import (
-    ALONE,
     SUMS,
     EvaluatedPolicy,
-    EvaluationProcesses,
     Measured,
     add_batches,
     measure_sources,
 )
 from tunesmith.objectives.ranking import ScalarModel
+from tunesmith.world import ALONE, Communicator
 
 
 class ScalarReader(EvaluatedPolicy, ScalarModel[PackedBatch], Protocol):
@@ -46,7 +45,7 @@ def validation_ranking(
     store: Store,
     sources: Sequence[str],
     tokens: int,
-    processes: EvaluationProcesses = ALONE,
+    world: Communicator = ALONE,
 ) -> dict[str, dict[str, float]]:
     """The metrics of every source by name, and of all of them under "all".
 
@@ -69,7 +68,7 @@ def validation_ranking(
         table = torch.stack([scores.double(), replies.group.double(), replies.rank.double()]).cpu()
         return {SUMS: sums, "scores": table[0].float(), "group": table[1].long(), "rank": table[2].long()}
 
-    scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed, processes=processes)
+    scored = measure_sources(policy, score, store, sources, tokens, collate=collate_packed, world=world)
     totals = {source: add_batches(batches, 2) for source, batches in scored.items()}
     found = {source: _metrics(batches, totals[source]) for source, batches in scored.items() if totals[source][0] > 0}
     every = [batch for batches in scored.values() for batch in batches]

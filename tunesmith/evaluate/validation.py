@@ -16,34 +16,13 @@ from tunesmith.batch.protocols import BatchT, Collator
 from tunesmith.data.dataset.store import Store
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
 from tunesmith.text.tokens.token_tree import TokenTree
+from tunesmith.world import ALONE, Communicator
 
 ExampleColumns: TypeAlias = Callable[[int], Mapping[str, NDArray[np.float32]]]
 """From the number of an example in the store: the values known of it beforehand, by name (``Example.columns``)."""
 
 Measured: TypeAlias = Mapping[str, Tensor]
 """What is measured on a micro-batch: tensors on the CPU, by name."""
-
-
-class EvaluationProcesses(Protocol):
-    """The processes that evaluate together, as ``train.world.Communicator``."""
-
-    rank: int
-    size: int
-
-    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]: ...
-
-
-class OneProcess:
-    """A process that evaluates alone."""
-
-    rank = 0
-    size = 1
-
-    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        return [dict(tensors)]
-
-
-ALONE = OneProcess()
 
 
 class EvaluatedPolicy(Protocol):
@@ -83,7 +62,7 @@ def measure_sources(
     collate: Collator[BatchT],
     crop: CropSettings | None = None,
     columns: ExampleColumns = no_columns,
-    processes: EvaluationProcesses = ALONE,
+    world: Communicator = ALONE,
 ) -> dict[str, list[Measured]]:
     """Run ``measure`` on every micro-batch of every source, in eval mode and without gradient.
 
@@ -96,7 +75,7 @@ def measure_sources(
         collate: makes micro-batches of the kind that the policy reads.
         crop: how threads are cropped that are longer than the limit; None where the store has none.
         columns: values that are known of each example beforehand.
-        processes: that share the work; all of them get all results.
+        world: the processes that share the work; all of them get all results.
 
     Returns:
         The results of each source by name, in the order of its micro-batches; an empty list for a source without
@@ -104,7 +83,7 @@ def measure_sources(
     """
     policy.eval()
     return {
-        name: _measure(policy, measure, collate(_examples(store, index, crop, columns), "messages", tokens), processes)
+        name: _measure(policy, measure, collate(_examples(store, index, crop, columns), "messages", tokens), world)
         for index, name in enumerate(sources)
     }
 
@@ -113,23 +92,23 @@ def _measure(
     policy: EvaluatedPolicy,
     measure: Callable[[BatchT], Measured],
     batches: Iterator[BatchT],
-    processes: EvaluationProcesses,
+    world: Communicator,
 ) -> list[Measured]:
     """The results of all batches, in their order. All processes run equally many forward passes."""
     own: list[Measured] = []
     count = 0
-    while group := list(islice(batches, processes.size)):
+    while group := list(islice(batches, world.size)):
         count += len(group)
         # A process without a batch in the last group measures one of another process once more.
-        own.append(measure(group[min(processes.rank, len(group) - 1)].to(policy.device)))
+        own.append(measure(group[min(world.rank, len(group) - 1)].to(policy.device)))
     flat = {f"{place} {name}": tensor for place, found in enumerate(own) for name, tensor in found.items()}
-    gathered: list[Measured] = []
-    everything = processes.gather_tensors(flat)
-    for number in range(count):
-        place, rank = divmod(number, processes.size)
-        start = f"{place} "
-        found = {name.removeprefix(start): each for name, each in everything[rank].items() if name.startswith(start)}
-        gathered.append(found)
+    gathered: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for rank, tensors in enumerate(world.gather_tensors(flat)):
+        for key, tensor in tensors.items():
+            place, name = key.split(" ", 1)
+            number = int(place) * world.size + rank
+            if number < count:
+                gathered[number][name] = tensor
     return gathered
 
 

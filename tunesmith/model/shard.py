@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,10 @@ from transformers import PreTrainedModel
 
 from tunesmith.errors import RecipeError
 from tunesmith.model.dropout import decoder_layers
+from tunesmith.recipe.training import ShardedKind
 
 SHARD = "train.shard"
 """The recipe key, for errors."""
-
-ShardKind = Literal["none", "zero2", "zero3"]
-"""zero3 divides weights, gradients and states; zero2 keeps gathered weights until the backward pass; none nothing."""
 
 ResultT = TypeVar("ResultT")
 
@@ -107,7 +105,7 @@ class ShardedModel(nn.Module):
 def shard_model(
     model: PreTrainedModel,
     mesh: DeviceMesh,
-    kind: Literal["zero2", "zero3"],
+    kind: ShardedKind,
     compute: torch.dtype,
     whole: Collection[nn.Parameter] = (),
 ) -> ShardedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial, wraps
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
 from tunesmith.model.shard import ShardedModel, shard_model
+from tunesmith.recipe.training import ShardedKind
 
 Parameters = ParamSpec("Parameters")
 ResultT = TypeVar("ResultT")
@@ -73,7 +74,7 @@ class ModelWrapper:
         """Trainable parameters that no process keeps only a part of, because they are small and need float32."""
         return ()
 
-    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None:
+    def shard(self, mesh: DeviceMesh, kind: ShardedKind) -> None:
         """Divide all weights among the processes of a mesh. Raises RecipeError as ``model.shard.shard_model``."""
         for network in self.networks():
             network.sharded = shard_model(network.model, mesh, kind, network.compute, network.whole_parameters())

@@ -10,6 +10,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from tunesmith.recipe.section import Betas, Conflict, FractionBelowOne, Section, check_conflicts
 
 OPTIMIZER_KIND = "Selects the optimizer and with it the other keys of this section."
+ShardedKind: TypeAlias = Literal["zero2", "zero3"]
+"""zero3 divides weights, gradients and states; zero2 keeps gathered weights until the backward pass."""
+ShardKind: TypeAlias = Literal["none", ShardedKind]
 ShareOfRun = Annotated[float, Field(gt=0, lt=1)]
 
 SCHEDULE_KIND = "Selects the schedule and with it the other keys of this section."
@@ -323,7 +326,7 @@ class TrainConfig(Section):
     threads: PositiveInt | None = Field(
         default=None, description="The number of CPU threads of PyTorch; null leaves the choice to PyTorch."
     )
-    shard: Literal["auto", "none", "zero2", "zero3"] = Field(
+    shard: Literal["auto", ShardKind] = Field(
         default="auto",
         description="What several processes divide among themselves: zero3 weights, gradients and optimizer states; "
         "zero2 the same, but every process keeps all weights between forward and backward pass, which is faster; none "

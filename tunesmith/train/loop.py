@@ -11,17 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from tunesmith.batch.protocols import BatchT, BatchT_co, Objective
+from tunesmith.recipe.training import ShardedKind
 from tunesmith.train.optim.optimizers import Optimizer, check_finite, clip_coefficient
 from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.steps import Step
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 
 class Trainable(Protocol):
@@ -36,7 +37,7 @@ class Trainable(Protocol):
 
     def eval(self) -> None: ...
 
-    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None: ...
+    def shard(self, mesh: DeviceMesh, kind: ShardedKind) -> None: ...
 
     def gathered(self) -> AbstractContextManager[object]: ...
 
@@ -182,10 +183,12 @@ def accumulate_gradients(
         found.loss.backward()  # type: ignore[no-untyped-call]
         for name in sums:
             sums[name] = sums[name] + found.sums[name].detach().double()
-    for _ in range(len(step.batches), passes):
+    if len(step.batches) < passes:
         assert step.idle is not None, "other processes have batches"
-        # Gradients of 0, for the sums over all processes that are part of the backward pass of a sharded model.
-        (objective(policy, step.idle.to(policy.device), units).loss * 0.0).backward()  # type: ignore[no-untyped-call]
+        idle = step.idle().to(policy.device)
+        for _ in range(len(step.batches), passes):
+            # Gradients of 0, for the sums over all processes that are part of the backward pass of a sharded model.
+            (objective(policy, idle, units).loss * 0.0).backward()  # type: ignore[no-untyped-call]
     totals = communicator.sum_values(torch.stack(list(sums.values()))).tolist()
     return StepTotals(dict(zip(sums, totals, strict=True)), units, int(tokens), int(targets))
 

@@ -14,16 +14,13 @@ import torch.distributed as distributed
 
 from tunesmith.errors import MissingInputError, StoppedError, UsageError
 from tunesmith.launch import LaunchedProcess, reported_once
-from tunesmith.train.failures import FailureWatch, exit_at_once, explained
-from tunesmith.train.world import Communicator, ProcessGroup, SingleProcess
+from tunesmith.train.failures import STARTING, FailureWatch, exit_at_once, explained
+from tunesmith.world import Communicator, ProcessGroup, SingleProcess
 
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 """Environment variables that say where the processes meet."""
-STARTING = timedelta(minutes=10)
-"""Longest time until all processes have started."""
 COLLECTIVE = timedelta(minutes=30)
 """Longest time of one operation of all processes; waiting for the first process has no limit."""
-
 LEAVING = 10.0
 """Seconds that the first process waits for the others at the end."""
 
@@ -89,7 +86,7 @@ def _meet(launched: LaunchedProcess) -> distributed.Store:  # type: ignore[name-
             )
     url = f"env://?rank={launched.rank}&world_size={launched.size}"
     try:
-        store, _, _ = next(distributed.rendezvous(url, timeout=STARTING))  # type: ignore[attr-defined]
+        store, _, _ = next(distributed.rendezvous(url, timeout=timedelta(seconds=STARTING)))  # type: ignore[attr-defined]
     except RuntimeError as error:
         where = f"{os.environ[MEETING[0]]}:{os.environ[MEETING[1]]}"
         advice = "check that all processes were started, with the same address of the first machine and a free port"

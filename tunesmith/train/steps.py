@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from typing import Generic
 
@@ -27,8 +28,8 @@ class Step(Generic[BatchT_co]):
     examples: numbers of all examples of the step, over all processes.
     batches: the micro-batches of this process.
     metrics: metrics that are reported with the step, next to those of the objective.
-    idle: a small batch for the passes that a process without further batches runs together with the others; None where
-        there is one process, or no batch.
+    idle: makes a small batch for the passes that a process without further batches runs together with the others; None
+        in a step without batches.
     """
 
     number: int
@@ -36,7 +37,11 @@ class Step(Generic[BatchT_co]):
     examples: tuple[int, ...]
     batches: tuple[BatchT_co, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
-    idle: BatchT_co | None = None
+    idle: Callable[[], BatchT_co] | None = None
+
+    def batches_or_idle(self) -> tuple[BatchT_co, ...]:
+        """The micro-batches of this process, or the idle one if it has none; nothing in a step without batches."""
+        return self.batches or (() if self.idle is None else (self.idle(),))
 
 
 Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
@@ -96,9 +101,8 @@ class DatasetSteps(Generic[BatchT]):
 
     def __getitem__(self, number: int) -> Step[BatchT]:
         planned = self.plan.step(number)
-        return Step(
-            number, planned.epoch, planned.examples, self.batches(self.examples(number)), idle=self._idle(planned)
-        )
+        idle = partial(self._idle, planned) if planned.examples else None
+        return Step(number, planned.epoch, planned.examples, self.batches(self.examples(number)), idle=idle)
 
     def batches(self, examples: Sequence[Example]) -> tuple[BatchT, ...]:
         """The micro-batches of the examples of one step."""
@@ -112,10 +116,8 @@ class DatasetSteps(Generic[BatchT]):
         own = [(planned.examples[place], copies[place]) for place in share]
         return [example for index, copy in own for example in self._examples(planned.epoch, index, copy)]
 
-    def _idle(self, planned: PlannedStep) -> BatchT | None:
+    def _idle(self, planned: PlannedStep) -> BatchT:
         """A batch of the shortest example of a step."""
-        if self.processes == 1 or not planned.examples:
-            return None
         shortest = min(planned.examples, key=lambda index: int(self.store.tokens[index]))
         return self.batches(list(self._examples(planned.epoch, shortest, 0)))[0]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from tests.train.optim.states import restore_state
 from tunesmith.model.split import WeightFormat, WeightStorage, join
 from tunesmith.train.optim import storage as module
 from tunesmith.train.optim.adafactor import Adafactor
@@ -141,7 +142,7 @@ def test_stopped_and_resumed_is_never_stopped(
     again = Training(optimizer, weights, **keys)
     for name, parameter in again.parameters.items():
         parameter.data.copy_(saved.pop(name))
-    again.optimizer.load_state_dict(saved)
+    restore_state(again.optimizer, saved)
     assert same(again.advance(range(3, 5)).bits(), whole)
 
 

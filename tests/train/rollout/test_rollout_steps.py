@@ -25,7 +25,7 @@ from tunesmith.train.rollout.generator import AdvantageSettings, RolloutGenerato
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
 from tunesmith.train.rollout.rollouts import Floats, Rollouts
 from tunesmith.train.rollout.steps import RolloutSteps
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 
 def plan(prompts: int = 12, iteration: int = 5, batch: int = 2, passes: int = 2, **length: Any) -> RolloutPlan:

@@ -26,7 +26,7 @@ from tunesmith.train.optim.storage import StateFormat
 from tunesmith.train.run import checkpoint as module
 from tunesmith.train.run.checkpoint import newest, read, rotate, save
 from tunesmith.train.tensors import tied_names
-from tunesmith.train.world import ProcessGroup
+from tunesmith.world import ProcessGroup
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 

@@ -12,7 +12,7 @@ from tests.train.run.sharded_checkpoints import assert_same, fail, groups_of
 from tests.train.run.test_checkpoint_crash import kill_at_call
 from tunesmith.files import remove_unfinished, sha256
 from tunesmith.train.run.checkpoint import newest, read, rotate, save
-from tunesmith.train.world import ProcessGroup
+from tunesmith.world import ProcessGroup
 
 
 def save_step(rank: int, size: int, directory: Path, *, root: Path, step: int) -> None:

@@ -41,6 +41,33 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"a.exp_avg": None}, r"unexpected a\.exp_avg"),
+        ({"b.step": torch.zeros(())}, r"missing b\.step"),
+        ({"a.exp_avg": torch.zeros(3)}, r"\[2\] torch\.float32, not \[3\]"),
+        ({"a.exp_avg": torch.zeros(2, dtype=torch.float64)}, "not .* torch.float64"),
+        ({}, None),
+    ],
+)
+def test_tensors_that_do_not_belong_to_the_model_are_refused_whole(
+    changes: dict[str, torch.Tensor | None], match: str | None, tmp_path: Path
+) -> None:
+    save(tmp_path, 1, {"optimizer": {"a.step": torch.ones(()), "a.exp_avg": torch.ones(2)}}, {})
+    found = newest(tmp_path, pytest.fail)
+    assert found is not None
+    changed = {"a.step": torch.zeros(()), "a.exp_avg": torch.zeros(2), **changes}
+    target = {name: each for name, each in changed.items() if each is not None}
+    if match is None:
+        found.load_into("optimizer", target, "state")
+        assert all(tensor.all() for tensor in target.values())
+        return
+    with pytest.raises(StorageError, match=match):
+        found.load_into("optimizer", target, "state")
+    assert all(not tensor.any() for tensor in target.values()), "a refused state must not be half loaded"
+
+
 def test_a_file_holds_nothing_but_what_safetensors_defines(tmp_path: Path) -> None:
     tensors = {"flag": torch.ones(3, dtype=torch.bool), "wide": torch.ones(5, dtype=torch.float64), "x": torch.ones(2)}
     write_tensors(tmp_path / "a.safetensors", tensors)

@@ -14,7 +14,7 @@ from tunesmith.recipe.schema import DataSourceConfig, Recipe
 from tunesmith.text.tokens.crop import CropSettings
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
-from tunesmith.train.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator
 
 
 def build_steps(

@@ -25,7 +25,7 @@ from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.run.shown import LOSS, SHARE, SIGNED, ShownMetric
 from tunesmith.train.run.validation import ValidationMetrics
 from tunesmith.train.steps import Columns, DatasetSteps, no_columns
-from tunesmith.train.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator
 
 START = "policy and reference before the first step"
 LARGEST_MARGIN = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}

@@ -25,7 +25,7 @@ from tunesmith.train.prefetch import prefetched
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.shown import LOSS, ShownMetric, ShownText
 from tunesmith.train.run.validation import ValidationMetrics
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 KeysT = TypeVar("KeysT", bound=ObjectiveSection)
 """The section of the recipe that a method reads."""

@@ -31,7 +31,7 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: PpoConfig) -> Callab
         first = steps[0]
         rollouts = steps.rollouts(RolloutPosition(0, 0))
         actor.eval()
-        batches = [batch.to(actor.device) for batch in first.batches or (first.idle,) if batch is not None]
+        batches = [batch.to(actor.device) for batch in first.batches_or_idle()]
         checks = [ratio_gate(actor, batches), stock_gate(actor, rollouts, keys.temperature)]
         return [*checks, reference_gate(actor, rollouts)] if keys.reference == "start" else checks
 

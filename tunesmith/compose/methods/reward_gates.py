@@ -15,9 +15,9 @@ from tunesmith.recipe.schema import ModelConfig
 from tunesmith.report.check import Check
 from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.steps import DatasetSteps
-from tunesmith.train.world import Communicator
 from tunesmith.verify.differences import max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
+from tunesmith.world import Communicator
 
 SINGLE_REPLIES = "scores of single replies"
 NEW_HEAD = "accuracy of the new head"
@@ -49,9 +49,7 @@ def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) ->
     transformers takes that end for padding.
     """
     policy.eval()
-    first = steps[0]
-    batches = [batch for batch in first.batches or (first.idle,) if isinstance(batch, PackedBatch)]
-    scores = [pair for batch in batches for pair in _both_scores(policy, batch)][:COMPARED]
+    scores = [pair for batch in steps[0].batches_or_idle() for pair in _both_scores(policy, batch)][:COMPARED]
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
     if difference <= TOLERANCE[policy.compute]:  # false for NaN
         summary = f"stock transformers gives the same scores of {len(scores)} replies (difference {difference:.1g})"

@@ -50,7 +50,7 @@ def _evaluation(
             *(context.prepared.policy, store, sources, size),
             crop=steps.crop,
             collate=steps.collate,
-            processes=context.world,
+            world=context.world,
         )
         return {
             name: {"loss": score.loss, "accuracy": score.accuracy, "targets": score.targets}

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeAlias, cast
+from typing import Any, Generic, Protocol, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -32,7 +32,6 @@ from tunesmith.model.logits import measure_logit_rule
 from tunesmith.model.policy import Policy
 from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.seq2seq import Seq2SeqPolicy
-from tunesmith.model.shard import ShardKind
 from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import resize_vocabulary
 from tunesmith.recipe import schema
@@ -41,6 +40,7 @@ from tunesmith.recipe.model import ModelConfig
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.training import ShardedKind, ShardKind
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.train.loop import PolicyT
 from tunesmith.verify.packed_batches import find_packed_fault
@@ -99,7 +99,7 @@ class LanguagePolicy(LogProbabilityModel[BatchT_contra], Protocol[BatchT_contra]
 
     def eval(self) -> None: ...
 
-    def shard(self, mesh: DeviceMesh, kind: Literal["zero2", "zero3"]) -> None: ...
+    def shard(self, mesh: DeviceMesh, kind: ShardedKind) -> None: ...
 
     def gathered(self) -> AbstractContextManager[object]: ...
 

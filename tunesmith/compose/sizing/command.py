@@ -15,7 +15,7 @@ from tunesmith.compose.models.families import check_divided, shard_kind
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.sizing.advice import propose
 from tunesmith.compose.sizing.duration import estimate_duration
-from tunesmith.compose.sizing.estimate import Distribution, Shard
+from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, Gpu, find_gpu, present_gpu
 from tunesmith.compose.sizing.lines import PlanResult
 from tunesmith.compose.sizing.run import DataCounts, SizedRun, size_run
@@ -23,6 +23,7 @@ from tunesmith.compose.sizing.storage import disk_need, host_need
 from tunesmith.data.dataset.store import Store
 from tunesmith.recipe.load import load, split_words
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.training import ShardKind
 
 DEFAULT_GPU = "h100"
 
@@ -40,7 +41,7 @@ class PlanOptions:
 
     gpu: str | None = None
     gpus: int = 1
-    shard: Shard | None = None
+    shard: ShardKind | None = None
     tokens: int | None = None
     longest: int | None = None
     speed: float | None = None
@@ -83,7 +84,7 @@ def result_of(
     )
 
 
-def choose_shard(recipe: Recipe, options: PlanOptions) -> Shard:
+def choose_shard(recipe: Recipe, options: PlanOptions) -> ShardKind:
     """What several GPUs divide: by the option, by the recipe, or else everything."""
     if options.gpus == 1:
         return "none"

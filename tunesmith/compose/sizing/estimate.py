@@ -18,6 +18,7 @@ from typing import Literal
 from tunesmith.compose.sizing.memory import MemoryEstimate, MemoryLine
 from tunesmith.model.footprint import ActivationBytes
 from tunesmith.model.split import WeightFormat
+from tunesmith.recipe.training import ShardKind
 from tunesmith.train.optim.storage import BLOCK, PART
 
 TABLE = 52_000_000
@@ -27,8 +28,6 @@ COPIES = 3
 UPDATE_COPIES = 6
 """float32 copies of a part, or of a whole tensor, that an update makes at the most."""
 FLOAT, HALF = 4, 2
-
-Shard = Literal["none", "zero2", "zero3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class Distribution:
     """
 
     processes: int = 1
-    shard: Shard = "none"
+    shard: ShardKind = "none"
 
     @property
     def parts(self) -> int:

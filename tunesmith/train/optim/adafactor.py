@@ -19,7 +19,6 @@ from torch.nn import Parameter
 from tunesmith.errors import RecipeError
 from tunesmith.model.local_rows import as_rows_of, local_part, local_rows, sum_over_rows
 from tunesmith.train.optim.optimizers import (
-    copy_state,
     drop_gradients,
     trainable_parameters,
     weight_and_gradient,
@@ -246,7 +245,3 @@ class Adafactor:
             for part, tensor in each.items()
         }
         return moments | self.masters.state_dict() | {STEP: self.count}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load_state_dict``."""
-        copy_state(state, self.state_dict())

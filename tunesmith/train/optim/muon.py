@@ -17,7 +17,6 @@ from tunesmith.errors import RecipeError
 from tunesmith.model.local_rows import as_rows_of, own_rows, whole
 from tunesmith.train.optim.optimizers import (
     AdamW,
-    copy_state,
     drop_gradients,
     make_contiguous,
     trainable_parameters,
@@ -157,10 +156,6 @@ class Muon:
             for ending, tensor in each.tensors().items()
         }
         return momentum | self.masters.state_dict() | self.adamw.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load_state_dict``."""
-        copy_state(state, self.state_dict())
 
 
 def _is_wide(matrix: Tensor) -> bool:

@@ -19,9 +19,8 @@ from torch.optim.adamw import adamw
 
 from tunesmith.errors import InternalError
 from tunesmith.model.finite import find_not_finite
-from tunesmith.model.local_rows import local_part, local_rows, own_rows, sum_over_rows
+from tunesmith.model.local_rows import local_part, local_rows, sum_over_rows
 from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, part_of, parts_of, synchronize
-from tunesmith.train.tensors import check_same_tensors
 
 
 class Optimizer(Protocol):
@@ -43,12 +42,6 @@ class Optimizer(Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """The whole state under flat names (``<parameter>.exp_avg``): the tensors themselves, not copies."""
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy a state that ``state_dict`` returned, bit for bit.
-
-        Raises StorageError unless names, shapes and types agree.
-        """
 
 
 def trainable_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -77,17 +70,6 @@ def drop_gradients(parameters: Mapping[str, Parameter]) -> None:
     """Set gradients to None instead of zero: the next backward pass then writes where it would have to add."""
     for parameter in parameters.values():
         parameter.grad = None
-
-
-def copy_state(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of ``state`` into the tensors of the same names; nothing is copied unless everything fits.
-
-    Raises StorageError if names, shapes or types differ.
-    """
-    check_same_tensors({name: (each.dtype, each.shape) for name, each in state.items()}, into, "optimizer state")
-    with torch.no_grad():
-        for name, target in into.items():
-            local_part(target).copy_(own_rows(state[name], target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +212,6 @@ class AdamW:
             f"{name}.{part}": tensor for name, each in self.state.items() for part, tensor in each.tensors().items()
         }
         return moments | self.masters.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See ``Optimizer.load_state_dict``."""
-        copy_state(state, self.state_dict())
 
 
 def gradient_norm(parameters: Mapping[str, Parameter]) -> Tensor:

@@ -20,7 +20,7 @@ from tunesmith.train.rollout.files import Decode, delete_rollouts, load_rollouts
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
 from tunesmith.train.rollout.rollouts import Floats, Rollouts
 from tunesmith.train.steps import Step, deal
-from tunesmith.train.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator
 
 KL = "kl"
 """The metric of a step that may end its iteration."""
@@ -86,8 +86,8 @@ class RolloutSteps:
         laid_out = self._examples(number, rollouts, chosen)
         costs = [len(example.tree.ids) for example in laid_out]
         own = [laid_out[place] for place in deal(costs, self.world.size)[self.world.rank]]
-        idle = self.batches([laid_out[costs.index(min(costs))]])[0] if self.world.size > 1 else None
-        return Step(number, epoch, examples, self.batches(own), metrics, idle)
+        shortest = laid_out[costs.index(min(costs))]
+        return Step(number, epoch, examples, self.batches(own), metrics, lambda: self.batches([shortest])[0])
 
     def batches(self, examples: Iterable[Example]) -> tuple[PackedBatch, ...]:
         """The micro-batches of the examples of one step."""

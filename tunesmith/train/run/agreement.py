@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tunesmith.errors import StorageError, TunesmithError
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 ResultT = TypeVar("ResultT")
 

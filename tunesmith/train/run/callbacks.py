@@ -7,7 +7,7 @@ never stopped. The only exception is the checkpoint after a signal, which leaves
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.history import shown_record
-from tunesmith.train.run.metrics import JsonLines, NoRecords, RecordFile, read_records
+from tunesmith.train.run.metrics import RecordFile, open_records, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.shown import ShownText
 from tunesmith.train.run.trackers import Tracker
 from tunesmith.train.run.validation import ALL, ValidationMetrics, flatten, validation_record
 from tunesmith.train.run.view import View
-from tunesmith.train.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator
 
 LEARNING_RATE = "learning_rate"
 """Key of a step's learning rate in metrics.jsonl."""
@@ -98,11 +98,9 @@ class MetricsRecorder:
 @contextmanager
 def open_recorder(run: RunDirectory) -> Iterator[MetricsRecorder]:
     """The recorder of a run, whose files are closed when the block ends. Raises StorageError."""
-    if not run.is_owner:
-        yield MetricsRecorder(NoRecords(run.metrics), NoRecords(run.consumed), NoRecords(run.timing))
-        return
-    with JsonLines(run.metrics) as metrics, JsonLines(run.consumed) as consumed, JsonLines(run.timing) as timing:
-        yield MetricsRecorder(metrics, consumed, timing)
+    with ExitStack() as stack:
+        paths = (run.metrics, run.consumed, run.timing)
+        yield MetricsRecorder(*(stack.enter_context(open_records(path, writes=run.is_owner)) for path in paths))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,13 +44,11 @@ from tunesmith.train.run.checkpoint_files import (
 )
 from tunesmith.train.run.shards import INDEX, SUFFIX, GroupIndex, file_name, is_divided, own_parts
 from tunesmith.train.tensors import TYPES, size_in_bytes, tied_names, write_tensors
-from tunesmith.train.world import Communicator, SingleProcess
+from tunesmith.world import ALONE, Communicator
 
 DAMAGED = "damaged-"
 NAME = re.compile(r"step-([0-9]+)(?:-([0-9]+))?")
 """The name of a checkpoint: its step, and its attempt if that is not the first."""
-
-ALONE = SingleProcess()
 
 Notice = Callable[[str], None]
 """Prints a warning for the user."""

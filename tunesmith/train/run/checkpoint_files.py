@@ -20,7 +20,7 @@ from tunesmith.model.local_rows import local_part, local_rows
 from tunesmith.train.run.agreement import in_all, in_first
 from tunesmith.train.run.shards import INDEX, SUFFIX, GroupIndex, find_index_fault, open_group, parse_index
 from tunesmith.train.tensors import check_same_tensors
-from tunesmith.train.world import Communicator
+from tunesmith.world import Communicator
 
 FORMAT = 1
 """Every group is one file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.files import storage_errors, write_file
 from tunesmith.train.run.curves import Curves
 from tunesmith.train.run.directory import METRICS, SHOWN, TIMING
-from tunesmith.train.run.metrics import JsonLines
+from tunesmith.train.run.metrics import RecordFile, open_records
 from tunesmith.train.run.selection import CheckpointSelection, SelectionRule
 from tunesmith.train.run.shown import ShownText
 from tunesmith.train.run.validation import CHECKPOINT, STEP, VALIDATION
@@ -160,18 +161,20 @@ def _shown(texts: Any) -> Iterator[ShownText]:
             yield ShownText(*each)
 
 
-def open_shown(path: Path, start: int) -> JsonLines:
+def open_shown(path: Path, start: int, *, writes: bool = True) -> AbstractContextManager[RecordFile]:
     """The file for texts that are shown, of a run that continues after ``start`` steps: later lines are removed.
 
     Nothing reads it back but pages, so that a damaged line is removed as well. Raises StorageError.
+
+    writes: whether this process writes it.
     """
-    if path.exists():
+    if writes and path.exists():
         with storage_errors(path):
             lines = path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if (record := _parse(line)) and start > 0 and record[STEP] <= start]
         if kept != lines:
             write_file(path, b"".join(kept))
-    return JsonLines(path)
+    return open_records(path, writes=writes)
 
 
 def shown_record(step: int, texts: Sequence[ShownText]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -193,3 +194,8 @@ class JsonLines:
                 return start + block.rindex(b"\n") + 1
             size = start
         return 0
+
+
+def open_records(path: Path, *, writes: bool) -> AbstractContextManager[RecordFile]:
+    """The records in a file, which is closed when the block ends. writes: whether this process writes it."""
+    return JsonLines(path) if writes else nullcontext(NoRecords(path))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.processes import run_cases
 from tests.train.ranks import CASES, compute, gradients
-from tunesmith.train.world import SingleProcess
+from tunesmith.world import SingleProcess
 
 TOLERANCE = 1e-6
 CANCELLED = 1e-3
