@@ -70,12 +70,16 @@ def waiting_time(launched: LaunchedProcess) -> float:
 
 
 def check_alone(name: str, launched: LaunchedProcess) -> None:
-    """Raises UsageError if several processes were started with a command that is not divided among them."""
+    """Raises UsageError if several processes were started with a command that is not divided among them.
+
+    name: the words of the command after ``tunesmith``.
+    """
     if launched.size > 1:
-        raise UsageError(
-            f"`tunesmith {name}` runs in one process, and {launched.size} were started",
-            advice="start it without torchrun or srun; only `tunesmith train` is divided among processes",
-        )
+        with reported_once(launched):
+            raise UsageError(
+                f"`tunesmith {name}` runs in one process, and {launched.size} were started",
+                advice="start it without torchrun or srun",
+            )
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor
 from tunesmith.model.local_rows import is_sharded
 
 ResultT = TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-"""Seconds between two looks at whether all processes have arrived at a barrier."""
+"""Seconds between two looks at what other processes have left."""
 
 
 class Communicator(Protocol):
@@ -66,6 +68,16 @@ class Communicator(Protocol):
         """As ``gather``, for tensors on the CPU."""
         ...
 
+    def collect(self, items: Iterable[ItemT], stopped: Callable[[], bool] = lambda: False) -> Iterator[ItemT]:
+        """The items of all processes in the first one, each as soon as it is made; nothing in the others.
+
+        All of them exhaust the iterator, which takes as long as the slowest.
+
+        items: those of this process, JSON. Tuples of other processes become lists.
+        stopped: looked at after every item; if it is true in one process, no process makes further items.
+        """
+        ...
+
     def barrier(self) -> None:
         """Wait until all processes are here, however long that takes."""
         ...
@@ -103,6 +115,12 @@ class SingleProcess:
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         return [dict(tensors)]
 
+    def collect(self, items: Iterable[ItemT], stopped: Callable[[], bool] = lambda: False) -> Iterator[ItemT]:
+        for item in items:
+            yield item
+            if stopped():
+                return
+
     def barrier(self) -> None:
         return None
 
@@ -134,7 +152,7 @@ class ProcessGroup:
         self.sharded, self._check = sharded, check
         shared = distributed.distributed_c10d._get_default_store() if store is None else store
         self._store = distributed.PrefixStore("tunesmith", shared)  # type: ignore[attr-defined]
-        self._barriers = 0
+        self._barriers = self._collections = 0
 
     @property
     def is_first(self) -> bool:
@@ -183,6 +201,53 @@ class ProcessGroup:
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         return [safetensors.load(content) for content in self.gather_bytes(safetensors.save(dict(tensors)))]
 
+    def collect(self, items: Iterable[ItemT], stopped: Callable[[], bool] = lambda: False) -> Iterator[ItemT]:
+        self._collections += 1
+        name = f"collection {self._collections}"
+        own = self._until_stopped(items, name, stopped)
+        if not self.is_first:
+            number = -1
+            for number, item in enumerate(own):
+                self._store.set(f"{name} {self.rank} {number}", json.dumps([item]))
+            self._store.set(f"{name} {self.rank} {number + 1}", json.dumps([]))
+            return
+        following = dict.fromkeys(range(1, self.size), 0)
+        for item in own:
+            yield item
+            yield from self._arrived(name, following)
+        while following:
+            self._check()
+            arrived = list[ItemT](self._arrived(name, following))
+            yield from arrived
+            if not arrived:
+                self._is_stopped(name, stopped)
+                time.sleep(FIRST_PAUSE)
+
+    def _until_stopped(self, items: Iterable[ItemT], name: str, stopped: Callable[[], bool]) -> Iterator[ItemT]:
+        for item in items:
+            yield item
+            if self._is_stopped(name, stopped):
+                return
+
+    def _is_stopped(self, name: str, stopped: Callable[[], bool]) -> bool:
+        """Whether a process stops a collection; if it is this one, the others learn it."""
+        key = f"{name} stopped"
+        if stopped():
+            self._store.set(key, "1")
+        return bool(self._store.check([key]))
+
+    def _arrived(self, name: str, following: dict[int, int]) -> Iterator[Any]:
+        """The items that others have left. following: rank -> number of its next item; without those that are done."""
+        for rank in list(following):
+            while rank in following and self._store.check([key := f"{name} {rank} {following[rank]}"]):
+                content = json.loads(self._store.get(key))
+                self._store.delete_key(key)
+                if content:
+                    following[rank] += 1
+                    yield content[0]
+                else:
+                    del following[rank]
+
     def barrier(self) -> None:
         self._barriers += 1
         key, pause = f"barrier {self._barriers}", FIRST_PAUSE
@@ -200,3 +265,20 @@ class ProcessGroup:
             return result
         self.barrier()
         return call()
+
+
+def deal(costs: Sequence[int], processes: int) -> list[list[int]]:
+    """For every process the places of its examples, in order, so that all processes have about equal costs.
+
+    The longest example first, each goes to the process that has least so far, of equal ones to the lowest number: the
+    result depends on the arguments alone.
+
+    costs: of every example, such as its tokens.
+    """
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    loads = [(0, process) for process in range(processes)]
+    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+        load, process = heappop(loads)
+        shares[process].append(place)
+        heappush(loads, (load + costs[place], process))
+    return [sorted(share) for share in shares]

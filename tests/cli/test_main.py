@@ -250,7 +250,7 @@ def test_a_system_without_file_locks_gets_a_sentence() -> None:
     ("words", "code", "message"),
     [
         (["train", "dolly-v2-3b", "tiny", "train.stepz=3"], 78, "unknown key; did you mean 'train.steps'?"),
-        (["score", "runs/reward", "a.jsonl"], 64, "`tunesmith score` runs in one process, and 2 were started"),
+        (["chat", "runs/some"], 64, "`tunesmith chat` runs in one process, and 2 were started"),
     ],
 )
 def test_a_mistake_that_several_processes_find_is_printed_once(words: list[str], code: int, message: str) -> None:

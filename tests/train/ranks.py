@@ -32,8 +32,8 @@ from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepTotals, accumulate_gradients
 from tunesmith.train.optim.optimizers import clip_coefficient
-from tunesmith.train.steps import Step, deal
-from tunesmith.world import Communicator, ProcessGroup
+from tunesmith.train.steps import Step
+from tunesmith.world import Communicator, ProcessGroup, deal
 
 
 @dataclass(frozen=True, slots=True)

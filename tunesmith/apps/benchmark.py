@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Literal, TextIO, TypeAlias
 import datasets
 import transformers
 
+from tunesmith.apps.shared_command import SharedCommand, shared_command
 from tunesmith.benchmark.differences import compare_scores
 from tunesmith.benchmark.evaluation import evaluate_tasks, item_lines
 from tunesmith.benchmark.language_model import TreeLanguageModel
@@ -29,9 +31,11 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file, write_json
 from tunesmith.generate.model_formats import check_writes_replies, choose_formats
+from tunesmith.launch import check_alone, launched_process, reported_once
 from tunesmith.report.compared import unique_labels
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.visible import visible
+from tunesmith.world import Communicator
 
 EngineName: TypeAlias = Literal["tree", "hf"]
 ChatChoice: TypeAlias = Literal["no", "yes", "both"]
@@ -72,6 +76,8 @@ def run(
 ) -> None:
     """Evaluate the models, print the table and write the files.
 
+    Several processes share the requests of every task; the first one prints and writes.
+
     target: where is printed (standard output).
     errors: where notices are printed (standard error).
     Raises MissingInputError, DataError, UsageError, RecipeError, StorageError.
@@ -84,47 +90,65 @@ def run(
     if options.engine == "hf" and options.chat != "no":
         what = "--engine hf writes chats in its own way, in which text and control tokens mix"
         raise UsageError(what, advice="leave --chat or --engine hf out")
-    screen, log = target or sys.stdout, errors or sys.stderr
-    for path in models:
-        check_writes_replies(path)
+    if options.engine == "hf":
+        check_alone("benchmark --engine hf", launched_process(os.environ))
+    with shared_command(target, errors) as command:
+        _run_together(models, options, command)
+
+
+def _run_together(models: Sequence[str], options: BenchmarkOptions, command: SharedCommand) -> None:
+    """``run`` in processes that are joined."""
     formats: Sequence[str | None] = [None] * len(models)
-    if options.chat != "no":
-        formats = choose_formats(models, options.format, lambda text: print(visible(text), file=log))
-    seconds: dict[str, float] = {}
-    with prepare_tasks(expand_suites(options.tasks), options.data, options.shots) as prepared:
+    with ExitStack() as stack:
+        with reported_once(launched_process(os.environ)):
+            for path in models:
+                check_writes_replies(path)
+            if options.chat != "no":
+                formats = choose_formats(models, options.format, command.note)
+            tasks = prepare_tasks(expand_suites(options.tasks), options.data, options.shots)
+            # The first process downloads what is on the hub.
+            prepared = command.world.in_turn(lambda: stack.enter_context(tasks))
+        seconds: dict[str, float] = {}
         scores = [
             each
             for path, format in zip(models, formats, strict=True)
-            for each in _evaluate(path, prepared, replace(options, format=format), seconds)
+            for each in _evaluate(path, prepared, replace(options, format=format), seconds, command.world)
         ]
+    if not command.world.is_first:
+        return
     labels = unique_labels([(each.path, each.prompts) for each in scores])
     named = [(label, each) for label, each in zip(labels, scores, strict=True)]
     results = _results([_with_label(each, label) for label, each in named], options)
     for line in terminal_lines(results):
-        print(visible(line), file=screen)
+        print(visible(line), file=command.screen)
     _write(results, options.output, dict(zip(labels, seconds.values(), strict=True)))
     total = sum(seconds.values())
-    print(visible(f"wrote {options.output}/benchmark.json, .md and .csv ({total:,.0f} s)"), file=screen)
+    print(visible(f"wrote {options.output}/benchmark.json, .md and .csv ({total:,.0f} s)"), file=command.screen)
 
 
 def _evaluate(
-    path: str, prepared: PreparedTasks, options: BenchmarkOptions, seconds: dict[str, float]
+    path: str, prepared: PreparedTasks, options: BenchmarkOptions, seconds: dict[str, float], world: Communicator
 ) -> Iterator[ModelScores]:
     """The scores of one model, for each way to write its prompts. seconds: receives how long each took."""
-    model = open_benchmark_model(path, options.dtype)
+    with reported_once(launched_process(os.environ)):
+        model = open_benchmark_model(path, options.dtype)
     renderers = [
         model.chat_renderer(options.format) if chat else None
         for chat in {"no": (False,), "yes": (True,), "both": (False, True)}[options.chat]
     ]
     for renderer in renderers:
         start = time.monotonic()
-        found = _evaluate_prompts(model, prepared, options, renderer)
+        found = _evaluate_prompts(model, prepared, options, renderer, world)
         seconds[f"{len(seconds)}"] = time.monotonic() - start
         yield found
 
 
 def _evaluate_prompts(
-    model: BenchmarkModel, prepared: PreparedTasks, options: BenchmarkOptions, renderer: Renderer | None
+    model: BenchmarkModel,
+    prepared: PreparedTasks,
+    options: BenchmarkOptions,
+    renderer: Renderer | None,
+    world: Communicator,
 ) -> ModelScores:
     prompts = f"chat, format {renderer.format.name}" if renderer is not None else "plain"
     notes = list[str]()
@@ -141,8 +165,9 @@ def _evaluate_prompts(
             "code": [code_digest(), code_digest(PACKAGE / "benchmark")],
             "versions": {**package_versions(), "lm_eval": version("lm_eval")},
         }
-        with show_progress(f"benchmark {model.name}") as progress:
-            language_model = TreeLanguageModel(model.parts(renderer), identity, options.output / JOURNALS, progress)
+        with show_progress(f"benchmark {model.name}", shown=world.is_first) as progress:
+            journals = options.output / JOURNALS
+            language_model = TreeLanguageModel(model.parts(renderer), identity, journals, progress, world)
             tasks = evaluate_tasks(
                 language_model,
                 prepared,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +14,7 @@ from tunesmith.apps.rejection_files import REJECTION_KINDS, ScoredReports, check
 from tunesmith.apps.sample import SampleSettings
 from tunesmith.apps.sampling_reports import SamplingReport
 from tunesmith.apps.score import score_reports
+from tunesmith.apps.shared_command import shared_command
 from tunesmith.errors import UsageError
 from tunesmith.evaluate.reward_scorer import open_reward_scorer
 from tunesmith.files import write_file
@@ -56,16 +56,19 @@ def run(
         models, settings, directory, target, errors, more: see ``sample.run``.
         best: how the best replies are found.
 
-    Returns what was written of the best replies. Raises as ``sample.run`` and ``open_reward_scorer`` do.
+    Returns what this process has written of the best replies. Raises as ``sample.run`` and ``open_reward_scorer`` do.
     """
     check_keep(best.kind, best.keep)
     check_scorer(best.scorer)
-    screen = target or sys.stdout
-    paths = sample.run(models, settings, directory, target=target, errors=errors, **more)
-    reports, scorer = [open_report(path) for path in paths], open_reward_scorer(best.scorer)
-    print(file=screen)
-    found = score_reports(scorer, reports, True, screen)
-    return [_choose(*each, best, screen) for each in zip(paths, reports, found, strict=True)]
+    sample.check_engine(settings.engine)
+    with shared_command(target, errors) as command:
+        paths = sample.sample_models(models, settings, directory, command, **more)
+        reports, scorer = [open_report(path) for path in paths], open_reward_scorer(best.scorer)
+        print(file=command.screen)
+        found = score_reports(scorer, reports, True, replace(command, log=command.screen))
+        if command.world.is_first:
+            return [_choose(*each, best, command.screen) for each in zip(paths, reports, found, strict=True)]
+    return []
 
 
 def check_scorer(path: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +22,10 @@ from tunesmith.apps.sample_plan import (
     EffectiveConfiguration,
     PromptEncoder,
     ReplyPlan,
+    effect_lines,
     end_tokens,
     format_encoder,
+    missing_replies,
     mode_encoder,
     plan_replies,
     read_effects,
@@ -32,14 +33,15 @@ from tunesmith.apps.sample_plan import (
 )
 from tunesmith.apps.sample_prompts import SamplePrompt, read_sample_prompts
 from tunesmith.apps.sampling_reports import read_report
+from tunesmith.apps.shared_command import SharedCommand, shared_command
 from tunesmith.compose.manifest import code_digest, package_versions
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import MissingInputError, StoppedError, UsageError
 from tunesmith.files import fingerprint, write_file
-from tunesmith.generate.requests import ReplyRequest
+from tunesmith.generate.requests import ReplyRequest, deal_requests
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
+from tunesmith.launch import check_alone, launched_process, reported_once
 from tunesmith.report.sampling_summary import (
-    WIDTH,
     ConfigurationSummary,
     SampledText,
     note_lines,
@@ -91,6 +93,7 @@ class ReportTask:
     configurations: of that file.
     settings: of the call.
     directory: where the report and its journal are written.
+    date: of a new report, in ISO 8601 without a time zone.
     """
 
     model: SampledModel
@@ -99,6 +102,12 @@ class ReportTask:
     configurations: Sequence[EffectiveConfiguration]
     settings: SampleSettings
     directory: Path
+    date: str
+
+    @property
+    def journal(self) -> Path:
+        """The file of the replies that are finished."""
+        return journal_path(self.directory, self.model.name, self.stem)
 
     def inputs(self) -> dict[str, Any]:
         """Everything that decides the replies, by the words of messages."""
@@ -126,6 +135,8 @@ def run(
 ) -> list[Path]:
     """Sample replies and write a report for every model and file of sampling configurations; returns their paths.
 
+    Several processes share the replies, and the first one prints and writes.
+
     Args:
         models: directories of runs or models.
         settings: what is sampled.
@@ -136,57 +147,90 @@ def run(
 
     Raises UsageError, MissingInputError, DataError, StorageError, LockedError, and StoppedError after a signal.
     """
+    check_engine(settings.engine)
+    with shared_command(target, errors) as command:
+        return sample_models(models, settings, directory, command, now)
+
+
+def check_engine(name: str) -> None:
+    """Raises UsageError for several processes with vLLM, which divides its work by itself."""
+    if name != "tunesmith":
+        check_alone(f"sample --engine {name}", launched_process(os.environ))
+
+
+def sample_models(
+    models: Sequence[str],
+    settings: SampleSettings,
+    directory: Path,
+    command: SharedCommand,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+) -> list[Path]:
+    """As ``run``, in processes that are joined already; all of them return the paths."""
     silence_libraries()
-    screen, log = target or sys.stdout, errors or sys.stderr
     names = [model_name(path) for path in models]
     _check_unique(names, "models", "sample them one by one, with another -o", lambda name: name_tail(name, ""))
     files = [_with_limit(open_sampling_file(name), settings.max_new_tokens) for name in settings.sampling]
     _check_unique([file.stem for file in files], "files of sampling configurations", "rename one of them")
     effects = [(file.stem, read_effects(file)) for file in files]
     prompts = read_sample_prompts(settings.prompts, settings.limit)
-    print(visible(f"{_count(len(prompts), 'prompt')} of {settings.prompts}"), file=log)
-    for line in (line for stem, configurations in effects for line in _effect_lines(stem, configurations)):
-        print(visible(line), file=log)
-    formats = check_models(models, settings.format, lambda text: print(visible(text), file=log))
+    command.note(f"{_count(len(prompts), 'prompt')} of {settings.prompts}")
+    command.note(*(line for stem, configurations in effects for line in effect_lines(stem, configurations)))
+    with reported_once(launched_process(os.environ)):
+        formats = check_models(models, settings.format, command.note)
     paths, summaries = list[Path](), list[ConfigurationSummary]()
     for path, name, format in zip(models, names, formats, strict=True):
-        model = OPENERS[settings.engine](name, path, format, lambda text: print(visible(text), file=log))
+        with reported_once(launched_process(os.environ)):
+            model = OPENERS[settings.engine](name, path, format, command.note)
         if model.generator.notice is not None:
-            print(visible(model.generator.notice), file=log)
+            command.note(model.generator.notice)
         for stem, configurations in effects:
-            task = ReportTask(model, prompts, stem, configurations, settings, directory)
-            report, summary = _write_report(task, now().isoformat(), screen, log)
+            task = ReportTask(model, prompts, stem, configurations, settings, directory, now().isoformat())
+            report, summary = _write_report(task, command)
             paths.append(report)
             summaries += summary
             for line in table_lines(summary):
-                print(visible(line), file=screen)
-    print("\n" + "\n".join(note_lines(summaries)), file=screen)
+                print(visible(line), file=command.screen)
+    print("\n" + "\n".join(note_lines(summaries)), file=command.screen)
     compare = command_lines(["tunesmith", "compare", *paths, ("-o", "page.html")])
-    print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=screen)
+    print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=command.screen)
     return paths
 
 
-def _write_report(task: ReportTask, date: str, screen: TextIO, log: TextIO) -> tuple[Path, list[ConfigurationSummary]]:
+def _write_report(task: ReportTask, command: SharedCommand) -> tuple[Path, list[ConfigurationSummary]]:
     """Sample what a report needs, or continue with it, and write it; returns its path and the summary of its replies.
 
-    The summary of a report that was there already is that of its text, without numbers of tokens.
+    The summary of a report that was there already is that of its text, without numbers of tokens. Processes other than
+    the first have no summary.
     """
-    inputs = task.inputs()
-    name, stem = task.model.name, task.stem
-    path = journal_path(task.directory, name, stem)
-    if not path.exists() and (found := find_finished(task.directory, name, stem, inputs, date)) is not None:
-        print(visible(f"\n{found} has these replies already"), file=screen)
-        report = read_report(found)
-        return found, [] if report is None else summarize_report(report)
+    world, inputs = command.world, task.inputs()
+    finished = world.gather(_find_finished(task, inputs) if world.is_first else None)[0]
+    if finished is not None:
+        print(visible(f"\n{finished} has these replies already"), file=command.screen)
+        report = read_report(Path(finished)) if world.is_first else None
+        return Path(finished), [] if report is None else summarize_report(report)
     plan = _plan(task)
-    _print_refused(plan, len(task.prompts), log)
-    with ReplyJournal(path, date, inputs) as journal:
-        _sample(task, plan, journal, log)
-        path = task.directory / report_name(name, journal.date, stem)
-        write_file(path, _text(task, plan, journal, inputs))
-        journal.remove()
-    print(visible(f"\nwrote {path}"), file=screen)
-    return path, summarize_samples(_samples(task, plan, journal.replies))
+    _print_refused(plan, len(task.prompts), command.log)
+    path, summary = None, list[ConfigurationSummary]()
+    if world.is_first:
+        with ReplyJournal(task.journal, task.date, inputs) as journal:
+            _sample(task, plan, journal, command)
+            path = task.directory / report_name(task.model.name, journal.date, task.stem)
+            write_file(path, _text(task, plan, journal, inputs))
+            journal.remove()
+        summary = summarize_samples(_samples(task, plan, journal.replies))
+    else:
+        _sample(task, plan, None, command)
+    written = Path(world.gather(str(path))[0])
+    print(visible(f"\nwrote {written}"), file=command.screen)
+    return written, summary
+
+
+def _find_finished(task: ReportTask, inputs: Mapping[str, Any]) -> str | None:
+    """The report, if it is there already."""
+    if task.journal.exists():
+        return None
+    found = find_finished(task.directory, task.model.name, task.stem, inputs, task.date)
+    return None if found is None else str(found)
 
 
 def _plan(task: ReportTask) -> ReplyPlan:
@@ -203,32 +247,45 @@ def _plan(task: ReportTask) -> ReplyPlan:
     return plan
 
 
-def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, log: TextIO) -> None:
-    """Generate the replies that the journal does not have. Raises StoppedError after a signal."""
-    missing: dict[
-        ReplyRequest, list[ReplyPlace]
-    ] = {}  # equal requests, of prompts that occur twice, have equal replies
-    for place, request in plan.replies:
-        if place not in journal.replies:
-            missing.setdefault(request, []).append(place)
-    total, began, tokens = len(plan.replies), time.monotonic(), 0
-    if journal.replies:
-        print(f"continuing: {len(journal.replies):,} of {total:,} replies are there already", file=log)
-    requests, places = list(missing), list(missing.values())
-    renderer, raw = task.model.generator.renderer, task.settings.mode is not None
-    with StopSignals() as signals, show_progress(visible(f"sampling {task.model.name}")) as progress:
-        progress(len(journal.replies), total, _count(total, "reply"))
-        for index, reply in task.model.generator.replies(requests, task.settings.batch_size):
-            output = reply_output(renderer, reply, raw=raw)
-            for place in places[index]:
+def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal | None, command: SharedCommand) -> None:
+    """Generate the replies that the journal does not have, each in one of the processes.
+
+    journal: in the first process. Raises StoppedError after a signal.
+    """
+    world, total = command.world, len(plan.replies)
+    present = world.gather(None if journal is None else list(journal.replies))[0]
+    if present:
+        print(f"continuing: {len(present):,} of {total:,} replies are there already", file=command.log)
+    places = missing_replies(plan, {ReplyPlace(*place) for place in present})
+    requests, done = list(places), len(present)
+    own = deal_requests(requests, world.size)[world.rank]
+    began, tokens = time.monotonic(), 0
+    title = visible(f"sampling {task.model.name}")
+    with StopSignals() as signals, show_progress(title, shown=world.is_first) as progress:
+        progress(done, total, _count(total, "reply"))
+        finished = _finished_replies(task, requests, own)
+        for number, *reply in world.collect(finished, lambda: signals.received() is not None):
+            assert journal is not None, "only the first process receives replies"
+            output = JournalReply(*reply)
+            for place in places[requests[number]]:
                 journal.append(place, output)
-            tokens += reply.tokens
+            done, tokens = len(journal.replies), tokens + output.tokens
             speed = tokens / max(time.monotonic() - began, 1e-9)
-            done = len(journal.replies)
             progress(done, total, f"{done:,} of {_count(total, 'reply')}, {speed:,.0f} tokens/s")
-            if (name := signals.received()) is not None and done < total:
-                what = f"stopped by {name}; {done:,} of {total:,} replies are kept"
-                raise StoppedError(what, advice="give the same command again to continue")
+        name, done = world.agree(signals.received()), world.gather(done)[0]
+    if name is not None and done < total:
+        what = f"stopped by {name}; {done:,} of {total:,} replies are kept"
+        raise StoppedError(what, advice="give the same command again to continue")
+
+
+def _finished_replies(
+    task: ReportTask, requests: Sequence[ReplyRequest], own: Sequence[int]
+) -> Iterator[tuple[int, str, int, int]]:
+    """(number of the request, output, end, tokens) of the replies of this process. own: the numbers of its requests."""
+    generator, raw = task.model.generator, task.settings.mode is not None
+    for index, reply in generator.replies([requests[number] for number in own], task.settings.batch_size):
+        output = reply_output(generator.renderer, reply, raw=raw)
+        yield own[index], output.output, output.end, output.tokens
 
 
 def _text(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal, inputs: Mapping[str, Any]) -> str:
@@ -284,23 +341,6 @@ def _samples(
         reply, name = replies[place], task.configurations[place.configuration].configuration.name
         found[name][place.prompt].append(SampledText(reply.text, reply.end > 0, reply.tokens))
     return found
-
-
-def _effect_lines(stem: str, configurations: Sequence[EffectiveConfiguration]) -> Iterator[str]:
-    """What configurations mean that they do not say, in lines of 80 columns."""
-    filled: dict[str, list[str]] = {}
-    for each in configurations:
-        for name, number in each.sampling.filled_in.items():
-            filled.setdefault(f"{name} {number}", []).append(each.configuration.name)
-    lines = [f"{stem}: {value} is filled in for {', '.join(names)}" for value, names in filled.items()]
-    ignored = [
-        f"{', '.join(each.sampling.without_effect)} ({each.configuration.name})"
-        for each in configurations
-        if each.sampling.without_effect
-    ]
-    lines += [f"{stem}: without effect: {', '.join(ignored)}"] if ignored else []
-    for line in lines:
-        yield from textwrap.wrap(line, WIDTH, subsequent_indent="  ")
 
 
 def _print_refused(plan: ReplyPlan, total: int, log: TextIO) -> None:

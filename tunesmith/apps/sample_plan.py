@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tunesmith.generate.prompt_modes import PROMPT_MODES
 from tunesmith.generate.reply_generator import ReplyGenerator
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling_configurations import SamplingConfiguration, SamplingFile
+from tunesmith.report.sampling_summary import WIDTH
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -76,6 +78,23 @@ def read_effects(file: SamplingFile) -> list[EffectiveConfiguration]:
                 error.what, where=f"{file.name}, configuration {each.name}", advice=error.advice
             ) from error
     return found
+
+
+def effect_lines(stem: str, configurations: Sequence[EffectiveConfiguration]) -> Iterator[str]:
+    """What configurations mean that they do not say, in lines of 80 columns."""
+    filled: dict[str, list[str]] = {}
+    for each in configurations:
+        for name, number in each.sampling.filled_in.items():
+            filled.setdefault(f"{name} {number}", []).append(each.configuration.name)
+    lines = [f"{stem}: {value} is filled in for {', '.join(names)}" for value, names in filled.items()]
+    ignored = [
+        f"{', '.join(each.sampling.without_effect)} ({each.configuration.name})"
+        for each in configurations
+        if each.sampling.without_effect
+    ]
+    lines += [f"{stem}: without effect: {', '.join(ignored)}"] if ignored else []
+    for line in lines:
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent="  ")
 
 
 def plan_replies(
@@ -195,3 +214,15 @@ def reply_output(renderer: Renderer, reply: GeneratedReply, *, raw: bool) -> Jou
 def end_tokens(renderer: Renderer) -> list[str]:
     """The names of the tokens that end a reply."""
     return [renderer.tokenizer.decode([token], skip_controls=False) for token in sorted(renderer.stop_ids)]
+
+
+def missing_replies(plan: ReplyPlan, present: Collection[ReplyPlace]) -> dict[ReplyRequest, list[ReplyPlace]]:
+    """What is still to be generated, with its places. Equal requests, of prompts that occur twice, have equal replies.
+
+    present: the places of the replies that are there already.
+    """
+    found: dict[ReplyRequest, list[ReplyPlace]] = {}
+    for place, request in plan.replies:
+        if place not in present:
+            found.setdefault(request, []).append(place)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.rejection_files import ScoredReports, check_keep, output_files, write_rejections
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.apps.score_report import report_curves, report_scores
+from tunesmith.apps.shared_command import SharedCommand, shared_command
 from tunesmith.compose.progress import show_progress
 from tunesmith.data.readers.pipeline import read_source
 from tunesmith.data.readers.reader import ReadTree
@@ -25,6 +26,7 @@ from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
 from tunesmith.files import check_no_input, write_file
+from tunesmith.launch import launched_process, reported_once
 from tunesmith.report.best_of import curve_lines, curve_note
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -68,6 +70,8 @@ def run(
 ) -> None:
     """Score the inputs and write the scores, or the replies that they choose.
 
+    Several processes share the work, and the first one prints and writes.
+
     Args:
         model: a run or an export.
         inputs: files of records, or sampling reports.
@@ -84,32 +88,39 @@ def run(
     """
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    log = errors or sys.stderr
-    for path in _output_files(kind, output, keep):
-        check_no_input(path, map(Path, inputs))
-    reports = [] if reading else [report for report in map(_read_report, inputs) if report is not None]
-    if reports and len(reports) < len(inputs):
-        raise UsageError("some inputs are sampling reports, others are not", advice="score them one kind at a time")
-    if kind != SCORES and not reports:
-        what = f"--write {kind} needs sampling reports, and there are none"
-        raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
-    scorer = open_reward_scorer(model, format)
-    if reports:
-        found = score_reports(scorer, reports, skip, log)
+    with shared_command(target, errors) as command:
+        with reported_once(launched_process(os.environ)):
+            for path in _output_files(kind, output, keep):
+                check_no_input(path, map(Path, inputs))
+            reports = [] if reading else _read_reports(inputs)
+            if kind != SCORES and not reports:
+                what = f"--write {kind} needs sampling reports, and there are none"
+                raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
+            scorer = open_reward_scorer(model, format)
+        found = score_reports(scorer, reports, skip, command)
+        text = _reports_text(found) if reports else _score_records(scorer, inputs, reading, skip, command)
+        if not command.world.is_first:
+            return
         if kind != SCORES:
             assert output is not None, "it was checked"
             scored = ScoredReports.of(reports, [each["scores"] for each in found], scorer.name)
-            for line in write_rejections(kind, scored, output, keep):
-                print(visible(line), file=log)
-            return
-        text = json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = _score_records(scorer, inputs, reading, skip, log)
-    if output is None:
-        (target or sys.stdout).write(text)
-    else:
-        for line in _write_scores(text, inputs if reports else (), output):
-            print(visible(line), file=log)
+            command.note(*write_rejections(kind, scored, output, keep))
+        elif output is not None:
+            command.note(*_write_scores(text, inputs if reports else (), output))
+        else:
+            command.screen.write(text)
+
+
+def _read_reports(inputs: Sequence[str]) -> list[SamplingReport]:
+    """The sampling reports; none where the inputs are files of records. Raises UsageError for inputs of both kinds."""
+    reports = [report for report in map(_read_report, inputs) if report is not None]
+    if reports and len(reports) < len(inputs):
+        raise UsageError("some inputs are sampling reports, others are not", advice="score them one kind at a time")
+    return reports
+
+
+def _reports_text(found: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write_scores(text: str, reports: Sequence[str], output: Path) -> list[str]:
@@ -140,19 +151,20 @@ def _read_report(path: str) -> SamplingReport | None:
 
 
 def score_reports(
-    scorer: RewardScorer, reports: Sequence[SamplingReport], skip: bool, log: TextIO
+    scorer: RewardScorer, reports: Sequence[SamplingReport], skip: bool, command: SharedCommand
 ) -> list[dict[str, Any]]:
     """Score sampling reports and print their summaries, with one note; returns the JSON object to write of each."""
-    found = [_score_report(scorer, report, skip, log) for report in reports]
+    found = [_score_report(scorer, report, skip, command) for report in reports]
     if any(each["best_of"] for each in found):
-        print("\n".join((*curve_note(), "")), file=log)
+        print("\n".join((*curve_note(), "")), file=command.log)
     return found
 
 
-def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log: TextIO) -> dict[str, Any]:
+def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, command: SharedCommand) -> dict[str, Any]:
     """Score a sampling report and print its summary; returns the JSON object to write."""
-    with show_progress(f"scoring {report.name}") as progress:
-        found = report_scores(scorer, report, skip, lambda done, total: progress(done, total, "prompts"))
+    world, log = command.world, command.log
+    with show_progress(f"scoring {report.name}", shown=world.is_first) as progress:
+        found = report_scores(scorer, report, skip, lambda done, total: progress(done, total, "prompts"), world)
     print(visible(f"{report.name}, replies of {report.model}:"), file=log)
     for name, mean in found["results"].items():
         print(f"  {mean:9.4f}  {visible(name)}", file=log)
@@ -166,9 +178,10 @@ def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, log:
 
 
 def _score_records(
-    scorer: RewardScorer, inputs: Sequence[str], reading: ReaderChoice | None, skip: bool, log: TextIO
+    scorer: RewardScorer, inputs: Sequence[str], reading: ReaderChoice | None, skip: bool, command: SharedCommand
 ) -> str:
     """Score files of records and print the summary; returns the lines of JSON to write."""
+    world, log = command.world, command.log
     trees: list[Tree] = []
     faults: list[DataError] = []
     for path in inputs:
@@ -186,10 +199,11 @@ def _score_records(
     _raise_or_print(faults, skip, log)
     if not kept:
         raise MissingInputError("there is nothing to score", where=", ".join(inputs), advice="check the files")
-    with show_progress("scoring") as progress:
-        scored = scorer.scores([tokens for _, tokens in kept], lambda done, total: progress(done, total, "records"))
+    with show_progress("scoring", shown=world.is_first) as progress:
+        rendered = [tokens for _, tokens in kept]
+        scored = scorer.scores(rendered, lambda done, total: progress(done, total, "records"), world)
     lines = [line for (tree, _), scores in zip(kept, scored, strict=True) for line in _lines(tree, scores)]
-    _print_summary([tokens for _, tokens in kept], scored, log)
+    _print_summary(rendered, scored, log)
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 

@@ -11,13 +11,18 @@ from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.report.best_of import BestOfCurve, best_of_curve
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Message, Tree
+from tunesmith.world import ALONE, Communicator
 
 ScoreTable: TypeAlias = list[dict[str, list[float | None]]]
 """For every prompt: sampling configuration -> the scores of its replies in their order, None where one was skipped."""
 
 
 def report_scores(
-    scorer: RewardScorer, report: SamplingReport, skip: bool, progress: Callable[[int, int], None]
+    scorer: RewardScorer,
+    report: SamplingReport,
+    skip: bool,
+    progress: Callable[[int, int], None],
+    world: Communicator = ALONE,
 ) -> dict[str, Any]:
     """Score all replies of a report; returns the JSON object to write.
 
@@ -30,6 +35,7 @@ def report_scores(
 
     skip: leave out replies that cannot be scored.
     progress: called with (prompts done, prompts in all).
+    world: the processes that share the work; all of them get all scores.
     Raises DataError for a reply that cannot be scored, unless ``skip``, and where no reply can be scored.
     """
     trees, places = list[TokenTree](), list[tuple[int, str, int]]()
@@ -43,7 +49,7 @@ def report_scores(
             assert isinstance(tokens, TokenTree), "each of its threads could be rendered"
             trees.append(tokens)
             places += [(number, name, index) for name, index in kept]
-    found = [score for each in scorer.scores(trees, progress) for score in each.threads]
+    found = [score for each in scorer.scores(trees, progress, world) for score in each.threads]
     for (number, name, index), score in zip(places, found, strict=True):
         table[number][name][index] = score
     if not found:

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tunesmith.files import fingerprint, storage_errors
+from tunesmith.world import ALONE, Communicator
 
 JsonValue: TypeAlias = Any
 """Anything that JSON can hold."""
 
 
 class Journal:
-    """The results of numbered pieces of work.
+    """The results of numbered pieces of work. All processes know them; the first one reads and writes the file.
 
     directory: where journals are; created on the first write.
     identity: everything that decides the results, JSON-like.
+    world: the processes that share the work.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, JsonValue]) -> None:
+    def __init__(self, directory: Path, identity: Mapping[str, JsonValue], world: Communicator = ALONE) -> None:
         self.path = directory / f"{fingerprint(identity)[:32]}.jsonl"
-        self._done = self._read()
+        self._world = world
+        self._done = self._of_first(self._read() if world.is_first else {})
 
     def find(self, number: int) -> JsonValue | None:
         """The result of a piece of work; None if it is not done."""
@@ -42,6 +45,23 @@ class Journal:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(line.encode())
         self._done[number] = result
+
+    def add_all(self, results: Iterable[tuple[int, JsonValue]]) -> Iterator[tuple[int, JsonValue]]:
+        """Keep what the processes compute, each its own pieces of work; in the end all of them know all results.
+
+        results: (number, result) of this process. Yields those of all in the first process, as soon as they are known.
+        Raises as ``add``.
+        """
+        for number, result in self._world.collect(results):
+            self.add(number, result)
+            yield number, result
+        self._done = self._of_first(self._done)
+
+    def _of_first(self, done: dict[int, JsonValue]) -> dict[int, JsonValue]:
+        """What the first process knows."""
+        if self._world.size == 1:
+            return done
+        return dict(self._world.gather(list(done.items()) if self._world.is_first else None)[0])
 
     def _read(self) -> dict[int, JsonValue]:
         """The complete lines; what a killed process left behind the last of them is removed."""

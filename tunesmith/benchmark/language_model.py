@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,8 +18,9 @@ from tunesmith.benchmark.scoring import Answer, AnswerScore, AnswerScorer
 from tunesmith.draws import reply_number
 from tunesmith.errors import UsageError
 from tunesmith.generate.engine import Engine
-from tunesmith.generate.requests import ReplyRequest
+from tunesmith.generate.requests import ReplyRequest, deal_requests
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.world import ALONE, Communicator
 
 Progress: TypeAlias = Callable[[int, int | None, str], None]
 """progress(done, total, label)."""
@@ -75,13 +76,20 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
     identity: everything but the requests that decides the results; names the journals.
     journals: the directory of the journals.
     progress: called with the number of requests that are done.
+    world: the processes that share the requests; all of them get all results.
     """
 
     def __init__(
-        self, parts: ModelParts, identity: Mapping[str, Any], journals: Path, progress: Progress = lambda *_: None
+        self,
+        parts: ModelParts,
+        identity: Mapping[str, Any],
+        journals: Path,
+        progress: Progress = lambda *_: None,
+        world: Communicator = ALONE,
     ) -> None:
         super().__init__()
         self._parts, self._identity, self._journals, self._progress = parts, identity, journals, progress
+        self._world = world
         self._engine: Engine | None = None
         self.work: dict[str, TaskWork] = {}
 
@@ -134,19 +142,38 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
             work.items += len({answer.question for answer in own})
             work.truncated += len({answer.question for answer in own if self._parts.scorer.truncated(answer)})
             work.naive += sum(self._parts.scorer.tokens_alone(answer) for answer in own)
-            journal = self._journal(task, [[answer.question, answer.context, answer.continuation] for answer in own])
-            for index, (batch, compute) in enumerate(self._parts.scorer.plan(own)):
-                work.computed += batch.tokens
-                scores = _read_scores(journal.find(index), batch.answers)
-                if scores is None:
-                    scores = compute()
-                    lines = [[number, each.log_likelihood, each.greedy] for number, each in scores.items()]
-                    journal.add(index, lines)
-                for number, score in scores.items():
-                    found[numbers[number]] = score
-                done += len(scores)
-                self._progress(done, len(answers), f"{task}: {done:,} of {len(answers):,} answers")
+            for number, score in self._task_scores(task, own, done, len(answers)).items():
+                found[numbers[number]] = score
+            done += len(own)
         return [score for score in found if score is not None]
+
+    def _task_scores(self, task: str, answers: Sequence[Answer], before: int, total: int) -> dict[int, AnswerScore]:
+        """The score of every answer to a task, by its number. before, total: answers to earlier and to all tasks."""
+        journal = self._journal(task, [[answer.question, answer.context, answer.continuation] for answer in answers])
+        members, done, missing = list[tuple[int, ...]](), before, 0
+
+        def compute_own() -> Iterator[tuple[int, Any]]:
+            """The batches that this process computes: the missing ones are dealt in turn."""
+            nonlocal done, missing
+            for index, (batch, compute) in enumerate(self._parts.scorer.plan(answers)):
+                self.work[task].computed += batch.tokens
+                members.append(batch.answers)
+                if _read_scores(journal.find(index), batch.answers) is not None:
+                    done += len(batch.answers)
+                    continue
+                if missing % self._world.size == self._world.rank:
+                    yield index, [[number, each.log_likelihood, each.greedy] for number, each in compute().items()]
+                missing += 1
+
+        for _, lines in journal.add_all(compute_own()):
+            done += len(lines)
+            self._progress(done, total, f"{task}: {done:,} of {total:,} answers")
+        found = dict[int, AnswerScore]()
+        for index, numbers in enumerate(members):
+            scores = _read_scores(journal.find(index), numbers)
+            assert scores is not None, "every batch is computed"
+            found |= scores
+        return found
 
     def _generate(self, task: str, requests: Sequence[Instance], done: int, total: int) -> list[str]:
         parts = self._parts
@@ -164,20 +191,19 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
         journal = self._journal(
             task, [[ask.prompt, ask.sample, *setting] for ask, setting in zip(wanted, settings, strict=True)]
         )
-        replies: dict[int, str] = {}
         missing = [number for number in range(len(wanted)) if journal.find(number) is None]
-        generated = self._engine.replies([wanted[number] for number in missing], GENERATED_TOGETHER)
-        for number in range(len(wanted)):
-            if (text := journal.find(number)) is not None:
-                replies[number] = str(text)
-        for place, reply in generated:
-            number = missing[place]
-            text = postprocess_generated_text(parts.encoder.text(reply.ids), settings[number][1], None)
-            journal.add(number, text)
-            replies[number] = text
-            self._progress(done + len(replies), total, f"{task}: {done + len(replies):,} of {total:,} replies")
+        shares = deal_requests([wanted[number] for number in missing], self._world.size)
+        own = [missing[place] for place in shares[self._world.rank]]
+        texts = (
+            (own[place], postprocess_generated_text(parts.encoder.text(reply.ids), settings[own[place]][1], None))
+            for place, reply in self._engine.replies([wanted[number] for number in own], GENERATED_TOGETHER)
+        )
+        done += len(wanted) - len(missing)
+        for _ in journal.add_all(texts):
+            done += 1
+            self._progress(done, total, f"{task}: {done:,} of {total:,} replies")
         work.naive = work.computed = sum(len(ask.prompt) for ask in wanted)
-        return [replies[number] for number in range(len(wanted))]
+        return [str(journal.find(number)) for number in range(len(wanted))]
 
     def _request(
         self, prompt: tuple[int, ...], sampling: SamplingParameters, stops: tuple[str, ...], repeat: int
@@ -192,7 +218,7 @@ class TreeLanguageModel(LM):  # type: ignore[misc]
         return ReplyRequest(prompt[-space:], sampling, 0, number, stop=tuple(filter(None, stops)))
 
     def _journal(self, task: str, requests: Any) -> Journal:
-        return Journal(self._journals, {**self._identity, "task": task, "requests": requests})
+        return Journal(self._journals, {**self._identity, "task": task, "requests": requests}, self._world)
 
 
 def read_generation(given: Mapping[str, Any], end: str | None, task: str) -> tuple[SamplingParameters, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import typer
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.start_checks import check_models, check_writable
 from tunesmith.errors import MissingInputError, UsageError
+from tunesmith.launch import launched_process, reported_once
 
 PART = "tunesmith.apps.benchmark"
 CHECK_FILES = "tunesmith.benchmark.task_files:check_files"
@@ -89,16 +90,17 @@ def benchmark(
 
     For example: tunesmith benchmark runs/base runs/assistant --data zeroshot
     """
-    if find_spec("lm_eval") is None:
-        what = "benchmarks need lm-evaluation-harness, which is not installed"
-        raise MissingInputError(what, advice="pip install 'tunesmith[eval]'")
-    if data is None:
-        advice = "--data DIR names the directory of the files; --data hub downloads them"
-        raise UsageError("the data of the tasks are missing", where="--data", advice=advice)
     names = tuple(name.strip() for name in tasks.split(",") if name.strip())
-    check_writable(output, "choose another -o")
-    check_models(models, prompt_format, needs_format=chat != "no")
-    load_part(CHECK_FILES)(names, data, shots)
+    with reported_once(launched_process(os.environ)):
+        if find_spec("lm_eval") is None:
+            what = "benchmarks need lm-evaluation-harness, which is not installed"
+            raise MissingInputError(what, advice="pip install 'tunesmith[eval]'")
+        if data is None:
+            advice = "--data DIR names the directory of the files; --data hub downloads them"
+            raise UsageError("the data of the tasks are missing", where="--data", advice=advice)
+        check_writable(output, "choose another -o")
+        check_models(models, prompt_format, needs_format=chat != "no")
+        load_part(CHECK_FILES)(names, data, shots)
     for name, value in {**QUIET, **({} if data == "hub" else OFFLINE)}.items():
         os.environ.setdefault(name, value)
     run = load_heavy_part(f"{PART}:run")

@@ -43,10 +43,14 @@ COMMANDS: Mapping[str, CliCommand] = {
     "serve": CliCommand("tunesmith.cli.serve:serve", "Serve models: a chat page, and OpenAI's API for programs."),
     "feedback": CliCommand("tunesmith.cli.feedback:feedback", "Make training data of the feedback on the chat page."),
     "preferences": CliCommand("tunesmith.cli.preferences:preferences", "Convert preference data to one file of pairs."),
-    "sample": CliCommand("tunesmith.cli.sample:sample", "Sample the replies of models to prompts: sampling reports."),
-    "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model."),
+    "sample": CliCommand(
+        "tunesmith.cli.sample:sample", "Sample the replies of models to prompts: sampling reports.", is_divided=True
+    ),
+    "score": CliCommand("tunesmith.cli.score:score", "Score replies with a reward model.", is_divided=True),
     "compare": CliCommand("tunesmith.cli.compare:compare", "Compare the replies of models: a page, or numbers."),
-    "benchmark": CliCommand("tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals."),
+    "benchmark": CliCommand(
+        "tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals.", is_divided=True
+    ),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

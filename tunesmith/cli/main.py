@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from tunesmith import __version__
 from tunesmith.cli.lazy import COMMANDS, load_part
 from tunesmith.errors import StoppedError, StorageError, TunesmithError, UsageError
-from tunesmith.launch import check_alone, launched_process, reported_once
+from tunesmith.launch import check_alone, launched_process
 from tunesmith.text.visible import visible
 
 NAME = "tunesmith"
@@ -100,9 +100,7 @@ def _run_command(context: typer.Context) -> None:
     name = str(context.info_name)
     command = COMMANDS[name]
     if not command.is_divided and "--help" not in context.args:
-        launched = launched_process(os.environ)
-        with reported_once(launched):
-            check_alone(name, launched)
+        check_alone(name, launched_process(os.environ))
     single = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     kind = load_part(RECIPE_COMMAND) if command.takes_recipe else None
     single.command(name, cls=kind)(load_part(command.part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.start_checks import check_model_directory, check_models, check_writable
 from tunesmith.cli.words import CHOSEN_HELP, Chosen, KeepOption
 from tunesmith.errors import UsageError
+from tunesmith.launch import launched_process, reported_once
 
 OPEN_SAMPLING = "tunesmith.generate.sampling_configurations:open_sampling_file"
 READ_PROMPTS = "tunesmith.apps.sample_prompts:read_sample_prompts"
@@ -128,15 +130,16 @@ def sample(
 
     For example: tunesmith sample runs/base runs/assistant --sampling noprefix:nucleus9
     """
-    _check_best_of(best_of, {"--scorer": scorer, "--write": write, "--keep": keep})
-    check_writable(output, "choose another -o")
-    check_models(models, prompt_format)
-    if scorer is not None:
-        check_model_directory(scorer)
     chosen = tuple(sampling or ("noprefix" if best_of is None else BEST_OF_SAMPLING,))
-    stems = [load_part(OPEN_SAMPLING)(name).stem for name in chosen]
-    inputs = load_part(REQUEST_INPUTS)(load_part(READ_PROMPTS)(prompts, limit), best_of or samples, seed)
-    load_part(CHECK_REPORTS)(models, stems, output, inputs)
+    with reported_once(launched_process(os.environ)):
+        _check_best_of(best_of, {"--scorer": scorer, "--write": write, "--keep": keep})
+        check_writable(output, "choose another -o")
+        check_models(models, prompt_format)
+        if scorer is not None:
+            check_model_directory(scorer)
+        stems = [load_part(OPEN_SAMPLING)(name).stem for name in chosen]
+        inputs = load_part(REQUEST_INPUTS)(load_part(READ_PROMPTS)(prompts, limit), best_of or samples, seed)
+        load_part(CHECK_REPORTS)(models, stems, output, inputs)
     settings = load_heavy_part(SETTINGS)(
         prompts=prompts,
         sampling=chosen,

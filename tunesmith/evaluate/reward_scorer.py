@@ -12,6 +12,7 @@ import torch
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import PackedBatch, collate_packed, thread_ends
 from tunesmith.errors import DataError
+from tunesmith.evaluate.validation import Measured, measure_batches
 from tunesmith.generate.export_directory import declared_format, find_export
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.devices import best_device
@@ -24,8 +25,10 @@ from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.text.tree import Tree
 from tunesmith.verify.self_test import self_test_scalars
+from tunesmith.world import ALONE, Communicator
 
 BATCH_TOKENS = 8192
+THREADS, REPLIES = "threads", "replies"
 SELF_TEST_TOKENS = 512  # length of the longest thread in the self-test of the layout
 
 
@@ -68,23 +71,29 @@ class RewardScorer:
         return found
 
     def scores(
-        self, trees: Sequence[TokenTree], progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        trees: Sequence[TokenTree],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        world: Communicator = ALONE,
     ) -> list[TreeScores]:
-        """The scores of every tree. ``progress`` is called with (trees done, trees in all)."""
-        self.policy.eval()
-        found: list[TreeScores] = []
-        examples = (Example(number, tree) for number, tree in enumerate(trees))
-        for batch in collate_packed(examples, "messages", BATCH_TOKENS):
-            found += self._batch_scores(batch, [trees[number] for number in batch.examples])
-            progress(len(found), len(trees))
-        return found
+        """The scores of every tree.
 
-    @torch.no_grad()
-    def _batch_scores(self, batch: PackedBatch, trees: Sequence[TokenTree]) -> list[TreeScores]:
-        ends = thread_ends(trees)
-        where = torch.cat([ends, batch.replies.end]).to(self.policy.device)
-        values = self.policy.scalars(batch.to(self.policy.device), where).tolist()
-        threads, replies = iter(values[: len(ends)]), iter(values[len(ends) :])
+        progress: called with (trees done, trees in all).
+        world: the processes that share the work; all of them get all scores.
+        """
+        self.policy.eval()
+        examples = (Example(number, tree) for number, tree in enumerate(trees))
+
+        def score(batch: PackedBatch) -> Measured:
+            ends = thread_ends([trees[number] for number in batch.examples])
+            where = torch.cat([ends.to(self.policy.device), batch.replies.end])
+            threads, replies = self.policy.scalars(batch, where).cpu().split([len(ends), len(batch.replies.end)])
+            progress(batch.examples[-1] + 1, len(trees))
+            return {THREADS: threads, REPLIES: replies}
+
+        batches = collate_packed(examples, "messages", BATCH_TOKENS)
+        measured = measure_batches(self.policy, score, batches, world)
+        threads, replies = (iter([v for each in measured for v in each[name].tolist()]) for name in (THREADS, REPLIES))
         return [
             TreeScores(tuple(islice(threads, tree.threads)), tuple(islice(replies, len(tree.replies))))
             for tree in trees

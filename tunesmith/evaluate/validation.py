@@ -83,18 +83,27 @@ def measure_sources(
     """
     policy.eval()
     return {
-        name: _measure(policy, measure, collate(_examples(store, index, crop, columns), "messages", tokens), world)
+        name: measure_batches(
+            policy, measure, collate(_examples(store, index, crop, columns), "messages", tokens), world
+        )
         for index, name in enumerate(sources)
     }
 
 
-def _measure(
+@torch.no_grad()
+def measure_batches(
     policy: EvaluatedPolicy,
     measure: Callable[[BatchT], Measured],
     batches: Iterator[BatchT],
     world: Communicator,
 ) -> list[Measured]:
-    """The results of all batches, in their order. All processes run equally many forward passes."""
+    """The results of all batches in their order, in every process, without gradient.
+
+    Each is measured by one process; all run equally many forward passes.
+
+    measure: called with a batch on the device of ``policy``, which is in eval mode.
+    batches: those of a single process, the same in all.
+    """
     own: list[Measured] = []
     count = 0
     while group := list(islice(batches, world.size)):
@@ -109,7 +118,7 @@ def _measure(
             number = int(place) * world.size + rank
             if number < count:
                 gathered[number][name] = tensor
-    return gathered
+    return [*gathered]
 
 
 def _examples(store: Store, source: int, crop: CropSettings | None, columns: ExampleColumns) -> Iterator[Example]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.generate.penalties import NO_ADJUSTMENTS, LogitAdjustments
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.world import deal
 
 FinishReason = Literal["stop", "length", "context"]
 """Why a reply ended: a stop token or a stop text (stop), ``max_new_tokens`` (length) or the end of the context
@@ -53,3 +55,21 @@ class StoppingCriteria:
     stop_ids: tuple[int, ...]
     vocabulary: int
     context: int
+
+
+def deal_requests(requests: Sequence[ReplyRequest], processes: int) -> list[list[int]]:
+    """For every process the numbers of its requests, so that all have about equally many tokens to read and to write.
+
+    Requests of one prompt, which is read once for all of them, stay together unless they are more than an eighth of
+    what a process has to do.
+    """
+    most = max(1, len(requests) // (8 * processes))
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for number, request in enumerate(requests):
+        by_prompt.setdefault(request.prompt, []).append(number)
+    groups = [numbers[start : start + most] for numbers in by_prompt.values() for start in range(0, len(numbers), most)]
+    costs = [
+        len(requests[group[0]].prompt) + sum(requests[number].sampling.max_new_tokens for number in group)
+        for group in groups
+    ]
+    return [[number for place in share for number in groups[place]] for share in deal(costs, processes)]

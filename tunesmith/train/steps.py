@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
 from typing import Generic
 
 import numpy as np
@@ -17,6 +16,7 @@ from tunesmith.data.dataset.plan import Plan, PlannedStep
 from tunesmith.data.dataset.store import Store
 from tunesmith.draws import crop_seed, noise_seed
 from tunesmith.text.tokens.crop import CropSettings, crop_threads
+from tunesmith.world import deal
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +51,6 @@ Columns = Callable[[int], Mapping[str, NDArray[np.float32]]]
 def no_columns(number: int) -> Mapping[str, NDArray[np.float32]]:
     """No example has columns."""
     return {}
-
-
-def deal(costs: Sequence[int], processes: int) -> list[list[int]]:
-    """For every process the places of its examples, in order, so that all processes have about equal costs.
-
-    The longest example first, each goes to the process that has least so far, of equal ones to the lowest number: the
-    result depends on the arguments alone.
-
-    costs: of every example, such as its tokens.
-    """
-    shares: list[list[int]] = [[] for _ in range(processes)]
-    loads = [(0, process) for process in range(processes)]
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
-        load, process = heappop(loads)
-        shares[process].append(place)
-        heappush(loads, (load + costs[place], process))
-    return [sorted(share) for share in shares]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,8 @@ from tunesmith.errors import InternalError
 from tunesmith.files import fingerprint, new_directory, sha256, write_json
 from tunesmith.model.local_rows import whole
 from tunesmith.objectives.replies import reply_log_probabilities
-from tunesmith.train.steps import deal
 from tunesmith.verify.self_test import TOLERANCE
-from tunesmith.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator, deal
 
 VALUES, INDEX = "values.bin", "index.json"
 PROBES = 16  # examples that are recomputed whenever a cache is used

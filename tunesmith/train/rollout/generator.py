@@ -28,8 +28,7 @@ from tunesmith.generate.samples import sample_replies
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.objectives.advantages import adaptive_kl, reply_advantages, token_rewards, whiten
 from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply, reply_lengths
-from tunesmith.train.steps import deal
-from tunesmith.world import ALONE, Communicator
+from tunesmith.world import ALONE, Communicator, deal
 
 MEASURED = (OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE)
 REWARD = "reward "

@@ -19,8 +19,8 @@ from tunesmith.train.loop import StepResult
 from tunesmith.train.rollout.files import Decode, delete_rollouts, load_rollouts, read_index, save_rollouts
 from tunesmith.train.rollout.plan import RolloutPlan, RolloutPosition
 from tunesmith.train.rollout.rollouts import Floats, Rollouts
-from tunesmith.train.steps import Step, deal
-from tunesmith.world import ALONE, Communicator
+from tunesmith.train.steps import Step
+from tunesmith.world import ALONE, Communicator, deal
 
 KL = "kl"
 """The metric of a step that may end its iteration."""
