@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.processes import run_cases
-from tests.train.ranks import CASES, compute, gradients
+from tests.train.ranks import CASES, REPLICATED, compute, compute_replicas, gradients
 from tunesmith.world import SingleProcess
 
 TOLERANCE = 1e-6
@@ -25,14 +25,35 @@ def computed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return directory / "gradients"
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.filterwarnings("ignore")
-def test_processes_give_the_metrics_and_gradients_of_one(computed: Path, name: str) -> None:
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``computed``, for four processes with two copies of the weights."""
+    directory = tmp_path_factory.mktemp("replicas")
+    assert run_cases({"replicas": compute_replicas}, 4, directory) == {}
+    return directory / "replicas"
+
+
+def assert_equal_to_one(name: str, *paths: Path) -> None:
+    """The metrics and gradients in files are those of one process."""
     alone = gradients(CASES[name](), SingleProcess())
     largest = max(float(value.abs().max()) for key, value in alone.items() if not key.startswith("metric"))
-    for kind in ("none", "zero2", "zero3"):
-        found = load_file(computed / f"{name}-{kind}.safetensors")
+    for path in paths:
+        found = load_file(path)
         assert found.keys() == alone.keys()
         for key, expected in alone.items():
             size = 1.0 if key.startswith("metric") else float(expected.abs().max()) + CANCELLED * largest
-            assert torch.allclose(found[key], expected, rtol=TOLERANCE, atol=TOLERANCE * size), (kind, key)
+            assert torch.allclose(found[key], expected, rtol=TOLERANCE, atol=TOLERANCE * size), (path.name, key)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_processes_give_the_metrics_and_gradients_of_one(computed: Path, name: str) -> None:
+    assert_equal_to_one(name, *(computed / f"{name}-{kind}.safetensors" for kind in ("none", "zero2", "zero3")))
+
+
+@pytest.mark.parametrize("name", REPLICATED)
+@pytest.mark.filterwarnings("ignore")
+def test_two_copies_of_divided_weights_give_the_metrics_and_gradients_of_one_process(
+    replicated: Path, name: str
+) -> None:
+    assert_equal_to_one(name, replicated / f"{name}.safetensors")

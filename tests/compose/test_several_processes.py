@@ -80,12 +80,13 @@ def assert_close(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-LATER = ("t5", "dpo", "reward")
-"""What these add is tested with gradients in tests/train/test_world.py; `make ranks` runs them."""
+LATER = {"t5": (), "dpo": (pytest.mark.slow,), "reward": ()}
+"""What these add is tested with gradients in tests/test_world.py; `make ranks` runs them, `make test-slow` one."""
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.processes] * (kind in LATER)) for kind in RECIPES]
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.processes, *LATER[kind]] if kind in LATER else ()) for kind in RECIPES],
 )
 def test_metrics_are_those_of_one_process(kind: str, tmp_path: Path) -> None:
     directory = tmp_path / kind
@@ -111,11 +112,20 @@ def test_a_stopped_run_of_several_processes_continues_to_the_same_bits(tmp_path:
 
 
 @pytest.mark.processes
-def test_torchrun_trains_a_published_recipe(real_data: Callable[[str], Path], tmp_path: Path) -> None:
-    data = real_data("dolly/dolly-6000.jsonl")
-    small_recipe(tmp_path / "world", STEPS)
-    shared = ["dolly-v2-3b", "tiny", f"data.sources.0.path={data}", f"data.cache={tmp_path}/cache", "train.epochs=null"]
-    shared += [f"model.tokenizer={tmp_path}/world/tokenizer", *STEPS, "data.sources.0.size=200"]
+@pytest.mark.parametrize(
+    ("recipe", "layer", "data", "tokenizer"),
+    [
+        ("dolly-v2-3b", "tiny", "dolly/dolly-6000.jsonl", "pythia"),
+        ("tulu-2.5-dpo-13b-uf-mean", "tiny", "preference/ultrafeedback_binarized-400.jsonl", "llama"),
+        ("flan-t5-dolly-xxl", "tiny-t5", "dolly/dolly-6000.jsonl", "t5"),
+    ],
+)
+def test_torchrun_trains_a_published_recipe(
+    real_data: Callable[[str], Path], tmp_path: Path, recipe: str, layer: str, data: str, tokenizer: str
+) -> None:
+    shared = [recipe, layer, f"data.sources.0.path={real_data(data)}", f"data.cache={tmp_path}/cache", *STEPS]
+    shared += [f"model.tokenizer={real_data('tokenizers/' + tokenizer)}", "train.epochs=null"]
+    shared += ["data.sources.0.size=200"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
         command = [*start, "tunesmith", "train", *shared, f"run.directory={tmp_path}/{name}"]

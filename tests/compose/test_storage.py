@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,12 @@ def test_frozen_models_of_a_divided_run_are_in_the_format_of_gathered_weights(
     recipe = small_recipe(tmp_path, [f"train.shard={shard}", f"model.dtype={dtype}"]).recipe
     named = families.name_storage(recipe, 8)
     assert (named.train.weights, families.frozen_format(named)) == ("float32", expected)
+
+
+@pytest.mark.parametrize(("processes", "replicas", "is_refused"), [(8, 2, False), (8, 3, True), (1, 3, False)])
+def test_processes_share_copies_of_divided_weights_equally(
+    tmp_path: Path, processes: int, replicas: int, is_refused: bool
+) -> None:
+    recipe = small_recipe(tmp_path, [f"train.replicas={replicas}"]).recipe
+    with pytest.raises(RecipeError, match="8 processes cannot share 3 copies") if is_refused else nullcontext():
+        families.name_storage(recipe, processes)

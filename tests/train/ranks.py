@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.objectives.sft import SupervisedFineTuning
+from tunesmith.recipe.training import ShardKind
 from tunesmith.train.loop import StepTotals, accumulate_gradients
 from tunesmith.train.optim.optimizers import clip_coefficient
 from tunesmith.train.steps import Step
@@ -106,6 +108,10 @@ CASES: Mapping[str, Callable[[], Case]] = {
 }
 
 
+REPLICATED = ("sft llama", "one example", "t5", "dpo", "ppo separate")
+"""Cases that are also computed with several copies of sharded weights."""
+
+
 def step_of(case: Case, rank: int, size: int) -> Step[Any]:
     costs = [len(example.tree.ids) for example in case.examples]
     own = [case.examples[place] for place in deal(costs, size)[rank]]
@@ -139,13 +145,23 @@ def evaluate_differently(case: Case, rank: int, size: int) -> None:
 
 def compute(rank: int, size: int, directory: Path) -> None:
     """One process: every case with every way of sharding; the first process saves what it found."""
-    for name, build in CASES.items():
+    for name in CASES:
         for kind in ("none", "zero2", "zero3"):
-            case = build()
-            communicator = ProcessGroup(sharded=kind != "none")
-            if kind != "none":
-                case.policy.shard(init_device_mesh("cpu", (size,)), kind)
-                evaluate_differently(case, rank, size)
-            found = gradients(case, communicator)
-            if rank == 0:
-                save_file(found, directory / f"{name}-{kind}.safetensors")
+            compute_case(name, kind, (size,), directory / f"{name}-{kind}.safetensors", rank)
+
+
+def compute_replicas(rank: int, size: int, directory: Path) -> None:
+    """As ``compute``, with two copies of the sharded weights."""
+    for name in REPLICATED:
+        compute_case(name, "zero3", (2, size // 2), directory / f"{name}.safetensors", rank)
+
+
+def compute_case(name: str, kind: ShardKind, shape: tuple[int, ...], output: Path, rank: int) -> None:
+    """shape: of the mesh of processes."""
+    case = CASES[name]()
+    if kind != "none":
+        case.policy.shard(init_device_mesh("cpu", shape), kind)
+        evaluate_differently(case, rank, prod(shape))
+    found = gradients(case, ProcessGroup(sharded=kind != "none"))
+    if rank == 0:
+        save_file(found, output)

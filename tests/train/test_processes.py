@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,26 @@ def agree(rank: int, directory: Path) -> None:
         assert [each["a"].tolist() for each in tensors] == [list(range(each)) for each in range(world.size)]
         assert world.gather_tensors({}) == [{}] * world.size
         assert world.passes(rank) == world.size - 1
+        check_collections(world)
+
+
+def check_collections(world: Communicator) -> None:
+    """The first process gets all items, also if processes have none; one that stops stops all."""
+    for fewest in (0, 2):
+        found = list(world.collect([[world.rank, number] for number in range(fewest + world.rank)]))
+        every = [[rank, number] for rank in range(world.size) for number in range(fewest + rank)]
+        assert sorted(found) == (every if world.is_first else [])
+    made, last = list[int](), world.rank == world.size - 1
+
+    def endless() -> Iterator[int]:
+        for number in count():
+            made.append(number)
+            yield number
+
+    found_numbers = list(world.collect(endless(), lambda: last and len(made) == 2))
+    assert len(made) == 2 or not last
+    assert found_numbers.count(1) >= 1 or not world.is_first
+    assert list(world.collect([])) == []
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -43,6 +43,7 @@ MAY_DIFFER = (
     "model.revision",
     "train.log_every",
     "train.offload",
+    "train.replicas",
     "train.shard",
     "train.stop_after",
     "train.keep",

@@ -200,7 +200,8 @@ def _shard(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT])
     """Divide what is trained among the processes, and make its optimizer. Raises RecipeError."""
     keys, world = context.recipe.train, context.world
     if keys.shard == "zero2" or keys.shard == "zero3":
-        setup.policy.shard(init_device_mesh(setup.policy.device.type, (world.size,)), keys.shard)
+        shape = (keys.replicas, world.size // keys.replicas)  # neighbours, as those of a machine, share one copy
+        setup.policy.shard(init_device_mesh(setup.policy.device.type, shape), keys.shard)
     return build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
 
 

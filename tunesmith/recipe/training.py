@@ -332,6 +332,11 @@ class TrainConfig(Section):
         "zero2 the same, but every process keeps all weights between forward and backward pass, which is faster; none "
         "nothing; auto is zero3 where there are several processes.",
     )
+    replicas: PositiveInt = Field(
+        default=1,
+        description="How many copies of the divided weights there are. With one for each machine, only gradients pass "
+        "between machines. It has no effect where nothing is divided.",
+    )
     deterministic: bool = Field(
         default=True,
         description="Whether a GPU uses only algorithms that give the same bits every time, so that a stopped run "

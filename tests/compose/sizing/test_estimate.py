@@ -190,6 +190,10 @@ def test_sharing_divides_states_and_adds_what_is_gathered(shard: Literal["zero2"
     assert now["gathered", "replies"] == 2 * 1_000_000
 
 
+def test_copies_of_divided_weights_take_as_much_as_fewer_gpus() -> None:
+    assert Distribution(16, "zero3", 2).parts == Distribution(8, "zero3").parts
+
+
 def test_several_gpus_that_share_nothing_need_as_much_as_one() -> None:
     states = StateSettings("split")
     assert estimate_memory(network(), states, WORK) == estimate_memory(network(), states, WORK, Distribution(8))

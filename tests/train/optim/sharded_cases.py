@@ -60,7 +60,7 @@ COMBINATIONS = [
 
 def divided(tensor: Tensor, mesh: DeviceMesh) -> DTensor:
     """A tensor that all processes have, sharded by rows."""
-    return distribute_tensor(tensor, mesh, [Shard(0)], src_data_rank=None)
+    return distribute_tensor(tensor, mesh, [*[Replicate()] * (mesh.ndim - 1), Shard(0)], src_data_rank=None)
 
 
 class Training:
@@ -111,8 +111,9 @@ def exact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in {**tensors, **joined}.items() if not name.endswith(REST)}
 
 
-def new_mesh(size: int) -> DeviceMesh:
-    return init_device_mesh("cpu", (size,))
+def new_mesh(size: int, replicas: int | None = None) -> DeviceMesh:
+    """All processes in one dimension, or in two: the copies, and the parts of each."""
+    return init_device_mesh("cpu", (size,) if replicas is None else (replicas, size // replicas))
 
 
 def same_update(rank: int, size: int, directory: Path) -> None:

@@ -25,6 +25,7 @@ from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.optim.storage import StateFormat
 from tunesmith.train.run import checkpoint as module
 from tunesmith.train.run.checkpoint import newest, read, rotate, save
+from tunesmith.train.run.shards import file_name
 from tunesmith.train.tensors import tied_names
 from tunesmith.world import ProcessGroup
 
@@ -214,9 +215,9 @@ def exported(rank: int, size: int, directory: Path) -> None:
 class Run:
     """A sharded model that all processes train on the same examples."""
 
-    def __init__(self, size: int, communicator: ProcessGroup) -> None:
+    def __init__(self, mesh: DeviceMesh, communicator: ProcessGroup) -> None:
         self.communicator, self.case = communicator, TRAINED["sft llama"]()
-        self.case.policy.shard(new_mesh(size), "zero3")
+        self.case.policy.shard(mesh, "zero3")
         self.optimizer = AdamW(self.case.policy.parameters(), storage=StateFormat(moments="8bit"))
 
     def advance(self, steps: range) -> Run:
@@ -232,17 +233,38 @@ class Run:
 
 def resumed(rank: int, size: int, directory: Path) -> None:
     """Training that is stopped and continued gives the bits of training that was never stopped."""
+    resume_on(new_mesh(size), directory)
+
+
+def resume_on(mesh: DeviceMesh, directory: Path) -> None:
     communicator = ProcessGroup(sharded=True)
-    never_stopped = Run(size, communicator).advance(range(4))
-    stopped = Run(size, communicator).advance(range(2))
+    never_stopped = Run(mesh, communicator).advance(range(4))
+    stopped = Run(mesh, communicator).advance(range(2))
     save(directory, 2, stopped.groups(), {}, None, communicator)
-    found, again = newest(directory, fail, communicator), Run(size, communicator).advance(range(1))
+    found, again = newest(directory, fail, communicator), Run(mesh, communicator).advance(range(1))
     assert found is not None
     for group, tensors in again.groups().items():
         found.load_into(group, tensors, "state")
     assert_same(wholes(again.groups()), wholes(stopped.groups()))
     assert_same(wholes(again.advance(range(2, 4)).groups()), wholes(never_stopped.groups()))
     assert find_not_finite(again.groups()["model"]) is None
+
+
+def replicas(rank: int, size: int, directory: Path) -> None:
+    """Of two copies of sharded weights the first is saved, and both are loaded."""
+    communicator, mesh = ProcessGroup(sharded=True), new_mesh(size, 2)
+    groups = groups_of(mesh, 3)
+    path = save(directory / "all", 3, groups, {}, None, communicator)
+    for group in groups:
+        files = sorted(each.name for each in path.glob(f"{group}-*.safetensors"))
+        assert files == [file_name(group, each, size) for each in range(size // 2)]
+    found, loaded = newest(path.parent, fail, communicator), emptied(groups)
+    assert found is not None
+    for group, tensors in loaded.items():
+        found.load_into(group, tensors, "state")
+    assert_same(wholes(loaded), wholes(groups))
+    assert_same({group: found.load(group) for group in groups}, groups_of(None, 3))
+    resume_on(mesh, directory / "run")
 
 
 CASES = {each.__name__: each for each in (saved, loaded_by_others, whole_model, errors, damage, exported, resumed)}

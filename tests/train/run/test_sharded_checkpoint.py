@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.model.trees import small_model
 from tests.processes import run_cases
-from tests.train.run.sharded_checkpoints import CASES, assert_same, emptied, fail, groups_of, split_model
+from tests.train.run.sharded_checkpoints import CASES, assert_same, emptied, fail, groups_of, replicas, split_model
 from tests.train.run.sharded_kills import assert_survives, save_first_steps
 from tunesmith.errors import StorageError
 from tunesmith.files import sha256
@@ -35,10 +35,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def failures(root: Path) -> dict[int, dict[str, str]]:
     """Number of processes -> case -> why it failed. Three and four processes read what two have saved."""
     few = {name: CASES[name] for name in ("saved", "loaded_by_others")}
-    return {size: run_cases(CASES if size == 2 else few, size, root / f"processes-{size}") for size in (2, 3, 4)}
+    cases = {2: CASES, 3: few, 4: {**few, replicas.__name__: replicas}}
+    return {size: run_cases(cases[size], size, root / f"processes-{size}") for size in cases}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, replicas.__name__])
 def test_checkpoints_of_several_processes(failures: dict[int, dict[str, str]], case: str) -> None:
     for size, found in failures.items():
         assert case not in found, f"{size} processes: {found[case]}"

@@ -172,11 +172,23 @@ def name_storage(recipe: Recipe, processes: int) -> Recipe:
     processes: of the run. Raises RecipeError for weights that cannot be divided among them.
     """
     kind = shard_kind(recipe, processes)
+    check_replicas(recipe, kind, processes)
     named = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": kind})})
     weights = weight_format(named)
     check_divided(recipe, kind, weights)
     train = named.train.model_copy(update={"weights": weights})
     return named.model_copy(update={"train": train, "model": name_base_format(recipe.model)})
+
+
+def check_replicas(recipe: Recipe, kind: ShardKind, processes: int) -> None:
+    """Raises RecipeError if the processes cannot have so many copies of divided weights."""
+    replicas = recipe.train.replicas
+    if kind != "none" and processes % replicas:
+        raise RecipeError(
+            f"{processes} processes cannot share {replicas} copies of the weights equally",
+            where="train.replicas",
+            advice="append train.replicas=1, or the number of machines",
+        )
 
 
 def check_divided(recipe: Recipe, kind: ShardKind, weights: str) -> None:

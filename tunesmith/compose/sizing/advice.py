@@ -165,7 +165,8 @@ def _of_full_training(run: SizedRun) -> Iterator[str]:
 
 def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     """The smallest number of GPUs with which it fits as it is, and a smaller one with which it fits with changes."""
-    wider = [Distribution(count, "zero3") for count in COUNTS if count >= spread.processes]
+    copies = spread.replicas
+    wider = [Distribution(n, "zero3", copies) for n in COUNTS if n >= spread.processes and n % copies == 0]
     wider = [each for each in wider if each != spread]
     found: list[Proposal] = []
     words = tuple(_of_full_training(run))

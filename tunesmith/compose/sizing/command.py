@@ -11,7 +11,7 @@ from typing import Any
 from tunesmith.compose.components.data import prepare_data
 from tunesmith.compose.components.steps import build_plan
 from tunesmith.compose.components.tokenizer import tokenizer_name
-from tunesmith.compose.models.families import check_divided, shard_kind
+from tunesmith.compose.models.families import check_divided, check_replicas, shard_kind
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.sizing.advice import propose
 from tunesmith.compose.sizing.duration import estimate_duration
@@ -55,7 +55,9 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     names, values = split_words(words)
     recipe = load(names, values).recipe
     gpu = choose_gpu(options.gpu)
-    spread = Distribution(options.gpus, choose_shard(recipe, options))
+    kind = choose_shard(recipe, options)
+    check_replicas(recipe, kind, options.gpus)
+    spread = Distribution(options.gpus, kind, recipe.train.replicas)
     check_divided(recipe, spread.shard, recipe.train.weights)
     run = size_run(recipe, count_data(recipe, options))
     return result_of(run, words, gpu, spread, options.speed, propose(run, gpu, spread))
@@ -133,6 +135,7 @@ def as_json(result: PlanResult) -> str:
         "gpu": result.gpu.title,
         "gpus": result.spread.processes,
         "shard": result.spread.shard,
+        "replicas": result.spread.replicas,
         "parameters": run.network.parameters,
         "memory": {
             "available": result.gpu.memory,

@@ -112,15 +112,17 @@ class Distribution:
     processes: one for each GPU.
     shard: what they divide among them: nothing; gradients and optimizer (zero2: the weights are whole during a step);
         or the weights, too (zero3: whole for one layer at a time).
+    replicas: copies of what they divide.
     """
 
     processes: int = 1
     shard: ShardKind = "none"
+    replicas: int = 1
 
     @property
     def parts(self) -> int:
         """Into how many parts weights, gradients and moments are divided."""
-        return 1 if self.shard == "none" else self.processes
+        return 1 if self.shard == "none" else self.processes // self.replicas
 
 
 @dataclass(frozen=True, slots=True)

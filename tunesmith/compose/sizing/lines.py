@@ -87,8 +87,10 @@ def _heading(result: PlanResult) -> Iterator[str]:
     run, recipe = result.run, result.run.recipe
     count = result.spread.processes
     where = f"{count} x {result.gpu.title}" if count > 1 else f"one {result.gpu.title}"
-    shared = {"none": "", "zero2": ", gradients and optimizer divided", "zero3": ", weights and optimizer divided"}
-    yield from _wrapped(f"{' '.join(result.words)} on {where}{shared[result.spread.shard]}", "")
+    kinds = {"none": "", "zero2": ", gradients and optimizer divided", "zero3": ", weights and optimizer divided"}
+    divided = kinds[result.spread.shard]
+    copies = f", in {result.spread.replicas} copies" if divided and result.spread.replicas > 1 else ""
+    yield from _wrapped(f"{' '.join(result.words)} on {where}{divided}{copies}", "")
     model = f"{run.model.entries['model_type']}, {run.network.parameters:,} parameters, {run.network.layers} layers"
     yield from _wrapped(f"model: {model} (from {run.model.origin})", "")
     yield f"trained by {recipe.objective.kind} with {recipe.train.optimizer.kind} in {recipe.model.dtype}"
