@@ -31,7 +31,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import UsageError
 from tunesmith.files import write_file, write_json
 from tunesmith.generate.model_formats import check_writes_replies, choose_formats
-from tunesmith.launch import check_alone, launched_process, reported_once
+from tunesmith.launch import check_alone, launched_process
 from tunesmith.report.compared import unique_labels
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.visible import visible
@@ -100,7 +100,7 @@ def _run_together(models: Sequence[str], options: BenchmarkOptions, command: Sha
     """``run`` in processes that are joined."""
     formats: Sequence[str | None] = [None] * len(models)
     with ExitStack() as stack:
-        with reported_once(launched_process(os.environ)):
+        with command.preparation():
             for path in models:
                 check_writes_replies(path)
             if options.chat != "no":
@@ -112,7 +112,7 @@ def _run_together(models: Sequence[str], options: BenchmarkOptions, command: Sha
         scores = [
             each
             for path, format in zip(models, formats, strict=True)
-            for each in _evaluate(path, prepared, replace(options, format=format), seconds, command.world)
+            for each in _evaluate(path, prepared, replace(options, format=format), seconds, command)
         ]
     if not command.world.is_first:
         return
@@ -127,10 +127,10 @@ def _run_together(models: Sequence[str], options: BenchmarkOptions, command: Sha
 
 
 def _evaluate(
-    path: str, prepared: PreparedTasks, options: BenchmarkOptions, seconds: dict[str, float], world: Communicator
+    path: str, prepared: PreparedTasks, options: BenchmarkOptions, seconds: dict[str, float], command: SharedCommand
 ) -> Iterator[ModelScores]:
     """The scores of one model, for each way to write its prompts. seconds: receives how long each took."""
-    with reported_once(launched_process(os.environ)):
+    with command.preparation():
         model = open_benchmark_model(path, options.dtype)
     renderers = [
         model.chat_renderer(options.format) if chat else None
@@ -138,7 +138,7 @@ def _evaluate(
     ]
     for renderer in renderers:
         start = time.monotonic()
-        found = _evaluate_prompts(model, prepared, options, renderer, world)
+        found = _evaluate_prompts(model, prepared, options, renderer, command.world)
         seconds[f"{len(seconds)}"] = time.monotonic() - start
         yield found
 

@@ -63,7 +63,9 @@ def run(
     sample.check_engine(settings.engine)
     with shared_command(target, errors) as command:
         paths = sample.sample_models(models, settings, directory, command, **more)
-        reports, scorer = [open_report(path) for path in paths], open_reward_scorer(best.scorer)
+        reports = [open_report(path) for path in paths]
+        with command.preparation():
+            scorer = open_reward_scorer(best.scorer)
         print(file=command.screen)
         found = score_reports(scorer, reports, True, replace(command, log=command.screen))
         if command.world.is_first:

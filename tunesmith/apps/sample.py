@@ -40,7 +40,7 @@ from tunesmith.errors import MissingInputError, StoppedError, UsageError
 from tunesmith.files import fingerprint, write_file
 from tunesmith.generate.requests import ReplyRequest, deal_requests
 from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
-from tunesmith.launch import check_alone, launched_process, reported_once
+from tunesmith.launch import check_alone, launched_process
 from tunesmith.report.sampling_summary import (
     ConfigurationSummary,
     SampledText,
@@ -175,11 +175,11 @@ def sample_models(
     prompts = read_sample_prompts(settings.prompts, settings.limit)
     command.note(f"{_count(len(prompts), 'prompt')} of {settings.prompts}")
     command.note(*(line for stem, configurations in effects for line in effect_lines(stem, configurations)))
-    with reported_once(launched_process(os.environ)):
+    with command.preparation():
         formats = check_models(models, settings.format, command.note)
     paths, summaries = list[Path](), list[ConfigurationSummary]()
     for path, name, format in zip(models, names, formats, strict=True):
-        with reported_once(launched_process(os.environ)):
+        with command.preparation():
             model = OPENERS[settings.engine](name, path, format, command.note)
         if model.generator.notice is not None:
             command.note(model.generator.notice)

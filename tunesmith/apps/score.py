@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.evaluate.ranking import ranking_metrics
 from tunesmith.evaluate.reward_scorer import RewardScorer, TreeScores, open_reward_scorer
 from tunesmith.files import check_no_input, write_file
-from tunesmith.launch import launched_process, reported_once
 from tunesmith.report.best_of import curve_lines, curve_note
 from tunesmith.text.formats.format import with_context
 from tunesmith.text.tokens.token_tree import TokenTree
@@ -89,7 +87,7 @@ def run(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with shared_command(target, errors) as command:
-        with reported_once(launched_process(os.environ)):
+        with command.preparation():
             for path in _output_files(kind, output, keep):
                 check_no_input(path, map(Path, inputs))
             reports = [] if reading else _read_reports(inputs)

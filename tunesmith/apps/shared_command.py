@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tunesmith.launch import launched_process
+from tunesmith.launch import LaunchedProcess, launched_process, reported_once
 from tunesmith.model.devices import best_device
 from tunesmith.text.visible import visible
 from tunesmith.train.processes import joined_processes
@@ -21,13 +21,19 @@ from tunesmith.world import Communicator
 class SharedCommand:
     """A command as one of its processes sees it.
 
-    world: the processes; each has the whole models.
+    launched: this process.
+    world: all of them; each has the whole models.
     screen: where results are printed. log: for notices. Both drop everything in processes other than the first.
     """
 
+    launched: LaunchedProcess
     world: Communicator
     screen: TextIO
     log: TextIO
+
+    def preparation(self) -> AbstractContextManager[None]:
+        """A block in which all processes find the same mistakes of the user, so that the first one reports them."""
+        return reported_once(self.launched)
 
     def note(self, *lines: str) -> None:
         """Print notices."""
@@ -42,9 +48,10 @@ def shared_command(target: TextIO | None, errors: TextIO | None) -> Iterator[Sha
     target, errors: where the first process prints (standard output, standard error).
     Raises UsageError and MissingInputError if the processes do not find each other.
     """
-    with joined_processes(launched_process(os.environ), best_device, sharded=False) as world:
+    launched = launched_process(os.environ)
+    with joined_processes(launched, best_device, sharded=False) as world:
         if world.is_first:
-            yield SharedCommand(world, target or sys.stdout, errors or sys.stderr)
+            yield SharedCommand(launched, world, target or sys.stdout, errors or sys.stderr)
             return
         with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-            yield SharedCommand(world, nothing, nothing)
+            yield SharedCommand(launched, world, nothing, nothing)
