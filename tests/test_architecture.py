@@ -30,7 +30,7 @@ LAYERS = (
     ("train", "evaluate", "report"),
     ("benchmark",),
     ("compose",),
-    ("apps",),
+    ("apps", "publish"),
     ("serve",),
     ("playground",),
     ("cli",),
@@ -58,6 +58,7 @@ INNER_LAYERS = {
         ("run_export", "run_start", "preparation"),
         ("check", "train", "draft"),
     ),
+    "publish": (("contents", "findings"), ("repository",), ("push",), ("command",)),
     "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

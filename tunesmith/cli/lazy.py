@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "benchmark": CliCommand(
         "tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals.", is_divided=True
     ),
+    "push": CliCommand("tunesmith.cli.push:push", "Publish an export on the Hugging Face Hub, all of it or nothing."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

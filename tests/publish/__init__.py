@@ -1,0 +1,1 @@
+"""Tests of publishing on the Hugging Face Hub."""

@@ -1,0 +1,156 @@
+"""Secrets and private details in a directory are found, with file and line; ordinary files have none."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.publish.findings import OVERLAP, PATTERNS, PIECE, find_private, private_names
+
+
+def made_up(characters: str, length: int, seed: int = 0) -> str:
+    """Text that has the form of a key."""
+    return "".join(random.Random(f"{characters}{length}{seed}").choices(characters, k=length))
+
+
+LOWER, UPPER = string.ascii_lowercase + string.digits, string.ascii_uppercase + string.digits
+MIXED, HEX = string.ascii_letters + string.digits, string.hexdigits[:16]
+# Written in two parts, so that scanners of repositories do not take these for keys.
+SECRETS = [
+    "hf" + "_" + made_up(MIXED, 34),
+    "hf" + "_" + made_up(MIXED, 37),
+    "api_org" + "_" + made_up(MIXED, 34),
+    "sk" + "-" + made_up(MIXED, 48),
+    "sk" + "-proj-" + made_up(MIXED, 60),
+    "sk" + "-svcacct-" + made_up(MIXED + "_-", 70),
+    "sk" + "-ant-api03-" + made_up(MIXED + "_-", 90),
+    "sk" + "-or-v1-" + made_up(HEX, 64),
+    "AKIA" + made_up(UPPER, 16),
+    "ASIA" + made_up(UPPER, 16),
+    "AIza" + made_up(MIXED + "_-", 35),
+    "ya29" + "." + made_up(MIXED, 60),
+    "GOCSPX" + "-" + made_up(MIXED, 28),
+    "ghp" + "_" + made_up(MIXED, 36),
+    "gho" + "_" + made_up(MIXED, 36),
+    "ghs" + "_" + made_up(MIXED, 36),
+    "github_pat" + "_" + made_up(MIXED, 22) + "_" + made_up(MIXED, 59),
+    "glpat" + "-" + made_up(MIXED, 20),
+    "xoxb" + "-" + "123456789012-123456789012-" + made_up(MIXED, 24),
+    "xoxp" + "-" + "123456789012-" + made_up(HEX, 32),
+    "https://hooks.slack.com/services/T00000000/B00000000/" + made_up(MIXED, 24),
+    "https://discord.com/api/webhooks/123456789012345678/" + made_up(MIXED, 68),
+    "M" + made_up(MIXED, 23) + "." + made_up(MIXED, 6) + "." + made_up(MIXED, 27),
+    "sk" + "_live_" + made_up(MIXED, 24),
+    "rk" + "_test_" + made_up(MIXED, 24),
+    "sq0csp" + "-" + made_up(MIXED, 43),
+    "npm" + "_" + made_up(MIXED, 36),
+    "pypi" + "-AgEIcHlwaS5vcmc" + made_up(MIXED, 100),
+    "SG" + "." + made_up(MIXED, 22) + "." + made_up(MIXED, 43),
+    "AC" + made_up(HEX, 32),
+    "key" + "-" + made_up(HEX, 32),
+    "123456789" + ":AA" + made_up(MIXED, 33),
+    "AccountKey=" + made_up(MIXED, 86) + "==",
+    "r8" + "_" + made_up(MIXED, 37),
+    "gsk" + "_" + made_up(MIXED, 52),
+    "xai" + "-" + made_up(MIXED, 80),
+    "eyJ" + made_up(MIXED, 30) + ".eyJ" + made_up(MIXED, 80) + "." + made_up(MIXED, 43),
+    "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "-----BEGIN " + "OPENSSH PRIVATE KEY-----",
+    "-----BEGIN " + "PGP PRIVATE KEY BLOCK-----",
+    "Authorization: Bearer " + made_up(MIXED, 40),
+    "postgres://trainer:" + "hunter22@db.host.net/runs",
+    "https://user:" + made_up(MIXED, 20) + "@git.host.net/model.git",
+    "password" + " = " + "correct-horse-7",
+    '"api_key": "' + made_up(LOWER, 32) + '"',
+    "client_secret" + ": " + made_up(MIXED, 30),
+    "jane.doe@company.co.uk",
+    "/home/jdoe/models/base",
+    "/Users/jdoe/Library",
+    "/root/data/dolly.jsonl",
+    "C:\\Users\\jdoe\\data",
+    "10.20.30.40",
+    "192.168.1.17",
+    "gpu-07.cluster.internal",
+    "nas.lan",
+]
+HARMLESS = [
+    "See https://example.com/a?b=c and mail someone@example.com.",
+    "sk-learn and task-specific-heads-for-language-models are words",
+    '"model_type": "gpt_neox", "rope_theta": 10000.0, "vocab_size": 50432',
+    "sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "train.learning_rate=2e-5 on 8 GPUs of 10.0 GB, version 192.168",
+    "the password is a secret: never tell it; api_key: YOUR_KEY; password = None",
+    "/usr/share/dict and the /home page, ~/models",
+    "uuid 123e4567-e89b-12d3-a456-426614174000, ratio 16:9, time 12:30:45",
+    "AC/DC, SKILL, key-value, key-1, AKIA is a prefix",
+    "base_model: EleutherAI/pythia-2.8b",
+]
+
+
+def scan(directory: Path, text: str, **options: object) -> list[tuple[str, str, str]]:
+    (directory / "README.md").write_text(text, encoding="utf-8", newline="")
+    found = find_private({"README.md": directory / "README.md"}, {}, **options)  # type: ignore[arg-type]
+    return [(each.place, each.kind, each.text) for each in found]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "value: {}\n", '{{"key": "{}"}}', "see {}, then", "<{}>", "x={}\r\n"])
+def test_a_secret_is_found_with_its_line(tmp_path: Path, secret: str, around: str) -> None:
+    found = scan(tmp_path, "first\nsecond\n" + around.format(secret))
+    assert found, "not found"
+    assert {place for place, _, _ in found} == {"README.md:3"}
+    assert any(text in secret or secret in text for _, _, text in found)
+
+
+def test_every_kind_has_a_planted_secret(tmp_path: Path) -> None:
+    assert {kind for secret in SECRETS for _, kind, _ in scan(tmp_path, secret)} == set(PATTERNS)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_ordinary_text_is_not_taken_for_a_secret(tmp_path: Path, text: str) -> None:
+    assert scan(tmp_path, text) == []
+
+
+@given(place=st.integers(PIECE - 200, PIECE + 200), secret=st.sampled_from(SECRETS), lines=st.integers(1, 9))
+def test_a_secret_across_pieces_of_a_large_file_is_found_once(
+    tmp_path_factory: pytest.TempPathFactory, place: int, secret: str, lines: int
+) -> None:
+    assert len(secret) < OVERLAP
+    lead = ("x" * 99 + "\n") * lines
+    text = lead + "y" * (place - len(lead) - 1) + " " + secret + " " + "z" * PIECE
+    found = scan(tmp_path_factory.mktemp("large"), text)
+    assert {where for where, _, _ in found} == {f"README.md:{lines + 1}"}
+    assert len(found) == len(scan(tmp_path_factory.mktemp("alone"), f" {secret} "))
+
+
+def test_an_allowed_text_is_left_out_and_only_this(tmp_path: Path) -> None:
+    text = "write to jane@company.com or joe@company.com"
+    assert [each[2] for each in scan(tmp_path, text, allowed=["jane@company.com"])] == ["joe@company.com"]
+
+
+def test_names_and_variables_of_this_machine_are_found_and_not_repeated_in_full(tmp_path: Path) -> None:
+    environment = {
+        "HOME": "/srv/people/jane",
+        "MY_TOKEN": "made-up-value",
+        "OTHER": "harmless-value",
+        "A_KEY": "12345678",
+    }
+    names = private_names("trainer-box-3", environment)
+    (tmp_path / "a.json").write_text(
+        "trainer-box-3 /srv/people/jane/x made-up-value harmless-value 12345678", encoding="utf-8"
+    )
+    found = find_private({"a.json": tmp_path / "a.json"}, names)
+    assert [each.kind for each in found] == ["name of this machine", "home directory", "value of the variable MY_TOKEN"]
+    assert [each.shown for each in found] == ["trainer-box-3", "/srv/people/jane", "made-u..."]
+
+
+@pytest.mark.parametrize("family", ["pythia", "llama", "t5"])
+def test_vocabularies_of_real_tokenizers_hold_nothing_private(real_data: Callable[[str], Path], family: str) -> None:
+    path = real_data(f"tokenizers/{family}/tokenizer.json")
+    assert find_private({path.name: path}, {}) == []

@@ -1,0 +1,188 @@
+"""Publishing on the hub is all or nothing, whatever fails, and the next call completes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from tests.publish.hub_server import ATTRIBUTES, LARGE, TOKEN, Fault, Hub, serve_hub
+from tunesmith.errors import StorageError, TunesmithError, UsageError
+from tunesmith.publish import push as module
+from tunesmith.publish.contents import PublishedFile, find_files, hash_file
+from tunesmith.publish.push import STAGING, Access, push
+from tunesmith.publish.repository import HubRepository
+
+NAME = "me/model"
+CONTENT = {
+    "README.md": b"---\nlicense: apache-2.0\n---\n# A model\n",
+    "config.json": b'{"model_type": "llama"}\n',
+    "model-00001-of-00002.safetensors": bytes(range(256)) * 8,
+    "model-00002-of-00002.safetensors": bytes(range(255, -1, -1)) * 8,
+    "adapter/adapter_config.json": b"{}\n",
+}
+OLD = {"config.json": b'{"model_type": "gpt_neox"}\n', "model.safetensors": b"old" * 1000}
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client library waits up to 8 seconds between attempts, and has a protocol of its own for uploads.
+
+    Files of the tests are staged as if they were large.
+    """
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setattr(module, "LARGE", LARGE)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serve_hub() as found:
+        yield found
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[PublishedFile]:
+    for name, content in CONTENT.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return [hash_file(name, path) for name, path in find_files(tmp_path).items()]
+
+
+def publish(
+    hub: Hub, files: list[PublishedFile], access: Access | None = None, *, replace: bool = True, token: str = TOKEN
+) -> list[str]:
+    """Publish, and return what was reported."""
+    notices: list[str] = []
+    repository = HubRepository(NAME, HfApi(endpoint=hub.url, token=token))
+    push(repository, files, access or Access(), "Publish the model", notices.append, replace=replace)
+    return notices
+
+
+def test_every_file_is_published_in_one_commit_of_a_private_repository(hub: Hub, files: list[PublishedFile]) -> None:
+    notices = publish(hub, files)
+    assert hub.published(NAME) == CONTENT
+    assert hub.repositories[NAME].private
+    assert not hub.repositories[NAME].gated
+    assert STAGING not in hub.repositories[NAME].branches
+    assert sum(line.endswith("/commit/main") for line in hub.log) == 1
+    assert "private" in notices[-1]
+    assert sum(line.startswith("PUT /upload") for line in hub.log) == 2, "large files are sent once"
+
+
+def test_publishing_the_same_files_again_changes_nothing(hub: Hub, files: list[PublishedFile]) -> None:
+    publish(hub, files)
+    before, hub.log = hub.repositories[NAME].branches["main"], []
+    publish(hub, files)
+    assert hub.repositories[NAME].branches["main"] == before
+    assert not any("commit" in line or "upload" in line for line in hub.log)
+
+
+def test_the_gate_is_set_before_any_file_is_there_and_a_repository_is_public_only_at_the_end(
+    hub: Hub, files: list[PublishedFile]
+) -> None:
+    publish(hub, files, Access(public=True, gate="manual"))
+    found = hub.repositories[NAME]
+    assert found.gated == "manual"
+    assert not found.private
+    settings = [number for number, line in enumerate(hub.log) if line.endswith("/settings")]
+    commits = [number for number, line in enumerate(hub.log) if "/commit/" in line]
+    assert settings[0] < min(commits)
+    assert settings[1] > max(commits)
+
+
+def test_other_files_of_the_repository_are_deleted_only_on_request(hub: Hub, files: list[PublishedFile]) -> None:
+    hub.add(NAME, OLD)
+    with pytest.raises(UsageError, match=r"1 files that the directory does not have \(model.safetensors\).*--replace"):
+        publish(hub, files, replace=False)
+    assert hub.published(NAME) == OLD
+    publish(hub, files)
+    assert hub.published(NAME) == CONTENT
+    assert hub.repositories[NAME].branches["main"][1][".gitattributes"] == (ATTRIBUTES, False)
+
+
+def find_message(hub: Hub, files: list[PublishedFile]) -> str | None:
+    """The error of a call; None if it ends well."""
+    try:
+        publish(hub, files)
+    except TunesmithError as error:
+        return str(error)
+    return None
+
+
+def requests_of(files: list[PublishedFile], before: dict[str, bytes] | None) -> int:
+    """How many requests an undisturbed call makes."""
+    with serve_hub() as hub:
+        if before is not None:
+            hub.add(NAME, before)
+        publish(hub, files)
+        return len(hub.log)
+
+
+@pytest.mark.parametrize("before", [None, OLD], ids=["a new repository", "an older version"])
+@pytest.mark.parametrize("kind", [500, 429, 403, 404, 401, 412, "cut", "lost", "damaged"])
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+def test_a_fault_at_any_request_publishes_nothing_by_half_and_the_next_call_completes_it(
+    files: list[PublishedFile], before: dict[str, bytes] | None, kind: str | int, lasting: bool
+) -> None:
+    states = [before or {}, CONTENT]
+    failed = 0
+    for request in range(requests_of(files, before)):
+        with serve_hub() as hub:
+            if before is not None:
+                hub.add(NAME, before)
+            hub.fault = Fault(request, kind, lasting)
+            message = find_message(hub, files)
+            failed += message is not None
+            assert message is None or NAME in message
+            assert hub.published(NAME) in states, f"half of it is published after a fault at request {request}"
+            hub.fault = None
+            publish(hub, files)
+            assert hub.published(NAME) == CONTENT
+            assert STAGING not in hub.repositories[NAME].branches
+    assert failed or kind in ("damaged", 500, 429), "no fault was noticed"
+
+
+def test_a_damaged_upload_is_noticed_on_the_staging_branch(hub: Hub, files: list[PublishedFile]) -> None:
+    """A hub that stores other bytes under the hash that was announced."""
+    publish(hub, files)
+    wanted = next(each for each in files if each.name.startswith("model-00001"))
+    hub.large[wanted.sha256] = b"x" * wanted.size
+    del hub.repositories[NAME]
+    with pytest.raises(
+        StorageError, match=r"model-00001-of-00002\.safetensors is not the same on the hub, branch tunesm"
+    ):
+        publish(hub, files)
+    assert hub.published(NAME) == {}
+
+
+def test_a_file_that_changes_meanwhile_is_not_published(hub: Hub, files: list[PublishedFile]) -> None:
+    files[0].path.write_bytes(b"changed after its hash was computed")
+    with pytest.raises(StorageError, match="is not the same on the hub"):
+        publish(hub, files)
+    assert hub.published(NAME) == {}
+
+
+def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(
+    hub: Hub, files: list[PublishedFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = module._stage
+
+    def stage_slowly(*arguments: object) -> None:
+        stage(*arguments)  # type: ignore[arg-type]
+        hub.add(NAME, OLD)
+
+    monkeypatch.setattr(module, "_stage", stage_slowly)
+    with pytest.raises(StorageError, match="changed by somebody else"):
+        publish(hub, files)
+    assert hub.published(NAME) == OLD
+
+
+def test_a_wrong_token_is_said_with_how_to_log_in(hub: Hub, files: list[PublishedFile]) -> None:
+    with pytest.raises(UsageError, match=r"refuses access.*hf auth login"):
+        publish(hub, files, token="another")
+    assert not hub.repositories
