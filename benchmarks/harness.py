@@ -1,8 +1,8 @@
 """`tunesmith benchmark` compared with the model of lm-evaluation-harness: ``python -m benchmarks.harness --json FILE``.
 
 The seven tasks of the dolly card on the same random weights (the shape of Pythia-31m) in float32 on one CPU thread,
-every runner in a separate process, ours before and after the other: CPU seconds of both, and whether scores, greedy
-flags and log-likelihoods agree. README.md says what is counted.
+every runner in a separate process, ours before and after the other, which runs with both memory allocators: CPU
+seconds, and whether scores, greedy flags and log-likelihoods agree. README.md says what is counted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from benchmarks.comparison import run
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
 TRIED = 20  # items of each task with which the batch size is chosen
+ALLOCATORS = ("default", "kept")
+"""Memory allocators of the other side: that of the C library, and ours, which keeps freed memory."""
 SHAPE = {
     "architecture": "gpt_neox",
     **{"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 1024},
@@ -115,17 +117,20 @@ def write_model(target: Path, tokenizer: Path) -> None:
 def measure(root: Path) -> dict[str, Any]:
     """CPU seconds and agreement. root: holds ``model`` and ``data``; results of the runners are written there."""
 
-    def theirs(name: str, items: int, sizes: Sequence[int]) -> Any:
-        run("benchmarks.harness_hflm", str(root), str(root / name), str(items), *map(str, sizes))
-        return json.loads((root / name).read_text())
+    def theirs(allocator: str, items: int, sizes: Sequence[int]) -> Any:
+        result = root / f"harness-{allocator}.json"
+        run("benchmarks.harness_hflm", str(root), str(result), allocator, str(items), *map(str, sizes))
+        return json.loads(result.read_text())
 
     def ours(name: str) -> Any:
         run("benchmarks.harness_tunesmith", str(root), str(root / name))
         return json.loads((root / name).read_text())
 
-    tried = theirs("tried.json", TRIED, BATCH_SIZES)["seconds"]
-    best = min(tried, key=lambda size: tried[size])
-    before, other, after = ours("before.json"), theirs("harness.json", 0, [best]), ours("after.json")
+    tried = {allocator: theirs(allocator, TRIED, BATCH_SIZES)["seconds"] for allocator in ALLOCATORS}
+    best = {allocator: min(seconds, key=seconds.__getitem__) for allocator, seconds in tried.items()}
+    before = ours("before.json")
+    others = {allocator: theirs(allocator, 0, [int(size)]) for allocator, size in best.items()}
+    after = ours("after.json")
     tasks = {
         one["task"]: {
             "items": len(one["items"]),
@@ -134,16 +139,17 @@ def measure(root: Path) -> dict[str, Any]:
             "tokens_alone": one["work"]["naive"],
             **compare_items(one["items"], expected["items"]),
         }
-        for one, expected in zip(before["tasks"], other["tasks"], strict=True)
+        for one, expected in zip(before["tasks"], others["default"]["tasks"], strict=True)
     }
-    rounds, seconds = [before["seconds"], after["seconds"]], other["seconds"][best]
+    rounds = [before["seconds"], after["seconds"]]
+    seconds = {allocator: others[allocator]["seconds"][size] for allocator, size in best.items()}
     return {
         "tasks": tasks,
         "cpu_seconds": statistics.mean(rounds),
         "rounds": rounds,
         "harness_cpu_seconds": seconds,
-        "ratio": seconds / statistics.mean(rounds),
-        "harness_batch_size": int(best),
+        "ratio": {allocator: value / statistics.mean(rounds) for allocator, value in seconds.items()},
+        "harness_batch_size": {allocator: int(size) for allocator, size in best.items()},
         "tried": tried,
         "versions": {name: version(name) for name in ("lm_eval", "torch", "transformers")},
     }

@@ -1,7 +1,8 @@
 """The side of lm-evaluation-harness in ``benchmarks.harness``.
 
-``python -m benchmarks.harness_hflm DIRECTORY RESULT ITEMS SIZE...`` evaluates ``ITEMS`` items of each task (0 for all)
-with every batch size; the scores are those of the last one.
+``python -m benchmarks.harness_hflm DIRECTORY RESULT ALLOCATOR ITEMS SIZE...`` evaluates ``ITEMS`` items of each task (0
+for all) with every batch size; the scores are those of the last one. ``ALLOCATOR`` is ``default``, or ``kept`` for the
+memory allocator of Tunesmith's command line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+from tunesmith.memory import keep_freed_memory
+
+if sys.argv[3:4] == ["kept"]:
+    keep_freed_memory()  # before torch is loaded
 
 from lm_eval.models.huggingface import HFLM
 
@@ -29,4 +35,4 @@ def main(root: Path, result: Path, items: int, sizes: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), [int(size) for size in sys.argv[4:]])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[4]), [int(size) for size in sys.argv[5:]])
