@@ -58,7 +58,7 @@ INNER_LAYERS = {
         ("run_export", "run_start", "preparation"),
         ("check", "train", "draft"),
     ),
-    "publish": (("contents", "findings"), ("repository",), ("push",), ("command",)),
+    "publish": (("card", "hub"),),
     "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,1 +1,0 @@
-"""Tests of publishing on the Hugging Face Hub."""

@@ -10,8 +10,8 @@ import typer
 from tunesmith.cli.lazy import load_heavy_part
 from tunesmith.errors import UsageError
 
-COMMAND = "tunesmith.publish.command:run"
-ACCESS = "tunesmith.publish.push:Access"
+COMMAND = "tunesmith.publish.hub.command:run"
+ACCESS = "tunesmith.publish.hub.push:Access"
 
 
 def push(

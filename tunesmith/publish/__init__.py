@@ -1,1 +1,1 @@
-"""Publishing an export on the Hugging Face Hub: what must not leave this machine, the upload, and its verification."""
+"""Publishing: the model card, and the upload to the Hugging Face Hub."""

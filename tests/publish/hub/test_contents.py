@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import DataError, MissingInputError
-from tunesmith.publish.contents import find_files, hash_file, is_gated, read_card
+from tunesmith.publish.hub.contents import find_files, hash_file, is_gated, read_card
 
 
 def test_hashes_are_those_of_git_and_sha256sum(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.errors import StorageError, UsageError
-from tunesmith.publish.contents import PublishedFile, total_size
-from tunesmith.publish.repository import AGAIN, MAIN, Gate, HubRepository, differing
+from tunesmith.publish.hub.contents import PublishedFile, total_size
+from tunesmith.publish.hub.repository import AGAIN, MAIN, Gate, HubRepository, differing
 
 STAGING = "tunesmith-staging"
 LARGE = 10 << 20

@@ -16,10 +16,18 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.export_manifest import find_changed_file, read_export_manifest
-from tunesmith.publish.contents import PublishedFile, find_files, hash_file, is_gated, read_card, text_files, total_size
-from tunesmith.publish.findings import Finding, find_private, private_names
-from tunesmith.publish.push import Access, push
-from tunesmith.publish.repository import HubRepository
+from tunesmith.publish.hub.contents import (
+    PublishedFile,
+    find_files,
+    hash_file,
+    is_gated,
+    read_card,
+    text_files,
+    total_size,
+)
+from tunesmith.publish.hub.findings import Finding, find_private, private_names
+from tunesmith.publish.hub.push import Access, push
+from tunesmith.publish.hub.repository import HubRepository
 from tunesmith.text.visible import visible
 
 SCHEME = "hub:"

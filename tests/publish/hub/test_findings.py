@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.publish.findings import OVERLAP, PATTERNS, PIECE, find_private, private_names
+from tunesmith.publish.hub.findings import OVERLAP, PATTERNS, PIECE, find_private, private_names
 
 
 def made_up(characters: str, length: int, seed: int = 0) -> str:

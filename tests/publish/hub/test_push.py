@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
-from tests.publish.hub_server import ATTRIBUTES, LARGE, TOKEN, Fault, Hub, serve_hub
+from tests.publish.hub.server import ATTRIBUTES, LARGE, TOKEN, Fault, Hub, serve_hub
 from tunesmith.errors import StorageError, TunesmithError, UsageError
-from tunesmith.publish import push as module
-from tunesmith.publish.contents import PublishedFile, find_files, hash_file
-from tunesmith.publish.push import STAGING, Access, push
-from tunesmith.publish.repository import HubRepository
+from tunesmith.publish.hub import push as module
+from tunesmith.publish.hub.contents import PublishedFile, find_files, hash_file
+from tunesmith.publish.hub.push import STAGING, Access, push
+from tunesmith.publish.hub.repository import HubRepository
 
 NAME = "me/model"
 CONTENT = {

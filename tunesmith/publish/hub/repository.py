@@ -20,7 +20,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from huggingface_hub.hf_api import RepoFile
 
 from tunesmith.errors import MissingInputError, StorageError, UsageError
-from tunesmith.publish.contents import PublishedFile
+from tunesmith.publish.hub.contents import PublishedFile
 from tunesmith.text.visible import visible
 
 MAIN = "main"
