@@ -27,7 +27,7 @@ PRELOADED = [
     "tunesmith.train.run.checkpoint",
     "tunesmith.train.optim.muon",
 ]
-LONGEST = 30.0
+LONGEST = 120.0
 """Seconds that a process waits for the others."""
 
 
@@ -38,7 +38,7 @@ def context() -> ForkServerContext:
     return found
 
 
-def run_cases(cases: Mapping[str, Case], size: int, directory: Path, seconds: float = 120.0) -> dict[str, str]:
+def run_cases(cases: Mapping[str, Case], size: int, directory: Path, seconds: float = 400.0) -> dict[str, str]:
     """Run every case in ``size`` processes; returns name of a case -> why it failed, the first reason.
 
     After a failure the processes end, and the cases that follow have not run. seconds: after which they are killed.

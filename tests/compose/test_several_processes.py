@@ -125,7 +125,7 @@ def test_torchrun_trains_a_published_recipe(
 ) -> None:
     shared = [recipe, layer, f"data.sources.0.path={real_data(data)}", f"data.cache={tmp_path}/cache", *STEPS]
     shared += [f"model.tokenizer={real_data('tokenizers/' + tokenizer)}", "train.epochs=null"]
-    shared += ["data.sources.0.size=200"]
+    shared += ["data.sources.0.size=200", "data.sources.0.split=null"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
         command = [*start, "tunesmith", "train", *shared, f"run.directory={tmp_path}/{name}"]

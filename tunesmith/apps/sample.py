@@ -264,12 +264,11 @@ def _sample(task: ReportTask, plan: ReplyPlan, journal: ReplyJournal | None, com
     with StopSignals() as signals, show_progress(title, shown=world.is_first) as progress:
         progress(done, total, _count(total, "reply"))
         finished = _finished_replies(task, requests, own)
-        for number, *reply in world.collect(finished, lambda: signals.received() is not None):
+        for number, output, end, length in world.collect(finished, lambda: signals.received() is not None):
             assert journal is not None, "only the first process receives replies"
-            output = JournalReply(*reply)
             for place in places[requests[number]]:
-                journal.append(place, output)
-            done, tokens = len(journal.replies), tokens + output.tokens
+                journal.append(place, JournalReply(output, end, length))
+            done, tokens = len(journal.replies), tokens + length
             speed = tokens / max(time.monotonic() - began, 1e-9)
             progress(done, total, f"{done:,} of {_count(total, 'reply')}, {speed:,.0f} tokens/s")
         name, done = world.agree(signals.received()), world.gather(done)[0]

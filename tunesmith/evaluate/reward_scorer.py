@@ -87,9 +87,9 @@ class RewardScorer:
         def score(batch: PackedBatch) -> Measured:
             ends = thread_ends([trees[number] for number in batch.examples])
             where = torch.cat([ends.to(self.policy.device), batch.replies.end])
-            threads, replies = self.policy.scalars(batch, where).cpu().split([len(ends), len(batch.replies.end)])
+            values = self.policy.scalars(batch, where).cpu()
             progress(batch.examples[-1] + 1, len(trees))
-            return {THREADS: threads, REPLIES: replies}
+            return {THREADS: values[: len(ends)], REPLIES: values[len(ends) :]}
 
         batches = collate_packed(examples, "messages", BATCH_TOKENS)
         measured = measure_batches(self.policy, score, batches, world)
