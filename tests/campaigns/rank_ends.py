@@ -70,7 +70,7 @@ PLACES = (
     Place("the self-test begins", "tunesmith.compose.models.families.self_test"),
     Place("the self-test ends", "tunesmith.compose.models.families.packed_policy"),
     Place("the first record is written", f"{TRAIN}.record_run", ranks=(0,)),
-    Place("weights are divided", f"{TRAIN}.init_device_mesh"),
+    Place("weights are divided", f"{TRAIN}.process_mesh"),
     Place("the optimizer is made", f"{TRAIN}.build_optimizer"),
     Place("the memory is checked", f"{TRAIN}.check_memory"),
     Place("gates are checked", f"{TRAIN}._check_gates"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from tests.model.padded import seq2seq_examples, small_t5
 from tests.model.rankings import SHAPES, dialogue
@@ -27,6 +26,7 @@ from tunesmith.model.local_rows import whole
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
+from tunesmith.model.shard import process_mesh
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.objectives.ranking import RewardRanking
@@ -108,6 +108,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
 }
 
 
+CPU = torch.device("cpu")
 REPLICATED = ("sft llama", "one example", "t5", "dpo", "ppo separate")
 """Cases that are also computed with several copies of sharded weights."""
 
@@ -133,7 +134,7 @@ def gradients(case: Case, communicator: Communicator) -> dict[str, torch.Tensor]
 
 
 @torch.no_grad()
-def evaluate_differently(case: Case, rank: int, size: int) -> None:
+def evaluate_differently(case: Case, rank: int) -> None:
     """A pass of all processes and one of the first process only, as an evaluation runs them."""
     case.policy.eval()
     batch = case.collate(case.examples[:1])[0]
@@ -147,21 +148,20 @@ def compute(rank: int, size: int, directory: Path) -> None:
     """One process: every case with every way of sharding; the first process saves what it found."""
     for name in CASES:
         for kind in ("none", "zero2", "zero3"):
-            compute_case(name, kind, (size,), directory / f"{name}-{kind}.safetensors", rank)
+            compute_case(name, kind, process_mesh(CPU, size), directory / f"{name}-{kind}.safetensors", rank)
 
 
 def compute_replicas(rank: int, size: int, directory: Path) -> None:
     """As ``compute``, with two copies of the sharded weights."""
     for name in REPLICATED:
-        compute_case(name, "zero3", (2, size // 2), directory / f"{name}.safetensors", rank)
+        compute_case(name, "zero3", process_mesh(CPU, size, 2), directory / f"{name}.safetensors", rank)
 
 
-def compute_case(name: str, kind: ShardKind, shape: tuple[int, ...], output: Path, rank: int) -> None:
-    """shape: of the mesh of processes."""
+def compute_case(name: str, kind: ShardKind, mesh: DeviceMesh, output: Path, rank: int) -> None:
     case = CASES[name]()
     if kind != "none":
-        case.policy.shard(init_device_mesh("cpu", shape), kind)
-        evaluate_differently(case, rank, prod(shape))
+        case.policy.shard(mesh, kind)
+        evaluate_differently(case, rank)
     found = gradients(case, ProcessGroup(sharded=kind != "none"))
     if rank == 0:
         save_file(found, output)

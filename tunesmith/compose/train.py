@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.device_mesh import init_device_mesh
-
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.best import best_of_run, load_best, load_step, selection_rule
 from tunesmith.compose.components.format_choice import with_chosen_format
@@ -37,6 +35,7 @@ from tunesmith.files import check_replaceable
 from tunesmith.launch import launched_process
 from tunesmith.model.adapters import trained_module
 from tunesmith.model.devices import best_device
+from tunesmith.model.shard import process_mesh
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
@@ -200,8 +199,7 @@ def _shard(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT])
     """Divide what is trained among the processes, and make its optimizer. Raises RecipeError."""
     keys, world = context.recipe.train, context.world
     if keys.shard == "zero2" or keys.shard == "zero3":
-        shape = (keys.replicas, world.size // keys.replicas)  # neighbours, as those of a machine, share one copy
-        setup.policy.shard(init_device_mesh(setup.policy.device.type, shape), keys.shard)
+        setup.policy.shard(process_mesh(setup.policy.device, world.size, keys.replicas), keys.shard)
     return build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
@@ -100,6 +100,19 @@ class ShardedModel(nn.Module):
             state._comm_ctx.post_forward_order.clear()
             for group in state._fsdp_param_groups:
                 group._post_forward_indices.clear()
+
+
+def process_mesh(device: torch.device, processes: int, replicas: int = 1) -> DeviceMesh:
+    """The processes that share a model, in two dimensions if there are several copies of its weights.
+
+    Processes with neighbouring numbers, as those of a machine have, share a copy.
+
+    device: of this process.
+    replicas: copies of the weights; ``processes`` is a multiple of it.
+    """
+    if replicas == 1:
+        return init_device_mesh(device.type, (processes,))
+    return init_device_mesh(device.type, (replicas, processes // replicas), mesh_dim_names=("copies", "parts"))
 
 
 def shard_model(

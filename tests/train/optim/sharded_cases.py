@@ -17,6 +17,7 @@ from tests.train.optim.states import restore_state
 from tunesmith.errors import InternalError
 from tunesmith.model.finite import find_not_finite
 from tunesmith.model.local_rows import as_rows_of, is_first_copy, local_part, local_rows, own_rows, whole
+from tunesmith.model.shard import process_mesh
 from tunesmith.model.split import WeightFormat, WeightStorage, join
 from tunesmith.train.optim.adafactor import Adafactor
 from tunesmith.train.optim.muon import Muon
@@ -111,9 +112,8 @@ def exact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in {**tensors, **joined}.items() if not name.endswith(REST)}
 
 
-def new_mesh(size: int, replicas: int | None = None) -> DeviceMesh:
-    """All processes in one dimension, or in two: the copies, and the parts of each."""
-    return init_device_mesh("cpu", (size,) if replicas is None else (replicas, size // replicas))
+def new_mesh(size: int, replicas: int = 1) -> DeviceMesh:
+    return process_mesh(torch.device("cpu"), size, replicas)
 
 
 def same_update(rank: int, size: int, directory: Path) -> None:
