@@ -111,21 +111,34 @@ def test_a_stopped_run_of_several_processes_continues_to_the_same_bits(tmp_path:
         assert (straight / "many" / name).read_bytes() == (stopped / "many" / name).read_bytes()
 
 
+TEXT_PAIRS = (
+    *("data.sources.0.split=null", "data.sources.0.reader=preference-text"),
+    "data.sources.0.options={on_equal: drop, empty: drop}",
+)
+"""How pairs in another form than the published ones are read."""
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("recipe", "layer", "data", "tokenizer"),
+    ("recipe", "layer", "data", "tokenizer", "words"),
     [
-        ("dolly-v2-3b", "tiny", "dolly/dolly-6000.jsonl", "pythia"),
-        ("tulu-2.5-dpo-13b-uf-mean", "tiny", "preference/ultrafeedback_binarized-400.jsonl", "llama"),
-        ("flan-t5-dolly-xxl", "tiny-t5", "dolly/dolly-6000.jsonl", "t5"),
+        ("dolly-v2-3b", "tiny", "dolly/dolly-6000.jsonl", "pythia", ()),
+        ("tulu-2.5-dpo-13b-uf-mean", "tiny", "preference/ultrafeedback_binarized-400.jsonl", "llama", TEXT_PAIRS),
+        ("flan-t5-dolly-xxl", "tiny-t5", "dolly/dolly-6000.jsonl", "t5", ()),
     ],
 )
 def test_torchrun_trains_a_published_recipe(
-    real_data: Callable[[str], Path], tmp_path: Path, recipe: str, layer: str, data: str, tokenizer: str
+    real_data: Callable[[str], Path],
+    tmp_path: Path,
+    recipe: str,
+    layer: str,
+    data: str,
+    tokenizer: str,
+    words: tuple[str, ...],
 ) -> None:
     shared = [recipe, layer, f"data.sources.0.path={real_data(data)}", f"data.cache={tmp_path}/cache", *STEPS]
     shared += [f"model.tokenizer={real_data('tokenizers/' + tokenizer)}", "train.epochs=null"]
-    shared += ["data.sources.0.size=200", "data.sources.0.split=null"]
+    shared += ["data.sources.0.size=200", *words]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
         command = [*start, "tunesmith", "train", *shared, f"run.directory={tmp_path}/{name}"]
