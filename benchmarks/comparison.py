@@ -64,10 +64,15 @@ class Comparison:
     rounds: int = 3
 
     def ratios(self, rounds: Rounds) -> dict[str, float]:
-        """The metrics that are printed: ratios of medians over the rounds, then the further ones."""
+        """The metrics that are printed: ratios of medians over the rounds, then the further ones.
+
+        ``ratio_best`` is our speed divided by that of the fastest other runner.
+        """
         speed, memory = _medians(rounds, f"{self.unit}_per_second"), _medians(rounds, "peak_memory")
+        best = max(value for name, value in speed.items() if name != OURS)
         return {
             **{name: speed[OURS] / speed[other] for name, other in self.speed_ratios.items()},
+            "ratio_best": speed[OURS] / best,
             **{name: memory[OURS] / memory[other] for name, other in self.memory_ratios.items()},
             **self.further(rounds),
         }

@@ -1,9 +1,9 @@
-"""TRL's side of ``benchmarks.dpo``: ``python -m benchmarks.dpo_trl INPUTS RESULT default|precomputed|loss``.
+"""TRL's side of ``benchmarks.dpo``: ``python -m benchmarks.dpo_trl INPUTS RESULT MODE``; see ``MODES``.
 
 DPOTrainer has its defaults (8 pairs a step, 1,024 tokens, gradient checkpointing, AdamW, clipping at 1, beta 0.1, a
-second model as the reference, ...) except for CPU, float32, no reports, no files, one epoch, and the end token of the
-dolly format. ``precomputed`` sets ``precompute_ref_log_probs=True``; every pair is charged with its share of the time
-that this takes.
+second model as the reference, ...) except for CPU, float32, no reports, no files, one epoch, the end token of the dolly
+format, and what the mode says. Where reference log-probabilities are computed beforehand, every pair is charged with
+its share of the time that this takes. ``padding_free`` is not available in TRL's DPOTrainer at present.
 """
 
 from __future__ import annotations
@@ -20,9 +20,30 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from benchmarks.sft_inputs import END
 from benchmarks.sft_trl import read_texts
-from benchmarks.transformers_trainer import LOSS_EXAMPLES, SETTINGS, TrainerRunner, loss_of, main
+from benchmarks.transformers_trainer import (
+    GROUPED,
+    LOSS_EXAMPLES,
+    SETTINGS,
+    TrainerRunner,
+    loss_of,
+    main,
+    micro_batches,
+)
 
 SIDES = ("chosen_ids", "rejected_ids")
+LENGTH = "length"
+"""The column by which the trainer groups pairs."""
+KEPT = {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
+"""Log-probabilities of the reference and activations are kept, which takes more memory and saves forward passes."""
+MODES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "loss": {},
+    "precomputed": {"precompute_ref_log_probs": True},
+    "kept": KEPT,
+    "grouped": {**KEPT, **GROUPED},
+    "one_by_one": {**KEPT, **micro_batches(1)},
+}
+"""Mode -> what differs from the defaults."""
 
 
 class TimedTrainer(DPOTrainer):
@@ -44,8 +65,8 @@ def load_model(directory: Path) -> Any:
 
 def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
     """The trainer of a mode."""
-    settings = DPOConfig(output_dir=str(inputs / "trl"), precompute_ref_log_probs=mode == "precomputed", **SETTINGS)
-    return TimedTrainer(
+    settings = DPOConfig(output_dir=str(inputs / "trl"), **SETTINGS, **MODES[mode])
+    trainer = TimedTrainer(
         model=load_model(inputs / "model"),
         ref_model=load_model(inputs / "reference") if mode == "loss" else None,
         args=settings,
@@ -53,6 +74,14 @@ def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> 
         processing_class=AutoTokenizer.from_pretrained(inputs / "tokenizer", eos_token=END),
         callbacks=callbacks,
     )
+    lengths = [longest_sequence(row) for row in trainer.train_dataset]
+    trainer.train_dataset = trainer.train_dataset.add_column(LENGTH, lengths)
+    return trainer
+
+
+def longest_sequence(row: dict[str, Any]) -> int:
+    """The tokens of the longer sequence of a pair, to which the other one is padded."""
+    return len(row["prompt_ids"]) + max(len(row[side]) for side in SIDES)
 
 
 def first_loss(trainer: Any) -> dict[str, Any]:

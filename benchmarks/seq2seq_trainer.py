@@ -1,10 +1,10 @@
 """transformers' side of ``benchmarks.seq2seq``.
 
-    python -m benchmarks.seq2seq_trainer INPUTS RESULT default|grouped|loss
+    python -m benchmarks.seq2seq_trainer INPUTS RESULT MODE; see ``MODES``
 
 Seq2SeqTrainer has its defaults (8 examples a step, AdamW, clipping at 1, a linear schedule from 5e-5, a collator that
-pads to the longest example of a batch) except for CPU, float32, no reports, no files, one epoch. ``grouped`` groups
-examples by length.
+pads to the longest example of a batch) except for CPU, float32, no reports, no files, one epoch, and what the mode
+says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,24 @@ from transformers import (
 )
 
 from benchmarks.seq2seq_inputs import MAX_INPUT, MAX_TARGET
-from benchmarks.transformers_trainer import LOSS_EXAMPLES, SETTINGS, TrainerRunner, loss_of, main
+from benchmarks.transformers_trainer import (
+    GROUPED,
+    LOSS_EXAMPLES,
+    SETTINGS,
+    TrainerRunner,
+    loss_of,
+    main,
+    micro_batches,
+)
+
+MODES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "loss": {},
+    "grouped": GROUPED,
+    "grouped_by_two": {**GROUPED, **micro_batches(2)},
+    "one_by_one": micro_batches(1),
+}
+"""Mode -> what differs from the defaults."""
 
 
 def tokenize_texts(inputs: Path, tokenizer: Any) -> Dataset:
@@ -45,10 +62,7 @@ def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> 
     """The trainer of a mode."""
     tokenizer = AutoTokenizer.from_pretrained(inputs / "tokenizer")
     model = AutoModelForSeq2SeqLM.from_pretrained(inputs / "model", dtype=torch.float32)
-    sampling = "group_by_length" if mode == "grouped" else "random"
-    settings = Seq2SeqTrainingArguments(
-        output_dir=str(inputs / "trainer"), train_sampling_strategy=sampling, **SETTINGS
-    )
+    settings = Seq2SeqTrainingArguments(output_dir=str(inputs / "trainer"), **SETTINGS, **MODES[mode])
     return Seq2SeqTrainer(
         model=model,
         args=settings,

@@ -94,14 +94,18 @@ def test_ratios_are_of_medians_over_the_rounds() -> None:
     def rounds(*speeds: float, memory: int) -> list[dict[str, object]]:
         return [{"tokens_per_second": speed, "peak_memory": memory, "details": details} for speed in speeds]
 
+    slow = {name: rounds(5, memory=99) for name in COMPARISON.runners}
     found = COMPARISON.metrics(
         {
+            **slow,
             "ours": rounds(70, 80, 1000, memory=10),
             "trl_default": rounds(10, 1, 11, memory=40),
             "trl_packing": rounds(20, 20, 20, memory=99),
         }
     )
-    expected = SimpleNamespace(ratio_default=8.0, ratio_packing=4.0, memory_ratio=0.25, gemm_share=0.5)
+    expected = SimpleNamespace(
+        ratio_default=8.0, ratio_packing=4.0, ratio_kept=16.0, ratio_best=4.0, memory_ratio=0.25, gemm_share=0.5
+    )
     for name, value in vars(expected).items():
         assert found[name] == value
     assert (found["tokens_per_second_ours"], found["peak_memory_trl_packing"]) == (80, 99)
