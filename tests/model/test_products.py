@@ -33,6 +33,18 @@ def test_logits_are_in_float32_and_as_of_a_linear_layer(dtype: torch.dtype, bias
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [products.ROWS - 1, products.ROWS, products.ROWS + 3])
+def test_products_by_columns_have_the_bits_of_one_product(rows: int, bias: bool) -> None:
+    vocabulary = 2 * products.COLUMNS + 40
+    states, weight, shift = torch.randn(rows, 48), torch.randn(vocabulary, 48), torch.randn(vocabulary)
+    expected = torch.nn.functional.linear(states, weight, shift if bias else None)
+    table = torch.full((rows + 2, vocabulary), torch.nan)
+    assert torch.equal(logits_of(states, weight, shift if bias else None), expected)
+    assert torch.equal(logits_of(states, weight, shift if bias else None, table[:rows]), expected)
+    assert torch.isnan(table[rows:]).all()
+
+
 def test_only_16_bit_products_on_cuda_give_float32() -> None:
     for dtype, kind, expected in (
         (torch.bfloat16, "cuda", True),
