@@ -80,11 +80,12 @@ browser: $(BROWSER) ## use the chat and the pages of comparisons and runs in Chr
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.run_page
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.chat_page
 
-serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kills, and OpenAPI schemas by schemathesis
+serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kills, full disks, and OpenAPI schemas
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_sockets
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_schema
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_load
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_kills
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_disk
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

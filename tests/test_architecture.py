@@ -79,6 +79,7 @@ LIGHT_MODULES = (
     "tunesmith.cli.train",
     "tunesmith.benchmark.task_files",
     "tunesmith.generate.model_formats",
+    "tunesmith.serve.app.place",
 )
 HEAVY = ("torch", "transformers")
 

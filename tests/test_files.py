@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import StorageError
-from tunesmith.files import looks_like_path, remove_unfinished, write_file
+from tunesmith.files import looks_like_path, remove_unfinished, user_directory, write_file
 
 
 @pytest.mark.parametrize("text", ["./model", "../model", ".", "/model", "~", "~/model", "runs/a/export", "a//b"])
@@ -18,6 +18,18 @@ def test_a_path_is_never_looked_up_on_the_hub(text: str) -> None:
 @pytest.mark.parametrize("text", ["pythia", "EleutherAI/pythia-70m", "owner/name.v2"])
 def test_a_name_may_be_one_of_the_hub(text: str) -> None:
     assert not looks_like_path(text)
+
+
+def test_the_directories_of_a_user_are_those_of_the_xdg_specification() -> None:
+    everything = {"XDG_CACHE_HOME": "/c", "XDG_DATA_HOME": "/d", "XDG_STATE_HOME": "/s"}
+    for kind, named, usual in (
+        ("cache", "/c", ".cache"),
+        ("data", "/d", ".local/share"),
+        ("state", "/s", ".local/state"),
+    ):
+        assert user_directory(kind, everything) == Path(named) / "tunesmith"
+        for ignored in ("", "relative", "~/x"):
+            assert user_directory(kind, dict.fromkeys(everything, ignored)) == Path.home() / usual / "tunesmith"
 
 
 def test_only_directories_that_were_about_to_be_replaced_are_removed(tmp_path: Path) -> None:

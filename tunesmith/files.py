@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from tunesmith.errors import DataError, MissingInputError, StorageError, UsageError
 
@@ -22,6 +22,16 @@ REPLACED = ".replaced-"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working directory; exchange both names
 IN_THE_WAY = "move away what has this name, or choose another name"
 LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
+
+
+def user_directory(kind: Literal["cache", "data", "state"], environment: Mapping[str, str]) -> Path:
+    """The directory of Tunesmith's own files of one user, by the XDG Base Directory Specification.
+
+    A variable such as ``XDG_DATA_HOME`` that is empty or has a relative path is ignored.
+    """
+    usual = {"cache": ".cache", "data": ".local/share", "state": ".local/state"}[kind]
+    base = Path(environment.get(f"XDG_{kind.upper()}_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / usual) / "tunesmith"
 
 
 def looks_like_path(text: str) -> bool:

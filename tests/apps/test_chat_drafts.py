@@ -14,11 +14,15 @@ from tests.apps.test_chat import chat_with
 from tests.data.outcomes import read, tree_of
 from tunesmith.apps.chat_loop import ChatFiles
 from tunesmith.apps.chat_model import ReplyPart
+from tunesmith.apps.commands import run_command
 from tunesmith.apps.conversation import Conversation
 from tunesmith.apps.local_chat_model import LocalChatModel
 from tunesmith.apps.terminal import Terminal
 from tunesmith.errors import UsageError
 from tunesmith.generate.export_directory import open_engine
+from tunesmith.serve.conversations.feedback_file import write_feedback
+from tunesmith.serve.conversations.records import StoredMessage
+from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.serve.conversations.transfer import import_conversations
 from tunesmith.text.tree import Message
 
@@ -54,6 +58,51 @@ def test_the_chosen_draft_replaces_the_reply(model_directory: Path) -> None:
         conversation.write_drafts(2)
         assert output.getvalue() == "reply 0\nreply 1\nreply 2\n"
         assert conversation.messages == [Message("user", "Hello"), Message("assistant", chosen)]
+
+
+def test_choices_are_the_preference_pairs_of_the_same_choices_on_the_page(
+    model_directory: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "choices.jsonl"
+    engine, sampling = open_engine(model_directory)
+    terminal = Terminal(io.StringIO("2\n\n1\n"), io.StringIO(), io.StringIO())
+    conversation = Conversation(NumberedReplies(engine, sampling, 3), terminal, "Be brief.")
+    with pytest.raises(UsageError, match="no draft was preferred"):
+        run_command(conversation, f"/choices {written}")
+    conversation.send("Hello")
+    conversation.write_drafts(3)
+    conversation.write_drafts(2)  # none is chosen
+    conversation.write_drafts(2)
+    run_command(conversation, f"/choices {written}")
+    run_command(conversation, f"/choices {written}")
+    (tmp_path / "other").touch()
+    with pytest.raises(UsageError, match="already exists"):
+        run_command(conversation, f"/choices {tmp_path / 'other'}")
+
+    store = ConversationStore.open(tmp_path)
+    home = store.create(system="Be brief.").id
+    store.update(home, feedback=True)
+    store.add(home, [StoredMessage("q", None, "user", "Hello")])
+    for drafts, chosen in (((1, 2, 3), 2), ((6, 7), 6)):
+        replies = [
+            StoredMessage(f"r{number}", "q", "assistant", f"reply {number}", system="Be brief.", drafts=f"d{chosen}")
+            for number in drafts
+        ]
+        store.add(home, replies)
+        store.choose(f"r{chosen}")
+    write_feedback(tmp_path, tmp_path / "feedback.jsonl", tmp_path / "pairs.jsonl")
+    of_page, of_terminal = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("pairs.jsonl", "choices.jsonl")
+    )
+    assert sorted((_texts(row["chosen"]), _texts(row["rejected"])) for row in of_terminal) == sorted(
+        (_texts(row["chosen"]), _texts(row["rejected"])) for row in of_page
+    )
+    assert len(of_terminal) == 3
+
+
+def _texts(messages: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in messages]
 
 
 def test_an_interrupt_of_drafts_leaves_the_reply_as_it_was(model_directory: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.campaigns.chat_server import ChatServer, Journey, chat_window, expect
+from tests.campaigns.chat_window import ChatWindow, Journey, chat_window, expect
+from tests.campaigns.server_process import ChatServer
 
 LONG = 1500  # tokens: some seconds
 MARKDOWN = (
@@ -63,6 +64,43 @@ def killed_and_restarted(browser: Browser, server: ChatServer, root: Path) -> No
         expect(len(window.body()) > 20, "what was written is lost")
 
 
+def network_lost_during_a_stream(browser: Browser, server: ChatServer, root: Path) -> None:
+    with chat_window(browser, server) as window:
+        window.open()
+        window.limit(LONG)
+        window.send("Go on without me", wait=False)
+        window.writing(100)
+        with window.page.expect_request("**/events?after=*") as again:
+            window.page.context.set_offline(True)
+            window.page.wait_for_selector("#banner >> text=The server does not answer")
+            window.page.context.set_offline(False)
+            window.until("document.querySelector('#banner').hidden")
+        window.ended()
+        shown = window.reply().locator(".speed").inner_text()
+        expect(shown.startswith(f"{LONG} tokens"), f"a part of the reply is missing: {shown}")
+        expect(again.value.url.count(":") >= 2, f"the stream is not continued where it was: {again.value.url}")
+        text = window.body()
+        window.page.reload()
+        window.ready()
+        expect(window.body() == text, "the continued reply is not what is stored")
+
+
+def stream_lost_alone(browser: Browser, server: ChatServer, root: Path) -> None:
+    with chat_window(browser, server) as window:
+        window.open()
+        window.limit(20)
+        window.send("Before")
+        fragment = window.page.url.partition("#")[2]
+        window.open()
+        window.page.route("**/events*", lambda route: route.abort())
+        window.open(f"#{fragment}")
+        window.page.wait_for_selector("#banner >> text=The connection to this conversation is lost")
+        window.page.unroute_all()
+        window.page.click("#banner button")
+        window.until("document.querySelector('#banner').hidden")
+        window.page.wait_for_selector(".message.assistant")
+
+
 def sent_while_offline(browser: Browser, server: ChatServer, root: Path) -> None:
     with chat_window(browser, server) as window:
         window.open()
@@ -99,6 +137,22 @@ def long_conversation(browser: Browser, server: ChatServer, root: Path) -> None:
         expect("did not fit into the context" in window.reply().inner_text(), "dropped messages are not mentioned")
 
 
+def many_conversations(browser: Browser, server: ChatServer, root: Path) -> None:
+    titles = [f"number {number:03d}" for number in range(501)]
+    lines = [json.dumps({"messages": [{"role": "user", "content": title}]}) for title in titles]
+    file = root / "many.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    with chat_window(browser, server) as window:
+        window.open()
+        window.page.set_input_files("#import-file", file)
+        window.page.wait_for_selector("dialog >> text=501 conversations were imported")
+        window.page.keyboard.press("Escape")
+        window.page.wait_for_selector("#list-note >> text=These are the 500 that changed last")
+        window.page.fill("#search", "number 000")
+        window.page.wait_for_selector("#conversations .name >> text=number 000")
+        expect(not window.page.locator("#list-note").is_visible(), "the note stays")
+
+
 def context_full(browser: Browser, server: ChatServer, root: Path) -> None:
     with chat_window(browser, server) as window:
         window.open()
@@ -111,8 +165,14 @@ def telephone(browser: Browser, server: ChatServer, root: Path) -> None:
     with chat_window(browser, server, 400, has_touch=True) as window:
         window.open()
         window.send("From a telephone " + "long" * 60)
-        wide = window.page.evaluate("document.documentElement.scrollWidth")
-        expect(wide <= 400, f"the page is {wide} pixels wide")
+        find_overflow(window, "thread")
+        window.page.select_option("#drafts", "3")
+        window.page.select_option("#second", "chat")
+        window.send("And drafts " + "long" * 60)
+        find_overflow(window, "drafts")
+        window.page.click(".choose >> nth=0")
+        window.until("!document.querySelector('.drafts')")
+        find_overflow(window, "versions")
         window.page.click("#open-sidebar")
         window.page.wait_for_selector("#sidebar >> text=From a telephone")
         window.page.click("#new")
@@ -121,6 +181,22 @@ def telephone(browser: Browser, server: ChatServer, root: Path) -> None:
         expect(
             (window.page.locator("#settings").bounding_box() or {})["width"] > 390, "settings do not fill the screen"
         )
+
+
+def find_overflow(window: ChatWindow, view: str) -> None:
+    """Raises SystemExit if something is outside of a narrow page, or can only be seen by scrolling to the side."""
+    found = window.page.evaluate(
+        """() => {
+          const wide = [...document.querySelectorAll("#main *")].filter((each) => {
+            const { right, width } = each.getBoundingClientRect();
+            const scrolls = each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX === "auto";
+            return width > 0 && (right > innerWidth + 1 || (scrolls && !each.matches(".wide, .code-block pre")));
+          });
+          if (document.documentElement.scrollWidth > innerWidth) wide.push(document.documentElement);
+          return wide.map((each) => `${each.tagName}#${each.id}.${each.className}`);
+        }"""
+    )
+    expect(not found, f"{view}: outside of a narrow page are {found[:5]}")
 
 
 def keyboard_only(browser: Browser, server: ChatServer, root: Path) -> None:
@@ -258,7 +334,8 @@ def passage(browser: Browser, server: ChatServer, root: Path) -> None:
 
 
 CONDITIONS: tuple[Journey, ...] = (
-    *(reload_during_a_stream, two_tabs, killed_and_restarted, sent_while_offline, long_conversation, context_full),
+    *(reload_during_a_stream, two_tabs, killed_and_restarted, network_lost_during_a_stream, stream_lost_alone),
+    *(sent_while_offline, long_conversation, context_full, many_conversations),
     *(telephone, keyboard_only, system_and_prompt, switch_for_training, export_and_import, markdown_and_copy, themes),
     *(deleted_elsewhere, passage),
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.campaigns.chat_server import ChatServer, Journey, chat_window, expect
+from tests.campaigns.chat_window import Journey, chat_window, expect
+from tests.campaigns.server_process import ChatServer
 
 LONG = 1500  # tokens: some seconds
 

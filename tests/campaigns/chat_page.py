@@ -2,7 +2,7 @@
 
     python -m tests.campaigns.chat_page [--browser /usr/bin/chromium] [--only NAME] [--model DIR] [--screenshots DIR]
 
-A server is started with two small random models, and 33 journeys are done in new windows. Then 500 hostile texts are in
+A server is started with two small random models, and 36 journeys are done in new windows. Then 500 hostile texts are in
 every place that a conversation has, and in replies while they are written: nothing may be executed, requested elsewhere
 or written to the console. axe (of the package axe-playwright-python) must find nothing serious. Needs
 `pip install playwright axe-playwright-python` and a Chromium.
@@ -24,8 +24,9 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.apps.conftest import write_model
 from tests.campaigns.chat_conditions import CONDITIONS
 from tests.campaigns.chat_journeys import JOURNEYS
-from tests.campaigns.chat_server import ChatServer, ChatWindow, chat_window, expect
+from tests.campaigns.chat_window import ChatWindow, chat_window, expect
 from tests.campaigns.compare_page import MARKUP, SWITCHES
+from tests.campaigns.server_process import ChatServer
 from tests.text.hostile import hostile_texts
 from tunesmith.files import write_json
 
@@ -47,9 +48,11 @@ SERIOUS = ("serious", "critical")
 def main() -> None:
     """Do everything and print one line for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--browser", help="the program, such as /usr/bin/chromium; by default playwright's own")
+    parser.add_argument("--browser", default="/usr/bin/chromium", help="the program of Chromium")
     parser.add_argument("--only", default="", help="only journeys whose name contains this")
-    parser.add_argument("--model", help="a model for the screenshots, such as the demo's; by default a random one")
+    parser.add_argument(
+        "--model", help="a model for the screenshots and the time to the first token, such as the demo's"
+    )
     parser.add_argument("--screenshots", type=Path, help="write pictures of the page into this directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
@@ -66,6 +69,8 @@ def main() -> None:
             if not options.only:
                 print(f"hostile texts: {check_hostile(browser, server, root)} places, nothing executed", flush=True)
                 print(f"axe: {check_access(browser, server)} views without a serious finding", flush=True)
+            if options.model:
+                measure_first_token(browser, options.model, root)
             if options.screenshots:
                 take_screenshots(browser, options.model, options.screenshots, root)
         finally:
@@ -192,6 +197,25 @@ def find_barriers(window: ChatWindow, view: str) -> int:
     ]
     expect(not serious, f"axe, {view}: {serious}")
     return 1
+
+
+def measure_first_token(browser: Browser, model: str, root: Path) -> None:
+    """Print the seconds from the start of the command to the first text of a reply on the page."""
+    server = ChatServer([model, "--data", str(root / "first")], root / "first.log")
+    begin = time.monotonic()
+    answers = server.start()
+    try:
+        with chat_window(browser, server) as window:
+            window.open()
+            ready = time.monotonic() - begin
+            window.send("Who lives in the house by the lake?", wait=False)
+            sent = time.monotonic() - begin
+            window.until("document.querySelector('.message.assistant .body').textContent")
+            first = time.monotonic() - begin
+            window.ended()
+    finally:
+        server.end()
+    print(f"first text {first:.2f} s after the start: answers {answers:.2f}, page ready {ready:.2f}, sent {sent:.2f} s")
 
 
 def take_screenshots(browser: Browser, model: str | None, directory: Path, root: Path) -> None:

@@ -27,6 +27,7 @@ import torch
 
 from tests.apps.sampled_models import write_causal
 from tunesmith.serve.app.command import serve
+from tunesmith.serve.app.place import server_place
 from tunesmith.serve.app.settings import ServerSettings
 from tunesmith.serve.conversations.database import FILE
 from tunesmith.serve.conversations.records import new_id
@@ -157,7 +158,8 @@ def serve_quietly(model: str, port: int, data: Path) -> None:
     """The server of a child process. A forked process starts quickly, because torch is loaded already."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
-    serve({"model": model}, ServerSettings(port=port), data)
+    with server_place(ServerSettings(port=port), data) as place:
+        serve({"model": model}, place)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from tests.apps.sampled_models import write_causal
 from tunesmith.cli import feedback as feedback_command
 from tunesmith.cli import main as command_line
 from tunesmith.cli import serve as serve_command
+from tunesmith.serve.app.place import server_place
+from tunesmith.serve.app.settings import ServerSettings
 
 KEY = "0123456789abcdef"
 
@@ -40,7 +42,7 @@ def test_models_settings_and_key_reach_the_server(
 ) -> None:
     write_causal(tmp_path / "one")
     monkeypatch.setenv("TUNESMITH_API_KEY", KEY)
-    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     words = [
         "--host",
         "0.0.0.0",
@@ -53,12 +55,29 @@ def test_models_settings_and_key_reach_the_server(
         "--docs",
     ]
     assert run(monkeypatch, tmp_path / "one", f"two={tmp_path / 'one'}", *words) == 0
-    ((paths, settings, data), named) = served[0]
+    ((paths, place), named) = served[0]
+    settings = place.settings
     assert paths == {"one": str(tmp_path / "one"), "two": str(tmp_path / "one")}
     assert (settings.host, settings.port, settings.docs) == ("0.0.0.0", 0, True)
     assert (settings.allowed_hosts, settings.allowed_origins) == (("a.local",), ("https://b.org",))
     assert settings.key.matches(KEY.encode())
-    assert (data, named) == (Path("/data/tunesmith/chat"), {"runs": None, "format": None})
+    assert (place.data, named) == (tmp_path / "tunesmith" / "chat", {"runs": None, "format": None})
+
+
+def test_what_another_server_uses_is_refused_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, served: list[Any]
+) -> None:
+    write_causal(tmp_path / "one")
+    with server_place(ServerSettings(port=0), tmp_path / "chat") as place:
+        port = place.listener.getsockname()[1]
+        for words, code, message in (
+            (["--port", port, "--data", tmp_path / "other"], 64, f"port {port} of 127.0.0.1 cannot be used"),
+            (["--port", 0, "--data", tmp_path / "chat"], 76, "another server uses these conversations"),
+        ):
+            assert run(monkeypatch, tmp_path / "one", *words) == code
+            assert message in capsys.readouterr().err
+    assert not served
+    assert run(monkeypatch, tmp_path / "one", "--port", port, "--data", tmp_path / "chat") == 0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])

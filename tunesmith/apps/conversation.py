@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tunesmith.apps.chat_model import ChatModel, ReplyPart
+from tunesmith.apps.preference_pairs import PreferencePair, pair_line, strip_pair
 from tunesmith.apps.terminal import Terminal
 from tunesmith.apps.typed_text import valid_text
 from tunesmith.errors import TunesmithError, UsageError
@@ -24,6 +25,7 @@ class Conversation:
     passage: the passage that the next messages refer to, or empty. It is sent once in a conversation; in a format for
         single turns with every message.
     saved: files to which this chat was written, which may be overwritten.
+    choices: the chosen draft and each of the drafts next to it, of every choice of this chat.
     """
 
     def __init__(self, model: ChatModel, terminal: Terminal, system: str | None) -> None:
@@ -32,6 +34,7 @@ class Conversation:
         self.ended: list[list[Message]] = []
         self.passage = ""
         self.saved: set[Path] = set()
+        self.choices: list[PreferencePair] = []
         self._replies = 0
         self._reported_single_turn = False
         self._reported_dropped = 0
@@ -126,6 +129,7 @@ class Conversation:
             self.terminal.notice("(the reply is as it was)")
         else:
             self.messages = [*prompt, Message("assistant", drafts[chosen])]
+            self.choices += self._compared(prompt, drafts, chosen)
             self.terminal.notice(f"(draft {chosen + 1} is the reply)")
 
     @property
@@ -141,6 +145,23 @@ class Conversation:
         records = [{"messages": [_as_record(message) for message in each]} for each in self.conversations]
         write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         self.saved.add(path)
+
+    def save_choices(self, path: Path) -> None:
+        """Write every choice among drafts as lines of JSON, as the reader `preference` reads them.
+
+        Raises StorageError.
+        """
+        write_file(path, b"".join(pair_line(pair, "chat") for pair in self.choices))
+        self.saved.add(path)
+
+    def _compared(self, prompt: list[Message], drafts: Sequence[str], chosen: int) -> Iterator[PreferencePair]:
+        """The chosen draft with every draft of another text, and with what the model read of the prompt."""
+        head = prompt[: 1 if self.system is not None else 0]
+        read = [*head, *prompt[len(head) + self._reported_dropped :]]
+        for draft in drafts:
+            pair = strip_pair(PreferencePair(read, Message("assistant", drafts[chosen]), Message("assistant", draft)))
+            if not isinstance(pair, str):
+                yield pair
 
     def _last_prompt(self) -> list[Message]:
         if not self.messages or self.messages[-1].role != "assistant":

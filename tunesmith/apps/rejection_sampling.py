@@ -20,6 +20,7 @@ from tunesmith.apps.preferences import PairCounts, PairSelection, count_pairs
 from tunesmith.apps.sample_prompts import conversation_fields
 from tunesmith.apps.sampling_reports import END_TOKENS, SampledReplies, SamplingReport
 from tunesmith.apps.score_report import ScoreTable
+from tunesmith.data.readers.oasst import ROLE_NAMES
 from tunesmith.data.readers.reader import ReadTree
 from tunesmith.report.reply_faults import has_control_text
 from tunesmith.text.tree import Message, Tree
@@ -29,7 +30,7 @@ SELECTED, TREE_REPLIES, CHOSEN = 3, 5, 1
 TREE_STATE = "ranking"
 TOO_FEW = "fewer than two usable replies"
 CUT = "cut at the limit"
-ROLES: Mapping[str, str] = {"user": "prompter", "assistant": "assistant"}
+TREE_ROLES = ("user", "assistant")
 
 
 class ScoredReply(NamedTuple):
@@ -177,7 +178,8 @@ def rejection_tree(prompt: ScoredPrompt, keep: int = TREE_REPLIES) -> dict[str, 
     if len(replies) < 2:
         return TOO_FEW
     if any(
-        message.role not in ROLES or not message.text.strip() or message.extra_texts() for message in prompt.messages
+        message.role not in TREE_ROLES or not message.text.strip() or message.extra_texts()
+        for message in prompt.messages
     ):
         return "a message that the trees cannot have"
     return _tree(prompt, replies)
@@ -212,7 +214,7 @@ def _tree(prompt: ScoredPrompt, replies: Sequence[ScoredReply]) -> dict[str, Any
         node: dict[str, Any] = {"message_id": ids[number]}
         if number:
             node["parent_id"] = ids[number - 1]
-        role = ROLES[prompt.messages[number].role]
+        role = ROLE_NAMES[prompt.messages[number].role]
         node |= {"text": texts[number], "role": role, "synthetic": False, "replies": below}
         below = [node]
     return {"message_tree_id": ids[0], "tree_state": TREE_STATE, "prompt": below[0]}

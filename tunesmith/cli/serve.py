@@ -12,8 +12,10 @@ import typer
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.start_checks import check_models
 from tunesmith.errors import MissingInputError
+from tunesmith.files import user_directory
 
 SERVE = "tunesmith.serve.app.command:serve"
+PLACE = "tunesmith.serve.app.place:server_place"
 SETTINGS = "tunesmith.serve.app.settings"
 NAMES = "tunesmith.serve.engine.names:name_models"
 API_KEY = "TUNESMITH_API_KEY"
@@ -89,7 +91,8 @@ def serve(
         docs=docs,
     )
     listed = find_runs_directory(runs, bool(paths))
-    load_heavy_part(SERVE)(paths, settings, data or data_directory(os.environ), runs=listed, format=prompt_format)
+    with load_part(PLACE)(settings, data or data_directory(os.environ)) as place:
+        load_heavy_part(SERVE)(paths, place, runs=listed, format=prompt_format)
 
 
 def find_runs_directory(runs: Path | None, has_models: bool) -> Path | None:
@@ -103,5 +106,4 @@ def find_runs_directory(runs: Path | None, has_models: bool) -> Path | None:
 
 def data_directory(environment: Mapping[str, str]) -> Path:
     """The directory of the conversations, if the user names none."""
-    base = environment.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "tunesmith" / "chat"
+    return user_directory("data", environment) / "chat"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -102,13 +103,13 @@ class Watcher:
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, Any]] = {}
         self.events: list[str] = []
+        self.last = ""  # the id of the last event that has one
 
     def take(self, text: str) -> None:
         """Apply one event."""
-        if text.startswith(":"):
-            return
-        name, data = text.strip().split("\n")
-        kind, values = name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+        fields = dict(line.split(": ", 1) for line in text.strip().split("\n"))
+        kind, values = fields["event"], json.loads(fields["data"])
+        self.last = fields.get("id", self.last)
         self.events.append(kind)
         if kind == "conversation":
             self.messages = {message["id"]: message for message in values["messages"]}
@@ -120,5 +121,14 @@ class Watcher:
 
     async def follow(self, service: ChatService, home: str) -> None:
         """Watch until the task is cancelled or the stream ends."""
-        async for event in conversation_events(service, home):
+        async for event in conversation_events(service, home, self.last):
             self.take(event)
+
+    async def follow_in_pieces(self, service: ChatService, home: str, draw: random.Random) -> None:
+        """Watch until the task is cancelled, on connections that are lost after a few events each."""
+        while True:
+            events = conversation_events(service, home, self.last)
+            for _ in range(draw.randint(1, 3)):
+                self.take(await anext(events))
+            await events.aclose()
+            await asyncio.sleep(draw.uniform(0, 0.1))

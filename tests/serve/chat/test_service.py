@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,55 @@ def test_two_watchers_get_the_whole_reply_and_a_late_one_joins_in(parts: ServerP
     run_chat(parts, tmp_path, work)
 
 
+def test_a_lost_connection_is_continued_without_an_event_lost_or_twice(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        watcher, steady = Watcher(), Watcher()
+        whole = asyncio.create_task(steady.follow(chat.service, home))  # keeps the feed in use
+        pieces = asyncio.create_task(watcher.follow_in_pieces(chat.service, home, random.Random(3)))
+        question, reply = await chat.send(home, "Hello", sampling=LONG)
+        while len((await chat.tree(home))[reply["id"]]["text"]) < 60:
+            await asyncio.sleep(0.005)
+        await chat.message(reply["id"], "vote", {"vote": 1})
+        await chat.message(reply["id"], "comment", {"text": "hm"})
+        await chat.send(home, "And now?", question["id"], models=["chatml"] * 2)
+        expected = await chat.ended(home)
+        while watcher.messages != expected and not pieces.done():
+            await asyncio.sleep(0.05)
+        assert watcher.messages == expected
+        assert "text" in watcher.events
+        assert watcher.events.count("conversation") <= steady.events.count("conversation") == 3
+        pieces.cancel()
+        whole.cancel()
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_stream_continues_only_its_own_feed(parts: ServerParts, tmp_path: Path) -> None:
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        watcher = Watcher()
+        events = conversation_events(chat.service, home)
+        watcher.take(await anext(events))
+        feed = chat.service.feeds.of(home)
+        for after in ("", "x", f"{feed.name}0.1", watcher.last + ".y", f"{feed.name}.-1"):
+            other = conversation_events(chat.service, home, after)
+            assert "event: conversation\n" in await anext(other), after
+            await other.aclose()
+        for after in (watcher.last, f"{feed.name}.{10**14}"):
+            other = conversation_events(chat.service, home, after)
+            waiting = asyncio.ensure_future(anext(other))
+            await asyncio.sleep(0.1)
+            assert not waiting.done(), "nothing has happened"
+            await chat.ask("PATCH", f"/api/conversations/{home}", {"title": "new"})
+            assert '"title": "new"' in await waiting
+            await other.aclose()
+            watcher.take(await anext(events))
+        await events.aclose()
+
+    run_chat(parts, tmp_path, work)
+
+
 def test_the_end_of_the_server_ends_streams_and_keeps_what_was_written(parts: ServerParts, tmp_path: Path) -> None:
     async def work(chat: Chat) -> Any:
         home = await chat.new()
@@ -237,7 +287,7 @@ def test_a_deleted_conversation_comes_back_from_its_file(parts: ServerParts, tmp
         await chat.ask("DELETE", f"/api/conversations/{home}")
         await chat.ask("POST", "/api/import", {"text": text})
         events = conversation_events(chat.service, home)
-        assert (await anext(events)).startswith("event: conversation\n")
+        assert "event: conversation\n" in await anext(events)
         await events.aclose()
 
     run_chat(parts, tmp_path, work)

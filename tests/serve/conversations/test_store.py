@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from tests.conftest import REPOSITORY
 from tunesmith.errors import DataError, LockedError, MissingInputError, StorageError, UsageError
-from tunesmith.serve.conversations.database import FILE, MIGRATIONS, exclusive
+from tunesmith.serve.conversations.database import FILE, MIGRATIONS, DamagedDatabaseError, exclusive
 from tunesmith.serve.conversations.records import ConversationTree, StoredMessage, new_id, title_of
 from tunesmith.serve.conversations.store import ConversationStore
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @pytest.fixture
@@ -36,6 +37,13 @@ def _user(text: str, parent: str | None = None, identity: str | None = None) -> 
 
 def _reply(text: str, parent: str, drafts: str = "") -> StoredMessage:
     return StoredMessage(new_id(), parent, "assistant", text, model="m", drafts=drafts)
+
+
+def _depth_first(messages: list[StoredMessage], parent: str | None) -> Iterator[StoredMessage]:
+    for message in messages:
+        if message.parent == parent:
+            yield message
+            yield from _depth_first(messages, message.id)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -56,7 +64,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize(target=conversations)
     def begin(self) -> str:
-        return self.create()
+        return str(self.create())
 
     @rule(target=conversations)
     def create(self) -> str:
@@ -164,7 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
     def both_have_the_same_trees(self) -> None:
         for conversation, messages in self.expected.items():
             tree = self.store.tree(conversation)
-            assert tree.messages == tuple(messages.values())
+            assert tree.messages == tuple(_depth_first(list(messages.values()), None))
             for siblings in tree.children().values():
                 assert [sibling.shown for sibling in siblings].count(True) == 1
 
@@ -247,8 +255,8 @@ def test_a_failed_operation_changes_nothing(store: ConversationStore) -> None:
 def test_an_interrupted_reply_is_found_as_such(tmp_path: Path) -> None:
     store = ConversationStore.open(tmp_path)
     home = store.create().id
-    question, reply = _user("Why?"), StoredMessage(new_id(), None, "assistant", "", state="writing")
-    reply = replace(reply, parent=question.id)
+    question = _user("Why?")
+    reply = replace(_reply("", question.id), state="writing")
     store.add(home, [question, reply])
     store.write_reply(replace(reply, text="Bec", tokens=3))
     store.close()
@@ -262,13 +270,8 @@ def test_search_finds_titles_and_messages_in_any_case(store: ConversationStore) 
     store.add(second, [_user("What is a tree?")])
     store.update(second, title="Woods_of_Oz")
     assert [each.conversation.id for each in store.listed()] == [second, first]
-    for query, expected in {
-        "strasse": first,
-        "ägypten": first,
-        "100%": first,
-        "woods_": second,
-        " TREE ": second,
-    }.items():
+    found = {"strasse": first, "ägypten": first, "100%": first, "woods_": second, " TREE ": second}
+    for query, expected in found.items():
         assert [each.conversation.id for each in store.listed(query)] == [expected], query
     assert store.listed("woodsXof") == []
     assert "STRASSE" in store.listed("strasse")[0].snippet
@@ -328,7 +331,7 @@ def test_an_imported_conversation_has_new_ids_and_is_imported_once(store: Conver
 
 def test_other_files_and_later_versions_are_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("this is a text " * 500)
-    with pytest.raises(DataError, match="not a database of conversations"):
+    with pytest.raises(DamagedDatabaseError, match="is damaged, or another file: file is not a database"):
         ConversationStore.open(tmp_path)
     (tmp_path / FILE).unlink()
     ConversationStore.open(tmp_path).close()

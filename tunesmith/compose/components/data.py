@@ -17,6 +17,7 @@ from tunesmith.data.dataset.rendering import RenderSettings
 from tunesmith.data.readers.filters import LabelBounds, MessageFilters
 from tunesmith.data.readers.source_config import Holdout, SourceConfig
 from tunesmith.draws import stream_seed
+from tunesmith.files import user_directory
 from tunesmith.recipe import schema
 from tunesmith.recipe.schema import DataSourceConfig, Recipe
 from tunesmith.text.formats.registry import ENCODER_DECODER
@@ -25,10 +26,7 @@ from tunesmith.text.tokens.prompts import Prompts
 
 def cache_directory(recipe: Recipe) -> Path:
     """Where tokenised data is kept: ``data.cache``, or the user's cache directory."""
-    if recipe.data.cache is not None:
-        return Path(recipe.data.cache)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tunesmith"
+    return Path(recipe.data.cache) if recipe.data.cache is not None else user_directory("cache", os.environ)
 
 
 def prepare_data(recipe: Recipe, progress: Progress) -> tuple[Prepared, Prepared | None]:

@@ -12,6 +12,9 @@ from tunesmith.errors import DataError
 from tunesmith.text.tree import Message, Role, Tree
 
 ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant", "system": "system"}
+ROLE_NAMES: dict[Role, str] = {role: name for name, role in ROLES.items()}
+"""Role -> its name in the trees."""
+
 SHOWN_IDS = 6  # of a path in an error message
 MESSAGE_KEYS = (
     *("message_id", "parent_id", "text", "role", "lang", "rank", "review_result"),

@@ -11,12 +11,11 @@ from pathlib import Path
 from tunesmith.apps.model_opening import silence_libraries
 from tunesmith.serve.app.exchange import read_request
 from tunesmith.serve.app.factory import ServerParts, build_app
-from tunesmith.serve.app.process import open_socket, run_server
-from tunesmith.serve.app.settings import ServerSettings
+from tunesmith.serve.app.place import ServerPlace
+from tunesmith.serve.app.process import run_server
 from tunesmith.serve.chat.models import ChatModels
 from tunesmith.serve.chat.routes import BodyReader, chat_router
 from tunesmith.serve.chat.service import ChatService
-from tunesmith.serve.conversations.database import exclusive
 from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModels, open_models
@@ -27,8 +26,7 @@ from tunesmith.text.visible import visible
 
 def serve(
     paths: Mapping[str, str],
-    settings: ServerSettings,
-    data: Path,
+    place: ServerPlace,
     *,
     runs: Path | None = None,
     format: str | None = None,
@@ -37,29 +35,20 @@ def serve(
     """Serve models until a signal.
 
     paths: name -> directory of a run or model.
-    settings: of the server.
-    data: the directory of the conversations.
+    place: port and conversations.
     runs: a directory whose runs are listed, and opened when somebody chats with them; None for none.
     format: the prompt format of the models that declare none.
     limits: what each model accepts; None for the defaults.
-    Raises UsageError for a port that cannot be used, LockedError if another server uses the data, and as
-    ``open_models``.
+    Raises as ``open_models``.
     """
     silence_libraries()
-    listener = open_socket(settings)
     limits = limits or LoadLimits()
-    try:
-        with exclusive(data):
-            store = ConversationStore.open(data)
-            models = ServedModels(open_models(paths, format, limits, print_line))
-            parts = ServerParts(models, settings, print_line)
-            service = open_chat(parts, store, runs, limits)
-            _print_start(paths, runs, settings, listener.getsockname()[1])
-            print_line(f"conversations: {data}")
-            run_server(build_app(parts, [chat_router(service, body_reader(parts)), page_router(runs)]), parts, listener)
-            store.close()
-    finally:
-        listener.close()
+    models = ServedModels(open_models(paths, format, limits, print_line))
+    parts = ServerParts(models, place.settings, print_line)
+    service = open_chat(parts, place.store, runs, limits)
+    _print_start(paths, runs, place)
+    app = build_app(parts, [chat_router(service, body_reader(parts)), page_router(runs)])
+    run_server(app, parts, place.listener)
     print_line("stopped")
 
 
@@ -82,10 +71,12 @@ def print_line(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {visible(line)}", file=sys.stderr, flush=True)
 
 
-def _print_start(paths: Mapping[str, str], runs: Path | None, settings: ServerSettings, port: int) -> None:
+def _print_start(paths: Mapping[str, str], runs: Path | None, place: ServerPlace) -> None:
     """Say where the server is and how to ask it."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host, port = place.settings.host, place.listener.getsockname()[1]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     what = ", ".join(paths) or f"the runs in {runs}"
-    print_line(f"serving {what} at http://{host}:{port}/ (Ctrl-C stops the server)")
+    print_line(f"serving {what} at {address}/ (Ctrl-C stops the server)")
     which = "" if paths else " (the models that the chat page has opened)"
-    print_line(f"for programs: http://{host}:{port}/v1{which}")
+    print_line(f"for programs: {address}/v1{which}")
+    print_line(f"conversations: {place.data}")

@@ -15,13 +15,11 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tunesmith.errors import UsageError
 from tunesmith.serve.app.factory import ServerParts
 from tunesmith.serve.app.gate import AsgiApp
-from tunesmith.serve.app.settings import ServerLimits, ServerSettings
+from tunesmith.serve.app.settings import ServerLimits
 from tunesmith.serve.refusals import RefusedRequest
 
-BACKLOG = 512
 POLL = 0.05  # seconds
 
 
@@ -124,24 +122,6 @@ class ModelServer(uvicorn.Server):
             await close()
         for model in self._parts.models:
             model.thread.end()
-
-
-def open_socket(settings: ServerSettings) -> socket.socket:
-    """A listening socket. Raises UsageError if the address cannot be used."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind)
-    except OSError as error:
-        raise UsageError(f"this address cannot be used: {error.strerror}", where=f"--host {settings.host}") from None
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)
-    except OSError as error:
-        found.close()
-        what = f"port {settings.port} of {settings.host} cannot be used: {error.strerror}"
-        raise UsageError(what, where="--port", advice="choose another one, or 0 for any free one") from None
-    return found
 
 
 def new_server(app: AsgiApp, parts: ServerParts) -> ModelServer:

@@ -78,7 +78,20 @@ ANSWERS = {
         output=_list(_object(type={"const": "message"}, content=_list(_object(text=_TEXT)))),
     ),
 }
-"""The bodies of answers, by path. Streams are server-sent events."""
+"""The bodies of answers, by path."""
+_CHUNK = _object("logprobs", "finish_reason", index=_COUNT)
+STREAMS = {
+    "/v1/chat/completions": _object(
+        object={"const": "chat.completion.chunk"},
+        choices=_list({"allOf": [_CHUNK, _object(delta={"type": "object"})]}),
+        **_HEAD,
+    ),
+    "/v1/completions": _object(
+        object={"const": "text_completion"}, choices=_list({"allOf": [_CHUNK, _object(text=_TEXT)]}), **_HEAD
+    ),
+    "/v1/responses": _object(type=_TEXT),
+}
+"""What the data of one event of a stream are, by path; an error may be its last event."""
 REFUSALS = {
     "400": "A field cannot be used; `param` names it.",
     "401": "The API key is missing or wrong.",
@@ -98,6 +111,13 @@ def describe_operation(body: type[BaseModel]) -> dict[str, Any]:
     """What the schema of an operation has in addition: its body."""
     place = {"$ref": PLACE.format(model=body.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": place}}}}
+
+
+def describe_event(content: Part) -> Part:
+    """The schema of one server-sent event, which is what OpenAPI describes of a stream. content: of its data."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    properties = {"event": _TEXT, "data": {"anyOf": [{"const": "[DONE]"}, data]}}
+    return {"type": "object", "properties": properties, "required": ["data"]}
 
 
 def write_schema(app: FastAPI, models: Sequence[str]) -> dict[str, Any]:
@@ -122,8 +142,10 @@ def _describe_answers(path: str, operation: dict[str, Any]) -> None:
     responses.pop("422", None)
     if path in ANSWERS:
         responses["200"]["content"] = {"application/json": {"schema": ANSWERS[path]}}
-        if "requestBody" in operation:
-            responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        if path in STREAMS:
+            error = {"$ref": PLACE.format(model="Error")}
+            content = {"schema": describe_event({"anyOf": [STREAMS[path], error]})}
+            responses["200"]["content"]["text/event-stream"] = content
     for status, about in REFUSALS.items():
         content = {"application/json": {"schema": {"$ref": PLACE.format(model="Error")}}}
         responses.setdefault(status, {"description": about, "content": content})

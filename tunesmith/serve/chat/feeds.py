@@ -1,16 +1,19 @@
 """What changes in conversations while people look at them.
 
-A feed has no queue. Whoever watches a conversation remembers which version it has seen and how much text of each reply
-it has sent; when something has changed, it sends the difference. So a slow reader costs no memory and gets fewer,
-larger pieces, and every tab that shows a conversation gets the same.
+A feed has no queue. Whoever watches a conversation remembers in a position which version it has seen and how much text
+of each reply; when something has changed, the difference is sent. So a slow reader costs no memory and gets fewer,
+larger pieces, every tab that shows a conversation gets the same, and a lost connection is continued from its position.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field, replace
 
-from tunesmith.serve.conversations.records import StoredMessage
+from tunesmith.serve.conversations.records import StoredMessage, new_id
+
+POSITION = re.compile(r"(?P<feed>[0-9a-f]+)\.(?P<seen>[0-9]{1,15})(?P<lengths>(?:\.[A-Za-z0-9_-]{1,64}:[0-9]{1,15})*)")
 
 
 @dataclass(slots=True)
@@ -22,6 +25,7 @@ class LiveReply:
     stopped: whether the user has stopped it.
     generation: the task that generates it; to cancel it ends the reply.
     task: waits for its end and stores it.
+    settled: set when it was stored, or could not be at the first attempt.
     """
 
     message: StoredMessage
@@ -29,6 +33,7 @@ class LiveReply:
     stopped: bool = False
     generation: asyncio.Task[None] | None = None
     task: asyncio.Task[None] | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, text: str, tokens: int) -> None:
         """Add what was generated."""
@@ -36,9 +41,36 @@ class LiveReply:
 
 
 @dataclass(slots=True)
+class FeedPosition:
+    """What somebody who watches a conversation has got of its feed.
+
+    seen: the version up to which nothing is missing, apart from texts that have grown.
+    lengths: id of a reply that is being written -> how many characters of it.
+    """
+
+    seen: int = 0
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def write(self, feed: ConversationFeed) -> str:
+        """The position as text without white space."""
+        lengths = "".join(f".{name}:{length}" for name, length in self.lengths.items() if name in feed.live)
+        return f"{feed.name}.{self.seen}{lengths}"
+
+    @classmethod
+    def read(cls, text: str, feed: ConversationFeed) -> FeedPosition:
+        """The position in a text; the beginning, if the text is not a position in this feed."""
+        match = POSITION.fullmatch(text)
+        if match is None or match["feed"] != feed.name:
+            return cls()
+        lengths = (part.split(":") for part in match["lengths"].split(".") if part)
+        return cls(min(int(match["seen"]), feed.version), {name: int(length) for name, length in lengths})
+
+
+@dataclass(slots=True)
 class ConversationFeed:
     """What is new about one conversation.
 
+    name: of this feed, as long as it is used; a later one of the same conversation has another name.
     version: counts its changes.
     whole: the version of the last change after which everything is sent again.
     changed: id of a message -> version of its last change.
@@ -48,6 +80,7 @@ class ConversationFeed:
     watchers: how many watch it.
     """
 
+    name: str = field(default_factory=new_id)
     version: int = 1
     whole: int = 1
     changed: dict[str, int] = field(default_factory=dict)
@@ -57,12 +90,14 @@ class ConversationFeed:
     watchers: int = 0
     waiting: set[asyncio.Event] = field(default_factory=set)
 
-    def touch(self, *messages: str, whole: bool = False) -> None:
-        """Note that messages have changed, or that anything may have. Without both, only texts have grown."""
+    def touch(self, message: str | None = None, *, whole: bool = False) -> None:
+        """Note that a message has changed, or that anything may have. Without both, only texts have grown."""
         self.version += 1
         if whole:
             self.whole, self.changed = self.version, {}
-        self.changed.update(dict.fromkeys(messages, self.version))
+        elif message is not None:
+            self.changed.pop(message, None)  # so that the order is that of the changes
+            self.changed[message] = self.version
         for event in self.waiting:
             event.set()
 

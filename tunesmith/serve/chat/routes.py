@@ -28,6 +28,7 @@ from tunesmith.serve.chat.schemas import (
     VoteSchema,
 )
 from tunesmith.serve.chat.service import ChatService
+from tunesmith.serve.conversations.database import DamagedDatabaseError
 from tunesmith.serve.conversations.records import ConversationTree
 from tunesmith.serve.conversations.store import ListedConversation
 from tunesmith.serve.conversations.transfer import TransferFormat, export_conversations, import_conversations
@@ -43,9 +44,11 @@ STATUS: dict[type[TunesmithError], int] = {
     UsageError: 400,
     DataError: 400,
     LockedError: 409,
+    DamagedDatabaseError: 500,
     StorageError: 507,
 }
 LONGEST_QUERY = 200
+MOST_LISTED = 500
 MEDIA_TYPES: dict[TransferFormat, str] = {
     "jsonl": "application/x-ndjson",
     "oasst": "application/x-ndjson",
@@ -55,15 +58,16 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Errors of Tunesmith as refused requests, without paths."""
+def refusals(log: Callable[[str], None]) -> Iterator[None]:
+    """Errors of Tunesmith as refused requests, without paths. log: gets the text of those that are not the user's."""
     try:
         yield
     except TunesmithError as error:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+        if status >= 500:
+            log(str(error))
         advice = f"; {error.advice}" if error.advice else ""
-        what = error.what if status != 507 else "the conversations cannot be written; is the disk full?"
-        raise RefusedRequest(status, f"{what[:1].upper()}{what[1:]}{advice}.") from error
+        raise RefusedRequest(status, f"{error.what[:1].upper()}{error.what[1:]}{advice}.") from error
 
 
 async def _state(service: ChatService, request: Request, body: None) -> dict[str, Any]:
@@ -74,10 +78,11 @@ async def _listed(service: ChatService, request: Request, body: None) -> dict[st
     query = request.query_params.get("query", "")
     if len(query) > LONGEST_QUERY:
         raise invalid("query", f"A search has at most {LONGEST_QUERY} characters.")
-    found = await asyncio.to_thread(service.store.listed, query)
+    found = await asyncio.to_thread(service.store.listed, query, MOST_LISTED + 1)
     writing = {live.message.id for live in service.feeds.live()}
     homes = {await asyncio.to_thread(service.store.conversation_of, name) for name in writing}
-    return {"conversations": [_listed_values(each, each.conversation.id in homes) for each in found]}
+    listed = [_listed_values(each, each.conversation.id in homes) for each in found[:MOST_LISTED]]
+    return {"conversations": listed, "more": len(found) > MOST_LISTED}
 
 
 async def _create(service: ChatService, request: Request, body: NewConversationSchema) -> dict[str, Any]:
@@ -112,7 +117,8 @@ async def _send(service: ChatService, request: Request, body: SendSchema) -> dic
 async def _events(service: ChatService, request: Request, body: None) -> Response:
     home = _id(request)
     await asyncio.to_thread(service.store.conversation, home)
-    events: AsyncIterator[str] = conversation_events(service, home)
+    after = request.query_params.get("after") or request.headers.get("last-event-id", "")
+    events: AsyncIterator[str] = conversation_events(service, home, after)
     return StreamingResponse(events, media_type="text/event-stream", headers=NO_STORE)
 
 
@@ -227,7 +233,7 @@ def _endpoint(
     service: ChatService, read: BodyReader, schema: type[BaseModel] | None, handler: Handler
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        with refusals():
+        with refusals(service.log):
             body = await read(request, schema) if schema is not None else None
             found = await handler(service, request, body)
         return found if isinstance(found, Response) else JSONResponse(found, headers=NO_STORE)

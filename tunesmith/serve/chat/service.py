@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -37,6 +38,9 @@ from tunesmith.serve.refusals import RefusedRequest, stopping
 
 SAVED_EVERY = 1.0
 """Seconds between two writes of an unfinished reply."""
+
+TRIED_EVERY = 2.0
+"""Seconds between two attempts to write the end of a reply."""
 
 CLIENT = "chat page"
 """The client of all replies of the page, in the queues of the models."""
@@ -70,7 +74,7 @@ class ChatService:
 
     def __init__(self, store: ConversationStore, models: ChatModels, log: Callable[[str], None]) -> None:
         self.store, self.models, self.feeds = store, models, Feeds()
-        self._log = log
+        self.log, self._ending = log, asyncio.Event()
         self._beginning = asyncio.Lock()  # held from the look at what is there until a reply has begun
 
     async def send(self, home: str, request: SendSchema) -> list[StoredMessage]:
@@ -83,12 +87,13 @@ class ChatService:
             request.id, request.parent, "user", request.text, created=now(), context=request.context
         )
         async with self._beginning:
-            known = {each.id for each in (await self._stored(self.store.tree, home)).messages}
-            if request.id in known or request.answers is None:
+            tree = await self._stored(self.store.tree, home)
+            if request.answers is None or any(each.id == request.id for each in tree.messages):
                 return await self._add(home, [message])
-            replies = await self._new_replies(home, message.id, request.answers)
+            replies = self._new_replies(tree.conversation.system, message.id, request.answers)
             added = await self._add(home, [message, *replies])
-            await self._begin_all(home, added[1:], request.answers)
+            before = tree.path_to(request.parent) if request.parent is not None else ()
+            self._begin_all(added[1:], _Writing(home, (*before, message), request.answers.sampling))
         return added
 
     async def retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
@@ -98,8 +103,9 @@ class ChatService:
         if asked is None:
             raise UsageError("this reply answers no message")
         home = await self._stored(self.store.conversation_of, identity)
-        added = await self._add(home, await self._new_replies(home, asked, answers))
-        await self._begin_all(home, added, answers)
+        tree = await self._stored(self.store.tree, home)
+        added = await self._add(home, self._new_replies(tree.conversation.system, asked, answers))
+        self._begin_all(added, _Writing(home, tree.path_to(asked), answers.sampling))
         return added
 
     async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
@@ -166,17 +172,20 @@ class ChatService:
 
     async def close(self) -> None:
         """Interrupt all replies; their texts are stored."""
-        await self._interrupt(self.feeds.live())
+        self._ending.set()
+        replies = self.feeds.live()
+        await self._interrupt(replies)
+        await asyncio.gather(*(live.task for live in replies if live.task is not None))
         self.feeds.close()
 
     async def _interrupt(self, replies: Sequence[LiveReply], *, stopped: bool = False) -> None:
-        """End replies, and wait until they are stored. stopped: whether it is the user who ends them."""
+        """End replies, and wait until they are stored or cannot be. stopped: whether it is the user who ends them."""
         for live in replies:
             live.stopped = live.stopped or stopped
             if live.generation is not None:
                 live.generation.cancel()
-        if tasks := [live.task for live in replies if live.task is not None]:
-            await asyncio.wait(tasks)
+        for live in replies:
+            await live.settled.wait()
 
     async def _stored(self, operation: Callable[..., Result], *arguments: object) -> Result:
         """Run an operation of the store, which waits for the disk, in another thread."""
@@ -187,8 +196,8 @@ class ChatService:
         self.feeds.of(home).touch(whole=True)
         return added
 
-    async def _new_replies(self, home: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
-        """The empty replies that are wanted.
+    def _new_replies(self, system: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
+        """The empty replies to a message that are wanted.
 
         Raises RefusedRequest for a model that does not exist, UsageError for impossible settings.
         """
@@ -197,7 +206,6 @@ class ChatService:
             raise RefusedRequest(400, f"At most {REPLIES} replies are written at once.", param="answers")
         for name in answers.models:
             self._check_model(name)
-        system = (await self._stored(self.store.conversation, home)).system
         several = new_id() if len(answers.models) * answers.drafts > 1 else ""
         seed = secrets.randbelow(2**31) if answers.seed is None else answers.seed
         return [
@@ -214,10 +222,9 @@ class ChatService:
         if name not in self.models.names():
             self.models.served.find(name)
 
-    async def _begin_all(self, home: str, replies: Sequence[StoredMessage], answers: AnswersSchema) -> None:
-        tree = await self._stored(self.store.tree, home)
+    def _begin_all(self, replies: Sequence[StoredMessage], writing: _Writing) -> None:
         for reply in replies:
-            self._begin(reply, _Writing(home, tree.path_to(reply.id)[:-1], answers.sampling))
+            self._begin(reply, writing)
 
     def _begin(self, reply: StoredMessage, writing: _Writing) -> None:
         live = LiveReply(reply)
@@ -243,15 +250,33 @@ class ChatService:
             what = f"{error.what[:1].upper()}{error.what[1:]}{f'; {error.advice}' if error.advice else ''}."
             live.message = replace(live.message, state="failed", error=what)
         except Exception as error:
-            self._log(f"a reply of the chat page failed: {error!r}")
+            self.log(f"a reply of the chat page failed: {error!r}")
             live.message = replace(live.message, state="failed", error="The server failed to write this reply.")
         try:
-            await self._stored(self.store.write_reply, live.message)
-        except TunesmithError as error:
-            self._log(str(error))
-        del feed.live[live.message.id]
-        feed.touch(live.message.id)
-        self.feeds.forget_unused()
+            await self._store_end(live, feed)
+        finally:
+            del feed.live[live.message.id]
+            feed.touch(live.message.id)
+            self.feeds.forget_unused()
+            live.settled.set()
+
+    async def _store_end(self, live: LiveReply, feed: ConversationFeed) -> None:
+        """Store a reply that has ended. While that fails, the page shows it from memory, and it is tried again."""
+        ended = live.message
+        while True:
+            try:
+                return await self._stored(self.store.write_reply, ended)
+            except TunesmithError as error:
+                if not live.settled.is_set():
+                    self.log(str(error))
+                    what = f"This reply is not on the disk yet, and the server tries again: {error.what}."
+                    live.message = replace(ended, error=f"{ended.error} {what}".strip())
+                    feed.touch(live.message.id)
+                    live.settled.set()
+            if self._ending.is_set():
+                return self.log(f"the end of a reply is lost: {ended.id}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), TRIED_EVERY)
 
     async def _generate(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
         if not self.models.is_open(live.message.model):
@@ -282,7 +307,8 @@ class ChatService:
                 feed.touch()
                 if time.monotonic() - saved > SAVED_EVERY:
                     saved = time.monotonic()
-                    await self._stored(self.store.write_reply, live.message)
+                    with suppress(TunesmithError):  # its end is stored as well, and says what is wrong
+                        await self._stored(self.store.write_reply, live.message)
         finally:
             stream.cancel()
 

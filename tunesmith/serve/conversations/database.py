@@ -67,7 +67,7 @@ def open_database(directory: Path) -> sqlite3.Connection:
     """The database in a directory, which is created, brought up to date, and readable by its owner only.
 
     A transaction that was committed is on the disk (``synchronous=FULL``).
-    Raises StorageError, and DataError for a file that is no such database or is from a later version.
+    Raises StorageError, also for a file that is no such database, and DataError for one of a later version.
     """
     path = directory / FILE
     with storage_errors(path), database_errors(path):
@@ -111,17 +111,22 @@ def exclusive(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+class DamagedDatabaseError(StorageError):
+    """A file is no database of conversations, or is no longer one."""
+
+
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
-    """Errors of SQLite as those of Tunesmith. Raises DataError for a damaged file, StorageError for all others."""
+    """Errors of SQLite as those of Tunesmith. Raises DamagedDatabaseError, and StorageError for all others."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError):
             advice = "free disk space, or choose another directory; what was acknowledged is still there"
             raise StorageError(f"the conversations cannot be written: {error}", where=path, advice=advice) from error
-        advice = "move the file away, or restore a copy of it"
-        raise DataError(f"this is not a database of conversations: {error}", where=path, advice=advice) from error
+        what = f"the file of the conversations is damaged, or another file: {error}"
+        advice = "stop the server, and move the file away or restore a copy of it"
+        raise DamagedDatabaseError(what, where=path, advice=advice) from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, get_args
 
-from tunesmith.data.readers.oasst import ROLES
+from tunesmith.data.readers.oasst import ROLE_NAMES, ROLES
 from tunesmith.data.sources.strict_json import type_name
 from tunesmith.errors import DataError
 from tunesmith.serve.conversations.records import (
     DEEPEST,
     ConversationTree,
+    MessageRole,
     StoredConversation,
     StoredMessage,
     new_id,
@@ -24,7 +26,6 @@ from tunesmith.serve.conversations.records import (
     title_of,
 )
 
-OASST_ROLES = {"user": "prompter", "assistant": "assistant"}
 ADVICE = "a tree is {prompt: {message_id, text, role, replies: [..]}}, as OpenAssistant exports it"
 
 Content = dict[str, Any]
@@ -36,9 +37,10 @@ def as_oasst_trees(tree: ConversationTree) -> Iterator[Content]:
     Raises DataError for more than ``DEEPEST`` messages on a path.
     """
     children = tree.children()
-    for first in children.get(None, []):
+    starts = [number for number, message in enumerate(tree.messages) if message.parent is None]
+    for start, end in pairwise([*starts, len(tree.messages)]):
+        first, below = tree.messages[start], tree.messages[start:end]
         replies: dict[str, list[Content]] = {}
-        below = _below(first, children)
         _check_depth(below, tree.conversation.title)
         for message in reversed(below):
             content = as_oasst_message(message, None if message.chosen is None else int(not message.chosen))
@@ -67,7 +69,7 @@ def as_oasst_message(message: StoredMessage, rank: int | None) -> Content:
         "parent_id": message.parent,
         "created_date": made,
         "text": message.text,
-        "role": OASST_ROLES[message.role],
+        "role": ROLE_NAMES[message.role],
         "lang": None,
         "review_count": 0,
         "review_result": True,
@@ -119,7 +121,7 @@ def read_oasst_tree(record: Mapping[str, Any], place: str) -> tuple[StoredConver
 
 def _read_message(content: Content, parent: str | None, place: str, system: str) -> StoredMessage:
     role = content.get("role")
-    if not isinstance(role, str) or role not in ROLES or ROLES[role] not in OASST_ROLES:
+    if not isinstance(role, str) or role not in ROLES or ROLES[role] not in get_args(MessageRole):
         raise DataError(f"the role of a message is {str(role)[:40]!r}", where=place, advice=ADVICE)
     identity = content.get("message_id")
     if not isinstance(identity, str) or not identity:
@@ -189,12 +191,3 @@ def _check_depth(below: Sequence[StoredMessage], title: str) -> None:
     if max(depths.values()) > DEEPEST:
         what = f"the conversation {title!r} has {max(depths.values())} messages in a row, and a nested tree {DEEPEST}"
         raise DataError(what, advice="export it as JSON lines")
-
-
-def _below(first: StoredMessage, children: Mapping[str | None, list[StoredMessage]]) -> list[StoredMessage]:
-    """A message and all below it, depth first."""
-    found, waiting = list[StoredMessage](), [first]
-    while waiting:
-        found.append(waiting.pop())
-        waiting.extend(reversed(children.get(found[-1].id, [])))
-    return found

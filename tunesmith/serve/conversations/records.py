@@ -107,7 +107,8 @@ class StoredConversation:
 
 @dataclass(frozen=True, slots=True)
 class ConversationTree:
-    """A conversation with its messages; a message comes after the one that it answers, siblings in their order."""
+    """A conversation with its messages, depth first: after each message all that follows from its first reply, then all
+    that follows from the second one."""
 
     conversation: StoredConversation
     messages: tuple[StoredMessage, ...]
@@ -131,10 +132,7 @@ class ConversationTree:
 
     def children(self) -> dict[str | None, list[StoredMessage]]:
         """The id of a message, or None for first messages -> its replies in their order."""
-        found: dict[str | None, list[StoredMessage]] = {}
-        for message in self.messages:
-            found.setdefault(message.parent, []).append(message)
-        return found
+        return _children(self.messages)
 
 
 def new_id() -> str:
@@ -154,12 +152,17 @@ def title_of(text: str) -> str:
 
 
 def depth_first(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
-    """The messages with every message before its replies, which follow it in their order."""
-    children: dict[str | None, list[StoredMessage]] = {}
-    for message in messages:
-        children.setdefault(message.parent, []).append(message)
-    found, waiting = list[StoredMessage](), list(reversed(children.get(None, [])))
+    """The messages as a ``ConversationTree`` has them; those that answer an unknown message are left out."""
+    children = _children(messages)
+    found, waiting = list[StoredMessage](), children.get(None, [])[::-1]
     while waiting:
         found.append(waiting.pop())
-        waiting.extend(reversed(children.get(found[-1].id, [])))
+        waiting += reversed(children.get(found[-1].id, []))
+    return found
+
+
+def _children(messages: Sequence[StoredMessage]) -> dict[str | None, list[StoredMessage]]:
+    found: dict[str | None, list[StoredMessage]] = {}
+    for message in messages:
+        found.setdefault(message.parent, []).append(message)
     return found

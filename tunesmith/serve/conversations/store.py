@@ -17,6 +17,7 @@ from tunesmith.serve.conversations.records import (
     ConversationTree,
     StoredConversation,
     StoredMessage,
+    depth_first,
     new_id,
     now,
     title_of,
@@ -84,8 +85,11 @@ class ConversationStore:
         with self._lock:
             self._connection.close()
 
-    def listed(self, query: str = "", limit: int = 500) -> list[ListedConversation]:
-        """The conversations whose title or messages have a text, the ones that changed last first."""
+    def listed(self, query: str = "", limit: int = -1) -> list[ListedConversation]:
+        """The conversations whose title or messages have a text, the ones that changed last first.
+
+        limit: how many at most; -1 for all.
+        """
         folded = query.strip().casefold()
         found = self._rows(
             "SELECT c.*, (SELECT count(*) FROM messages m WHERE m.conversation = c.id) AS count, "
@@ -116,7 +120,7 @@ class ConversationStore:
         with self._lock:
             conversation = self.conversation(identity)
             rows = self._rows("SELECT * FROM messages WHERE conversation = :id ORDER BY number", {"id": identity})
-        return ConversationTree(conversation, tuple(map(_message, rows)))
+        return ConversationTree(conversation, tuple(depth_first(list(map(_message, rows)))))
 
     def message(self, identity: str) -> StoredMessage:
         """A message."""

@@ -50,6 +50,7 @@ const home = (id, what = "") => `/api/conversations/${encodeURIComponent(id)}${w
 export const server = {
   state: () => ask("GET", "/api/state"),
   list: (query) => ask("GET", `/api/conversations?query=${encodeURIComponent(query)}`),
+  conversation: (id) => ask("GET", home(id)),
   create: (id, system) => ask("POST", "/api/conversations", { id, system }),
   change: (id, changes) => ask("PATCH", home(id), changes),
   remove: (id) => ask("DELETE", home(id)),
@@ -71,28 +72,38 @@ export const server = {
 
 const FIRST_PAUSE = 500; // ms
 const LONGEST_PAUSE = 8000;
+const SILENCE = 40000; // ms without an event, of which the server sends one every 15 s
+const LONGEST_ID = 1500;
 
-/** The events of one conversation; when the connection is lost, it is opened again until `close`. */
+/** The events of one conversation; a lost connection is opened again, and continued where it was, until `close`. */
 export class Watch {
-  /** listeners: conversation, message, text, gone; connected and lost without data. */
+  /** listeners: conversation, message, text, gone; connected without data; lost(how often in a row). */
   constructor(id, listeners) {
     this.id = id;
     this.listeners = listeners;
     this.pause = FIRST_PAUSE;
+    this.losses = 0;
+    this.last = ""; // the id of the last event
     this.closed = false;
     this.open();
   }
 
   open() {
-    const source = new EventSource(home(this.id, "/events"));
+    const after = this.last && this.last.length <= LONGEST_ID ? `?after=${encodeURIComponent(this.last)}` : "";
+    const source = new EventSource(home(this.id, `/events${after}`));
     this.source = source;
+    this.expect(source);
     const listen = (name) =>
       source.addEventListener(name, (event) => {
-        if (this.source === source && !this.closed) this.listeners[name](JSON.parse(event.data));
+        if (this.source !== source || this.closed) return;
+        this.expect(source);
+        this.last = event.lastEventId || this.last;
+        this.listeners[name]?.(JSON.parse(event.data));
       });
-    ["conversation", "message", "text"].forEach(listen);
+    ["conversation", "message", "text", "here"].forEach(listen);
     source.addEventListener("open", () => {
       this.pause = FIRST_PAUSE;
+      this.losses = 0;
       this.listeners.connected();
     });
     source.addEventListener("gone", () => {
@@ -103,10 +114,19 @@ export class Watch {
     source.addEventListener("bye", () => this.again(source));
   }
 
+  /** Take a connection for lost if nothing arrives for long. */
+  expect(source) {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.again(source), SILENCE);
+  }
+
   again(source) {
     source.close();
     if (this.closed || this.source !== source) return;
-    this.listeners.lost();
+    clearTimeout(this.silence);
+    this.losses += 1;
+    this.listeners.lost(this.losses);
+    clearTimeout(this.timer);
     this.timer = setTimeout(() => this.open(), this.pause);
     this.pause = Math.min(LONGEST_PAUSE, 2 * this.pause);
   }
@@ -122,6 +142,7 @@ export class Watch {
   close() {
     this.closed = true;
     clearTimeout(this.timer);
+    clearTimeout(this.silence);
     this.source.close();
   }
 }

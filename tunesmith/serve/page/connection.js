@@ -8,12 +8,14 @@ import { state } from "./state.js";
 
 const PAUSE = 3000; // ms between two tries
 const GONE = "The server does not answer. What you have sent is safe; this page tries again by itself.";
+const CUT = "The connection to this conversation is lost. Nothing is missing once it is back; this page tries again.";
 
 export class Connection {
   /** actions: regained() after the server answers again, retry() at every try. */
   constructor(actions) {
     this.actions = actions;
     this.timer = 0;
+    this.events = true;
   }
 
   /** Show an error. */
@@ -53,6 +55,18 @@ export class Connection {
       );
       this.schedule();
     }
+  }
+
+  /** Note whether the events of the open conversation arrive, although the server answers. */
+  setEvents(arrive) {
+    if (arrive === this.events) return;
+    this.events = arrive;
+    if (arrive) this.line("");
+    else
+      this.line(
+        CUT,
+        button("Try now", () => this.actions.retry()),
+      );
   }
 
   schedule() {

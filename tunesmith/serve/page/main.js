@@ -67,6 +67,7 @@ function fresh() {
 function closeConversation() {
   watch?.close();
   watch = null;
+  connection.setEvents(true);
   state.conversation = null;
   state.messages = new Map();
   thread.clear();
@@ -109,23 +110,27 @@ function watchConversation(id) {
       announce("This conversation was deleted");
       fresh();
     },
-    connected: () => connection.set(true),
-    lost: () => checkConnection(id),
+    connected: () => {
+      connection.set(true);
+      connection.setEvents(true);
+    },
+    lost: (losses) => checkConnection(id, losses),
   });
 }
 
-/** After a lost connection: is it the server, or does the conversation not exist? */
-async function checkConnection(id) {
+/** After a lost connection: is it the server, or does the conversation not exist? losses: in a row. */
+async function checkConnection(id, losses) {
   try {
-    const found = await server.list("");
+    await server.conversation(id);
     connection.set(true);
-    if (!found.conversations.some((each) => each.id === id) && !state.unsent.some((each) => each.conversation === id)) {
-      watch?.close();
-      fresh();
-      connection.show("This conversation does not exist. It may have been deleted.");
-    }
+    if (losses > 1 && watch?.id === id) connection.setEvents(false);
   } catch (error) {
-    report(error);
+    if (error.status !== 404) return report(error);
+    connection.set(true);
+    if (watch?.id !== id || state.unsent.some((each) => each.conversation === id)) return;
+    watch.close();
+    fresh();
+    connection.show("This conversation does not exist. It may have been deleted.");
   }
 }
 

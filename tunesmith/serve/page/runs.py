@@ -78,11 +78,15 @@ def find_pages(directory: Path, depth: int = DEPTH) -> list[Path]:
 
 
 def find_page(directory: Path, path: str) -> Path | None:
-    """The page at a path relative to the directory, if it is one that ``list_pages`` names."""
-    for page in find_pages(directory):
-        if page.relative_to(directory).as_posix() == path:
-            return page if page.stat().st_size <= LARGEST else None
-    return None
+    """The page at a path relative to the directory, if it is one that ``find_pages`` can find."""
+    names, page = path.split("/"), directory
+    if not path.endswith(".html") or len(names) > DEPTH + 1 or not is_text(path):
+        return None
+    for name in names:
+        page /= name
+        if not name or name.startswith(".") or page.is_symlink():
+            return None
+    return page if page.is_file() and page.stat().st_size <= LARGEST else None
 
 
 def chat_models(directory: Path) -> dict[str, str]:

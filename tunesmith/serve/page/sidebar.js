@@ -24,6 +24,7 @@ export class Sidebar {
     this.list = find("#conversations");
     this.query = find("#search");
     this.items = [];
+    this.more = false; // whether there are others that are not listed
     this.query.addEventListener("input", () => {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.load(), PAUSE);
@@ -50,7 +51,9 @@ export class Sidebar {
 
   async load() {
     try {
-      this.items = (await server.list(this.query.value)).conversations;
+      const found = await server.list(this.query.value);
+      this.items = found.conversations;
+      this.more = found.more;
       this.render();
     } catch (error) {
       this.actions.report(error);
@@ -79,8 +82,16 @@ export class Sidebar {
     });
     setChildren(this.list, rows);
     const note = find("#list-note");
-    note.hidden = rows.length > 0;
-    note.textContent = this.query.value.trim() ? "Nothing was found." : "Your conversations are listed here.";
+    note.hidden = rows.length > 0 && !this.more;
+    note.textContent = this.describeList();
+  }
+
+  describeList() {
+    const searched = this.query.value.trim();
+    const count = this.items.length;
+    if (this.more && searched) return `More than ${count} were found: these changed last. A longer text finds fewer.`;
+    if (this.more) return `These are the ${count} that changed last. The search finds the others.`;
+    return searched ? "Nothing was found." : "Your conversations are listed here.";
   }
 
   key(event) {

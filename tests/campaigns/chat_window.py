@@ -1,14 +1,7 @@
-"""A server of the chat page in another process, which can be killed and started again, and a browser that uses it."""
+"""A window of a real browser with the chat page, and short ways to use it."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,48 +9,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page
 
-START = 120.0
-"""Seconds until a server has to answer."""
+from tests.campaigns.server_process import ChatServer
 
 HARMLESS = ("net::ERR_", "Failed to load resource")
 """Beginnings of what a browser writes to the console when the server does not answer, or refuses."""
-
-
-class ChatServer:
-    """A process of `tunesmith serve` with its address."""
-
-    def __init__(self, words: list[str], log: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.words, self.log = words, log
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> float:
-        """Start the process; returns the seconds until it answers."""
-        begin = time.monotonic()
-        command = [sys.executable, "-m", "tunesmith.cli", "serve", *self.words, "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        while time.monotonic() - begin < START:
-            if self.process.poll() is not None:
-                break
-            try:
-                urllib.request.urlopen(f"{self.address}/healthz", timeout=2).close()
-                return time.monotonic() - begin
-            except OSError:
-                time.sleep(0.1)
-        raise SystemExit(f"the server did not start:\n{self.log.read_text()[-2000:]}")
-
-    def end(self, sig: int = signal.SIGTERM) -> None:
-        """End the process by a signal."""
-        if self.process is not None and self.process.poll() is None:
-            os.kill(self.process.pid, sig)
-            self.process.wait(60)
 
 
 class ChatWindow:
@@ -90,9 +45,17 @@ class ChatWindow:
 
     def send(self, text: str, wait: bool = True) -> None:
         """Send a message by Enter. wait: until its reply has ended."""
+        before = self.page.locator(".message.user").count()
         self.page.fill("#text", text)
         self.page.press("#text", "Enter")
-        self.page.wait_for_selector(".message.assistant")
+        self.page.wait_for_function(
+            """before => {
+              const all = [...document.querySelectorAll(".message")];
+              const sent = all.filter((each) => each.matches(".user:not(.unsent)")).length;
+              return sent > before && all.at(-1).matches(".assistant");
+            }""",
+            arg=before,
+        )
         if wait:
             self.ended()
 
