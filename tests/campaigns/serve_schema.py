@@ -32,7 +32,7 @@ def run_schemathesis(
     """Run all tests of a schema; the exit status is not 0 if one failed."""
     program = Path(sys.executable).with_name("st")
     options = ["--checks", "all", "--exclude-checks", LEFT_OUT, "--continue-on-failure"]
-    options += ["--warnings", "off", "--no-color"]
+    options += ["--warnings", "off", "--no-color", "--request-timeout", "60"]
     command = [str(program), "run", str(schema), "--url", address, "-n", str(examples), "--seed", str(seed)]
     return subprocess.run([*command, *options, *words], cwd=schema.parent, capture_output=True, text=True, check=False)
 

@@ -175,7 +175,8 @@ class ChatService:
         self._ending.set()
         replies = self.feeds.live()
         await self._interrupt(replies)
-        await asyncio.gather(*(live.task for live in replies if live.task is not None))
+        if tasks := [live.task for live in replies if live.task is not None]:
+            await asyncio.wait(tasks)
         self.feeds.close()
 
     async def _interrupt(self, replies: Sequence[LiveReply], *, stopped: bool = False) -> None:
