@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page
 
-from tests.campaigns.server_process import ChatServer
+from tests.campaigns.server_process import ChatServer, CutConnections
 
 HARMLESS = ("net::ERR_", "Failed to load resource")
 """Beginnings of what a browser writes to the console when the server does not answer, or refuses."""
@@ -18,7 +18,7 @@ HARMLESS = ("net::ERR_", "Failed to load resource")
 class ChatWindow:
     """A window with the chat page, short ways to use it, and a record of what a page must not do."""
 
-    def __init__(self, page: Page, server: ChatServer) -> None:
+    def __init__(self, page: Page, server: ChatServer | CutConnections) -> None:
         self.page, self.server = page, server
         self.faults: list[str] = []
         self.requests: list[str] = []
@@ -103,7 +103,9 @@ def expect(holds: object, what: str) -> None:
 
 
 @contextmanager
-def chat_window(browser: Browser, server: ChatServer, width: int = 1280, **settings: Any) -> Iterator[ChatWindow]:
+def chat_window(
+    browser: Browser, server: ChatServer | CutConnections, width: int = 1280, **settings: Any
+) -> Iterator[ChatWindow]:
     """A window with separate storage; what its page must not do ends the campaign."""
     context = browser.new_context(viewport={"width": width, "height": 860}, accept_downloads=True, **settings)
     context.set_default_timeout(60_000)
