@@ -14,12 +14,15 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 BENCHMARKS := $(VENV)/.benchmarks
 BROWSER := $(VENV)/.browser
+# Separate environments: a Python with transformers 4.57, and one with llama.cpp, which is compiled for minutes.
+VERSION_4 := $(VENV)-transformers-4
+LLAMA_CPP := $(VENV)-llama-cpp
 
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage gpu newcomer browser
-.PHONY: serve clean
+.PHONY: serve versions gguf clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -87,8 +90,14 @@ serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kil
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_disk
 
+versions: $(DEVELOPMENT) $(VERSION_4)/.installed ## compare exports in transformers 4.57 and 5
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.transformers_457 $(VERSION_4)/bin/python
+
+gguf: $(DEVELOPMENT) $(LLAMA_CPP)/.installed ## compare exports with what llama.cpp reads from their GGUF files
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.gguf_files $(LLAMA_CPP)/bin/python
+
 clean: ## remove the virtual environment and caches, but no runs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERSION_4) $(LLAMA_CPP) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find tunesmith tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp file is written after a successful installation; without it the next call installs again.
@@ -114,4 +123,15 @@ $(BENCHMARKS): $(RUNTIME)
 
 $(BROWSER): $(DEVELOPMENT)
 	$(PIP) --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+$(VERSION_4)/.installed: $(RUNTIME)
+	$(PYTHON) -m venv $(VERSION_4)
+	$(VERSION_4)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') '$(TORCH)'
+	$(VERSION_4)/bin/python -m pip install 'transformers==4.57.*' safetensors
+	@touch $@
+
+$(LLAMA_CPP)/.installed: $(RUNTIME)
+	$(PYTHON) -m venv $(LLAMA_CPP)
+	$(LLAMA_CPP)/bin/python -m pip install llama-cpp-python
 	@touch $@

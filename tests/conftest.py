@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from tunesmith.text.formats.registry import build_format
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
+from tunesmith.text.tokens.render import Renderer
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -51,3 +55,18 @@ def _denormals() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def real(real_data: Callable[[str], Path]) -> Callable[..., Renderer]:
+    """real("oasst", "pythia", prefix="Be kind.") -> a renderer with a real tokenizer, or a skip."""
+    loaded: dict[tuple[str, tuple[str, ...]], Tokenizer] = {}
+
+    def build(name: str, tokenizer: str, **options: Any) -> Renderer:
+        chosen = build_format(name, options)
+        key = (tokenizer, chosen.controls)
+        if key not in loaded:
+            loaded[key] = Tokenizer.load(str(real_data(f"tokenizers/{tokenizer}")), chosen.controls)
+        return Renderer(chosen, loaded[key])
+
+    return build

@@ -51,7 +51,16 @@ INNER_LAYERS = {
         ("progress",),
         ("components",),
         ("models",),
-        ("run_page_content", "proof", "manifest", "process", "best", "reply_evaluation", "plan_checks"),
+        (
+            "run_page_content",
+            "proof",
+            "manifest",
+            "export_records",
+            "process",
+            "best",
+            "reply_evaluation",
+            "plan_checks",
+        ),
         ("run_page",),
         ("methods",),
         ("sizing",),
@@ -85,7 +94,7 @@ HEAVY = ("torch", "transformers")
 
 # Only these packages are imported inside functions: those of the optional extras, and those that take long to import.
 OPTIONAL_PACKAGES = (
-    *("bitsandbytes", "datasets", "datasketch", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard"),
+    *("bitsandbytes", "datasets", "datasketch", "gguf", "nltk", "openpyxl", "tensorboard", "torch.utils.tensorboard"),
     *("vllm", "wandb"),
 )
 

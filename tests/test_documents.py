@@ -140,6 +140,8 @@ OTHER_CLASSES = (
     "Seq2SeqTrainer",
     "HuggingFaceH4",
     "OpenAssistant",
+    "PeftModel",
+    "HuggingFacePipeline",
 )
 """Names of other libraries and hubs."""
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,12 @@ def job() -> dict[str, Any]:
     return {"name": "stock", "threads": threads, "text": list(PROMPT), "new": NEW}
 
 
-def run_stock(work: str, directories: Sequence[Path], python: str, name: str) -> None:
-    """Run the stock process over directories; results get the name ``name``."""
+def run_stock(
+    work: str, directories: Sequence[Path], python: str, name: str, content: Mapping[str, Any] | None = None
+) -> None:
+    """Run the stock process over directories; results get the name ``name``. content: of the job, if not ``job``."""
     for directory in directories:
-        (directory / "job.json").write_text(json.dumps({**job(), "name": name}))
+        (directory / "job.json").write_text(json.dumps({**(content or job()), "name": name}))
     with tempfile.NamedTemporaryFile("w", suffix=".json") as jobs:
         json.dump([str(directory) for directory in directories], jobs)
         jobs.flush()

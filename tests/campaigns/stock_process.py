@@ -16,13 +16,22 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, logging
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    logging,
+)
 
 LEARNING_RATE, EPSILON, WEIGHT_DECAY = 1e-2, 1e-3, 0.1
 
 
 def load(directory: Path) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", use_safetensors=True)
+    config = AutoConfig.from_pretrained(directory)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = auto.from_pretrained(directory, attn_implementation="eager", use_safetensors=True)
     if hasattr(model.config, "rescale_every"):  # RWKV would train weights that it divides in place
         model.config.rescale_every = 0
     return model.float().eval()
@@ -50,20 +59,30 @@ def train(directory: Path, job: dict) -> tuple[dict, dict]:
     return {"loss": loss}, tensors
 
 
+def logits_of(model: PreTrainedModel, text: list, reply: list) -> torch.Tensor:
+    """Without a cache: [text and reply, vocabulary]; of an encoder-decoder [start and reply, vocabulary]."""
+    if model.config.is_encoder_decoder:
+        begun = torch.tensor([[model.config.decoder_start_token_id, *reply]])
+        return model(input_ids=torch.tensor([text]), decoder_input_ids=begun, use_cache=False).logits[0]
+    return model(input_ids=torch.tensor([[*text, *reply]]), use_cache=False).logits[0]
+
+
 @torch.no_grad()
 def read(directory: Path, job: dict) -> tuple[dict, dict]:
-    """Logits and a greedy reply without a cache, and the ids that the tokenizer of the directory gives a text."""
+    """Logits and a greedy reply without a cache, and the ids that the tokenizer of the directory gives texts."""
     model = load(directory)
-    ids = torch.tensor([job["text"]])
-    logits = model(input_ids=ids, use_cache=False).logits[0]
+    text, reply = job["text"], []
+    logits = logits_of(model, text, job.get("begun", []) if model.config.is_encoder_decoder else [])
     for _ in range(job["new"]):
-        chosen = model(input_ids=ids, use_cache=False).logits[0, -1].argmax()
-        ids = torch.cat([ids, chosen.view(1, 1)], dim=1)
-    found = {"reply": ids[0, len(job["text"]) :].tolist()}
+        reply.append(int(logits_of(model, text, reply)[-1].argmax()))
+    found = {"reply": reply}
     if "words" in job:
         tokenizer = AutoTokenizer.from_pretrained(directory)
         found |= {"ids": tokenizer(job["words"], add_special_tokens=False)["input_ids"]}
         found |= {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id, "config": model.config.eos_token_id}
+    if "chat" in job:
+        prompt = tokenizer.apply_chat_template(job["chat"], add_generation_prompt=True, return_dict=True)
+        found |= {"chat": list(prompt["input_ids"])}
     return found, {"logits": logits}
 
 

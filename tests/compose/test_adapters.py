@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tests.model.trees import small_model
-from tests.runs import digests
+from tests.runs import digests, files_with
 from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.compose import train_recipe
 from tunesmith.compose.models.adapted import adapter_settings
 from tunesmith.compose.models.base_identity import check_base
 from tunesmith.compose.run_export import load_checkpoint_model
-from tunesmith.errors import RecipeError, StoppedError, StorageError, TunesmithError
+from tunesmith.errors import MissingInputError, RecipeError, StoppedError, StorageError, TunesmithError
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.model.actor_critic import backbone_like
 from tunesmith.model.adapters import AdapterSettings, add_adapters, features, find_layers
@@ -110,6 +110,19 @@ def test_export_adapter_directory_and_checkpoint_are_the_same_model(run: Path) -
     assert float((logits(found.model) - expected).abs().max()) < 1e-5
     engine, _ = open_engine(run / "export" / "adapter")
     assert float((logits(engine.model) - expected).abs().max()) < 1e-5
+
+
+def test_an_export_names_its_base_without_the_place_of_it(run: Path, tmp_path: Path) -> None:
+    assert "manifest.json" in files_with(run, str(run.parent))
+    assert files_with(run / "export", str(run.parent)) == []
+    for name, key in (("tunesmith.json", "base"), ("adapter/adapter_config.json", "base_model_name_or_path")):
+        assert json.loads((run / "export" / name).read_text())[key] == "base"
+    assert json.loads((run / "export" / "run-manifest.json").read_text())["model"]["path"] == "base"
+    shutil.copytree(run / "export" / "adapter", tmp_path / "adapter")
+    with pytest.raises(MissingInputError, match=r"the base model 'base' of these adapters is missing"):
+        load_model(str(tmp_path / "adapter"))
+    shutil.copytree(run.parent / "base", tmp_path / "adapter" / "base")
+    assert torch.equal(logits(load_model(str(tmp_path / "adapter"))), logits(load_model(str(run / "export/adapter"))))
 
 
 def test_the_finished_run_is_complete_and_a_lost_adapter_is_written_again(run: Path) -> None:

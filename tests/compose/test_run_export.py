@@ -52,6 +52,14 @@ def test_the_export_has_the_weights_of_the_chosen_checkpoint(
     assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before
 
 
+def test_the_code_of_a_pipeline_comes_on_request_only(stopped: Path, tmp_path: Path) -> None:
+    directory, name = tmp_path / "out", "instruct_pipeline.py"
+    for wanted in (False, True, False):
+        export(stopped, "last", directory, with_pipeline=wanted)
+        config = json.loads((directory / "config.json").read_text())
+        assert ((directory / name).is_file(), "custom_pipelines" in config) == (wanted, wanted)
+
+
 def test_a_chat_takes_the_newest_checkpoint_of_a_run_without_an_export(stopped: Path) -> None:
     output, errors = io.StringIO(), io.StringIO()
     settings = {"do_sample": False, "max_new_tokens": 8}

@@ -49,18 +49,3 @@ def renderer(load: Callable[..., Tokenizer]) -> Callable[..., Renderer]:
         return Renderer(chosen, load(tokenizer, chosen.controls))
 
     return build
-
-
-@pytest.fixture(scope="session")
-def real(real_data: Callable[[str], Path]) -> Callable[..., Renderer]:
-    """real("oasst", "pythia", prefix="Be kind.") -> a renderer with a real tokenizer, or a skip."""
-    loaded: dict[tuple[str, tuple[str, ...]], Tokenizer] = {}
-
-    def build(name: str, tokenizer: str, **options: Any) -> Renderer:
-        chosen = build_format(name, options)
-        key = (tokenizer, chosen.controls)
-        if key not in loaded:
-            loaded[key] = Tokenizer.load(str(real_data(f"tokenizers/{tokenizer}")), chosen.controls)
-        return Renderer(chosen, loaded[key])
-
-    return build

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
 
 COMMAND = "tunesmith.apps.export:run"
+GGUF_COMMAND = "tunesmith.apps.export:run_gguf"
 
 
 def export(
@@ -20,8 +21,21 @@ def export(
     ] = "last",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The directory to write. [default: export in the run]", show_default=False),
+        typer.Option(
+            "--output", "-o", help="The directory or file to write. [default: in that of the run]", show_default=False
+        ),
     ] = None,
+    to: Annotated[
+        Literal["directory", "gguf"],
+        typer.Option(help="A Hugging Face directory, or one file for llama.cpp (of Llama and GPT-NeoX)."),
+    ] = "directory",
+    with_pipeline: Annotated[
+        bool,
+        typer.Option(
+            "--with-pipeline",
+            help="Bring the code of a pipeline; transformers then opens the export only with trust_remote_code=True.",
+        ),
+    ] = False,
 ) -> None:
     """Export a checkpoint of a run, also of one that was stopped or is still running.
 
@@ -29,4 +43,10 @@ def export(
     """
     if step not in ("last", "best") and not (step.isascii() and step.isdigit()):
         raise UsageError(f"{step!r} is no step", where="--step", advice="give a number, last or best")
-    load_part(COMMAND)(run, int(step) if step.isdigit() else step, output)
+    choice = int(step) if step.isdigit() else step
+    if to == "directory":
+        load_part(COMMAND)(run, choice, output, with_pipeline=with_pipeline)
+        return
+    if with_pipeline:
+        raise UsageError("a GGUF file has no pipeline", where="--with-pipeline", advice="leave it or --to gguf out")
+    load_part(GGUF_COMMAND)(run, choice, output)

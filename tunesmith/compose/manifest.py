@@ -172,10 +172,13 @@ def _hashed(name: str) -> dict[str, Any]:
     return {"path": name, **found.identity()}
 
 
-def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo, dtype: str) -> str:
+def export_origin(
+    model: PreTrainedModel, tokenizer: Tokenizer, format: Format, info: ExportInfo, dtype: str, *, with_pipeline: bool
+) -> str:
     """Digest of everything that an export is made from: weights, tokenizer, prompt format, description and code.
 
     dtype: the data type of the exported weights.
+    with_pipeline: whether it brings the code of a pipeline.
     """
     return fingerprint(
         {
@@ -185,6 +188,7 @@ def export_origin(model: PreTrainedModel, tokenizer: Tokenizer, format: Format, 
             "template": format.chat_template(),
             "info": asdict(info),
             "dtype": dtype,
+            "with_pipeline": with_pipeline,
             "code": code_digest(),
             "versions": package_versions(),
         }

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.compose.best import best_of_run
 from tunesmith.compose.components.tokenizer import build_renderer, format_options
+from tunesmith.compose.export_records import LocalPaths, export_records
 from tunesmith.compose.manifest import export_origin, find_changed_input
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
@@ -45,16 +46,27 @@ class CheckpointModel:
     renderer: tokenizer and prompt format.
     recipe: of the run.
     step: optimizer steps done.
+    run: the directory of the run.
     """
 
     model: PreTrainedModel
     renderer: Renderer
     recipe: Recipe
     step: int
+    run: Path
 
-    def export(self, directory: Path, notice: Callable[[str], None]) -> None:
+    def export(self, directory: Path, notice: Callable[[str], None], *, with_pipeline: bool = False) -> None:
         """Write the Hugging Face directory. Arguments and errors as of ``export_model``."""
-        export_model(self.recipe, self.model, self.renderer, self.step, directory, notice)
+        export_model(
+            self.recipe,
+            self.model,
+            self.renderer,
+            self.step,
+            directory,
+            notice,
+            run=self.run,
+            with_pipeline=with_pipeline,
+        )
 
 
 def export_model(
@@ -64,15 +76,22 @@ def export_model(
     step: int,
     directory: Path,
     notice: Callable[[str], None],
+    *,
+    run: Path,
+    with_pipeline: bool = False,
 ) -> None:
     """Write the Hugging Face directory of a run, unless it is there already, byte for byte.
 
     step: optimizer steps after which the model has its weights.
     notice: reports files of the user in the directory, which are kept.
+    run: the directory of the run.
+    with_pipeline: whether the export brings the code of a pipeline for stock transformers.
     Raises InternalError if a weight is not finite, StorageError.
     """
     check_finite_export(model, step)
-    adapter = exported_adapter(recipe.model, model, METHODS[recipe.objective.kind].kind)
+    paths = LocalPaths.of(recipe)
+    base = paths.name(recipe.model.path or "new")
+    adapter = exported_adapter(recipe.model, model, base, METHODS[recipe.objective.kind].kind)
     if recipe.model.adapter is not None:
         merge(recipe.model.adapter, model)
     info = ExportInfo(
@@ -80,7 +99,7 @@ def export_model(
         options=format_options(recipe),
         max_length=recipe.text.max_length,
         sampling=recipe.sampling.model_dump(),
-        base=recipe.model.path or "new",
+        base=base,
         recipe=recipe.name,
         steps=step,
         kind=METHODS[recipe.objective.kind].kind,
@@ -91,12 +110,24 @@ def export_model(
         name = "float32"
     if (left_out := families.describe_left_out(recipe.model, model)) is not None:
         notice(left_out)
-    origin = export_origin(model, renderer.tokenizer, renderer.format, info, name)
+    origin = export_origin(model, renderer.tokenizer, renderer.format, info, name, with_pipeline=with_pipeline)
     if is_current(directory, origin):
         return
     dtype = families.DTYPES[name]
     tokenizer, format = renderer.tokenizer, renderer.format
-    for file in export(directory, model, tokenizer, format, info, dtype, origin=origin, adapter=adapter):
+    kept = export(
+        directory,
+        model,
+        tokenizer,
+        format,
+        info,
+        dtype,
+        origin=origin,
+        adapter=adapter,
+        records=export_records(recipe, run, paths),
+        with_pipeline=with_pipeline,
+    )
+    for file in kept:
         notice(f"kept in {directory}: {file}")
 
 
@@ -120,7 +151,7 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     if recipe.model.adapter is not None:
         check_base(found, base_facts(recipe, random_base(recipe, model), run))
     trained_module(model).load_state_dict(weights, strict=True)
-    return CheckpointModel(model, renderer, recipe, found.step)
+    return CheckpointModel(model, renderer, recipe, found.step, run)
 
 
 def _check_inputs(run: Path, recipe: Recipe, renderer: Renderer) -> None:

@@ -343,7 +343,7 @@ def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
         view.note(f"the best checkpoint is that of step {steps}")
     elif context.weights.format != "float32" or recipe.model.adapter is not None:
         load_step(run.path, steps, saved, view.warn)
-    export_model(recipe, model, context.renderer, steps, run.export, view.note)
+    export_model(recipe, model, context.renderer, steps, run.export, view.note, run=run.path)
     view.note(f"exported to {_relative(run.export)}")
 
 

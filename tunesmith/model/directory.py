@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,7 +27,7 @@ from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
 from tunesmith.model.adapter_config import MOST_ROWS, PeftConfig, check_adapter_config
 from tunesmith.model.configuration import CheckedConfig, check_config
-from tunesmith.model.names import ADAPTER_CONFIG, CLASSIFIER, DESCRIPTION, EXPORT
+from tunesmith.model.names import ADAPTER, ADAPTER_CONFIG, CLASSIFIER, DESCRIPTION, EXPORT, RUN_MANIFEST
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 from tunesmith.text.visible import visible
 
@@ -241,10 +241,11 @@ def _read_adapter(directory: Path, name: str | None) -> ModelDirectory:
 
 
 def _find_base(directory: Path, config: PeftConfig) -> ModelDirectory:
-    """The base of adapters: a directory, also relative to theirs, or a hub name."""
+    """The base of adapters: a directory, also relative to theirs or that of the run that they are in, or a hub name."""
     where = directory / ADAPTER_CONFIG
     advice = f"write the directory of the base model into base_model_name_or_path of {where}"
-    local = next((path for path in (Path(config.base), directory / config.base) if path.is_dir()), None)
+    places = (Path(config.base), directory / config.base, *_base_of_run(directory))
+    local = next((path for path in places if path.is_dir()), None)
     if local is not None and is_adapter(local):
         raise DataError("the base model of these adapters is a directory of adapters", where=where, advice=advice)
     try:
@@ -255,6 +256,16 @@ def _find_base(directory: Path, config: PeftConfig) -> ModelDirectory:
             where=where,
             advice=advice,
         ) from error
+
+
+def _base_of_run(directory: Path) -> Sequence[Path]:
+    """Where the run that adapters are in has its base; an export has only the name of a local base."""
+    manifest = directory.parent.parent / RUN_MANIFEST
+    if (directory.parent.name, directory.name) != (EXPORT, ADAPTER) or not manifest.is_file():
+        return ()
+    model = read_object(manifest, advice="restore the file").get("model")
+    path = model.get("path") if isinstance(model, dict) else None
+    return (Path(path),) if isinstance(path, str) else ()
 
 
 def find_file(directory: Path, name: str) -> Path | None:

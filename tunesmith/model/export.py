@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.errors import StorageError
-from tunesmith.files import new_directory, write_json
+from tunesmith.files import new_directory, write_file, write_json
 from tunesmith.model.adapter_files import PeftAdapter
 from tunesmith.model.context import context_length
 from tunesmith.model.export_manifest import foreign_files, write_export_manifest
@@ -30,6 +30,8 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
 DEFAULT_CONTEXT = 2048  # model_max_length of a tokenizer whose model sets no limit
+PIPELINE = "instruct_pipeline.py"
+"""The code of a pipeline for stock transformers, which is a file of this package and is never imported here."""
 GREEDY_SETTINGS = ("do_sample", "repetition_penalty", "min_new_tokens", "max_new_tokens")
 
 
@@ -67,12 +69,17 @@ def export(
     *,
     origin: str = "",
     adapter: PeftAdapter | None = None,
+    records: Mapping[str, str] | None = None,
+    with_pipeline: bool = False,
 ) -> Sequence[str]:
     """Write the directory completely or not at all, in place of an existing one.
 
     dtype: the number format of the weights in the files; the model keeps its own.
     origin: digest of everything that the export is made from, for its manifest.
     adapter: the adapters that ``model`` was merged with; they are written into the directory ``adapter``.
+    records: name -> content of further files.
+    with_pipeline: whether the export brings the code of a pipeline. A pipeline of stock transformers on it then needs
+        ``trust_remote_code``.
     Returns the names of files of the user in the existing directory, which are kept. Raises StorageError.
     """
     extra: dict[str, Any] = {"model_max_length": context_length(model.config) or DEFAULT_CONTEXT}
@@ -86,6 +93,10 @@ def export(
         ends = end_tokens(Renderer(format, tokenizer))
         entries = {key: value for key, value in ends.items() if value is not None}
         extra |= _token_names(tokenizer, ends)
+    further = dict(records or {})
+    if with_pipeline:
+        entries["custom_pipelines"] = _pipeline_entry(model)
+        further[PIPELINE] = Path(__file__).with_name(PIPELINE).read_text(encoding="utf-8")
     kept = foreign_files(directory)
     with new_directory(directory, kept=kept) as temporary:
         save_model(model, temporary, dtype, entries)
@@ -97,19 +108,32 @@ def export(
             )
             settings.save_pretrained(temporary)
         write_json(temporary / DESCRIPTION, {"version": 1, **asdict(info)})
+        for name, text in further.items():
+            write_file(temporary / name, text)
         if adapter is not None:
             (temporary / ADAPTER).mkdir()
             adapter.write(temporary / ADAPTER)
             tokenizer.save(temporary / ADAPTER, chat_template=template, extra=extra)
             write_json(temporary / ADAPTER / DESCRIPTION, {"version": 1, **asdict(info), "rows": rows_of(model)})
         kept = [name for name in kept if not (temporary / name).exists()]
-        # safetensors gives its files to their owner only; ours have the permissions that the user's umask leaves.
-        mode = stat.S_IMODE((temporary / DESCRIPTION).stat().st_mode)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(mode)
+        _set_permissions(temporary)
         write_export_manifest(temporary, origin)
     return kept
+
+
+def _set_permissions(directory: Path) -> None:
+    """Give all files the permissions that the user's umask leaves; safetensors gives its files to their owner only."""
+    mode = stat.S_IMODE((directory / DESCRIPTION).stat().st_mode)
+    for file in directory.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+
+
+def _pipeline_entry(model: PreTrainedModel) -> dict[str, Any]:
+    """``custom_pipelines`` of config.json: the class of the pipeline, and the Auto class that loads its model."""
+    auto = "AutoModelForSeq2SeqLM" if model.config.is_encoder_decoder else "AutoModelForCausalLM"
+    implementation = f"{PIPELINE.removesuffix('.py')}.InstructionTextGenerationPipeline"
+    return {"text-generation": {"impl": implementation, "pt": [auto]}}
 
 
 def save_model(

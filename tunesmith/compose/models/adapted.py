@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -99,15 +98,15 @@ def merge(keys: AdapterConfig, model: nn.Module) -> None:
 
 
 def exported_adapter(
-    keys: ModelConfig, model: PreTrainedModel, kind: Literal["assistant", "reward"]
+    keys: ModelConfig, model: PreTrainedModel, base: str, kind: Literal["assistant", "reward"]
 ) -> PeftAdapter | None:
     """The adapters of a model for peft, before they are merged; None where no base could be named.
 
     Random weights have no files, and peft reads no base that has adapters already.
+    base: the name of the base model in the files.
     """
     if keys.adapter is None or keys.path is None or find_model(keys.path, keys.revision).adapter is not None:
         return None
-    base = str(Path(keys.path).resolve()) if Path(keys.path).is_dir() else keys.path
     task: Task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     task = CLASSIFICATION if kind == "reward" else task
     return peft_adapter(model, adapter_settings(keys.adapter), base, keys.revision, task)

@@ -30,14 +30,14 @@ import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
-from tunesmith.model.names import EXPORT
+from tunesmith.model.names import EXPORT, RUN_MANIFEST
 from tunesmith.train.run.lock import LOCK, read_holder, write_holder
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
 
 RECIPE = "recipe.yaml"
-MANIFEST = "manifest.json"
+MANIFEST = RUN_MANIFEST
 METRICS = "metrics.jsonl"
 CONSUMED = "consumed.jsonl"
 TIMING = "timing.jsonl"

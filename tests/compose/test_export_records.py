@@ -1,0 +1,69 @@
+"""Recipe and manifest in an export: no file of an export names a directory of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.runs import files_with
+from tests.worlds import small_recipe
+from tunesmith.compose import train_recipe
+from tunesmith.compose.export_records import LocalPaths
+from tunesmith.recipe.load import load
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalPaths:
+    """Those of a recipe below ``tmp_path``, with ``tmp_path/here`` and ``tmp_path/home`` as further directories."""
+    for name in ("here", "home"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    root = tmp_path / "world"
+    places = ["model.init=null", f"model.path={tmp_path}/models/base/export", "model.tokenizer=/dev"]
+    return LocalPaths.of(small_recipe(root, places).recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{tmp}/models/base/export", "base"),
+        ("{tmp}/models/base/export/", "base"),
+        ("{tmp}//models/base/export", "base"),
+        ("{tmp}/world/demonstrations.jsonl", "demonstrations.jsonl"),
+        ("model.path={tmp}/world/cache x={tmp}/world/other", "model.path=cache x=other"),
+        ("{tmp}/here/recipe.yaml", "recipe.yaml"),
+        ("{tmp}/home/.cache/x", ".cache/x"),
+        ("/dev", "dev"),
+        ("</s>/dev", "</s>/dev"),
+        ("org/model", "org/model"),
+        ("/", "/"),
+        ("", ""),
+    ],
+)
+def test_known_paths_are_names_and_other_texts_stay(
+    text: str, expected: str, paths: LocalPaths, tmp_path: Path
+) -> None:
+    given = text.format(tmp=tmp_path)
+    assert paths.name(given) == expected
+    assert paths.remove({given: [given, {"a": (given, 1, None)}]}) == {expected: [expected, {"a": [expected, 1, None]}]}
+
+
+def test_a_text_that_only_looks_like_a_path_stays(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, ["about=/think"]).recipe
+    assert LocalPaths.of(recipe).name("/think") == "/think"
+
+
+def test_what_an_export_says_of_its_run_can_be_read(tmp_path: Path) -> None:
+    """``files_with`` finds the directory in the files of the run, so a path in those of the export would be found."""
+    words = ["train.steps=1", "train.evaluate_every=null", "train.save_every=null"]
+    run = train_recipe(small_recipe(tmp_path, words)).directory
+    assert "recipe.yaml" in files_with(run, str(tmp_path))
+    assert files_with(run / "export", str(tmp_path)) == []
+    found = load([str(run / "export" / "recipe.yaml")]).recipe
+    assert (found.data.sources[0].path, found.run.directory) == ("demonstrations.jsonl", "run")
+    assert found.train == load([str(run / "recipe.yaml")]).recipe.train
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert json.loads((run / "export" / "run-manifest.json").read_text()) == manifest, "it has no paths here"
