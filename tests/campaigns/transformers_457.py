@@ -84,7 +84,7 @@ CONTROLS = {
 class VersionResult:
     """What one version of transformers reads from an export.
 
-    logits: the largest difference from the logits of the engine.
+    logits: the largest difference from the logits of the engine, relative to the largest logit.
     reply: whether the greedy reply is the engine's.
     ids: texts whose ids differ from those of the training tokenizer, which are compared for texts without control
         tokens.
@@ -118,7 +118,8 @@ def train(root: Path, architecture: str, kind: str) -> Path:
         shutil.copytree(Path(real, "tokenizers", TOKENIZERS[architecture]), directory / "tokenizer")
     init = {**yaml.safe_load(ARCHITECTURES[architecture]), **ROTARY[architecture]}
     init["tie_word_embeddings"] = kind == "tied"
-    run = train_recipe(small_recipe(directory, [*SHORT, f"model.init={json.dumps(init)}"])).directory
+    values = [*SHORT, f"model.init={json.dumps(init)}", "model.resize=exact"]
+    run = train_recipe(small_recipe(directory, values)).directory
     if kind != "adapter":
         return run
     shutil.move(run / "export", directory / "base")
@@ -151,7 +152,8 @@ def compare(run: Path, name: str, architecture: str) -> VersionResult:
     differ = sum(list(theirs) != list(mine) for theirs, mine in zip(found["ids"], ours, strict=False))
     prompt = found["chat"] == list(renderer.prompt([Message("user", "Say red.")]))
     same = found["reply"][: len(reply)] == reply  # a stop token ends it here only
-    return VersionResult(float((stock - logits).abs().max()), same, differ, prompt, found["ids"])
+    difference = float((stock - logits).abs().max() / logits.abs().max())
+    return VersionResult(difference, same, differ, prompt, found["ids"])
 
 
 def results(root: Path, pythons: Mapping[str, str]) -> Iterator[tuple[str, dict[str, VersionResult]]]:

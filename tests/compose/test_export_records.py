@@ -38,6 +38,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalPaths:
         ("{tmp}/home/.cache/x", ".cache/x"),
         ("/dev", "dev"),
         ("</s>/dev", "</s>/dev"),
+        ("https://host{tmp}/here/x", "https://host{tmp}/here/x"),
         ("org/model", "org/model"),
         ("/", "/"),
         ("", ""),

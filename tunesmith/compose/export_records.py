@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +25,11 @@ class LocalPaths:
     """Reduces absolute paths to names.
 
     names: an absolute path, as the recipe has it -> its name.
-    directories: beginnings of other paths that are left out, the longest first.
+    beginnings: finds the beginnings of other paths, which are left out.
     """
 
     names: Mapping[str, str]
-    directories: tuple[Path, ...]
+    beginnings: re.Pattern[str]
 
     @classmethod
     def of(cls, recipe: Recipe) -> LocalPaths:
@@ -36,8 +38,11 @@ class LocalPaths:
         texts = [Path(text) for text in _texts(recipe.model_dump(mode="json")) if text.startswith("/")]
         paths = [path for path in texts if path.parent != root or path.exists()]
         names = {str(path): path.parent.name if path.name == EXPORT else path.name for path in paths}
-        known = {*(path.parent for path in paths), Path.cwd(), Path.home()} - {root}
-        return cls(names, tuple(sorted(known, key=lambda each: (-len(each.parts), each))))
+        user = Path(os.environ.get("HOME", root))
+        directories = {*(path.parent for path in paths), Path.cwd(), user} - {root}
+        longest_first = sorted(map(str, directories), key=len, reverse=True)
+        either = "|".join(map(re.escape, longest_first)) or "(?!)"  # the last matches nothing
+        return cls(names, re.compile(rf"(?<![\w./-])(?:{either})/"))
 
     def remove(self, value: Any) -> Any:
         """A JSON-like value in which every such path is only a name."""
@@ -53,9 +58,7 @@ class LocalPaths:
         """A text in which every such path is only a name."""
         if text.startswith("/") and (name := self.names.get(str(Path(text)))) is not None:
             return name
-        for directory in self.directories:
-            text = text.replace(f"{directory}/", "")
-        return text
+        return self.beginnings.sub("", text)
 
 
 def _texts(value: Any) -> Iterator[str]:
