@@ -73,7 +73,7 @@ def write_gguf(directory: Path, target: Path, name: str) -> None:
 def check_plain(config: Mapping[str, Any], where: Path) -> None:
     """Raises DataError for a model that llama.cpp does not have, or would compute otherwise."""
     advice = "GGUF files are written for Llama and GPT-NeoX as they were published"
-    family = config.get("model_type")
+    family = str(config.get("model_type"))
     if family not in NAMES or CLASSIFIER in config["architectures"][0]:
         raise DataError(f"there is no GGUF export of {config['architectures'][0]}", where=where, advice=advice)
     for key, value in PLAIN[family].items():
@@ -141,10 +141,9 @@ def _add_tensor(writer: Any, gguf: Any, config: Mapping[str, Any], key: str, ten
     name = gguf.get_tensor_name_map(kind, layers).get_name(key, try_suffixes=(".weight", ".bias"))
     assert name is not None, f"{key} has no name in GGUF"
     value = rearrange(config, key, tensor)
-    kept = value if value.ndim > 1 else value.float()
+    kept = (value if value.ndim > 1 else value.float()).contiguous()
     number_type = gguf.GGMLQuantizationType[NUMBER_TYPES[kept.dtype]]
-    raw = kept.contiguous().view(torch.uint16) if kept.dtype == torch.bfloat16 else kept.contiguous()
-    array = raw.numpy() if kept.dtype != torch.bfloat16 else raw.numpy().view("uint8")
+    array = (kept.view(torch.uint8) if kept.dtype == torch.bfloat16 else kept).numpy()  # numpy has no bfloat16
     writer.add_tensor(name, array, raw_dtype=number_type)
     if key.endswith(("embed_in.weight", "embed_tokens.weight")) and config["tie_word_embeddings"]:
         writer.add_tensor("output.weight", array, raw_dtype=number_type)
@@ -152,10 +151,10 @@ def _add_tensor(writer: Any, gguf: Any, config: Mapping[str, Any], key: str, ten
 
 def rearrange(config: Mapping[str, Any], key: str, tensor: Tensor) -> Tensor:
     """A weight with its rows in the order of llama.cpp."""
-    heads = config["num_attention_heads"]
+    heads, rest = config["num_attention_heads"], tensor.shape[1:]
     if "query_key_value" in key:  # [heads, 3, size, ...] -> [3, heads, size, ...]
-        return tensor.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        return tensor.view(heads, 3, -1, *rest).transpose(0, 1).reshape(tensor.shape)
     if key.endswith(("q_proj.weight", "k_proj.weight")):  # [heads, 2, size / 2, ...] -> [heads, size / 2, 2, ...]
         count = heads if key.endswith("q_proj.weight") else config["num_key_value_heads"]
-        return tensor.unflatten(0, (count, 2, -1)).transpose(1, 2).flatten(0, 2)
+        return tensor.view(count, 2, -1, *rest).transpose(1, 2).reshape(tensor.shape)
     return tensor
