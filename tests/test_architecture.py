@@ -48,7 +48,7 @@ INNER_LAYERS = {
         ("prefetch", "probe", "rollout", "run"),
     ),
     "compose": (
-        ("progress",),
+        ("progress", "software"),
         ("components",),
         ("models",),
         (
@@ -64,7 +64,7 @@ INNER_LAYERS = {
         ("run_page",),
         ("methods",),
         ("sizing",),
-        ("run_export", "run_start", "preparation"),
+        ("run_export", "run_start", "run_journal", "preparation"),
         ("check", "train", "draft"),
     ),
     "publish": (("card", "hub"),),

@@ -154,7 +154,12 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write indented JSON to ``path`` atomically. Raises StorageError, and ValueError for NaN and infinity."""
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_file(path, json_text(value))
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """The text that ``write_json`` writes, which is the same for equal values in the same order."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def check_replaceable(path: Path) -> None:

@@ -16,8 +16,9 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     For example: tunesmith train faq.yaml
     """
     with reported_once(launched_process(os.environ)):
-        names, values = split_words([recipe, *(changes or ())])
+        words = [recipe, *(changes or ())]
+        names, values = split_words(words)
         loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
         load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
         load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
-    load_heavy_part("tunesmith.compose.train:train_recipe")(loaded)
+    load_heavy_part("tunesmith.compose.train:train_recipe")(loaded, command=["tunesmith", "train", *words])

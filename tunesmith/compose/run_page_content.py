@@ -21,6 +21,7 @@ from tunesmith.report.run_page import PageTable, RepliesOverTime, RunPageContent
 from tunesmith.train.run.curves import Curves
 from tunesmith.train.run.directory import MANIFEST
 from tunesmith.train.run.history import SPEED, RunHistory
+from tunesmith.train.run.journal import JOURNAL
 from tunesmith.train.run.recorded_recipe import RecordedRecipe
 from tunesmith.train.run.shown import SHARE, ShownMetric, ShownText
 from tunesmith.train.run.status import RunStatus
@@ -65,7 +66,7 @@ def page_content(history: RunHistory, status: RunStatus, shown: Sequence[ShownMe
         replies=list(_replies(history.texts, best)),
         data=list(_data(manifest)),
         checks=status.checks,
-        manifest=[(key, value) for key, value in _leaves(manifest) if not key.startswith("data.report.")],
+        manifest=[(key, value) for key, value in _leaves(_identity(manifest)) if not key.startswith("data.report.")],
         recipe=recipe.text[:LONGEST_RECIPE],
     )
 
@@ -75,6 +76,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         return read_object(directory / MANIFEST, largest=LARGEST_MANIFEST)
     except TunesmithError:
         return {}
+
+
+def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the result of the run: not the recipe, which has another place on the page, nor the starts."""
+    return {key: value for key, value in manifest.items() if key not in JOURNAL}
 
 
 def _facts(recipe: RecordedRecipe) -> str:

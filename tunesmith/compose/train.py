@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tunesmith.compose.process import configure_process
 from tunesmith.compose.proof import PROVEN, check_no_failures
 from tunesmith.compose.reply_evaluation import GeneratedReplies, generated_replies
 from tunesmith.compose.run_export import export_model, load_checkpoint_model
+from tunesmith.compose.run_journal import recorded_start
 from tunesmith.compose.run_page import RunPage
 from tunesmith.compose.run_start import open_run, record_run
 from tunesmith.compose.sizing.start import check_before_loading, check_memory
@@ -39,7 +40,7 @@ from tunesmith.model.shard import process_mesh
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
-from tunesmith.train.loop import PolicyT, train
+from tunesmith.train.loop import Callback, PolicyT, train
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.processes import joined_processes
@@ -60,6 +61,7 @@ from tunesmith.train.run.history import open_shown
 from tunesmith.train.run.metrics import RecordFile, read_records
 from tunesmith.train.run.selection import CheckpointSelection
 from tunesmith.train.run.signals import StopSignals
+from tunesmith.train.run.status import present_time
 from tunesmith.train.run.tracker_packages import check_trackers
 from tunesmith.train.run.trackers import open_trackers
 from tunesmith.train.run.validation import STEP
@@ -81,18 +83,27 @@ class TrainedRun:
     steps: int
 
 
-def train_recipe(loaded: LoadedRecipe) -> TrainedRun:
+def train_recipe(
+    loaded: LoadedRecipe, *, command: Sequence[str] = (), callbacks: Sequence[Callback] = ()
+) -> TrainedRun:
     """Run a recipe to its end; a run that was stopped continues from its last checkpoint.
 
-    With torchrun or srun each of several processes calls it. Raises any TunesmithError, among them StoppedError.
+    With torchrun or srun each of several processes calls it.
+
+    command: the words of the command line, which are recorded.
+    callbacks: called after every step, when its metrics are recorded.
+    Raises any TunesmithError, among them StoppedError.
     """
     launched = launched_process(os.environ)
     sharded = families.shard_kind(loaded.recipe, launched.size) != "none"
     with joined_processes(launched, best_device, sharded=sharded) as world:
-        return _train_recipe(loaded, world)
+        return _train_recipe(loaded, world, command, callbacks)
 
 
-def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
+def _train_recipe(
+    loaded: LoadedRecipe, world: Communicator, command: Sequence[str], callbacks: Sequence[Callback]
+) -> TrainedRun:
+    began = present_time()
     method = METHODS[loaded.recipe.objective.kind]
     view = open_view(loaded.recipe.train.log_every, method.shown) if world.is_first else SilentView()
     chosen, reason = world.in_turn(lambda: with_chosen_format(name_readers(loaded, view.note).recipe))
@@ -108,6 +119,7 @@ def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
         check_replaceable(run.export)
         context = prepare_run(recipe, run, view, world)
         setup = method.setup(context, recipe.objective)
+        setup = replace(setup, callbacks=(*setup.callbacks, *callbacks))
         check_no_failures(setup.proof)
         records = [counts.records for counts in context.data.report.sources.values()]
         view.note(describe_proof(recipe, records, PROVEN))
@@ -117,7 +129,11 @@ def _train_recipe(loaded: LoadedRecipe, world: Communicator) -> TrainedRun:
         ended = last.step if last is not None and run.export.is_dir() else 0
         rule, proof = selection_rule(recipe.train.best), [*context.checks(), *setup.proof]
         world.barrier()
-        with RunPage.of(run.path, rule, method.shown, view.warn, proof, writes=run.is_owner) as page:
+        done = 0 if last is None else last.step
+        with (
+            recorded_start(context, loaded.origins, command, began, done),
+            RunPage.of(run.path, rule, method.shown, view.warn, proof, writes=run.is_owner) as page,
+        ):
             try:
                 steps = _train(context, setup, last, view, page)
             finally:

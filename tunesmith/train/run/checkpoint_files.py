@@ -121,6 +121,20 @@ def find_candidate(path: Path) -> ListedCheckpoint | str:
     return ListedCheckpoint(path, manifest["step"], manifest["attempt"])
 
 
+def list_files(path: Path) -> Mapping[str, tuple[int, str]]:
+    """Name -> (bytes, SHA-256) of every file of a checkpoint, by its manifest; the files are not read.
+
+    Raises StorageError if the manifest is damaged.
+    """
+    try:
+        files = _read_manifest(path / MANIFEST)["files"]
+    except _DamageError as error:
+        raise StorageError(str(error), where=path, advice="use another checkpoint") from None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+
+
 def unreadable(path: Path, error: OSError) -> StorageError:
     advice = "check the disk and the permissions; nothing was changed"
     return StorageError(f"cannot read checkpoints: {error.strerror}", where=error.filename or path, advice=advice)

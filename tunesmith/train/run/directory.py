@@ -2,7 +2,7 @@
 
 runs/NAME/
     recipe.yaml      the resolved recipe, enough to repeat the run
-    manifest.json    versions, hashes, seeds, hardware
+    manifest.json    versions, hashes, seeds, hardware; every start, and hashes of what came out
     metrics.jsonl    the metrics of every step and evaluation
     consumed.jsonl   the examples of every step
     timing.jsonl     wall-clock times
@@ -31,6 +31,7 @@ import yaml
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
 from tunesmith.model.names import EXPORT, RUN_MANIFEST
+from tunesmith.train.run.journal import JOURNAL, SEAL
 from tunesmith.train.run.lock import LOCK, read_holder, write_holder
 
 Resume = Literal["auto", "always", "never"]
@@ -154,13 +155,16 @@ class RunDirectory:
     ) -> None:
         """Write ``recipe.yaml`` and ``manifest.json``, which make the directory a run; a continued run compares them.
 
+        The journal in ``manifest.json`` is kept as it is.
+
         may_differ: keys of the manifest that may differ, which is printed.
         remedies: key of the manifest -> further advice where it differs.
         before_writing: may raise an error that refuses this start; nothing is changed then.
         Raises RecipeError with all other keys that differ, StorageError.
         """
         path, new = self.path / MANIFEST, json.loads(json.dumps(manifest))
-        old = _read_mapping(path, json.loads) if path.is_file() else new
+        recorded = _read_mapping(path, json.loads) if path.is_file() else new
+        old = {key: value for key, value in recorded.items() if key not in (*JOURNAL, SEAL)}
         changed, allowed = _changes(old, new, may_differ)
         if changed:
             raise RecipeError(
@@ -178,7 +182,7 @@ class RunDirectory:
         if not recipe.is_file() or _read_mapping(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
             write_file(recipe, self.recipe_text)
         if allowed or not path.is_file():
-            write_json(path, new)
+            write_json(path, {**new, **{key: recorded[key] for key in JOURNAL if key in recorded}})
         _create(self.checkpoints)
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Verifies, repeats and compares runs by what their files record."""
