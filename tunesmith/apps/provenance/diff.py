@@ -20,20 +20,25 @@ from tunesmith.text.visible import visible
 WIDTH = 80
 LONGEST_VALUE = 50
 DIGEST_LENGTH, SHOWN_DIGITS = 64, 12
-COUNTS = ("data.report.", "validation.report.")
+COUNTS = "data.report."
 HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedDifference:
-    """One entry of the list: a difference, or several of which one has caused the others.
+    """One entry of the list: a difference, with those that follow from it.
 
     number: from 1.
-    parts: the differences; several are counts of the data.
+    parts: the differences; further ones are the keys that only one kind of a section has, or the counts of the data.
     """
 
     number: int
     parts: Sequence[Difference]
+
+    @property
+    def affects(self) -> bool:
+        """Whether it can explain anything."""
+        return any(effect_of(part) != "nothing" for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,16 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
 
 
 def _numbered(differences: Sequence[Difference]) -> Iterator[NumberedDifference]:
-    """All counts of the data are one entry."""
-    counts = [each for each in differences if each.key.startswith(COUNTS)]
-    entries = [[each] for each in differences if each not in counts]
-    place = next((number for number, each in enumerate(differences) if each in counts), 0)
-    if counts:
-        entries.insert(place, counts)
-    yield from (NumberedDifference(number, parts) for number, parts in enumerate(entries, 1))
+    """Entries by their causes: what affects nothing comes last."""
+    groups: dict[str, list[Difference]] = {}
+    kinds = [each.key.removesuffix("kind") for each in differences if each.key.endswith(".kind")]
+    for each in differences:
+        section = next((kind for kind in kinds if each.key.startswith(kind) and not (each.before and each.after)), None)
+        group = COUNTS if each.key.startswith(COUNTS) else f"{section}kind" if section else each.key
+        groups.setdefault(f"{each.kind} {group}", []).append(each)
+    entries = [NumberedDifference(0, parts) for parts in groups.values()]
+    for number, entry in enumerate(sorted(entries, key=lambda each: not each.affects), 1):
+        yield NumberedDifference(number, entry.parts)
 
 
 def lines(found: RunComparison) -> Iterator[str]:
@@ -97,20 +105,25 @@ def lines(found: RunComparison) -> Iterator[str]:
         yield from _entry_lines(entry)
     yield ""
     yield "what has come out"
+    same = [row for row in found.outcomes if row.before == row.after]
     for row in found.outcomes:
-        yield from _outcome_lines(row, found)
+        if row not in same:
+            yield from _outcome_lines(row, found)
+    if same:
+        names = ", ".join(f"{_row_name(row)} {_number(row.before, row.before_interval)}" for row in same)
+        yield from _wrapped(f"     the same: {names}", 7)
 
 
 def _entry_lines(entry: NumberedDifference) -> Iterator[str]:
-    first = entry.parts[0]
-    name = "the counts of the data" if first.key.startswith(COUNTS) else _title(first)
-    yield from _wrapped(f"{entry.number:>3}  {name}", 5)
-    for part in entry.parts:
-        if part.key.startswith(COUNTS):
-            yield from _wrapped(f"     {part.key.partition('.report.')[2]}: {part.before} -> {part.after}", 7)
-            continue
-        yield from _wrapped(f"     A: {_value(part.before, part.before_origin)}", 8)
-        yield from _wrapped(f"     B: {_value(part.after, part.after_origin)}", 8)
+    first, *others = entry.parts
+    is_count = first.key.startswith(COUNTS)
+    yield from _wrapped(f"{entry.number:>3}  {'the counts of the data' if is_count else _title(first)}", 5)
+    if not is_count:
+        yield from _wrapped(f"     A: {_value(first.before, first.before_origin)}", 8)
+        yield from _wrapped(f"     B: {_value(first.after, first.after_origin)}", 8)
+    for part in entry.parts if is_count else others:
+        name = part.key.partition(".report.")[2] if is_count else part.key
+        yield from _wrapped(f"     {name}: {_value(part.before, '')} -> {_value(part.after, '')}", 7)
     yield from _wrapped(f"     can affect: {WORDS[effect_of(first)]}", 7)
 
 
@@ -127,20 +140,30 @@ def _value(text: str, origin: str) -> str:
 
 
 def _outcome_lines(row: OutcomeRow, found: RunComparison) -> Iterator[str]:
-    step = f", step {row.step:,}" if row.step else ""
-    values = f"{_number(row.before, row.before_interval)} -> {_number(row.after, row.after_interval)}"
-    if row.before == row.after:
-        yield from _wrapped(
-            f"     {row.outcome}: {row.name}{step}: {_number(row.before, row.before_interval)}, the same", 7
-        )
-        return
-    yield from _wrapped(f"     {row.outcome}: {row.name}{step}: {values}", 7)
+    before, after = _number(row.before, row.before_interval), _number(row.after, row.after_interval)
+    yield from _wrapped(f"     {_row_name(row)}: {before} -> {after}", 7)
     if row.difference_interval is not None:
         low, high = row.difference_interval
         yield from _wrapped(f"       the difference on the prompts of both: 95 % interval {low:+.4g} to {high:+.4g}", 7)
     numbers = found.explanations(row)
-    named = f"can be explained by {', '.join(map(str, numbers))}" if numbers else "nothing above can explain it"
+    named = f"can be explained by {_ranges(numbers)}" if numbers else "nothing above can explain it"
     yield from _wrapped(f"       {named}", 7)
+
+
+def _row_name(row: OutcomeRow) -> str:
+    name = row.name if row.outcome in ("best", "speed") else f"{row.outcome} {row.name}"
+    return f"{name} at step {row.step:,}" if row.step else name
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 5 -> ``1-3, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(each[0]) if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in runs)
 
 
 def _number(value: float | None, interval: tuple[float, float] | None) -> str:

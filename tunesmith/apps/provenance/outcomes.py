@@ -25,7 +25,7 @@ REPLY_METRICS = ("bleu", "rouge_l", "stopped")
 SHARES = ("accuracy", "accuracies", "improved")
 """Last words of the names of metrics that are shares of ``units``."""
 PREDICTIONS = "predictions"
-COUNTS = ("units", "prompts")
+COUNTS = ("units", "targets", "prompts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 from tunesmith.errors import MissingInputError
 from tunesmith.files import read_object
-from tunesmith.train.run.directory import MANIFEST
+from tunesmith.recipe.reading import read_file, to_plain
+from tunesmith.train.run.directory import MANIFEST, RECIPE
 from tunesmith.train.run.journal import JOURNAL, SEAL, Journal, RunStart, parse_journal
-from tunesmith.train.run.recorded_recipe import RecordedRecipe
 
 DEEPEST = 20
 """Levels of nested values that are compared key by key; what is deeper is one value."""
@@ -42,10 +42,12 @@ class RecordedRun:
     @classmethod
     def read(cls, directory: Path) -> RecordedRun:
         """Read the files of a run, whoever wrote them. Raises MissingInputError without them, DataError."""
-        recipe = leaves(RecordedRecipe.read(directory).values)
-        path = directory / MANIFEST
+        written, path = directory / RECIPE, directory / MANIFEST
+        if not written.is_file():
+            raise MissingInputError("this is no run: it has no recipe", where=written, advice="name its directory")
         if not path.is_file():
             raise MissingInputError("the run has no manifest", where=path, advice="restore it")
+        recipe = leaves(to_plain(read_file(written, str(written))))
         manifest = read_object(path, advice="restore the file", largest=LARGEST_MANIFEST)
         journal = parse_journal(manifest, path)
         return cls(directory, recipe, _origins(recipe, journal), manifest_inputs(manifest, journal), journal)

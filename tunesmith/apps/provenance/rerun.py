@@ -71,6 +71,11 @@ def run(directory: Path, target: Path | None, *, trains: bool = True, command: S
         _print(f"{'first difference' if number == 0 else 'also'}: {each}")
     if not differences:
         _print("nothing differs that decides the result: recipe, data, models, code, packages and machine are the same")
+    if not trains and differences:
+        what = (
+            f"{len(differences):,} of the things that the run is made from have changed; the first is {differences[0]}"
+        )
+        raise DataError(what, where=directory)
     if not trains:
         return
     found = train_again(repetition, new, command)
