@@ -13,7 +13,7 @@ import pytest
 from tests.report.run_directories import evaluation, recipe_values, write_run
 from tunesmith.apps.run_page import run as write_page
 from tunesmith.apps.runs import find_runs, run
-from tunesmith.errors import MissingInputError, RecipeError
+from tunesmith.errors import MissingInputError, RecipeError, UsageError
 
 STATUS: dict[str, Any] = {
     **{"state": "finished", "step": 650, "steps": 650, "updated": "2026-01-02T03:04:05+00:00", "remaining": None},
@@ -53,6 +53,7 @@ def test_runs_are_listed_with_the_newest_first(tmp_path: Path) -> None:
         "best": 300,
         "metric": "validation/loss",
         "value": 0.5,
+        "loss": 0.5,
         "updated": STATUS["updated"],
         "reason": "a\nsignal",
     }
@@ -101,6 +102,60 @@ def test_an_empty_and_a_missing_directory(tmp_path: Path) -> None:
     assert listed(tmp_path) == f"there are no runs in {tmp_path}\n"
     with pytest.raises(MissingInputError, match="no such directory"):
         run(tmp_path / "absent")
+
+
+def write_several(directory: Path) -> None:
+    """Three runs with other losses, methods, seeds and times, and one whose recipe is broken."""
+    for name, loss, kind, seed, day in (("a", 0.5, "sft", 1, 3), ("b", 0.25, "dpo", 2, 1), ("c", 0.75, "sft", 2, 2)):
+        status = {**STATUS, "step": 600 + seed, "updated": f"2026-01-0{day}T00:00:00+00:00"}
+        recipe = recipe_values(objective={"kind": kind}, seed=seed, note="1", flag=True, train={"learning_rate": 1e-5})
+        write_run(directory / name, recipe, {}, status, [evaluation(300, loss)])
+    write_run(directory / "d", {}, {}, {**STATUS, "updated": "2025-01-01T00:00:00+00:00"}, [])
+    (directory / "d" / "recipe.yaml").write_text("a: [")
+
+
+def names(directory: Path, **settings: Any) -> str:
+    found = json.loads(listed(directory, as_json=True, **settings))
+    return "".join(Path(each["path"]).name for each in found)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("time", "dacb"), ("name", "abcd"), ("method", "dbac"), ("loss", "bacd"), ("step", "cbad"), ("state", "dacb")],
+)
+def test_runs_are_sorted(order: str, expected: str, tmp_path: Path) -> None:
+    write_several(tmp_path)
+    assert names(tmp_path, order=order) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "expected"),
+    [
+        ("sft", (), "ac"),
+        (None, [("seed", "2")], "cb"),
+        ("sft", [("seed", "2")], "c"),
+        (None, [("train.learning_rate", "0.00001")], "acb"),
+        (None, [("objective.kind", "dpo")], "b"),
+        (None, [("flag", "1")], ""),
+        (None, [("note", "1")], ""),
+        (None, [("seed", "1"), ("seed", "2")], ""),
+    ],
+)
+def test_runs_are_chosen(method: str | None, values: list[tuple[str, str]], expected: str, tmp_path: Path) -> None:
+    """A value is read as in a recipe: 1 is neither true nor the text "1"."""
+    write_several(tmp_path)
+    assert names(tmp_path, method=method, values=values) == expected
+
+
+def test_what_no_run_has_is_an_error_with_advice(tmp_path: Path) -> None:
+    write_several(tmp_path)
+    with pytest.raises(UsageError, match=r"--sort: 'price' is no order; give one of: time, name, method"):
+        listed(tmp_path, order="price")
+    with pytest.raises(UsageError, match=r"--method: no run here has the method 'ppo'; their methods are: dpo, sft"):
+        listed(tmp_path, method="ppo")
+    with pytest.raises(UsageError, match=r"--where: no run here has the key 'train.lr'; did you mean 'train.learning"):
+        listed(tmp_path, values=[("train.lr", "1")])
+    assert listed(tmp_path, values=[("seed", "9")]).startswith("there are no runs with this method and these values in")
 
 
 def test_pages_are_written_again(tmp_path: Path) -> None:

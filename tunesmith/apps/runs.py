@@ -6,18 +6,20 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from tunesmith.errors import MissingInputError, TunesmithError
+from tunesmith.apps.run_selection import select_runs
+from tunesmith.errors import MissingInputError, TunesmithError, UsageError
 from tunesmith.text.visible import visible
 from tunesmith.train.run.directory import MANIFEST, METRICS, RECIPE
 from tunesmith.train.run.history import RunHistory
 from tunesmith.train.run.recorded_recipe import RecordedRecipe
 from tunesmith.train.run.status import find_status
+from tunesmith.train.run.validation import ALL
 
 HEADERS = ("run", "method", "model", "state", "step", "best", "changed", "size")
 RIGHT = ("step", "changed", "size")
@@ -41,6 +43,7 @@ class ListedRun:
     step, steps: optimizer steps that are done, and of the whole run; 0 if they are not known.
     best: step of the chosen checkpoint; 0 if there is none.
     metric, value: by which it was chosen; value is None if there is none or it is not finite.
+    loss: on the validation data at that step, or at the last evaluation; None if there is none or it is not finite.
     updated: time of the last change, in ISO 8601.
     bytes: of all its files.
     reason: why it stopped, failed, or is broken.
@@ -55,27 +58,67 @@ class ListedRun:
     best: int
     metric: str
     value: float | None
+    loss: float | None
     updated: str
     bytes: int
     reason: str
 
 
-def run(directory: Path, *, as_json: bool = False, target: TextIO | None = None) -> None:
-    """Print the runs in a directory, the newest first. as_json: as a JSON list. target: standard output by default.
+ORDERS: Mapping[str, Callable[[ListedRun], tuple[Any, ...]]] = {
+    "time": lambda run: (),
+    "name": lambda run: (run.path,),
+    "method": lambda run: (run.method,),
+    "model": lambda run: (run.model,),
+    "state": lambda run: (run.state,),
+    "step": lambda run: (-run.step,),
+    "loss": lambda run: (run.loss is None, run.loss),
+    "size": lambda run: (-run.bytes,),
+}
+"""What runs are sorted by; equal ones, as all by ``time``, have the newest first. Those without a loss come last."""
 
-    Raises MissingInputError if there is no such directory.
+
+def run(
+    directory: Path,
+    *,
+    order: str = "time",
+    method: str | None = None,
+    values: Sequence[tuple[str, str]] = (),
+    as_json: bool = False,
+    target: TextIO | None = None,
+) -> None:
+    """Print the runs in a directory.
+
+    order: what they are sorted by, a key of ``ORDERS``.
+    method, values: which are listed; see ``find_chosen``.
+    as_json: as a JSON list.
+    target: standard output by default.
+    Raises MissingInputError if there is no such directory, UsageError.
     """
+    if order not in ORDERS:
+        raise UsageError(f"{order!r} is no order", where="--sort", advice=f"give one of: {', '.join(ORDERS)}")
     screen = target or sys.stdout
-    if not directory.is_dir():
-        raise MissingInputError("there is no such directory", where=directory, advice="name the directory of your runs")
-    found = sorted((list_run(path) for path in find_runs(directory)), key=lambda each: each.updated, reverse=True)
+    chosen = find_chosen(directory, method, values)
+    newest_first = sorted((list_run(path) for path in chosen), key=lambda each: each.updated, reverse=True)
+    found = sorted(newest_first, key=ORDERS[order])
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2, allow_nan=False), file=screen)
     elif not found:
-        print(visible(f"there are no runs in {directory}"), file=screen)
+        such = "" if method is None and not values else " with this method and these values"
+        print(visible(f"there are no runs{such} in {directory}"), file=screen)
     else:
         for line in table_lines(found, directory):
             print(visible(line), file=screen)
+
+
+def find_chosen(directory: Path, method: str | None = None, values: Sequence[tuple[str, str]] = ()) -> Sequence[Path]:
+    """The runs in a directory with a method and with some values in their recipes; see ``select_runs``.
+
+    Raises MissingInputError if there is no such directory, UsageError for a method or key that no run has.
+    """
+    if not directory.is_dir():
+        raise MissingInputError("there is no such directory", where=directory, advice="name the directory of your runs")
+    paths = list(find_runs(directory))
+    return select_runs(paths, method, values) if paths and (method is not None or values) else paths
 
 
 def find_runs(directory: Path, depth: int = DEPTH) -> Iterator[Path]:
@@ -102,7 +145,7 @@ def list_run(path: Path) -> ListedRun:
         history = RunHistory.of(path, recipe.rule())
         history.update()
     except TunesmithError as error:
-        return ListedRun(str(path), "", "", "broken", 0, 0, 0, "", None, newest, size, error.what)
+        return ListedRun(str(path), "", "", "broken", 0, 0, 0, "", None, None, newest, size, error.what)
     best = history.selection.best
     metric = history.selection.rule.metrics[0].name
     value = history.selection.evaluated[best][0] if best else None
@@ -116,10 +159,18 @@ def list_run(path: Path) -> ListedRun:
         best=best,
         metric=metric,
         value=value if value is not None and math.isfinite(value) else None,
+        loss=_loss(history, best),
         updated=status.updated or newest,
         bytes=size,
         reason=status.reason,
     )
+
+
+def _loss(history: RunHistory, step: int) -> float | None:
+    """The loss on the validation data after a step; 0: after the last evaluation."""
+    evaluations = [each for each in history.evaluations if step in (0, each.step)]
+    loss = evaluations[-1].metrics.get(ALL, {}).get("loss") if evaluations else None
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def _measure(path: Path) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from tunesmith.apps.provenance.changed_records import find_store
 from tunesmith.compose.components.data import cache_directory
 from tunesmith.compose.methods.ppo import ROLLOUTS
 from tunesmith.data.dataset.store import INDEX as STORE_INDEX
-from tunesmith.errors import MissingInputError, TunesmithError
+from tunesmith.errors import DataError, MissingInputError, TunesmithError
 from tunesmith.files import fingerprint, json_text, read_object
 from tunesmith.model.export_manifest import EXPORT_MANIFEST, read_export_manifest
 from tunesmith.model.names import EXPORT
@@ -122,21 +122,13 @@ class Inventory:
 
 
 def list_run(directory: Path) -> Inventory:
-    """The files of a run. Raises MissingInputError if it has no manifest, DataError if its journal is not one."""
+    """The files of a run. Raises MissingInputError if it has no manifest."""
     found = Inventory(directory)
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise MissingInputError("the run has no manifest", where=path, advice="restore it")
-    manifest = read_object(path, advice="restore the file")
-    journal = parse_journal(manifest, path)
-    if SEAL in manifest:
-        found.add_list(path, partial(check_sealed, path))
-    else:
-        found.report("not covered", path, "an earlier version of Tunesmith has written it, without a digest")
+    manifest, journal = _read_manifest(found, directory / MANIFEST)
     for name, digest in {**_start_files(journal), **(journal.results.files if journal.results else {})}.items():
         found.expect(directory / name, digest)
-    if not journal.starts:
-        found.report("not covered", directory / RECIPE, "the run was started by an earlier version of Tunesmith")
+    if RECIPE not in found.expected:
+        found.report("not covered", directory / RECIPE, "the manifest has no digest of it")
     _add_checkpoints(found, journal)
     for iteration in sorted((directory / ROLLOUTS).glob(f"{PREFIX}*")):
         found.add_list(iteration / INDEX, partial(_add_rollouts, found, iteration))
@@ -148,6 +140,36 @@ def list_run(directory: Path) -> Inventory:
     _add_stores(found, manifest)
     found.add_unlisted()
     return found
+
+
+def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], Journal]:
+    """The manifest of a run and its journal, both empty if it cannot be read. Raises MissingInputError without one."""
+    if not path.is_file():
+        raise MissingInputError("the run has no manifest", where=path, advice="restore it")
+    try:
+        manifest = read_object(path)
+        journal = parse_journal(manifest, path)
+        _check_names(journal)
+    except TunesmithError as error:
+        found.report("damaged", path, error.what)
+        return {}, Journal()
+    if SEAL in manifest:
+        found.add_list(path, partial(check_sealed, path))
+    else:
+        found.report("not covered", path, "an earlier version of Tunesmith has written it, without a digest")
+    return manifest, journal
+
+
+def _check_names(journal: Journal) -> None:
+    """Raises DataError if the journal names a file that is not below the directory of the run."""
+    names = [*_start_files(journal)]
+    if journal.results is not None:
+        names += [*journal.results.files, *journal.results.checkpoints, *journal.results.export]
+        names += [name for files in journal.results.checkpoints.values() for name in files]
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise DataError(f"{name!r} is not the name of a file of the run")
 
 
 def list_export(directory: Path) -> Inventory:
