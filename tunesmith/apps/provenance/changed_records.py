@@ -41,10 +41,9 @@ def describe_changed_record(recipe: Recipe, content: str, now: Prepared, *, vali
         return None
     known, present = _keys(before), _keys(now.directory / STORE)
     sources: tuple[DataSourceConfig, ...] = recipe.data.validation_sources if validation else recipe.data.sources
-    if present - known:
-        for tree in read_trees(source_configs(recipe, sources)):
-            if content_key(tree) in present - known:
-                return tree.place
+    if new := present - known:
+        trees = read_trees(source_configs(recipe, sources))
+        return next((tree.place for tree in trees if content_key(tree) in new), None)
     if missing := len(known - present):
         return f"{missing:,} record{'s are' if missing > 1 else ' is'} missing"
     return "the records are the same, in another order or with other columns that are not read"

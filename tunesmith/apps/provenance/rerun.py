@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.apps.provenance.changed_records import describe_changed_record
-from tunesmith.apps.provenance.differences import (
-    Difference,
-    input_differences,
-    recipe_kind,
-    value_text,
-)
+from tunesmith.apps.provenance.differences import Difference, input_differences, recipe_kind, value_text
 from tunesmith.apps.provenance.record_comparison import RecordComparison
 from tunesmith.apps.provenance.recorded_run import RecordedRun, leaves
 from tunesmith.compose.components.data import prepare_data
@@ -63,18 +58,17 @@ def run(directory: Path, target: Path | None, *, trains: bool = True, command: S
     Raises DataError if something that decides the result has changed and the bits are others, InternalError if they
     are others though nothing has, and all errors of training.
     """
-    new = target if target is not None else directory.with_name(f"{directory.resolve().name}-rerun")
+    resolved = directory.resolve()
+    new = target if target is not None else resolved.with_name(f"{resolved.name}-rerun")
     repetition = plan_repetition(directory, new)
-    with show_progress("comparing what the run is made from"):
-        differences = list(present_differences(repetition))
-    for number, each in enumerate(differences):
-        _print(f"{'first difference' if number == 0 else 'also'}: {each}")
+    differences: list[Difference] = []
+    for each in present_differences(repetition):
+        _print(f"{'also' if differences else 'first difference'}: {each}")
+        differences.append(each)
     if not differences:
         _print("nothing differs that decides the result: recipe, data, models, code, packages and machine are the same")
-    if not trains and differences:
-        what = (
-            f"{len(differences):,} of the things that the run is made from have changed; the first is {differences[0]}"
-        )
+    if differences and not trains:
+        what = f"{len(differences):,} facts that the run is made from have changed; the first is {differences[0]}"
         raise DataError(what, where=directory)
     if not trains:
         return
@@ -104,11 +98,15 @@ def plan_repetition(directory: Path, new: Path) -> Repetition:
 
 
 def present_differences(repetition: Repetition) -> Iterator[Difference]:
-    """What has changed since the run was made, as far as it can be known before training, causes first."""
+    """What has changed since the run was made, as far as it can be known before training, causes first.
+
+    Raises any TunesmithError, such as that of data that are no longer there.
+    """
     original, recipe = repetition.original, repetition.loaded.recipe
     yield from edited_recipe(original)
     configure_process(recipe)
-    prepared, evaluated = prepare_data(recipe, lambda done, total, label: None)
+    with show_progress("preparing data") as progress:
+        prepared, evaluated = prepare_data(recipe, progress)
     now = leaves(json.loads(json.dumps(manifest(recipe, prepared, evaluated, build_renderer(recipe).tokenizer, 1))))
     present = {**now, **_present_software(original.inputs)}
     for each in input_differences(original.inputs, present):
@@ -130,12 +128,9 @@ def edited_recipe(original: RecordedRun) -> Iterator[Difference]:
 def _present_software(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The packages that a run has recorded as they are now, the code, and the machine."""
     names = [key.removeprefix("packages.") for key in recorded if key.startswith("packages.")]
-    return leaves(
-        {
-            "source": describe_code(PACKAGE, code_digest()),
-            "hardware": {"platform": platform.platform(), "cpu": processor_name()},
-        }
-    ) | {f"packages.{name}": _version(name) for name in names}
+    machine = {"platform": platform.platform(), "cpu": processor_name()}
+    found = leaves({"source": describe_code(PACKAGE, code_digest()), "hardware": machine})
+    return {**found, **{f"packages.{name}": _version(name) for name in names}}
 
 
 def _version(name: str) -> str | None:
@@ -176,17 +171,14 @@ def train_again(repetition: Repetition, new: Path, command: Sequence[str]) -> st
         return comparison.difference
     if (original / CONSUMED).read_bytes() != (new / CONSUMED).read_bytes():
         return f"{CONSUMED} differs"
-    return _find_other_weights(repetition.original, new, repetition.step)
+    return _find_other_weights(original, new, repetition.step)
 
 
-def _find_other_weights(original: RecordedRun, new: Path, step: int) -> str | None:
+def _find_other_weights(original: Path, new: Path, step: int) -> str | None:
     """The first file of weights or of the optimizer that differs; None if all are the same."""
-    pairs = [(_weights(directory, step), directory) for directory in (original.directory, new)]
-    (before, _), (after, _) = pairs
-    for name in dict.fromkeys((*before, *after)):
-        if before.get(name) != after.get(name):
-            return f"{name} of the checkpoint of step {step:,} differs (SHA-256)"
-    return None
+    before, after = (_weights(directory, step) for directory in (original, new))
+    different = (name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name))
+    return next((f"{name} of the checkpoint of step {step:,} differs (SHA-256)" for name in different), None)
 
 
 def _weights(directory: Path, step: int) -> dict[str, str]:

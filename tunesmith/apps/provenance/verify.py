@@ -40,12 +40,12 @@ def run(directory: Path, target: TextIO | None = None) -> None:
 
 def open_inventory(directory: Path) -> Inventory:
     """What should be in a directory. Raises as ``run``."""
+    if (directory / EXPORT_MANIFEST).is_file():  # it may have the recipe of its run as well
+        return list_export(directory)
     if (directory / RECIPE).is_file():
         if is_in_use(directory):
             raise LockedError("a process trains this run, and its files change", where=directory, advice="wait for it")
         return list_run(directory)
-    if (directory / EXPORT_MANIFEST).is_file():
-        return list_export(directory)
     what = "this is neither a run (with recipe.yaml) nor an export with a list of its files"
     raise MissingInputError(what, where=directory, advice="name the directory of a run or of an export")
 
