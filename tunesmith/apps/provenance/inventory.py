@@ -26,7 +26,7 @@ from tunesmith.train.run.checkpoint_files import MANIFEST as CHECKPOINT_MANIFEST
 from tunesmith.train.run.checkpoint_files import STATE, list_files
 from tunesmith.train.run.directory import CHECKPOINTS, CONSUMED, MANIFEST, METRICS, PAGE, RECIPE
 from tunesmith.train.run.directory import STATUS as STATUS_FILE
-from tunesmith.train.run.journal import SEAL, Journal, parse_journal
+from tunesmith.train.run.journal import SEAL, RunJournal, parse_journal
 from tunesmith.train.run.lock import LOCK
 
 State: TypeAlias = Literal["damaged", "missing", "extra", "not covered"]
@@ -41,7 +41,7 @@ NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileFinding:
     """What is wrong with a file, or why that is not known.
 
     path: relative to the directory that is verified, or absolute for a file of the cache.
@@ -79,13 +79,13 @@ class Inventory:
     directory: Path
     expected: dict[str, ExpectedFile] = field(default_factory=dict)
     intact: list[Path] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[FileFinding] = field(default_factory=list)
 
     def expect(self, path: Path, digest: str, size: int | None = None) -> None:
         self.expected[self.name(path)] = ExpectedFile(path, digest, size)
 
     def report(self, state: State, path: Path, reason: str) -> None:
-        self.findings.append(Finding(state, self.name(path), reason))
+        self.findings.append(FileFinding(state, self.name(path), reason))
 
     def name(self, path: Path) -> str:
         """The path as it is printed."""
@@ -142,7 +142,7 @@ def list_run(directory: Path) -> Inventory:
     return found
 
 
-def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], Journal]:
+def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], RunJournal]:
     """The manifest of a run and its journal, both empty if it cannot be read. Raises MissingInputError without one."""
     if not path.is_file():
         raise MissingInputError("the run has no manifest", where=path, advice="restore it")
@@ -152,7 +152,7 @@ def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], Journa
         _check_names(journal)
     except TunesmithError as error:
         found.report("damaged", path, error.what)
-        return {}, Journal()
+        return {}, RunJournal()
     if SEAL in manifest:
         found.add_list(path, partial(check_sealed, path))
     else:
@@ -160,7 +160,7 @@ def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], Journa
     return manifest, journal
 
 
-def _check_names(journal: Journal) -> None:
+def _check_names(journal: RunJournal) -> None:
     """Raises DataError if the journal names a file that is not below the directory of the run."""
     names = [*_start_files(journal)]
     if journal.results is not None:
@@ -202,11 +202,11 @@ def check_sealed(path: Path) -> None:
         raise TunesmithError("its content has changed")
 
 
-def _start_files(journal: Journal) -> Mapping[str, str]:
+def _start_files(journal: RunJournal) -> Mapping[str, str]:
     return journal.starts[-1].files if journal.starts else {}
 
 
-def _add_checkpoints(found: Inventory, journal: Journal) -> None:
+def _add_checkpoints(found: Inventory, journal: RunJournal) -> None:
     """Add the checkpoints, and the beginnings of the records that the newest one was saved with."""
     directory = found.directory / CHECKPOINTS
     paths = checkpoint.checkpoint_paths(directory)

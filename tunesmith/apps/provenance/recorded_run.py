@@ -11,7 +11,7 @@ from tunesmith.errors import MissingInputError
 from tunesmith.files import read_object
 from tunesmith.recipe.reading import read_file, to_plain
 from tunesmith.train.run.directory import MANIFEST, RECIPE
-from tunesmith.train.run.journal import JOURNAL, SEAL, Journal, RunStart, parse_journal
+from tunesmith.train.run.journal import JOURNAL, SEAL, RunJournal, RunStart, parse_journal
 
 DEEPEST = 20
 """Levels of nested values that are compared key by key; what is deeper is one value."""
@@ -37,7 +37,7 @@ class RecordedRun:
     recipe: Mapping[str, Any]
     origins: Mapping[str, str]
     inputs: Mapping[str, Any]
-    journal: Journal
+    journal: RunJournal
 
     @classmethod
     def read(cls, directory: Path) -> RecordedRun:
@@ -59,7 +59,7 @@ class RecordedRun:
         return self.origins.get(key) or self.origins.get(_list_of(key, self.origins), DEFAULT)
 
 
-def manifest_inputs(manifest: Mapping[str, Any], journal: Journal) -> Mapping[str, Any]:
+def manifest_inputs(manifest: Mapping[str, Any], journal: RunJournal) -> Mapping[str, Any]:
     """Dotted key -> value of what decides the result of a run, by the content of a manifest and its last start."""
     compared = {key: value for key, value in manifest.items() if key not in (*JOURNAL, SEAL)}
     return {**leaves(compared), **(start_inputs(journal.starts[-1]) if journal.starts else {})}
@@ -84,7 +84,7 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _origins(recipe: Mapping[str, Any], journal: Journal) -> Mapping[str, str]:
+def _origins(recipe: Mapping[str, Any], journal: RunJournal) -> Mapping[str, str]:
     """The recorded origins, corrected where recipe.yaml has other values than the run has recorded."""
     if journal.resolved is None:
         return {}

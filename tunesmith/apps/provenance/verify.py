@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from tunesmith.apps.provenance.inventory import ExpectedFile, Finding, Inventory, list_export, list_run
+from tunesmith.apps.provenance.inventory import ExpectedFile, FileFinding, Inventory, list_export, list_run
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import LockedError, MissingInputError, StorageError
 from tunesmith.model.export_manifest import EXPORT_MANIFEST
@@ -50,7 +50,7 @@ def open_inventory(directory: Path) -> Inventory:
     raise MissingInputError(what, where=directory, advice="name the directory of a run or of an export")
 
 
-def verify_files(inventory: Inventory) -> list[Finding]:
+def verify_files(inventory: Inventory) -> list[FileFinding]:
     """Read all files that have a digest; returns what is wrong, by path."""
     findings = list(inventory.findings)
     sizes = {name: _size(each) for name, each in inventory.expected.items()}
@@ -58,7 +58,7 @@ def verify_files(inventory: Inventory) -> list[Finding]:
     with show_progress("verifying") as progress:
         for name, each in inventory.expected.items():
             if (reason := _find_fault(each, sizes[name])) is not None:
-                findings.append(Finding("missing" if sizes[name] is None else "damaged", name, reason))
+                findings.append(FileFinding("missing" if sizes[name] is None else "damaged", name, reason))
             done += sizes[name] or 0
             progress(done, total, name)
     return sorted(findings, key=lambda each: (each.path, each.state))
@@ -88,6 +88,6 @@ def _find_fault(expected: ExpectedFile, size: int | None) -> str | None:
     return None if digest.hexdigest() == expected.digest else f"{part} has changed (SHA-256 differs)"
 
 
-def _unlisted(wrong: list[Finding], inventory: Inventory) -> int:
+def _unlisted(wrong: list[FileFinding], inventory: Inventory) -> int:
     """How many of the files that are wrong have no digest themselves, such as a damaged list of digests."""
     return sum(each.path not in inventory.expected for each in wrong)

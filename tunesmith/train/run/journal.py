@@ -83,7 +83,7 @@ class RunResults:
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class RunJournal:
     """What a manifest says about a run; a run of an earlier version has none of it."""
 
     resolved: ResolvedRecipe | None = None
@@ -91,10 +91,10 @@ class Journal:
     results: RunResults | None = None
 
 
-_READER = TypeAdapter(Journal)
+_READER = TypeAdapter(RunJournal)
 
 
-def parse_journal(manifest: Mapping[str, Any], path: Path) -> Journal:
+def parse_journal(manifest: Mapping[str, Any], path: Path) -> RunJournal:
     """The journal in the content of a manifest. path: of the file. Raises DataError that names what is wrong."""
     try:
         return _READER.validate_python({key: manifest[key] for key in JOURNAL if key in manifest})
@@ -111,7 +111,7 @@ def begin_start(path: Path, start: RunStart, resolved: ResolvedRecipe) -> None:
     """
     content = read_object(path, advice=ADVICE)
     journal = parse_journal(content, path)
-    _write(path, content, Journal(resolved, (*journal.starts, start)))
+    _write(path, content, RunJournal(resolved, (*journal.starts, start)))
 
 
 def end_start(path: Path, ended: str, state: str, results: RunResults) -> None:
@@ -120,10 +120,10 @@ def end_start(path: Path, ended: str, state: str, results: RunResults) -> None:
     journal = parse_journal(content, path)
     *earlier, last = journal.starts
     ended_start = replace(last, ended=ended, state=state)
-    _write(path, content, Journal(journal.resolved, (*earlier, ended_start), results))
+    _write(path, content, RunJournal(journal.resolved, (*earlier, ended_start), results))
 
 
-def _write(path: Path, content: Mapping[str, Any], journal: Journal) -> None:
+def _write(path: Path, content: Mapping[str, Any], journal: RunJournal) -> None:
     compared = {key: value for key, value in content.items() if key not in (*JOURNAL, SEAL)}
     complete = {**compared, **{key: value for key, value in asdict(journal).items() if value is not None}}
     write_json(path, {**complete, SEAL: fingerprint(complete)})
