@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import tunesmith
 from tunesmith.compose.components.tokenizer import format_options, tokenizer_name, tokenizer_revision
 from tunesmith.compose.models.reference import find_reference
 from tunesmith.compose.models.reference_cache import weights_digest
+from tunesmith.compose.software import installed_version
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import find_export
@@ -225,11 +225,4 @@ def hardware(deterministic: bool, processes: int) -> dict[str, Any]:
 
 def package_versions() -> Mapping[str, str | None]:
     """The versions of the packages that compute the result of a run; None for one that is not installed."""
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {name: installed_version(name) for name in PACKAGES}

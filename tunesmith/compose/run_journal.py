@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tunesmith.compose.best import best_of_run
 from tunesmith.compose.manifest import PACKAGE, code_digest, hardware
 from tunesmith.compose.methods.method import RunContext
 from tunesmith.compose.methods.ppo import ROLLOUTS
@@ -16,13 +15,13 @@ from tunesmith.compose.reply_evaluation import PREDICTIONS
 from tunesmith.compose.software import describe_code, loaded_packages, processor_name, without_home
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import StoppedError, TunesmithError
-from tunesmith.files import sha256
+from tunesmith.files import read_object, sha256
 from tunesmith.model.export_manifest import read_export_manifest
 from tunesmith.recipe.problems import DEFAULT, Origin
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.rollout.files import REPLIES
 from tunesmith.train.run import checkpoint
-from tunesmith.train.run.checkpoint_files import list_files
+from tunesmith.train.run.checkpoint_files import STATE, list_files
 from tunesmith.train.run.directory import CONSUMED, MANIFEST, METRICS, RECIPE, SHOWN, TIMING, RunDirectory
 from tunesmith.train.run.journal import ResolvedRecipe, RunResults, RunStart, begin_start, end_start
 from tunesmith.train.run.status import present_time
@@ -90,7 +89,7 @@ def find_results(run: RunDirectory) -> RunResults:
     export = read_export_manifest(run.export) if run.export.is_dir() else None
     return RunResults(
         step=max(steps, default=0),
-        best=best_of_run(run.path).best,
+        best=int(read_object(steps[max(steps)] / STATE)["best"]) if steps else 0,
         files={path.relative_to(run.path).as_posix(): sha256(path) for path in files},
         checkpoints={path.name: _digests(path) for _, path in sorted(steps.items())},
         export={} if export is None else {name: digest for name, (_, digest) in export.files.items()},

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from tunesmith import __version__
@@ -57,8 +57,17 @@ def _ask_git(root: Path, *words: str) -> bytes:
 def loaded_packages() -> Mapping[str, str]:
     """Name -> version of every installed package of which a module is loaded."""
     loaded = {name.partition(".")[0] for name in sys.modules}
-    names = {name for module, names in _installed().items() if module in loaded for name in names}
-    return {name: version(name) for name in sorted(names, key=str.lower)}
+    names = {name for module, names in _installed().items() if module in loaded for name in names if name}
+    found = {name: installed_version(name) for name in sorted(names, key=str.lower)}
+    return {name: found_version for name, found_version in found.items() if found_version is not None}
+
+
+def installed_version(name: str) -> str | None:
+    """The version of a package; None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

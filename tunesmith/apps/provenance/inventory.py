@@ -143,7 +143,7 @@ def list_run(directory: Path) -> Inventory:
 
 
 def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], RunJournal]:
-    """The manifest of a run and its journal, both empty if it cannot be read. Raises MissingInputError without one."""
+    """The manifest of a run and its journal, both empty if it was changed. Raises MissingInputError without one."""
     if not path.is_file():
         raise MissingInputError("the run has no manifest", where=path, advice="restore it")
     try:
@@ -155,6 +155,8 @@ def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], RunJou
         return {}, RunJournal()
     if SEAL in manifest:
         found.add_list(path, partial(check_sealed, path))
+        if path not in found.intact:  # its digests may be what has changed
+            return {}, RunJournal()
     else:
         found.report("not covered", path, "an earlier version of Tunesmith has written it, without a digest")
     return manifest, journal

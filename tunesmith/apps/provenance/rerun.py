@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tunesmith.compose.components.tokenizer import build_renderer
 from tunesmith.compose.manifest import PACKAGE, code_digest, manifest
 from tunesmith.compose.process import configure_process
 from tunesmith.compose.progress import show_progress
-from tunesmith.compose.software import describe_code, processor_name
+from tunesmith.compose.software import describe_code, installed_version, processor_name
 from tunesmith.compose.train import train_recipe
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.errors import DataError, InternalError, MissingInputError, StoppedError, UsageError
@@ -130,14 +129,7 @@ def _present_software(recorded: Mapping[str, Any]) -> dict[str, Any]:
     names = [key.removeprefix("packages.") for key in recorded if key.startswith("packages.")]
     machine = {"platform": platform.platform(), "cpu": processor_name()}
     found = leaves({"source": describe_code(PACKAGE, code_digest()), "hardware": machine})
-    return {**found, **{f"packages.{name}": _version(name) for name in names}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {**found, **{f"packages.{name}": installed_version(name) for name in names}}
 
 
 def _with_place(
