@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
@@ -138,6 +139,7 @@ def test_token_trees_of_the_cache_are_verified(finished: World, tmp_path: Path) 
 
 def test_a_run_that_trains_is_not_verified(copied: Path) -> None:
     with (copied / "lock").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         write_holder(file.fileno())
         with pytest.raises(LockedError, match="its files change"):
             verified(copied)

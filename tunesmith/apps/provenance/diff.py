@@ -117,7 +117,7 @@ def lines(found: RunComparison) -> Iterator[str]:
 def _entry_lines(entry: NumberedDifference) -> Iterator[str]:
     first, *others = entry.parts
     is_count = first.key.startswith(COUNTS)
-    yield from _wrapped(f"{entry.number:>3}  {'the counts of the data' if is_count else _title(first)}", 5)
+    yield from _wrapped(f"{entry.number:>3}  {'the counts of the data' if is_count else first.title}", 5)
     if not is_count:
         yield from _wrapped(f"     A: {_value(first.before, first.before_origin)}", 8)
         yield from _wrapped(f"     B: {_value(first.after, first.after_origin)}", 8)
@@ -125,10 +125,6 @@ def _entry_lines(entry: NumberedDifference) -> Iterator[str]:
         name = part.key.partition(".report.")[2] if is_count else part.key
         yield from _wrapped(f"     {name}: {_value(part.before, '')} -> {_value(part.after, '')}", 7)
     yield from _wrapped(f"     can affect: {WORDS[effect_of(first)]}", 7)
-
-
-def _title(difference: Difference) -> str:
-    return difference.key if difference.kind == "seed" else f"{difference.kind} {difference.key}"
 
 
 def _value(text: str, origin: str) -> str:

@@ -56,9 +56,13 @@ class Difference:
     before_origin: str = ""
     after_origin: str = ""
 
+    @property
+    def title(self) -> str:
+        """Kind and key."""
+        return self.key if self.kind == self.key else f"{self.kind} {self.key}"
+
     def __str__(self) -> str:
-        name = self.key if self.kind == "seed" else f"{self.kind} {self.key}"
-        return f"{name}: {self.before or '(none)'} -> {self.after or '(none)'}"
+        return f"{self.title}: {self.before or '(none)'} -> {self.after or '(none)'}"
 
 
 def find_differences(first: RecordedRun, second: RecordedRun) -> list[Difference]:
@@ -82,7 +86,7 @@ def recipe_kind(key: str) -> Kind:
 
 def input_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """What differs outside of the recipe, in the ``ORDER``; a package once. first, second: ``RecordedRun.inputs``."""
-    found: dict[tuple[int, Kind, str], Difference] = {}
+    found: dict[tuple[Kind, str], tuple[int, Difference]] = {}
     same_code = first.get("code") == second.get("code")
     for key in dict.fromkeys((*first, *second)):
         before, after = first.get(key, ABSENT), second.get(key, ABSENT)
@@ -92,10 +96,9 @@ def input_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
             continue
         kind = ORDER[start]
         name = key.removeprefix(f"{start}.") if kind in NAMED_ALONE else key
-        if not any(listed[1:] == (kind, name) for listed in found):
-            place = list(ORDER).index(start)
-            found[place, kind, name] = Difference(kind, name, value_text(before), value_text(after))
-    return [found[each] for each in sorted(found, key=lambda each: each[0])]
+        place = list(ORDER).index(start)
+        found.setdefault((kind, name), (place, Difference(kind, name, value_text(before), value_text(after))))
+    return [difference for _, difference in sorted(found.values(), key=lambda each: each[0])]
 
 
 def _longest_start(key: str) -> str | None:
