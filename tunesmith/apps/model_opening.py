@@ -30,7 +30,7 @@ def check_models(paths: Sequence[str], format: str | None, notice: Callable[[str
     """
     for path in paths:
         directory = Path(path).expanduser()
-        if _is_unexported(directory):
+        if is_unexported(directory):
             declared = _read_unexported(directory).text.format
             if format not in (None, declared):
                 notice(describe_kept_format(path, declared))
@@ -49,7 +49,7 @@ def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tu
     Raises as ``open_engine`` and ``load_checkpoint_model``; UsageError for a reward model.
     """
     directory = Path(path).expanduser()
-    if not _is_unexported(directory):
+    if not is_unexported(directory):
         check_writes_replies(path)
         notice(f"loading {find_export(path)}")
         if (newer := describe_newer_checkpoint(directory)) is not None:
@@ -62,7 +62,7 @@ def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tu
     return build_engine(found.model, found.renderer), read_sampling(found.recipe.sampling.model_dump())
 
 
-def _is_unexported(directory: Path) -> bool:
+def is_unexported(directory: Path) -> bool:
     """Whether a directory is that of a run whose newest checkpoint is opened."""
     return has_checkpoints(directory) and not (directory / EXPORT).is_dir()
 

@@ -319,6 +319,7 @@ def _args(task: ReportTask, plan: ReplyPlan, inputs: Mapping[str, Any]) -> dict[
         "skip_special_tokens": False,
         "program": f"tunesmith {__version__}",
         "engine": task.model.engine,
+        "fingerprint": task.model.fingerprint,
         "format": task.model.generator.renderer.format.name,
         "end_tokens": end_tokens(task.model.generator.renderer),
         "effective_sampling_params": {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tunesmith.apps.model_opening import open_run
+from tunesmith.apps.model_opening import is_unexported, open_run
 from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.export_directory import declared_format, find_export
+from tunesmith.generate.model_identity import model_fingerprint
 from tunesmith.generate.reply_generator import ReplyGenerator
 from tunesmith.generate.vllm_engine import VllmEngine
 from tunesmith.model.directory import read_directory
@@ -25,12 +27,14 @@ class SampledModel:
     generator: writes the replies.
     identity: what decides the replies, apart from the requests, by the words of messages.
     engine: its name in the report.
+    fingerprint: digest of its files, by which its card finds the report; empty for a checkpoint.
     """
 
     name: str
     generator: ReplyGenerator
     identity: Mapping[str, Any]
     engine: str
+    fingerprint: str = ""
 
 
 def open_own(name: str, path: str, format: str | None, notice: Callable[[str], None]) -> SampledModel:
@@ -41,7 +45,8 @@ def open_own(name: str, path: str, format: str | None, notice: Callable[[str], N
         "model": weights_digest(engine.model),
         "device": [parameter.device.type, str(parameter.dtype)],
     }
-    return SampledModel(name, engine, identity, "tunesmith")
+    files = "" if is_unexported(Path(path).expanduser()) else model_fingerprint(find_export(path))
+    return SampledModel(name, engine, identity, "tunesmith", files)
 
 
 def open_vllm(name: str, path: str, format: str | None, notice: Callable[[str], None]) -> SampledModel:
@@ -56,7 +61,7 @@ def open_vllm(name: str, path: str, format: str | None, notice: Callable[[str], 
     engine = VllmEngine(directory, renderer)
     files = {file: sha256(found) for file, found in read_directory(directory).files.items()}
     identity = {"model": fingerprint(files), "device": ["vllm", engine.version]}
-    return SampledModel(name, engine, identity, f"vllm {engine.version}")
+    return SampledModel(name, engine, identity, f"vllm {engine.version}", model_fingerprint(directory))
 
 
 OPENERS: Mapping[str, Callable[[str, str, str | None, Callable[[str], None]], SampledModel]] = {

@@ -17,14 +17,12 @@ from tunesmith.benchmark.encoding import ChatEncoder, PlainEncoder
 from tunesmith.benchmark.language_model import ModelParts
 from tunesmith.benchmark.scoring import AnswerScorer, CausalScorer, Seq2SeqScorer
 from tunesmith.errors import DataError, UsageError
-from tunesmith.files import fingerprint, sha256
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import declared_format, find_export
+from tunesmith.generate.model_identity import model_fingerprint
 from tunesmith.model.attention_choice import use_stock_attention
 from tunesmith.model.devices import best_device
-from tunesmith.model.directory import read_directory
 from tunesmith.model.load import is_classifier, load_model
-from tunesmith.model.names import DESCRIPTION
 from tunesmith.model.policy import Policy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
@@ -39,7 +37,6 @@ from tunesmith.verify.self_test_padded import self_test_padded
 DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SELF_TEST_TOKENS = 256  # length of the longest thread in the self-test of the layout
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", DESCRIPTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def open_benchmark_model(path: str, dtype: DtypeName = "auto") -> BenchmarkModel
         raise DataError(what, where=directory, advice="name one in tokenizer_config.json")
     max_length = int(resolve_max_length(model.config, tokenizer))
     scorer = _new_scorer(model, compute, len(tokenizer), max_length)
-    digest = _fingerprint(directory)
+    digest = model_fingerprint(directory)
     return BenchmarkModel(path, directory, model, tokenizer, scorer, max_length, int(prefix), name, digest)
 
 
@@ -152,9 +149,3 @@ def _new_scorer(model: PreTrainedModel, compute: torch.dtype, tokens: int, max_l
         return Seq2SeqScorer(policy, max_length, start=start, padding=padding)
     causal = Policy(model, compute=compute)
     return CausalScorer(causal.with_layout(self_test(causal, tokens, longest).layout), max_length)
-
-
-def _fingerprint(directory: Path) -> str:
-    """Digest of the files that decide the scores of a model."""
-    others = {name: sha256(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
-    return fingerprint([read_directory(directory).digests(), others])

@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "benchmark": CliCommand(
         "tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals.", is_divided=True
     ),
+    "card": CliCommand("tunesmith.cli.card:card", "Write the model card of a finished run."),
     "push": CliCommand("tunesmith.cli.push:push", "Publish an export on the Hugging Face Hub, all of it or nothing."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tunesmith.cli.card import print_notice
 from tunesmith.cli.lazy import load_heavy_part, load_part
 from tunesmith.cli.words import ChangesArgument, RecipeArgument
 from tunesmith.launch import launched_process, reported_once
@@ -21,4 +22,6 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
         loaded = load(names, values)  # before anything heavy is imported, so that mistakes are reported at once
         load_part("tunesmith.data.readers.recipe_check:check_readers")(loaded)
         load_part("tunesmith.cli.start_checks:check_start")(loaded.recipe)
-    load_heavy_part("tunesmith.compose.train:train_recipe")(loaded, command=["tunesmith", "train", *words])
+    trained = load_heavy_part("tunesmith.compose.train:train_recipe")(loaded, command=["tunesmith", "train", *words])
+    if launched_process(os.environ).rank == 0:
+        load_part("tunesmith.publish.card.writing:write_card_after_training")(trained.directory, print_notice)

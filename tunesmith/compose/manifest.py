@@ -30,11 +30,12 @@ from tunesmith.text.tokenizer.definition import locate
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
 PACKAGE = Path(tunesmith.__file__).parent
-NO_PART_OF_RUNS = ("apps", "benchmark", "cli", "playground")
+NO_PART_OF_RUNS = ("apps", "benchmark", "cli", "playground", "publish")
 PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 MAY_DIFFER = (
     "about",
+    "card",
     "run",
     "sampling",
     "data.cache",

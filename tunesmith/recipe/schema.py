@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tunesmith.recipe.adapter import AdapterConfig, find_adapter_conflicts
+from tunesmith.recipe.card import CardConfig, GateConfig
 from tunesmith.recipe.data import DataConfig, DataSourceConfig
 from tunesmith.recipe.families import find_family_conflicts
 from tunesmith.recipe.filters import FiltersConfig, LabelRangeConfig
@@ -50,6 +51,7 @@ __all__ = [
     "AdamWConfig",
     "AdapterConfig",
     "BestConfig",
+    "CardConfig",
     "CheckRewardConfig",
     "ConstantScheduleConfig",
     "CosineScheduleConfig",
@@ -59,6 +61,7 @@ __all__ = [
     "EvaluateConfig",
     "FactorsScheduleConfig",
     "FiltersConfig",
+    "GateConfig",
     "LabelRangeConfig",
     "LinearScheduleConfig",
     "LogarithmicScheduleConfig",
@@ -130,6 +133,9 @@ class Recipe(Section):
     )
     run: RunConfig = Field(
         default_factory=RunConfig, description="Where the run is stored and where its metrics are logged."
+    )
+    card: CardConfig | None = Field(
+        default=None, description="What the author says in the model card; null leaves it to what was measured."
     )
 
     @model_validator(mode="after")

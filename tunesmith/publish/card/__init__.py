@@ -1,0 +1,1 @@
+"""The model card: README.md of an export, written from the files of its run."""

@@ -1,0 +1,110 @@
+"""The text of a card: sections between markers, and a digest of each, by which an edit by hand is found.
+
+The markers are comments of HTML at the beginning of a line, outside of every block of code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunesmith.publish.card.markdown import parse_blocks
+
+HEADER = "front matter"
+"""The name of the metadata among the parts of a card."""
+_MARKER = re.compile(r"<!-- tunesmith:section ([a-z0-9-]+) -->")
+_DIGESTS = re.compile(r"<!-- tunesmith:digests (\{.*\}) -->")
+_HEADER = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class CardSection:
+    """A section of a card.
+
+    key: its name in the marker, in small letters.
+    heading: its heading; empty for the part below the title.
+    text: Markdown, without the heading.
+    """
+
+    key: str
+    heading: str
+    text: str
+
+    def markdown(self) -> str:
+        """Marker, heading and text."""
+        heading = f"## {self.heading}\n\n" if self.heading else ""
+        return f"<!-- tunesmith:section {self.key} -->\n\n{heading}{self.text.strip()}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCard:
+    """A card as it was found.
+
+    parts: name of a part -> its text.
+    digests: name of a part -> digest of what was written; None if the card was not written by this module.
+    """
+
+    parts: Mapping[str, str]
+    digests: Mapping[str, str] | None
+
+    def edited(self) -> list[str]:
+        """The parts that are not as they were written, or are missing, or were added."""
+        known = self.digests or {}
+        found = {name: digest(text) for name, text in self.parts.items()}
+        return [name for name in {**known, **found} if known.get(name) != found.get(name)]
+
+
+def card_text(header: str, sections: Sequence[CardSection], files: Mapping[str, str]) -> str:
+    """The text of README.md.
+
+    header: the metadata as YAML.
+    files: name -> content of the other files of the card, whose digests are recorded, too.
+    """
+    body = {section.key: section.markdown().strip() for section in sections}
+    digests = {name: digest(text) for name, text in {HEADER: header.strip(), **body, **files}.items()}
+    closing = f"<!-- tunesmith:digests {json.dumps(digests)} -->"
+    return "\n\n".join([f"---\n{header.strip()}\n---", *body.values(), closing]) + "\n"
+
+
+def digest(text: str) -> str:
+    """A short digest of a part."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_card(text: str, files: Mapping[str, str]) -> WrittenCard:
+    """Divide a card into its parts. files: as of ``card_text``, as they are now; only recorded ones count."""
+    text = text.replace("\r\n", "\n")
+    match = _HEADER.match(text)
+    parts = {HEADER: match[1].strip()} if match else {}
+    body = text[match.end() :] if match else text
+    lines = body.split("\n")
+    places: list[tuple[str, int]] = []
+    recorded: Mapping[str, str] | None = None
+    end = len(lines)
+    for token in parse_blocks(body):
+        if token.type != "html_block" or token.level or token.map is None:
+            continue
+        if marker := _MARKER.fullmatch(token.content.strip()):
+            places.append((marker[1], token.map[0]))
+        elif closing := _DIGESTS.fullmatch(token.content.strip()):
+            recorded, end = _read_digests(closing[1]), token.map[0]
+    stops = [place for _, place in places[1:]] + [end]
+    for (name, start), stop in zip(places, stops, strict=False):
+        parts[name] = "\n".join(lines[start:stop]).strip()
+    first = places[0][1] if places else end
+    for name, text_there in (("text before the first section", lines[:first]), ("text at the end", lines[end + 1 :])):
+        if added := "\n".join(text_there).strip():
+            parts[name] = added
+    kept = {name: content for name, content in files.items() if name in (recorded or {})}
+    return WrittenCard({**parts, **kept}, recorded)
+
+
+def _read_digests(text: str) -> dict[str, str] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else None

@@ -1,0 +1,147 @@
+"""The sections of a card about what was measured: evaluation and limitations. Pure functions of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tunesmith.publish.card.data_survey import SURVEY
+from tunesmith.publish.card.document import CardSection
+from tunesmith.publish.card.facts import BenchmarkScore, CardFacts, SampledReplies
+from tunesmith.publish.card.markdown import author_text, code, paragraphs, plain, table
+from tunesmith.publish.card.results import describe_parameters
+from tunesmith.publish.card.sections import METRICS
+from tunesmith.publish.card.words import LANGUAGES, count, languages_of, percent, source_link, sources_line
+from tunesmith.report.intervals import GroupedRate
+from tunesmith.train.run.validation import ALL
+
+
+def evaluation(facts: CardFacts) -> CardSection | None:
+    """Validation metrics, benchmarks, replies and rewards; None where nothing was evaluated."""
+    parts = [*_validation(facts), *_benchmarks(facts), *_replies(facts), *_rewards(facts), *_pages(facts)]
+    return CardSection("evaluation", "Evaluation", paragraphs(*parts)) if parts else None
+
+
+def _validation(facts: CardFacts) -> Iterator[str]:
+    training = facts.training
+    if not training.metrics:
+        return
+    names = list(dict.fromkeys(name for metrics in training.metrics.values() for name in metrics))
+    headers = ["validation data", *(plain(training.labels.get(name, (name, ""))[0]) for name in names)]
+    rows = [
+        ["all" if source == ALL else code(source), *(_metric(facts, name, metrics.get(name)) for name in names)]
+        for source, metrics in training.metrics.items()
+    ]
+    yield f"On the validation data, after step {training.steps:,}:"
+    yield table(headers, rows, right=range(1, len(headers)))
+    yield sources_line(facts, METRICS)
+
+
+def _metric(facts: CardFacts, name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    form = facts.training.labels.get(name, ("", ",.0f" if float(value).is_integer() else ".4g"))[1]
+    return f"{value:{form}}".replace("%", " %")
+
+
+def _benchmarks(facts: CardFacts) -> Iterator[str]:
+    if not facts.benchmarks:
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in facts.versions_of_benchmarks.items())
+    yield f"Benchmarks ({plain(versions)}); the interval is one of 95 %:"
+    headers = ("model", "task", "metric", "split", "shots", "items", "score", "interval", "source")
+    yield table(headers, [_benchmark_row(facts, each) for each in facts.benchmarks], right=(4, 5, 6))
+    if any(each.limited for each in facts.benchmarks):
+        yield "Only the first items of each task were used, so these scores are not comparable with others."
+
+
+def _benchmark_row(facts: CardFacts, score: BenchmarkScore) -> Sequence[str]:
+    interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
+    name = "**this model**" if score.is_own else code(score.model)
+    return (
+        f"{name}, {plain(score.prompts)} prompts",
+        *map(code, (score.task, score.metric, score.split)),
+        f"{score.shots}",
+        f"{score.items:,}",
+        f"{score.score:.4f}",
+        interval,
+        source_link(facts, score.source),
+    )
+
+
+def _replies(facts: CardFacts) -> Iterator[str]:
+    for report in facts.replies:
+        prompts = max(summary.prompts for summary in report.summaries)
+        yield f"Sampled replies to {count(prompts, 'prompt')} ({source_link(facts, report.source)}); shares have intervals of 95 %:"
+        headers = ("configuration", "replies", "ended by the model", "loops", "text of control tokens", "empty")
+        yield table(headers, list(_reply_rows(report)), right=(1, 2, 3, 4, 5))
+        settings = (f"{code(name)}: {code(describe_parameters(values))}" for name, values in report.parameters.items())
+        yield f"Sampling: {'; '.join(settings)}."
+
+
+def _reply_rows(report: SampledReplies) -> Iterator[Sequence[str]]:
+    for summary in report.summaries:
+        rates = (summary.ended, summary.loops, summary.control, summary.empty)
+        yield (code(summary.configuration), f"{summary.replies:,}", *map(_rate, rates))
+
+
+def _rate(rate: GroupedRate) -> str:
+    if not rate.groups:
+        return "not known"
+    low, high = rate.interval()
+    return f"{percent(rate.share)} ({percent(low)} to {percent(high)})"
+
+
+def _rewards(facts: CardFacts) -> Iterator[str]:
+    for each in facts.rewards:
+        means = ", ".join(f"{code(name)} {value:.3f}" for name, value in each.means.items())
+        yield (
+            f"Mean score of these replies by the reward model {code(each.reward_model)}, by configuration: {means} "
+            f"({source_link(facts, each.source)})."
+        )
+
+
+def _pages(facts: CardFacts) -> Iterator[str]:
+    if facts.pages:
+        yield f"Replies side by side with those of other models: {', '.join(source_link(facts, page) for page in facts.pages)}."
+
+
+def limitations(facts: CardFacts) -> CardSection | None:
+    """What was measured of the weaknesses of the model, then what the author knows; None where nothing is known."""
+    found = [f"- {line}" for line in _measured(facts)]
+    own = "" if facts.card.limitations is None else author_text(facts.card.limitations)
+    if not found and not own:
+        return None
+    return CardSection("limitations", "Limitations and bias", paragraphs("\n".join(found), own))
+
+
+def _measured(facts: CardFacts) -> Iterator[str]:
+    if facts.model.base is None:
+        yield "It was trained from random weights on the data above only, so it knows nothing else."
+    for report in facts.replies:
+        for summary in report.summaries:
+            where = f"sampled with {code(summary.configuration)} ({source_link(facts, report.source)})"
+            if summary.ended.groups:
+                yield f"{_rate(summary.ended)} of the replies {where} were ended by the model; the others were cut."
+            yield f"{_rate(summary.loops)} of the replies {where} repeat the same words in a loop."
+    stopped = facts.training.metrics.get(ALL, {}).get("stopped")
+    if stopped is not None:
+        yield (
+            f"{percent(stopped)} of the greedy replies to validation prompts were ended by the model; the others were "
+            f"cut at {facts.recipe.evaluate.max_new_tokens:,} tokens ({source_link(facts, METRICS)})."
+        )
+    yield from _data_limits(facts)
+
+
+def _data_limits(facts: CardFacts) -> Iterator[str]:
+    survey = facts.data.survey
+    if survey is None:
+        return
+    source = source_link(facts, SURVEY)
+    if found := languages_of(survey):
+        names = ", ".join(LANGUAGES.get(name, name) for name in found)
+        yield f"The training data are in {plain(names)}; other languages were not seen in this training ({source})."
+    if survey.overlapping is not None:
+        yield (
+            f"{count(survey.overlapping, 'record')} of {survey.records:,} in the training data have a text of the "
+            f"{count(survey.evaluation_texts, 'text')} of the evaluation sets that were compared ({source})."
+        )

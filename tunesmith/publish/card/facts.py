@@ -1,0 +1,243 @@
+"""What is known about a finished run, as plain values; every statement of a card is made of these and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tunesmith.publish.card.data_survey import DataSurvey
+from tunesmith.recipe.schema import CardConfig, Recipe
+from tunesmith.report.sampling_summary import ConfigurationSummary
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The model.
+
+    kind: whether it writes replies or scores them.
+    architecture: its ``model_type``.
+    is_encoder_decoder: whether an encoder reads the prompt.
+    parameters: numbers in its weights.
+    dtype: number format of the exported weights.
+    context: the largest number of tokens that it reads; None without a limit.
+    base: hub name or last part of the path of the base model; None for random weights.
+    base_on_hub: whether ``base`` is a name on the hub.
+    base_commit: of the hub; empty if it is not known.
+    adapter: whether adapters were trained and merged.
+    """
+
+    kind: Literal["assistant", "reward"]
+    architecture: str
+    is_encoder_decoder: bool
+    parameters: int
+    dtype: str
+    context: int | None
+    base: str | None
+    base_on_hub: bool
+    base_commit: str
+    adapter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedReply:
+    """A reply of the model that is shown as an example.
+
+    prompt: the text that the model was given, or the question.
+    reply: what it wrote, without end tokens.
+    sampling: how it was generated.
+    source: the file that has it.
+    """
+
+    prompt: str
+    reply: str
+    sampling: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFacts:
+    """The prompt format.
+
+    name: of the format.
+    controls: the tokens that it adds.
+    stops: the texts of the tokens that end a reply.
+    questions: of the user, in examples.
+    texts: what a text-generation tool is given for each of them.
+    added: what the tokenizer adds to such a text by itself, in words; empty if nothing.
+    several_turns: a conversation of three messages, as text; empty for a format of one turn.
+    marks: how line breaks are written, in words; empty where they are not rewritten.
+    reply: an example; None if the run has none.
+    """
+
+    name: str
+    controls: tuple[str, ...]
+    stops: tuple[str, ...]
+    questions: tuple[str, ...]
+    texts: tuple[str, ...]
+    added: str
+    several_turns: str
+    marks: str
+    reply: GeneratedReply | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """One source of training data.
+
+    name: in the recipe.
+    place: hub name, or the last part of a path.
+    on_hub: whether ``place`` is a name on the hub.
+    split: of the source; empty where there is only one.
+    license: as the author states it; empty if it is not known.
+    counts: as in the manifest.
+    """
+
+    name: str
+    place: str
+    on_hub: bool
+    split: str
+    license: str
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """The training data.
+
+    sources: in the order of the recipe.
+    train, validation: records, threads, tokens and targets of the parts; empty if there is no such part.
+    duplicates: records that repeat an earlier one and were kept.
+    survey: of their texts; None if the data could not be read again.
+    """
+
+    sources: tuple[SourceFacts, ...]
+    train: Mapping[str, int]
+    validation: Mapping[str, int]
+    duplicates: int
+    survey: DataSurvey | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """The training.
+
+    method: of the recipe, such as sft.
+    steps: optimizer steps after which the exported weights were taken.
+    done, planned: optimizer steps of the run, and those of its plan.
+    tokens, targets, examples: that were processed up to ``steps``.
+    seconds: that all steps of the run took.
+    started, finished: times in ISO 8601; empty if they are not known.
+    hardware, versions: as in the manifest.
+    commit: of the source code; empty if it is not known.
+    command: the command line; empty if it is not known.
+    metrics: the validation metrics of the exported weights by source; empty if they were not evaluated.
+    labels: metric -> (what it is called, the format of its value).
+    """
+
+    method: str
+    steps: int
+    done: int
+    planned: int
+    tokens: int
+    targets: int
+    examples: int
+    seconds: float
+    started: str
+    finished: str
+    hardware: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    commit: str
+    command: str
+    metrics: Mapping[str, Mapping[str, float]]
+    labels: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkScore:
+    """The score of the model, or of a model that it is compared with, in one task.
+
+    model: its label.
+    is_own: whether it is the model of the card.
+    prompts: how they were written.
+    task, metric, split, shots, items, score, low, high: of the task; low and high may be unknown.
+    limited: whether only the first items were used.
+    source: the file.
+    """
+
+    model: str
+    is_own: bool
+    prompts: str
+    task: str
+    metric: str
+    split: str
+    shots: int
+    items: int
+    score: float
+    low: float | None
+    high: float | None
+    limited: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampledReplies:
+    """A sampling report of the model.
+
+    source: the file.
+    date: of the report.
+    summaries: of each sampling configuration.
+    parameters: name of a configuration -> its parameters.
+    """
+
+    source: str
+    date: str
+    summaries: tuple[ConfigurationSummary, ...]
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardScores:
+    """Scores of a sampling report by a reward model.
+
+    source: the file.
+    report: the file that was scored.
+    reward_model: its name.
+    means: sampling configuration -> mean score.
+    """
+
+    source: str
+    report: str
+    reward_model: str
+    means: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """Everything that a card says.
+
+    name: of the run.
+    recipe: of the run; recipe_text: the same as YAML, without the card and without local paths.
+    card: what the author says.
+    benchmarks, replies, rewards: results that the run has.
+    versions_of_benchmarks: package -> version.
+    pages: files of comparisons.
+    files: names of the files in the export, which may be linked.
+    dropped: results that are not of this model, each with the reason.
+    """
+
+    name: str
+    recipe: Recipe
+    recipe_text: str
+    card: CardConfig
+    model: ModelFacts
+    prompt: PromptFacts | None
+    data: DataFacts
+    training: TrainingFacts
+    benchmarks: tuple[BenchmarkScore, ...] = ()
+    versions_of_benchmarks: Mapping[str, str] = field(default_factory=dict)
+    replies: tuple[SampledReplies, ...] = ()
+    rewards: tuple[RewardScores, ...] = ()
+    pages: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()

@@ -1,0 +1,235 @@
+"""Reads what a card says from the files of a finished run: recipe, manifest, records, results and export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from tunesmith.compose.best import selection_rule
+from tunesmith.compose.methods.registry import METHODS
+from tunesmith.compose.reply_evaluation import PREDICTIONS, SHOWN_TOKENS
+from tunesmith.data.sources.source import HUB_NAME
+from tunesmith.errors import MissingInputError, UsageError
+from tunesmith.files import looks_like_path, read_object
+from tunesmith.generate.export_directory import read_export
+from tunesmith.model.directory import read_directory
+from tunesmith.model.export import ExportInfo
+from tunesmith.model.names import EXPORT
+from tunesmith.publish.card.data_survey import survey_data
+from tunesmith.publish.card.facts import (
+    CardFacts,
+    DataFacts,
+    GeneratedReply,
+    ModelFacts,
+    SourceFacts,
+    TrainingFacts,
+)
+from tunesmith.publish.card.prompt_texts import read_prompts
+from tunesmith.publish.card.results import ResultReader
+from tunesmith.recipe.load import load
+from tunesmith.recipe.schema import CardConfig, Recipe
+from tunesmith.recipe.writing import yaml_lines
+from tunesmith.train.run.directory import MANIFEST, METRICS, RECIPE
+from tunesmith.train.run.history import RunHistory
+from tunesmith.train.run.metrics import read_records
+from tunesmith.train.run.status import RunStatus, find_status
+from tunesmith.train.run.validation import STEP, VALIDATION
+
+Progress = Callable[[int, int | None, str], None]
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""Keys of config.json for the largest number of tokens that a model reads."""
+
+
+def find_run(path: Path) -> Path:
+    """The directory of the run that ``path`` means: itself, or that of an export.
+
+    Raises MissingInputError where there is no run, UsageError for one that is not finished.
+    """
+    directory = path.expanduser()
+    run = directory.parent if directory.name == EXPORT and (directory.parent / RECIPE).is_file() else directory
+    if not (run / RECIPE).is_file():
+        what = "this is not the directory of a run, nor the export in one: it has no recipe.yaml"
+        raise MissingInputError(what, where=path, advice="name the directory of a finished run")
+    status = find_status(run)
+    if status.state != "finished" or not (run / EXPORT / "config.json").is_file():
+        raise UsageError(_unfinished(status), where=run, advice="a card is about finished runs: train it to its end")
+    return run
+
+
+def _unfinished(status: RunStatus) -> str:
+    if status.state == "finished":
+        return "the run has no export"
+    progress = f" at step {status.step:,} of {status.steps:,}" if status.steps else ""
+    return f"the run is not finished: it is {status.state}{progress}" if status.state == "training" else (
+        f"the run is not finished: it {'has failed' if status.state == 'failed' else 'was stopped'}{progress}"
+    )
+
+
+def read_facts(run: Path, progress: Progress) -> CardFacts:
+    """Everything that the card of a finished run says.
+
+    run: its directory, of ``find_run``.
+    progress: callback of the survey of the data.
+    Raises MissingInputError, DataError, RecipeError, StorageError.
+    """
+    recipe = load([str(run / RECIPE)]).recipe
+    manifest = read_object(run / MANIFEST, advice="restore the file")
+    info = read_export(run / EXPORT)
+    if info is None:
+        what = "the export does not say how it was made: it has no tunesmith.json"
+        raise MissingInputError(what, where=run / EXPORT, advice=f"export it again: tunesmith export {run}")
+    card = recipe.card or CardConfig()
+    history = RunHistory.of(run, selection_rule(recipe.train.best))
+    history.update()
+    results = ResultReader(run).read()
+    reply = results.example or _evaluated_reply(run, recipe, history, info)
+    return CardFacts(
+        name=recipe.name,
+        recipe=recipe,
+        recipe_text=recipe_text(recipe),
+        card=card,
+        model=_model(run / EXPORT, recipe, manifest, info),
+        prompt=read_prompts(run / EXPORT, card.prompts, reply) if info.kind == "assistant" else None,
+        data=_data(run, recipe, manifest, card, progress),
+        training=_training(run, recipe, manifest, history, info),
+        benchmarks=tuple(results.benchmarks),
+        versions_of_benchmarks=results.versions,
+        replies=tuple(results.replies),
+        rewards=tuple(results.rewards),
+        pages=tuple(results.pages),
+        files=frozenset(
+            path.relative_to(run / EXPORT).as_posix() for path in (run / EXPORT).rglob("*") if path.is_file()
+        ),
+        dropped=tuple(results.dropped),
+    )
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML without its card, and with the last parts of local paths only."""
+    values = recipe.model_dump(mode="json", exclude={"card"})
+    return "\n".join(line.text for line in yaml_lines(_without_local_paths(values)))
+
+
+def _without_local_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_local_paths(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_local_paths(each) for each in value]
+    return shown_path(value) if isinstance(value, str) and value.startswith(("/", "~", "..")) else value
+
+
+def shown_path(path: str) -> str:
+    """A path that a reader elsewhere may see: the name of a run or of a file; relative paths and hub names stay."""
+    if not path.startswith(("/", "~", "..")):
+        return path
+    parts = PurePath(path).parts
+    return parts[-2] if len(parts) > 1 and parts[-1] == EXPORT else parts[-1]
+
+
+def _is_on_hub(path: str) -> bool:
+    """Whether a path of a recipe is the name of a repository on the hub, as ``find_source`` decides it."""
+    is_name = "/" in path and not looks_like_path(path) and HUB_NAME.fullmatch(path) is not None
+    return is_name and not Path(path).exists()
+
+
+def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> ModelFacts:
+    found = read_directory(export)
+    entries = found.config.entries
+    path = recipe.model.path
+    commits = manifest.get("hub")
+    return ModelFacts(
+        kind=info.kind,
+        architecture=found.architecture,
+        is_encoder_decoder=bool(entries.get("is_encoder_decoder")),
+        parameters=found.count_parameters(),
+        dtype=str(entries.get("dtype") or entries.get("torch_dtype")),
+        context=next((int(entries[key]) for key in POSITIONS if isinstance(entries.get(key), int)), None),
+        base=None if path is None else shown_path(path),
+        base_on_hub=path is not None and _is_on_hub(path),
+        base_commit=str(commits.get(path, "")) if isinstance(commits, dict) else "",
+        adapter=recipe.model.adapter is not None,
+    )
+
+
+def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], card: CardConfig, progress: Progress) -> DataFacts:
+    data = manifest["data"]
+    report = data["report"]
+    sources = [
+        SourceFacts(
+            name=source.name,
+            place=shown_path(source.path),
+            on_hub=_is_on_hub(source.path),
+            split=source.split or "",
+            license=card.licenses.get(source.path, ""),
+            counts=report["sources"][source.name],
+        )
+        for source in recipe.data.sources
+    ]
+    separate = manifest.get("validation")
+    records = sum(int(source.counts["records"]) for source in sources)
+    return DataFacts(
+        sources=tuple(sources),
+        train=report["train"],
+        validation=report["validation"] or {},
+        duplicates=int(report["duplicates"]) if separate is None else 0,
+        survey=survey_data(run, recipe, data["sources"], records, progress),
+    )
+
+
+def _training(
+    run: Path, recipe: Recipe, manifest: Mapping[str, Any], history: RunHistory, info: ExportInfo
+) -> TrainingFacts:
+    method = METHODS[recipe.objective.kind]
+    status = find_status(run)
+    totals = {"tokens": 0, "targets": 0, "examples": 0}
+    for record in read_records(run / METRICS):
+        if VALIDATION not in record and 0 < record[STEP] <= info.steps:
+            for name in totals:
+                totals[name] += int(record.get(name, 0))
+    evaluated = {each.step: each.metrics for each in history.evaluations}
+    return TrainingFacts(
+        method=recipe.objective.kind,
+        steps=info.steps,
+        done=status.step,
+        planned=status.steps,
+        **totals,
+        seconds=history.seconds,
+        started=_text(manifest, "started"),
+        finished=_text(manifest, "finished"),
+        hardware=manifest.get("hardware") or {},
+        versions=manifest.get("versions") or {},
+        commit=_text(manifest, "commit"),
+        command=_text(manifest, "command"),
+        metrics=evaluated.get(info.steps, {}),
+        labels={each.name: (each.label, each.form) for each in method.shown},
+    )
+
+
+def _text(manifest: Mapping[str, Any], name: str) -> str:
+    """A text that a manifest may have."""
+    value = manifest.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: ExportInfo) -> GeneratedReply | None:
+    """A reply of an evaluation of the exported weights; None without one."""
+    path = run / PREDICTIONS / f"step-{info.steps:06d}.jsonl"
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            record = json.loads(file.readline() or "{}")
+        if record.get("reply", "").strip():
+            how = f"greedy decoding, max_new_tokens {recipe.evaluate.max_new_tokens}"
+            return GeneratedReply(record["prompt"], record["reply"], how, f"{PREDICTIONS}/{path.name}")
+    for prompt, reply in _shown_pairs(history, info.steps):
+        if reply.strip():
+            return GeneratedReply(prompt, reply, f"greedy decoding, at most {SHOWN_TOKENS} tokens", "shown.jsonl")
+    return None
+
+
+def _shown_pairs(history: RunHistory, step: int) -> Iterator[tuple[str, str]]:
+    texts = history.texts.get(step, [])
+    for one, other in zip(texts, texts[1:], strict=False):
+        if one.label == "prompt" and other.label == "reply":
+            yield one.text, other.text

@@ -1,0 +1,206 @@
+"""The sections of a card about data and training: pure functions of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunesmith.publish.card.data_survey import SURVEY
+from tunesmith.publish.card.document import CardSection
+from tunesmith.publish.card.facts import CardFacts, SourceFacts
+from tunesmith.publish.card.markdown import code, code_block, paragraphs, plain, table
+from tunesmith.publish.card.sections import MANIFEST, METRICS, RECIPE
+from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, percent, source_link, sources_line
+from tunesmith.recipe.licenses import find_license_conflict
+from tunesmith.train.run.view import format_duration
+
+TIMING = "timing.jsonl"
+
+
+def training_data(facts: CardFacts) -> CardSection:
+    """What the model was trained on: counts, rejected records by reason, languages and licences."""
+    data = facts.data
+    rows = [_source_row(source) for source in data.sources]
+    headers = ("source", "data", "license", "records", "used", "rejected or dropped", "tokens", "trained tokens")
+    parts = [
+        table(headers, rows, right=(3, 4, 6, 7)),
+        _split(facts),
+        f"{count(data.duplicates, 'record')} repeat an earlier one and were kept." if data.duplicates else "",
+        sources_line(facts, RECIPE, MANIFEST),
+        *_languages(facts),
+        *_license_notes(facts),
+    ]
+    return CardSection("training-data", "Training data", paragraphs(*parts))
+
+
+def _source_row(source: SourceFacts) -> tuple[str, ...]:
+    counts = source.counts
+    place = f"[{code(source.place)}](https://huggingface.co/datasets/{source.place})"
+    shown = place if source.on_hub else code(source.place)
+    return (
+        code(source.name),
+        f"{shown}, {code(source.split)}" if source.split else shown,
+        code(source.license) if source.license else "not stated",
+        *(f"{int(counts[name]):,}" for name in ("records", "used")),
+        ", ".join(f"{plain(reason)}: {number:,}" for reason, number in _left_out(counts).items()) or "none",
+        *(f"{int(counts[name]):,}" for name in ("tokens", "trained")),
+    )
+
+
+def _left_out(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Reason -> records, and messages of records that are used."""
+    found = {str(reason): int(number) for reason, number in counts["rejected"].items()}
+    found |= {"duplicates": int(counts.get("duplicates", 0)), "unusable rows": int(counts.get("bad", 0))}
+    found |= {f"messages, {reason}": int(number) for reason, number in counts["dropped"].items()}
+    return {reason: number for reason, number in found.items() if number}
+
+
+def _split(facts: CardFacts) -> str:
+    train, validation = facts.data.train, facts.data.validation
+    sentence = f"{count(train['records'], 'record')} with {count(train['tokens'], 'token')} are for training"
+    if validation:
+        sentence += f", and {count(validation['records'], 'record')} were held out for validation"
+    return f"{sentence}."
+
+
+def _languages(facts: CardFacts) -> Iterator[str]:
+    survey = facts.data.survey
+    if survey is None:
+        return
+    kinds = (
+        (survey.declared, "message", "as the data declare it"),
+        (survey.detected, "record", "detected by py3langid"),
+    )
+    for counts, what, how in kinds:
+        if counts:
+            total = sum(counts.values())
+            shown = ", ".join(f"{LANGUAGES.get(name, name)} {percent(n / total)}" for name, n in counts.items())
+            yield f"Languages of {count(total, what)}, {how}: {plain(shown)}."
+    if languages_of(survey):
+        yield sources_line(facts, SURVEY)
+
+
+def _license_notes(facts: CardFacts) -> Iterator[str]:
+    """What the licences of the data ask for and the licence of the model does not repeat."""
+    chosen = facts.card.license
+    for source in facts.data.sources:
+        if chosen is None or not source.license:
+            continue
+        if (conflict := find_license_conflict(chosen, source.license)) is not None:
+            reason = "" if facts.card.license_reason is None else f" The author's reason: {plain(facts.card.license_reason)}"
+            yield f"The license of {code(source.name)}: {conflict}. The model has {code(chosen)}.{reason}"
+
+
+def training_procedure(facts: CardFacts) -> CardSection:
+    """What was done, on what, how long, and the recipe."""
+    training = facts.training
+    rows = list(_hyperparameters(facts))
+    parts = [
+        f"Method: {METHODS[training.method]}. {_length(facts)}",
+        sources_line(facts, METRICS, TIMING),
+        "The following hyper-parameters were used:",
+        table(("hyper-parameter", "value", "source"), rows),
+        "The machine and the software:",
+        table(("", "value", "source"), list(_environment(facts))),
+        "The recipe with all its values (local paths are shortened, and the section `card` is this card):",
+        code_block(facts.recipe_text, "yaml"),
+    ]
+    return CardSection("training-procedure", "Training procedure", paragraphs(*parts))
+
+
+def _length(facts: CardFacts) -> str:
+    training = facts.training
+    words = [f"The weights are those after {count(training.steps, 'optimizer step')}"]
+    if training.planned and training.planned != training.steps:
+        words.append(f" of {training.planned:,} planned")
+    words.append(
+        f": {count(training.examples, 'example')}, {count(training.tokens, 'token')}, of which "
+        f"{training.targets:,} were trained"
+    )
+    if training.method != "ppo":
+        words.append(f" ({training.examples / max(1, facts.data.train['records']):.2f} times the training records)")
+    text = "".join(words) + "."
+    return f"{text} All steps of the run took {format_duration(training.seconds)}." if training.seconds else text
+
+
+def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
+    """The names of transformers' cards, with the values of the recipe and their keys."""
+    keys = facts.recipe.train
+    optimizer = keys.optimizer.model_dump()
+    schedule = keys.schedule.model_dump()
+    values: list[tuple[str, object, str]] = [
+        ("learning_rate", keys.learning_rate, "train.learning_rate"),
+        ("total_train_batch_size", f"{keys.batch_size:,} {keys.batch_unit}", "train.batch_size"),
+        ("optimizer", _named(optimizer), "train.optimizer"),
+        ("lr_scheduler_type", _named(schedule), "train.schedule"),
+        ("num_epochs", keys.epochs, "train.epochs"),
+        ("max_steps", keys.steps, "train.steps"),
+        ("stopped after", keys.stop_after, "train.stop_after"),
+        ("gradient clipping", keys.clip, "train.clip"),
+        ("seed", facts.recipe.seed, "seed"),
+        ("residual_dropout", facts.recipe.model.residual_dropout, "model.residual_dropout"),
+        ("training precision", _precision(facts), "model.dtype"),
+        ("max_length", facts.recipe.text.max_length, "text.max_length"),
+    ]
+    objective = facts.recipe.objective.model_dump(mode="json")
+    values += [(name, value, f"objective.{name}") for name, value in objective.items() if not isinstance(value, list)]
+    for name, value, key in values:
+        if value is not None and value != "":
+            yield code(name), code(_value(value)), f"{source_link(facts, RECIPE)} {code(key)}"
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    """``adamw: betas (0.9, 0.999), epsilon 1e-08``."""
+    others = ", ".join(f"{name} {_value(value)}" for name, value in values.items() if name != "kind" and value is not None)
+    return f"{values['kind']}: {others}" if others else str(values["kind"])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _precision(facts: CardFacts) -> str:
+    return f"{facts.recipe.model.dtype} products, {facts.recipe.train.weights} weights"
+
+
+def _environment(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
+    training = facts.training
+    hardware, manifest = training.hardware, source_link(facts, MANIFEST)
+    gpus = hardware.get("gpus") or []
+    values = {
+        "GPUs": ", ".join(map(str, gpus)) if gpus else "none",
+        "processor": hardware.get("machine"),
+        "system": hardware.get("system"),
+        "threads": hardware.get("threads"),
+        "processes": hardware.get("processes"),
+        "started": training.started,
+        "finished": training.finished,
+        "commit of the code": training.commit,
+        **training.versions,
+    }
+    for name, value in values.items():
+        if value not in (None, ""):
+            yield plain(str(name)), code(str(value)), manifest
+
+
+def how_to_repeat(facts: CardFacts) -> CardSection:
+    """The commands that train the model again."""
+    training = facts.training
+    result = (
+        "On the same machine with the same versions the weights are the same, bit for bit."
+        if training.hardware.get("deterministic", True)
+        else "The algorithms on the GPU were not deterministic, so the weights differ in their last digits."
+    )
+    version = code(str(training.versions.get("tunesmith")))
+    text = (
+        "Save the recipe above as `recipe.yaml`, with the paths of your data and models in it, and train it with "
+        f"Tunesmith {version}. {result}"
+    )
+    command = f"The command was {code(training.command)}." if training.command else ""
+    return CardSection(
+        "how-to-repeat",
+        "How to repeat this",
+        paragraphs(text, code_block("tunesmith train recipe.yaml", "sh"), command, sources_line(facts, RECIPE, MANIFEST)),
+    )
