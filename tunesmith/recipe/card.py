@@ -17,7 +17,9 @@ GateField = Literal["checkbox", "text", "country", "date_picker"] | Annotated[tu
 class GateConfig(Section):
     """What a reader must accept or answer before the hub hands out the model. It is switched on at the hub as well."""
 
-    heading: Text | None = Field(default=None, description="The heading above the questions; null uses that of the hub.")
+    heading: Text | None = Field(
+        default=None, description="The heading above the questions; null uses that of the hub."
+    )
     prompt: Text | None = Field(default=None, description="The text above the questions; null uses that of the hub.")
     button: Text | None = Field(default=None, description="The text of the button; null uses that of the hub.")
     fields: Mapping[Text, GateField] = Field(

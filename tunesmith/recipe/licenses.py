@@ -13,7 +13,7 @@ HUB_LICENSES = frozenset(
     "gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr "
     "mpl-2.0 odc-by odbl open-mdw openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr "
     "deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 "
-    "grok2-community gemma unknown other".split()
+    "grok2-community gemma unknown other".split()  # noqa: SIM905
 )
 """Values of ``license`` in a model card. Source: the page "Licenses" of the documentation of the hub."""
 

@@ -84,7 +84,7 @@ def _survey(recipe: Recipe, inputs: str, records: int, progress: Progress) -> Da
     detect = language_detector()
     share = min(1.0, MOST_RECORDS / max(records, 1))
     declared, detected, overlapping, number = Counter[str](), Counter[str](), 0, 0
-    for number, tree in enumerate(read_trees(source_configs(recipe, recipe.data.sources)), 1):  # noqa: B007
+    for number, tree in enumerate(read_trees(source_configs(recipe, recipe.data.sources)), 1):
         progress(number, records, f"{number:,} of {records:,} records")
         if sets is not None and sets.overlap(tree):
             overlapping += 1

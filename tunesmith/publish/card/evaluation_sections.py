@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+from tunesmith.benchmark.suites import DOLLY
 from tunesmith.publish.card.data_survey import SURVEY
 from tunesmith.publish.card.document import CardSection
 from tunesmith.publish.card.facts import BenchmarkScore, CardFacts, SampledReplies
@@ -50,15 +52,37 @@ def _benchmarks(facts: CardFacts) -> Iterator[str]:
     yield f"Benchmarks ({plain(versions)}); the interval is one of 95 %:"
     headers = ("model", "task", "metric", "split", "shots", "items", "score", "interval", "source")
     yield table(headers, [_benchmark_row(facts, each) for each in facts.benchmarks], right=(4, 5, 6))
+    if rows := _card_rows(facts.benchmarks):
+        yield "The table of the model card of dolly-v2-7b, sorted by the geometric mean (gmean):"
+        yield table(("model", *DOLLY, "gmean"), rows, right=range(1, len(DOLLY) + 2))
     if any(each.limited for each in facts.benchmarks):
         yield "Only the first items of each task were used, so these scores are not comparable with others."
 
 
+def _card_rows(scores: Sequence[BenchmarkScore]) -> list[Sequence[str]]:
+    """The rows of the models that have all tasks of the card of dolly."""
+    values: dict[str, dict[str, float]] = {}
+    for each in scores:
+        values.setdefault(_model_name(each), {})[each.task] = each.score
+    found = {
+        name: [tasks[task] for task in DOLLY] for name, tasks in values.items() if all(task in tasks for task in DOLLY)
+    }
+    means = {name: math.prod(row) ** (1 / len(row)) for name, row in found.items()}
+    return [
+        [name, *(f"{value:.6g}" for value in (*found[name], means[name]))]
+        for name in sorted(found, key=means.__getitem__)
+    ]
+
+
+def _model_name(score: BenchmarkScore) -> str:
+    name = "**this model**" if score.is_own else code(score.model)
+    return f"{name}, {plain(score.prompts)} prompts"
+
+
 def _benchmark_row(facts: CardFacts, score: BenchmarkScore) -> Sequence[str]:
     interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
-    name = "**this model**" if score.is_own else code(score.model)
     return (
-        f"{name}, {plain(score.prompts)} prompts",
+        _model_name(score),
         *map(code, (score.task, score.metric, score.split)),
         f"{score.shots}",
         f"{score.items:,}",
@@ -71,7 +95,8 @@ def _benchmark_row(facts: CardFacts, score: BenchmarkScore) -> Sequence[str]:
 def _replies(facts: CardFacts) -> Iterator[str]:
     for report in facts.replies:
         prompts = max(summary.prompts for summary in report.summaries)
-        yield f"Sampled replies to {count(prompts, 'prompt')} ({source_link(facts, report.source)}); shares have intervals of 95 %:"
+        place = source_link(facts, report.source)
+        yield f"Sampled replies to {count(prompts, 'prompt')} ({place}); shares have intervals of 95 %:"
         headers = ("configuration", "replies", "ended by the model", "loops", "text of control tokens", "empty")
         yield table(headers, list(_reply_rows(report)), right=(1, 2, 3, 4, 5))
         settings = (f"{code(name)}: {code(describe_parameters(values))}" for name, values in report.parameters.items())
@@ -102,7 +127,8 @@ def _rewards(facts: CardFacts) -> Iterator[str]:
 
 def _pages(facts: CardFacts) -> Iterator[str]:
     if facts.pages:
-        yield f"Replies side by side with those of other models: {', '.join(source_link(facts, page) for page in facts.pages)}."
+        pages = ", ".join(source_link(facts, page) for page in facts.pages)
+        yield f"Replies side by side with those of other models: {pages}."
 
 
 def limitations(facts: CardFacts) -> CardSection | None:

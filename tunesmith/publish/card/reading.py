@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -62,8 +63,10 @@ def _unfinished(status: RunStatus) -> str:
     if status.state == "finished":
         return "the run has no export"
     progress = f" at step {status.step:,} of {status.steps:,}" if status.steps else ""
-    return f"the run is not finished: it is {status.state}{progress}" if status.state == "training" else (
-        f"the run is not finished: it {'has failed' if status.state == 'failed' else 'was stopped'}{progress}"
+    return (
+        f"the run is not finished: it is {status.state}{progress}"
+        if status.state == "training"
+        else (f"the run is not finished: it {'has failed' if status.state == 'failed' else 'was stopped'}{progress}")
     )
 
 
@@ -230,6 +233,6 @@ def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: Expor
 
 def _shown_pairs(history: RunHistory, step: int) -> Iterator[tuple[str, str]]:
     texts = history.texts.get(step, [])
-    for one, other in zip(texts, texts[1:], strict=False):
+    for one, other in itertools.pairwise(texts):
         if one.label == "prompt" and other.label == "reply":
             yield one.text, other.text

@@ -10,6 +10,8 @@ from tunesmith.publish.card.markdown import author_text, bullets, code, code_blo
 from tunesmith.publish.card.results import describe_parameters
 from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, sources_line
 
+MARK_REPLACEMENTS = ((" _LB_> ", "\n"), (" _T_> ", "\t"), ("_LB_>", "\n"), ("_T_>", "\t"))
+"""What other programs replace in the replies of the format t5-dolly, as its original does."""
 RECIPE, MANIFEST, METRICS, CONFIG = "recipe.yaml", "manifest.json", "metrics.jsonl", "config.json"
 
 
@@ -181,7 +183,7 @@ def _transformers_lines(facts: CardFacts, question: str, limit: int) -> Sequence
         "",
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
         f'model = {kind}.from_pretrained("DIRECTORY")',
-        f'messages = [{{"role": "user", "content": {ascii(question)}}}]',
+        f'messages = [{{"role": "user", "content": {question!a}}}]',
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
@@ -197,7 +199,7 @@ def _pipeline_lines(question: str, limit: int) -> Sequence[str]:
         "from transformers import pipeline",
         "",
         'generate = pipeline("text-generation", "DIRECTORY")',
-        f'messages = [{{"role": "user", "content": {ascii(question)}}}]',
+        f'messages = [{{"role": "user", "content": {question!a}}}]',
         f'print(generate(messages, max_new_tokens={limit})[0]["generated_text"][-1]["content"])',
     )
 
@@ -208,7 +210,7 @@ def _client_lines(question: str) -> Sequence[str]:
         "",
         'client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")',
         "model = client.models.list().data[0].id",
-        f'messages = [{{"role": "user", "content": {ascii(question)}}}]',
+        f'messages = [{{"role": "user", "content": {question!a}}}]',
         "print(client.chat.completions.create(model=model, messages=messages).choices[0].message.content)",
     )
 

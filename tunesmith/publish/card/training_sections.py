@@ -87,8 +87,9 @@ def _license_notes(facts: CardFacts) -> Iterator[str]:
         if chosen is None or not source.license:
             continue
         if (conflict := find_license_conflict(chosen, source.license)) is not None:
-            reason = "" if facts.card.license_reason is None else f" The author's reason: {plain(facts.card.license_reason)}"
-            yield f"The license of {code(source.name)}: {conflict}. The model has {code(chosen)}.{reason}"
+            text = f"The license of {code(source.name)}: {conflict}. The author chose {code(chosen)} for the model"
+            reason = facts.card.license_reason
+            yield f"{text}." if reason is None else f"{text}, for this reason: {plain(reason)}."
 
 
 def training_procedure(facts: CardFacts) -> CardSection:
@@ -151,7 +152,7 @@ def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
 
 def _named(values: Mapping[str, Any]) -> str:
     """``adamw: betas (0.9, 0.999), epsilon 1e-08``."""
-    others = ", ".join(f"{name} {_value(value)}" for name, value in values.items() if name != "kind" and value is not None)
+    others = ", ".join(f"{name} {_value(each)}" for name, each in values.items() if name != "kind" and each is not None)
     return f"{values['kind']}: {others}" if others else str(values["kind"])
 
 
@@ -202,5 +203,7 @@ def how_to_repeat(facts: CardFacts) -> CardSection:
     return CardSection(
         "how-to-repeat",
         "How to repeat this",
-        paragraphs(text, code_block("tunesmith train recipe.yaml", "sh"), command, sources_line(facts, RECIPE, MANIFEST)),
+        paragraphs(
+            text, code_block("tunesmith train recipe.yaml", "sh"), command, sources_line(facts, RECIPE, MANIFEST)
+        ),
     )

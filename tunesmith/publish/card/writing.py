@@ -14,7 +14,15 @@ from tunesmith.publish.card.evaluation_sections import evaluation, limitations
 from tunesmith.publish.card.facts import CardFacts
 from tunesmith.publish.card.metadata import RESULTS, header, result_files, unwritten
 from tunesmith.publish.card.reading import find_run, read_facts
-from tunesmith.publish.card.sections import citation, intended_use, model_details, own_sections, prompting, summary, usage
+from tunesmith.publish.card.sections import (
+    citation,
+    intended_use,
+    model_details,
+    own_sections,
+    prompting,
+    summary,
+    usage,
+)
 from tunesmith.publish.card.training_sections import how_to_repeat, training_data, training_procedure
 
 README = "README.md"
