@@ -13,7 +13,6 @@ from tunesmith.publish.card.facts import BenchmarkScore, CardFacts
 from tunesmith.publish.card.words import languages_of
 from tunesmith.recipe.card import GateConfig
 from tunesmith.recipe.licenses import find_license_conflict
-from tunesmith.text.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ def header(facts: CardFacts) -> str:
         **_gate(card.gate),
         **_widget(facts),
     )
-    # A text that YAML cannot hold, such as half of a surrogate pair, is escaped.
-    return visible(str(data.to_yaml()))
+    return str(data.to_yaml())
 
 
 def _converses(facts: CardFacts) -> bool:
