@@ -47,7 +47,9 @@ DOLLY = OriginalCard(
         "Usage: pipeline": 'pipeline("text-generation", "DIRECTORY")',
         "Known Limitations: Performance": NOT_MEASURED,
         "Known Limitations: Dataset": "## Limitations and bias",
-        "Benchmark Metrics": "| model | openbookqa | arc_easy | winogrande | hellaswag | arc_challenge | piqa | boolq | gmean |",
+        "Benchmark Metrics": (
+            "| model | openbookqa | arc_easy | winogrande | hellaswag | arc_challenge | piqa | boolq | gmean |"
+        ),
         "Benchmark Metrics: other models": "| `other`, plain prompts |",
         "Citation": "@online{DatabricksBlog2023DollyV2,",
     },
@@ -127,7 +129,9 @@ ORIGINALS: dict[str, OriginalCard] = {
             "Repository": "<https://github.com/allenai/open-instruct>",
             "Dataset": "https://huggingface.co/datasets/allenai/tulu-2.5-preference-data",
             "Model Family": "https://huggingface.co/collections/allenai/",
-            "Input Format": "<|user|>\nWrite a short letter to a friend about the first day of spring.\n<|assistant|>\n",
+            "Input Format": (
+                "<|user|>\nWrite a short letter to a friend about the first day of spring.\n<|assistant|>\n"
+            ),
             "Input Format: line break": "its last line ends with a line break",
             "Input Format: chat template": "apply_chat_template",
             "Intended uses": "## Intended use",

@@ -22,7 +22,25 @@ PIECES = (
     *("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--", "-->", "<b", "</details>", "<?php", "]]>"),
     *("<!-- tunesmith:section usage -->", '<!-- tunesmith:digests {"x": "y"} -->', "---", "\n---\n", "```", "~~~", "`"),
     *("``", "|", "\\", "# heading", "\n## Usage\n", "[a](javascript:alert(1))", "![x](http://x/y)", "[b]: <x>", "&lt;"),
-    *("\n", "\n\n", " ", "    ", "\t", "- ", "1. ", "> ", "*", "_", "{{ x }}", "a: b", "? ", "%", "@", "\u2028", "\x1b[31m"),
+    *(
+        "\n",
+        "\n\n",
+        " ",
+        "    ",
+        "\t",
+        "- ",
+        "1. ",
+        "> ",
+        "*",
+        "_",
+        "{{ x }}",
+        "a: b",
+        "? ",
+        "%",
+        "@",
+        "\u2028",
+        "\x1b[31m",
+    ),
     *("\u202e", "\ufeff", "word", "<https://example.com>", "<a@b.c>", "$x$", "!!python/object:x", "'", '"'),
 )
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), min_size=1, max_size=8).map("".join).filter(str.strip)
@@ -61,7 +79,13 @@ def test_a_card_of_hostile_texts_is_read_back(facts: CardFacts, text: str, other
     card = facts.card.model_copy(
         update={
             **{"title": text, "summary": other, "developer": text, "contact": other, "links": {text: other}},
-            **{"limitations": text, "intended_use": other, "sections": {text: other}, "citation": text, "tags": (other,)},
+            **{
+                "limitations": text,
+                "intended_use": other,
+                "sections": {text: other},
+                "citation": text,
+                "tags": (other,),
+            },
             **{"gate": GateConfig(prompt=text, fields={other: "checkbox"}), "license_reason": text},
         }
     )

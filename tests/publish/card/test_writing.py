@@ -48,7 +48,10 @@ def test_every_edit_by_hand_is_named_and_kept(run: Path) -> None:
         with pytest.raises(UsageError, match=f"edited by hand: '{name}'"):
             write_card(run, ignore)
         assert "by hand" in path.read_text()
-    for added, name in ((f"{text}\nMine.\n", "text at the end"), (text.replace("---\n\n", "---\n\nMine.\n\n", 1), "before")):
+    for added, name in (
+        (f"{text}\nMine.\n", "text at the end"),
+        (text.replace("---\n\n", "---\n\nMine.\n\n", 1), "before"),
+    ):
         path.write_text(added)
         with pytest.raises(UsageError, match=name):
             write_card(run, ignore)
@@ -75,7 +78,9 @@ def test_results_that_are_gone_leave_the_card_and_their_file(run: Path) -> None:
 
 def test_results_of_other_weights_are_left_out_with_a_notice(run: Path) -> None:
     add_results(run)
-    change(run / "benchmark/benchmark.json", json.loads((run / "report.json").read_text())["args"]["fingerprint"], "e" * 64)
+    change(
+        run / "benchmark/benchmark.json", json.loads((run / "report.json").read_text())["args"]["fingerprint"], "e" * 64
+    )
     notices: list[str] = []
     path = write_card(run, notices.append)
     assert "benchmark/benchmark.json: it is not of the exported weights; make it again" in notices
@@ -103,7 +108,11 @@ def test_line_ends_of_windows_are_no_edit(run: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
-        (lambda run: change(run / "status.json", '"finished"', '"stopped"'), UsageError, "it was stopped at step 2 of 2"),
+        (
+            lambda run: change(run / "status.json", '"finished"', '"stopped"'),
+            UsageError,
+            "it was stopped at step 2 of 2",
+        ),
         (lambda run: change(run / "status.json", '"finished"', '"failed"'), UsageError, "it has failed at step 2 of 2"),
         (lambda run: (run / "export/config.json").unlink(), UsageError, "the run has no export"),
         (lambda run: (run / "recipe.yaml").unlink(), MissingInputError, "this is not the directory of a run"),
@@ -136,7 +145,9 @@ def test_a_license_that_drops_a_condition_of_the_data_needs_a_reason(run: Path) 
     text = write_card(run, notices.append).read_text()
     assert not text.split("\n---\n")[0].startswith("license:")
     assert "license: mit" not in text.split("\n---\n")[0]
-    assert any("cc-by-sa-3.0 asks that adaptations have the same licence, and card.license is mit" in n for n in notices)
+    assert any(
+        "cc-by-sa-3.0 asks that adaptations have the same licence, and card.license is mit" in n for n in notices
+    )
 
 
 def test_data_that_have_changed_are_not_surveyed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,12 +127,12 @@ class TrainingFacts:
     done, planned: optimizer steps of the run, and those of its plan.
     tokens, targets, examples: that were processed up to ``steps``.
     seconds: that all steps of the run took.
-    started, finished: times in ISO 8601; empty if they are not known.
     hardware, versions: as in the manifest.
-    commit: of the source code; empty if it is not known.
-    command: the command line; empty if it is not known.
     metrics: the validation metrics of the exported weights by source; empty if they were not evaluated.
     labels: metric -> (what it is called, the format of its value).
+    started, finished: times in ISO 8601; empty if they are not known.
+    commit: of the source code; empty if it is not known.
+    command: the command line; empty if it is not known.
     """
 
     method: str
@@ -143,14 +143,14 @@ class TrainingFacts:
     targets: int
     examples: int
     seconds: float
-    started: str
-    finished: str
     hardware: Mapping[str, Any]
     versions: Mapping[str, Any]
-    commit: str
-    command: str
     metrics: Mapping[str, Mapping[str, float]]
     labels: Mapping[str, tuple[str, str]]
+    started: str = ""
+    finished: str = ""
+    commit: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

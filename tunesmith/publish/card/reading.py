@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -199,21 +200,36 @@ def _training(
         planned=status.steps,
         **totals,
         seconds=history.seconds,
-        started=_text(manifest, "started"),
-        finished=_text(manifest, "finished"),
         hardware=manifest.get("hardware") or {},
         versions=manifest.get("versions") or {},
-        commit=_text(manifest, "commit"),
-        command=_text(manifest, "command"),
+        **_starts(manifest),
         metrics=evaluated.get(info.steps, {}),
         labels={each.name: (each.label, each.form) for each in method.shown},
     )
 
 
-def _text(manifest: Mapping[str, Any], name: str) -> str:
-    """A text that a manifest may have."""
-    value = manifest.get(name)
-    return value if isinstance(value, str) else ""
+def _starts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What the manifest says of the first start and of the first one that reached the end; later ones train nothing."""
+    starts = [each for each in manifest.get("starts") or [] if isinstance(each, dict)]
+    if not starts:
+        return {}
+    first, last = starts[0], next((each for each in starts if each.get("state") == "finished"), starts[-1])
+    code = first.get("code") or {}
+    changed = " with further changes" if code.get("changes") else ""
+    words = [f"{name}{equals}{shown_path(value)}" for name, equals, value in map(_parts, first.get("command") or [])]
+    found = {
+        "started": first.get("time"),
+        "finished": last.get("ended"),
+        "commit": f"{code['commit']}{changed}" if code.get("commit") else None,
+        "command": shlex.join(words),
+    }
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _parts(word: str) -> tuple[str, str, str]:
+    """A word of a command as (what is before its value, ``=``, value)."""
+    name, equals, value = str(word).partition("=")
+    return (name, equals, value) if equals else ("", "", name)
 
 
 def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: ExportInfo) -> GeneratedReply | None:
