@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -89,17 +89,16 @@ def _tree(number: int) -> dict[str, object]:
     return {"message_tree_id": f"p{number}", "tree_state": "ready_for_export", "prompt": prompt}
 
 
-def train_runs(root: Path, names: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """(recipe, directory of its run) for each of the names; the data are surveyed while they are there."""
+def train_run(root: Path, name: str) -> Path:
+    """The directory of the run of a recipe in the world at ``root``; its data are surveyed while they are there."""
     with contextlib.chdir(root):
-        for name in names:
-            layer, *values = RECIPES[name]
-            loaded = load([name, layer], [*values, f"run.directory={root / 'runs' / name}"])
-            run = train_recipe(loaded).directory
-            manifest = json.loads((run / "manifest.json").read_text())
-            survey = survey_data(run, loaded.recipe, manifest["data"]["sources"], 24, lambda done, total, label: None)
-            assert survey is not None
-            yield name, run
+        layer, *values = RECIPES[name]
+        loaded = load([name, layer], [*values, f"run.directory={root / 'runs' / name}"])
+        run = train_recipe(loaded).directory
+        manifest = json.loads((run / "manifest.json").read_text())
+        survey = survey_data(run, loaded.recipe, manifest["data"]["sources"], 24, lambda done, total, label: None)
+        assert survey is not None
+        return run
 
 
 def copy_run(run: Path, target: Path) -> Path:

@@ -67,7 +67,7 @@ OASST = OriginalCard(
         "License": "- **License:** `apache-2.0`",
         "Contact": OWNER,
         "Prompting: tokens": "`<|prompter|>`",
-        "Prompting: end of a turn": "A reply ends with `<|endoftext|>`.",
+        "Prompting: end of a turn": "A reply ends with `<|endoftext|>`",
         "Prompting: input example": (
             "<|prompter|>What is a meme, and what's the history behind this word?<|endoftext|><|assistant|>"
         ),
@@ -141,7 +141,7 @@ ORIGINALS: dict[str, OriginalCard] = {
             "hyperparameters: learning_rate": "| `learning_rate` | `0.001` |",
             "hyperparameters: total_train_batch_size": "| `total_train_batch_size` | `4 examples` |",
             "hyperparameters: optimizer": "| `optimizer` | `adamw: betas (0.9, 0.999), epsilon 1e-08",
-            "hyperparameters: lr_scheduler_type": "| `lr_scheduler_type` | `linear: warmup_ratio 0.1",
+            "hyperparameters: lr_scheduler_type": "| `lr_scheduler_type` | `linear: warmup_steps 0, warmup_ratio 0.1",
             "hyperparameters: num_epochs": "| `max_steps` | `2` |",
             "Citation": "@misc{ivison2024unpacking,",
         },

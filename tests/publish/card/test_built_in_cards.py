@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,18 @@ def ignore(text: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def cards(card_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name of a recipe -> its card. The names of the recipes are hub names where this is written."""
-    root, found = tmp_path_factory.mktemp("written"), {}
-    with contextlib.chdir(root):
-        for name, run in card_runs.items():
-            copied = copy_run(run, root / name)
-            if name != "flan-t5-dolly-xxl":
-                add_results(copied)
-            found[name] = write_card(copied, ignore)
-    return found
+def card(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """card("dolly-v2-3b") -> the card of its run. It is written where the names in the recipe are no directories."""
+    root = tmp_path_factory.mktemp("written")
+
+    def write(name: str) -> Path:
+        run = copy_run(trained(name), root / name)
+        if name != "flan-t5-dolly-xxl":
+            add_results(run)
+        with contextlib.chdir(root):
+            return write_card(run, ignore)
+
+    return cache(write)
 
 
 def metadata(path: Path) -> dict[str, Any]:
@@ -44,8 +48,8 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_a_card_has_every_field_and_every_part_of_the_original(name: str, cards: dict[str, Path]) -> None:
-    found, text = metadata(cards[name]), cards[name].read_text()
+def test_a_card_has_every_field_and_every_part_of_the_original(name: str, card: Callable[[str], Path]) -> None:
+    found, text = metadata(card(name)), card(name).read_text()
     for key, wanted in ORIGINALS[name].fields.items():
         assert (key in found) == (not isinstance(wanted, Absent)), key
     for part, wanted in ORIGINALS[name].parts.items():
@@ -54,24 +58,23 @@ def test_a_card_has_every_field_and_every_part_of_the_original(name: str, cards:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_the_metadata_are_valid_for_the_hub(name: str, cards: dict[str, Path]) -> None:
-    found = metadata(cards[name])
+def test_the_metadata_are_valid_for_the_hub(name: str, card: Callable[[str], Path]) -> None:
+    found = metadata(card(name))
     assert found["license"] in HUB_LICENSES
     assert all(re.fullmatch(r"[a-z]{2,3}", code) for code in found["language"])
     assert found["library_name"] == "transformers"
     for repository in (*found.get("datasets", []), *filter(None, [found.get("base_model")])):
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", repository)
-    card = ModelCard.load(cards[name])
-    again = ModelCard(str(card))
-    assert again.data.to_dict() == found
+    loaded = ModelCard.load(card(name))
+    assert ModelCard(str(loaded)).data.to_dict() == found
     if "model-index" in found:
-        assert card.data.model_name == name
-        assert {result.metric_value for result in card.data.eval_results} == {0.75}
-        assert len(card.data.eval_results) == 8  # all tasks, and none of the other model
+        assert loaded.data.model_name == name
+        assert {result.metric_value for result in loaded.data.eval_results} == {0.75}
+        assert len(loaded.data.eval_results) == 8  # all tasks, and none of the other model
 
 
-def test_results_of_registered_benchmarks_are_files(cards: dict[str, Path]) -> None:
-    export = cards["dolly-v2-3b"].parent
+def test_results_of_registered_benchmarks_are_files(card: Callable[[str], Path]) -> None:
+    export = card("dolly-v2-3b").parent
     assert [path.name for path in (export / ".eval_results").iterdir()] == ["gsm8k.yaml"]
     (entry,) = yaml.safe_load((export / ".eval_results/gsm8k.yaml").read_text())
     assert entry["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k"}
@@ -79,16 +82,16 @@ def test_results_of_registered_benchmarks_are_files(cards: dict[str, Path]) -> N
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_widget_prompts_are_what_the_model_was_trained_to_read(name: str, cards: dict[str, Path]) -> None:
-    export = cards[name].parent
+def test_widget_prompts_are_what_the_model_was_trained_to_read(name: str, card: Callable[[str], Path]) -> None:
+    export = card(name).parent
     engine, _ = open_engine(export)
     stock = load_stock_tokenizer(export)
     questions = yaml.safe_load((export.parent / "recipe.yaml").read_text())["card"]["prompts"]
-    texts = [entry["text"] for entry in metadata(cards[name])["widget"]]
+    texts = [entry["text"] for entry in metadata(card(name))["widget"]]
     assert len(texts) == len(questions)
     for text, question in zip(texts, questions, strict=True):
         assert list(stock(text)["input_ids"]) == engine.renderer.prompt([Message("user", question)])
-        assert text.rstrip("\n") in cards[name].read_text() or text != texts[0]
+        assert text.rstrip("\n") in card(name).read_text() or text != texts[0]
 
 
 def table_rows(text: str, first: str) -> list[list[str]]:
@@ -98,8 +101,8 @@ def table_rows(text: str, first: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_counts_and_hyperparameters_are_those_of_the_run(name: str, cards: dict[str, Path]) -> None:
-    text, run = cards[name].read_text(), cards[name].parent.parent
+def test_counts_and_hyperparameters_are_those_of_the_run(name: str, card: Callable[[str], Path]) -> None:
+    text, run = card(name).read_text(), card(name).parent.parent
     manifest = json.loads((run / "manifest.json").read_text())
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     for row in table_rows(text, "source"):
@@ -128,15 +131,16 @@ def test_counts_and_hyperparameters_are_those_of_the_run(name: str, cards: dict[
     assert f"{sum(step.get('tokens', 0) for step in steps):,} tokens, of which" in text
 
 
-def test_languages_are_those_of_the_data(cards: dict[str, Path]) -> None:
+def test_languages_are_those_of_the_data(card: Callable[[str], Path]) -> None:
     """The card of SFT-4 gives English only, although it was trained on 20 languages."""
-    assert metadata(cards["oasst-sft-4-pythia-12b"])["language"] == ["en", "de"]
-    assert metadata(cards["oasst-sft-1-pythia-12b"])["language"] == ["en"]
-    assert "German 33.3 %" in cards["oasst-sft-4-pythia-12b"].read_text()
+    assert metadata(card("oasst-sft-4-pythia-12b"))["language"] == ["en", "de"]
+    assert metadata(card("oasst-sft-1-pythia-12b"))["language"] == ["en"]
+    assert "German 25.0 %" in card("oasst-sft-4-pythia-12b").read_text()
 
 
-def test_a_card_names_no_base_model_that_was_not_used(cards: dict[str, Path]) -> None:
-    for name, path in cards.items():
+def test_a_card_names_no_base_model_that_was_not_used(card: Callable[[str], Path]) -> None:
+    for name in ORIGINALS:
+        path = card(name)
         prose = path.read_text().split("```yaml")[0]
         if name.startswith("tulu"):
             assert metadata(path)["base_model"] == "allenai/tulu-2-13b"
@@ -144,19 +148,19 @@ def test_a_card_names_no_base_model_that_was_not_used(cards: dict[str, Path]) ->
         else:
             assert "base_model" not in metadata(path)
             assert "trained from random weights" in prose
-            assert not re.search(r"pythia-\d|billion|google/flan", prose)
+            assert not re.search(r"EleutherAI|andreaskoepf|billion|google/flan", prose)
 
 
-def test_measured_limitations_have_intervals_and_sources(cards: dict[str, Path]) -> None:
-    text = cards["oasst-sft-1-pythia-12b"].read_text()
+def test_measured_limitations_have_intervals_and_sources(card: Callable[[str], Path]) -> None:
+    text = card("oasst-sft-1-pythia-12b").read_text()
     limits = text[text.index("## Limitations") :]
-    assert "50.0 % (15.0 % to 85.0 %) of the replies sampled with `k50` (`report.json`) were ended by the" in limits
+    assert "50.0 % (18.8 % to 81.2 %) of the replies sampled with `k50` (`report.json`) were ended by the" in limits
     assert "of the replies sampled with `k50` (`report.json`) repeat the same words in a loop" in limits
-    assert "of the greedy replies to validation prompts were ended" in cards["flan-t5-dolly-xxl"].read_text()
+    assert "of the greedy replies to validation prompts were ended" in card("flan-t5-dolly-xxl").read_text()
 
 
-def test_every_section_with_numbers_names_its_files(cards: dict[str, Path]) -> None:
-    for path in cards.values():
+def test_every_section_with_numbers_names_its_files(card: Callable[[str], Path]) -> None:
+    for path in map(card, ORIGINALS):
         for section in path.read_text().split("<!-- tunesmith:section ")[1:]:
             if section.startswith(("own-", "citation", "intended-use")):
                 continue

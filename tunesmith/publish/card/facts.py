@@ -64,7 +64,7 @@ class PromptFacts:
     stops: the texts of the tokens that end a reply.
     questions: of the user, in examples.
     texts: what a text-generation tool is given for each of them.
-    added: what the tokenizer adds to such a text by itself, in words; empty if nothing.
+    added: what the tokenizer adds before and after such a text by itself; empty texts if nothing.
     several_turns: a conversation of three messages, as text; empty for a format of one turn.
     marks: how line breaks are written, in words; empty where they are not rewritten.
     reply: an example; None if the run has none.
@@ -75,7 +75,7 @@ class PromptFacts:
     stops: tuple[str, ...]
     questions: tuple[str, ...]
     texts: tuple[str, ...]
-    added: str
+    added: tuple[str, str]
     several_turns: str
     marks: str
     reply: GeneratedReply | None

@@ -48,7 +48,7 @@ def read_prompts(export: Path, questions: Sequence[str], reply: GeneratedReply |
         questions=tuple(questions),
         texts=tuple(text for text, _ in found),
         added=found[0][1],
-        several_turns=write(THREE_TURNS) if format.multi_turn else "",
+        several_turns=write(THREE_TURNS).removeprefix(found[0][1][0]) if format.multi_turn else "",
         marks=MARKS if isinstance(format.codec, WhiteSpaceMarks) else "",
         reply=reply,
     )
@@ -81,17 +81,16 @@ def _plain_text(
     stock: PreTrainedTokenizerBase,
     write: Callable[[Sequence[Message]], str],
     messages: Sequence[Message],
-) -> tuple[str, str]:
-    """(the text that other programs have to encode for the ids of a prompt, what their tokenizer adds by itself)."""
+) -> tuple[str, tuple[str, str]]:
+    """(the text that other programs have to encode for the ids of a prompt, what their tokenizer adds before and after it)."""
     ids, whole = renderer.prompt(messages), write(messages)
     starts, ends = _tokens_around(renderer.tokenizer, whole)
     for start in starts:
         for end in ends:
             text = whole.removeprefix(start).removesuffix(end)
             if list(stock(text)["input_ids"]) == ids:
-                words = [f"{token!r} {where}" for token, where in ((start, "before"), (end, "after")) if token]
-                return text, " and ".join(words)
-    return whole, ""
+                return text, (start, end)
+    return whole, ("", "")
 
 
 def _tokens_around(tokenizer: Tokenizer, whole: str) -> tuple[list[str], list[str]]:

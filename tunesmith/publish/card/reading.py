@@ -12,6 +12,7 @@ from typing import Any
 from tunesmith.compose.best import selection_rule
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.reply_evaluation import PREDICTIONS, SHOWN_TOKENS
+from tunesmith.data.sources.kinds import is_named_like_a_file
 from tunesmith.data.sources.source import HUB_NAME
 from tunesmith.errors import MissingInputError, UsageError
 from tunesmith.files import looks_like_path, read_object
@@ -135,7 +136,7 @@ def shown_path(path: str) -> str:
 def _is_on_hub(path: str) -> bool:
     """Whether a path of a recipe is the name of a repository on the hub, as ``find_source`` decides it."""
     is_name = "/" in path and not looks_like_path(path) and HUB_NAME.fullmatch(path) is not None
-    return is_name and not Path(path).exists()
+    return is_name and not is_named_like_a_file(Path(path)) and not Path(path).exists()
 
 
 def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> ModelFacts:

@@ -25,9 +25,9 @@ def summary(facts: CardFacts) -> CardSection:
 
 
 def _what(model: ModelFacts) -> str:
-    kind = "encoder-decoder" if model.is_encoder_decoder else "causal"
-    shape = f"{kind} language model" if model.kind == "assistant" else f"reward model, made of a {kind} language model"
-    return f"This is a {shape} of {_size(model.parameters)} parameters"
+    kind = "an encoder-decoder" if model.is_encoder_decoder else "a causal"
+    shape = f"{kind} language model" if model.kind == "assistant" else f"a reward model, made of {kind} language model"
+    return f"This is {shape} of {_size(model.parameters)} parameters"
 
 
 def _origin(model: ModelFacts) -> str:
@@ -146,7 +146,8 @@ def _tokens(prompt: PromptFacts) -> str:
 
 
 def _added(prompt: PromptFacts) -> str:
-    return f" (the tokenizer itself adds {code(prompt.added)} the text)" if prompt.added else ""
+    words = [f"{code(token)} {where}" for token, where in zip(prompt.added, ("before", "after"), strict=True) if token]
+    return f" (the tokenizer itself adds {' and '.join(words)} the text)" if words else ""
 
 
 def usage(facts: CardFacts) -> CardSection:
