@@ -82,7 +82,7 @@ def _plain_text(
     write: Callable[[Sequence[Message]], str],
     messages: Sequence[Message],
 ) -> tuple[str, tuple[str, str]]:
-    """(the text that other programs have to encode for the ids of a prompt, what their tokenizer adds before and after it)."""
+    """(the text that other programs encode to the ids of a prompt, what their tokenizer adds before and after it)."""
     ids, whole = renderer.prompt(messages), write(messages)
     starts, ends = _tokens_around(renderer.tokenizer, whole)
     for start in starts:
