@@ -25,7 +25,7 @@ from tunesmith.publish.hub.contents import (
     text_files,
     total_size,
 )
-from tunesmith.publish.hub.findings import Finding, find_private, private_names
+from tunesmith.publish.hub.findings import PrivateText, find_private, private_names
 from tunesmith.publish.hub.push import Access, push
 from tunesmith.publish.hub.repository import HubRepository
 from tunesmith.text.visible import visible
@@ -89,7 +89,7 @@ def _check_unchanged(directory: Path) -> None:
         raise DataError(f"this export was damaged: {fault}", where=directory, advice="export it again")
 
 
-def _refuse(directory: Path, findings: Sequence[Finding]) -> DataError:
+def _refuse(directory: Path, findings: Sequence[PrivateText]) -> DataError:
     for each in findings[:SHOWN]:
         _print(f"{directory / each.place}: {each.kind}: {each.shown}")
     if len(findings) > SHOWN:

@@ -1,4 +1,4 @@
-"""Finding what should not be published in the text files of a directory: keys, e-mail addresses, local paths, hosts."""
+"""Finding what should not be published in text files: keys, e-mail addresses, local paths, hosts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
         r"(?=[\w.~+/=!@#%^&*-]{0,80}[0-9])[\w.~+/=!@#%^&*-]{8,80}"
     ),
     "e-mail address": re.compile(
-        r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+        r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@"
+        r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
     ),
     "home directory": re.compile(
         r"(?:/home|/Users|/export/home)/[\w.-]+|(?<![\w/.])/root(?:/[\w.-]+)+|[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]+"
@@ -59,7 +60,8 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
         r"(?<![\w.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}(?![\w.])"
     ),
     "host in a private network": re.compile(
-        r"(?<![\w.@-])[A-Za-z0-9][\w-]{0,62}(?:\.[\w-]{1,63}){0,5}\.(?:internal|intranet|lan|corp|localdomain)(?![\w.-])"
+        r"(?<![\w.@-])[A-Za-z0-9][\w-]{0,62}(?:\.[\w-]{1,63}){0,5}"
+        r"\.(?:internal|intranet|lan|corp|localdomain)(?![\w.-])"
     ),
 }
 """What is searched for: its name in messages -> its form, as the services document it."""
@@ -68,7 +70,7 @@ PUBLIC = re.compile(r"(?i)@(?:(?:[\w-]+\.)*example\.(?:com|org|net)|users\.norep
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PrivateText:
     """Something that should not be published.
 
     place: ``file:line``, relative to the directory.
@@ -106,20 +108,20 @@ def private_names(hostname: str, environment: Mapping[str, str]) -> dict[str, st
     return found
 
 
-def find_private(files: Mapping[str, Path], names: Mapping[str, str], allowed: Sequence[str] = ()) -> list[Finding]:
+def find_private(files: Mapping[str, Path], names: Mapping[str, str], allowed: Sequence[str] = ()) -> list[PrivateText]:
     """Everything in text files that should not be published, in the order of files and lines.
 
     files: name -> path.
     names: further text to look for -> what it is, as of ``private_names``.
     allowed: texts that may be published.
     """
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], PrivateText] = {}
     for name, path in files.items():
         for line, piece in _pieces(path):
             for kind, start, text in _matches(piece, names):
                 if text not in allowed:
                     place = f"{name}:{line + piece.count(chr(10), 0, start)}"
-                    found.setdefault((place, text), Finding(place, kind, text))
+                    found.setdefault((place, text), PrivateText(place, kind, text))
     return list(found.values())
 
 

@@ -15,7 +15,7 @@ from tunesmith.publish.hub.repository import AGAIN, MAIN, Gate, HubRepository, d
 
 STAGING = "tunesmith-staging"
 LARGE = 10 << 20
-"""Bytes from which a file is uploaded in a commit of its own on the staging branch, so that it is not sent again."""
+"""Bytes from which a file is uploaded in a separate commit on the staging branch, so that it is not sent again."""
 
 
 @dataclass(frozen=True, slots=True)
