@@ -41,7 +41,7 @@ class ChatWindow:
         self.ready()
 
     def ready(self) -> None:
-        self.page.wait_for_selector("body[data-ready]")
+        self.page.wait_for_selector("body[data-ready]:not([data-loading])")
 
     def send(self, text: str, wait: bool = True) -> None:
         """Send a message by Enter. wait: until its reply has ended."""
@@ -108,7 +108,7 @@ def chat_window(
 ) -> Iterator[ChatWindow]:
     """A window with separate storage; what its page must not do ends the campaign."""
     context = browser.new_context(viewport={"width": width, "height": 860}, accept_downloads=True, **settings)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(180_000)
     found = ChatWindow(context.new_page(), server)
     try:
         yield found

@@ -13,7 +13,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-START = 120.0
+START = 300.0
 """Seconds until a server has to answer."""
 
 

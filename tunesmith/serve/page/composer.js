@@ -49,7 +49,7 @@ export class Composer {
   }
 
   isBlocked() {
-    return writingReplies().length > 0 || !chosenModel();
+    return writingReplies().length > 0 || !chosenModel() || state.loading;
   }
 
   /** Put a text that was not accepted back, unless something else was written since. */
@@ -102,7 +102,7 @@ export class Composer {
     const model = chosenModel();
     find("#stop").hidden = !writing;
     find("#send").hidden = writing;
-    find("#send").disabled = !model;
+    find("#send").disabled = !model || state.loading;
     find("#passage-toggle").hidden = !model?.passage && !(model && !model.open);
     const notes = [];
     const last = shownThread().at(-1);

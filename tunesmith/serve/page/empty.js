@@ -24,7 +24,7 @@ const PRIVATE =
 /** Show what to do first, while there is no message. put: writes an example into the form. */
 export function showEmpty(put) {
   const empty = find("#empty");
-  empty.hidden = state.messages.size > 0 || state.unsent.length > 0;
+  empty.hidden = state.loading || state.messages.size > 0 || state.unsent.length > 0;
   if (empty.hidden) return;
   const model = chosenModel();
   if (!model) {

@@ -69,6 +69,7 @@ function closeConversation() {
   watch = null;
   connection.setEvents(true);
   state.conversation = null;
+  state.loading = false;
   state.messages = new Map();
   thread.clear();
   settings.system = "";
@@ -86,13 +87,16 @@ function followHash() {
   if (!id) return closeConversation();
   if (id === state.conversation?.id) return;
   closeConversation();
+  state.loading = true;
   watchConversation(id);
+  changed();
 }
 
 function watchConversation(id) {
   watch?.close();
   watch = new Watch(id, {
     conversation: (given) => {
+      state.loading = false;
       takeConversation(given);
       changed();
     },
@@ -258,6 +262,7 @@ function changed() {
   const title = visible(conversation?.title ?? "") || "New chat";
   find("#rename").textContent = title;
   find("#rename").disabled = !conversation;
+  document.body.toggleAttribute("data-loading", state.loading);
   document.title = conversation?.title ? `${title} · Chat` : "Chat";
   find("#feedback-label").hidden = !conversation;
   find("#feedback").checked = Boolean(conversation?.feedback);

@@ -50,6 +50,7 @@ export const state = {
   presets: [],
   settings: readSettings(),
   conversation: null, // without its messages
+  loading: false, // whether a conversation was opened whose messages have not arrived yet
   messages: new Map(), // id -> message, in the order of the server
   unsent: readUnsent(), // {conversation, request}: messages that the server does not have yet
   connected: true,
