@@ -50,7 +50,7 @@ def served(model: str) -> Iterator[tuple[int, int]]:
                 yield int(started.split("http://127.0.0.1:")[1].split("/")[0]), process.pid
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(30)
+                process.wait(300)
 
 
 async def ask(port: int, path: str, read: float | None = None, **fields: Any) -> bytes:
