@@ -14,7 +14,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from tests.publish.card.card_runs import add_results, copy_run
+from tests.publish.card.card_runs import add_results, as_from_hub, copy_run
 from tests.publish.card.originals import ORIGINALS, Absent
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
@@ -29,13 +29,14 @@ def ignore(text: str) -> None:
 
 @pytest.fixture(scope="session")
 def card(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """card("dolly-v2-3b") -> the card of its run. It is written where the names in the recipe are no directories."""
+    """card("dolly-v2-3b") -> the card of its run, as if its data and models had come from the hub."""
     root = tmp_path_factory.mktemp("written")
 
     def write(name: str) -> Path:
         run = copy_run(trained(name), root / name)
         if name != "flan-t5-dolly-xxl":
             add_results(run)
+        as_from_hub(run)
         with contextlib.chdir(root):
             return write_card(run, ignore)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.publish.card.card_runs import add_results, copy_run
-from tunesmith.errors import MissingInputError, UsageError
+from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.publish.card.document import HEADER, read_card
 from tunesmith.publish.card.writing import write_card
 
@@ -156,3 +156,13 @@ def test_data_that_have_changed_are_not_surveyed(run: Path, tmp_path: Path, monk
     notices: list[str] = []
     assert "language:" not in write_card(run, notices.append).read_text().split("\n---\n")[0]
     assert any("does not name their languages" in notice for notice in notices)
+
+
+def test_a_path_that_looks_like_a_name_of_the_hub_is_none(run: Path) -> None:
+    assert "datasets:" not in write_card(run, ignore).read_text().split("\n---\n")[0]
+
+
+def test_a_manifest_of_another_program_is_an_error_of_one_line(run: Path) -> None:
+    (run / "manifest.json").write_text('{"data": []}')
+    with pytest.raises(DataError, match="this is not what this version of Tunesmith writes; restore the file"):
+        write_card(run, ignore)

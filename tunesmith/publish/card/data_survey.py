@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class DataSurvey:
     """What the texts of the training data show.
 
     inputs: digest of the data and the settings of the survey.
+    hub: the names of the sources that were read from the hub.
     records: that were read.
     declared: code of a language -> messages that the data declare to be in it.
     detected: code of a language -> records that declare none, and in whose texts together it was detected.
@@ -37,6 +38,7 @@ class DataSurvey:
     """
 
     inputs: str
+    hub: list[str] = field(default_factory=list)
     records: int = 0
     declared: dict[str, int] = field(default_factory=dict)
     detected: dict[str, int] = field(default_factory=dict)
@@ -59,12 +61,16 @@ def survey_data(
     if (known := _read(run / SURVEY)) is not None and known.inputs == inputs:
         return known
     try:
+        hub = list[str]()
         for source in recipe.data.sources:
-            if open_source(source.path, source.split, source.config).digest != digests.get(source.name):
+            opened = open_source(source.path, source.split, source.config)
+            if opened.digest != digests.get(source.name):
                 return None
-        found = _survey(recipe, inputs, records, progress)
+            hub += [] if opened.files else [source.name]
+        found = _survey(recipe, records, progress)
     except TunesmithError:  # data that are gone or have changed are no fault of the card; it says nothing of them
         return None
+    found = replace(found, inputs=inputs, hub=hub)
     write_json(run / SURVEY, asdict(found))
     return found
 
@@ -79,7 +85,7 @@ def _read(path: Path) -> DataSurvey | None:
         return None
 
 
-def _survey(recipe: Recipe, inputs: str, records: int, progress: Progress) -> DataSurvey:
+def _survey(recipe: Recipe, records: int, progress: Progress) -> DataSurvey:
     sets = EvaluationSets(recipe.data.evaluation_sets) if recipe.data.evaluation_sets else None
     detect = language_detector()
     share = min(1.0, MOST_RECORDS / max(records, 1))
@@ -95,10 +101,10 @@ def _survey(recipe: Recipe, inputs: str, records: int, progress: Progress) -> Da
             language, probability = detect(text)
             detected[language] += probability >= LANGUAGE_PROBABILITY
     return DataSurvey(
-        inputs,
-        number,
-        dict(declared.most_common()),
-        {name: count for name, count in detected.most_common() if count},
-        None if sets is None else overlapping,
-        0 if sets is None else sets.texts,
+        inputs="",
+        records=number,
+        declared=dict(declared.most_common()),
+        detected={name: count for name, count in detected.most_common() if count},
+        overlapping=None if sets is None else overlapping,
+        evaluation_texts=0 if sets is None else sets.texts,
     )

@@ -124,7 +124,7 @@ class TrainingFacts:
 
     method: of the recipe, such as sft.
     steps: optimizer steps after which the exported weights were taken.
-    done, planned: optimizer steps of the run, and those of its plan.
+    planned: optimizer steps of the run by its plan; 0 if they are not known.
     tokens, targets, examples: that were processed up to ``steps``.
     seconds: that all steps of the run took.
     hardware, versions: as in the manifest.
@@ -137,7 +137,6 @@ class TrainingFacts:
 
     method: str
     steps: int
-    done: int
     planned: int
     tokens: int
     targets: int

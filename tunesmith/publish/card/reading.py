@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -12,10 +11,8 @@ from typing import Any
 from tunesmith.compose.best import selection_rule
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.reply_evaluation import PREDICTIONS, SHOWN_TOKENS
-from tunesmith.data.sources.kinds import is_named_like_a_file
-from tunesmith.data.sources.source import HUB_NAME
-from tunesmith.errors import MissingInputError, UsageError
-from tunesmith.files import looks_like_path, read_object
+from tunesmith.errors import DataError, MissingInputError, UsageError
+from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
 from tunesmith.model.directory import read_directory
 from tunesmith.model.export import ExportInfo
@@ -41,6 +38,8 @@ from tunesmith.train.run.status import RunStatus, find_status
 from tunesmith.train.run.validation import STEP, VALIDATION
 
 Progress = Callable[[int, int | None, str], None]
+STATES = {"training": "is training", "failed": "has failed", "stopped": "was stopped"}
+"""State of a run that is not finished -> what is said of it."""
 POSITIONS = ("max_position_embeddings", "n_positions")
 """Keys of config.json for the largest number of tokens that a model reads."""
 
@@ -65,11 +64,7 @@ def _unfinished(status: RunStatus) -> str:
     if status.state == "finished":
         return "the run has no export"
     progress = f" at step {status.step:,} of {status.steps:,}" if status.steps else ""
-    return (
-        f"the run is not finished: it is {status.state}{progress}"
-        if status.state == "training"
-        else (f"the run is not finished: it {'has failed' if status.state == 'failed' else 'was stopped'}{progress}")
-    )
+    return f"the run is not finished: it {STATES[status.state]}{progress}"
 
 
 def read_facts(run: Path, progress: Progress) -> CardFacts:
@@ -85,6 +80,14 @@ def read_facts(run: Path, progress: Progress) -> CardFacts:
     if info is None:
         what = "the export does not say how it was made: it has no tunesmith.json"
         raise MissingInputError(what, where=run / EXPORT, advice=f"export it again: tunesmith export {run}")
+    try:
+        return _facts(run, recipe, manifest, info, progress)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = "this is not what this version of Tunesmith writes"
+        raise DataError(what, where=run / MANIFEST, advice="restore the file") from error
+
+
+def _facts(run: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo, progress: Progress) -> CardFacts:
     card = recipe.card or CardConfig()
     history = RunHistory.of(run, selection_rule(recipe.train.best))
     history.update()
@@ -133,17 +136,11 @@ def shown_path(path: str) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1] == EXPORT else parts[-1]
 
 
-def _is_on_hub(path: str) -> bool:
-    """Whether a path of a recipe is the name of a repository on the hub, as ``find_source`` decides it."""
-    is_name = "/" in path and not looks_like_path(path) and HUB_NAME.fullmatch(path) is not None
-    return is_name and not is_named_like_a_file(Path(path)) and not Path(path).exists()
-
-
 def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> ModelFacts:
     found = read_directory(export)
     entries = found.config.entries
     path = recipe.model.path
-    commits = manifest.get("hub")
+    commits = manifest["hub"]
     return ModelFacts(
         kind=info.kind,
         architecture=found.architecture,
@@ -152,8 +149,8 @@ def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: Expo
         dtype=str(entries.get("dtype") or entries.get("torch_dtype")),
         context=next((int(entries[key]) for key in POSITIONS if isinstance(entries.get(key), int)), None),
         base=None if path is None else shown_path(path),
-        base_on_hub=path is not None and _is_on_hub(path),
-        base_commit=str(commits.get(path, "")) if isinstance(commits, dict) else "",
+        base_on_hub=path in commits,
+        base_commit=str(commits.get(path, "")),
         adapter=recipe.model.adapter is not None,
     )
 
@@ -161,11 +158,13 @@ def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: Expo
 def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], card: CardConfig, progress: Progress) -> DataFacts:
     data = manifest["data"]
     report = data["report"]
+    records = sum(int(counts["records"]) for counts in report["sources"].values())
+    survey = survey_data(run, recipe, data["sources"], records, progress)
     sources = [
         SourceFacts(
             name=source.name,
             place=shown_path(source.path),
-            on_hub=_is_on_hub(source.path),
+            on_hub=survey is not None and source.name in survey.hub,
             split=source.split or "",
             license=card.licenses.get(source.path, ""),
             counts=report["sources"][source.name],
@@ -173,13 +172,12 @@ def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], card: CardConf
         for source in recipe.data.sources
     ]
     separate = manifest.get("validation")
-    records = sum(int(source.counts["records"]) for source in sources)
     return DataFacts(
         sources=tuple(sources),
         train=report["train"],
         validation=report["validation"] or {},
         duplicates=int(report["duplicates"]) if separate is None else 0,
-        survey=survey_data(run, recipe, data["sources"], records, progress),
+        survey=survey,
     )
 
 
@@ -187,7 +185,6 @@ def _training(
     run: Path, recipe: Recipe, manifest: Mapping[str, Any], history: RunHistory, info: ExportInfo
 ) -> TrainingFacts:
     method = METHODS[recipe.objective.kind]
-    status = find_status(run)
     totals = {"tokens": 0, "targets": 0, "examples": 0}
     for record in read_records(run / METRICS):
         if VALIDATION not in record and 0 < record[STEP] <= info.steps:
@@ -197,8 +194,7 @@ def _training(
     return TrainingFacts(
         method=recipe.objective.kind,
         steps=info.steps,
-        done=status.step,
-        planned=status.steps,
+        planned=find_status(run).steps,
         **totals,
         seconds=history.seconds,
         hardware=manifest.get("hardware") or {},
@@ -237,9 +233,8 @@ def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: Expor
     """A reply of an evaluation of the exported weights; None without one."""
     path = run / PREDICTIONS / f"step-{info.steps:06d}.jsonl"
     if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            record = json.loads(file.readline() or "{}")
-        if record.get("reply", "").strip():
+        record = next(read_records(path), {})
+        if str(record.get("reply", "")).strip():
             how = f"greedy decoding, max_new_tokens {recipe.evaluate.max_new_tokens}"
             return GeneratedReply(record["prompt"], record["reply"], how, f"{PREDICTIONS}/{path.name}")
     for prompt, reply in _shown_pairs(history, info.steps):
