@@ -164,5 +164,5 @@ def test_a_path_that_looks_like_a_name_of_the_hub_is_none(run: Path) -> None:
 
 def test_a_manifest_of_another_program_is_an_error_of_one_line(run: Path) -> None:
     (run / "manifest.json").write_text('{"data": []}')
-    with pytest.raises(DataError, match="this is not what this version of Tunesmith writes; restore the file"):
+    with pytest.raises(DataError, match="this is no manifest of a run; restore the file"):
         write_card(run, ignore)

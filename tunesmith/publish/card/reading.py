@@ -76,18 +76,11 @@ def read_facts(run: Path, progress: Progress) -> CardFacts:
     """
     recipe = load([str(run / RECIPE)]).recipe
     manifest = read_object(run / MANIFEST, advice="restore the file")
+    _check_manifest(manifest, run / MANIFEST)
     info = read_export(run / EXPORT)
     if info is None:
         what = "the export does not say how it was made: it has no tunesmith.json"
         raise MissingInputError(what, where=run / EXPORT, advice=f"export it again: tunesmith export {run}")
-    try:
-        return _facts(run, recipe, manifest, info, progress)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = "this is not what this version of Tunesmith writes"
-        raise DataError(what, where=run / MANIFEST, advice="restore the file") from error
-
-
-def _facts(run: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo, progress: Progress) -> CardFacts:
     card = recipe.card or CardConfig()
     history = RunHistory.of(run, selection_rule(recipe.train.best))
     history.update()
@@ -112,6 +105,19 @@ def _facts(run: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportI
         ),
         dropped=tuple(results.dropped),
     )
+
+
+def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
+    """Raises DataError for a manifest that lacks a part that every run has."""
+    try:
+        report = manifest["data"]["report"]
+        parts = [manifest["hub"], manifest["hardware"], manifest["versions"], manifest["data"]["sources"]]
+        parts += [report["train"], report["validation"] or {}, *report["sources"].values()]
+        complete = all(isinstance(part, dict) for part in parts) and int(report["duplicates"]) >= 0
+    except (KeyError, TypeError, ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise DataError("this is no manifest of a run", where=where, advice="restore the file")
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -197,8 +203,8 @@ def _training(
         planned=find_status(run).steps,
         **totals,
         seconds=history.seconds,
-        hardware=manifest.get("hardware") or {},
-        versions=manifest.get("versions") or {},
+        hardware=manifest["hardware"],
+        versions=manifest["versions"],
         **_starts(manifest),
         metrics=evaluated.get(info.steps, {}),
         labels={each.name: (each.label, each.form) for each in method.shown},
