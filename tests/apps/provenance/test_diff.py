@@ -122,7 +122,7 @@ def test_the_text_fits_and_escapes(finished: World, tmp_path: Path) -> None:
     run(finished("sft") / "run", other, target=target)
     text = target.getvalue()
     assert "\x1b" not in text
-    assert max(len(line) for line in text.splitlines() if str(tmp_path.parent) not in line) <= 80
+    assert max(map(len, text.splitlines())) <= 80
     assert "  1  recipe " in text
     assert "can be explained by 1" in text
 
@@ -147,7 +147,7 @@ def test_replies_to_the_same_prompts_have_an_interval(finished: World, tmp_path:
     rows = {row["name"]: row for row in compared(first, second)["outcomes"]}
     low, high = rows["rouge_l"]["difference_interval"]
     assert low > 0.5
-    assert high == 1
+    assert high == pytest.approx(1)
 
 
 def test_the_table_of_effects_names_keys_that_exist() -> None:

@@ -73,7 +73,7 @@ def run(first: Path, second: Path, *, as_json: bool = False, target: TextIO | No
         print(json.dumps(_as_json(found), indent=2, ensure_ascii=False, allow_nan=False), file=screen)
         return
     for line in lines(found):
-        print(visible(line), file=screen)
+        print(line, file=screen)
 
 
 def compare_runs(first: Path, second: Path) -> RunComparison:
@@ -169,7 +169,8 @@ def _number(value: float | None, interval: tuple[float, float] | None) -> str:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    """A line that is broken where it is too long, the rest indented."""
+    """A line without control characters that is broken where it is too long, the rest indented."""
+    text = visible(text)
     start = text[: len(text) - len(text.lstrip())]
     return textwrap.wrap(
         text.lstrip(), WIDTH, initial_indent=start, subsequent_indent=" " * indent, break_on_hyphens=False
