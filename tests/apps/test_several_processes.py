@@ -123,7 +123,7 @@ def score_in(directory: Path, output: str) -> tuple[bytes, bytes]:
     reward_scorer.BATCH_TOKENS = SMALL_BATCH
     paths = directory / f"{output}.jsonl", directory / f"{output}.json"
     for path, source, reading in (
-        (paths[0], directory / "lists.jsonl", ReaderChoice("ultrafeedback")),
+        (paths[0], directory / "records.jsonl", ReaderChoice("ultrafeedback")),
         (paths[1], directory / "report.json", None),
     ):
         score.run(str(directory / "run"), [str(source)], output=path, reading=reading, errors=io.StringIO())
@@ -138,6 +138,8 @@ def score_together(rank: int, directory: Path) -> None:
 def test_scores_of_two_processes_have_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reward_scorer, "BATCH_TOKENS", SMALL_BATCH)
     train_recipe(judge_recipe(tmp_path, ["train.steps=1"]))
+    rows = (tmp_path / "lists.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_text("".join(rows[:9]))
     texts = ["red", "blue old", "big red old", "old"]
     prompts = [
         {"prompt": f"Say {word}.", "results": [{"sampling_config": "k", "sampling_params": {}, "outputs": texts}]}
