@@ -86,7 +86,8 @@ def _meet(launched: LaunchedProcess) -> distributed.Store:  # type: ignore[name-
             )
     url = f"env://?rank={launched.rank}&world_size={launched.size}"
     try:
-        store, _, _ = next(distributed.rendezvous(url, timeout=timedelta(seconds=STARTING)))  # type: ignore[attr-defined]
+        limit = timedelta(seconds=STARTING)
+        store, _, _ = next(distributed.rendezvous(url, timeout=limit))  # type: ignore[attr-defined]
     except RuntimeError as error:
         where = f"{os.environ[MEETING[0]]}:{os.environ[MEETING[1]]}"
         advice = "check that all processes were started, with the same address of the first machine and a free port"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.publish.card.document import card_text, read_card
-from tunesmith.publish.card.facts import CardFacts, GeneratedReply
+from tunesmith.publish.card.facts import CardFacts, ExampleReply
 from tunesmith.publish.card.markdown import author_text, code, code_block, html_in, parse_blocks, plain, table
 from tunesmith.publish.card.metadata import header
 from tunesmith.publish.card.reading import read_facts
@@ -93,7 +93,7 @@ def test_a_card_of_hostile_texts_is_read_back(facts: CardFacts, text: str, other
         }
     )
     assert facts.prompt is not None
-    prompt = replace(facts.prompt, texts=(other,), reply=GeneratedReply(text, other, text, other))
+    prompt = replace(facts.prompt, texts=(other,), reply=ExampleReply(text, other, text, other))
     sources = tuple(replace(source, name=text, place=other) for source in facts.data.sources)
     hostile = replace(
         facts, card=card, prompt=prompt, name=text, data=replace(facts.data, sources=sources), recipe_text=other

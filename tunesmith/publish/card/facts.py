@@ -12,7 +12,7 @@ from tunesmith.report.sampling_summary import ConfigurationSummary
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class PublishedModel:
     """The model.
 
     kind: whether it writes replies or scores them.
@@ -40,7 +40,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedReply:
+class ExampleReply:
     """A reply of the model that is shown as an example.
 
     prompt: the text that the model was given, or the question.
@@ -78,7 +78,7 @@ class PromptFacts:
     added: tuple[str, str]
     several_turns: str
     marks: str
-    reply: GeneratedReply | None
+    reply: ExampleReply | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class BenchmarkScore:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledReplies:
+class ReportFacts:
     """A sampling report of the model.
 
     source: the file.
@@ -229,13 +229,13 @@ class CardFacts:
     recipe: Recipe
     recipe_text: str
     card: CardConfig
-    model: ModelFacts
+    model: PublishedModel
     prompt: PromptFacts | None
     data: DataFacts
     training: TrainingFacts
     benchmarks: tuple[BenchmarkScore, ...] = ()
     versions_of_benchmarks: Mapping[str, str] = field(default_factory=dict)
-    replies: tuple[SampledReplies, ...] = ()
+    replies: tuple[ReportFacts, ...] = ()
     rewards: tuple[RewardScores, ...] = ()
     pages: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()

@@ -42,7 +42,7 @@ BENCHMARKS: Mapping[str, BenchmarkData] = {
     "truthfulqa_mc2": BenchmarkData("truthfulqa/truthful_qa", "TruthfulQA MC2", "multiple_choice"),
     "ifeval": BenchmarkData("google/IFEval", "IFEval"),
 }
-"""Task of lm-evaluation-harness -> its data; for other tasks the name of the task stands for them."""
+"""Task of lm-evaluation-harness -> its data; the other tasks have no data set there."""
 REGISTERED: Mapping[str, tuple[str, str]] = {
     "gsm8k": ("openai/gsm8k", "gsm8k"),
     "mmlu_pro": ("TIGER-Lab/MMLU-Pro", "mmlu_pro"),

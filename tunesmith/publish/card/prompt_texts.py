@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.generate.export_directory import declared_format
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
-from tunesmith.publish.card.facts import GeneratedReply, PromptFacts
+from tunesmith.publish.card.facts import ExampleReply, PromptFacts
 from tunesmith.text.formats.format import UNWRITTEN_REPLY, Piece, TextPiece
 from tunesmith.text.tokenizer.codec import WhiteSpaceMarks
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ MARKS = (
 )
 
 
-def read_prompts(export: Path, questions: Sequence[str], reply: GeneratedReply | None) -> PromptFacts:
+def read_prompts(export: Path, questions: Sequence[str], reply: ExampleReply | None) -> PromptFacts:
     """The prompts of a card.
 
     export: the directory of the model.

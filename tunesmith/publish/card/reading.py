@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,8 +22,8 @@ from tunesmith.publish.card.data_survey import survey_data
 from tunesmith.publish.card.facts import (
     CardFacts,
     DataFacts,
-    GeneratedReply,
-    ModelFacts,
+    ExampleReply,
+    PublishedModel,
     SourceFacts,
     TrainingFacts,
 )
@@ -142,12 +143,12 @@ def shown_path(path: str) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1] == EXPORT else parts[-1]
 
 
-def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> ModelFacts:
+def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> PublishedModel:
     found = read_directory(export)
     entries = found.config.entries
     path = recipe.model.path
     commits = manifest["hub"]
-    return ModelFacts(
+    return PublishedModel(
         kind=info.kind,
         architecture=found.architecture,
         is_encoder_decoder=bool(entries.get("is_encoder_decoder")),
@@ -191,21 +192,27 @@ def _training(
     run: Path, recipe: Recipe, manifest: Mapping[str, Any], history: RunHistory, info: ExportInfo
 ) -> TrainingFacts:
     method = METHODS[recipe.objective.kind]
-    totals = {"tokens": 0, "targets": 0, "examples": 0}
+    totals = Counter[str]()
     for record in read_records(run / METRICS):
         if VALIDATION not in record and 0 < record[STEP] <= info.steps:
-            for name in totals:
+            for name in ("tokens", "targets", "examples"):
                 totals[name] += int(record.get(name, 0))
     evaluated = {each.step: each.metrics for each in history.evaluations}
+    starts = _starts(manifest)
     return TrainingFacts(
         method=recipe.objective.kind,
         steps=info.steps,
         planned=find_status(run).steps,
-        **totals,
+        tokens=totals["tokens"],
+        targets=totals["targets"],
+        examples=totals["examples"],
         seconds=history.seconds,
         hardware=manifest["hardware"],
         versions=manifest["versions"],
-        **_starts(manifest),
+        started=starts.get("started", ""),
+        finished=starts.get("finished", ""),
+        commit=starts.get("commit", ""),
+        command=starts.get("command", ""),
         metrics=evaluated.get(info.steps, {}),
         labels={each.name: (each.label, each.form) for each in method.shown},
     )
@@ -235,17 +242,17 @@ def _parts(word: str) -> tuple[str, str, str]:
     return (name, equals, value) if equals else ("", "", name)
 
 
-def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: ExportInfo) -> GeneratedReply | None:
+def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: ExportInfo) -> ExampleReply | None:
     """A reply of an evaluation of the exported weights; None without one."""
     path = run / PREDICTIONS / f"step-{info.steps:06d}.jsonl"
     if path.is_file():
         record = next(read_records(path), {})
         if str(record.get("reply", "")).strip():
             how = f"greedy decoding, max_new_tokens {recipe.evaluate.max_new_tokens}"
-            return GeneratedReply(record["prompt"], record["reply"], how, f"{PREDICTIONS}/{path.name}")
+            return ExampleReply(record["prompt"], record["reply"], how, f"{PREDICTIONS}/{path.name}")
     for prompt, reply in _shown_pairs(history, info.steps):
         if reply.strip():
-            return GeneratedReply(prompt, reply, f"greedy decoding, at most {SHOWN_TOKENS} tokens", "shown.jsonl")
+            return ExampleReply(prompt, reply, f"greedy decoding, at most {SHOWN_TOKENS} tokens", "shown.jsonl")
     return None
 
 

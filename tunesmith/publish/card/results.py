@@ -15,7 +15,7 @@ from tunesmith.errors import DataError, TunesmithError
 from tunesmith.files import read_object
 from tunesmith.generate.model_identity import model_fingerprint
 from tunesmith.model.names import EXPORT
-from tunesmith.publish.card.facts import BenchmarkScore, GeneratedReply, RewardScores, SampledReplies
+from tunesmith.publish.card.facts import BenchmarkScore, ExampleReply, RewardScores, ReportFacts
 from tunesmith.text.tree import Message
 
 LARGEST = 1 << 28  # bytes of a file that is looked at
@@ -36,10 +36,10 @@ class FoundResults:
 
     benchmarks: list[BenchmarkScore] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
-    replies: list[SampledReplies] = field(default_factory=list)
+    replies: list[ReportFacts] = field(default_factory=list)
     rewards: list[RewardScores] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)
-    example: GeneratedReply | None = None
+    example: ExampleReply | None = None
     dropped: list[str] = field(default_factory=list)
 
 
@@ -111,7 +111,7 @@ class ResultReader:
         report = read_report(self._find(name))
         assert report is not None, "it has prompts and the name of a model"
         summaries = tuple(summarize_report(report))
-        self._found.replies.append(SampledReplies(name, report.date, summaries, report.parameters))
+        self._found.replies.append(ReportFacts(name, report.date, summaries, report.parameters))
         if self._found.example is None:
             self._found.example = _example(name, report)
 
@@ -161,7 +161,7 @@ def _scores(model: Mapping[str, Any], source: str, *, is_own: bool, limited: boo
         )
 
 
-def _example(name: str, report: SamplingReport) -> GeneratedReply | None:
+def _example(name: str, report: SamplingReport) -> ExampleReply | None:
     """The first reply to the first prompt that is a question."""
     for replies in report.prompts:
         if replies.conversation != (Message("user", replies.prompt),):
@@ -169,7 +169,7 @@ def _example(name: str, report: SamplingReport) -> GeneratedReply | None:
         for configuration, texts in replies.outputs.items():
             if texts and texts[0].strip():
                 parameters = describe_parameters(report.parameters.get(configuration, {}))
-                return GeneratedReply(replies.prompt, texts[0], f"configuration {configuration}: {parameters}", name)
+                return ExampleReply(replies.prompt, texts[0], f"configuration {configuration}: {parameters}", name)
     return None
 
 
