@@ -15,7 +15,7 @@ from tunesmith.errors import DataError, TunesmithError
 from tunesmith.files import read_object
 from tunesmith.generate.model_identity import model_fingerprint
 from tunesmith.model.names import EXPORT
-from tunesmith.publish.card.facts import BenchmarkScore, ExampleReply, RewardScores, ReportFacts
+from tunesmith.publish.card.facts import BenchmarkScore, ExampleReply, ReportFacts, RewardScores
 from tunesmith.text.tree import Message
 
 LARGEST = 1 << 28  # bytes of a file that is looked at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tunesmith.publish.card.document import CardSection
-from tunesmith.publish.card.facts import CardFacts, PublishedModel, PromptFacts
+from tunesmith.publish.card.facts import CardFacts, PromptFacts, PublishedModel
 from tunesmith.publish.card.markdown import author_text, bullets, code, code_block, paragraphs, plain
 from tunesmith.publish.card.results import describe_parameters
 from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, sources_line
