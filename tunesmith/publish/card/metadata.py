@@ -13,6 +13,7 @@ from tunesmith.publish.card.facts import BenchmarkScore, CardFacts
 from tunesmith.publish.card.words import languages_of
 from tunesmith.recipe.card import GateConfig
 from tunesmith.recipe.licenses import find_license_conflict
+from tunesmith.text.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def header(facts: CardFacts) -> str:
     kind = facts.training.method
     tags = [kind, "tunesmith", facts.recipe.text.format, *(["conversational"] if _converses(facts) else []), *card.tags]
     own = [score for score in facts.benchmarks if score.is_own]
-    data = ModelCardData(
+    values: dict[str, Any] = dict(
         license=license,
         license_name=None if license is None else card.license_name,
         license_link=None if license is None else card.license_link,
@@ -92,7 +93,18 @@ def header(facts: CardFacts) -> str:
         **_gate(card.gate),
         **_widget(facts),
     )
+    # YAML folds some characters that break lines, such as U+0085, so that they would be read back as spaces.
+    data = ModelCardData(**{name: _visible(value) for name, value in values.items()})
     return str(data.to_yaml())
+
+
+def _visible(value: Any) -> Any:
+    """The same with every text in it made visible; results of benchmarks have names of tasks only."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_visible(key): _visible(each) for key, each in value.items()}
+    return [_visible(each) for each in value] if isinstance(value, list) else value
 
 
 def _converses(facts: CardFacts) -> bool:
