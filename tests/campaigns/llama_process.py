@@ -3,8 +3,8 @@
     python llama_process.py JOB.json RESULT.json
 
 A job has the name of the file, texts whose ids are wanted, prompts (ids) whose greedy replies are wanted with their
-largest number of tokens, the ids that end a reply, and one conversation. Weights, activations and the cache are in
-float32 if the file is.
+largest number of tokens, the ids that end a reply, and one conversation whose prompt by the chat template is wanted.
+Weights, activations and the cache are in float32 if the file is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from llama_cpp import GGML_TYPE_F32, Llama
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 
 def greedy(model: Llama, prompt: list, new: int, stops: list) -> list:
@@ -36,10 +37,14 @@ def main(job_file: str, result_file: str) -> None:
     model.reset()
     model.eval(job["prompts"][0])
     found["logits"] = model.scores[: len(job["prompts"][0])].tolist()
-    answer = model.create_chat_completion(
-        job["chat"], temperature=0.0, top_k=1, repeat_penalty=1.0, max_tokens=job["new"]
-    )
-    found["chat"] = answer["choices"][0]["message"]["content"]
+    template = model.metadata["tokenizer.chat_template"]
+    names = [
+        model.detokenize([id], special=True).decode() if id >= 0 else ""
+        for id in (model.token_bos(), model.token_eos())
+    ]
+    formatter = Jinja2ChatFormatter(template, bos_token=names[0], eos_token=names[1])
+    prompt = formatter(messages=job["chat"]).prompt
+    found["chat"] = model.tokenize(prompt.encode(), add_bos=False, special=True)
     Path(result_file).write_text(json.dumps(found))
 
 

@@ -47,7 +47,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalPaths:
 def test_known_paths_are_names_and_other_texts_stay(
     text: str, expected: str, paths: LocalPaths, tmp_path: Path
 ) -> None:
-    given = text.format(tmp=tmp_path)
+    given, expected = text.format(tmp=tmp_path), expected.format(tmp=tmp_path)
     assert paths.name(given) == expected
     assert paths.remove({given: [given, {"a": (given, 1, None)}]}) == {expected: [expected, {"a": [expected, 1, None]}]}
 
