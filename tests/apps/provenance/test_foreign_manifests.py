@@ -20,7 +20,12 @@ from tunesmith.apps.provenance.verify import run as verify
 from tunesmith.errors import DataError, TunesmithError
 
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["../x", "/", ""])
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_subnormal=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["../x", "/", ""])
 )
 JSON = st.recursive(
     SCALARS, lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=8), child, max_size=3)
