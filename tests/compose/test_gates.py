@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tests.train.small_rollouts import actor_critic, generator
 from tunesmith.batch.columns import OLD_LOG_PROBABILITY, REFERENCE
@@ -19,6 +18,7 @@ from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.objectives.preference import PreferenceOptimization
 from tunesmith.train.rollout.rollouts import Rollouts
+from tunesmith.train.steps import Step
 
 
 @pytest.fixture
@@ -83,17 +83,6 @@ class Scalars:
         """It has no dropout."""
 
 
-class Steps:
-    """One step of one batch."""
-
-    def __getitem__(self, number: int) -> Any:
-        return self
-
-    @property
-    def batches(self) -> tuple[Any, ...]:
-        return (nn.Identity(),)
-
-
 SCORES = {
     "equal": ([(1.0, 1.0), (-2.0, -2.0)], "pass"),
     "ours first": ([(math.nan, 1.0), (-2.0, -2.0)], "fail"),
@@ -107,10 +96,9 @@ SCORES = {
 @pytest.mark.parametrize("case", SCORES)
 def test_a_score_that_is_not_a_number_fails(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, status = SCORES[case]
-    monkeypatch.setattr(reward_gates, "PackedBatch", nn.Identity)
     monkeypatch.setattr(reward_gates, "_both_scores", lambda policy, batch: iter(scores))
     policy: Any = Scalars()
-    steps: Any = Steps()
+    steps: Any = [Step(0, 0, (0,), (object(),))]
     assert reward_gates.single_reply_gate(policy, steps).status == status
 
 
