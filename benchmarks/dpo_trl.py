@@ -66,7 +66,7 @@ def load_model(directory: Path) -> Any:
 def build_trainer(inputs: Path, mode: str, callbacks: list[TrainerCallback]) -> Any:
     """The trainer of a mode."""
     settings = DPOConfig(output_dir=str(inputs / "trl"), **SETTINGS, **MODES[mode])
-    trainer = TimedTrainer(
+    trainer: Any = TimedTrainer(
         model=load_model(inputs / "model"),
         ref_model=load_model(inputs / "reference") if mode == "loss" else None,
         args=settings,

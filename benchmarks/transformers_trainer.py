@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from benchmarks.measurement import THREADS, WARM_UP, Clock, Measurement, peak_memory, with_preparation
 
 LOSS_EXAMPLES = 8
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "use_cpu": True,
     "bf16": False,
     "report_to": "none",
