@@ -1,4 +1,4 @@
-"""The keys of a recipe for its model card: what its author says, which is in no file of the run."""
+"""The keys of a recipe for its model card: what its author says, which no file of the run contains."""
 
 from __future__ import annotations
 
@@ -94,4 +94,4 @@ def _find_license_conflicts(card: CardConfig) -> Iterator[Conflict]:
                 key, f"{name!r} is no licence of the Hugging Face hub; use other, with license_name and license_link"
             )
     if (card.license == "other") != (card.license_name is not None):
-        yield Conflict("license_name", "a licence has a separate name if and only if license is other")
+        yield Conflict("license_name", "license_name is given if and only if license is other")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from tunesmith.benchmark.suites import DOLLY
 from tunesmith.publish.card.data_survey import SURVEY
 from tunesmith.publish.card.document import CardSection
-from tunesmith.publish.card.facts import BenchmarkScore, CardFacts, ReportFacts
+from tunesmith.publish.card.facts import BenchmarkScore, CardFacts, ReportSummary
 from tunesmith.publish.card.markdown import author_text, code, paragraphs, plain, table
 from tunesmith.publish.card.results import describe_parameters
 from tunesmith.publish.card.sections import METRICS
@@ -103,7 +103,7 @@ def _replies(facts: CardFacts) -> Iterator[str]:
         yield f"Sampling: {'; '.join(settings)}."
 
 
-def _reply_rows(report: ReportFacts) -> Iterator[Sequence[str]]:
+def _reply_rows(report: ReportSummary) -> Iterator[Sequence[str]]:
     for summary in report.summaries:
         rates = (summary.ended, summary.loops, summary.control, summary.empty)
         yield (code(summary.configuration), f"{summary.replies:,}", *map(_rate, rates))

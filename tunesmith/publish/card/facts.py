@@ -12,7 +12,7 @@ from tunesmith.report.sampling_summary import ConfigurationSummary
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedModel:
+class CardModel:
     """The model.
 
     kind: whether it writes replies or scores them.
@@ -180,7 +180,7 @@ class BenchmarkScore:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportFacts:
+class ReportSummary:
     """A sampling report of the model.
 
     source: the file.
@@ -229,13 +229,13 @@ class CardFacts:
     recipe: Recipe
     recipe_text: str
     card: CardConfig
-    model: PublishedModel
+    model: CardModel
     prompt: PromptFacts | None
     data: DataFacts
     training: TrainingFacts
     benchmarks: tuple[BenchmarkScore, ...] = ()
     versions_of_benchmarks: Mapping[str, str] = field(default_factory=dict)
-    replies: tuple[ReportFacts, ...] = ()
+    replies: tuple[ReportSummary, ...] = ()
     rewards: tuple[RewardScores, ...] = ()
     pages: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()

@@ -43,7 +43,7 @@ BENCHMARKS: Mapping[str, BenchmarkData] = {
     "truthfulqa_mc2": BenchmarkData("truthfulqa/truthful_qa", "TruthfulQA MC2", "multiple_choice"),
     "ifeval": BenchmarkData("google/IFEval", "IFEval"),
 }
-"""Task of lm-evaluation-harness -> its data; the other tasks have no data set there."""
+"""Task of lm-evaluation-harness -> its data; for other tasks it is the name of the task."""
 REGISTERED: Mapping[str, tuple[str, str]] = {
     "gsm8k": ("openai/gsm8k", "gsm8k"),
     "mmlu_pro": ("TIGER-Lab/MMLU-Pro", "mmlu_pro"),

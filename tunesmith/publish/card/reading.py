@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,9 +20,9 @@ from tunesmith.model.names import EXPORT
 from tunesmith.publish.card.data_survey import survey_data
 from tunesmith.publish.card.facts import (
     CardFacts,
+    CardModel,
     DataFacts,
     ExampleReply,
-    PublishedModel,
     SourceFacts,
     TrainingFacts,
 )
@@ -143,12 +142,12 @@ def shown_path(path: str) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1] == EXPORT else parts[-1]
 
 
-def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> PublishedModel:
+def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> CardModel:
     found = read_directory(export)
     entries = found.config.entries
     path = recipe.model.path
     commits = manifest["hub"]
-    return PublishedModel(
+    return CardModel(
         kind=info.kind,
         architecture=found.architecture,
         is_encoder_decoder=bool(entries.get("is_encoder_decoder")),
@@ -192,10 +191,10 @@ def _training(
     run: Path, recipe: Recipe, manifest: Mapping[str, Any], history: RunHistory, info: ExportInfo
 ) -> TrainingFacts:
     method = METHODS[recipe.objective.kind]
-    totals = Counter[str]()
+    totals = {"tokens": 0, "targets": 0, "examples": 0}
     for record in read_records(run / METRICS):
         if VALIDATION not in record and 0 < record[STEP] <= info.steps:
-            for name in ("tokens", "targets", "examples"):
+            for name in totals:
                 totals[name] += int(record.get(name, 0))
     evaluated = {each.step: each.metrics for each in history.evaluations}
     starts = _starts(manifest)

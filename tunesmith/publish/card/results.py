@@ -15,7 +15,7 @@ from tunesmith.errors import DataError, TunesmithError
 from tunesmith.files import read_object
 from tunesmith.generate.model_identity import model_fingerprint
 from tunesmith.model.names import EXPORT
-from tunesmith.publish.card.facts import BenchmarkScore, ExampleReply, ReportFacts, RewardScores
+from tunesmith.publish.card.facts import BenchmarkScore, ExampleReply, ReportSummary, RewardScores
 from tunesmith.text.tree import Message
 
 LARGEST = 1 << 28  # bytes of a file that is looked at
@@ -36,7 +36,7 @@ class FoundResults:
 
     benchmarks: list[BenchmarkScore] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
-    replies: list[ReportFacts] = field(default_factory=list)
+    replies: list[ReportSummary] = field(default_factory=list)
     rewards: list[RewardScores] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)
     example: ExampleReply | None = None
@@ -111,7 +111,7 @@ class ResultReader:
         report = read_report(self._find(name))
         assert report is not None, "it has prompts and the name of a model"
         summaries = tuple(summarize_report(report))
-        self._found.replies.append(ReportFacts(name, report.date, summaries, report.parameters))
+        self._found.replies.append(ReportSummary(name, report.date, summaries, report.parameters))
         if self._found.example is None:
             self._found.example = _example(name, report)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tunesmith.publish.card.document import CardSection
-from tunesmith.publish.card.facts import CardFacts, PromptFacts, PublishedModel
+from tunesmith.publish.card.facts import CardFacts, CardModel, PromptFacts
 from tunesmith.publish.card.markdown import author_text, bullets, code, code_block, paragraphs, plain
 from tunesmith.publish.card.results import describe_parameters
 from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, sources_line
@@ -24,19 +24,19 @@ def summary(facts: CardFacts) -> CardSection:
     return CardSection("summary", "", paragraphs(title, sentence, own, sources))
 
 
-def _what(model: PublishedModel) -> str:
+def _what(model: CardModel) -> str:
     kind = "an encoder-decoder" if model.is_encoder_decoder else "a causal"
     shape = f"{kind} language model" if model.kind == "assistant" else f"a reward model, made of {kind} language model"
     return f"This is {shape} of {_size(model.parameters)} parameters"
 
 
-def _origin(model: PublishedModel) -> str:
+def _origin(model: CardModel) -> str:
     if model.base is None:
         return "trained from random weights"
     return f"trained from {_base(model)}"
 
 
-def _base(model: PublishedModel) -> str:
+def _base(model: CardModel) -> str:
     assert model.base is not None, "there is a base model"
     name = code(model.base)
     return f"[{name}](https://huggingface.co/{model.base})" if model.base_on_hub else name
@@ -142,7 +142,7 @@ def _tokens(prompt: PromptFacts) -> str:
     if not prompt.controls:
         return f"It adds no tokens to the vocabulary. {stop}"
     names = " ".join(map(code, prompt.controls))
-    return f"These are separate tokens, and a user's text never becomes one of them in Tunesmith: {names}. {stop}"
+    return f"These are control tokens, and a user's text never becomes one of them in Tunesmith: {names}. {stop}"
 
 
 def _added(prompt: PromptFacts) -> str:
