@@ -118,6 +118,6 @@ def test_a_margin_or_loss_that_is_not_a_number_fails(
     found: Callable[..., dict[str, float]] = lambda *given: {"rewards/margins": margin, "loss": loss}  # noqa: E731
     monkeypatch.setattr(dpo, "accumulate_metrics", found)
     policy: Any = Scalars()
-    steps: Any = Steps()
+    steps: Any = [Step(0, 0, (0,), (object(),))]
     (check,) = dpo.reference_gates(policy, PreferenceOptimization(), steps)
     assert check.status == status
