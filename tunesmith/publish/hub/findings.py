@@ -117,9 +117,11 @@ def find_private(files: Mapping[str, Path], names: Mapping[str, str], allowed: S
     """
     found: dict[tuple[str, str], PrivateText] = {}
     for name, path in files.items():
-        for line, piece in _pieces(path):
+        for line, piece, is_first, is_last in _pieces(path):
             for kind, start, text in _matches(piece, names):
-                if text not in allowed:
+                # What touches an end may be cut off; it is whole in the next piece, or was in the one before.
+                is_cut = (start == 0 and not is_first) or (start + len(text) == len(piece) and not is_last)
+                if not is_cut and text not in allowed:
                     place = f"{name}:{line + piece.count(chr(10), 0, start)}"
                     found.setdefault((place, text), PrivateText(place, kind, text))
     return list(found.values())
@@ -147,12 +149,13 @@ def _matches(piece: str, names: Mapping[str, str]) -> Iterator[tuple[str, int, s
                 yield kind, match.start(), match[0]
 
 
-def _pieces(path: Path) -> Iterator[tuple[int, str]]:
-    """Number of the first line and text of pieces that overlap."""
-    line, kept = 1, ""
+def _pieces(path: Path) -> Iterator[tuple[int, str, bool, bool]]:
+    """Number of the first line and text of pieces that overlap, and whether a piece is the first and the last."""
+    line, piece = 1, ""
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        while text := file.read(PIECE):
-            piece = kept + text
-            yield line, piece
-            kept = piece[-OVERLAP:]
-            line += piece.count("\n", 0, len(piece) - len(kept))
+        is_first, text = True, file.read(PIECE)
+        while text:
+            piece, text = piece[-OVERLAP:] + text, file.read(PIECE)
+            yield line, piece, is_first, not text
+            line += piece.count("\n", 0, max(0, len(piece) - OVERLAP))
+            is_first = False
