@@ -111,10 +111,7 @@ def test_a_stopped_run_of_several_processes_continues_to_the_same_bits(tmp_path:
         assert (straight / "many" / name).read_bytes() == (stopped / "many" / name).read_bytes()
 
 
-TEXT_PAIRS = (
-    *("data.sources.0.split=null", "data.sources.0.reader=preference-text"),
-    "data.sources.0.options={on_equal: drop, empty: drop}",
-)
+SHAREGPT = ("data.sources.0.split=null", "data.sources.0.reader=preference-sharegpt")
 """How pairs in another form than the published ones are read."""
 
 
@@ -123,7 +120,7 @@ TEXT_PAIRS = (
     ("recipe", "layer", "data", "tokenizer", "words"),
     [
         ("dolly-v2-3b", "tiny", "dolly/dolly-6000.jsonl", "pythia", ()),
-        ("tulu-2.5-dpo-13b-uf-mean", "tiny", "preference/ultrafeedback_binarized-400.jsonl", "llama", TEXT_PAIRS),
+        ("tulu-2.5-dpo-13b-uf-mean", "tiny", "preference/dpo_en_sharegpt-300.json", "llama", SHAREGPT),
         ("flan-t5-dolly-xxl", "tiny-t5", "dolly/dolly-6000.jsonl", "t5", ()),
     ],
 )

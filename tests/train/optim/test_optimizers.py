@@ -174,6 +174,14 @@ def test_a_parameter_without_a_gradient_keeps_its_state() -> None:
     assert optimizer.state_dict()["up.bias.step"] == 1
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2000, 3), (700, 3000)])
+def test_the_norm_of_many_elements_is_exact(shape: tuple[int, ...]) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(shape))
+    parameter.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)
+    assert float(gradient_norm({"w": parameter})) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_zero_grad_drops_every_gradient() -> None:
     for build in (adamw, muon):
         model = network()

@@ -22,6 +22,9 @@ from tunesmith.model.finite import find_not_finite
 from tunesmith.model.local_rows import local_part, local_rows, sum_over_rows
 from tunesmith.train.optim.storage import MasterWeights, Moment, StateFormat, new_moment, part_of, parts_of, synchronize
 
+NORM_PART = 1 << 16
+"""Elements of a part of a gradient whose norm is computed by itself."""
+
 
 class Optimizer(Protocol):
     """What the training loop and the checkpoints need of an optimizer."""
@@ -230,9 +233,19 @@ def gradient_norm(parameters: Mapping[str, Parameter]) -> Tensor:
 
 def _local_norm(gradients: list[Tensor]) -> Tensor:
     """Euclidean norm of tensors that this process has."""
+    gradients = [part for gradient in gradients for part in _norm_parts(gradient)]
     if any(gradient.dtype != torch.float32 for gradient in gradients):  # torch would round the norms to 16 bits
         gradients = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     return torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
+
+
+def _norm_parts(gradient: Tensor) -> tuple[Tensor, ...]:
+    """The parts whose norms are computed by themselves.
+
+    A CPU adds the squares of a tensor one after the other in float32; the norm of 26 million elements was 0.14 % too
+    small, and is exact to 2e-7 in parts.
+    """
+    return torch.split(gradient.reshape(-1), NORM_PART) if gradient.is_cpu else (gradient,)
 
 
 def check_finite(what: str, value: float | Tensor, step: int, *, where: str | None = None) -> None:
