@@ -56,7 +56,7 @@ def check(pair: tuple[Path, Path], text: str) -> None:
             command()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=JSON)
 def test_any_json_is_a_result_or_an_error(pair: tuple[Path, Path], value: Any) -> None:
     check(pair, json.dumps(value))
@@ -69,7 +69,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value[key], (*path, key))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), value=JSON)
 def test_a_manifest_with_another_value_anywhere_is_a_result_or_an_error(
     pair: tuple[Path, Path], manifest: dict[str, Any], data: st.DataObject, value: Any
