@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, constants
 
-from tests.publish.hub.server import ATTRIBUTES, LARGE, TOKEN, Fault, Hub, serve_hub
-from tunesmith.errors import StorageError, TunesmithError, UsageError
+from tests.publish.hub.server import ATTRIBUTES, LARGE, TOKEN, Hub, serve_hub
+from tunesmith.errors import StorageError, UsageError
 from tunesmith.publish.hub import push as module
 from tunesmith.publish.hub.contents import PublishedFile, find_files, hash_file
 from tunesmith.publish.hub.push import STAGING, Access, push
@@ -103,48 +103,6 @@ def test_other_files_of_the_repository_are_deleted_only_on_request(hub: Hub, fil
     publish(hub, files)
     assert hub.published(NAME) == CONTENT
     assert hub.repositories[NAME].branches["main"][1][".gitattributes"] == (ATTRIBUTES, False)
-
-
-def find_message(hub: Hub, files: list[PublishedFile]) -> str | None:
-    """The error of a call; None if it ends well."""
-    try:
-        publish(hub, files)
-    except TunesmithError as error:
-        return str(error)
-    return None
-
-
-def requests_of(files: list[PublishedFile], before: dict[str, bytes] | None) -> int:
-    """How many requests an undisturbed call makes."""
-    with serve_hub() as hub:
-        if before is not None:
-            hub.add(NAME, before)
-        publish(hub, files)
-        return len(hub.log)
-
-
-KINDS: Sequence[str | int] = (500, 403, 404, 429, 412, "damaged", 401)
-
-
-@pytest.mark.parametrize(("before", "first"), [(None, 0), (OLD, 3)], ids=["a new repository", "an older version"])
-def test_a_fault_at_any_request_publishes_nothing_by_half_and_the_next_call_completes_it(
-    files: list[PublishedFile], before: dict[str, bytes] | None, first: int
-) -> None:
-    failed = 0
-    for request in range(requests_of(files, before)):
-        with serve_hub() as hub:
-            if before is not None:
-                hub.add(NAME, before)
-            hub.fault = Fault(request, KINDS[(first + request) % len(KINDS)])
-            message = find_message(hub, files)
-            failed += message is not None
-            assert message is None or NAME in message
-            assert hub.published(NAME) in [before or {}, CONTENT], f"half of it after a fault at request {request}"
-            hub.fault = None
-            publish(hub, files)
-            assert hub.published(NAME) == CONTENT
-            assert STAGING not in hub.repositories[NAME].branches
-    assert failed > 3
 
 
 def test_a_damaged_upload_is_noticed_on_the_staging_branch(hub: Hub, files: list[PublishedFile]) -> None:
