@@ -111,7 +111,7 @@ def test_a_stopped_run_of_several_processes_continues_to_the_same_bits(tmp_path:
         assert (straight / "many" / name).read_bytes() == (stopped / "many" / name).read_bytes()
 
 
-SHAREGPT = ("data.sources.0.split=null", "data.sources.0.reader=preference-sharegpt")
+SHAREGPT = ("data.sources.0.split=null", "data.sources.0.reader=preference-sharegpt", "data.validation=20")
 """How pairs in another form than the published ones are read."""
 
 
