@@ -24,7 +24,7 @@ LONGEST = 240.0
 class Ended:
     """How a process has ended.
 
-    code: as of ``multiprocessing``. text: what it printed. seconds: until its end. at: monotonic time of its end.
+    code: as of ``multiprocessing``. text: what it printed. seconds: from the start of all until its end. at: monotonic time of its end.
     """
 
     code: int | None
@@ -39,9 +39,9 @@ def run_launched(target: Callable[[int, Path], None], size: int, directory: Path
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     processes = [context().Process(target=_run, args=(target, rank, size, port, directory)) for rank in range(size)]
-    began = time.monotonic()
     for process in processes:
         process.start()
+    began = time.monotonic()  # the server of the first processes has imported what they need
     found = []
     for rank, process in enumerate(processes):
         process.join(max(0.1, LONGEST - (time.monotonic() - began)))
