@@ -24,7 +24,8 @@ LONGEST = 240.0
 class Ended:
     """How a process has ended.
 
-    code: as of ``multiprocessing``. text: what it printed. seconds: from the start of all until its end. at: monotonic time of its end.
+    code: as of ``multiprocessing``. text: what it printed. seconds: from the start of all until its end.
+    at: monotonic time of its end.
     """
 
     code: int | None
