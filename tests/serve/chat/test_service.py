@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,31 @@ def test_a_lost_connection_is_continued_without_an_event_lost_or_twice(parts: Se
         pieces.cancel()
         whole.cancel()
 
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_reply_whose_end_is_being_stored_is_in_no_phase(
+    parts: ServerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two views of the same reply differ, by when the disk was ready."""
+    seen = threading.Event()
+    write = ConversationStore.write_reply
+
+    def write_late(store: ConversationStore, message: StoredMessage) -> None:
+        assert seen.wait(30)
+        write(store, message)
+
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        _, reply = await chat.send(home, "Hello")
+        ended = await chat.ended(home)
+        assert chat.service.feeds.find_live(reply["id"]) is not None, "it is not stored yet"
+        seen.set()
+        while chat.service.feeds.find_live(reply["id"]) is not None:
+            await asyncio.sleep(0.01)
+        assert await chat.tree(home) == ended
+
+    monkeypatch.setattr(ConversationStore, "write_reply", write_late)
     run_chat(parts, tmp_path, work)
 
 

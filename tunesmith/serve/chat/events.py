@@ -81,8 +81,8 @@ def conversation_values(tree: ConversationTree, feed: ConversationFeed | None = 
 
 
 def message_values(message: StoredMessage, feed: ConversationFeed | None = None) -> dict[str, Any]:
-    """A message as the page gets it."""
-    live = feed.live.get(message.id) if feed is not None else None
+    """A message as the page gets it. One that has ended is in no phase, even while its end is being stored."""
+    live = feed.live.get(message.id) if feed is not None and message.state == "writing" else None
     return {**asdict(message), "phase": live.phase if live is not None else ""}
 
 
