@@ -13,6 +13,8 @@ from tests.train.ranks import CASES, REPLICATED, compute, compute_replicas, grad
 from tunesmith.world import SingleProcess
 
 TOLERANCE = 1e-6
+UNSCALED = 3e-6
+"""Tolerance for T5, which does not scale its queries: on one processor rounding made a difference of 1.3e-6."""
 CANCELLED = 1e-3
 """Of the largest gradient: smaller ones are sums of terms that cancel each other, and whose rounding does not."""
 
@@ -36,13 +38,14 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_equal_to_one(name: str, *paths: Path) -> None:
     """The metrics and gradients in files are those of one process."""
     alone = gradients(CASES[name](), SingleProcess())
+    tolerance = UNSCALED if name == "t5" else TOLERANCE
     largest = max(float(value.abs().max()) for key, value in alone.items() if not key.startswith("metric"))
     for path in paths:
         found = load_file(path)
         assert found.keys() == alone.keys()
         for key, expected in alone.items():
             size = 1.0 if key.startswith("metric") else float(expected.abs().max()) + CANCELLED * largest
-            assert torch.allclose(found[key], expected, rtol=TOLERANCE, atol=TOLERANCE * size), (path.name, key)
+            assert torch.allclose(found[key], expected, rtol=tolerance, atol=tolerance * size), (path.name, key)
 
 
 @pytest.mark.parametrize("name", CASES)
