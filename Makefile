@@ -21,8 +21,8 @@ LLAMA_CPP := $(VENV)-llama-cpp
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test test-slow check bench crash ranks properties fuzz families storage gpu newcomer browser
-.PHONY: serve versions gguf clean
+.PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks properties fuzz families storage gpu
+.PHONY: newcomer browser serve versions gguf clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,7 +35,10 @@ demo-full: $(RUNTIME) ## the demo, then a reward model and PPO
 	$(BIN)/tunesmith demo --full
 
 test: $(DEVELOPMENT) ## run the test suite
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow and not processes'
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow and not processes and not exhaustive'
+
+exhaustive: $(DEVELOPMENT) ## run all cases of what the test suite shows on one: every step, every call
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m exhaustive
 
 test-slow: $(DEVELOPMENT) ## run the slow tests: the data of the demo, and whole demos
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow

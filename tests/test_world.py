@@ -19,7 +19,7 @@ CANCELLED = 1e-3
 """Of the largest gradient: smaller ones are sums of terms that cancel each other, and whose rounding does not."""
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def computed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with what the processes have found."""
     directory = tmp_path_factory.mktemp("processes")

@@ -102,7 +102,10 @@ def test_the_chosen_checkpoints_are_there_and_equal_a_recomputation_from_the_rec
     assert {step: (each["loss"], each["rouge_l"]) for step, each in values.items()} == found.evaluated
 
 
-@pytest.mark.parametrize("stops", [(3,), tuple(range(1, 8))], ids=["once", "every step"])
+@pytest.mark.parametrize(
+    "stops",
+    [pytest.param((3,), id="once"), pytest.param(tuple(range(1, 8)), id="every step", marks=pytest.mark.exhaustive)],
+)
 def test_a_run_that_was_stopped_evaluates_and_chooses_the_same(world: Path, stops: tuple[int, ...]) -> None:
     again = [*SETTINGS, f"run.directory={world}/again-{len(stops)}"]
     for stop in stops:

@@ -62,7 +62,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return find
 
 
-@pytest.mark.parametrize(("value", "stops"), [("separate", [6]), ("shared", [3]), ("shared", [4, 6, 8])])
+@pytest.mark.parametrize(("value", "stops"), [("separate", [6]), ("shared", [4, 6, 8])])
 def test_a_run_that_was_stopped_ends_as_if_never_stopped(
     value: str, stops: list[int], never_stopped: Callable[[str], Path]
 ) -> None:
@@ -76,6 +76,7 @@ def test_a_run_that_was_stopped_ends_as_if_never_stopped(
     shutil.rmtree(root / name)
 
 
+@pytest.mark.exhaustive
 def test_a_run_stopped_after_every_step_ends_as_if_never_stopped(never_stopped: Callable[[str], Path]) -> None:
     root = never_stopped("separate")
     expected = records(root / "run")

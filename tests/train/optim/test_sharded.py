@@ -8,13 +8,12 @@ from tests.processes import run_cases
 from tests.train.optim.sharded_cases import CASES
 
 
-@pytest.fixture(scope="module")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, str]]:
-    """Number of processes -> case -> why it failed."""
-    return {size: run_cases(CASES, size, tmp_path_factory.mktemp("sharded")) for size in (2, 3)}
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.exhaustive)])
+def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Case -> why it failed in two or three processes."""
+    return run_cases(CASES, request.param, tmp_path_factory.mktemp("sharded"))
 
 
-@pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_sharded_parameters_in_several_processes(failures: dict[int, dict[str, str]], case: str, size: int) -> None:
-    assert case not in failures[size], failures[size][case]
+def test_sharded_parameters_in_several_processes(failures: dict[str, str], case: str) -> None:
+    assert case not in failures, failures[case]

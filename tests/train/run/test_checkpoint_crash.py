@@ -81,6 +81,7 @@ def kill_at_call(number: int, work: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
+@pytest.mark.exhaustive
 def test_a_kill_at_any_call_of_save_and_rotate_leaves_whole_checkpoints(tmp_path: Path) -> None:
     killed = 0
     for step in (1, 2):
@@ -246,6 +247,7 @@ def rotation_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("rotation_directory")
+@pytest.mark.exhaustive
 def test_no_history_of_saving_damage_and_rotation_loses_what_counts() -> None:
     Rotation.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
     Rotation.TestCase().runTest()
