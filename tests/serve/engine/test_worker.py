@@ -273,6 +273,8 @@ def test_clients_take_turns_and_each_keeps_its_order(actions: list[tuple[str, in
 def test_names_of_models_come_from_their_directories() -> None:
     assert name_models(["runs/a", "runs/b/export", "c=x/y"]) == {"a": "runs/a", "b": "runs/b/export", "c": "x/y"}
     assert name_models(["/r=s/a"]) == {"a": "/r=s/a"}
+    adapters = ["runs/A/export/adapter", "runs/B/export/adapter", "runs/A", "mine/adapter", "/adapter"]
+    assert list(name_models(adapters)) == ["A-adapter", "B-adapter", "A", "mine-adapter", "adapter"]
     for words in (["a", "b/a"], ["a\n=b"], ["/"], ["x" * 129]):
         with pytest.raises(UsageError):
             name_models(words)

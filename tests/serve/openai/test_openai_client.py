@@ -27,6 +27,7 @@ CASES: list[dict[str, Any]] = [
     {**SAMPLED, "n": 2, "logprobs": True, "stop": ["e", "a"]},
     {**SAMPLED, "presence_penalty": 1.5, "frequency_penalty": -0.5, "logit_bias": {"40": 5, "41": -100}},
     {**SAMPLED, "top_k": 5, "top_p": 0.9, "typical_p": 0.9, "repetition_penalty": 1.2, "min_tokens": 4},
+    {**SAMPLED, "model": "t5", "n": 2, "logprobs": True, "top_logprobs": 2, "min_tokens": 4},
 ]
 
 
@@ -91,6 +92,7 @@ def test_a_streamed_chat_says_what_a_whole_one_says(parts: ServerParts, case: di
         {"prompt": [40, 41, 42], "echo": True, "logprobs": 0, **SAMPLED},
         {"prompt": [[40, 41], [42, 43, 44]], "echo": True, "logprobs": 1, **SAMPLED},
         {"prompt": "Old", "echo": True, "max_tokens": 0, "logprobs": 1},
+        {"model": "t5", "prompt": ["Old", "and big"], "n": 2, **SAMPLED, "logprobs": 2, "min_tokens": 4},
     ],
     ids=str,
 )
@@ -110,8 +112,9 @@ def test_a_streamed_completion_says_what_a_whole_one_says(parts: ServerParts, ca
                 assert joined == (getattr(choice.logprobs, name) or []), name
 
 
-def test_a_streamed_response_says_what_a_whole_one_says(parts: ServerParts) -> None:
-    body = {"model": "chatml", "input": "Say red.", "instructions": "Be brief.", "temperature": 0}
+@pytest.mark.parametrize("fields", [{"model": "chatml", "instructions": "Be brief."}, {"model": "t5"}], ids=str)
+def test_a_streamed_response_says_what_a_whole_one_says(parts: ServerParts, fields: dict[str, str]) -> None:
+    body = {"input": "Say red.", "temperature": 0, **fields}
     whole = parse(Response, post(parts, "/v1/responses", body).json())
     text = post(parts, "/v1/responses", {**body, "stream": True}).text
     lines = [line for line in text.split("\n") if line.startswith("data: ")]
