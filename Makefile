@@ -90,6 +90,7 @@ serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kil
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_sockets
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_schema
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_load
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_signals
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_disk
 

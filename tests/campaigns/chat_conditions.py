@@ -97,7 +97,7 @@ def stream_lost_alone(browser: Browser, server: ChatServer, root: Path) -> None:
         fragment = window.page.url.partition("#")[2]
         window.open()
         window.page.route("**/events*", lambda route: route.abort())
-        window.open(f"#{fragment}")
+        window.page.goto(f"{server.address}/#{fragment}")  # the conversation does not arrive
         window.page.wait_for_selector("#banner >> text=The connection to this conversation is lost")
         window.page.unroute_all()
         window.page.click("#banner button")

@@ -113,14 +113,15 @@ async def write_until_killed(process: Any, port: int, done: Acknowledged, client
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as http:
         async with asyncio.timeout(STARTED):
-            while not await _answers(http):
+            while not await has_started(http):
                 await asyncio.sleep(0.05)
         loop = asyncio.get_running_loop()
         loop.call_later(draw.uniform(0.05, 2.0), os.kill, process.pid, signal.SIGKILL)
         await asyncio.gather(*(Client(http, done, random.Random(draw.random())).write() for _ in range(clients)))
 
 
-async def _answers(http: httpx.AsyncClient) -> bool:
+async def has_started(http: httpx.AsyncClient) -> bool:
+    """Whether the server is ready."""
     try:
         return (await http.get("/healthz")).status_code == 200
     except httpx.TransportError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -11,21 +12,50 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
+from functools import cache
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+
+from tunesmith.cli.main import main as run_command
 
 START = 300.0
 """Seconds until a server has to answer."""
+ENDED = 60.0
+"""Seconds until it has to end after a signal."""
+PRELOADED = ["tunesmith.cli.main", "tunesmith.serve.app.command"]
+
+
+@cache
+def preloaded_processes() -> ForkServerContext:
+    """Forks processes from one that has imported the server, which takes many seconds on a busy machine."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(PRELOADED)
+    return found
+
+
+def run_serve(words: list[str], log: Path) -> None:
+    """`tunesmith serve` in this process. log: gets what it prints."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["tunesmith", "serve", *words]
+    run_command()
 
 
 class ChatServer:
-    """A process of `tunesmith serve` with its address."""
+    """A process of `tunesmith serve` with its address.
 
-    def __init__(self, words: list[str], log: Path) -> None:
+    words: of its command line.
+    log: gets what it prints.
+    fresh: whether the process begins as that of a user does, with the imports; otherwise it has them already.
+    """
+
+    def __init__(self, words: list[str], log: Path, *, fresh: bool = False) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.words, self.log = words, log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.words, self.log, self._fresh = words, log, fresh
+        self._process: subprocess.Popen[bytes] | ForkServerProcess | None = None
 
     @property
     def address(self) -> str:
@@ -34,12 +64,15 @@ class ChatServer:
     def start(self) -> float:
         """Start the process; returns the seconds until it answers."""
         begin = time.monotonic()
-        command = [sys.executable, "-m", "tunesmith.cli", "serve", *self.words, "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        while time.monotonic() - begin < START:
-            if self.process.poll() is not None:
-                break
+        words = [*self.words, "--port", str(self.port)]
+        if self._fresh:
+            with self.log.open("ab") as log:
+                command = [sys.executable, "-m", "tunesmith.cli", "serve", *words]
+                self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        else:
+            self._process = preloaded_processes().Process(target=run_serve, args=(words, self.log), daemon=True)
+            self._process.start()
+        while time.monotonic() - begin < START and self._exit_code() is None:
             try:
                 urllib.request.urlopen(f"{self.address}/healthz", timeout=START).close()
                 return time.monotonic() - begin
@@ -49,9 +82,19 @@ class ChatServer:
 
     def end(self, sig: int = signal.SIGTERM) -> None:
         """End the process by a signal."""
-        if self.process is not None and self.process.poll() is None:
-            os.kill(self.process.pid, sig)
-            self.process.wait(60)
+        if self._process is not None and self._process.pid is not None and self._exit_code() is None:
+            os.kill(self._process.pid, sig)
+            end = time.monotonic() + ENDED
+            while self._exit_code() is None:
+                if time.monotonic() > end:
+                    raise SystemExit(f"the server did not end:\n{self.log.read_text()[-2000:]}")
+                time.sleep(0.05)
+
+    def _exit_code(self) -> int | None:
+        """The exit code of the process; None while it runs."""
+        if isinstance(self._process, subprocess.Popen):
+            return self._process.poll()
+        return None if self._process is None else self._process.exitcode
 
 
 class CutConnections:
