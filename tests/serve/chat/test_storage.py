@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -110,5 +111,31 @@ def test_a_message_is_sent_and_a_reply_retried_with_one_look_at_the_conversation
         await chat.message(reply["id"], "retry", {"answers": {"models": ["chatml"], "sampling": SHORT}})
         assert sum("FROM messages WHERE conversation = " in text for text in statements) == 1
         await chat.ended(home)
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_reply_that_begins_while_the_server_ends_is_interrupted_and_no_other_begins(
+    parts: ServerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, storing, stored = ConversationStore.add, threading.Event(), threading.Event()
+
+    def add_slowly(*arguments: Any) -> Any:
+        storing.set()
+        assert stored.wait(10)
+        return add(*arguments)
+
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        monkeypatch.setattr(ConversationStore, "add", add_slowly)
+        sent = asyncio.create_task(chat.send(home, "Hello", sampling=LONG))
+        assert await asyncio.to_thread(storing.wait, 10)
+        closing = asyncio.create_task(chat.service.close())
+        await asyncio.sleep(0.01)
+        stored.set()
+        _, reply = await sent
+        await closing
+        assert chat.service.store.message(reply["id"]).state == "interrupted"
+        await chat.message(reply["id"], "retry", {"answers": {"models": ["chatml"]}}, status=503)
 
     run_chat(parts, tmp_path, work)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -86,7 +86,7 @@ class ChatService:
         message = StoredMessage(
             request.id, request.parent, "user", request.text, created=now(), context=request.context
         )
-        async with self._beginning:
+        async with self._beginning_replies():
             tree = await self._stored(self.store.tree, home)
             if request.answers is None or any(each.id == request.id for each in tree.messages):
                 return await self._add(home, [message])
@@ -102,15 +102,16 @@ class ChatService:
         asked = message.id if message.role == "user" else message.parent
         if asked is None:
             raise UsageError("this reply answers no message")
-        home = await self._stored(self.store.conversation_of, identity)
-        tree = await self._stored(self.store.tree, home)
-        added = await self._add(home, self._new_replies(tree.conversation.system, asked, answers))
-        self._begin_all(added, _Writing(home, tree.path_to(asked), answers.sampling))
+        async with self._beginning_replies():
+            home = await self._stored(self.store.conversation_of, identity)
+            tree = await self._stored(self.store.tree, home)
+            added = await self._add(home, self._new_replies(tree.conversation.system, asked, answers))
+            self._begin_all(added, _Writing(home, tree.path_to(asked), answers.sampling))
         return added
 
     async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
         """Write on behind the end of a reply. Raises RefusedRequest if its model is not there."""
-        async with self._beginning:
+        async with self._beginning_replies():
             reply = await self._stored(self.store.message, identity)
             if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
                 raise UsageError("only a reply that is not being written can be continued")
@@ -173,11 +174,20 @@ class ChatService:
     async def close(self) -> None:
         """Interrupt all replies; their texts are stored."""
         self._ending.set()
-        replies = self.feeds.live()
+        async with self._beginning:  # a reply that is stored as being written has begun
+            replies = self.feeds.live()
         await self._interrupt(replies)
         if tasks := [live.task for live in replies if live.task is not None]:
             await asyncio.wait(tasks)
         self.feeds.close()
+
+    @asynccontextmanager
+    async def _beginning_replies(self) -> AsyncIterator[None]:
+        """Nothing else begins replies in the block. Raises RefusedRequest if the server is stopping."""
+        async with self._beginning:
+            if self._ending.is_set():
+                raise stopping()
+            yield
 
     async def _interrupt(self, replies: Sequence[LiveReply], *, stopped: bool = False) -> None:
         """End replies, and wait until they are stored or cannot be. stopped: whether it is the user who ends them."""
