@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tunesmith.cli.main import main as run_command
 
-START = 300.0
+START = 900.0
 """Seconds until a server has to answer."""
 ENDED = 60.0
 """Seconds until it has to end after a signal."""
@@ -78,7 +78,7 @@ class ChatServer:
                 return time.monotonic() - begin
             except OSError:
                 time.sleep(0.1)
-        raise SystemExit(f"the server did not start:\n{self.log.read_text()[-2000:]}")
+        raise SystemExit(f"the server did not start:\n{self._end_of_log()}")
 
     def end(self, sig: int = signal.SIGTERM) -> None:
         """End the process by a signal."""
@@ -87,8 +87,11 @@ class ChatServer:
             end = time.monotonic() + ENDED
             while self._exit_code() is None:
                 if time.monotonic() > end:
-                    raise SystemExit(f"the server did not end:\n{self.log.read_text()[-2000:]}")
+                    raise SystemExit(f"the server did not end:\n{self._end_of_log()}")
                 time.sleep(0.05)
+
+    def _end_of_log(self) -> str:
+        return self.log.read_text()[-2000:] if self.log.exists() else "it has printed nothing"
 
     def _exit_code(self) -> int | None:
         """The exit code of the process; None while it runs."""
