@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 from tunesmith.errors import DataError, MissingInputError, StorageError, UsageError
 
@@ -21,6 +21,15 @@ UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working directory; exchange both names
 IN_THE_WAY = "move away what has this name, or choose another name"
+READING = "check the disk and the permissions; nothing was changed"
+"""What to do about a file that cannot be read."""
+STORAGE_ERRORS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EPIPE),
+        *(errno.ENOLCK, errno.EOPNOTSUPP, errno.ESTALE, errno.ENODEV, errno.EMFILE, errno.ENFILE),
+    }
+)
+"""Numbers of the errors that only files have, so that they say enough without the name of one."""
 LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
 
 
@@ -94,21 +103,61 @@ def flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def storage_errors(
-    where: Path, advice: str = "free disk space or choose another directory; complete files are unaffected"
+    where: Path,
+    advice: str = "free disk space or choose another directory; complete files are unaffected",
+    *,
+    action: Literal["write", "read", "lock"] = "write",
 ) -> Iterator[None]:
     """Raises StorageError for an operating-system error in the block.
 
     where: the path in the message, unless the error has one; of a rename that fails, the new name.
     advice: what to do about it, unless the name is that of something else.
+    action: what the block does, in the message.
     """
     try:
         yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         place = error.filename2 or error.filename or where
-        raise StorageError(f"cannot write: {error.strerror}", where=place, advice=IN_THE_WAY) from error
+        raise StorageError(f"cannot {action}: {error.strerror}", where=place, advice=IN_THE_WAY) from error
     except OSError as error:
         place = error.filename2 or error.filename or where
-        raise StorageError(f"cannot write: {error.strerror or error}", where=place, advice=advice) from error
+        advice = IN_THE_WAY if error.errno == errno.ELOOP else advice  # a link has the name of a file
+        raise StorageError(f"cannot {action}: {error.strerror or error}", where=place, advice=advice) from error
+
+
+class Closable(Protocol):
+    """Something whose ``close`` may raise OSError."""
+
+    def close(self) -> None: ...
+
+
+ClosableT = TypeVar("ClosableT", bound=Closable)
+
+
+@contextmanager
+def closed(opened: ClosableT, where: Path) -> Iterator[ClosableT]:
+    """Close something at the end of the block. An error of the block is never replaced by one of closing.
+
+    where: the path in the message.
+    Raises StorageError if it cannot be closed: some disks report only then that they have lost what was written.
+    """
+    try:
+        yield opened
+    except BaseException:
+        with suppress(OSError, StorageError):
+            opened.close()
+        raise
+    with storage_errors(where):
+        opened.close()
+
+
+def find_storage_error(error: OSError) -> StorageError | None:
+    """The same error in words, if it is one of a file or of a disk; None for one of a network or a process."""
+    place = error.filename2 or error.filename
+    if error.errno is None or (place is None and error.errno not in STORAGE_ERRORS):
+        return None
+    advice = "check space, permissions and the state of the disk; checkpoints that were complete are unaffected"
+    return StorageError(f"cannot be read or written: {error.strerror}", where=place, advice=advice)
 
 
 def _free_name(directory: Path) -> Path:

@@ -233,6 +233,46 @@ def test_an_output_that_cannot_be_written_is_one_line(
     assert capsys.readouterr().err == "tunesmith: error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.EIO, "Input/output error", "/data/store/ids.bin"),
+            "/data/store/ids.bin: cannot be read or written",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/cache/x"),
+            "/cache/x: cannot be read or written",
+        ),
+        (OSError(errno.EXDEV, "Invalid link", "/a", None, "/b"), "/b: cannot be read or written: Invalid link; check"),
+        (OSError(errno.ESTALE, "Stale file handle"), "the output cannot be written: Stale file handle"),
+    ],
+)
+def test_an_error_of_a_file_that_nothing_else_has_named_is_one_line(
+    error: OSError, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "build_app", lambda: failing)
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    assert stop.value.code == StorageError.exit_code
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"tunesmith: error: {line}")
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no such model")])
+def test_an_error_of_something_else_stays_as_it_is(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "build_app", lambda: failing)
+    with pytest.raises(OSError, match=r"refused|no such model"):
+        command_line.main()
+
+
 def test_streams_that_the_caller_closed_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)

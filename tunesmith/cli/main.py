@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -16,12 +15,12 @@ from typer.core import TyperCommand
 
 from tunesmith import __version__
 from tunesmith.cli.lazy import COMMANDS, load_part
-from tunesmith.errors import StoppedError, StorageError, TunesmithError, UsageError
+from tunesmith.errors import StoppedError, TunesmithError, UsageError
+from tunesmith.files import find_storage_error
 from tunesmith.launch import check_alone, launched_process
 from tunesmith.text.visible import visible
 
 NAME = "tunesmith"
-UNWRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)  # the output is full, or nobody reads it
 TYPER_USAGE_ERROR = 2  # the exit code of typer for a command line that it cannot parse
 RECIPE_COMMAND = "tunesmith.cli.recipe_command:RecipeCommand"
 
@@ -45,10 +44,12 @@ def main() -> None:
             _print_line(f"{NAME}: error: {visible(line)}")
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in UNWRITTEN:
+        found = find_storage_error(error)
+        if found is None:
             raise
-        _print_line(f"{NAME}: error: the output cannot be written: {error.strerror}")
-        sys.exit(StorageError.exit_code)
+        what = str(found) if found.where else f"the output cannot be written: {error.strerror}"
+        _print_line(f"{NAME}: error: {visible(what)}")
+        sys.exit(found.exit_code)
     except SystemExit as stop:
         sys.exit(UsageError.exit_code if stop.code == TYPER_USAGE_ERROR else stop.code)
 

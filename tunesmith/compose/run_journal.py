@@ -54,7 +54,7 @@ def recorded_start(
         yield
     except BaseException as error:
         stopped = isinstance(error, StoppedError | KeyboardInterrupt)
-        with suppress(TunesmithError):  # the error that ended the run is the one that matters
+        with suppress(TunesmithError, OSError):  # the error that ended the run is the one that matters
             end_start(manifest, present_time(), "stopped" if stopped else "failed", find_results(run))
         raise
     end_start(manifest, present_time(), "finished", find_results(run))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from tunesmith.data.dataset.store import (
     pack,
     read_index,
 )
+from tunesmith.errors import StorageError
 from tunesmith.text.tokens.token_tree import TokenTree
 
 
@@ -219,3 +222,48 @@ def test_a_large_store_is_measured_but_not_hashed(tmp_path: Path, monkeypatch: p
     assert read_index(directory, "made from") is not None
     crop_threads(directory / "ids.bin")
     assert read_index(directory, "made from") is None
+
+
+def refuse(number: int) -> Callable[..., None]:
+    """A call that the operating system refuses with an error number."""
+
+    def call(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_cache_on_a_file_system_without_locks_is_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refuse(number))
+    with pytest.raises(StorageError, match=r"lock: cannot lock: .*; choose a data\.cache"), exclusive_lock(tmp_path):
+        pytest.fail("it is not locked")
+
+
+def test_a_lock_that_is_a_link_is_refused_and_the_file_behind_it_kept(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("years of work")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(StorageError, match="move away"), exclusive_lock(tmp_path / "cache"):
+        pytest.fail("it is not locked")
+    assert (tmp_path / "precious").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("call", ["open", "stat", "read_bytes"])
+def test_a_store_that_cannot_be_read_is_a_storage_error(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write(tmp_path / "s", TREES)
+    monkeypatch.setattr(Path, call, refuse(errno.EIO))
+    with pytest.raises(StorageError, match="cannot read: Input/output error; check the disk"):
+        read_index(directory, "made from")
+
+
+def test_closing_the_files_of_a_store_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module.StoreWriter, "close", refuse(errno.ENOSPC))
+    with pytest.raises(ZeroDivisionError), open_writer(tmp_path):
+        raise ZeroDivisionError
+    with pytest.raises(StorageError, match="No space left"), open_writer(tmp_path):
+        pass

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +322,58 @@ def test_after_a_failure_before_the_record_another_recipe_can_start(tmp_path: Pa
     open_run(tmp_path / "run").close()
     assert files(tmp_path / "run") == {}
     begin_run(tmp_path / "run", RECIPE.replace("epochs: 3", "epochs: 4"))
+
+
+def fail(number: int) -> Callable[..., Any]:
+    """A call that the operating system refuses with an error number."""
+
+    def call(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_when_the_lock_is_released_hides_no_other_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path / "run")
+    run.record(MANIFEST, pytest.fail)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "ftruncate", fail(number))
+        with pytest.raises(ZeroDivisionError), run:
+            raise ZeroDivisionError
+    open_run(tmp_path / "run", notice=lambda _: None).close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", fail(number))
+    with pytest.raises(StorageError, match=r"lock: cannot lock: .*; choose a run\.directory on a file system"):
+        open_run(tmp_path / "run")
+
+
+def test_a_lock_that_is_a_link_is_refused_and_the_file_behind_it_kept(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("years of work")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(StorageError, match="move away what has this name"):
+        open_run(tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "manifest.json"])
+def test_a_file_of_a_run_that_may_not_be_read_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_run(tmp_path / "run")
+    read = Path.read_text
+
+    def refused(path: Path, **given: Any) -> str:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, **given)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(StorageError, match=rf"{name}: cannot read: Permission denied; check the disk"):
+        begin_run(tmp_path / "run")

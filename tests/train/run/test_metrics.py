@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -186,3 +187,23 @@ def test_every_changed_byte_before_a_checkpoint_is_seen_and_a_torn_tail_is_not_a
             lines.truncate(kept)
             assert lines.digest() == digest
         assert path.read_bytes() == content
+
+
+def test_an_error_of_closing_is_a_storage_error_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network file systems report only at the end that something was not written."""
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    lines, others = JsonLines(tmp_path / "m.jsonl"), JsonLines(tmp_path / "m.jsonl")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            lines.close()
+        lines.close()
+        with pytest.raises(ZeroDivisionError), others:
+            raise ZeroDivisionError

@@ -8,10 +8,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.draws import KEY_BYTES
-from tunesmith.files import fingerprint, sha256, storage_errors, write_json
+from tunesmith.files import READING, closed, fingerprint, sha256, storage_errors, write_json
 from tunesmith.text.tokens.token_tree import TokenTree
 
 INDEX = "index.json"
@@ -147,14 +149,9 @@ class StoreWriter:
         write_json(self.directory / INDEX, {**index, "seal": fingerprint(index)})
 
 
-@contextmanager
-def open_writer(directory: Path) -> Iterator[StoreWriter]:
-    """A writer whose files are always closed at the end of the block."""
-    writer = StoreWriter(directory)
-    try:
-        yield writer
-    finally:
-        writer.close()
+def open_writer(directory: Path) -> AbstractContextManager[StoreWriter]:
+    """A writer whose files are always closed at the end of the block. Raises StorageError."""
+    return closed(StoreWriter(directory), directory)
 
 
 @contextmanager
@@ -164,12 +161,15 @@ def exclusive_lock(directory: Path, waiting: Callable[[], None] = lambda: None) 
     directory: created if it does not exist.
     waiting: called once a second after two seconds of waiting, to show why nothing happens.
     """
+    path = directory / "lock"
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / "lock").open("wb")
-    with file:  # the lock is released when the file is closed, also by the end of the process
+        # A link is not followed: on a shared machine it may be somebody else's, and name any file.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+    with closed(file, path):  # the lock is released when the file is closed, also by the end of the process
         waited = 0.0
-        while not _locked(file):
+        while not _locked(file, path):
             time.sleep(LOCK_PAUSE)
             waited += LOCK_PAUSE
             if waited >= LOCK_NOTICE:
@@ -178,17 +178,26 @@ def exclusive_lock(directory: Path, waiting: Callable[[], None] = lambda: None) 
         yield
 
 
-def _locked(file: IO[bytes]) -> bool:
-    """Try to lock a file for this process; returns whether that succeeded."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+def _locked(file: FileIO, path: Path) -> bool:
+    """Try to lock a file for this process; returns whether that succeeded. Raises StorageError."""
+    with storage_errors(path, "choose a data.cache on a file system that can be locked", action="lock"):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True
 
 
 def read_index(directory: Path, key: str) -> dict[str, Any] | None:
-    """The index of a store, or None unless it is intact, has the cache key ``key`` and matches its files."""
+    """The index of a store, or None unless it is intact, has the cache key ``key`` and matches its files.
+
+    Raises StorageError if a file cannot be read.
+    """
+    with storage_errors(directory, READING, action="read"):
+        return _read_index(directory, key)
+
+
+def _read_index(directory: Path, key: str) -> dict[str, Any] | None:
     path = directory / INDEX
     if not path.is_file():
         return None
@@ -274,12 +283,13 @@ class Store:
 
 
 def open_store(directory: Path, index: Mapping[str, Any]) -> Store:
-    """All records of a store.
+    """All records of a store. Raises StorageError.
 
     directory: of the store.
     index: as ``read_index`` returned it.
     """
-    arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
+    with storage_errors(directory, READING, action="read"):
+        arrays = {name: _mapped(directory / f"{name}.bin", *LAYOUT[name]) for name in LAYOUT}
     ends = np.cumsum(np.asarray(arrays["trees"])[:, : len(PARTS)], axis=0)
     return Store(arrays, ends, index["sources"], np.arange(index["records"], dtype=np.int64))
 

@@ -29,7 +29,15 @@ from typing import Any, Literal, Self
 import yaml
 
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
-from tunesmith.files import UNFINISHED, flush_to_disk, remove_unfinished, storage_errors, write_file, write_json
+from tunesmith.files import (
+    READING,
+    UNFINISHED,
+    flush_to_disk,
+    remove_unfinished,
+    storage_errors,
+    write_file,
+    write_json,
+)
 from tunesmith.model.names import EXPORT, RUN_MANIFEST
 from tunesmith.train.run.journal import JOURNAL, SEAL
 from tunesmith.train.run.lock import LOCK, read_holder, write_holder
@@ -126,18 +134,33 @@ class RunDirectory:
             raise MissingInputError("there is no run to continue", where=path, advice="check run.directory")
         lock = _acquire_lock(path, notice)
         try:
-            continued, previous = (path / RECIPE).is_file(), dict[str, Any]()
-            if continued and resume == "never":
-                raise RecipeError("a run exists here already", where=path, advice=f"append {free_directory(path)}")
-            if not continued:
-                _check_empty(path)
-            for directory in (path, path / CHECKPOINTS):
-                remove_unfinished(directory)
-            if continued:
-                previous = _check_recipe(path / RECIPE, recipe_text, may_differ, earlier, notice)
+            with storage_errors(path, "choose another run.directory, or check the permissions of its files"):
+                return cls._open_locked(path, lock, recipe_text, notice, resume, may_differ, earlier)
         except BaseException:
             _release_lock(lock, path)
             raise
+
+    @classmethod
+    def _open_locked(
+        cls,
+        path: Path,
+        lock: int,
+        recipe_text: str,
+        notice: Notice,
+        resume: Resume,
+        may_differ: Collection[str],
+        earlier: Mapping[str, Any],
+    ) -> RunDirectory:
+        """As ``open``, with the descriptor of the lock that is held. Raises OSError too."""
+        continued, previous = (path / RECIPE).is_file(), dict[str, Any]()
+        if continued and resume == "never":
+            raise RecipeError("a run exists here already", where=path, advice=f"append {free_directory(path)}")
+        if not continued:
+            _check_empty(path)
+        for directory in (path, path / CHECKPOINTS):
+            remove_unfinished(directory)
+        if continued:
+            previous = _check_recipe(path / RECIPE, recipe_text, may_differ, earlier, notice)
         return cls(path, continued, lock, recipe_text, previous)
 
     @classmethod
@@ -231,34 +254,47 @@ def _is_open_file(path: Path, descriptor: int) -> bool:
 
 
 def _lock_file(path: Path, notice: Notice) -> int:
-    with storage_errors(path, advice="choose a run.directory on a file system that can be written and locked"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    advice = "choose a run.directory on a file system that can be written and locked"
+    with storage_errors(path, advice, action="lock"):
+        # A link is not followed: on a shared machine it may be somebody else's, and name any file.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = read_holder(descriptor)
-            os.close(descriptor)
-            raise LockedError(
-                f"another process writes to this run: {holder or 'its number is not known'}",
-                where=path.parent,
-                advice=f"wait until it has ended, or append {free_directory(path.parent)}",
-            ) from None
-        except OSError:
-            os.close(descriptor)
+            _lock_descriptor(descriptor, path)
+            if (left := read_holder(descriptor)) and (path.parent / RECIPE).is_file():
+                notice(f"the run was killed before: {left} ended without saving")
+            write_holder(descriptor)
+        except BaseException:
+            with suppress(OSError):
+                os.close(descriptor)
             raise
-        if (left := read_holder(descriptor)) and (path.parent / RECIPE).is_file():
-            notice(f"the run was killed before: {left} ended without saving")
-        write_holder(descriptor)
     return descriptor
 
 
+def _lock_descriptor(descriptor: int, path: Path) -> None:
+    """Lock an open lock file. Raises LockedError with the process that has the lock, OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(
+            f"another process writes to this run: {read_holder(descriptor) or 'its number is not known'}",
+            where=path.parent,
+            advice=f"wait until it has ended, or append {free_directory(path.parent)}",
+        ) from None
+
+
 def _release_lock(descriptor: int, directory: Path) -> None:
-    """Release the lock. The file is removed where no run began, so that it looks like none."""
-    os.ftruncate(descriptor, 0)
-    if not (directory / RECIPE).is_file():
-        with suppress(OSError):
+    """Release the lock. The file is removed where no run began, so that it looks like none.
+
+    Nothing of value is written here, and the kernel releases the lock in any case. So an error of the disk is no error
+    of the run, and does not take the place of one.
+    """
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    with suppress(OSError):
+        if not (directory / RECIPE).is_file():
             (directory / LOCK).unlink()
-    os.close(descriptor)
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def _check_empty(path: Path) -> None:
@@ -300,7 +336,8 @@ def _check_recipe(
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     advice = "restore the file, or start a new run in another run.directory"
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        with storage_errors(path, READING, action="read"):
+            content = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"not readable: {error}", where=path, advice=advice) from error
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import TunesmithError
-from tunesmith.files import storage_errors, write_file
+from tunesmith.files import READING, storage_errors, write_file
 from tunesmith.train.run.curves import Curves
 from tunesmith.train.run.directory import METRICS, SHOWN, TIMING
 from tunesmith.train.run.metrics import RecordFile, open_records
@@ -40,7 +40,7 @@ class RecordTail:
         """The new records. Raises StorageError if the file cannot be read."""
         if not self.path.is_file():
             return
-        with storage_errors(self.path), self.path.open("rb") as file:
+        with storage_errors(self.path, READING, action="read"), self.path.open("rb") as file:
             file.seek(self.offset)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -169,7 +169,7 @@ def open_shown(path: Path, start: int, *, writes: bool = True) -> AbstractContex
     writes: whether this process writes it.
     """
     if writes and path.exists():
-        with storage_errors(path):
+        with storage_errors(path, READING, action="read"):
             lines = path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if (record := _parse(line)) and start > 0 and record[STEP] <= start]
         if kept != lines:

@@ -12,13 +12,13 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tunesmith.errors import StorageError
-from tunesmith.files import flush_to_disk, storage_errors
+from tunesmith.files import READING, flush_to_disk, storage_errors
 
 
 def jsonable(value: Any) -> Any:
@@ -42,7 +42,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises StorageError for a line that is no record.
     """
-    with storage_errors(path, advice="it cannot be read; check the run's directory"), path.open("rb") as file:
+    with storage_errors(path, READING, action="read"), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
@@ -129,7 +129,9 @@ class JsonLines:
 
     def check(self, offset: int, digest: str) -> None:
         """Raises StorageError if the first ``offset`` bytes are not those whose ``digest`` a checkpoint stored."""
-        if self._digest_of(offset).hexdigest() != digest:
+        with storage_errors(self.path, READING, action="read"):
+            found = self._digest_of(offset).hexdigest()
+        if found != digest:
             raise StorageError(
                 f"the first {offset:,} bytes are not those that the checkpoint was saved with (SHA-256 differs)",
                 where=self.path,
@@ -164,10 +166,11 @@ class JsonLines:
         return self._offset
 
     def close(self) -> None:
-        """Close the file. It may be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close the file. It may be called twice. Raises StorageError."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with storage_errors(self.path):
+                os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +178,8 @@ class JsonLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with nullcontext() if error is None else suppress(StorageError):  # the first error is the one that matters
+            self.close()
 
     def _digest_of(self, size: int) -> hashlib._Hash:
         """SHA-256 of the first ``size`` bytes, or of the whole file if it is shorter."""
