@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tunesmith.errors import StoppedError
+from tunesmith.errors import StoppedError, StorageError
 from tunesmith.train.loop import StepResult, TrainingEnded
 from tunesmith.train.optim.optimizers import Optimizer
 from tunesmith.train.run import checkpoint
+from tunesmith.train.run.agreement import in_first
 from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
@@ -38,6 +39,10 @@ DIGESTS = "sha256"
 
 OPTIMIZER = "optimizer"
 """Name of the optimizer's state in a checkpoint, next to the names of the modules."""
+
+
+WRITINGS = 2
+"""How often a checkpoint is written before its disk counts as broken."""
 
 
 def is_due(result: StepResult, every: int | None) -> bool:
@@ -228,7 +233,7 @@ class Checkpointer:
         return groups | {OPTIMIZER: self.optimizer.state_dict()}
 
     def save(self, step: int) -> None:
-        """Save now, unless this step is saved already.
+        """Save now, unless this step is saved already. It is read back, and written again if it was damaged.
 
         Raises InternalError if a weight or the state of the optimizer is not finite, StorageError.
         """
@@ -236,19 +241,34 @@ class Checkpointer:
             return
         check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved)
         state = {**self.recorder.sync(), "best": self.selection.best}
-        checkpoint.save(self.directory, step, self.tensors(), state, self.facts, self.world)
-        checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn, self.world)
-        self.view.saved(step)
-        self.saved = step
+        for _ in range(WRITINGS):
+            path = checkpoint.save(self.directory, step, self.tensors(), state, self.facts, self.world)
+            checkpoint.rotate(self.directory, self.keep, self.selection.kept, self.view.warn, self.world)
+            if in_first(self.world, path.is_dir):  # otherwise it was damaged, and has another name now
+                self.view.saved(step)
+                self.saved = step
+                return
+        raise StorageError(
+            f"the checkpoint of step {step} was damaged as soon as it was written, {WRITINGS} times",
+            where=self.directory,
+            advice="the disk does not give back what it is given; choose another run.directory; earlier checkpoints "
+            "are valid",
+        )
 
     def restore(self, found: Checkpoint) -> None:
-        """Load weights, optimizer state, records and selection of a checkpoint. Raises StorageError."""
+        """Load weights, optimizer state, records and selection of a checkpoint, and delete those that it replaces.
+
+        Raises StorageError.
+        """
         for name, module in self.modules.items():
             found.load_into(name, module.state_dict(), "weights")
         found.load_into(OPTIMIZER, self.optimizer.state_dict(), "optimizer state")
         check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
         self.world.in_turn(lambda: self._restore_records(found.state))
         self.saved = found.step
+        rotation = (self.directory, self.keep, self.selection.kept, self.view.warn, self.world)
+        if checkpoint.has_surplus(*rotation):  # a kill came between the last save and its rotation
+            checkpoint.rotate(*rotation)
 
     def _restore_records(self, state: Mapping[str, Any]) -> None:
         self.recorder.truncate(state)

@@ -222,6 +222,16 @@ def rotate(
     return [each.step for each in deleted]
 
 
+def has_surplus(
+    directory: Path, keep: int, pinned: Collection[int], notice: Notice, communicator: Communicator = ALONE
+) -> bool:
+    """Whether ``rotate`` with the same arguments would delete a checkpoint. Only manifests are read.
+
+    It is so after a kill between a save and its rotation.
+    """
+    return any(each.step not in pinned for each in _candidates(directory, notice, communicator)[keep:])
+
+
 def _candidates(directory: Path, notice: Notice, communicator: Communicator) -> list[ListedCheckpoint]:
     """All checkpoints with a valid manifest and files of the right sizes, newest first; the others are renamed."""
 
