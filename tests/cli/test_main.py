@@ -6,8 +6,10 @@ import ast
 import errno
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tunesmith import __version__
 from tunesmith.cli import main as command_line
+from tunesmith.cli import train
 from tunesmith.cli.lazy import COMMANDS, CliCommand, load_part
 from tunesmith.errors import LockedError, RecipeError, StoppedError, StorageError, UsageError
 
@@ -231,6 +234,19 @@ def test_an_output_that_cannot_be_written_is_one_line(
         command_line.main()
     assert stop.value.code == StorageError.exit_code
     assert capsys.readouterr().err == "tunesmith: error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_before_training_ends_it_with_the_documented_code(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(1.0)
+
+    monkeypatch.setattr(train, "load", stopped)
+    assert called(monkeypatch, "train", "dolly-v2-3b") == StoppedError.exit_code
+    assert capsys.readouterr().err.startswith(f"tunesmith: stopped by {number.name} outside of the training steps")
 
 
 @pytest.mark.parametrize(

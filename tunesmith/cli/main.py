@@ -27,7 +27,7 @@ RECIPE_COMMAND = "tunesmith.cli.recipe_command:RecipeCommand"
 ABOUT = "Turn a base language model into an assistant, and show that it got better."
 EXIT_CODES = (
     "Exit codes: 0 success, 64 wrong usage, 65 invalid data, 66 missing input, 70 internal error, 74 storage error, "
-    "75 stopped by a signal with progress saved, 76 locked by another run, 78 invalid recipe."
+    "75 stopped by a signal with progress saved, 76 locked by another run, 78 invalid recipe, 130 interrupted at once."
 )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import select
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import pytest
 from tests.data.small_runs import RECORDS, arrays, run, write
 from tunesmith.data.dataset import workers
 from tunesmith.data.dataset.rendering import RenderSettings, RowChunk, Work, load_renderer
+from tunesmith.data.dataset.workers import become_worker
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.data.sources.rows import SourceRow
 from tunesmith.errors import DataError, InternalError
@@ -48,7 +54,7 @@ def test_processes_find_the_same_faults_as_none(tokenizer: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_process_that_dies_is_reported(tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_use_one_thread", sys.exit)
+    monkeypatch.setattr(workers, "become_worker", sys.exit)
     with pytest.raises(InternalError, match=r"a process that prepares data died; .*data.workers"):
         run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path / "cache", workers=2)
     assert not list((tmp_path / "cache").glob("*/store"))
@@ -86,3 +92,25 @@ def test_few_chunks_wait_at_a_time(tokenizer: str, tmp_path: Path, monkeypatch: 
 
     for index, _ in enumerate(workers.render_all(work, renderer, chunks(), 2)):
         assert len(taken) <= index + 6
+
+
+def test_a_worker_ends_when_the_process_that_started_it_is_killed() -> None:
+    """What a worker holds open is closed when it ends, so nobody has to ask whether its number is still in use."""
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        become_worker()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, "Ctrl-C is for the first process"
+        os.write(writing, b"working ")
+        time.sleep(60.0)
+
+    first = os.fork()
+    if first == 0:
+        multiprocessing.get_context("fork").Process(target=work).start()
+        time.sleep(60.0)
+    os.close(writing)
+    assert os.read(reading, 8) == b"working "
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    assert select.select([reading], [], [], 20.0)[0], "the worker goes on"
+    assert os.read(reading, 8) == b""

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tunesmith.train.run.signals import STOP_SIGNALS, StopSignals
+from tunesmith.errors import StoppedError
+from tunesmith.train.run.signals import STOP_SIGNALS, StopSignals, stopping_at_once
 
 
 def send(number: int) -> None:
@@ -73,3 +74,48 @@ def test_it_is_for_the_main_thread_only() -> None:
     thread.start()
     thread.join()
     assert len(failures) == 1
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_outside_of_the_steps_a_signal_ends_the_work_at_once(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in STOP_SIGNALS]
+    reached = []
+
+    def work() -> None:
+        with stopping_at_once():
+            try:
+                send(number)
+                reached.append("the end")
+            except Exception:
+                reached.append("a handler of errors")
+
+    with pytest.raises(StoppedError, match=f"stopped by {number.name} outside of the training steps") as caught:
+        work()
+    assert caught.value.exit_code == 75
+    assert reached == []
+    assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
+
+
+def test_signals_within_the_steps_are_remembered_and_those_after_them_end_the_work() -> None:
+    reached = []
+
+    def work() -> None:
+        with stopping_at_once():
+            with StopSignals() as signals:
+                send(signal.SIGTERM)
+                reached.append(signals.received())
+            send(signal.SIGHUP)
+
+    with pytest.raises(StoppedError, match="SIGHUP"):
+        work()
+    assert reached == ["SIGTERM"]
+
+
+def test_a_second_signal_within_the_steps_is_not_called_saved() -> None:
+    def work() -> None:
+        with stopping_at_once(), StopSignals():
+            send(signal.SIGTERM)
+            send(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM after SIGTERM"):
+        work()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from tunesmith.data.dataset.rendering import (
     RenderedChunk,
@@ -50,7 +53,7 @@ def render_all(work: Work, renderer: Renderer, chunks: Iterator[RowChunk], worke
     if following is None:
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=become_worker) as pool:
             rest = chain([following], chunks)
             yield from _in_order(pool, partial(_render_in_worker, work), rest, 2 * workers)
     except BrokenProcessPool as error:
@@ -88,6 +91,21 @@ def _worker_renderer(settings: RenderSettings, fingerprint: str) -> Renderer:
     return renderer
 
 
-def _use_one_thread() -> None:
-    """In a worker process, let the tokenizer use one core."""
+def become_worker() -> None:
+    """In a worker process: let the tokenizer use one core, and end when the process that has started it has ended.
+
+    The signals that a terminal sends to all its processes are for the first one alone. SIGTERM is not ignored, since a
+    pool ends its processes with it.
+    """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None, "it was started by another process"
+    threading.Thread(target=_end_after, args=(parent.sentinel,), name="parent", daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    """End this process as soon as the one with the sentinel has ended, however that was killed."""
+    wait([sentinel])
+    os._exit(1)
