@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def test_nothing_is_saved_after_a_step_that_is_not_finite(
     ) as e:
         train_recipe(METHODS[method](roots / method, [*BASE, f"run.directory={run}"]))
     assert repr(planted[0]) in str(e.value)
+    assert re.search(r"\(examples of step 2: \d+, \d+", str(e.value))
     assert not (run / "export").exists()
     found = checkpoint.newest(run / "checkpoints", lambda text: pytest.fail(text))
     assert found is not None
@@ -129,7 +131,7 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypa
 def test_a_checkpoint_that_was_saved_without_the_check_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(modules: Any, optimizer: Any, step: int, saved: int) -> None:
+    def poisoned(modules: Any, optimizer: Any, step: int, saved: int, examples: Any) -> None:
         if step == 2:
             plant(dict(modules["model"].named_parameters()), lambda name: True, float("nan"))
 

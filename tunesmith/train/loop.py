@@ -119,7 +119,7 @@ def train(
         policy.train()
         totals = accumulate_gradients(policy, objective, step, communicator)
         for name, value in totals.sums.items():
-            check_finite(name, value, number, where=f"examples {_first_numbers(step.examples)}")
+            check_finite(name, value, number, where=f"examples {first_numbers(step.examples)}")
         if totals.tokens:
             parameters = policy.parameters()
             communicator.sum_gradients(parameters.values())
@@ -207,5 +207,6 @@ def accumulate_metrics(
     return {name: total / units for name, total in zip(objective.metrics, totals, strict=True)}
 
 
-def _first_numbers(examples: tuple[int, ...]) -> str:
+def first_numbers(examples: Sequence[int]) -> str:
+    """Some of the numbers of the examples of a step, for a message."""
     return ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")

@@ -26,6 +26,7 @@ from tunesmith.data.dataset.store import (
     read_index,
 )
 from tunesmith.errors import StorageError
+from tunesmith.files import fingerprint, sha256
 from tunesmith.text.tokens.token_tree import TokenTree
 
 
@@ -215,12 +216,22 @@ def test_a_store_made_from_something_else_is_not_opened(tmp_path: Path) -> None:
     assert read_index(tmp_path / "nothing", "made from") is None
 
 
-def test_a_large_store_is_measured_but_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "HASH_LIMIT", 10)
+@pytest.mark.parametrize("place", [0, 1 << 20, -1])
+def test_a_flipped_bit_of_a_store_above_64_mib_is_seen(place: int, tmp_path: Path) -> None:
     directory = write(tmp_path / "s", TREES)
-    flip(directory / "ids.bin")
+    ids = directory / "ids.bin"
+    with ids.open("r+b") as file:
+        file.truncate(65 << 20)  # a file with holes, which takes no space
+    index = json.loads((directory / "index.json").read_text())
+    index.pop("seal")
+    index["files"]["ids"] = {"bytes": ids.stat().st_size, "sha256": sha256(ids)}
+    (directory / "index.json").write_text(json.dumps({**index, "seal": fingerprint(index)}))
     assert read_index(directory, "made from") is not None
-    crop_threads(directory / "ids.bin")
+    with ids.open("r+b") as file:
+        file.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
     assert read_index(directory, "made from") is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from tests.train.small_rollouts import LOW, PROMPTS, STOPS, actor_critic, frozen, generator
+from tunesmith.batch.columns import OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed
 from tunesmith.data.dataset.plan import PlannedStep
 from tunesmith.errors import InternalError
 from tunesmith.model.actor_critic import ActorCritic
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.train.rollout.generator import AdvantageSettings, RewardSource
+from tunesmith.train.rollout.generator import AdvantageSettings, RewardSource, RolloutGenerator
 from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledReply
 
 PLANNED = PlannedStep(0, 0, (4, 1, 3, 8, 0))
@@ -167,6 +169,30 @@ def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
 
     with pytest.raises(InternalError, match=r"a reply to prompt 3 is (nan|inf)"):
         generator(actor_critic(), rewards=(RewardSource("bad", score),))(0, PLANNED, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "planted", "said"),
+    [
+        (OLD_LOG_PROBABILITY, [math.nan], "log-probability of a reply to prompt 4 is nan"),
+        (OLD_VALUE, [math.inf], "value of a reply to prompt 4 is inf"),
+        (REFERENCE, [-math.inf], "reference log-probability of a reply to prompt 4 is -inf"),
+        (OLD_VALUE, [3e38, -3e38], "advantage of a reply to prompt 4 is -?inf"),
+    ],
+)
+def test_what_is_not_finite_names_the_prompt_before_rollouts_are_written(
+    name: str, planted: list[float], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = RolloutGenerator._measure
+
+    def planting(self: RolloutGenerator, answered: Any) -> Any:
+        found = measure(self, answered)
+        found[name][: len(planted)] = torch.tensor(planted)
+        return found
+
+    monkeypatch.setattr(RolloutGenerator, "_measure", planting)
+    with pytest.raises(InternalError, match=rf"the {said} in iteration 2; .* the last checkpoint is valid"):
+        generator(actor_critic())(2, PLANNED, 0.1)
 
 
 def test_a_tree_of_rollouts_holds_its_replies_and_their_ends() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,6 +32,14 @@ from tunesmith.train.rollout.rollouts import PromptReplies, Rollouts, SampledRep
 from tunesmith.world import ALONE, Communicator, deal
 
 MEASURED = (OLD_LOG_PROBABILITY, OLD_VALUE, REFERENCE)
+WORDS = {
+    OLD_LOG_PROBABILITY: "log-probability",
+    OLD_VALUE: "value",
+    REFERENCE: "reference log-probability",
+    ADVANTAGE: "advantage",
+    RETURN: "return",
+}
+"""Names of columns in messages."""
 REWARD = "reward "
 """Before the name of a term, among the names of what is measured."""
 
@@ -240,7 +249,10 @@ class RolloutGenerator:
         total = sum(
             (scores[source.name] * source.scale + source.offset for source in self.rewards), torch.zeros(len(replies))
         )
-        self._check_rewards(total, answered)
+        prompts = np.repeat([each.number for each in answered], [len(each.replies) for each in answered])
+        _check_finite("reward", total, prompts, iteration)
+        for name in MEASURED:
+            _check_finite(WORDS[name], columns[name], prompts[owner.numpy()], iteration)
         stopped = torch.tensor([reply.stopped for reply in replies])
         if how.unfinished is not None:
             total = torch.where(stopped, total, torch.tensor(how.unfinished))
@@ -250,6 +262,8 @@ class RolloutGenerator:
         advantages, returns = reply_advantages(
             rewards, columns[OLD_VALUE], owner, discount=how.discount, gae_lambda=how.gae_lambda
         )
+        for name, values in ((ADVANTAGE, advantages), (RETURN, returns)):
+            _check_finite(WORDS[name], values, prompts[owner.numpy()], iteration)
         log_ratio = (columns[OLD_LOG_PROBABILITY] - columns[REFERENCE]).double()
         kl, next_coefficient = float(log_ratio.sum()) / len(replies), coefficient
         if how.kl_target is not None:
@@ -269,16 +283,21 @@ class RolloutGenerator:
         arrays = {name: values.numpy() for name, values in {**columns, ADVANTAGE: advantages, RETURN: returns}.items()}
         return Rollouts(iteration, tuple(answered), arrays, total.numpy(), coefficient, next_coefficient, metrics)
 
-    def _check_rewards(self, rewards: Tensor, answered: Sequence[PromptReplies]) -> None:
-        """Raises InternalError with the number of the prompt if a reward, of float32 [R], is not finite."""
-        if bool(torch.isfinite(rewards).all()):
-            return
-        prompts = np.repeat([each.number for each in answered], [len(each.replies) for each in answered])
-        first = int(torch.nonzero(~torch.isfinite(rewards))[0])
-        raise InternalError(
-            f"the reward of a reply to prompt {prompts[first]} is {float(rewards[first])}",
-            advice="look at the reward model and at the scale of the rewards; the last checkpoint is valid",
-        )
+
+def _check_finite(what: str, values: Tensor, prompts: npt.NDArray[np.int64], iteration: int) -> None:
+    """Raises InternalError with the number of the prompt if a value is not finite; rollouts are not written then.
+
+    values: float32 [n].
+    prompts: the number of the prompt of each value.
+    """
+    if bool(torch.isfinite(values).all()):
+        return
+    first = int(torch.nonzero(~torch.isfinite(values))[0])
+    where = "the reward model and the scale of the rewards" if what == "reward" else "the learning rate"
+    raise InternalError(
+        f"the {what} of a reply to prompt {prompts[first]} is {float(values[first])} in iteration {iteration}",
+        advice=f"look at {where}; the last checkpoint is valid",
+    )
 
 
 def _in_order(parts: Sequence[Tensor], shares: Sequence[Sequence[int]], sizes: Sequence[int]) -> Tensor:

@@ -225,21 +225,22 @@ class Checkpointer:
 
     def __call__(self, result: StepResult) -> None:
         if is_due(result, self.every) or result.done in self.selection.kept:
-            self.save(result.done)
+            self.save(result.done, result.examples)
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The groups of tensors of a checkpoint: those of every module, and the state of the optimizer."""
         groups: dict[str, Mapping[str, Tensor]] = {name: each.state_dict() for name, each in self.modules.items()}
         return groups | {OPTIMIZER: self.optimizer.state_dict()}
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, examples: Sequence[int] = ()) -> None:
         """Save now, unless this step is saved already. It is read back, and written again if it was damaged.
 
+        examples: of the step, which are named if it has left numbers that are not finite.
         Raises InternalError if a weight or the state of the optimizer is not finite, StorageError.
         """
         if step == self.saved:
             return
-        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved)
+        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved, examples)
         state = {**self.recorder.sync(), "best": self.selection.best}
         for _ in range(WRITINGS):
             path = checkpoint.save(self.directory, step, self.tensors(), state, self.facts, self.world)
@@ -293,7 +294,7 @@ class PatienceCallback:
     def __call__(self, result: StepResult) -> None:
         """Raises TrainingEnded if the last evaluations were not better than the best one."""
         if result.done in self.checkpointer.selection.evaluated and self.is_exhausted():
-            self.checkpointer.save(result.done)
+            self.checkpointer.save(result.done, result.examples)
             raise TrainingEnded
 
 
@@ -317,7 +318,7 @@ class StopCallback:
             reason = f"train.stop_after is {self.stop_after}"
         if reason is None or result.done == result.total:
             return
-        self.checkpointer.save(result.done)
+        self.checkpointer.save(result.done, result.examples)
         raise StoppedError(
             f"stopped after step {result.done} of {result.total} ({reason}): a checkpoint is saved, and the same "
             "command continues the run"

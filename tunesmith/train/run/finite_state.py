@@ -6,13 +6,14 @@ on, such as the row of a token that no text has, is never seen by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from tunesmith.errors import InternalError, StorageError
 from tunesmith.model.finite import find_not_finite
+from tunesmith.train.loop import first_numbers
 from tunesmith.train.run.validation import ValidationMetrics, find_not_finite_metric
 
 NEW_RUN = "lower train.learning_rate, set train.clip or raise the epsilon of the optimizer, and start a new run"
@@ -32,17 +33,24 @@ def find_fault(modules: Mapping[str, nn.Module], optimizer: Mapping[str, Tensor]
 
 
 def check_finite_state(
-    modules: Mapping[str, nn.Module], optimizer: Mapping[str, Tensor], step: int, saved: int
+    modules: Mapping[str, nn.Module],
+    optimizer: Mapping[str, Tensor],
+    step: int,
+    saved: int,
+    examples: Sequence[int] = (),
 ) -> None:
     """Raises InternalError before a state is saved in which a number is not finite.
 
-    step: that is about to be saved. saved: step of the checkpoint before; 0 if there is none.
+    step: that is about to be saved.
+    saved: step of the checkpoint before; 0 if there is none.
+    examples: of the step.
     """
     if (fault := find_fault(modules, optimizer)) is not None:
         kept = f"the checkpoint of step {saved} is valid" if saved else "no checkpoint was written yet"
+        named = f" (examples of step {step}: {first_numbers(examples)})" if examples else ""
         raise InternalError(
             f"{fault} holds numbers that are not finite (NaN or infinity) after step {step}, so nothing was saved",
-            advice=f"{kept}; {NEW_RUN}",
+            advice=f"{kept}; {NEW_RUN}{named}",
         )
 
 
