@@ -22,7 +22,7 @@ LLAMA_CPP := $(VENV)-llama-cpp
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks properties fuzz families storage gpu
-.PHONY: newcomer browser serve versions gguf clean
+.PHONY: newcomer browser serve push versions gguf clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -93,6 +93,9 @@ serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kil
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_signals
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_disk
+
+push: $(DEVELOPMENT) ## upload to a hub that fails in every way at every request
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.push_faults
 
 versions: $(DEVELOPMENT) $(VERSION_4)/.installed ## compare exports in transformers 4.57 and 5
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.transformers_457 $(VERSION_4)/bin/python

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +31,7 @@ class Fault:
 
     request: number of the request, from 0.
     kind: a status of HTTP; ``cut`` (nothing is done, and the answer breaks off); ``lost`` (it is done, and the answer
-        breaks off); ``damaged`` (an uploaded body is stored with another byte).
+        breaks off); ``damaged`` (an uploaded body is stored with another byte); ``silent`` (there is no answer).
     lasting: whether all later requests fail in this way, too.
     """
 
@@ -51,12 +51,19 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The state of the server. ``log`` has the method and path of every request."""
+    """The state of the server.
+
+    log: method and path of every request.
+    seen: called after every request that was carried out, before its answer.
+    ended: set when the server ends.
+    """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     fault: Fault | None = None
+    seen: Callable[[], None] = lambda: None
+    ended: Event = field(default_factory=Event)
     url: str = ""
     commits: int = 0
     lock: Lock = field(default_factory=Lock)
@@ -175,6 +182,9 @@ def _mode(file: dict[str, Any]) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer is sent in one piece: the system would keep its second piece back until the first one is confirmed.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     server: _Server
 
     def _handle(self) -> None:
@@ -195,7 +205,12 @@ class _Handler(BaseHTTPRequestHandler):
             if kind == "cut":
                 self._break_off()
                 return
-            status, headers, value = hub.answer(self.command, self.path, body, damaged=kind == "damaged")
+            if kind != "silent":
+                status, headers, value = hub.answer(self.command, self.path, body, damaged=kind == "damaged")
+                hub.seen()
+        if kind == "silent":
+            hub.ended.wait()
+            return
         if kind == "lost":
             self._break_off()
         else:
@@ -249,6 +264,7 @@ def serve_hub() -> Iterator[Hub]:
     try:
         yield server.hub
     finally:
+        server.hub.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

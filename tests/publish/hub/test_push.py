@@ -6,36 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, constants
 
-from tests.publish.hub.server import ATTRIBUTES, LARGE, TOKEN, Hub, serve_hub
+from tests.publish.hub.faults import CONTENT, NAME, OLD, publish, without_waiting, write_files
+from tests.publish.hub.server import ATTRIBUTES, Hub, serve_hub
 from tunesmith.errors import StorageError, UsageError
 from tunesmith.publish.hub import push as module
-from tunesmith.publish.hub.contents import PublishedFile, find_files, hash_file
-from tunesmith.publish.hub.push import STAGING, Access, push
-from tunesmith.publish.hub.repository import HubRepository
-
-NAME = "me/model"
-CONTENT = {
-    "README.md": b"---\nlicense: apache-2.0\n---\n# A model\n",
-    "config.json": b'{"model_type": "llama"}\n',
-    "model-00001-of-00002.safetensors": bytes(range(256)) * 8,
-    "model-00002-of-00002.safetensors": bytes(range(255, -1, -1)) * 8,
-    "adapter/adapter_config.json": b"{}\n",
-}
-OLD = {"config.json": b'{"model_type": "gpt_neox"}\n', "model.safetensors": b"old" * 1000}
+from tunesmith.publish.hub.contents import PublishedFile
+from tunesmith.publish.hub.push import STAGING, Access
 
 
 @pytest.fixture(autouse=True)
-def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client library waits up to 8 seconds between attempts, and has a protocol of its own for uploads.
-
-    Files of the tests are staged as if they were large.
-    """
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr(module, "LARGE", LARGE)
+def waited() -> Iterator[list[float]]:
+    with without_waiting() as found:
+        yield found
 
 
 @pytest.fixture
@@ -46,21 +29,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[PublishedFile]:
-    for name, content in CONTENT.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    return [hash_file(name, path) for name, path in find_files(tmp_path).items()]
-
-
-def publish(
-    hub: Hub, files: list[PublishedFile], access: Access | None = None, *, replace: bool = True, token: str = TOKEN
-) -> list[str]:
-    """Publish, and return what was reported."""
-    notices: list[str] = []
-    repository = HubRepository(NAME, HfApi(endpoint=hub.url, token=token))
-    push(repository, files, access or Access(), "Publish the model", notices.append, replace=replace)
-    return notices
+    return write_files(tmp_path)
 
 
 def test_every_file_is_published_in_one_commit_of_a_private_repository(hub: Hub, files: list[PublishedFile]) -> None:

@@ -16,6 +16,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.export_manifest import find_changed_file, read_export_manifest
+from tunesmith.publish.hub.connection import limit_waiting
 from tunesmith.publish.hub.contents import (
     PublishedFile,
     find_files,
@@ -70,6 +71,7 @@ def run(
         return
     if not sys.stderr.isatty():
         disable_progress_bars()
+    limit_waiting()
     api = HfApi(library_name="tunesmith", library_version=__version__)
     push(HubRepository(name, api), files, access, message, _print, replace=replace)
     _print(f"{api.endpoint}/{name}")
