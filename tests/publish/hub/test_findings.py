@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.publish.hub.findings import OVERLAP, PATTERNS, PIECE, find_private, private_names
@@ -117,6 +117,7 @@ def test_ordinary_text_is_not_taken_for_a_secret(tmp_path: Path, text: str) -> N
     assert scan(tmp_path, text) == []
 
 
+@settings(deadline=None)
 @given(place=st.integers(PIECE - 200, PIECE + 200), secret=st.sampled_from(SECRETS), lines=st.integers(1, 9))
 def test_a_secret_across_pieces_of_a_large_file_is_found_once(
     tmp_path_factory: pytest.TempPathFactory, place: int, secret: str, lines: int
