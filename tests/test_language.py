@@ -23,6 +23,7 @@ BANNED: Mapping[str, str] = {
     **dict.fromkeys(("foretell", "foretells", "foretold"), "predict, hint, known before"),
     **dict.fromkeys(("house", "room", "rooms", "lodger"), "repository, package, module, space"),
     **dict.fromkeys(("of its own", "of their own"), "separate"),
+    **dict.fromkeys(("licence", "licences"), "license, as the key of the hub"),
     "anew": "again, recomputed, for each epoch",
     "trunk": "backbone",
     "turned away": "filtered, rejected",
@@ -41,6 +42,7 @@ FOREIGN_TEXTS = ("tunesmith/report/uplot/uPlot.iife.min.js", "tunesmith/report/u
 
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "CHANGELOG.md": ("foretell_next_role", "foretell_line_break", "`beside`"),  # names of earlier versions
+    "tunesmith/data/sources/directories.py": ("license|licence",),  # names of files of others
 }
 """File -> exact text that may hold a banned word."""
 

@@ -42,7 +42,7 @@ def test_the_published_files_and_the_presets_of_the_chat_are_built_in() -> None:
     assert found == {**PUBLISHED, "inference_server": 8}
 
 
-def test_the_origin_and_licence_of_the_files_are_in_their_directory() -> None:
+def test_the_origin_and_license_of_the_files_are_in_their_directory() -> None:
     assert "Apache License 2.0" in (BUILT_IN / "ORIGIN.md").read_text(encoding="utf-8")
 
 

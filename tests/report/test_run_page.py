@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.report.run_directories import evaluation, recipe_values, write_hostile_run, write_long_run, write_run
 from tests.report.test_compare_page import HOSTILE, Page, digest
 from tunesmith.compose.run_page import write_run_page
-from tunesmith.report.run_page import PLOT, PLOT_LICENCE, PLOT_STYLE, page_script
+from tunesmith.report.run_page import PLOT, PLOT_LICENSE, PLOT_STYLE, page_script
 from tunesmith.text.visible import visible
 from tunesmith.train.run.recorded_recipe import RecordedRecipe
 from tunesmith.train.run.shown import LOSS, SHARE, ShownMetric
@@ -25,7 +25,7 @@ from tunesmith.train.run.status import read_status
 PUBLISHED = {
     PLOT: "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
     PLOT_STYLE: "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
-    PLOT_LICENCE: "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+    PLOT_LICENSE: "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
 }
 """File of uPlot 1.6.32 as it is in the package of npm -> SHA-256."""
 SHOWN = (LOSS, ShownMetric("accuracy", "token accuracy", SHARE))

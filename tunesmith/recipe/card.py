@@ -45,19 +45,19 @@ class CardConfig(Section):
     )
     license: str | None = Field(
         default=None,
-        description="The licence of the model, by its name on the Hugging Face hub, such as apache-2.0; null writes "
+        description="The license of the model, by its name on the Hugging Face hub, such as apache-2.0; null writes "
         "none.",
     )
-    license_name: Text | None = Field(default=None, description="For license other: the name of the licence.")
+    license_name: Text | None = Field(default=None, description="For license other: the name of the license.")
     license_link: Text | None = Field(default=None, description="For license other: where its text is.")
     license_reason: Text | None = Field(
         default=None,
-        description="Why the model has a licence that does not repeat the conditions of that of its data; without a "
-        "reason such a licence is not written.",
+        description="Why the model has a license that does not repeat the conditions of that of its data; without a "
+        "reason such a license is not written.",
     )
     licenses: Mapping[Text, Text] = Field(
         default_factory=dict,
-        description="The licences of data and base model, by their path or hub name in the recipe.",
+        description="The licenses of data and base model, by their path or hub name in the recipe.",
     )
     tags: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(), description="Tags on the hub, in addition to the method and the format."
@@ -91,7 +91,7 @@ def _find_license_conflicts(card: CardConfig) -> Iterator[Conflict]:
     for key, name in names.items():
         if name is not None and name not in HUB_LICENSES:
             yield Conflict(
-                key, f"{name!r} is no licence of the Hugging Face hub; use other, with license_name and license_link"
+                key, f"{name!r} is no license of the Hugging Face hub; use other, with license_name and license_link"
             )
     if (card.license == "other") != (card.license_name is not None):
         yield Conflict("license_name", "license_name is given if and only if license is other")

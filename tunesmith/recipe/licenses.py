@@ -1,4 +1,4 @@
-"""The licences that the Hugging Face hub knows by name, and which of them ask the same of what is made from a work."""
+"""The licenses that the Hugging Face hub knows by name, and which of them ask the same of what is made from a work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_DERIVATIVES = re.compile(r"cc-by-(?:nc-)?nd-.*")
 
 
 def find_license_conflict(chosen: str, of_data: str) -> str | None:
-    """What the licence of data asks for and another licence of a model does not say; None if there is nothing.
+    """What the license of data asks for and another license of a model does not say; None if there is nothing.
 
     Both are names of the hub. Whether weights are an adaptation of their data is a question of law that nobody has
     settled; this finds what the publisher has to decide.
@@ -34,7 +34,7 @@ def find_license_conflict(chosen: str, of_data: str) -> str | None:
     if NO_DERIVATIVES.fullmatch(of_data):
         return f"{of_data} does not allow that adaptations are published"
     if SHARE_ALIKE.fullmatch(of_data):
-        return f"{of_data} asks that adaptations have the same licence"
+        return f"{of_data} asks that adaptations have the same license"
     if NON_COMMERCIAL.fullmatch(of_data) and not NON_COMMERCIAL.fullmatch(chosen):
         return f"{of_data} does not allow commercial use"
     return None

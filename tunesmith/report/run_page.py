@@ -14,7 +14,7 @@ from typing import Any
 from tunesmith.report.check import STYLES as CHECK_STATES
 from tunesmith.report.page import embedded_json, package_text, page_policy, page_style, page_template
 
-PLOT, PLOT_STYLE, PLOT_LICENCE = "uplot/uPlot.iife.min.js", "uplot/uPlot.min.css", "uplot/LICENSE"
+PLOT, PLOT_STYLE, PLOT_LICENSE = "uplot/uPlot.iife.min.js", "uplot/uPlot.min.css", "uplot/LICENSE"
 LONGEST_TEXT = 2_000
 """Characters of a prompt or reply on the page."""
 RELOAD_SECONDS = 4
@@ -124,7 +124,7 @@ def run_page(content: RunPageContent) -> str:
         policy=page_policy(style, [plot, script]),
         style=style,
         plot=plot,
-        licence=package_text(PLOT_LICENCE),
+        license=package_text(PLOT_LICENSE),
         script=script,
         data=embedded_json(
             {

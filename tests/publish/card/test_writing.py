@@ -146,7 +146,7 @@ def test_a_license_that_drops_a_condition_of_the_data_needs_a_reason(run: Path) 
     assert not text.split("\n---\n")[0].startswith("license:")
     assert "license: mit" not in text.split("\n---\n")[0]
     assert any(
-        "cc-by-sa-3.0 asks that adaptations have the same licence, and card.license is mit" in n for n in notices
+        "cc-by-sa-3.0 asks that adaptations have the same license, and card.license is mit" in n for n in notices
     )
 
 

@@ -57,12 +57,12 @@ RESULTS = ".eval_results"
 
 
 def published_license(facts: CardFacts) -> str | None:
-    """The licence that is written: the author's, unless it drops a condition of the data without a reason."""
+    """The license that is written: the author's, unless it drops a condition of the data without a reason."""
     return None if find_unexplained_license(facts) else facts.card.license
 
 
 def find_unexplained_license(facts: CardFacts) -> str | None:
-    """What the licence of a source asks for and the author's does not, without a reason; None if there is nothing."""
+    """What the license of a source asks for and the author's does not, without a reason; None if there is nothing."""
     card = facts.card
     if card.license is None or card.license_reason is not None:
         return None
