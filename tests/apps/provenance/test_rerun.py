@@ -154,6 +154,12 @@ def test_a_run_without_a_journal_can_be_repeated(
 def test_what_cannot_be_repeated_is_refused(based: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not repeated in its own directory"):
         rerun(based / "run", based / "run")
+    path = based / "run" / "manifest.json"
+    manifest = path.read_text()
+    path.write_text(manifest.replace('"hardware": {', '"hardware": {"processes": 2, '))
+    with pytest.raises(UsageError, match=r"trained by 2 processes.*tunesmith diff"):
+        rerun(based / "run", tmp_path / "again")
+    path.write_text(manifest)
     shutil.rmtree(based / "run" / "checkpoints")
     with pytest.raises(MissingInputError, match="no checkpoint"):
         rerun(based / "run", tmp_path / "again")

@@ -55,7 +55,7 @@ def run(directory: Path, target: Path | None, *, trains: bool = True, command: S
     trains: false: only what decides the result is compared.
     command: the words of the command line, which are recorded.
     Raises DataError if something that decides the result has changed and the bits are others, InternalError if they
-    are others though nothing has, and all errors of training.
+    are others though nothing has, UsageError for a run of several processes, and all errors of training.
     """
     resolved = directory.resolve()
     new = target if target is not None else resolved.with_name(f"{resolved.name}-rerun")
@@ -83,8 +83,13 @@ def run(directory: Path, target: Path | None, *, trains: bool = True, command: S
 
 
 def plan_repetition(directory: Path, new: Path) -> Repetition:
-    """What a repetition of a run in another directory trains. Raises MissingInputError, RecipeError, DataError."""
+    """What a repetition of a run in another directory trains. Raises the errors of ``run``."""
     original = RecordedRun.read(directory)
+    processes = original.inputs.get("hardware.processes", 1)
+    if processes != 1:
+        what = f"the run was trained by {processes} processes, whose sums have other last bits than those of one"
+        advice = f"train its recipe with as many, then compare: tunesmith diff {directory} OTHER"
+        raise UsageError(what, where=directory, advice=advice)
     steps = checkpoint.latest_attempts(directory / CHECKPOINTS)
     if not steps:
         raise MissingInputError("the run has no checkpoint, so there is nothing to compare with", where=directory)
