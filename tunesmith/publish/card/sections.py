@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from tunesmith.publish.card.document import CardSection
@@ -152,20 +153,25 @@ def _added(prompt: PromptFacts) -> str:
 
 def usage(facts: CardFacts) -> CardSection:
     """Calls of the model in other programs. Its name is a placeholder, since a card does not know where it will be."""
+    place = (
+        "`DIRECTORY` is the directory of this model; `hf download NAME --local-dir DIRECTORY` brings it from the hub."
+    )
     if facts.prompt is None:
-        example = code_block("tunesmith score DIRECTORY pairs.jsonl", "sh")
-        text = "`DIRECTORY` is the directory of this model, or its name on the Hugging Face hub."
-        return CardSection("usage", "Usage", paragraphs(text, example))
+        return CardSection(
+            "usage", "Usage", paragraphs(place, code_block("tunesmith score DIRECTORY pairs.jsonl", "sh"))
+        )
     question = facts.prompt.questions[0]
     limit = facts.recipe.sampling.max_new_tokens
     parts = [
-        "`DIRECTORY` is the directory of this model, or its name on the Hugging Face hub.",
+        f"{place} Stock transformers also takes its name.",
         "With transformers:",
         code_block("\n".join(_transformers_lines(facts, question, limit)), "python"),
     ]
     if not facts.model.is_encoder_decoder:
         parts += ["As a pipeline:", code_block("\n".join(_pipeline_lines(question, limit)), "python")]
     parts += [
+        "As a function of Tunesmith, which applies the prompt format:",
+        code_block("\n".join(_function_lines(question)), "python"),
         "In the terminal, and as a server with OpenAI's API:",
         code_block("tunesmith chat DIRECTORY\ntunesmith serve DIRECTORY", "sh"),
         code_block("\n".join(_client_lines(question)), "python"),
@@ -184,7 +190,7 @@ def _transformers_lines(facts: CardFacts, question: str, limit: int) -> Sequence
         "",
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
         f'model = {kind}.from_pretrained("DIRECTORY")',
-        f'messages = [{{"role": "user", "content": {question!a}}}]',
+        f'messages = [{{"role": "user", "content": {_literal(question)}}}]',
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
@@ -200,8 +206,22 @@ def _pipeline_lines(question: str, limit: int) -> Sequence[str]:
         "from transformers import pipeline",
         "",
         'generate = pipeline("text-generation", "DIRECTORY")',
-        f'messages = [{{"role": "user", "content": {question!a}}}]',
+        f'messages = [{{"role": "user", "content": {_literal(question)}}}]',
         f'print(generate(messages, max_new_tokens={limit})[0]["generated_text"][-1]["content"])',
+    )
+
+
+def _literal(text: str) -> str:
+    """A text as Python code, with the quotes of the other code around it where it is ASCII."""
+    return json.dumps(text) if text.isascii() and text.isprintable() else ascii(text)
+
+
+def _function_lines(question: str) -> Sequence[str]:
+    return (
+        "import tunesmith",
+        "",
+        'generate = tunesmith.pipeline("DIRECTORY")',
+        f'print(generate({_literal(question)})[0]["generated_text"])',
     )
 
 
@@ -211,7 +231,7 @@ def _client_lines(question: str) -> Sequence[str]:
         "",
         'client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")',
         "model = client.models.list().data[0].id",
-        f'messages = [{{"role": "user", "content": {question!a}}}]',
+        f'messages = [{{"role": "user", "content": {_literal(question)}}}]',
         "print(client.chat.completions.create(model=model, messages=messages).choices[0].message.content)",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tunesmith.publish.card.data_survey import SURVEY
@@ -18,7 +19,7 @@ TIMING = "timing.jsonl"
 
 
 def training_data(facts: CardFacts) -> CardSection:
-    """What the model was trained on: counts, rejected records by reason, languages and licences."""
+    """What the model was trained on: counts, rejected records by reason, languages and licenses."""
     data = facts.data
     rows = [_source_row(source) for source in data.sources]
     headers = ("source", "data", "license", "records", "used", "rejected or dropped", "tokens", "trained tokens")
@@ -81,7 +82,7 @@ def _languages(facts: CardFacts) -> Iterator[str]:
 
 
 def _license_notes(facts: CardFacts) -> Iterator[str]:
-    """What the licences of the data ask for and the licence of the model does not repeat."""
+    """What the licenses of the data ask for and the license of the model does not repeat."""
     chosen = facts.card.license
     for source in facts.data.sources:
         if chosen is None or not source.license:
@@ -144,10 +145,20 @@ def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
         ("max_length", facts.recipe.text.max_length, "text.max_length"),
     ]
     objective = facts.recipe.objective.model_dump(mode="json")
-    values += [(name, value, f"objective.{name}") for name, value in objective.items() if not isinstance(value, list)]
+    if facts.recipe.model.adapter is not None:
+        values.append(("adapter", _named(facts.recipe.model.adapter.model_dump()), "model.adapter"))
+    for name, value in objective.items():
+        # Entries of a list, such as the rewards of PPO, are one value; a local path is reduced to its name.
+        shown = "; ".join(map(_named, map(_without_directory, value))) if isinstance(value, list) else value
+        values.append((name, shown, f"objective.{name}"))
     for name, value, key in values:
         if value is not None and value != "":
             yield code(name), code(_value(value)), f"{source_link(facts, RECIPE)} {code(key)}"
+
+
+def _without_directory(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    path = values.get("path")
+    return {**values, "path": Path(path).name} if isinstance(path, str) and Path(path).is_absolute() else values
 
 
 def _named(values: Mapping[str, Any]) -> str:
@@ -159,6 +170,8 @@ def _named(values: Mapping[str, Any]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_value, value))})"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
