@@ -21,8 +21,8 @@ LLAMA_CPP := $(VENV)-llama-cpp
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks properties fuzz families storage gpu
-.PHONY: newcomer browser serve push versions gguf clean
+.PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks replies properties fuzz families storage
+.PHONY: gpu newcomer browser serve push versions gguf clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +62,9 @@ ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run,
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_ends
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
 	$(ONE_THREAD) $(BIN)/python -m pytest -m processes
+
+replies: $(DEVELOPMENT) ## compare replies of batches of 1, 8 and 64, in any order, refilled or not
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.reply_equality
 
 properties: $(DEVELOPMENT) ## test every prompt format on 10,000 random conversations
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.formats

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from transformers import PreTrainedModel
@@ -56,9 +58,12 @@ def make_jobs(count: int, scale: float = 1.0) -> list[Job]:
 
 
 @torch.no_grad()
-def peaked_model() -> PreTrainedModel:
-    """Random weights in the shape of Pythia-31m, with a head that gives ``ENTROPY`` on average."""
-    model = new_model(SHAPE, ROWS, seed=5).eval()
+def peaked_model(sizes: Mapping[str, int] = MappingProxyType({})) -> PreTrainedModel:
+    """Random weights in the shape of Pythia-31m, with a head that gives ``ENTROPY`` on average.
+
+    sizes: what differs from this shape.
+    """
+    model = new_model({**SHAPE, **sizes}, ROWS, seed=5).eval()
     model.set_attn_implementation("sdpa")  # generate_batch takes no other by name
     ids = torch.tensor([job.prompt[:8] for job in make_jobs(200) if len(job.prompt) >= 8])
     logits = model(ids, logits_to_keep=1).logits[:, 0, :VOCABULARY]
