@@ -22,7 +22,7 @@ LLAMA_CPP := $(VENV)-llama-cpp
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks replies properties fuzz families storage
-.PHONY: gpu newcomer browser serve push versions gguf clean
+.PHONY: trust gpu newcomer browser serve push versions gguf clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -77,6 +77,9 @@ families: $(DEVELOPMENT) ## compare tiny models of all families with transformer
 
 storage: $(DEVELOPMENT) ## measure what fewer bits for weights, gradients and moments cost, on a real model
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.storage
+
+trust: $(DEVELOPMENT) ## kill a run, or give it an error, at every call that changes a file; needs gcc
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.system_calls --results trust.jsonl
 
 gpu: $(DEVELOPMENT) ## measure kernels, exact resume, memory and speed on a GPU, in ten minutes
 	$(BIN)/python -m tests.campaigns.gpu
