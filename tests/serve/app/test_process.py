@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +23,9 @@ from tests.apps.sampled_models import write_causal
 from tests.conftest import REPOSITORY
 from tests.serve.app.raw_requests import fixed_cases, request, send
 from tests.serve.served import new_parts, running_server, wait_until
-from tunesmith.serve.app.factory import ServerParts
+from tunesmith.serve.app.factory import ServerParts, build_app
+from tunesmith.serve.app.place import open_socket
+from tunesmith.serve.app.process import new_server
 from tunesmith.serve.app.settings import ServerLimits, ServerSettings
 from tunesmith.serve.engine.models import ServedModels
 
@@ -117,6 +121,27 @@ def test_too_many_connections_are_closed(models: ServedModels) -> None:
             connection.close()
         time.sleep(0.1)
         assert send(port, next(fixed_cases()))[0] == 200
+
+
+def test_the_server_ends_after_what_has_to_be_stored_even_if_nobody_is_connected() -> None:
+    parts, stored = new_parts(ServedModels(), ServerSettings(port=0)), list[bool]()
+
+    async def close() -> None:
+        await asyncio.sleep(0.5)  # uvicorn looks for connections every 0.1 s
+        stored.append(True)
+
+    async def serve() -> None:
+        with closing(open_socket(parts.settings)) as listener:
+            server = new_server(build_app(parts), parts)
+            task = asyncio.create_task(server.serve([listener]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            server.handle_exit(signal.SIGTERM, None)
+            await task
+
+    parts.closers.append(close)
+    asyncio.run(serve())
+    assert stored
 
 
 def listening(port: int) -> set[str]:

@@ -96,6 +96,12 @@ class ModelServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``, which waits for connections only: a reply of the chat page may have none."""
+        await super().shutdown(sockets)
+        while self._ending is not None and not self._ending.done():  # a second signal replaces it
+            await asyncio.wait([self._ending])
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the end of the process; a second signal ends all replies at once."""
         if self._loop is not None:
