@@ -22,7 +22,7 @@ from tunesmith.recipe.load import load, split_words
 
 DOCUMENTS = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 RECIPES = sorted((REPOSITORY / "tunesmith" / "recipe" / "catalog").rglob("*.yaml"))
 
