@@ -22,7 +22,7 @@ LLAMA_CPP := $(VENV)-llama-cpp
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks replies properties fuzz families storage
-.PHONY: trust gpu newcomer browser serve push versions gguf clean
+.PHONY: trust gpu newcomer browser serve push versions gguf reference clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -108,6 +108,9 @@ versions: $(DEVELOPMENT) $(VERSION_4)/.installed ## compare exports in transform
 
 gguf: $(DEVELOPMENT) $(LLAMA_CPP)/.installed ## compare exports with what llama.cpp reads from their GGUF files
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.gguf_files $(LLAMA_CPP)/bin/python
+
+reference: $(RUNTIME) ## write docs/reference.md, all keys of a recipe
+	$(BIN)/python -m tunesmith.recipe.reference docs/reference.md
 
 clean: ## remove the virtual environment and caches, but no runs
 	rm -rf $(VENV) $(VERSION_4) $(LLAMA_CPP) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
