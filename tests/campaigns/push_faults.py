@@ -70,7 +70,7 @@ def try_all(kinds: Sequence[str | int]) -> dict[str, Any]:
 
 
 def time_command(kind: str | int) -> dict[str, Any]:
-    """How long `tunesmith push` takes after the first answer if the hub fails for good, and the longest time without a line."""
+    """Seconds from the first answer to the end of `tunesmith push` if the hub fails for good, and without a line."""
     with tempfile.TemporaryDirectory() as directory, serve_hub() as hub:
         write_files(Path(directory))
         hub.fault = Fault(TREE, kind, lasting=True)
