@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -308,5 +309,34 @@ def test_the_oldest_messages_are_left_out_and_the_reply_says_so(parts: ServerPar
         failed = (await chat.ended(home))[reply["id"]]
         assert failed["state"] == "failed"
         assert "leaves no tokens for a reply" in failed["error"]
+
+    run_chat(parts, tmp_path, work)
+
+
+def test_a_send_that_is_cancelled_while_it_is_stored_begins_its_replies(
+    parts: ServerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stops cancels the requests that take too long."""
+    adding, cancelled = threading.Event(), threading.Event()
+    add = ConversationStore.add
+
+    def add_late(store: ConversationStore, *given: Any) -> Any:
+        adding.set()
+        assert cancelled.wait(30)
+        return add(store, *given)
+
+    async def work(chat: Chat) -> None:
+        home = await chat.new()
+        monkeypatch.setattr(ConversationStore, "add", add_late)
+        sending = asyncio.create_task(chat.send(home, "Hello"))
+        await asyncio.to_thread(adding.wait, 30)
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert sending.cancelled()
+        cancelled.set()
+        while len(await chat.tree(home)) < 2:
+            await asyncio.sleep(0.01)
+        (reply,) = (each for each in (await chat.ended(home)).values() if each["role"] == "assistant")
+        assert reply["state"] == "done"
 
     run_chat(parts, tmp_path, work)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -83,6 +83,9 @@ class ChatService:
         The same request may be sent again after a lost connection: what is stored already stays, and replies are begun
         only once. Raises RefusedRequest and errors of the store.
         """
+        return await _completed(self._send(home, request))
+
+    async def _send(self, home: str, request: SendSchema) -> list[StoredMessage]:
         message = StoredMessage(
             request.id, request.parent, "user", request.text, created=now(), context=request.context
         )
@@ -98,6 +101,9 @@ class ChatService:
 
     async def retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
         """Begin further replies to a message of the user, or to the one that a reply answers."""
+        return await _completed(self._retry(identity, answers))
+
+    async def _retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
         message = await self._stored(self.store.message, identity)
         asked = message.id if message.role == "user" else message.parent
         if asked is None:
@@ -111,6 +117,9 @@ class ChatService:
 
     async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
         """Write on behind the end of a reply. Raises RefusedRequest if its model is not there."""
+        await _completed(self._continue_reply(identity, choice))
+
+    async def _continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
         async with self._beginning_replies():
             reply = await self._stored(self.store.message, identity)
             if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
@@ -322,6 +331,11 @@ class ChatService:
                         await self._stored(self.store.write_reply, live.message)
         finally:
             stream.cancel()
+
+
+async def _completed(operation: Coroutine[Any, Any, Result]) -> Result:
+    """Run an operation to its end, even if the request that wants it is cancelled: a stored reply has to be begun."""
+    return await asyncio.shield(asyncio.create_task(operation))
 
 
 def _read_choice(known: Mapping[str, object]) -> SamplingChoiceSchema:
