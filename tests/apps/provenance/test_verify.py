@@ -72,7 +72,9 @@ def test_what_is_missing_or_extra_is_named(copied: Path) -> None:
     (copied / "notes.txt").write_text("mine")
     found = states(copied)
     assert found["export/README.md"] == found["notes.txt"] == "extra"
-    assert "extra: notes.txt: no list of digests names it" in verified(copied)
+    assert "extra: notes.txt: no list of digests names it, as with all that was added after training" in verified(
+        copied
+    )
     (copied / "consumed.jsonl").unlink()
     (copied / "export" / "tokenizer.json").unlink()
     shutil.rmtree(copied / "checkpoints" / "step-000004")

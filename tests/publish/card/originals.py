@@ -74,7 +74,7 @@ OASST = OriginalCard(
         "Limitations: base model": Absent("the limitations of a base model are in its own card, which is linked"),
         "Limitations: mathematics and code": NOT_MEASURED,
         "Limitations: hallucinations": "Replies may be wrong and look convincing.",
-        "Limitations: languages": "other languages were not seen in this training",
+        "Limitations: languages": "these languages were found",
     },
 )
 ORIGINALS: dict[str, OriginalCard] = {

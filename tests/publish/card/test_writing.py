@@ -83,7 +83,7 @@ def test_results_of_other_weights_are_left_out_with_a_notice(run: Path) -> None:
     )
     notices: list[str] = []
     path = write_card(run, notices.append)
-    assert "benchmark/benchmark.json: it is not of the exported weights; make it again" in notices
+    assert "benchmark/benchmark.json: it is of other weights than the export, so the card does not use it" in notices
     assert "gsm8k" not in path.read_text()
     assert "model-index" not in path.read_text()
 

@@ -71,10 +71,14 @@ def find_differences(first: RecordedRun, second: RecordedRun) -> list[Difference
 
 
 def recipe_differences(first: RecordedRun, second: RecordedRun) -> Iterator[Difference]:
-    """The keys of the recipe that differ, in the order of the first recipe."""
+    """The keys of the recipe that differ, in the order of the first recipe.
+
+    A value that is absent, null or empty says the same: where one run has a section, the other has none of its keys.
+    """
     for key in dict.fromkeys((*first.recipe, *second.recipe)):
         before, after = first.recipe.get(key, ABSENT), second.recipe.get(key, ABSENT)
-        if before != after:
+        is_given = any(value is not ABSENT and value not in (None, "", [], {}) for value in (before, after))
+        if before != after and is_given:
             texts = (value_text(before), value_text(after))
             yield Difference(recipe_kind(key), key, *texts, first.origin(key), second.origin(key))
 

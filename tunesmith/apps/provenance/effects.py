@@ -37,6 +37,7 @@ WORDS: Mapping[Effect, str] = {
 KEYS: Mapping[str, Effect] = {
     "name": "nothing",
     "about": "nothing",
+    "card": "nothing",
     "run": "nothing",
     "run.export": "export",
     "run.export_dtype": "export",

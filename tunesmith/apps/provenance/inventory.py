@@ -118,7 +118,7 @@ class Inventory:
             elif path.relative_to(self.directory).parts[:2][-1].startswith(checkpoint.DAMAGED):
                 self.report("not covered", path, "the run has set this checkpoint aside as damaged")
             else:
-                self.report("extra", path, "no list of digests names it")
+                self.report("extra", path, "no list of digests names it, as with all that was added after training")
 
 
 def list_run(directory: Path) -> Inventory:

@@ -165,7 +165,7 @@ def _data_limits(facts: CardFacts) -> Iterator[str]:
     source = source_link(facts, SURVEY)
     if found := languages_of(survey):
         names = ", ".join(LANGUAGES.get(name, name) for name in found)
-        yield f"The training data are in {plain(names)}; other languages were not seen in this training ({source})."
+        yield f"In the training data, these languages were found: {plain(names)}. Others were not measured ({source})."
     if survey.overlapping is not None:
         yield (
             f"{count(survey.overlapping, 'record')} of {survey.records:,} in the training data have a text of the "

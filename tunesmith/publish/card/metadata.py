@@ -178,6 +178,8 @@ def unwritten(facts: CardFacts) -> Iterator[str]:
         yield f"{conflict}; the card has no license until card.license_reason says why, or card.license is another one"
     elif facts.card.license is None:
         yield "the card has no license: set card.license in the recipe"
+    if facts.model.base is not None and not facts.model.base_on_hub:
+        yield "the card names no base model, because model.path is no name of the hub"
     if facts.data.survey is None:
         yield "the training data are not there any more or have changed, so the card does not name their languages"
     yield from facts.dropped

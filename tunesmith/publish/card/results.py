@@ -131,7 +131,7 @@ class ResultReader:
         return next(path for path in (self._run / EXPORT / name, self._run / name) if path.is_file())
 
     def _drop(self, name: str) -> None:
-        self._found.dropped.append(f"{name}: it is not of the exported weights; make it again")
+        self._found.dropped.append(f"{name}: it is of other weights than the export, so the card does not use it")
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from tunesmith.publish.card.markdown import code, code_block, paragraphs, plain,
 from tunesmith.publish.card.sections import MANIFEST, METRICS, RECIPE
 from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, percent, source_link, sources_line
 from tunesmith.recipe.licenses import find_license_conflict
-from tunesmith.train.run.view import format_duration
 
 TIMING = "timing.jsonl"
 
@@ -122,7 +122,8 @@ def _length(facts: CardFacts) -> str:
     if training.method != "ppo":
         words.append(f" ({training.examples / max(1, facts.data.train['records']):.2f} times the training records)")
     text = "".join(words) + "."
-    return f"{text} All steps of the run took {format_duration(training.seconds)}." if training.seconds else text
+    time = timedelta(seconds=round(training.seconds))
+    return f"{text} The steps alone took {time} (hours, minutes, seconds)." if training.seconds else text
 
 
 def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
