@@ -19,7 +19,7 @@ from tests.publish.card.originals import ORIGINALS, Absent
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
 from tunesmith.publish.card.writing import write_card
-from tunesmith.publish.hub.contents import find_files, text_files
+from tunesmith.publish.hub.contents import find_files
 from tunesmith.publish.hub.findings import find_private
 from tunesmith.recipe.licenses import HUB_LICENSES
 from tunesmith.text.tree import Message
@@ -136,7 +136,7 @@ def test_counts_and_hyperparameters_are_those_of_the_run(name: str, card: Callab
 
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_an_export_with_its_card_holds_nothing_private(name: str, card: Callable[[str], Path]) -> None:
-    files = text_files(find_files(card(name).parent))
+    files = find_files(card(name).parent)
     assert {"README.md", "recipe.yaml", "run-manifest.json", "tokenizer.json"} <= set(files)
     assert find_private(files, {}) == []
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tunesmith.errors import DataError, MissingInputError
+from tunesmith.errors import DataError, MissingInputError, UsageError
+from tunesmith.publish.hub.command import run
 from tunesmith.publish.hub.contents import find_files, hash_file, is_gated, read_card
+from tunesmith.publish.hub.push import Access
 
 
 def test_hashes_are_those_of_git_and_sha256sum(tmp_path: Path) -> None:
@@ -83,3 +86,26 @@ def test_conditions_of_a_card_are_seen(tmp_path: Path) -> None:
     assert is_gated(read_card(tmp_path))
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     assert not is_gated(read_card(tmp_path))
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to("a.txt")
+    with pytest.raises(DataError, match="not a regular file"):
+        find_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"a\nb.txt", b"\xff.txt", "\u202e.txt".encode(), b"\x1b[31m.txt"])
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: bytes) -> None:
+    with open(os.path.join(os.fsencode(tmp_path), name), "w"):  # noqa: PTH118, PTH123  # bytes are no Path
+        pass
+    with pytest.raises(DataError, match="cannot be shown") as caught:
+        find_files(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/..", "a b/c", "/b", "a/", "a/b/c", "", "a/b.git", "-a/b", "a/b?x", "a/b\x1b"]
+)
+def test_a_name_that_the_hub_does_not_take_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is no name of the hub"):
+        run(tmp_path, f"hub:{name}", Access(), allowed=(), message="", replace=False, dry_run=True)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import random
 import string
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from tunesmith.errors import DataError
 from tunesmith.publish.hub.findings import OVERLAP, PATTERNS, PIECE, find_private, private_names
 
 
@@ -155,3 +161,51 @@ def test_names_and_variables_of_this_machine_are_found_and_not_repeated_in_full(
 def test_vocabularies_of_real_tokenizers_hold_nothing_private(real_data: Callable[[str], Path], family: str) -> None:
     path = real_data(f"tokenizers/{family}/tokenizer.json")
     assert find_private({path.name: path}, {}) == []
+
+
+KEY = SECRETS[0]
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("place", [0, PIECE // 4 - 20, PIECE // 2 - 20])
+def test_a_secret_in_another_encoding_is_found(tmp_path: Path, code: str, place: int) -> None:
+    (tmp_path / "a.txt").write_bytes(("x" * place + f" {KEY} " + "y" * PIECE).encode(code))
+    assert [each.text for each in find_private({"a.txt": tmp_path / "a.txt"}, {})] == [KEY]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_secret_in_a_compressed_file_is_found(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "a.bin").write_bytes(compress(f"first\n{KEY}\n".encode()))
+    assert [each.place for each in find_private({"a.bin": tmp_path / "a.bin"}, {})] == ["a.bin:2"]
+
+
+def test_a_compressed_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    for number, content in enumerate(
+        (gzip.compress(b"text" * 99)[:-9], lzma.compress(b"text")[:-3], bz2.compress(b"text")[:-3])
+    ):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be searched"):
+            find_private({path.name: path}, {})
+
+
+def test_a_secret_in_the_metadata_of_weights_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(9)}, path, metadata={"made in": "/home/jdoe/base"})
+    assert [each.kind for each in find_private({path.name: path}, {})] == ["home directory"]
+
+
+def test_a_secret_in_the_name_of_a_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    found = find_private({f"{KEY}.txt": tmp_path / "x", "for/jane@company.com": tmp_path / "x"}, {})
+    assert [each.text for each in found] == [KEY, "jane@company.com"]
+
+
+@pytest.mark.parametrize("length", [3000, 3 * OVERLAP])
+def test_a_long_secret_across_pieces_is_found(tmp_path: Path, length: int) -> None:
+    token = "eyJ" + made_up(MIXED, length) + ".eyJ" + made_up(MIXED, 80) + "." + made_up(MIXED, 43)
+    key = "hf" + "_" + made_up(MIXED, length)
+    for secret in (token, key) if length < OVERLAP else (key,):
+        found = scan(tmp_path, "y" * (PIECE - length // 2) + f" {secret} " + "z" * PIECE)
+        assert len(found) == 1, found
+        assert secret.startswith(found[0][2])

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from tunesmith import __version__
@@ -23,7 +25,6 @@ from tunesmith.publish.hub.contents import (
     hash_file,
     is_gated,
     read_card,
-    text_files,
     total_size,
 )
 from tunesmith.publish.hub.findings import PrivateText, find_private, private_names
@@ -53,7 +54,7 @@ def run(
     _check_unchanged(directory)
     found = find_files(directory)
     with show_progress("searching for secrets"):
-        findings = find_private(text_files(found), private_names(socket.gethostname(), os.environ), allowed)
+        findings = find_private(found, private_names(socket.gethostname(), os.environ), allowed)
     if findings:
         raise _refuse(directory, findings)
     if is_gated(card) and access.gate is None:
@@ -79,8 +80,11 @@ def run(
 
 def _repository_name(target: str) -> str:
     name = target.removeprefix(SCHEME)
-    if not target.startswith(SCHEME) or name.count("/") > 1 or not name.strip("/"):
-        raise UsageError(f"{target!r} is no name of the hub", where="DESTINATION", advice="write hub:OWNER/MODEL")
+    try:
+        validate_repo_id(name if target.startswith(SCHEME) else "")
+    except HFValidationError as error:
+        what = f"{target!r} is no name of the hub"
+        raise UsageError(what, where="DESTINATION", advice="write hub:OWNER/MODEL") from error
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from huggingface_hub import ModelCard
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import UNFINISHED, storage_errors
 from tunesmith.model.directory import PICKLED
+from tunesmith.text.visible import visible
 
 CARD = "README.md"
 HIDDEN = (".eval_results",)
@@ -43,16 +45,19 @@ def find_files(directory: Path) -> dict[str, Path]:
     """Name -> path of everything in the directory, in the order of the names.
 
     Raises DataError for what must not be published: pickles, which run code when they are loaded; links that leave the
-    directory; hidden and unfinished files, which are not part of a model.
+    directory; hidden and unfinished files, which are not part of a model; names that cannot be shown.
     """
     found: dict[str, Path] = {}
     root = directory.resolve()
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory)
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):  # resolve() fails for a loop
             raise DataError("this link leaves the directory", where=path, advice="put a copy in its place")
         if path.is_dir():
             continue
+        if visible(str(name)) != str(name) or "\n" in str(name):
+            what = "the name of this file has characters that cannot be shown"
+            raise DataError(what, where=repr(str(path)), advice="rename it")
         if any(part.startswith(".") and part not in HIDDEN for part in name.parts):
             advice = "delete it" if UNFINISHED in name.name else "move it out of the directory"
             raise DataError("this file is hidden, and not part of a model", where=path, advice=advice)
@@ -99,11 +104,6 @@ def read_card(directory: Path) -> Mapping[str, object]:
 def is_gated(card: Mapping[str, object]) -> bool:
     """Whether a card asks for conditions that have to be accepted."""
     return any(key.startswith(GATES) for key in card)
-
-
-def text_files(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The files that are searched for secrets: all but weights, whose numbers are no text."""
-    return {name: path for name, path in files.items() if path.suffix != ".safetensors"}
 
 
 def total_size(files: Sequence[PublishedFile]) -> int:

@@ -1,18 +1,35 @@
-"""Finding what should not be published in text files: keys, e-mail addresses, local paths, hosts."""
+"""Finding what should not be published in files and their names: keys, e-mail addresses, local paths, hosts."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO, cast
 
+from tunesmith.errors import DataError
+from tunesmith.files import READING, storage_errors
 from tunesmith.text.visible import visible
 
 PIECE = 1 << 16
 """Characters that are searched at a time: a file with one long line takes no more memory than any other."""
-OVERLAP = 1 << 10
-"""Characters at the end of a piece that are searched again with the next one."""
+OVERLAP = 1 << 13
+"""Characters at the end of a piece that are searched again with the next one: more than tokens have, as a rule."""
+DAMAGED = "make it again, or move it out of the directory"
+WEIGHTS = ".safetensors"
+LARGEST_HEADER = 100_000_000  # bytes, by the format
+COMPRESSED: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    **{b"BZh%d1AY&SY" % level: bz2.open for level in range(1, 10)},
+    b"\xfd7zXZ\0": lzma.open,
+}
+"""First bytes of a compressed file -> what opens it."""
 
 _WORD = r"(?<![A-Za-z0-9_-])"
 PATTERNS: Mapping[str, re.Pattern[str]] = {
@@ -73,7 +90,7 @@ PUBLIC = re.compile(r"(?i)@(?:(?:[\w-]+\.)*example\.(?:com|org|net)|users\.norep
 class PrivateText:
     """Something that should not be published.
 
-    place: ``file:line``, relative to the directory.
+    place: ``file:line``, relative to the directory; only the file if its name is private.
     kind: what it is, in words.
     text: as found.
     """
@@ -109,20 +126,21 @@ def private_names(hostname: str, environment: Mapping[str, str]) -> dict[str, st
 
 
 def find_private(files: Mapping[str, Path], names: Mapping[str, str], allowed: Sequence[str] = ()) -> list[PrivateText]:
-    """Everything in text files that should not be published, in the order of files and lines.
+    """Everything in files and in their names that should not be published, in the order of files and lines.
 
-    files: name -> path.
+    files: name -> path. Of weights the metadata are searched, of a compressed file the content.
     names: further text to look for -> what it is, as of ``private_names``.
     allowed: texts that may be published.
     """
     found: dict[tuple[str, str], PrivateText] = {}
     for name, path in files.items():
-        for line, piece, is_first, is_last in _pieces(path):
-            for kind, start, text in _matches(piece, names):
-                # What touches an end may be cut off; it is whole in the next piece, or was in the one before.
-                is_cut = (start == 0 and not is_first) or (start + len(text) == len(piece) and not is_last)
-                if not is_cut and text not in allowed:
-                    place = f"{name}:{line + piece.count(chr(10), 0, start)}"
+        for kind, _, text in _matches(name, names):
+            if text not in allowed:
+                found.setdefault((name, text), PrivateText(name, kind, text))
+        for piece in _readable(path):
+            for kind, start, text in _matches(piece.text, names):
+                if not piece.cuts(start, start + len(text)) and text not in allowed:
+                    place = f"{name}:{piece.line + piece.text.count(chr(10), 0, start)}"
                     found.setdefault((place, text), PrivateText(place, kind, text))
     return list(found.values())
 
@@ -149,13 +167,57 @@ def _matches(piece: str, names: Mapping[str, str]) -> Iterator[tuple[str, int, s
                 yield kind, match.start(), match[0]
 
 
-def _pieces(path: Path) -> Iterator[tuple[int, str, bool, bool]]:
-    """Number of the first line and text of pieces that overlap, and whether a piece is the first and the last."""
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a text.
+
+    line: number of its first line.
+    first: whether the text begins with it.
+    shared: characters at its end with which the next piece begins; 0 for the last one.
+    """
+
+    line: int
+    text: str
+    first: bool
+    shared: int
+
+    def cuts(self, start: int, end: int) -> bool:
+        """Whether what is found here is only a part of what the next piece has, or the one before had."""
+        length = len(self.text)
+        return (start == 0 and not self.first) or (end == length and start >= length - self.shared)
+
+
+def _readable(path: Path) -> Iterator[_Piece]:
+    """The pieces of a file. Raises StorageError if it cannot be read, DataError if it is compressed and damaged."""
+    try:
+        with storage_errors(path, READING, action="read"):
+            yield from _pieces(path)
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"this compressed file cannot be searched: {error}", where=path, advice=DAMAGED) from error
+
+
+def _pieces(path: Path) -> Iterator[_Piece]:
+    """The text of a file in pieces that overlap; those of UTF-16 and UTF-32 also without the zeros between letters."""
     line, piece = 1, ""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        is_first, text = True, file.read(PIECE)
+    with _open_text(path) as file:
+        first, text = True, file.read(PIECE)
         while text:
             piece, text = piece[-OVERLAP:] + text, file.read(PIECE)
-            yield line, piece, is_first, not text
+            end = piece[-OVERLAP:] if text else ""
+            yield _Piece(line, piece, first, len(end))
+            if "\0" in piece:
+                yield _Piece(line, piece.replace("\0", ""), first, len(end.replace("\0", "")))
             line += piece.count("\n", 0, max(0, len(piece) - OVERLAP))
-            is_first = False
+            first = False
+
+
+def _open_text(path: Path) -> TextIO:
+    """What a file says as text: the content of a compressed file, the header of weights, whose numbers are no text."""
+    if path.suffix == WEIGHTS:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return io.StringIO(file.read(min(length, LARGEST_HEADER)).decode("utf-8", "replace"))
+    with path.open("rb") as file:
+        start = file.read(max(map(len, COMPRESSED)))
+    opened = next((call for magic, call in COMPRESSED.items() if start.startswith(magic)), open)
+    return cast(TextIO, opened(path, "rt", encoding="utf-8", errors="replace", newline="\n"))
