@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY
@@ -16,6 +17,7 @@ from tunesmith.recipe.load import load
 sys.path.insert(0, str(REPOSITORY / "examples"))
 import dpo_loop
 import sft_loop
+import walkthrough
 
 ALIKE = ("model.residual_dropout=0", "data.validation=0", "train.evaluate_every=null", "train.save_every=null")
 
@@ -52,3 +54,23 @@ def test_the_loop_of_direct_preference_optimization_gives_the_bits_of_the_comman
     trained = train_recipe(load([str(tmp_path / "recipe.yaml")], words))
     dpo_loop.dpo(pairs, tmp_path / "tokenizer", tmp_path / "output", dpo_loop.Settings())
     assert_same_tensors(trained.export, tmp_path / "output")
+
+
+@pytest.mark.slow
+def test_the_walk_through_the_public_functions_ends_with_a_reply(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_preferences(tmp_path, architecture="llama")
+    lines = []
+    for line in (tmp_path / "rankings.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        chosen, rejected = (each["answer"] for each in record["answers"][:2])
+        question = record["prompt"].split("Human: ")[1].split("\n\n")[0]
+        lines.append(json.dumps({"prompt": question, "chosen": chosen, "rejected": rejected}))
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(lines) + "\n")
+    reply = walkthrough.walk(tmp_path / "demonstrations.jsonl", pairs, tmp_path / "tokenizer", tmp_path / "output", 4)
+    printed = capsys.readouterr().out
+    assert f"reply: {reply}" in printed
+    assert "learning rate: 0.01 given by command line" in printed
+    assert "mean reward: " in printed

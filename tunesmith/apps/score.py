@@ -65,8 +65,8 @@ def run(
     keep: int | None = None,
     target: TextIO | None = None,
     errors: TextIO | None = None,
-) -> None:
-    """Score the inputs and write the scores, or the replies that they choose.
+) -> list[dict[str, Any]]:
+    """Score the inputs and write the scores, or the replies that they choose; returns what is written as scores.
 
     Several processes share the work, and the first one prints and writes.
 
@@ -96,9 +96,10 @@ def run(
                 raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")
             scorer = open_reward_scorer(model, format)
         found = score_reports(scorer, reports, skip, command)
-        text = _reports_text(found) if reports else _score_records(scorer, inputs, reading, skip, command)
+        scores = found if reports else _score_records(scorer, inputs, reading, skip, command)
+        text = _reports_text(found) if reports else _records_text(scores)
         if not command.world.is_first:
-            return
+            return scores
         if kind != SCORES:
             assert output is not None, "it was checked"
             scored = ScoredReports.of(reports, [each["scores"] for each in found], scorer.name)
@@ -107,6 +108,7 @@ def run(
             command.note(*_write_scores(text, inputs if reports else (), output))
         else:
             command.screen.write(text)
+        return scores
 
 
 def _read_reports(inputs: Sequence[str]) -> list[SamplingReport]:
@@ -119,6 +121,10 @@ def _read_reports(inputs: Sequence[str]) -> list[SamplingReport]:
 
 def _reports_text(found: Sequence[dict[str, Any]]) -> str:
     return json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _records_text(lines: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def _write_scores(text: str, reports: Sequence[str], output: Path) -> list[str]:
@@ -177,7 +183,7 @@ def _score_report(scorer: RewardScorer, report: SamplingReport, skip: bool, comm
 
 def _score_records(
     scorer: RewardScorer, inputs: Sequence[str], reading: ReaderChoice | None, skip: bool, command: SharedCommand
-) -> str:
+) -> list[dict[str, Any]]:
     """Score files of records and print the summary; returns the lines of JSON to write."""
     world, log = command.world, command.log
     trees: list[Tree] = []
@@ -202,7 +208,7 @@ def _score_records(
         scored = scorer.scores(rendered, lambda done, total: progress(done, total, "records"), world)
     lines = [line for (tree, _), scores in zip(kept, scored, strict=True) for line in _lines(tree, scores)]
     _print_summary(rendered, scored, log)
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return lines
 
 
 def _read_records(path: str, settings: ReaderChoice) -> Iterator[Tree | DataError]:

@@ -104,14 +104,23 @@ class RecipeFiles:
         return self.loaded[path]
 
     def _read(self, path: Path, source: str, open_files: Sequence[Path]) -> RecipeFile:
-        content = read_file(path, source)
+        return self.extend(read_file(path, source), source, path.parent, open_files)
+
+    def extend(
+        self, content: LocatedValue, source: str, directory: Path = Path(), open_files: Sequence[Path] = ()
+    ) -> RecipeFile:
+        """A recipe or layer with everything that it extends.
+
+        content: its values, a mapping. source: its name in messages. directory: to which names of files are relative.
+        Raises as ``load``.
+        """
         assert isinstance(content.value, dict)
         own = dict(content.value)
         purpose, extends = own.pop(LAYER, None), own.pop(EXTENDS, None)
         base: LocatedValue | None = None
         for name in _extended_names(extends):
             assert extends is not None
-            file = self.load(name, directory=path.parent, named_in=str(extends.origin), open_files=open_files)
+            file = self.load(name, directory=directory, named_in=str(extends.origin), open_files=open_files)
             base = merge(base, file.content)
         content = merge(base, LocatedValue(own, Origin(source)))
         return RecipeFile(source, content, _layer_purpose(purpose), extends=base is not None)

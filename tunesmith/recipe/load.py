@@ -13,7 +13,7 @@ from tunesmith.recipe.layers import EXTENDS, LAYER, RecipeFile, RecipeFiles, cat
 from tunesmith.recipe.missing import DATA_PATH, find_missing, find_placeholders
 from tunesmith.recipe.overrides import is_override, override
 from tunesmith.recipe.problems import COMMAND_LINE, DEFAULT, InvalidRecipeError, Origin
-from tunesmith.recipe.reading import LocatedValue, read_text, to_plain
+from tunesmith.recipe.reading import LocatedValue, read_text, to_located, to_plain
 from tunesmith.recipe.run_names import DATA_PLACE, data_suffix
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.validation import validate
@@ -28,6 +28,7 @@ __all__ = [
     "list_catalog",
     "load",
     "load_incomplete",
+    "load_mapping",
     "split_words",
     "with_values",
 ]
@@ -78,6 +79,20 @@ def load(names: Sequence[str], overrides: Sequence[str] = ()) -> LoadedRecipe:
     """
     file, merged = _merge_words(names, overrides)
     return _locate(validate(merged, names[0], extends=file.extends), file, merged)
+
+
+def load_mapping(values: Mapping[str, Any], overrides: Sequence[str] = (), layers: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that is given as the mapping that a file would hold, with layers and single values applied to it.
+
+    Names of files under ``extends`` are relative to the current directory. Raises as ``load``.
+    """
+    origin, files = Origin("mapping"), RecipeFiles()
+    file = files.extend(to_located(values, origin), str(origin))
+    merged = file.content
+    for name in layers:
+        merged = merge(merged, files.load(name).content)
+    merged = _apply_overrides(merged, overrides)
+    return _locate(validate(merged, str(origin), extends=file.extends), file, merged)
 
 
 def with_values(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def to_plain(located: LocatedValue) -> Any:
     if isinstance(located.value, list):
         return [to_plain(child) for child in located.value]
     return located.value
+
+
+def to_located(value: Any, origin: Origin) -> LocatedValue:
+    """The inverse: Python's own dicts, lists and scalars, all of them given at one place."""
+    if isinstance(value, Mapping):
+        return LocatedValue({str(key): to_located(child, origin) for key, child in value.items()}, origin)
+    if isinstance(value, list | tuple):
+        return LocatedValue([to_located(child, origin) for child in value], origin)
+    return LocatedValue(str(value) if isinstance(value, Path) else value, origin)
 
 
 def parse_scalar(text: str) -> Scalar:

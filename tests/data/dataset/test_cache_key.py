@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tunesmith
 from tunesmith.data.dataset.cache_key import PACKAGE, ROOTS, cache_key, code_digest, imported_modules
 from tunesmith.data.dataset.duplicates import KEEP_ALL, DuplicateSettings
 from tunesmith.data.dataset.rendering import RenderSettings, Work
@@ -99,7 +100,8 @@ def test_packages_have_nothing_that_could_decide_tokens() -> None:
             statements = ast.parse((PACKAGE / directory / "__init__.py").read_text(encoding="utf-8")).body
             for one in statements:
                 is_import = isinstance(one, ast.Expr | ast.ImportFrom | ast.If)
-                assert is_import or ast.unparse(one).startswith(("__version__", "__all__", "def pipeline("))
+                is_public = isinstance(one, ast.FunctionDef) and one.name in tunesmith.__all__
+                assert is_import or is_public or ast.unparse(one).startswith(("__version__", "__all__"))
 
 
 DIFFERENT: dict[str, dict[str, Any]] = {
