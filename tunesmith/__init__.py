@@ -1,20 +1,4 @@
-"""Tunesmith turns a base language model into an assistant, and shows that it got better.
-
-The functions below do what the commands `tunesmith train`, `sample`, `score` and `chat` do, and keep their names and
-arguments. (`tunesmith.train` is a package, so the function is called `train_recipe`.)
-
-    import tunesmith
-
-    recipe = tunesmith.load_recipe("sft", "model.path=my-model", "data.sources.0.path=faq.jsonl")
-    run = tunesmith.train_recipe(recipe)
-    reports = tunesmith.sample([run.directory], prompts="general", output="reports")
-    scores = tunesmith.score("runs/reward", reports)
-    generate = tunesmith.pipeline(run.directory)
-    generate("How do I open an account?")  # [{"generated_text": "..."}]
-
-Importing this module imports neither PyTorch nor transformers; a function that needs them does. Errors are subclasses
-of ``tunesmith.errors.TunesmithError``, whose text says what is wrong, where, and what to do.
-"""
+"""Tunesmith turns a base language model into an assistant, and shows that it got better."""
 
 from __future__ import annotations
 
@@ -26,9 +10,9 @@ from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
-    from tunesmith.compose.train import TrainedRun
     from tunesmith.generate.pipeline import ReplyPipeline
     from tunesmith.recipe.load import LoadedRecipe
+    from tunesmith.train.run.trained import TrainedRun
 
 __all__ = ["load_recipe", "pipeline", "sample", "score", "train_recipe"]
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from tunesmith.recipe.load import LoadedRecipe, load, split_words
 from tunesmith.train.run.signals import stopping_at_once
 
 if TYPE_CHECKING:
-    from tunesmith.compose.train import TrainedRun
+    from tunesmith.train.run.trained import TrainedRun
 
 
 def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:

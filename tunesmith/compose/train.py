@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +64,10 @@ from tunesmith.train.run.signals import StopSignals
 from tunesmith.train.run.status import present_time
 from tunesmith.train.run.tracker_packages import check_trackers
 from tunesmith.train.run.trackers import open_trackers
+from tunesmith.train.run.trained import TrainedRun
 from tunesmith.train.run.validation import STEP
 from tunesmith.train.run.view import SilentView, View, open_view
 from tunesmith.world import Communicator
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedRun:
-    """A finished run.
-
-    directory: of the run.
-    export: the directory of the exported model.
-    steps: optimizer steps of the whole run.
-    """
-
-    directory: Path
-    export: Path
-    steps: int
 
 
 def train_recipe(
