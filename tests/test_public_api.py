@@ -62,7 +62,7 @@ def test_arguments_results_and_errors_are_documented(name: str) -> None:
 
 def test_the_help_of_python_lists_the_functions() -> None:
     text = pydoc.plain(pydoc.render_doc(tunesmith))
-    assert "DESCRIPTION" in text
+    assert "tunesmith - Tunesmith turns a base language model into an assistant" in text
     for name in tunesmith.__all__:
         assert f"    {name}(" in text
 
