@@ -39,6 +39,8 @@ def test_files_of_sub_directories_are_published(tmp_path: Path) -> None:
         ("adapter/.cache", "hidden"),
         ("pytorch_model.bin", "pickle"),
         ("training/optimizer.pt", "pickle"),
+        ("STATE.PKL", "pickle"),
+        ("scaler.joblib", "pickle"),
     ],
 )
 def test_a_file_that_is_no_part_of_a_model_is_refused(tmp_path: Path, name: str, reason: str) -> None:
@@ -68,6 +70,8 @@ CARD = "---\nlicense: mit\nextra_gated_prompt: Do you agree?\n---\n# Model\n"
     [
         ("# Model\n", "names no license"),
         ("---\nlicense:\n---\n", "names no license"),
+        ("---\nlicense: bogus-9\n---\n", "does not know: 'bogus-9'"),
+        ("---\nlicense: [1, 2]\n---\n", "does not know: "),
         ("---\nlicense: [\n---\n", "front matter is not valid"),
         ("---\n- license\n---\n", "front matter is not valid"),
         (CARD + "[More Information Needed]", "More Information Needed"),

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import UNFINISHED, storage_errors
 from tunesmith.model.directory import PICKLED
+from tunesmith.recipe.licenses import HUB_LICENSES
 from tunesmith.text.visible import visible
 
 CARD = "README.md"
@@ -61,7 +62,7 @@ def find_files(directory: Path) -> dict[str, Path]:
         if any(part.startswith(".") and part not in HIDDEN for part in name.parts):
             advice = "delete it" if UNFINISHED in name.name else "move it out of the directory"
             raise DataError("this file is hidden, and not part of a model", where=path, advice=advice)
-        if any(path.match(pattern) for pattern in PICKLED):
+        if any(Path(path.name.lower()).match(pattern) for pattern in (*PICKLED, "*.joblib")):
             advice = "publish safetensors: a pickle can run any code where it is loaded"
             raise DataError("this file is a pickle", where=path, advice=advice)
         if not path.is_file():
@@ -92,10 +93,14 @@ def read_card(directory: Path) -> Mapping[str, object]:
     try:
         card = ModelCard(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library and its YAML parser fail in many ways
-        raise DataError(f"the front matter is not valid: {error}", where=path, advice="correct the YAML") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"the front matter is not valid: {reason}", where=path, advice="correct the YAML") from error
     entries: dict[str, object] = card.data.to_dict()  # type: ignore[no-untyped-call]
-    if not entries.get("license"):
-        raise DataError("the front matter names no license", where=path, advice="add a line like: license: apache-2.0")
+    license = entries.get("license")
+    if not isinstance(license, str) or license not in HUB_LICENSES:
+        what = "names no license" if license is None else f"has a license that the hub does not know: {license!r}"
+        advice = "add a line like: license: apache-2.0 (other, with license_name, for one that has no name there)"
+        raise DataError(f"the front matter {what}", where=path, advice=advice)
     if UNFILLED in card.content:
         raise DataError(f"the card has a section with [{UNFILLED}]", where=path, advice="fill it in, or delete it")
     return entries
