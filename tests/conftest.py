@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# `nohup` and shells that start a program in the background let it, and all that it starts, ignore these signals.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis fails a test whose example takes 0.2 seconds, which on a busy machine any of them may do.
 settings.register_profile("busy machine", deadline=None)

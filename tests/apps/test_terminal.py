@@ -6,7 +6,6 @@ import json
 import os
 import re
 import select
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +36,6 @@ class Typist:
         self.process, self.terminal = pty.fork()
         if self.process == 0:
             os.chdir(REPOSITORY)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it in what it starts in the background
             values = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **environment}
             os.execve(sys.executable, [sys.executable, "-c", program, *map(str, words)], values)
         self.seen = ""

@@ -80,7 +80,7 @@ def assert_close(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-LATER = {"t5": (), "dpo": (pytest.mark.slow,), "reward": ()}
+LATER = {"t5": (), "dpo": (pytest.mark.slow,), "reward": (), "lora": (), "ppo": ()}
 """What these add is tested with gradients in tests/test_world.py; `make ranks` runs them, `make test-slow` one."""
 
 
