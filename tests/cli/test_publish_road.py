@@ -35,6 +35,7 @@ def printed_commands() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # seven commands that import PyTorch: 226 s on two busy cores
 def test_the_commands_of_the_road_to_a_published_model_run_as_they_are_printed(tmp_path: Path) -> None:
     write_base(tmp_path / "base")
     write_tasks(tmp_path / "zeroshot")
