@@ -97,6 +97,8 @@ def test_mistakes_in_a_mapping_are_all_reported() -> None:
         "mapping train.clip: expected a number, got 'high'",
         "mapping train.learning_rte: unknown key; did you mean 'train.learning_rate'?",
     ]
+    with pytest.raises(UsageError, match="'mapping' is a layer, which is applied to a recipe"):
+        tunesmith.load_recipe({**MINE, "layer": "what it is for"})
     with pytest.raises(RecipeError, match="there is no recipe or layer 'dolly'"):
         tunesmith.load_recipe("dolly")
 

@@ -86,12 +86,10 @@ def load_mapping(values: Mapping[str, Any], overrides: Sequence[str] = (), layer
 
     Names of files under ``extends`` are relative to the current directory. Raises as ``load``.
     """
+    _check_file_keys(layers, overrides)
     origin, files = Origin("mapping"), RecipeFiles()
     file = files.extend(to_located(values, origin), str(origin))
-    merged = file.content
-    for name in layers:
-        merged = merge(merged, files.load(name).content)
-    merged = _apply_overrides(merged, overrides)
+    merged = _merge_files(str(origin), [file, *map(files.load, layers)], overrides)
     return _locate(validate(merged, str(origin), extends=file.extends), file, merged)
 
 
@@ -122,13 +120,18 @@ def _merge_words(names: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe
     _check_file_keys(names, overrides)
     files = RecipeFiles()
     loaded = [files.load(name) for name in names]
+    return loaded[0], _merge_files(names[0], loaded, overrides)
+
+
+def _merge_files(name: str, loaded: Sequence[RecipeFile], overrides: Sequence[str]) -> LocatedValue:
+    """The values of a recipe with this name, of the layers after it, and single values."""
     if loaded[0].layer_purpose is not None:
-        message = f"{names[0]!r} is a layer, which is applied to a recipe"
-        raise UsageError(message, advice=f"name a recipe before it, such as: dolly-v2-3b {names[0]}")
+        message = f"{name!r} is a layer, which is applied to a recipe"
+        raise UsageError(message, advice=f"name a recipe before it, such as: dolly-v2-3b {name}")
     merged = loaded[0].content
     for file in loaded[1:]:
         merged = merge(merged, file.content)
-    return loaded[0], _apply_overrides(merged, overrides)
+    return _apply_overrides(merged, overrides)
 
 
 def _check_file_keys(names: Sequence[str], overrides: Sequence[str]) -> None:

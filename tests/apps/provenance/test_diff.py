@@ -114,6 +114,20 @@ def test_an_edited_recipe_is_named_as_such(finished: World, tmp_path: Path) -> N
     )
 
 
+def test_a_section_that_one_run_has_differs_by_its_values(finished: World, tmp_path: Path) -> None:
+    """What is null or empty in it is absent in the other one; and a card affects no result."""
+    other = shutil.copytree(finished("sft") / "run", tmp_path / "other")
+    path = other / "recipe.yaml"
+    section = "card:\n  title: null\n  tags: []\n  licenses: {}\n  license: mit"
+    assert path.read_text().count("card: null") == 1
+    path.write_text(path.read_text().replace("card: null", section))
+    found = compared(finished("sft") / "run", other)
+    assert [(each["key"], each["before"], each["after"]) for each in found["differences"]] == [
+        ("card.license", "", "mit")
+    ]
+    assert {row["explained_by"] == [] for row in found["outcomes"]} == {True}
+
+
 def test_the_text_fits_and_escapes(finished: World, tmp_path: Path) -> None:
     other = shutil.copytree(finished("dpo") / "run", tmp_path / "other")
     path = other / "recipe.yaml"
@@ -163,6 +177,7 @@ def test_the_table_of_effects_names_keys_that_exist() -> None:
         ("recipe", "train.best.metrics.0.name", "choice"),
         ("recipe", "evaluate.replies", "replies"),
         ("recipe", "run.directory", "nothing"),
+        ("recipe", "card.license", "nothing"),
         ("recipe", "run.export_dtype", "export"),
         ("recipe", "data.sources.3.path", "nothing"),
         ("recipe", "data.sources.3.weight", "everything"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from tests.publish.card.card_runs import add_results, copy_run
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.publish.card.document import HEADER, read_card
+from tunesmith.publish.card.metadata import unwritten
+from tunesmith.publish.card.reading import read_facts
 from tunesmith.publish.card.writing import write_card
 
 
@@ -158,6 +161,14 @@ def test_data_that_have_changed_are_not_surveyed(run: Path, tmp_path: Path, monk
     notices: list[str] = []
     assert "language:" not in write_card(run, notices.append).read_text().split("\n---\n")[0]
     assert any("does not name their languages" in notice for notice in notices)
+
+
+def test_a_base_model_of_this_machine_is_left_out_with_a_notice(run: Path) -> None:
+    facts = read_facts(run, lambda done, total, label: None)
+    notice = "the card names no base model, because model.path is no name of the hub"
+    for base, on_hub, expected in (("base", False, True), ("owner/base", True, False), (None, False, False)):
+        model = replace(facts.model, base=base, base_on_hub=on_hub)
+        assert (notice in unwritten(replace(facts, model=model))) == expected
 
 
 def test_a_path_that_looks_like_a_name_of_the_hub_is_none(run: Path) -> None:

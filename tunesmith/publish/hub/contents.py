@@ -62,7 +62,7 @@ def find_files(directory: Path) -> dict[str, Path]:
         if any(part.startswith(".") and part not in HIDDEN for part in name.parts):
             advice = "delete it" if UNFINISHED in name.name else "move it out of the directory"
             raise DataError("this file is hidden, and not part of a model", where=path, advice=advice)
-        if any(Path(path.name.lower()).match(pattern) for pattern in (*PICKLED, "*.joblib")):
+        if any(Path(path.name.lower()).match(pattern) for pattern in PICKLED):
             advice = "publish safetensors: a pickle can run any code where it is loaded"
             raise DataError("this file is a pickle", where=path, advice=advice)
         if not path.is_file():

@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from tunesmith.errors import DataError
 from tunesmith.files import READING, storage_errors
+from tunesmith.model.directory import LARGEST_HEADER
 from tunesmith.text.visible import visible
 
 PIECE = 1 << 16
@@ -23,7 +24,6 @@ OVERLAP = 1 << 13
 """Characters at the end of a piece that are searched again with the next one: more than tokens have, as a rule."""
 DAMAGED = "make it again, or move it out of the directory"
 WEIGHTS = ".safetensors"
-LARGEST_HEADER = 100_000_000  # bytes, by the format
 COMPRESSED: Mapping[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     **{b"BZh%d1AY&SY" % level: bz2.open for level in range(1, 10)},
