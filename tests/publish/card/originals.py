@@ -74,7 +74,7 @@ OASST = OriginalCard(
         "Limitations: base model": Absent("the limitations of a base model are in its own card, which is linked"),
         "Limitations: mathematics and code": NOT_MEASURED,
         "Limitations: hallucinations": "Replies may be wrong and look convincing.",
-        "Limitations: languages": "these languages were found",
+        "Limitations: languages": "The languages found in the training data are",
     },
 )
 ORIGINALS: dict[str, OriginalCard] = {

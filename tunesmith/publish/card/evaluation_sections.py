@@ -165,7 +165,10 @@ def _data_limits(facts: CardFacts) -> Iterator[str]:
     source = source_link(facts, SURVEY)
     if found := languages_of(survey):
         names = ", ".join(LANGUAGES.get(name, name) for name in found)
-        yield f"In the training data, these languages were found: {plain(names)}. Others were not measured ({source})."
+        yield (
+            f"The languages found in the training data are: {plain(names)} ({source}). How the model replies in others "
+            "was not measured."
+        )
     if survey.overlapping is not None:
         yield (
             f"{count(survey.overlapping, 'record')} of {survey.records:,} in the training data have a text of the "
