@@ -62,8 +62,9 @@ def loaded_packages() -> Mapping[str, str]:
     return {name: found_version for name, found_version in found.items() if found_version is not None}
 
 
+@cache
 def installed_version(name: str) -> str | None:
-    """The version of a package; None if it is not installed."""
+    """The version of a package; None if it is not installed. Read once, as the loaded modules do not change."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -116,7 +116,7 @@ def test_other_code_makes_another_store(
     path = sources_of(tmp_path)
     run(path, tokenizer, tmp_path / "cache")
     if changed == "code":
-        monkeypatch.setattr(cache_key, "code_digest", lambda package: "another")
+        monkeypatch.setattr(cache_key, "loaded_code_digest", lambda: "another")
     else:
         monkeypatch.setattr("tokenizers.__version__", "99")
     run(path, tokenizer, tmp_path / "cache")

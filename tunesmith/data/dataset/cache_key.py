@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def cache_key(
             "known": [[_reading(config), digest] for config, digest in known],
             "tokenizer": work.fingerprint,
             "library": tokenizers.__version__,
-            "code": code_digest(PACKAGE),
+            "code": loaded_code_digest(),
         }
     )
 
@@ -67,6 +68,12 @@ def _reading(config: SourceConfig) -> dict[str, Any]:
         "filters": asdict(config.filters),
         "prompts": config.prompts,
     }
+
+
+@cache
+def loaded_code_digest() -> str:
+    """``code_digest`` of this process, which never loads its modules again."""
+    return code_digest(PACKAGE)
 
 
 def code_digest(package: Path) -> str:
