@@ -93,7 +93,7 @@ class CompletionAnswer:
     def _begin(self, index: int, scores: Sequence[TokenLogProbability]) -> tuple[LegacyLogProbabilities | None, str]:
         """(log-probabilities up to the reply, text up to the reply) of a choice."""
         wanted, prompt = self._request.logprobs, index // self._choices
-        found = None if wanted is None else LegacyLogProbabilities(self._texts, wanted > 0)
+        found = None if wanted is None else LegacyLogProbabilities(self._texts)
         if not self._request.echo:
             return found, ""
         for token, score in zip(self._prompts[prompt], (None, *scores), strict=False) if found else ():

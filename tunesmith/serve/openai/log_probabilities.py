@@ -34,12 +34,10 @@ class LegacyLogProbabilities:
     """``logprobs`` of a text completion, token by token.
 
     texts: the vocabulary.
-    top: whether alternatives were asked for.
     offset: the number of characters before the next token.
     """
 
     texts: TokenTexts
-    top: bool
     offset: int = 0
     tokens: list[str] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)
@@ -64,7 +62,7 @@ class LegacyLogProbabilities:
         found = {
             "tokens": self.tokens,
             "token_logprobs": self.values,
-            "top_logprobs": self.alternatives if self.top else None,
+            "top_logprobs": self.alternatives,
             "text_offset": self.offsets,
         }
         self.tokens, self.values, self.alternatives, self.offsets = [], [], [], []

@@ -92,9 +92,10 @@ class ResponseAnswer:
             "tools": [],
             "top_p": self._sampling.top_p,
             "truncation": "disabled",
-            "usage": None if reply is None else self._usage(tokens),
-            "user": request.user,
             "metadata": request.metadata or {},
+            # OpenAI's schema has no null for these two.
+            **({} if reply is None else {"usage": self._usage(tokens)}),
+            **({} if request.user is None else {"user": request.user}),
         }
 
     def _usage(self, tokens: int) -> dict[str, Any]:
