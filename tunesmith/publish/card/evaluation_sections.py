@@ -50,8 +50,9 @@ def _benchmarks(facts: CardFacts) -> Iterator[str]:
         return
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions_of_benchmarks.items())
     yield f"Benchmarks ({plain(versions)}); the interval is one of 95 %:"
-    headers = ("model", "task", "metric", "split", "shots", "items", "score", "interval", "source")
-    yield table(headers, [_benchmark_row(facts, each) for each in facts.benchmarks], right=(4, 5, 6))
+    headers = ("model", "task", "metric", "split", "shots", "items", "score", "interval")
+    yield table(headers, [_benchmark_row(each) for each in facts.benchmarks], right=(4, 5, 6))
+    yield sources_line(facts, *(each.source for each in facts.benchmarks))
     if rows := _card_rows(facts.benchmarks):
         yield "The table of the model card of dolly-v2-7b, sorted by the geometric mean (gmean):"
         yield table(("model", *DOLLY, "gmean"), rows, right=range(1, len(DOLLY) + 2))
@@ -79,7 +80,7 @@ def _model_name(score: BenchmarkScore) -> str:
     return f"{name}, {plain(score.prompts)} prompts"
 
 
-def _benchmark_row(facts: CardFacts, score: BenchmarkScore) -> Sequence[str]:
+def _benchmark_row(score: BenchmarkScore) -> Sequence[str]:
     interval = "" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
     return (
         _model_name(score),
@@ -88,7 +89,6 @@ def _benchmark_row(facts: CardFacts, score: BenchmarkScore) -> Sequence[str]:
         f"{score.items:,}",
         f"{score.score:.4f}",
         interval,
-        source_link(facts, score.source),
     )
 
 

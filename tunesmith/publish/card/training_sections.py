@@ -103,7 +103,8 @@ def training_procedure(facts: CardFacts) -> CardSection:
         "The following hyper-parameters were used:",
         table(("hyper-parameter", "value", "source"), rows),
         "The machine and the software:",
-        table(("", "value", "source"), list(_environment(facts))),
+        table(("", "value"), list(_environment(facts))),
+        sources_line(facts, MANIFEST),
         "The recipe with all its values (local paths are shortened, and the section `card` is this card):",
         code_block(facts.recipe_text, "yaml"),
     ]
@@ -180,9 +181,9 @@ def _precision(facts: CardFacts) -> str:
     return f"{facts.recipe.model.dtype} products, {facts.recipe.train.weights} weights"
 
 
-def _environment(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
+def _environment(facts: CardFacts) -> Iterator[tuple[str, str]]:
     training = facts.training
-    hardware, manifest = training.hardware, source_link(facts, MANIFEST)
+    hardware = training.hardware
     gpus = hardware.get("gpus") or []
     values = {
         "GPUs": ", ".join(map(str, gpus)) if gpus else "none",
@@ -197,7 +198,7 @@ def _environment(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
     }
     for name, value in values.items():
         if value not in (None, ""):
-            yield plain(str(name)), code(str(value)), manifest
+            yield plain(str(name)), code(str(value))
 
 
 def how_to_repeat(facts: CardFacts) -> CardSection:
@@ -211,7 +212,8 @@ def how_to_repeat(facts: CardFacts) -> CardSection:
     version = code(str(training.versions.get("tunesmith")))
     text = (
         "Save the recipe above as `recipe.yaml`, with the paths of your data and models in it, and train it with "
-        f"Tunesmith {version}. {result}"
+        f"Tunesmith {version}. {result} The files that this card names without a link are in the directory of the run, "
+        "which is not part of the model."
     )
     command = f"The command was {code(training.command)}." if training.command else ""
     return CardSection(
