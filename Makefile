@@ -52,9 +52,7 @@ bench: $(BENCHMARKS) ## compare speed and memory of supervised fine-tuning with 
 	$(BIN)/python -m benchmarks.sft
 
 crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the bits
-	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method sft
-	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method dpo
-	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill --method ppo
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sigkill
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
 

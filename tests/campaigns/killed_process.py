@@ -43,7 +43,19 @@ def finishes(work: Callable[[], object], log: Path, patience: float | None) -> b
         if deadline is not None and time.monotonic() >= deadline:
             os.killpg(child, signal.SIGKILL) if _leads_group(child) else os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            _wait_for_group(child)
             return False
+        time.sleep(0.002)
+
+
+def _wait_for_group(group: int, seconds: float = 60.0) -> None:
+    """Wait until no process of the group is left: between fork and exec, a child's program still has its locks."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
         time.sleep(0.002)
 
 
