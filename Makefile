@@ -76,8 +76,8 @@ families: $(DEVELOPMENT) ## compare tiny models of all families with transformer
 storage: $(DEVELOPMENT) ## measure what fewer bits for weights, gradients and moments cost, on a real model
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.storage
 
-trust: $(DEVELOPMENT) ## kill a run, or give it an error, at every call that changes a file; needs gcc
-	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.system_calls --results trust.jsonl
+trust: $(DEVELOPMENT) ## kill, disturb and damage runs in every way, and write docs/trust.md; needs gcc
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.trust
 
 gpu: $(DEVELOPMENT) ## measure kernels, exact resume, memory and speed on a GPU, in ten minutes
 	$(BIN)/python -m tests.campaigns.gpu

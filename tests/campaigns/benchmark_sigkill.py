@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         kills, identical = campaign(Path(directory), options.runs, random.Random(options.seed))
-    print(f"{options.runs} calls, {kills} kills, {identical} ended with the same bytes")
+    print(f"{identical}/{options.runs} calls ended with the bytes of one that was not killed ({kills} kills)")
     if identical != options.runs:
         raise SystemExit("calls that were killed ended differently")
 

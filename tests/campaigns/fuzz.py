@@ -224,9 +224,6 @@ def campaign(inputs: int, seed: int, root: Path) -> dict[str, Any]:
         for number, what in found.items():
             print(f"input {number}: {what}", flush=True)
     seconds = time.monotonic() - began
-    print(
-        f"{inputs:,} inputs in {seconds:.0f} s, {len(violations)} violations, peak {peak / 2**20:.0f} MiB", flush=True
-    )
     return {
         "inputs": inputs,
         "seed": seed,
@@ -263,6 +260,8 @@ def main() -> None:
         found = campaign(given.inputs, given.seed, Path(directory))
     for name, count in sorted(found["outcome"].items()):
         print(f"  {name:22} {count:8,}")
+    right, peak = given.inputs - len(found["violations"]), found["peak_memory"] / 2**20
+    print(f"{right:,}/{given.inputs:,} files were read or refused with a reason, at most {peak:.0f} MiB of memory")
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     sys.exit(bool(found["violations"]))

@@ -52,6 +52,7 @@ def campaign(root: Path, wanted: int, draw: random.Random) -> None:
             raise SystemExit(f"trial {trials}, after {kills} kills: the reports in {output} differ")
         print(f"{kills} kills, {continued} in the middle of a report, {trials} trials identical", file=sys.stderr)
         shutil.rmtree(output)
+    print(f"{trials}/{trials} calls ended with the bytes of one that was not killed ({kills} kills)")
 
 
 def main() -> None:

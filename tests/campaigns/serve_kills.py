@@ -185,7 +185,9 @@ def main() -> None:
                 process.join(30)
             losses += find_losses(data, done)
             print(f"kill {number + 1}: {done.counts.total()} operations, {len(losses)} lost", flush=True)
-    print(f"{options.kills} kills: {dict(done.counts)}; {len(done.texts)} messages checked, {len(losses)} lost")
+    print(", ".join(f"{name} {count}" for name, count in sorted(done.counts.items())))
+    messages = len(done.texts)
+    print(f"{messages - len(losses)}/{messages} acknowledged messages were kept at {options.kills} kills")
     if losses or not done.texts:
         raise SystemExit("\n".join([*losses[:20], "what a server had acknowledged was lost, or nothing was written"]))
 

@@ -237,7 +237,11 @@ def main() -> None:
                 break
     print("\n".join(f"{count:6,d}  {how}" for how, count in sorted(streams.ended.items())))
     messages = len(streams.done.texts)
-    print(f"{messages} messages were acknowledged, {len(wrong)} faults, {len(streams.wrong)} streams cut")
+    ended = sum(count for how, count in streams.ended.items() if how.startswith(("/", "events")))
+    print(
+        f"{ended - len(streams.wrong)}/{ended} streams ended in order at {options.servers} signals; "
+        f"{messages} messages were acknowledged, {len(wrong)} faults"
+    )
     if wrong or streams.wrong or not streams.done.texts:
         raise SystemExit("\n".join(["a stream was cut, or something was lost:", *wrong[:20], *streams.wrong[:20]]))
 

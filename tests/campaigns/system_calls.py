@@ -247,6 +247,8 @@ def main() -> None:
     print(text)
     if options.json:
         options.json.write_text(text + "\n")
+    met = [each for each in outcomes if each.call]
+    print(f"{sum(not each.wrong for each in met):,}/{len(met):,} calls with a kill or an error ended right")
     if any(each.wrong for each in outcomes):
         raise SystemExit("some trials do not hold")
 

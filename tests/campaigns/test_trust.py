@@ -1,0 +1,42 @@
+"""The document of the campaigns says what was run, what held, and what was not run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns import trust
+from tests.campaigns.trust import CAMPAIGNS, Campaign, Result, read_results, run_campaign, write_document
+
+
+def test_every_campaign_is_a_module() -> None:
+    names = [campaign.name for campaign in CAMPAIGNS]
+    assert len(names) == len(set(names))
+    assert all(Path(trust.__file__).with_name(f"{name}.py").is_file() for name in names)
+
+
+@pytest.mark.parametrize(("word", "held", "figure"), [("--help", True, "--document DOCUMENT"), ("--what", False, "")])
+def test_the_last_line_is_the_figure(
+    word: str, held: bool, figure: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run_campaign(Campaign("It is killed.", ("trust", word)), tmp_path)
+    assert (result.held, result.figure) == (held, figure)
+    assert "It is killed." in capfd.readouterr().out
+
+
+def test_what_did_not_hold_or_was_not_run_is_said(tmp_path: Path) -> None:
+    campaigns = [Campaign(f"{name} is tested.", (name, "--results", "{results}/x")) for name in ("a", "b", "c")]
+    found = {"a": Result("3/3 ended right", True, 1.25, "2026-11-30"), "b": Result("2/3", False, 0.5, "2026-11-30")}
+    write_document(tmp_path / "trust.md", campaigns, found)
+    rows = (tmp_path / "trust.md").read_text().splitlines()[-3:]
+    assert rows[0] == (
+        "| a is tested. | 3/3 ended right | `python -m tests.campaigns.a --results trust/x` | 2026-11-30 | 1.2 |"
+    )
+    assert "| **did not hold**: 2/3 |" in rows[1]
+    assert "| not run |" in rows[2]
+
+
+def test_a_result_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"figure": "1/1", "held": true, "minutes": 0.1, "date": "2026-11-30"}')
+    assert read_results(tmp_path) == {"a": Result("1/1", True, 0.1, "2026-11-30")}

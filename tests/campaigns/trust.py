@@ -1,0 +1,141 @@
+"""Run the campaigns of reliability one after another, and write their figures to a document.
+
+    python -m tests.campaigns.trust [--only NAME ...] [--results trust] [--document docs/trust.md]
+
+The last line that a campaign prints is its figure; it held if it ended with 0. Results are kept in a directory for each
+state of the code, so the same call goes on where it was interrupted, and other code is tested from the beginning. A
+campaign that did not hold is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tunesmith
+from tunesmith.files import fingerprint, sha256
+
+PACKAGE = Path(tunesmith.__file__).parent
+
+TEXT = """# Trust
+
+What was done to Tunesmith, and how often it did the right thing. `make trust` runs all of it on two CPU cores, goes on
+after an interruption, and writes this page. The short forms are in `make test`.
+
+| what | figure | command | date | minutes |
+|---|---|---|---|---:|
+"""
+KEPT = "{results}"
+"""In the words of a campaign: the directory of results of this state of the code."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is tested. what: a sentence for the document. words: after ``python -m tests.campaigns.``."""
+
+    what: str
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.words[0]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a campaign ended. figure: its last line. date: of its end, in UTC."""
+
+    figure: str
+    held: bool
+    minutes: float
+    date: str
+
+
+CAMPAIGNS: Sequence[Campaign] = (
+    Campaign(
+        "A run is killed with SIGKILL at random moments and restarted until it ends.", ("sigkill", "--runs", "250")
+    ),
+    Campaign(
+        "A kill or an error (EIO, ENOSPC, short write, ...) at every call that changes a file of a run.",
+        ("system_calls", "--results", f"{KEPT}/system_calls.jsonl"),
+    ),
+    Campaign("`sample` is killed at random moments and continued.", ("sample_kills",)),
+    Campaign("`benchmark` is killed at random moments and continued.", ("benchmark_sigkill",)),
+    Campaign("An upload to a hub that fails in every way at every request.", ("push_faults",)),
+    Campaign("Conversations of the server when it is killed while eight clients write.", ("serve_kills",)),
+    Campaign("Streams of the server when it gets signals.", ("serve_signals",)),
+    Campaign("Thousands of damaged data files.", ("fuzz",)),
+)
+
+
+def state_of_the_code() -> str:
+    """A digest of all source files of Tunesmith, of those too that decide no bit of a run."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return fingerprint({str(path.relative_to(PACKAGE)): sha256(path) for path in files})[:12]
+
+
+def run_campaign(campaign: Campaign, results: Path) -> Result:
+    """Run one in a process and print what it prints."""
+    words = [word.replace(KEPT, str(results)) for word in campaign.words[1:]]
+    command = [sys.executable, "-m", f"tests.campaigns.{campaign.name}", *words]
+    print(f"{campaign.what} ({' '.join(command[1:])})", flush=True)
+    begin, figure = time.monotonic(), ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            figure = line.strip() or figure
+    minutes = (time.monotonic() - begin) / 60
+    return Result(figure, process.returncode == 0, round(minutes, 1), f"{datetime.now(UTC):%Y-%m-%d}")
+
+
+def write_document(path: Path, campaigns: Sequence[Campaign], found: Mapping[str, Result]) -> None:
+    """A table of all campaigns; one that has no result is named as not run."""
+    rows = [_row(campaign, found.get(campaign.name)) for campaign in campaigns]
+    path.write_text(TEXT + "".join(f"| {' | '.join(row)} |\n" for row in rows), encoding="utf-8")
+
+
+def _row(campaign: Campaign, result: Result | None) -> tuple[str, ...]:
+    command = f"`python -m tests.campaigns.{' '.join(campaign.words).replace(KEPT, 'trust')}`"
+    if result is None:
+        return campaign.what, "not run", command, "", ""
+    figure = result.figure.replace("|", "\\|") if result.held else f"**did not hold**: {result.figure}"
+    return campaign.what, figure, command, result.date, f"{result.minutes:.1f}"
+
+
+def read_results(directory: Path) -> dict[str, Result]:
+    """Name of a campaign -> its result, of all that have ended with this state of the code."""
+    files = sorted(directory.glob("*.json"))
+    return {file.stem: Result(**json.loads(file.read_text(encoding="utf-8"))) for file in files}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [campaign.name for campaign in CAMPAIGNS]
+    parser.add_argument("--only", choices=names, nargs="+", default=names)
+    parser.add_argument("--results", type=Path, default=Path("trust"))
+    parser.add_argument("--document", type=Path, default=PACKAGE.parent / "docs" / "trust.md")
+    options = parser.parse_args()
+    results = options.results / state_of_the_code()
+    results.mkdir(parents=True, exist_ok=True)
+    for campaign in CAMPAIGNS:
+        done = read_results(results).get(campaign.name)
+        if campaign.name not in options.only or (done and done.held):
+            continue
+        result = run_campaign(campaign, results)
+        (results / f"{campaign.name}.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        write_document(options.document, CAMPAIGNS, read_results(results))
+    failed = [name for name, result in read_results(results).items() if not result.held]
+    if failed:
+        raise SystemExit(f"did not hold: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
