@@ -17,6 +17,7 @@ from tunesmith.model.policy import Policy
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import StepResult, train
 from tunesmith.train.optim.optimizers import AdamW
+from tunesmith.train.optim.schedules import Schedule
 from tunesmith.train.steps import Step
 from tunesmith.world import SingleProcess
 
@@ -67,6 +68,17 @@ def test_metrics_and_update_do_not_depend_on_micro_batches(tokens: int) -> None:
     assert many.units == one.units
     for name, parameter in whole.parameters().items():
         assert torch.allclose(parameter, split.parameters()[name], atol=2e-5), name
+
+
+def test_a_run_that_begins_later_has_the_steps_and_the_rates_of_those_numbers() -> None:
+    policy, results = Policy(small_model("llama")), list[StepResult]()
+    rates: Schedule = lambda step: (step + 1) * 1e-3  # noqa: E731
+    train(
+        *(policy, SupervisedFineTuning(), Few(5), AdamW(policy.parameters()), rates, SingleProcess(), [results.append]),
+        start=3,
+    )
+    assert [result.done for result in results] == [4, 5]
+    assert [result.learning_rate for result in results] == pytest.approx([4e-3, 5e-3])
 
 
 class MeanOfMeans(SupervisedFineTuning):

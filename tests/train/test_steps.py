@@ -41,8 +41,8 @@ def steps(store: Store, weighting: Weighting = "threads", **given: object) -> Da
     return DatasetSteps(plan, store, weighting, 60, 7, collate_packed, **settings)
 
 
-def content(batch: PackedBatch) -> tuple[list[int], list[int], list[float]]:
-    return batch.ids.tolist(), batch.target.tolist(), batch.weight.tolist()
+def content(batch: PackedBatch) -> tuple[list[int], list[int], list[float], tuple[int, ...]]:
+    return batch.ids.tolist(), batch.target.tolist(), batch.weight.tolist(), batch.seeds
 
 
 def trained(batches: tuple[PackedBatch, ...]) -> Counter[tuple[int, int, int]]:

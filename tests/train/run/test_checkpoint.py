@@ -204,12 +204,14 @@ def test_a_state_with_a_number_that_is_none_is_refused_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("free", [100_000, 1 << 17])
 def test_too_little_space_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With the second number all but the tensors themselves would fit."""
     save_step(tmp_path, 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000})())
-    with pytest.raises(StorageError, match=r"step 2: 131,\d+ bytes needed, 100,000 available") as caught:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": free})())
+    with pytest.raises(StorageError, match=rf"step 2: 131,\d+ bytes needed, {free:,} available") as caught:
         save_step(tmp_path, 2)
     assert caught.value.exit_code == 74
     assert [item.name for item in tmp_path.iterdir()] == ["step-000001"]

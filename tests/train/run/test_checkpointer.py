@@ -16,6 +16,7 @@ from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import Checkpointer, MetricsRecorder
 from tunesmith.train.run.metrics import JsonLines
 from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule
+from tunesmith.train.run.validation import validation_record
 from tunesmith.train.run.view import PlainView
 
 
@@ -33,6 +34,14 @@ def make_checkpointer(directory: Path, shown: io.StringIO, *, keep: int = 2) -> 
         CheckpointSelection(SelectionRule((SelectionMetric("validation/loss", "min"),))),
         PlainView(Console(file=shown, width=500), (), None),
     )
+
+
+def move(checkpointer: Checkpointer) -> None:
+    """One step of the optimizer, after which every weight and moment is another one."""
+    for each in checkpointer.modules["model"].parameters():
+        each.grad = torch.full_like(each, 0.5)
+    checkpointer.optimizer.step(0.1)
+    checkpointer.optimizer.zero_grad()
 
 
 def names(directory: Path) -> list[str]:
@@ -113,3 +122,37 @@ def test_a_resumed_run_reads_no_checkpoint_twice(tmp_path: Path, monkeypatch: py
     assert found is not None
     monkeypatch.setattr(checkpoint, "rotate", lambda *_: pytest.fail("nothing is left to delete"))
     make_checkpointer(tmp_path, io.StringIO()).restore(found)
+
+
+def test_a_restored_run_has_the_weights_moments_records_and_choice_of_its_checkpoint(tmp_path: Path) -> None:
+    """What was done after the checkpoint is undone, as if the process had been killed there."""
+    first = make_checkpointer(tmp_path, io.StringIO(), keep=1)
+    for step, loss in ((1, 0.5), (2, 0.75), (3, 0.25)):  # the last one is not saved
+        move(first)
+        first.selection.add(step, {"all": {"loss": loss}}, saved=True)
+        first.recorder.metrics.write(validation_record(step, {"all": {"loss": loss}}, saved=True))
+        if step == 2:
+            first.save(2)
+            kept = {name: tensor.clone() for group in first.tensors().values() for name, tensor in group.items()}
+            lines = first.recorder.metrics.path.read_bytes()
+    again = make_checkpointer(tmp_path, io.StringIO(), keep=1)
+    found = checkpoint.newest(tmp_path / "checkpoints", pytest.fail)
+    assert found is not None
+    again.restore(found)
+    for group in again.tensors().values():
+        for name, tensor in group.items():
+            assert torch.equal(tensor, kept[name]), name
+    assert again.recorder.metrics.path.read_bytes() == lines
+    assert (again.selection.evaluated, again.selection.best, again.saved) == ({1: (0.5,), 2: (0.75,)}, 1, 2)
+
+
+def test_a_record_that_was_edited_before_the_checkpoint_stops_a_resumed_run(tmp_path: Path) -> None:
+    first = make_checkpointer(tmp_path, io.StringIO())
+    first.recorder.metrics.write({"step": 1, "loss": 0.5})
+    first.save(1)
+    path = first.recorder.metrics.path
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.4"))
+    found = checkpoint.newest(tmp_path / "checkpoints", pytest.fail)
+    assert found is not None
+    with pytest.raises(StorageError, match="not those that the checkpoint was saved with"):
+        make_checkpointer(tmp_path, io.StringIO()).restore(found)
