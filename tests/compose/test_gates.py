@@ -74,6 +74,23 @@ def test_a_reference_that_is_not_a_number_fails(actor: ActorCritic, rollouts: Ro
     assert stock_gate(actor, rollouts, 1.0).status == "pass"
 
 
+@pytest.mark.parametrize("difference", [0.01, -0.01])
+def test_numbers_that_are_a_little_off_fail(difference: float, actor: ActorCritic, rollouts: Rollouts) -> None:
+    """Each of the three numbers that are compared, by ten times the tolerance."""
+    planted = batches(actor, rollouts)
+    planted[-1].columns[OLD_LOG_PROBABILITY][0] += difference
+    assert ratio_gate(actor, planted).status == "fail"
+    rollouts.columns[REFERENCE][-1] += difference
+    assert reference_gate(actor, rollouts).status == "fail"
+    assert stock_gate(actor, rollouts, 1.0).status == "pass"
+    rollouts.columns[OLD_LOG_PROBABILITY][1] += difference
+    assert stock_gate(actor, rollouts, 1.0).status == "fail"
+
+
+def test_log_probabilities_of_another_temperature_fail(actor: ActorCritic, rollouts: Rollouts) -> None:
+    assert stock_gate(actor, rollouts, 0.9).status == "fail"
+
+
 class Scalars:
     """As much of a reward model as the gate reads."""
 

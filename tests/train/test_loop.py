@@ -81,6 +81,13 @@ def test_a_run_that_begins_later_has_the_steps_and_the_rates_of_those_numbers() 
     assert [result.learning_rate for result in results] == pytest.approx([4e-3, 5e-3])
 
 
+def test_the_gradients_of_a_step_are_gone_before_the_next() -> None:
+    policy, results = Policy(small_model("llama")), list[StepResult]()
+    objective, optimizer = SupervisedFineTuning(), AdamW(policy.parameters())
+    train(policy, objective, Few(3), optimizer, lambda step: 0.0, SingleProcess(), [results.append])
+    assert len({result.gradient_norm for result in results}) == 1
+
+
 class MeanOfMeans(SupervisedFineTuning):
     """The planted fault of the field: every micro-batch divided by its own count."""
 

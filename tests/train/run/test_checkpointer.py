@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from tunesmith.errors import StorageError
+from tunesmith.errors import InternalError, StorageError
 from tunesmith.train.optim.optimizers import AdamW
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.callbacks import Checkpointer, MetricsRecorder
@@ -156,3 +156,13 @@ def test_a_record_that_was_edited_before_the_checkpoint_stops_a_resumed_run(tmp_
     assert found is not None
     with pytest.raises(StorageError, match="not those that the checkpoint was saved with"):
         make_checkpointer(tmp_path, io.StringIO()).restore(found)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    checkpointer = make_checkpointer(tmp_path, io.StringIO())
+    checkpointer.save(1)
+    with torch.no_grad():
+        next(checkpointer.modules["model"].parameters()).fill_(float("nan"))
+    with pytest.raises(InternalError, match="so nothing was saved; the checkpoint of step 1 is valid"):
+        checkpointer.save(2)
+    assert names(tmp_path) == ["step-000001"]

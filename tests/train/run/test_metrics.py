@@ -77,7 +77,7 @@ def test_a_line_without_its_end_is_cut_off_on_opening(tmp_path: Path) -> None:
     with JsonLines(path) as lines:
         assert lines.offset() == 24
         lines.write({"step": 3})
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
     path.write_bytes(b"x" * 200_000)  # longer than a block, and no line at all
     with JsonLines(path) as lines:
         assert lines.offset() == 0
