@@ -23,6 +23,7 @@ Scalar = str | int | float | bool | None
 LARGEST_FILE = 1 << 20  # bytes
 MOST_VALUES = 20_000  # after aliases are expanded: a few lines of aliases can expand to billions of values
 DEEPEST = 32
+_VALUES, _LEVELS = f"{MOST_VALUES} values", f"{DEEPEST} nested levels"
 
 _WORDS: dict[str, Scalar] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
@@ -85,7 +86,9 @@ def read_text(text: str, source: str, *, lines: bool = True) -> LocatedValue:
     Raises InvalidRecipeError if the text is not YAML, or has more than a recipe needs.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        node = yaml.compose(text, Loader=_LimitedLoader)
+    except _TooLargeError as error:
+        raise _too_large(Origin(source, error.line if lines else 0), str(error)) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark and lines else 0
         reason = ", ".join(part for part in (error.context, error.problem) if part)
@@ -106,11 +109,17 @@ def read_text(text: str, source: str, *, lines: bool = True) -> LocatedValue:
 def read_file(path: Path, source: str) -> LocatedValue:
     """The mapping in a YAML file; ``source`` is its name in messages. Raises MissingInputError, InvalidRecipeError."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise MissingInputError(f"the file cannot be read: {error.strerror}", where=source) from error
+    return read_mapping(content, source)
+
+
+def read_mapping(content: bytes, source: str) -> LocatedValue:
+    """The mapping in the content of a YAML file; ``source`` is its name in messages. Raises InvalidRecipeError."""
     if len(content) > LARGEST_FILE:
-        message = f"a recipe file has at most {LARGEST_FILE} bytes, and this one has {len(content)}"
+        message = f"a recipe file has at most {LARGEST_FILE} bytes, and this one has more"
         raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)])
     try:
         text = content.decode("utf-8-sig")
@@ -122,6 +131,42 @@ def read_file(path: Path, source: str) -> LocatedValue:
         message = "a recipe is a mapping of key: value lines, and the content of this file is not"
         raise InvalidRecipeError([RecipeProblem(Origin(source), "", message)])
     return found
+
+
+def _too_large(origin: Origin, limit: str) -> InvalidRecipeError:
+    message = f"a recipe has at most {limit}, with aliases expanded, and this one has more"
+    return InvalidRecipeError([RecipeProblem(origin, "", message)])
+
+
+class _TooLargeError(Exception):
+    """A limit that a text is over, in words. line: from 1."""
+
+    def __init__(self, limit: str, line: int) -> None:
+        self.line = line
+        super().__init__(limit)
+
+
+class _LimitedLoader(yaml.BaseLoader):
+    """The parser, which ends where a text has more levels or values than a recipe, and not at the end of the text.
+
+    The time of the scanner rises with the square of the brackets that are open: it looks 1,024 characters ahead, and at
+    each of them at all levels. So levels are counted where it opens them.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def fetch_more_tokens(self) -> None:
+        super().fetch_more_tokens()
+        if self.flow_level + len(self.indents) > DEEPEST + 1:  # the document itself is one
+            raise _TooLargeError(_LEVELS, self.line + 1)
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        self._nodes += 1
+        if self._nodes > 2 * MOST_VALUES:  # keys are nodes as well
+            raise _TooLargeError(_VALUES, self.line + 1)
+        return super().compose_node(parent, index)
 
 
 @dataclass(slots=True)
@@ -142,9 +187,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: tuple[str, ...], origin: Origin) -> LocatedValue:
         self.values += 1
         if self.values > MOST_VALUES or len(path) > DEEPEST:
-            limit = f"{MOST_VALUES} values" if self.values > MOST_VALUES else f"{DEEPEST} nested levels"
-            message = f"a recipe has at most {limit}, with aliases expanded, and this one has more"
-            raise InvalidRecipeError([RecipeProblem(origin, "", message)])
+            raise _too_large(origin, _VALUES if self.values > MOST_VALUES else _LEVELS)
         if node.tag not in _TAGS:
             self.report(node, path, f"YAML tags are not supported, and this value has the tag {node.tag!r}; remove it")
         if isinstance(node, yaml.MappingNode):

@@ -155,9 +155,10 @@ def test_a_damaged_recipe_or_manifest_is_an_error_with_its_path(tmp_path: Path) 
             (run.path / "manifest.json").write_text(content)
             with pytest.raises(RecipeError, match=r"manifest.json: not readable"):
                 run.record(MANIFEST, pytest.fail)
-    (tmp_path / "run" / "recipe.yaml").write_text("a: [")
-    with pytest.raises(RecipeError, match=r"recipe.yaml: not readable"):
-        open_run(tmp_path / "run")
+    for content in ("a: [", "[" * 50_000):
+        (tmp_path / "run" / "recipe.yaml").write_text(content)
+        with pytest.raises(RecipeError, match=r"recipe.yaml: not readable"):
+            open_run(tmp_path / "run")
 
 
 def test_a_directory_with_other_files_is_refused_and_not_changed(tmp_path: Path) -> None:
@@ -367,13 +368,13 @@ def test_a_file_of_a_run_that_may_not_be_read_is_named(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin_run(tmp_path / "run")
-    read = Path.read_text
+    read = Path.read_bytes
 
-    def refused(path: Path, **given: Any) -> str:
+    def refused(path: Path) -> bytes:
         if path.name == name:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read(path, **given)
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(StorageError, match=rf"{name}: cannot read: Permission denied; check the disk"):
         begin_run(tmp_path / "run")

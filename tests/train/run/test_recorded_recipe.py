@@ -51,9 +51,17 @@ def test_the_rule_is_that_of_the_recipe(tmp_path: Path) -> None:
 def test_what_is_no_run_or_no_recipe_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no run"):
         RecordedRecipe.read(tmp_path)
-    for text in ("a: [", "- a list", "\x00", ""):
+    for text in ("a: [", "- a list", "\x00", "", "[" * 50_000, "a: " + "x" * (1 << 20)):
         with pytest.raises(DataError, match="recipe of the run"):
             read(tmp_path, text)
+
+
+def test_numbers_and_words_are_those_of_the_recipe(tmp_path: Path) -> None:
+    """YAML 1.1 has other ones: 1e-05 is text there, and no is false."""
+    assert read(tmp_path, "train: {learning_rate: 1e-05}\nname: no\n").values == {
+        "train": {"learning_rate": 1e-5},
+        "name": "no",
+    }
 
 
 @given(text=st.text(max_size=40) | st.sampled_from(("model: 3", "train: {best: 1}", "train: {best: {metrics: [{}]}}")))

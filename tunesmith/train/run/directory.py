@@ -26,8 +26,6 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
-import yaml
-
 from tunesmith.errors import LockedError, MissingInputError, RecipeError
 from tunesmith.files import (
     READING,
@@ -39,6 +37,8 @@ from tunesmith.files import (
     write_json,
 )
 from tunesmith.model.names import EXPORT, RUN_MANIFEST
+from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.reading import read_mapping, to_plain
 from tunesmith.train.run.journal import JOURNAL, SEAL
 from tunesmith.train.run.lock import LOCK, read_holder, write_holder
 
@@ -202,7 +202,7 @@ class RunDirectory:
         for key, change in allowed.items():
             notice(CHANGED.format(key=key, change=change))
         recipe = self.path / RECIPE
-        if not recipe.is_file() or _read_mapping(recipe, yaml.safe_load) != yaml.safe_load(self.recipe_text):
+        if not recipe.is_file() or _read_mapping(recipe, _parse_recipe) != _parse_recipe(self.recipe_text.encode()):
             write_file(recipe, self.recipe_text)
         if allowed or not path.is_file():
             write_json(path, {**new, **{key: recorded[key] for key in JOURNAL if key in recorded}})
@@ -319,8 +319,8 @@ def _check_recipe(
     path: Path, text: str, may_differ: Collection[str], earlier: Mapping[str, Any], notice: Notice
 ) -> dict[str, Any]:
     """The recipe of the last start. Raises RecipeError with the keys that differ from it, except those that may."""
-    previous = _read_mapping(path, yaml.safe_load)
-    changed, allowed = _changes(previous, yaml.safe_load(text), may_differ, earlier)
+    previous = _read_mapping(path, _parse_recipe)
+    changed, allowed = _changes(previous, _parse_recipe(text.encode()), may_differ, earlier)
     if changed:
         raise RecipeError(
             "a run with another recipe exists here",
@@ -333,12 +333,21 @@ def _check_recipe(
     return previous
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _parse_recipe(content: bytes) -> dict[str, Any]:
+    """The plain values of a recipe. Raises ValueError with what is wrong."""
+    try:
+        found: dict[str, Any] = to_plain(read_mapping(content, RECIPE))
+    except InvalidRecipeError as error:
+        raise ValueError(error.problems[0].message) from error
+    return found
+
+
+def _read_mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
     advice = "restore the file, or start a new run in another run.directory"
     try:
         with storage_errors(path, READING, action="read"):
-            content = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+            content = parse(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"not readable: {error}", where=path, advice=advice) from error
     if not isinstance(content, dict):
         raise RecipeError("not readable: no mapping", where=path, advice=advice)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.model.names import EXPORT
+from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.reading import LARGEST_FILE, read_mapping, to_plain
 from tunesmith.train.run.directory import RECIPE
 from tunesmith.train.run.selection import SelectionMetric, SelectionRule
 
@@ -31,17 +31,18 @@ class RecordedRecipe:
         """The recipe of a run. Raises MissingInputError if there is no run, DataError if it cannot be read."""
         path = directory / RECIPE
         try:
-            text = path.read_text(encoding="utf-8")
-            values = yaml.safe_load(text)
+            with path.open("rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+            values = read_mapping(content, RECIPE)
         except OSError as error:
             raise MissingInputError(
                 "this is no run: it has no recipe", where=path, advice="name its directory"
             ) from error
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise DataError("the recipe of the run cannot be read", where=path, advice="restore the file") from error
-        if not isinstance(values, dict):
-            raise DataError("the recipe of the run is no mapping", where=path, advice="restore the file")
-        return cls(text, values)
+        except InvalidRecipeError as error:
+            reason = error.problems[0].message
+            what = f"the recipe of the run cannot be read: {reason}"
+            raise DataError(what, where=path, advice="restore the file") from error
+        return cls(content.decode("utf-8-sig"), to_plain(values))
 
     def find(self, *keys: str) -> Any:
         """The value of a nested key; None if there is none."""
