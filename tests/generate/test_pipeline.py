@@ -159,8 +159,16 @@ def test_line_breaks_of_t5_are_read_back(t5: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"num_return_sequences": 0}, "must be at least 1"),
-        ({"batch_size": 0}, "must be at least 1"),
+        ({"num_return_sequences": 0}, "num_return_sequences=0 must be a whole number from 1 to 65,536"),
+        ({"num_return_sequences": 10**9}, "num_return_sequences=1000000000 must be a whole"),
+        ({"num_return_sequences": 1.5}, r"num_return_sequences=1\.5 must be a whole"),
+        ({"num_return_sequences": True}, "num_return_sequences=True must be a whole"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number from 1"),
+        ({"batch_size": None}, "batch_size=None must be a whole"),
+        ({"seed": "7"}, "seed='7' must be a whole"),
+        ({"seed": 2**63}, "seed=9223372036854775808 must be a whole"),
+        ({"context": None}, "context is no text: None"),
+        ({"return_full_text": "no"}, "return_full_text='no' must be True or False"),
         ({"temprature": 0.5}, "there is no setting 'temprature'"),
         ({"top_p": 2.0}, "top_p=2.0 must be"),
     ],
@@ -173,6 +181,21 @@ def test_an_impossible_call_is_one_line(call: dict[str, Any], message: str, caus
         generate([{"role": "user", "content": "x"}])  # type: ignore[list-item]
     with pytest.raises(DataError, match="which leaves no tokens for a reply"):
         generate("red " * 200)
+
+
+@pytest.mark.parametrize("value", [3, None, True, b"x", {}, {"role": "user"}, Path("x"), [["a"]], [1], ["a", None]])
+def test_what_is_neither_a_text_nor_several_is_one_line(value: Any, recorded: RecordedEngine) -> None:
+    with pytest.raises(UsageError, match="instructions must be a text or several texts, not "):
+        ReplyPipeline(recorded, SamplingParameters())(value)
+    if not isinstance(value, Path):
+        with pytest.raises(UsageError, match="the model must be the path of a directory, not "):
+            tunesmith.pipeline(value)
+
+
+def test_several_texts_may_come_from_any_iterable(recorded: RecordedEngine) -> None:
+    recorded.ids = [[1], [1]]
+    for texts in (("a", "b"), (text for text in "ab")):
+        assert len(ReplyPipeline(recorded, SamplingParameters())(texts)) == 2  # type: ignore[arg-type]
 
 
 def test_importing_the_package_loads_neither_torch_nor_transformers() -> None:

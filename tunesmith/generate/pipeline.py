@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar, TypeAlias, overload
 
 from transformers import PreTrainedModel
 
+from tunesmith.draws import POSITIVE
 from tunesmith.errors import UsageError
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import open_engine, read_sampling
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.text.tree import Message
+from tunesmith.text.visible import visible
 
 Records: TypeAlias = list[dict[str, str]]
 """``{"generated_text": reply}`` for every reply to one instruction."""
+PIPELINE = "pipeline"
+"""Where an argument is wrong, in messages."""
+MOST_REPLIES = 1 << 16
+"""Replies to one instruction: all of them are in memory at the same time."""
+LONGEST_SHOWN = 60
 
 
 class ReplyPipeline:
@@ -95,11 +103,14 @@ class ReplyPipeline:
         Raises UsageError for a setting that does not exist or has an impossible value, and DataError for an
         instruction that the prompt format cannot express or that is too long.
         """
-        texts = [instructions] if isinstance(instructions, str) else list(instructions)
-        if not all(isinstance(text, str) for text in texts):
-            raise UsageError("instructions must be a text or several texts", where="pipeline")
-        if num_return_sequences < 1 or batch_size < 1:
-            raise UsageError("num_return_sequences and batch_size must be at least 1", where="pipeline")
+        texts = _texts(instructions)
+        _check_number("num_return_sequences", num_return_sequences, 1, MOST_REPLIES)
+        _check_number("batch_size", batch_size, 1, POSITIVE)
+        if seed is not None:
+            _check_number("seed", seed, -POSITIVE - 1, POSITIVE)
+        if not isinstance(context, str):
+            raise UsageError(f"context is no text: {_shown(context)}", where=PIPELINE, advice="give a text")
+        _check_boolean("return_full_text", return_full_text)
         settings = read_sampling({**asdict(self.sampling), **sampling})
         chosen = secrets.randbelow(2**31) if seed is None else seed
         prompts = [self.engine.prompt([Message("user", text, context=context)], settings).ids for text in texts]
@@ -117,9 +128,43 @@ class ReplyPipeline:
         return found[0] if isinstance(instructions, str) else found
 
 
+def _texts(instructions: object) -> list[str]:
+    """The instructions of a call. Raises UsageError for what is neither a text nor several."""
+    if isinstance(instructions, str):
+        return [instructions]
+    # A mapping, which stock transformers takes for one message, would be the texts of its keys.
+    given = [] if isinstance(instructions, Mapping | bytes) or not isinstance(instructions, Iterable) else instructions
+    texts = list(given)
+    if given is not instructions and not texts or not all(isinstance(text, str) for text in texts):
+        what = f"instructions must be a text or several texts, not {_shown(instructions)}"
+        raise UsageError(what, where=PIPELINE, advice="chat with messages in stock transformers, or in tunesmith serve")
+    return texts
+
+
+def _check_number(name: str, value: object, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        what = f"{name}={_shown(value)} must be a whole number from {least:,} to {most:,}"
+        raise UsageError(what, where=PIPELINE)
+
+
+def _check_boolean(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{name}={_shown(value)} must be True or False", where=PIPELINE)
+
+
+def _shown(value: object) -> str:
+    """A value that somebody gave, on one short line."""
+    text = visible(repr(value))
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def open_pipeline(
     path: str | Path, *, format: str | None = None, return_full_text: bool = False, **sampling: float
 ) -> ReplyPipeline:
     """Load the model directory that ``path`` means; see ``tunesmith.pipeline``."""
+    if not isinstance(path, str | Path):
+        what = f"the model must be the path of a directory, not {_shown(path)}"
+        raise UsageError(what, where=PIPELINE, advice="give a run, its export, or another model directory")
+    _check_boolean("return_full_text", return_full_text)
     engine, declared = open_engine(path, format)
     return ReplyPipeline(engine, read_sampling({**asdict(declared), **sampling}), return_full_text=return_full_text)
