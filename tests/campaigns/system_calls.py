@@ -96,12 +96,12 @@ class World:
         self.prepare(work)
         code, calls, call = self.train(*FAULTS[fault], number)
         wrong = list(self.find_wrong_end(code, killed=fault == "kill" and bool(call)))
-        if work == "export" and (changed := _differences(self.expected, contents(self.run), "export/")):
+        if work == "export" and (changed := differences(self.expected, contents(self.run), "export/")):
             wrong.append(f"the export is not complete: {changed}")
         again, _, _ = self.train(*FAULTS["none"], 0)
         if again != 0:
             wrong.append(f"the next start ended with {again}: {self.last_line()}")
-        elif changed := _differences(self.expected, contents(self.run), ""):
+        elif changed := differences(self.expected, contents(self.run), ""):
             wrong.append(f"after the next start: {changed}")
         return Outcome(work, fault, number, call, code, calls, tuple(wrong))
 
@@ -174,7 +174,7 @@ def contents(run: Path) -> dict[str, str]:
     }
 
 
-def _differences(expected: Mapping[str, str], found: Mapping[str, str], prefix: str) -> str:
+def differences(expected: Mapping[str, str], found: Mapping[str, str], prefix: str) -> str:
     """The first names with the prefix that are missing, too many or different; empty if there are none."""
     names = sorted(name for name in {*expected, *found} if name.startswith(prefix))
     words = []

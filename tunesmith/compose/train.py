@@ -168,7 +168,7 @@ def _train(
         setup.resumed(start)
         with closing(_trackers(context, start)) as trackers:
             view.start(total, start, _facts(context, total))
-            evaluation = _evaluation(context, setup, (recorder.metrics, shown), checkpointer.selection, view, trackers)
+            evaluation = _evaluation(context, setup, (recorder.metrics, shown), checkpointer, view, trackers)
             if evaluation is not None and start == 0:
                 evaluation.run(0)
             with StopSignals() as signals, setup.prefetched() as steps:
@@ -292,7 +292,7 @@ def _evaluation(
     context: RunContext[Any, Any],
     setup: TrainingSetup[PolicyT, BatchT],
     files: tuple[RecordFile, RecordFile],
-    selection: CheckpointSelection,
+    checkpointer: Checkpointer,
     view: View,
     trackers: TrackerCallback,
 ) -> EvaluationCallback | None:
@@ -314,9 +314,10 @@ def _evaluation(
         save_every=period_in_steps(keys.save_every, len(setup.steps)),
         metrics=files[0],
         shown=files[1],
-        selection=selection,
+        selection=checkpointer.selection,
         view=view,
         trackers=trackers,
+        check=checkpointer.check,
         texts=replies.texts,
         replies=replies.metrics,
     )

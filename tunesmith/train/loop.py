@@ -119,11 +119,11 @@ def train(
         policy.train()
         totals = accumulate_gradients(policy, objective, step, communicator)
         for name, value in totals.sums.items():
-            check_finite(name, value, number, where=f"examples {first_numbers(step.examples)}")
+            check_finite(name, value, number + 1, where=f"examples {first_numbers(step.examples)}")
         if totals.tokens:
             parameters = policy.parameters()
             communicator.sum_gradients(parameters.values())
-            norm, scale = clip_coefficient(parameters, clip_norm, number)
+            norm, scale = clip_coefficient(parameters, clip_norm, number + 1)
             optimizer.step(learning_rate, scale)
         optimizer.zero_grad()
         result = StepResult(

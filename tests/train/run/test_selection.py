@@ -65,6 +65,7 @@ def train_with_planted_curves(
         chosen,
         view,
         TrackerCallback([]),
+        checkpointer.check,
         lambda step: {"bleu": bleu(step), "rouge_l": 0.5},
     )
     if start == 0:

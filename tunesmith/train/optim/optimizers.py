@@ -252,7 +252,7 @@ def check_finite(what: str, value: float | Tensor, step: int, *, where: str | No
     """Raises InternalError for a loss or norm that is NaN or infinite. Called before the weights are updated.
 
     what: name of the value in the message.
-    step: number of the optimizer step, from 0.
+    step: number of the optimizer step, from 1, as in the records.
     where: examples or parameter concerned.
     """
     number = float(value)
@@ -273,7 +273,7 @@ def clip_coefficient(
     The factor is ``min(1, limit / (norm + 1e-6))``, as in ``torch.nn.utils.clip_grad_norm_``.
 
     limit: largest norm; None or 0: the factor is 1.
-    step: number of the optimizer step, from 0.
+    step: number of the optimizer step, from 1, as in the records.
     norm: the norm over all processes if it is known; computed here otherwise.
     Raises InternalError with the step and the first parameter concerned if the norm is not finite.
     """

@@ -152,6 +152,7 @@ class EvaluationCallback:
     shown: the file that gets the texts.
     selection: of the best checkpoint.
     view, trackers: display the metrics.
+    check: raises before weights are evaluated that are not finite; with them a metric may not even be computable.
     replies: writes replies after a step and returns further metrics of all sources together; None: no replies.
     texts: prompts and replies that are displayed after the metrics.
     """
@@ -164,12 +165,14 @@ class EvaluationCallback:
     selection: CheckpointSelection
     view: View
     trackers: TrackerCallback
+    check: Callable[[StepResult], None]
     replies: Callable[[int], Mapping[str, float]] | None = None
     texts: Callable[[], Sequence[ShownText]] = tuple
 
     def __call__(self, result: StepResult) -> None:
         saved = is_due(result, self.save_every)
         if saved or is_due(result, self.every):
+            self.check(result)
             self.run(result.done, saved=saved)
 
     def run(self, step: int, *, saved: bool = False) -> None:
@@ -226,6 +229,10 @@ class Checkpointer:
     def __call__(self, result: StepResult) -> None:
         if is_due(result, self.every) or result.done in self.selection.kept:
             self.save(result.done, result.examples)
+
+    def check(self, result: StepResult) -> None:
+        """Raises InternalError if a weight or the state of the optimizer is not finite after a step."""
+        check_finite_state(self.modules, self.optimizer.state_dict(), result.done, self.saved, result.examples)
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The groups of tensors of a checkpoint: those of every module, and the state of the optimizer."""
