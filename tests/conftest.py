@@ -67,6 +67,17 @@ def _denormals() -> Iterator[None]:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """The command `train` leaves stop signals ignored, for the end of its process; this is undone after each test."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def real(real_data: Callable[[str], Path]) -> Callable[..., Renderer]:
     """real("oasst", "pythia", prefix="Be kind.") -> a renderer with a real tokenizer, or a skip."""

@@ -25,7 +25,7 @@ def train(recipe: RecipeArgument, changes: ChangesArgument = None) -> None:
     """
     # Several processes end together by other means: a signal that only one of them gets must not leave the others.
     is_alone = launched_process(os.environ).size == 1
-    with stopping_at_once() if is_alone else nullcontext():
+    with stopping_at_once(ends_process=True) if is_alone else nullcontext():
         _train([recipe, *(changes or ())])
 
 

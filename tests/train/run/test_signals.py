@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -119,3 +121,53 @@ def test_a_second_signal_within_the_steps_is_not_called_saved() -> None:
 
     with pytest.raises(KeyboardInterrupt, match="SIGTERM after SIGTERM"):
         work()
+
+
+ENDING = """
+import os, signal, sys, time
+from tunesmith.errors import StoppedError
+from tunesmith.train.run.signals import STOP_SIGNALS, stopping_at_once
+
+class Slow:
+    def __del__(self, send=[(os.kill, os.getpid(), each) for each in STOP_SIGNALS], sleep=time.sleep):
+        for kill, process, number in send:
+            kill(process, number)
+            sleep(0.001)
+
+at_end = Slow()
+try:
+    with stopping_at_once(ends_process=True):
+        if len(sys.argv) > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+except StoppedError as stopped:
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(stopped.exit_code)
+"""
+"""Gets signals after the block, and while the interpreter ends."""
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("stop",), 75)])
+def test_signals_at_the_end_of_the_process_do_not_change_its_exit_code(words: tuple[str, ...], code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_programs_that_are_started_after_the_block_do_not_ignore_signals() -> None:
+    with stopping_at_once(ends_process=True):
+        pass
+    assert all(signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL) for number in STOP_SIGNALS)
+    send(signal.SIGTERM)
+
+
+def test_a_second_signal_while_handlers_are_restored_is_for_the_earlier_ones() -> None:
+    found: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: found.append(number))
+    try:
+        with StopSignals() as signals:
+            handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        handler(signal.SIGTERM, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found == [signal.SIGTERM]
+    assert signals.received() is None

@@ -8,6 +8,7 @@ with stopping_at_once():
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,50 +27,89 @@ class StopRequest(KeyboardInterrupt):
 
 
 @contextmanager
-def stopping_at_once() -> Iterator[None]:
+def stopping_at_once(*, ends_process: bool = False) -> Iterator[None]:
     """In the block, a stop signal ends it, wherever the program is; the earlier handlers are restored after it.
 
     It is for what comes before and after the steps of a run, where no progress is lost: what is complete stays, and
     what is being written is made again. Only the main thread may enter the block.
 
+    ends_process: whether only the end of the process follows, which takes seconds. The exit code is known by then, so
+        stop signals are ignored after the block.
     Raises StoppedError.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
         raise StopRequest(signal.Signals(number).name)
 
+    handlers = _Handlers(stop, _ignore if ends_process else None)
+    if ends_process:
+        atexit.register(_ignore_for_good)
     try:
-        with _Handlers(stop):
+        with handlers:
             yield
     except StopRequest as request:
+        handlers.release()  # a second signal may have come before all handlers were restored
         raise StoppedError(
             f"stopped by {request} outside of the training steps: all that was saved is complete, and the same command "
             "starts where it ended"
         ) from None
 
 
-class _Handlers:
-    """Handles the stop signals within a ``with`` block by one function; the earlier handlers are restored after it."""
+def _ignore(_: int, __: FrameType | None) -> None:
+    """A handler that does nothing; other than SIG_IGN it does not hold for programs that this process starts."""
 
-    def __init__(self, handle: Callable[[int, FrameType | None], None]) -> None:
-        self._handle_signal = handle
-        self._previous: dict[signal.Signals, Any] = {}
+
+def _ignore_for_good() -> None:
+    """Ignore stop signals while the interpreter ends, when it removes the handlers that are functions."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is _ignore:
+            signal.signal(number, signal.SIG_IGN)
+
+
+class _Handlers:
+    """Handles the stop signals within a ``with`` block by one function; the earlier handlers are restored after it.
+
+    handle: the function.
+    following: the handler after the block, instead of the earlier ones; None: those.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[int, FrameType | None], None],
+        following: Callable[[int, FrameType | None], None] | None = None,
+    ) -> None:
+        self._handle_signal, self._following = handle, following
+        self._previous: dict[int, Any] = {}
+        self._is_active = False
 
     def __enter__(self) -> Self:
         assert threading.current_thread() is threading.main_thread(), "signals reach only the main thread"
         # `nohup` ignores SIGHUP for its command, which is meant to survive the terminal.
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-        self._previous = {
-            number: signal.signal(number, self._handle_signal) for number in STOP_SIGNALS if number not in ignored
-        }
+        numbers = [number for number in STOP_SIGNALS if number not in ignored]
+        self._previous = {number: self._following or signal.getsignal(number) for number in numbers}
+        self._is_active = True
+        for number in numbers:
+            signal.signal(number, self._dispatch)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Restore the earlier handlers. A signal that comes meanwhile is theirs."""
+        self._is_active = False
         for number, handler in self._previous.items():
             # None: the handler was not installed from Python and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _dispatch(self, number: int, frame: FrameType | None) -> None:
+        if self._is_active:
+            self._handle_signal(number, frame)
+        elif callable(previous := self._previous[number]):
+            previous(number, frame)
 
 
 class StopSignals(_Handlers):
