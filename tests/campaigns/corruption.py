@@ -65,6 +65,9 @@ def prepare_world(root: Path, method: str) -> FaultWorld:
     world.keep("stopped")
     assert world.train().code == 0
     world.keep("finished")
+    for state in STATES:
+        world.restore(state)
+        assert world.verify().code == 0
     return world
 
 
@@ -89,7 +92,7 @@ def run_trial(world: FaultWorld, trial: CorruptionTrial) -> tuple[str, list[str]
         return "no change", []
     verified = world.verify()
     wrong = _find_bad_end("verify", verified)
-    named = verified.code != 0 and _names(verified, path, world)
+    named = verified.code != 0 and _is_named(verified, path, world)
     if verified.code != 0 and not named:
         wrong.append(f"verify ended with {verified.code} and does not name the file: {verified.last_line()}")
     if named and not trial.restart:
@@ -100,12 +103,12 @@ def run_trial(world: FaultWorld, trial: CorruptionTrial) -> tuple[str, list[str]
         if not _names(ended, path, world):
             wrong.append(f"train ended with {ended.code} and does not name the file: {ended.last_line()}")
         return ("named by verify, " if named else "") + "refused by train", wrong
-    if changed := find_changed_results(world, world.verify().text):
+    if changed := find_changed_results(world, world.verify()):
         wrong.append(f"the result has changed: {changed}")
     return ("named by verify, " if named else "") + "same result", wrong
 
 
-def find_changed_results(world: FaultWorld, verified: str) -> str:
+def find_changed_results(world: FaultWorld, verified: EndedCommand) -> str:
     """The files of the result that have another content and that `verify` does not name."""
     expected, found = world.expected(), contents(world.run)
     newest = max(name.split("/")[1] for name in expected if name.startswith("checkpoints/"))
@@ -113,13 +116,20 @@ def find_changed_results(world: FaultWorld, verified: str) -> str:
         name
         for name in expected
         if name.startswith(("export/", f"checkpoints/{newest}/")) or "/" not in name
-        if found.get(name) != expected[name] and not _is_named(verified, name)
+        if found.get(name) != expected[name] and not _is_named(verified, world.run / name, world)
     ]
     return ", ".join(wrong)
 
 
-def _is_named(verified: str, name: str) -> bool:
-    return any(line.startswith((f"damaged: {name}:", f"missing: {name}:")) for line in verified.splitlines())
+def _is_named(verified: EndedCommand, path: Path, world: FaultWorld) -> bool:
+    """Whether `verify` names a file, or a directory above it that is gone, as damaged."""
+    for line in verified.text.splitlines():
+        state, _, rest = line.partition(": ")
+        named = world.run / rest.partition(": ")[0]
+        if state in ("damaged", "missing") and (named == path or named in path.parents):
+            return True
+    # Without a recipe or a manifest nothing else can be verified.
+    return verified.code != 0 and path.parent == world.run and path.name in verified.last_line()
 
 
 def _names(ended: EndedCommand, path: Path, world: FaultWorld) -> bool:
