@@ -87,12 +87,12 @@ def run_trial(world: FaultWorld, trial: CorruptionTrial) -> tuple[str, list[str]
     """(what has happened to the damage, what does not hold)."""
     world.restore(trial.state)
     path = world.root / trial.file
-    others = [each for each in sorted(path.parent.parent.rglob(f"*{path.suffix}")) if each.is_file() and each != path]
-    if not damage(path, trial.kind, others, random.Random(trial.seed)):
+    changed = damage(path, trial.kind, _others(world, path), random.Random(trial.seed))
+    if not changed:
         return "no change", []
     verified = world.verify()
     wrong = _find_bad_end("verify", verified)
-    named = verified.code != 0 and _is_named(verified, path, world)
+    named = verified.code != 0 and any(_is_named(verified, each, world) for each in changed)
     if verified.code != 0 and not named:
         wrong.append(f"verify ended with {verified.code} and does not name the file: {verified.last_line()}")
     if named and not trial.restart:
@@ -100,12 +100,19 @@ def run_trial(world: FaultWorld, trial: CorruptionTrial) -> tuple[str, list[str]
     ended = world.train()
     wrong += _find_bad_end("train", ended)
     if ended.code != 0:
-        if not _names(ended, path, world):
+        if not any(_names(ended, each, world) for each in changed):
             wrong.append(f"train ended with {ended.code} and does not name the file: {ended.last_line()}")
         return ("named by verify, " if named else "") + "refused by train", wrong
-    if changed := find_changed_results(world, world.verify()):
-        wrong.append(f"the result has changed: {changed}")
+    if different := find_changed_results(world, world.verify()):
+        wrong.append(f"the result has changed: {different}")
     return ("named by verify, " if named else "") + "same result", wrong
+
+
+def _others(world: FaultWorld, path: Path) -> list[Path]:
+    """Files of the same name in other directories of run and cache; where there are none, those with its ending."""
+    found = [each for top in (world.run, world.cache) for each in sorted(top.rglob(f"*{path.suffix}"))]
+    files = [each for each in found if each.is_file() and each != path]
+    return [each for each in files if each.name == path.name] or files
 
 
 def find_changed_results(world: FaultWorld, verified: EndedCommand) -> str:

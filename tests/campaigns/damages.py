@@ -42,25 +42,25 @@ KINDS = (*DAMAGES, "flip", "flip", SWAP)
 """Kinds to draw from; flipped bits are the most frequent, since they are the hardest to find."""
 
 
-def damage(path: Path, kind: str, others: list[Path], draw: random.Random) -> bool:
-    """Damage a file; returns whether its content is another one now.
+def damage(path: Path, kind: str, others: list[Path], draw: random.Random) -> list[Path]:
+    """Damage a file; returns the files whose content is another one now, none or one, or two after a swap.
 
-    others: files of the same kind, one of which takes its place in a swap.
+    others: files of the same kind, one of which is swapped with it.
     """
     before = path.read_bytes()
     if kind == SWAP:
         different = [each for each in others if each.read_bytes() != before]
         if not different:
-            return False
+            return []
         chosen = draw.choice(different)
         path.write_bytes(chosen.read_bytes())
         chosen.write_bytes(before)
-        return True
+        return [path, chosen]
     if not before and kind not in ("append", "gone"):
-        return False
+        return []
     after = DAMAGES[kind](before, draw)
     if after is None:
         path.unlink()
     else:
         path.write_bytes(after)
-    return after != before
+    return [path] if after != before else []
