@@ -101,8 +101,10 @@ def test_text_that_is_not_a_recipe_is_one_clear_line(text: str, message: str) ->
 
 @pytest.mark.parametrize(
     ("unit", "count", "limit"),
-    [("[", 50_000, "32 nested levels"), ("{a: ", 50_000, "32 nested levels"), ("- ", 50_000, "32 nested levels")]
-    + [("- \n", 60_000, "20000 values"), ("a: b\n", 60_000, "20000 values")],
+    [
+        *((unit, 50_000, "32 nested levels") for unit in ("[", "{a: ", "- ")),
+        *((unit, 60_000, "20000 values") for unit in ("- \n", "a: b\n")),
+    ],
 )
 def test_a_text_over_a_limit_is_not_read_to_its_end(unit: str, count: int, limit: str) -> None:
     """The scanner had needed 30 seconds for 50,000 brackets, and four minutes for 300,000 items."""

@@ -120,7 +120,7 @@ class Poisoned(SupervisedFineTuning):
 def test_a_number_that_is_not_finite_stops_before_the_update(place: str, value: float) -> None:
     policy = Policy(small_model("llama"))
     before = {name: parameter.detach().clone() for name, parameter in policy.parameters().items()}
-    with pytest.raises(InternalError, match="step 0"):
+    with pytest.raises(InternalError, match="step 1"):
         run(policy, Few(3), Poisoned(place, value))
     assert all(torch.equal(before[name], parameter) for name, parameter in policy.parameters().items())
 

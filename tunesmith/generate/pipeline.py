@@ -133,9 +133,10 @@ def _texts(instructions: object) -> list[str]:
     if isinstance(instructions, str):
         return [instructions]
     # A mapping, which stock transformers takes for one message, would be the texts of its keys.
-    given = [] if isinstance(instructions, Mapping | bytes) or not isinstance(instructions, Iterable) else instructions
-    texts = list(given)
-    if given is not instructions and not texts or not all(isinstance(text, str) for text in texts):
+    several = isinstance(instructions, Iterable) and not isinstance(instructions, Mapping | bytes)
+    given: list[object] = list(instructions) if several else [instructions]  # type: ignore[call-overload]
+    texts = [text for text in given if isinstance(text, str)]
+    if len(texts) < len(given):
         what = f"instructions must be a text or several texts, not {_shown(instructions)}"
         raise UsageError(what, where=PIPELINE, advice="chat with messages in stock transformers, or in tunesmith serve")
     return texts
@@ -145,6 +146,12 @@ def _check_number(name: str, value: object, least: int, most: int) -> None:
     if type(value) is not int or not least <= value <= most:
         what = f"{name}={_shown(value)} must be a whole number from {least:,} to {most:,}"
         raise UsageError(what, where=PIPELINE)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str | Path):
+        what = f"the model must be the path of a directory, not {_shown(path)}"
+        raise UsageError(what, where=PIPELINE, advice="give a run, its export, or another model directory")
 
 
 def _check_boolean(name: str, value: object) -> None:
@@ -162,9 +169,7 @@ def open_pipeline(
     path: str | Path, *, format: str | None = None, return_full_text: bool = False, **sampling: float
 ) -> ReplyPipeline:
     """Load the model directory that ``path`` means; see ``tunesmith.pipeline``."""
-    if not isinstance(path, str | Path):
-        what = f"the model must be the path of a directory, not {_shown(path)}"
-        raise UsageError(what, where=PIPELINE, advice="give a run, its export, or another model directory")
+    _check_path(path)
     _check_boolean("return_full_text", return_full_text)
     engine, declared = open_engine(path, format)
     return ReplyPipeline(engine, read_sampling({**asdict(declared), **sampling}), return_full_text=return_full_text)

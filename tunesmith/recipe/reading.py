@@ -162,7 +162,7 @@ class _LimitedLoader(yaml.BaseLoader):
         if self.flow_level + len(self.indents) > DEEPEST + 1:  # the document itself is one
             raise _TooLargeError(_LEVELS, self.line + 1)
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._nodes += 1
         if self._nodes > 2 * MOST_VALUES:  # keys are nodes as well
             raise _TooLargeError(_VALUES, self.line + 1)

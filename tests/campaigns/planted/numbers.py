@@ -284,7 +284,7 @@ FINITE = (
     ),
     PlantedFault(
         file="train/loop.py",
-        old='            check_finite(name, value, number, where=f"examples {first_numbers(step.examples)}")',
+        old='            check_finite(name, value, number + 1, where=f"examples {first_numbers(step.examples)}")',
         new="            pass",
         tests=(f"{_LOOP}::test_a_number_that_is_not_finite_stops_before_the_update",),
         harm="A run goes on with a loss that is NaN.",
