@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -27,16 +29,20 @@ def test_the_last_line_is_the_figure(
 
 def test_what_did_not_hold_or_was_not_run_is_said(tmp_path: Path) -> None:
     campaigns = [Campaign(f"{name} is tested.", (name, "--results", "{results}/x")) for name in ("a", "b", "c")]
-    found = {"a": Result("3/3 ended right", True, 1.25, "2026-11-30"), "b": Result("2/3", False, 0.5, "2026-11-30")}
+    found = {
+        "a": Result("3/3 ended right", True, 1.25, "2026-11-30", "abc", "f"),
+        "b": Result("2/3", False, 0.5, "2026-11-30", "abc", "f"),
+    }
     write_document(tmp_path / "trust.md", campaigns, found)
     rows = (tmp_path / "trust.md").read_text().splitlines()[-3:]
     assert rows[0] == (
-        "| a is tested. | 3/3 ended right | `python -m tests.campaigns.a --results trust/x` | 2026-11-30 | 1.2 |"
+        "| a is tested. | 3/3 ended right | `python -m tests.campaigns.a --results trust/x` | 2026-11-30 | abc | 1.2 |"
     )
     assert "| **did not hold**: 2/3 |" in rows[1]
     assert "| not run |" in rows[2]
 
 
 def test_a_result_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"figure": "1/1", "held": true, "minutes": 0.1, "date": "2026-11-30"}')
-    assert read_results(tmp_path) == {"a": Result("1/1", True, 0.1, "2026-11-30")}
+    result = Result("1/1", True, 0.1, "2026-11-30", "abc", "f")
+    (tmp_path / "a.json").write_text(json.dumps(asdict(result)))
+    assert read_results(tmp_path) == {"a": result}

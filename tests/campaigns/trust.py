@@ -2,9 +2,8 @@
 
     python -m tests.campaigns.trust [--only NAME ...] [--results trust] [--document docs/trust.md]
 
-The last line that a campaign prints is its figure; it held if it ended with 0. Results are kept in a directory for each
-state of the code, so the same call goes on where it was interrupted, and other code is tested from the beginning. A
-campaign that did not hold is run again.
+The last line that a campaign prints is its figure; it held if it ended with 0. The results are kept, so the same call
+goes on where it was interrupted. A campaign that did not hold, or that was run with other code, is run again.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ TEXT = """# Trust
 What was done to Tunesmith, and how often it did the right thing. `make trust` runs all of it on two CPU cores, goes on
 after an interruption, and writes this page. The short forms are in `make test`.
 
-| what | figure | command | date | minutes |
-|---|---|---|---|---:|
+| what | figure | command | date | commit | minutes |
+|---|---|---|---|---|---:|
 """
 KEPT = "{results}"
-"""In the words of a campaign: the directory of results of this state of the code."""
+"""In the words of a campaign: the directory of the results."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,14 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Result:
-    """How a campaign ended. figure: its last line. date: of its end, in UTC."""
+    """How a campaign ended. figure: its last line. date: of its end, in UTC. code: digest of the source files."""
 
     figure: str
     held: bool
     minutes: float
     date: str
+    commit: str
+    code: str
 
 
 CAMPAIGNS: Sequence[Campaign] = (
@@ -64,7 +65,7 @@ CAMPAIGNS: Sequence[Campaign] = (
     ),
     Campaign(
         "A kill or an error (EIO, ENOSPC, short write, ...) at every call that changes a file of a run.",
-        ("system_calls", "--results", f"{KEPT}/system_calls.jsonl"),
+        ("system_calls", "--results", f"{KEPT}/{{code}}-system_calls.jsonl"),
     ),
     Campaign("`sample` is killed at random moments and continued.", ("sample_kills",)),
     Campaign("`benchmark` is killed at random moments and continued.", ("benchmark_sigkill",)),
@@ -75,7 +76,7 @@ CAMPAIGNS: Sequence[Campaign] = (
 )
 
 
-def state_of_the_code() -> str:
+def digest_code() -> str:
     """A digest of all source files of Tunesmith, of those too that decide no bit of a run."""
     files = sorted(PACKAGE.rglob("*.py"))
     return fingerprint({str(path.relative_to(PACKAGE)): sha256(path) for path in files})[:12]
@@ -83,7 +84,8 @@ def state_of_the_code() -> str:
 
 def run_campaign(campaign: Campaign, results: Path) -> Result:
     """Run one in a process and print what it prints."""
-    words = [word.replace(KEPT, str(results)) for word in campaign.words[1:]]
+    code = digest_code()
+    words = [word.replace(KEPT, str(results)).replace("{code}", code) for word in campaign.words[1:]]
     command = [sys.executable, "-m", f"tests.campaigns.{campaign.name}", *words]
     print(f"{campaign.what} ({' '.join(command[1:])})", flush=True)
     begin, figure = time.monotonic(), ""
@@ -93,7 +95,14 @@ def run_campaign(campaign: Campaign, results: Path) -> Result:
             print(line, end="", flush=True)
             figure = line.strip() or figure
     minutes = (time.monotonic() - begin) / 60
-    return Result(figure, process.returncode == 0, round(minutes, 1), f"{datetime.now(UTC):%Y-%m-%d}")
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    return Result(figure, process.returncode == 0, round(minutes, 1), date, find_commit(), code)
+
+
+def find_commit() -> str:
+    """The commit of the checkout, with a plus sign if files of the package are changed."""
+    words = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty=+"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_document(path: Path, campaigns: Sequence[Campaign], found: Mapping[str, Result]) -> None:
@@ -104,14 +113,15 @@ def write_document(path: Path, campaigns: Sequence[Campaign], found: Mapping[str
 
 def _row(campaign: Campaign, result: Result | None) -> tuple[str, ...]:
     command = f"`python -m tests.campaigns.{' '.join(campaign.words).replace(KEPT, 'trust')}`"
+    command = command.replace("{code}-", "")
     if result is None:
-        return campaign.what, "not run", command, "", ""
+        return campaign.what, "not run", command, "", "", ""
     figure = result.figure.replace("|", "\\|") if result.held else f"**did not hold**: {result.figure}"
-    return campaign.what, figure, command, result.date, f"{result.minutes:.1f}"
+    return campaign.what, figure, command, result.date, result.commit, f"{result.minutes:.1f}"
 
 
 def read_results(directory: Path) -> dict[str, Result]:
-    """Name of a campaign -> its result, of all that have ended with this state of the code."""
+    """Name of a campaign -> its result, of all that have ended."""
     files = sorted(directory.glob("*.json"))
     return {file.stem: Result(**json.loads(file.read_text(encoding="utf-8"))) for file in files}
 
@@ -123,11 +133,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("trust"))
     parser.add_argument("--document", type=Path, default=PACKAGE.parent / "docs" / "trust.md")
     options = parser.parse_args()
-    results = options.results / state_of_the_code()
+    results: Path = options.results
     results.mkdir(parents=True, exist_ok=True)
     for campaign in CAMPAIGNS:
         done = read_results(results).get(campaign.name)
-        if campaign.name not in options.only or (done and done.held):
+        if campaign.name not in options.only or (done and done.held and done.code == digest_code()):
             continue
         result = run_campaign(campaign, results)
         (results / f"{campaign.name}.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
