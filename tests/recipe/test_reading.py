@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.errors import MissingInputError
-from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.reading import parse_scalar, read_file, read_text, to_plain
 
 
@@ -102,8 +102,11 @@ def test_text_that_is_not_a_recipe_is_one_clear_line(text: str, message: str) ->
 @pytest.mark.parametrize(
     ("unit", "count", "limit"),
     [
-        *((unit, 50_000, "32 nested levels") for unit in ("[", "{a: ", "- ")),
-        *((unit, 60_000, "20000 values") for unit in ("- \n", "a: b\n")),
+        ("[", 50_000, "32 nested levels"),
+        ("{a: ", 50_000, "32 nested levels"),
+        ("- ", 50_000, "32 nested levels"),
+        ("- \n", 60_000, "20000 values"),
+        ("a: b\n", 60_000, "20000 values"),
     ],
 )
 def test_a_text_over_a_limit_is_not_read_to_its_end(unit: str, count: int, limit: str) -> None:
@@ -122,6 +125,13 @@ def test_the_deepest_recipe_is_read_in_every_style() -> None:
         read_text(text, "x")
         with pytest.raises(InvalidRecipeError, match="32 nested levels"):
             read_text(f"{{a: {text}}}" if text.startswith(("[", "{")) else f"- {text}", "x")
+
+
+def test_a_problem_with_a_long_value_is_shown_in_part() -> None:
+    long = str(RecipeProblem(Origin("a.yaml", 3), "card.license", f"'{'x ' * 250_000}' is no license; use another"))
+    assert len(long) < 3100
+    assert long.startswith("a.yaml:3 card.license: 'x x ")
+    assert long.endswith("' is no license; use another")
 
 
 def test_all_repeated_keys_are_reported_together() -> None:

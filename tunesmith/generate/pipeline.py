@@ -133,10 +133,9 @@ def _texts(instructions: object) -> list[str]:
     if isinstance(instructions, str):
         return [instructions]
     # A mapping, which stock transformers takes for one message, would be the texts of its keys.
-    several = isinstance(instructions, Iterable) and not isinstance(instructions, Mapping | bytes)
-    given: list[object] = list(instructions) if several else [instructions]  # type: ignore[call-overload]
-    texts = [text for text in given if isinstance(text, str)]
-    if len(texts) < len(given):
+    are_several = isinstance(instructions, Iterable) and not isinstance(instructions, Mapping | bytes)
+    texts = list(instructions) if isinstance(instructions, Iterable) and are_several else []
+    if not are_several or not all(isinstance(text, str) for text in texts):
         what = f"instructions must be a text or several texts, not {_shown(instructions)}"
         raise UsageError(what, where=PIPELINE, advice="chat with messages in stock transformers, or in tunesmith serve")
     return texts
@@ -148,15 +147,15 @@ def _check_number(name: str, value: object, least: int, most: int) -> None:
         raise UsageError(what, where=PIPELINE)
 
 
+def _check_boolean(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{name}={_shown(value)} must be True or False", where=PIPELINE)
+
+
 def _check_path(path: object) -> None:
     if not isinstance(path, str | Path):
         what = f"the model must be the path of a directory, not {_shown(path)}"
         raise UsageError(what, where=PIPELINE, advice="give a run, its export, or another model directory")
-
-
-def _check_boolean(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise UsageError(f"{name}={_shown(value)} must be True or False", where=PIPELINE)
 
 
 def _shown(value: object) -> str:
