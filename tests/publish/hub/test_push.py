@@ -9,7 +9,8 @@ import pytest
 
 from tests.publish.hub.faults import CONTENT, NAME, OLD, publish, without_waiting, write_files
 from tests.publish.hub.server import ATTRIBUTES, Hub, serve_hub
-from tunesmith.errors import StorageError, UsageError
+from tunesmith.errors import StorageError, TunesmithError, UsageError
+from tunesmith.publish.hub import command
 from tunesmith.publish.hub import push as module
 from tunesmith.publish.hub.contents import PublishedFile
 from tunesmith.publish.hub.push import STAGING, Access
@@ -89,9 +90,64 @@ def test_a_damaged_upload_is_noticed_on_the_staging_branch(hub: Hub, files: list
 
 def test_a_file_that_changes_meanwhile_is_not_published(hub: Hub, files: list[PublishedFile]) -> None:
     files[0].path.write_bytes(b"changed after its hash was computed")
-    with pytest.raises(StorageError, match="is not the same on the hub"):
+    with pytest.raises(StorageError, match=r"README\.md: this file was changed after its hash was computed"):
         publish(hub, files)
     assert hub.published(NAME) == {}
+
+
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("content", [b"another one of any size", None])
+def test_a_file_that_changes_between_the_two_commits_is_not_published(
+    hub: Hub, files: list[PublishedFile], monkeypatch: pytest.MonkeyPatch, number: int, content: bytes | None
+) -> None:
+    """Both a small and a large file, that is written again or deleted."""
+    stage, path = module._stage, files[number].path
+
+    def stage_and_change(*arguments: object) -> None:
+        stage(*arguments)  # type: ignore[arg-type]
+        path.unlink() if content is None else path.write_bytes(content)
+
+    monkeypatch.setattr(module, "_stage", stage_and_change)
+    with pytest.raises(StorageError, match=rf"{path.name}: (this file was changed|the file cannot be read)"):
+        publish(hub, files)
+    assert hub.published(NAME) == {}
+
+
+def test_a_file_that_is_deleted_while_it_is_sent_is_named(hub: Hub, files: list[PublishedFile]) -> None:
+    def delete() -> None:
+        if any("/preupload/" in line for line in hub.log):
+            files[3].path.unlink(missing_ok=True)
+
+    hub.seen = delete
+    with pytest.raises(StorageError, match=rf"{files[3].path.name}: the file cannot be read: No such file"):
+        publish(hub, files)
+
+
+@pytest.mark.parametrize("token", ["a secret\n", "a\tsecret", "a\x1bsecret"])
+def test_a_token_that_cannot_be_sent_is_not_printed(hub: Hub, files: list[PublishedFile], token: str) -> None:
+    with pytest.raises(TunesmithError) as caught:
+        publish(hub, files, token=token)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"HF_TOKEN: the token of the hub has characters.*hf auth login") as refused:
+        command._check_token(token)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_the_token_is_not_sent_to_another_server(hub: Hub, files: list[PublishedFile], status: int) -> None:
+    with serve_hub() as other:
+        hub.answer = lambda method, path, body, **_: (status, {"Location": f"{other.url}{path}"}, {})  # type: ignore[method-assign]
+        with pytest.raises(UsageError, match=rf"sends requests on to {other.url}, which does not get the token"):
+            publish(hub, files)
+        assert other.log, "it was asked, and refused what has no token"
+        assert not other.repositories
+
+
+@pytest.mark.parametrize("target", ["hub:a", "hub:datasets/a", "hub:a/b/c", "hub:", "me/a", "hub:me/ä", "hub:me/a\n"])
+def test_what_is_no_name_of_a_model_is_refused_before_anything_is_sent(target: str) -> None:
+    with pytest.raises(UsageError, match="is no name of the hub; write hub:OWNER/MODEL"):
+        command._repository_name(target)
+    assert command._repository_name("hub:me/a.b-c_1") == "me/a.b-c_1"
 
 
 def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(

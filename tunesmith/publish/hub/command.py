@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -29,10 +29,12 @@ from tunesmith.publish.hub.contents import (
 )
 from tunesmith.publish.hub.findings import PrivateText, find_private, private_names
 from tunesmith.publish.hub.push import Access, push
-from tunesmith.publish.hub.repository import HubRepository
+from tunesmith.publish.hub.repository import LOGIN, HubRepository
 from tunesmith.text.visible import visible
 
 SCHEME = "hub:"
+NO_OWNERS = ("datasets", "spaces", "models", "buckets")
+"""First parts of addresses of the hub that are kinds of repositories."""
 SHOWN = 20
 """Findings that are listed."""
 
@@ -70,6 +72,7 @@ def run(
             _print(f"{file.size:>16,}  {file.name}")
         _print(f"{len(files)} files, {total_size(files):,} bytes, would go to {name}; nothing was sent (--dry-run)")
         return
+    _check_token(get_token())
     if not sys.stderr.isatty():
         disable_progress_bars()
     limit_waiting()
@@ -82,10 +85,19 @@ def _repository_name(target: str) -> str:
     name = target.removeprefix(SCHEME)
     try:
         validate_repo_id(name if target.startswith(SCHEME) else "")
+        if name.count("/") != 1 or name.partition("/")[0] in NO_OWNERS:
+            raise HFValidationError("it has no owner")
     except HFValidationError as error:
         what = f"{target!r} is no name of the hub"
         raise UsageError(what, where="DESTINATION", advice="write hub:OWNER/MODEL") from error
     return name
+
+
+def _check_token(token: str | None) -> None:
+    """Raises UsageError for a token that no header of HTTP can have; the library would print it."""
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        what = "the token of the hub has characters that no token has, such as a space or a control character"
+        raise UsageError(what, where="HF_TOKEN", advice=LOGIN)
 
 
 def _check_unchanged(directory: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -26,6 +28,9 @@ from tunesmith.text.visible import visible
 MAIN = "main"
 GENERATED = (".gitattributes",)
 """Files that the hub itself puts into a repository."""
+IN_MEMORY = 1 << 20
+"""Bytes from which a file is not read as a whole."""
+TOKEN = re.compile(r"Bearer .*", re.DOTALL)
 Gate = Literal["auto", "manual"]
 AGAIN = "run the same command again; it continues where it ended, and the published branch is unchanged"
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write to this repository"
@@ -86,7 +91,7 @@ class HubRepository:
         deleted: names of files to delete.
         """
         changes: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationAdd(path_in_repo=each.name, path_or_fileobj=each.path) for each in files),
+            *(_addition(each) for each in files),
             *(CommitOperationDelete(path_in_repo=each) for each in deleted),
         ]
         with self._errors():
@@ -108,9 +113,36 @@ class HubRepository:
         except HfHubHTTPError as error:
             raise _refusal(self.name, error) from error
         except (HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = visible(" ".join(str(error).split()))[:200]
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.filename:
+                raise _unreadable(cause.filename, cause.strerror) from error
+            # An illegal header is quoted in the message, and the token is in a header.
+            said = str(error) if cause in (None, error) else f"{error} {cause}"
+            reason = visible(" ".join(TOKEN.sub("Bearer ...", said).split()))[:200]
             what = f"the hub cannot be used ({type(error).__name__}: {reason})"
             raise StorageError(what, where=self.name, advice=AGAIN) from error
+
+
+def _addition(file: PublishedFile) -> CommitOperationAdd:
+    """A file with the content that was hashed. Raises StorageError for one that was changed or deleted since.
+
+    Small files, which the client library would read again when it sends them, are in memory.
+    """
+    try:
+        content = file.path.read_bytes() if file.size < IN_MEMORY else file.path
+        found = CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=content)
+    except OSError as error:
+        raise _unreadable(str(file.path), error.strerror) from error
+    except ValueError as error:  # what the library says about a path without a file
+        raise _unreadable(str(file.path), "there is no such file") from error
+    if found.upload_info.sha256.hex() != file.sha256:
+        what = "this file was changed after its hash was computed"
+        raise StorageError(what, where=file.path, advice=f"wait until nothing writes to the directory, then {AGAIN}")
+    return found
+
+
+def _unreadable(path: str, reason: str | None) -> StorageError:
+    return StorageError(f"the file cannot be read: {reason}", where=path, advice=f"put it back, then {AGAIN}")
 
 
 def _refusal(name: str, error: HfHubHTTPError) -> StorageError | UsageError:
@@ -118,6 +150,13 @@ def _refusal(name: str, error: HfHubHTTPError) -> StorageError | UsageError:
     status = error.response.status_code
     said = visible(" ".join((error.server_message or "").split()))[:200]
     details = f": {said}" if said else ""
+    if (
+        status in (401, 403)
+        and error.response.history
+        and (place := _origin(error.response.url)) != _origin(error.response.history[0].url)
+    ):
+        what = f"the hub sends requests on to {place}, which does not get the token"
+        return UsageError(what, where=name, advice="set HF_ENDPOINT to that address if it is your hub")
     if status in (401, 403):
         return UsageError(f"the hub refuses access (HTTP {status}){details}", where=name, advice=LOGIN)
     if status in (409, 412):
@@ -129,6 +168,12 @@ def _refusal(name: str, error: HfHubHTTPError) -> StorageError | UsageError:
     if status == 429:
         return StorageError("the hub has had too many requests (HTTP 429)", where=name, advice=f"wait, then {AGAIN}")
     return StorageError(f"the hub failed (HTTP {status}){details}", where=name, advice=AGAIN)
+
+
+def _origin(url: object) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(str(url))
+    return visible(f"{parts.scheme}://{parts.netloc}")
 
 
 def differing(wanted: Sequence[PublishedFile], present: Mapping[str, str]) -> list[PublishedFile]:
