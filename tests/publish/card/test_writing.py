@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.publish.card.card_runs import add_results, copy_run
-from tunesmith.errors import DataError, MissingInputError, UsageError
+from tunesmith.errors import DataError, MissingInputError, StorageError, UsageError
 from tunesmith.publish.card.document import HEADER, read_card
 from tunesmith.publish.card.metadata import unwritten
 from tunesmith.publish.card.reading import read_facts
@@ -30,6 +31,52 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_sections_that_are_moved_or_written_twice_are_edits(run: Path) -> None:
+    path = write_card(run, ignore)
+    text = path.read_text()
+    parts = read_card(text, {}).parts
+    one, other = parts["model-details"], parts["usage"]
+    moved = text.replace(one, "@").replace(other, one).replace("@", other)
+    twice = text.replace(one, f"{one} by hand\n\n{one}")
+    for edited, name in ((moved, "the order of the sections"), (twice, "model-details")):
+        path.write_text(edited)
+        with pytest.raises(UsageError, match=f"edited by hand: '{name}"):
+            write_card(run, ignore)
+        assert path.read_text() == edited
+    assert write_card(run, ignore, force=True).read_text() == text
+
+
+def test_what_is_no_file_is_not_replaced(run: Path) -> None:
+    path = run / "export" / "README.md"
+    for make in (
+        Path.mkdir,
+        os.mkfifo,
+        lambda place: place.symlink_to("nowhere"),
+        lambda place: place.symlink_to(place),
+    ):
+        path.unlink(missing_ok=True)
+        make(path)
+        for force in (False, True):
+            with pytest.raises(StorageError, match=r"README\.md: this is not a regular file, and it is not replaced"):
+                write_card(run, ignore, force=force)
+        if path.is_dir():
+            path.rmdir()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400])
+def test_a_result_that_is_no_number_is_refused(run: Path, number: float) -> None:
+    add_results(run)
+    path = next(path for path in run.rglob("*.json") if "differences" in path.read_text())
+    content = json.loads(path.read_text())
+    task = next(iter(content["models"][0]["tasks"].values()))
+    for key in ("score", "low", "high"):
+        path.write_text(
+            json.dumps({**content, "models": [{**content["models"][0], "tasks": {"t": {**task, key: number}}}]})
+        )
+        with pytest.raises(DataError, match="this is not what `tunesmith benchmark` of this version writes"):
+            write_card(run, ignore)
 
 
 def test_a_second_card_is_the_same_file(run: Path) -> None:

@@ -93,7 +93,10 @@ def read_card(text: str, files: Mapping[str, str]) -> WrittenCard:
             recorded, end = _read_digests(closing[1]), token.map[0]
     stops = [place for _, place in places[1:]] + [end]
     for (name, start), stop in zip(places, stops, strict=False):
-        parts[name] = "\n".join(lines[start:stop]).strip()
+        parts[f"{name}, a second time" if name in parts else name] = "\n".join(lines[start:stop]).strip()
+    written = [name for name in recorded or {} if name in dict(places)]
+    if written != list(dict(places)) and set(written) == set(dict(places)):
+        parts["the order of the sections"] = "another one"
     first = places[0][1] if places else end
     for name, text_there in (("text before the first section", lines[:first]), ("text at the end", lines[end + 1 :])):
         if added := "\n".join(text_there).strip():

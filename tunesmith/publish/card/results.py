@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class ResultReader:
             self._found.benchmarks += [
                 score for model in models for score in _scores(model, name, is_own=model in own, limited=limited)
             ]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = "this is not what `tunesmith benchmark` of this version writes"
             raise DataError(what, where=self._find(name), advice="run it again, or move the file away") from error
 
@@ -121,8 +122,8 @@ class ResultReader:
             self._drop(name)
             return
         try:
-            means = {str(key): float(value) for key, value in content["results"].items()}
-        except (TypeError, ValueError) as error:
+            means = {str(key): _finite(value) for key, value in content["results"].items()}
+        except (TypeError, ValueError, OverflowError) as error:
             what = "this is not what `tunesmith score` of this version writes"
             raise DataError(what, where=self._find(name), advice="score again, or move the file away") from error
         self._found.rewards.append(RewardScores(name, scored, str(content["reward_model"]), means))
@@ -153,12 +154,20 @@ def _scores(model: Mapping[str, Any], source: str, *, is_own: bool, limited: boo
             split=str(values["split"]),
             shots=int(values["shots"]),
             items=int(values["items"]),
-            score=float(values["score"]),
-            low=None if values["low"] is None else float(values["low"]),
-            high=None if values["high"] is None else float(values["high"]),
+            score=_finite(values["score"]),
+            low=None if values["low"] is None else _finite(values["low"]),
+            high=None if values["high"] is None else _finite(values["high"]),
             limited=limited,
             source=source,
         )
+
+
+def _finite(value: Any) -> float:
+    """A measured number. Raises ValueError for NaN and infinity, OverflowError, TypeError."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("this is no measured number")
+    return number
 
 
 def _example(name: str, report: SamplingReport) -> ExampleReply | None:

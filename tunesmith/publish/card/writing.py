@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import StorageError, UsageError
-from tunesmith.files import storage_errors, write_file
+from tunesmith.files import IN_THE_WAY, storage_errors, write_file
 from tunesmith.model.names import EXPORT
 from tunesmith.publish.card.document import CardSection, WrittenCard, card_text, read_card
 from tunesmith.publish.card.evaluation_sections import evaluation, limitations
@@ -87,6 +88,8 @@ def _read_written(export: Path) -> WrittenCard | None:
 
 def _read_text(path: Path) -> str | None:
     if not path.is_file():
+        if os.path.lexists(path):
+            raise StorageError("this is not a regular file, and it is not replaced", where=path, advice=IN_THE_WAY)
         return None
     with storage_errors(path, advice="it cannot be read"):
         if path.stat().st_size > LARGEST:
