@@ -47,6 +47,29 @@ TRAINED = {
 """Setting -> what is named, and an outcome that it changes; None if it changes none."""
 
 
+def test_json_has_only_what_every_terminal_can_print(finished: World, tmp_path: Path) -> None:
+    """A half of a character cannot be encoded, and C1 controls are commands."""
+    first, second = finished("sft") / "run", shutil.copytree(finished("sft") / "run", tmp_path / "two")
+    text = (second / "recipe.yaml").read_text()
+    (second / "recipe.yaml").write_text(text.replace("name: small", 'name: "\\ud800 \\x9b31m \\u202e"'))
+    target = io.StringIO()
+    run(first, second, as_json=True, target=target)
+    assert target.getvalue().isascii()
+    assert json.loads(target.getvalue())["differences"][0]["after"] == "\ud800 \x9b31m \u202e"
+
+
+def test_a_run_with_nan_differs_from_itself_in_nothing(finished: World, tmp_path: Path) -> None:
+    first = shutil.copytree(finished("sft") / "run", tmp_path / "one")
+    text = (first / "metrics.jsonl").read_text()
+    (first / "metrics.jsonl").write_text(text.replace('"loss": ', '"loss": NaN, "other": '))
+    second = shutil.copytree(first, tmp_path / "two")
+    found = compared(first, second)
+    assert not [row for row in found["outcomes"] if row["explained_by"]]
+    target = io.StringIO()
+    run(first, second, target=target)
+    assert "->" not in target.getvalue().partition("what has come out")[2]
+
+
 @pytest.mark.parametrize("change", TRAINED)
 def test_the_key_that_was_changed_is_named(change: str, finished: World) -> None:
     root = finished("sft")

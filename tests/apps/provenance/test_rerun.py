@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,16 @@ import torch
 
 from tests.runs import digests, train_small_run
 from tunesmith.apps.provenance.rerun import run as rerun
-from tunesmith.errors import DataError, InternalError, MissingInputError, StoppedError, UsageError
+from tunesmith.errors import (
+    DataError,
+    InternalError,
+    LockedError,
+    MissingInputError,
+    RecipeError,
+    StoppedError,
+    TunesmithError,
+    UsageError,
+)
 from tunesmith.train import steps as steps_module
 
 World = Callable[[str], Path]
@@ -151,9 +161,90 @@ def test_a_run_without_a_journal_can_be_repeated(
         rerun(based / "run", tmp_path / "again", trains=False)
 
 
+def with_lines(before: str, after: str = "") -> Callable[[Path], object]:
+    """Adds text at the beginning and at the end of the metrics of a run."""
+
+    def change(run: Path) -> None:
+        path = run / "metrics.jsonl"
+        path.write_text(before + path.read_text() + after)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (with_lines("[1]\n"), r"metrics.jsonl:1: not a record: it is no JSON object"),
+        (with_lines("5\n"), r"metrics.jsonl:1: not a record"),
+        (with_lines("", "[]\n"), r"metrics.jsonl:\d+: not a record"),
+        (with_lines("[" * 100_000 + "\n"), r"metrics.jsonl:1: not a record"),
+        (lambda run: (run / "metrics.jsonl").unlink(), r"metrics.jsonl: the run has no such record"),
+        (lambda run: (run / "consumed.jsonl").unlink(), r"consumed.jsonl: the run has no such record"),
+        (lambda run: next(run.glob("checkpoints/*2/MANIFEST.json")).unlink(), r"MANIFEST.json: cannot read"),
+    ],
+)
+def test_a_damaged_record_is_named_before_training(
+    based: Path, tmp_path: Path, change: Callable[[Path], object], reason: str
+) -> None:
+    change(based / "run")
+    with pytest.raises(TunesmithError, match=reason):
+        rerun(based / "run", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("change", [with_lines("{}\n"), with_lines("", "{}\n")])
+def test_a_record_without_a_step_is_a_difference(based: Path, tmp_path: Path, change: Callable[[Path], object]) -> None:
+    change(based / "run")
+    with pytest.raises(TunesmithError, match=r"not bit-identical: .*step null"):
+        rerun(based / "run", tmp_path / "again")
+
+
+def test_the_directory_of_the_repetition_is_named_by_its_option(based: Path, tmp_path: Path) -> None:
+    """`tunesmith rerun` takes no key of a recipe."""
+    target = tmp_path / "a b"
+    target.mkdir()
+    (target / "thesis.tex").write_text("precious")
+    with pytest.raises(RecipeError, match=r"is no run.*; append --directory '.*/a b-2'$"):
+        rerun(based / "run", target)
+    (target / "thesis.tex").unlink()
+    with (target / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(LockedError, match=r"another process.*append --directory"):
+            rerun(based / "run", target)
+    shutil.copytree(based / "run", tmp_path / "other")
+    edit(tmp_path / "other" / "recipe.yaml", "seed: 5", "seed: 6")
+    with pytest.raises(RecipeError, match=r"append --directory .*other-2; what differs:\n  seed: 6 -> 5") as caught:
+        rerun(based / "run", tmp_path / "other")
+    assert "run.directory" not in str(caught.value)
+
+
+def test_a_repetition_that_is_complete_is_not_trained_again(
+    based: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for expected in (False, True):
+        rerun(based / "run", tmp_path / "again")
+        said = capsys.readouterr().out
+        assert "bit-identical: " in said
+        assert ("again has 2 steps already, which are not trained again" in said) == expected
+
+
+def test_relative_paths_of_another_directory_are_explained(
+    based: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(based / "run" / "recipe.yaml", str(based / "demonstrations.jsonl"), "demonstrations.jsonl")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match=r"demonstrations.jsonl: .*in which the run was started"):
+        rerun(based / "run", tmp_path / "again")
+    edit(based / "run" / "recipe.yaml", "path: demonstrations.jsonl", f"path: {tmp_path}/demonstrations.jsonl")
+    with pytest.raises(MissingInputError, match=r"the path does not exist; check it$"):
+        rerun(based / "run", tmp_path / "again")
+
+
 def test_what_cannot_be_repeated_is_refused(based: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not repeated in its own directory"):
         rerun(based / "run", based / "run")
+    with pytest.raises(UsageError, match="not repeated in its own directory"):
+        rerun(based / "run", based / "run" / "export")
     path = based / "run" / "manifest.json"
     manifest = path.read_text()
     path.write_text(manifest.replace('"hardware": {', '"hardware": {"processes": 2, '))

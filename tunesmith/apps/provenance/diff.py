@@ -57,7 +57,7 @@ class RunComparison:
 
     def explanations(self, row: OutcomeRow) -> list[int]:
         """The numbers of the differences that can explain that a metric is another one; none where it is the same."""
-        if row.before == row.after:
+        if row.is_same:
             return []
         return [each.number for each in self.differences if any(explains(part, row.outcome) for part in each.parts)]
 
@@ -70,7 +70,8 @@ def run(first: Path, second: Path, *, as_json: bool = False, target: TextIO | No
     screen = target or sys.stdout
     found = compare_runs(first, second)
     if as_json:
-        print(json.dumps(_as_json(found), indent=2, ensure_ascii=False, allow_nan=False), file=screen)
+        # ASCII: half a character cannot be printed, and others move the cursor of a terminal.
+        print(json.dumps(_as_json(found), indent=2, allow_nan=False), file=screen)
         return
     for line in lines(found):
         print(line, file=screen)
@@ -105,9 +106,9 @@ def lines(found: RunComparison) -> Iterator[str]:
         yield from _entry_lines(entry)
     yield ""
     yield "what has come out"
-    same = [row for row in found.outcomes if row.before == row.after]
+    same = [row for row in found.outcomes if row.is_same]
     for row in found.outcomes:
-        if row not in same:
+        if not row.is_same:
             yield from _outcome_lines(row, found)
     if same:
         names = ", ".join(f"{_row_name(row)} {_number(row.before, row.before_interval)}" for row in same)

@@ -49,6 +49,12 @@ class OutcomeRow:
     after_interval: tuple[float, float] | None = None
     difference_interval: tuple[float, float] | None = None
 
+    @property
+    def is_same(self) -> bool:
+        """Whether both runs have the same value, which may be NaN."""
+        values = (self.before, self.after)
+        return self.before == self.after or all(value is not None and math.isnan(value) for value in values)
+
 
 def compare_outcomes(first: RecordedRun, second: RecordedRun) -> list[OutcomeRow]:
     """The metrics of the last evaluation that both have, of the last step that both have, and of the whole runs."""

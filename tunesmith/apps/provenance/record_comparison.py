@@ -65,4 +65,5 @@ def _describe(expected: Mapping[str, Any] | None, found: Mapping[str, Any]) -> s
 
 
 def _place(record: Mapping[str, Any]) -> str:
-    return f"the evaluation after step {record[STEP]}" if VALIDATION in record else f"step {record[STEP]}"
+    step = value_text(record.get(STEP))  # of a record that somebody has edited: anything
+    return f"the evaluation after step {step}" if VALIDATION in record else f"step {step}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,21 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.compose.software import describe_code, installed_version, processor_name
 from tunesmith.compose.train import train_recipe
 from tunesmith.data.dataset.prepare import Prepared
-from tunesmith.errors import DataError, InternalError, MissingInputError, StoppedError, UsageError
+from tunesmith.errors import (
+    DataError,
+    InternalError,
+    LockedError,
+    MissingInputError,
+    RecipeError,
+    StoppedError,
+    UsageError,
+)
 from tunesmith.recipe.load import LoadedRecipe, load
 from tunesmith.text.visible import visible
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint_files import list_files
-from tunesmith.train.run.directory import CHECKPOINTS, CONSUMED, METRICS, RECIPE
+from tunesmith.train.run.directory import CHECKPOINTS, CONSUMED, METRICS, RECIPE, free_directory
+from tunesmith.train.run.metrics import read_records
 from tunesmith.train.run.status import find_status
 
 WEIGHTS = ".safetensors"
@@ -61,9 +72,10 @@ def run(directory: Path, target: Path | None, *, trains: bool = True, command: S
     new = target if target is not None else resolved.with_name(f"{resolved.name}-rerun")
     repetition = plan_repetition(directory, new)
     differences: list[Difference] = []
-    for each in present_differences(repetition):
-        _print(f"{'also' if differences else 'first difference'}: {each}")
-        differences.append(each)
+    with _words_about_relative_paths():
+        for each in present_differences(repetition):
+            _print(f"{'also' if differences else 'first difference'}: {each}")
+            differences.append(each)
     if not differences:
         _print("nothing differs that decides the result: recipe, data, models, code, packages and machine are the same")
     if differences and not trains:
@@ -93,9 +105,16 @@ def plan_repetition(directory: Path, new: Path) -> Repetition:
     steps = checkpoint.latest_attempts(directory / CHECKPOINTS)
     if not steps:
         raise MissingInputError("the run has no checkpoint, so there is nothing to compare with", where=directory)
-    if new.resolve() == directory.resolve():
+    if new.resolve().is_relative_to(directory.resolve()):
         raise UsageError("a run is not repeated in its own directory", where=new, advice="name another --directory")
+    for name in (METRICS, CONSUMED):
+        if not (directory / name).is_file():
+            what = "the run has no such record, so there is nothing to compare with"
+            raise MissingInputError(what, where=directory / name, advice="restore it from a copy")
+    for _ in read_records(directory / METRICS):  # a damaged line is found now, and not after hours of training
+        pass
     step = max(steps)
+    _weights(directory, step)
     stop = "null" if find_status(directory).state == "finished" else str(step)
     values = [f"run.directory={json.dumps(str(new))}", "run.trackers=[]", f"train.stop_after={stop}"]
     return Repetition(original, load([str(directory / RECIPE)], values), step)
@@ -158,8 +177,12 @@ def train_again(repetition: Repetition, new: Path, command: Sequence[str]) -> st
     """Train, and compare as it goes; returns the first difference from the original, None if there is none."""
     original = repetition.original.directory
     comparison = RecordComparison(original / METRICS, new / METRICS, lambda text: _print(f"not identical: {text}"))
+    done = max(checkpoint.latest_attempts(new / CHECKPOINTS), default=0)
+    if done:
+        _print(f"{new} has {done:,} steps already, which are not trained again")
     try:
-        train_recipe(repetition.loaded, command=command, callbacks=[comparison])
+        with _words_of_rerun(new):
+            train_recipe(repetition.loaded, command=command, callbacks=[comparison])
     except StoppedError:
         if max(checkpoint.latest_attempts(new / CHECKPOINTS), default=0) != repetition.step:
             raise
@@ -169,6 +192,35 @@ def train_again(repetition: Repetition, new: Path, command: Sequence[str]) -> st
     if (original / CONSUMED).read_bytes() != (new / CONSUMED).read_bytes():
         return f"{CONSUMED} differs"
     return _find_other_weights(original, new, repetition.step)
+
+
+@contextmanager
+def _words_about_relative_paths() -> Iterator[None]:
+    """Let an error about a relative path say where the run may have found it."""
+    try:
+        yield
+    except MissingInputError as error:
+        if error.where is None or Path(error.where).is_absolute():
+            raise
+        advice = "start this command in the directory in which the run was started: its relative paths belong there"
+        raise MissingInputError(error.what, where=error.where, advice=advice) from error
+
+
+@contextmanager
+def _words_of_rerun(new: Path) -> Iterator[None]:
+    """Let errors about the directory of the new run name the option of this command, which takes no key of a recipe."""
+    try:
+        yield
+    except (RecipeError, LockedError) as error:
+        if error.where is None or not Path(error.where).is_relative_to(new.absolute()):
+            raise
+        (free,) = shlex.split(free_directory(new.absolute()))
+        advice = f"append --directory {shlex.quote(free.partition('=')[2])}"
+        details = (error.advice or "").partition("\n")[2]
+        kind = LockedError if isinstance(error, LockedError) else RecipeError
+        raise kind(
+            error.what, where=error.where, advice=f"{advice}; what differs:\n{details}" if details else advice
+        ) from error
 
 
 def _find_other_weights(original: Path, new: Path, step: int) -> str | None:

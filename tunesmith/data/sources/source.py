@@ -94,9 +94,8 @@ def find_source(path: str, split: str | None = None, config: str | None = None, 
     local = _expanded(path)
     if not _exists(local):
         if looks_like_path(path) or is_named_like_a_file(local) or not HUB_NAME.fullmatch(path):
-            raise MissingInputError(
-                "the path does not exist", where=path, advice="check it; it is relative to the current directory"
-            )
+            place = "" if local.is_absolute() else "; it is relative to the current directory"
+            raise MissingInputError("the path does not exist", where=path, advice=f"check it{place}")
         return OpenedSource(path, split, (), load_hub_rows(path, split, config, key), "", key=key)
     if config is not None:
         what = f"a configuration is given, but {path} is a local path"

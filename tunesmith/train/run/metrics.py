@@ -46,12 +46,13 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
+            place, advice = f"{path}:{number}", "the file was edited; restore it"
             try:
                 record = json.loads(line)
-            except ValueError as error:
-                raise StorageError(
-                    f"not a record: {error}", where=f"{path}:{number}", advice="the file was edited; restore it"
-                ) from error
+            except (ValueError, RecursionError) as error:
+                raise StorageError(f"not a record: {error}", where=place, advice=advice) from error
+            if not isinstance(record, dict):
+                raise StorageError("not a record: it is no JSON object", where=place, advice=advice)
             yield record
 
 
