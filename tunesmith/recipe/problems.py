@@ -26,6 +26,9 @@ class Origin:
 DEFAULT = Origin("default")
 COMMAND_LINE = Origin("command line")
 
+LONGEST = 3000
+"""Characters of a problem that are shown: messages quote values and keys, which may have any length."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class RecipeProblem:
@@ -41,7 +44,8 @@ class RecipeProblem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.origin} {self.key}: {self.message}" if self.key else f"{self.origin}: {self.message}"
+        text = f"{self.origin} {self.key}: {self.message}" if self.key else f"{self.origin}: {self.message}"
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class InvalidRecipeError(RecipeError):

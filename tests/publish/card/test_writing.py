@@ -38,7 +38,7 @@ def test_sections_that_are_moved_or_written_twice_are_edits(run: Path) -> None:
     text = path.read_text()
     parts = read_card(text, {}).parts
     one, other = parts["model-details"], parts["usage"]
-    moved = text.replace(one, "@").replace(other, one).replace("@", other)
+    moved = text.replace(one, "PLACE").replace(other, one).replace("PLACE", other)
     twice = text.replace(one, f"{one} by hand\n\n{one}")
     for edited, name in ((moved, "the order of the sections"), (twice, "model-details")):
         path.write_text(edited)
