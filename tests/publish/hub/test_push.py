@@ -136,7 +136,11 @@ def test_a_token_that_cannot_be_sent_is_not_printed(hub: Hub, files: list[Publis
 @pytest.mark.parametrize("status", [302, 307, 308])
 def test_the_token_is_not_sent_to_another_server(hub: Hub, files: list[PublishedFile], status: int) -> None:
     with serve_hub() as other:
-        hub.answer = lambda method, path, body, **_: (status, {"Location": f"{other.url}{path}"}, {})  # type: ignore[method-assign]
+
+        def answer(method: str, path: str, body: bytes, *, damaged: bool) -> tuple[int, dict[str, str], object]:
+            return status, {"Location": f"{other.url}{path}"}, {}
+
+        hub.answer = answer  # type: ignore[method-assign]
         with pytest.raises(UsageError, match=rf"sends requests on to {other.url}, which does not get the token"):
             publish(hub, files)
         assert other.log, "it was asked, and refused what has no token"
