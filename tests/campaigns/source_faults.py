@@ -38,14 +38,9 @@ from tests.campaigns.planted.fault import REPOSITORY, PlantedFault
 from tests.campaigns.planted.lists import GUARDS
 
 LIBRARIES = (
-    "torch",
-    "transformers",
-    "hypothesis",
-    "pyarrow",
-    "pydantic",
-    "yaml",
-    "safetensors.torch",
-    "huggingface_hub",
+    *("hypothesis", "pyarrow", "pydantic", "yaml", "rich.progress", "sympy", "scipy.stats", "sacrebleu", "accelerate"),
+    *("torch.distributed.tensor", "torch.distributed.fsdp", "torch.nn.attention.flex_attention", "safetensors.torch"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.gpt_neox.modeling_gpt_neox", "huggingface_hub"),
 )
 """What most tests import, in the process that children are forked from."""
 LIMIT = 120

@@ -48,6 +48,7 @@ FAULTS: dict[str, tuple[Callable[[PackedBatch], PackedBatch], str]] = {
     "targets are shifted": (lambda batch: replace(batch, target=batch.target.roll(1)), "is a target"),
     "weights are lost": (lambda batch: replace(batch, weight=torch.ones_like(batch.weight)), "is a target"),
     "a weight is halved": (lambda batch: replace(batch, weight=batch.weight // 2), "is a target"),
+    "other tokens": (lambda batch: replace(batch, ids=batch.ids.flip(0)), "is no beginning of a thread"),
     "other examples": (lambda batch: replace(batch, examples=batch.examples[::-1]), "other examples than the step"),
 }
 

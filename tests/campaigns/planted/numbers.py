@@ -165,13 +165,6 @@ GATES = (
         harm="The gate passes log-probabilities of another temperature than that of sampling.",
     ),
     PlantedFault(
-        file="compose/methods/ppo_gates.py",
-        old="        start += len(reply.ids)\n",
-        new="",
-        tests=(f"{_GATES}::test_the_gates_of_ppo_pass_the_numbers_of_the_policy",),
-        harm="The gate compares other replies than it reads, and refuses every run.",
-    ),
-    PlantedFault(
         file="compose/methods/dpo.py",
         old="passed = abs(margin) <= allowed  # false for NaN",
         new="passed = not abs(margin) > allowed",

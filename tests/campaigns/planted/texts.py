@@ -213,8 +213,8 @@ PROOF = (
     ),
     PlantedFault(
         file="verify/packed_batches.py",
-        old="found[token] += round(weight)",
-        new="found[token] += max(1, expected[token])",
+        old="token for token in found.keys() | expected.keys() if",
+        new="token for token in found.keys() - expected.keys() if",
         tests=("verify/test_packed_batches.py",),
         harm="The proof of batches passes weights that were lost.",
     ),
@@ -241,10 +241,10 @@ PROOF = (
     ),
     PlantedFault(
         file="verify/replies.py",
-        old="        if message == other and rank < lower",
-        new="        if message == other and rank != lower",
+        old="if list(zip(replies.chosen.tolist(), replies.rejected.tolist(), strict=True)) != pairs:",
+        new="if len(replies.chosen) != len(pairs):",
         tests=("verify/test_replies.py::test_a_planted_fault_in_a_packed_batch_is_found",),
-        harm="The proof of rankings refuses every sound batch, or passes one with turned pairs.",
+        harm="The proof of rankings passes pairs whose better reply is the worse one.",
     ),
     PlantedFault(
         file="verify/replies.py",
