@@ -15,7 +15,7 @@ BATCHES = (
         file="batch/packed.py",
         old="    source = target - 1\n",
         new="    source = target.copy()\n",
-        tests=(_EQUAL,),
+        tests=("verify/test_packed_batches.py::test_a_planted_fault_is_found",),
         harm="The labels are not shifted: every token is predicted from itself.",
     ),
     PlantedFault(

@@ -309,14 +309,14 @@ STORE = (
         file="data/dataset/building.py",
         old="    if counted != stored:",
         new="    if counted[1] < stored[1]:",
-        tests=("data/dataset/test_prepare.py::test_a_lost_record_would_be_noticed",),
+        tests=("data/dataset/test_conservation.py::test_a_token_tree_that_is_not_written_is_noticed",),
         harm="Records are lost on their way to the store without a word.",
     ),
     PlantedFault(
         file="data/dataset/cache_key.py",
         old='            "tokenizer": work.fingerprint,\n',
         new="",
-        tests=("data/dataset/test_cache.py::test_whatever_decides_the_tokens_makes_another_store",),
+        tests=("data/dataset/test_cache.py::test_changed_content_makes_another_store",),
         harm="After a change of the tokenizer the ids of the old one are trained.",
     ),
     PlantedFault(
