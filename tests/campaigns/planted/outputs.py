@@ -164,10 +164,10 @@ SECRETS = (
     ),
     PlantedFault(
         file="publish/hub/findings.py",
-        old="    if path.suffix == WEIGHTS:",
-        new="    if path.suffix == WEIGHTS[1:]:",
+        old='return io.StringIO(file.read(min(length, LARGEST_HEADER)).decode("utf-8", "replace"))',
+        new='return io.StringIO("")',
         tests=(f"{_FINDINGS}::test_a_secret_in_the_metadata_of_weights_is_found",),
-        harm="Numbers of weights are searched as text, and a key in their header is hidden among them.",
+        harm="A key in the metadata of weights is published.",
     ),
     PlantedFault(
         file="publish/hub/findings.py",
