@@ -25,7 +25,7 @@ from tunesmith.model.reward_model import new_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.seq2seq import Seq2SeqPolicy
 from tunesmith.verify.embedding_gradients import allowed_error
-from tunesmith.verify.self_test import self_test, self_test_scalars
+from tunesmith.verify.self_test import allowed_difference, check_finite, self_test, self_test_scalars
 from tunesmith.verify.self_test_padded import self_test_padded
 
 LLAMA = SIZES["llama"]
@@ -86,6 +86,19 @@ def test_rounding_is_allowed_for_weights_of_any_size(factor: float, compute: tor
             if weight.dim() > 1:
                 weight.mul_(factor)
     assert self_test(Policy(model, compute=compute), 100, longest=40).layout == "tree"
+
+
+@pytest.mark.parametrize(("largest", "allowed"), [(0.0, 1e-5), (1.0, 1e-4), (10.0, 1e-3), (90.0, 1e-3)])
+def test_what_is_allowed_shrinks_with_the_logits_to_a_hundredth(largest: float, allowed: float) -> None:
+    assert allowed_difference(torch.float32, largest) == pytest.approx(allowed)
+
+
+def test_one_number_that_is_not_finite_is_enough_to_refuse_a_model() -> None:
+    policy = Policy(small_model("llama"))
+    check_finite(policy, "logits", [torch.ones(3), torch.ones(2)])
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(RecipeError, match="NaN or infinite, also in the stock model"):
+            check_finite(policy, "logits", [torch.ones(3), torch.tensor([1.0, bad])])
 
 
 def test_weights_in_16_bits_are_allowed_the_rounding_of_many_layers_and_no_fault() -> None:

@@ -43,7 +43,7 @@ BATCHES = (
         file="batch/packed.py",
         old='weight = tree.spans[span, 4] if weighting == "threads" else np.ones(len(span))',
         new='weight = tree.spans[span, 4] if weighting == "messages" else np.ones(len(span))',
-        tests=("train/test_steps.py::test_the_units_of_a_step_are_the_weights_of_its_targets",),
+        tests=(_EQUAL,),
         harm="data.weighting has the opposite meaning.",
     ),
     PlantedFault(
@@ -130,7 +130,7 @@ LOSSES = (
         file="train/optim/schedules.py",
         old="return start + (peak - start) * (step / max(1, steps))",
         new="return start + (peak - start) * ((step + 1) / max(1, steps))",
-        tests=("train/optim/test_schedules.py::test_a_schedule_equals_torchs_own_scheduler",),
+        tests=("train/optim/test_schedules.py::test_a_warmup_begins_at_zero_and_has_its_length_as_in_transformers",),
         harm="The warm-up is one step ahead of that of transformers.",
     ),
 )
@@ -199,14 +199,14 @@ SELF_TEST = (
         file="verify/self_test.py",
         old="TOLERANCE = {torch.float32: 1e-3,",
         new="TOLERANCE = {torch.float32: 10.0,",
-        tests=(f"{_SELF_TEST}::test_insisting_on_the_tree_layout_is_refused_where_it_is_wrong",),
+        tests=(f"{_SELF_TEST}::test_what_is_allowed_shrinks_with_the_logits_to_a_hundredth",),
         harm="A model is trained in a layout that its attention does not follow.",
     ),
     PlantedFault(
         file="verify/self_test.py",
         old="return TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))",
         new="return TOLERANCE[compute]",
-        tests=(f"{_SELF_TEST}::test_small_weights_do_not_hide_positions_that_depend_on_the_longest_thread",),
+        tests=(f"{_SELF_TEST}::test_what_is_allowed_shrinks_with_the_logits_to_a_hundredth",),
         harm="A new model with small weights passes in a layout that is wrong for it.",
     ),
     PlantedFault(
@@ -227,7 +227,7 @@ SELF_TEST = (
         file="verify/self_test.py",
         old="if not all(bool(torch.isfinite(each).all()) for each in values):",
         new="if not all(bool(torch.isfinite(each).any()) for each in values):",
-        tests=(f"{_SELF_TEST}::test_a_reward_model_with_nan_in_its_weights_is_refused",),
+        tests=(f"{_SELF_TEST}::test_one_number_that_is_not_finite_is_enough_to_refuse_a_model",),
         harm="A base model with NaN in a weight is blamed on its layout.",
     ),
 )

@@ -61,6 +61,7 @@ def test_the_gate_is_set_before_any_file_is_there_and_a_repository_is_public_onl
     assert not found.private
     settings = [number for number, line in enumerate(hub.log) if line.endswith("/settings")]
     commits = [number for number, line in enumerate(hub.log) if "/commit/" in line]
+    assert len(settings) == 2, "a repository is made private, and public by a later request"
     assert settings[0] < min(commits)
     assert settings[1] > max(commits)
 

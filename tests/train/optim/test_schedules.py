@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import get_constant_schedule_with_warmup
 
 from tunesmith.train.optim.schedules import (
     SCHEDULES,
@@ -180,6 +181,14 @@ def test_the_old_deepspeed_defect_needs_its_switch() -> None:
     assert logarithmic(1e-3, 10, first_at_peak=True)(0) == 0.0, "without lag the switch has no meaning"
     assert logarithmic(1e-3, 10, lag=True, first_at_peak=True)(0) == 1e-3
     assert logarithmic(1e-3, 10, lag=True, first_at_peak=True)(1) == 0.0
+
+
+def test_a_warmup_begins_at_zero_and_has_its_length_as_in_transformers() -> None:
+    schedule = constant(1.0, 4, 10)
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    scheduler = get_constant_schedule_with_warmup(torch.optim.SGD(parameters, lr=1.0), 4)
+    for step in range(8):
+        assert schedule(step) == scheduler.lr_lambdas[0](step) == min(1.0, step / 4)
 
 
 def test_restarts_begin_again_at_the_peak() -> None:
