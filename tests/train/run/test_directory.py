@@ -161,6 +161,27 @@ def test_a_damaged_recipe_or_manifest_is_an_error_with_its_path(tmp_path: Path) 
             open_run(tmp_path / "run")
 
 
+def test_a_lost_recipe_is_named_and_not_taken_for_other_files(tmp_path: Path) -> None:
+    begin_run(tmp_path)
+    (tmp_path / "recipe.yaml").unlink()
+    with pytest.raises(StorageError, match=r"recipe\.yaml of this run is missing; restore it, or append run"):
+        open_run(tmp_path)
+
+
+def test_a_lost_manifest_is_noticed_where_there_is_something_to_continue(tmp_path: Path) -> None:
+    begin_run(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    begin_run(tmp_path)  # as after a kill before it was written
+    (tmp_path / "checkpoints" / "step-000001").mkdir()
+    (tmp_path / "manifest.json").unlink()
+    notices: list[str] = []
+    begin_run(tmp_path, notice=notices.append)
+    assert notices == [
+        "manifest.json of this run is missing, so data, models and software are not compared with those of its start"
+    ]
+    assert (tmp_path / "manifest.json").is_file()
+
+
 def test_a_directory_with_other_files_is_refused_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RecipeError, match=r"is no run \(it contains 'thesis.tex'\)"):

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
-from tunesmith.errors import LockedError, MissingInputError, RecipeError
+from tunesmith.errors import LockedError, MissingInputError, RecipeError, StorageError
 from tunesmith.files import (
     READING,
     UNFINISHED,
@@ -55,6 +55,7 @@ STATUS = "status.json"
 PAGE = "index.html"
 
 CHANGED = "changed since the last start of the run: {key}: {change}"
+LOST = "{name} of this run is missing, so data, models and software are not compared with those of its start"
 CHECKPOINTS = "checkpoints"
 
 
@@ -199,6 +200,8 @@ class RunDirectory:
                 + _listed(changed),
             )
         before_writing()
+        if not path.is_file() and any(self.checkpoints.glob("step-*")):
+            notice(LOST.format(name=MANIFEST))
         for key, change in allowed.items():
             notice(CHANGED.format(key=key, change=change))
         recipe = self.path / RECIPE
@@ -298,7 +301,10 @@ def _release_lock(descriptor: int, directory: Path) -> None:
 
 
 def _check_empty(path: Path) -> None:
-    """Raises RecipeError for a directory with other files: without a recipe it is no run."""
+    """Raises RecipeError for a directory with other files, which is no run, and StorageError if it was one."""
+    if (path / MANIFEST).is_file():  # it is written after the recipe
+        advice = f"restore it, or append {free_directory(path)}"
+        raise StorageError(f"{RECIPE} of this run is missing", where=path, advice=advice)
     others = sorted(item.name for item in path.iterdir() if item.name != LOCK and not item.name.startswith(UNFINISHED))
     if others:
         raise RecipeError(
