@@ -29,6 +29,7 @@ from tests.campaigns.damages import KINDS, damage
 from tests.campaigns.fault_worlds import FaultWorld, campaign_parser, finish, report_trial
 from tests.campaigns.forked_command import DOCUMENTED, TRACEBACK, EndedCommand
 from tests.campaigns.system_calls import contents
+from tunesmith.train.run.checkpoint_files import MANIFEST
 
 METHODS = ("sft", "dpo", "ppo")
 STATES = ("finished", "stopped")
@@ -133,7 +134,8 @@ def _is_named(verified: EndedCommand, path: Path, world: FaultWorld) -> bool:
     for line in verified.text.splitlines():
         state, _, rest = line.partition(": ")
         named = world.run / rest.partition(": ")[0]
-        if state in ("damaged", "missing") and (named == path or named in path.parents):
+        listed = path.name == MANIFEST and named.parent == path.parent  # of another checkpoint, after a swap
+        if state in ("damaged", "missing") and (named == path or named in path.parents or listed):
             return True
     # Without a recipe or a manifest nothing else can be verified.
     return verified.code != 0 and path.parent == world.run and path.name in verified.last_line()

@@ -15,7 +15,7 @@ from tunesmith.recipe.load import load
 
 
 def test_a_number_is_found_at_its_step_and_the_run_continues_without_it(tmp_path: Path) -> None:
-    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=2", "data.validation=0"])
+    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=2", "data.validation=0", "train.evaluate_every=null"])
     assert find_wrong(world, Trial("sft", "adamw", "gradient", float("nan"), 2, 0)) == []
 
 
@@ -26,7 +26,7 @@ def test_the_trials_have_all_places_and_half_of_them_are_in_the_last_step() -> N
 
 
 def test_a_file_with_a_number_that_is_not_finite_is_found(tmp_path: Path) -> None:
-    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=1", "data.validation=0"])
+    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=1", "data.validation=0", "train.evaluate_every=null"])
     run = train_recipe(load([str(world.recipe)], world.keys)).directory
     assert find_not_finite_files(run) == []
     path = run / "export" / "model.safetensors"

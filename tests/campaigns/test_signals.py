@@ -13,7 +13,7 @@ from tests.campaigns.signals import FORKED, PHASES, PROCESS, SPECIAL, SignalTria
 
 
 def test_a_signal_while_data_are_read_ends_the_run_and_it_can_be_started_again(tmp_path: Path) -> None:
-    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=2", "data.validation=0"])
+    world = FaultWorld(tmp_path / "world", "sft", ["train.steps=2", "data.validation=0", "train.evaluate_every=null"])
     trial = SignalTrial("reading data", "sft", (signal.SIGTERM,), (0.0,))
     assert find_wrong(world, trial) == (75, [])
 

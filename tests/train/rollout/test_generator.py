@@ -171,6 +171,14 @@ def test_a_reward_that_is_not_finite_names_the_prompt(bad: float) -> None:
         generator(actor_critic(), rewards=(RewardSource("bad", score),))(0, PLANNED, 0.1)
 
 
+def test_logits_that_are_not_finite_name_the_iteration() -> None:
+    actor = actor_critic()
+    with torch.no_grad():
+        next(iter(actor.model.parameters())).fill_(math.nan)
+    with pytest.raises(InternalError, match=r"not finite when the replies of iteration 2 are sampled; .* is valid"):
+        generator(actor)(2, PLANNED, 0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "planted", "said"),
     [

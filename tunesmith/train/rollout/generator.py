@@ -186,9 +186,13 @@ class RolloutGenerator:
             [sample_number(iteration, number, copy, sample) for sample in range(how.samples)]
             for number, copy in numbered
         ]
-        with self.policy.autocast():
-            rows = how.rows(how.batch_size)
-            sampled = sample_replies(rows, prompts, draws, how.decoding, how.stopping, how.seed, how.batch_size)
+        try:
+            with self.policy.autocast():
+                rows = how.rows(how.batch_size)
+                sampled = sample_replies(rows, prompts, draws, how.decoding, how.stopping, how.seed, how.batch_size)
+        except InternalError as error:
+            what = f"{error.what} when the replies of iteration {iteration} are sampled"
+            raise InternalError(what, advice=f"{error.advice}; the last checkpoint is valid") from error
         return [
             PromptReplies(number, copy, prompt, tuple(SampledReply(reply.ids, reply.stopped) for reply in replies))
             for (number, copy), prompt, replies in zip(numbered, prompts, sampled, strict=True)
