@@ -122,7 +122,7 @@ def _run_here(words: Sequence[str], log: Path, prepare: Callable[[], object] | N
         os.dup2(output, 1)
         os.dup2(output, 2)
         for number, name in ((1, "stdout"), (2, "stderr")):  # pytest may have replaced them
-            setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", closefd=False))
+            setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", closefd=False))  # noqa: SIM115
         torch.set_num_threads(1)
         sys.argv = ["tunesmith", *words]
         if prepare is not None:
