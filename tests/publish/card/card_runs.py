@@ -18,7 +18,7 @@ from tunesmith.benchmark.suites import DOLLY
 from tunesmith.benchmark.tables import as_json
 from tunesmith.compose import train_recipe
 from tunesmith.generate.model_identity import model_fingerprint
-from tunesmith.publish.card.data_survey import survey_data
+from tunesmith.publish.card.data_survey import DataSurvey, survey_data, write_survey
 from tunesmith.recipe.load import load
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -110,9 +110,10 @@ def copy_run(run: Path, target: Path) -> Path:
 def as_from_hub(run: Path) -> None:
     """Let a run say that its data and models came from the hub, whose names the recipes have."""
     survey, manifest = (json.loads((run / name).read_text()) for name in ("data-survey.json", "manifest.json"))
+    del survey["seal"]
     survey["hub"] = [name for name in manifest["data"]["sources"] if name != "oasst"]
     manifest["hub"] = {"allenai/tulu-2-13b": "0" * 40}
-    (run / "data-survey.json").write_text(json.dumps(survey))
+    write_survey(run, DataSurvey(**survey))
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 

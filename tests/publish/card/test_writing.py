@@ -12,6 +12,7 @@ import pytest
 
 from tests.publish.card.card_runs import add_results, copy_run
 from tunesmith.errors import DataError, MissingInputError, StorageError, UsageError
+from tunesmith.publish.card.data_survey import DataSurvey, read_survey, write_survey
 from tunesmith.publish.card.document import HEADER, read_card
 from tunesmith.publish.card.metadata import unwritten
 from tunesmith.publish.card.reading import read_facts
@@ -208,6 +209,15 @@ def test_data_that_have_changed_are_not_surveyed(run: Path, tmp_path: Path, monk
     notices: list[str] = []
     assert "language:" not in write_card(run, notices.append).read_text().split("\n---\n")[0]
     assert any("does not name their languages" in notice for notice in notices)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace("12", "13"), lambda text: text[:20], lambda text: "[1]"])
+def test_a_damaged_survey_is_not_used_and_so_measured_again(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    survey, path = DataSurvey("digest", records=12, detected={"en": 12}), tmp_path / "data-survey.json"
+    write_survey(tmp_path, survey)
+    assert read_survey(path) == survey
+    path.write_text(damage(path.read_text()))
+    assert read_survey(path) is None
 
 
 def test_a_base_model_of_this_machine_is_left_out_with_a_notice(run: Path) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tunesmith.compose.components.data import source_configs
 from tunesmith.data.dataset.evaluation_sets import EvaluationSets
@@ -17,6 +16,7 @@ from tunesmith.data.sources.source import open_source
 from tunesmith.errors import TunesmithError
 from tunesmith.files import fingerprint, read_object, write_json
 from tunesmith.recipe.schema import Recipe
+from tunesmith.train.run.journal import SEAL
 
 SURVEY = "data-survey.json"
 """The file in the directory of a run."""
@@ -58,7 +58,7 @@ def survey_data(
     Raises StorageError.
     """
     inputs = fingerprint({"data": dict(digests), "sets": list(recipe.data.evaluation_sets), "most": MOST_RECORDS})
-    if (known := _read(run / SURVEY)) is not None and known.inputs == inputs:
+    if (known := read_survey(run / SURVEY)) is not None and known.inputs == inputs:
         return known
     try:
         hub = list[str]()
@@ -71,17 +71,23 @@ def survey_data(
     except TunesmithError:  # data that are gone or have changed are no fault of the card; it says nothing of them
         return None
     found = replace(found, inputs=inputs, hub=hub)
-    write_json(run / SURVEY, asdict(found))
+    write_survey(run, found)
     return found
 
 
-def _read(path: Path) -> DataSurvey | None:
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = read_object(path, advice="remove the file; it is measured again")
+def write_survey(run: Path, survey: DataSurvey) -> None:
+    """Keep a survey in the directory of a run, with its digest. Raises StorageError."""
+    content = asdict(survey)
+    write_json(run / SURVEY, {**content, SEAL: fingerprint(content)})
+
+
+def read_survey(path: Path) -> DataSurvey | None:
+    """The survey in a file; None if there is none, or if it is not what was written, so that it is measured again."""
     try:
-        return DataSurvey(**content)
-    except TypeError:
+        content = read_object(path)
+        seal = content.pop(SEAL, None)
+        return DataSurvey(**content) if seal == fingerprint(content) else None
+    except (TunesmithError, TypeError):
         return None
 
 
