@@ -1,6 +1,6 @@
 """Plants one fault after the other into a copy of the package: the tests that guard the place have to fail.
 
-    python -m tests.campaigns.source_faults [--only WORDS] [--results FILE] [--json FILE]
+    python -m tests.campaigns.source_faults [--guards NAMES] [--results FILE] [--json FILE]
 
 A fault is caught if a test fails by an assertion or by an error of Tunesmith. An error of Python in between, a test
 that cannot be collected and one that never ends catch nothing: they say that the fault is not one that stays silent.
@@ -227,6 +227,8 @@ def check_without_faults(copy: PackageCopy, faults: Collection[PlantedFault]) ->
     wrong = [f"without a fault {each.test} fails: {each.text}" for each in trial.failures]
     if trial.ended:
         wrong.append(f"without a fault: {trial.ended}")
+    if not trial.passed:
+        wrong.append(f"without a fault no test runs: {copy.last_line()}")
     if not wrong:
         wrong += [f"without a fault {test} does not run" for test in tests if not _has_passed(test, trial.passed)]
     print(f"without a fault: {len(trial.passed)} tests passed in {trial.seconds:.0f} s", file=sys.stderr, flush=True)
@@ -248,13 +250,10 @@ def read_results(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def campaign(copy: PackageCopy, options: argparse.Namespace) -> dict[str, Counter[str]]:
     """Try all faults; guard -> verdict -> how many."""
-    chosen = {
-        guard: [each for each in faults if not options.only or any(word in f"{guard} {each}" for word in options.only)]
-        for guard, faults in GUARDS.items()
-    }
+    chosen = {guard: GUARDS[guard] for guard in options.guards}
     done, found = read_results(options.results), dict[str, Counter[str]]()
     waiting = [each for faults in chosen.values() for each in faults if each.digest(REPOSITORY) not in done]
-    if waiting and (wrong := check_without_faults(copy, waiting)):
+    if waiting and not options.unchecked and (wrong := check_without_faults(copy, waiting)):
         raise SystemExit("\n".join(wrong))
     for guard, faults in chosen.items():
         counts = found.setdefault(guard, Counter())
@@ -281,9 +280,10 @@ def campaign(copy: PackageCopy, options: argparse.Namespace) -> dict[str, Counte
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=(), help="only faults whose guard, file or text has one of these")
+    parser.add_argument("--guards", nargs="+", choices=GUARDS, default=tuple(GUARDS), help="only the faults of these")
     parser.add_argument("--results", type=Path, help="a line for every trial; a fault that was caught is not repeated")
     parser.add_argument("--json", type=Path, help="the figures")
+    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without faults first")
     parser.add_argument("--verbose", action="store_true", help="also name the tests that caught the faults")
     options = parser.parse_args()
     os.environ.setdefault("TUNESMITH_REAL_DATA", str(REPOSITORY.parent / "shared" / "data"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.campaigns.planted.fault import PlantedFault
 
-_EQUAL = "model/test_equivalence.py::test_trees_in_one_row_equal_their_threads_through_the_stock_model[gpt_neox]"
+_TREES = "test_trees_in_one_row_equal_their_threads_through_the_stock_model"
+_EQUAL = f"model/test_equivalence.py::{_TREES}[gpt_neox-False-False-threads]"
 _LOOP, _OPTIMIZERS = "train/test_loop.py", "train/optim/test_optimizers.py"
 _GATES, _SELF_TEST = "compose/test_gates.py", "verify/test_self_test.py"
 _FINITE, _SELECTION = "train/run/test_finite_state.py", "train/run/test_selection.py"
@@ -310,17 +311,14 @@ SELECTION = (
         file="train/run/selection.py",
         old="mean = math.fsum(weight * rank for weight, rank in zip(weights, row, strict=True)) / math.fsum(weights)",
         new="mean = math.fsum(row) / len(row)",
-        tests=(
-            f"{_SELECTION}::test_without_a_limit_the_choice_is_the_lowest_mean_rank_of_all_saved_steps",
-            f"{_SELECTION}::test_between_loss_best_early_and_bleu_best_late_the_balance_is_chosen",
-        ),
+        tests=(f"{_SELECTION}::test_weights_decide_between_two_metrics_and_the_earlier_step_where_they_do_not",),
         harm="The weights of the metrics in a recipe have no effect.",
     ),
     PlantedFault(
         file="train/run/selection.py",
         old="key=lambda each: (mean_ranks[each], each))[: self.rule.keep])",
         new="key=lambda each: (mean_ranks[each], -each))[: self.rule.keep])",
-        tests=(f"{_SELECTION}::test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_equals",),
+        tests=(f"{_SELECTION}::test_weights_decide_between_two_metrics_and_the_earlier_step_where_they_do_not",),
         harm="Of equal checkpoints the one that was trained longer is taken.",
     ),
     PlantedFault(

@@ -104,7 +104,7 @@ MASKS = (
         file="text/tokens/runs.py",
         old='self.text, self.continuing = "", True',
         new='self.text = ""',
-        tests=(f"{_RENDER}::test_the_threads_of_a_tree_are_the_threads_rendered_alone",),
+        tests=(f"{_RENDER}::test_a_reply_after_text_is_the_continuation_of_it",),
         harm="A tokenizer writes a space between prompt and reply that chat does not write.",
     ),
     PlantedFault(

@@ -183,6 +183,16 @@ def test_the_next_role_is_a_target_if_the_format_predicts_it(renderer: Build) ->
     assert decoded_targets(built, built.render(tree)) == [first, "\n", "Rex,\n\n  I think<|endoftext|>"]
 
 
+def test_a_reply_after_text_is_the_continuation_of_it(renderer: Build) -> None:
+    """A tokenizer that writes a space before a text writes none there, neither in training nor in chat."""
+    built = renderer("tulu", "prefixed")
+    rendered = built.render(Tree.path(HELLO))
+    start, end = rendered.spans[0, :2].tolist()
+    reply = built.tokenizer.encode(HELLO[1].text, continuing=True)
+    assert reply != built.tokenizer.encode(HELLO[1].text)
+    assert rendered.ids[start:end].tolist() == [*reply, built.tokenizer.eos_id]
+
+
 def test_a_system_message_is_trained_only_on_request(renderer: Build) -> None:
     tree = Tree.path(WITH_SYSTEM[:3])
     assert len(renderer("oasst").render(tree).spans) == 1

@@ -204,6 +204,18 @@ def test_by_default_the_lowest_validation_loss_is_the_best_and_the_earlier_of_eq
     assert chosen.best == 2
 
 
+@pytest.mark.parametrize(("weight", "mean_ranks", "best"), [(1.0, [1.5, 1.5], 1), (3.0, [1.75, 1.25], 2)])
+def test_weights_decide_between_two_metrics_and_the_earlier_step_where_they_do_not(
+    weight: float, mean_ranks: list[float], best: int
+) -> None:
+    metrics = (SelectionMetric("validation/loss"), SelectionMetric("validation/other", weight=weight))
+    chosen = CheckpointSelection(SelectionRule(metrics, keep=2))
+    chosen.add(1, {"all": {"loss": 1.0, "other": 2.0}}, saved=True)
+    chosen.add(2, {"all": {"loss": 2.0, "other": 1.0}}, saved=True)
+    assert [each.mean_rank for each in chosen.ranking()] == mean_ranks
+    assert (chosen.best, chosen.kept) == (best, (best, 3 - best))
+
+
 def test_a_metric_of_one_source_can_be_named() -> None:
     chosen = CheckpointSelection(SelectionRule((SelectionMetric("validation/dolly/loss"),)))
     chosen.add(1, {"all": {"loss": 1.0}, "dolly": {"loss": 3.0}}, saved=True)
