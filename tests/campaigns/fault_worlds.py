@@ -129,12 +129,14 @@ def report_trial(number: int, count: int, name: str, wrong: Sequence[str]) -> No
         print(f"{number + 1}/{count}", file=sys.stderr, flush=True)
 
 
-def finish(figures: Mapping[str, Any], failed: Sequence[Mapping[str, Any]], count: int, path: Path | None) -> None:
-    """Print the figures and, last, how many trials hold. Raises SystemExit if some do not."""
+def finish(
+    what: str, figures: Mapping[str, Any], failed: Sequence[Mapping[str, Any]], count: int, path: Path | None
+) -> None:
+    """Print the figures and, last, how many trials hold. what: words after that. Raises SystemExit if some do not."""
     text = json.dumps({**figures, "failed": list(failed)}, indent=2)
     print(text)
     if path is not None:
         path.write_text(text + "\n")
-    print(f"{count - len(failed)}/{count}", flush=True)
+    print(f"{count - len(failed):,}/{count:,} {what}", flush=True)
     if failed:
         raise SystemExit("some trials do not hold")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 import random
 import re
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -170,9 +169,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         figures, failed = campaign(Path(directory).resolve(), options.trials, options.seed)
-    found = options.trials - len(failed)
-    print(f"{found} of {options.trials} numbers found at their step, or harmless", file=sys.stderr)
-    finish(figures, failed, options.trials, options.json)
+    finish("numbers stopped their run at that step, or were harmless", figures, failed, options.trials, options.json)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         figures, failed = campaign(Path(directory).resolve(), options.trials, options.seed)
-    finish(figures, failed, options.trials, options.json)
+    finish(
+        "signals ended as documented, and the run continued to the same bits",
+        figures,
+        failed,
+        options.trials,
+        options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -298,7 +298,8 @@ def main() -> None:
     total = sum(found.values(), Counter[str]())
     text = json.dumps({"guards": {name: dict(each) for name, each in found.items()}, "all": dict(total)}, indent=2)
     print(text)
-    print(f"{total['caught']} of {total.total()} caught in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"all tried in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{total['caught']}/{total.total()} planted faults were found by a test", flush=True)
     if options.json:
         options.json.write_text(text + "\n")
     if total["caught"] < total.total():

@@ -160,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         figures, failed = campaign(Path(directory).resolve(), options.trials, options.seed)
-    finish(figures, failed, options.trials, options.json)
+    finish("groups of trainings had one winner and the same bits", figures, failed, options.trials, options.json)
 
 
 if __name__ == "__main__":
