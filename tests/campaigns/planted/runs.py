@@ -192,13 +192,13 @@ RESUMING = (
     ),
     PlantedFault(
         file="train/run/directory.py",
-        old="changed, allowed = _changes(old, new, may_differ)",
-        new="changed, allowed = _changes(old, new, new)",
+        old="changed, allowed = find_changes(old, new, may_differ)",
+        new="changed, allowed = find_changes(old, new, new)",
         tests=(f"{_RUN}::test_other_data_are_refused_and_other_hardware_is_announced",),
         harm="A run is continued on other data than it began with.",
     ),
     PlantedFault(
-        file="train/run/directory.py",
+        file="train/run/value_changes.py",
         old='if any(key == each or key.startswith(f"{each}.") for each in may_differ)}',
         new="if any(key.startswith(each) for each in may_differ)}",
         tests=(f"{_RUN}::test_keys_that_may_differ_are_renewed_and_announced",),

@@ -390,12 +390,7 @@ def test_a_file_of_a_run_that_may_not_be_read_is_named(
 ) -> None:
     begin_run(tmp_path / "run")
     read = Path.read_bytes
-
-    def refused(path: Path) -> bytes:
-        if path.name == name:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    refuse = fail(errno.EACCES)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path.name == name else read(path))
     with pytest.raises(StorageError, match=rf"{name}: cannot read: Permission denied; check the disk"):
         begin_run(tmp_path / "run")

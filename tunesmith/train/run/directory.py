@@ -18,7 +18,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -41,6 +41,7 @@ from tunesmith.recipe.problems import InvalidRecipeError
 from tunesmith.recipe.reading import read_mapping, to_plain
 from tunesmith.train.run.journal import JOURNAL, SEAL
 from tunesmith.train.run.lock import LOCK, read_holder, write_holder
+from tunesmith.train.run.value_changes import concerns, find_changes, list_changes
 
 Resume = Literal["auto", "always", "never"]
 Notice = Callable[[str], None]
@@ -189,15 +190,15 @@ class RunDirectory:
         path, new = self.path / MANIFEST, json.loads(json.dumps(manifest))
         recorded = _read_mapping(path, json.loads) if path.is_file() else new
         old = {key: value for key, value in recorded.items() if key not in (*JOURNAL, SEAL)}
-        changed, allowed = _changes(old, new, may_differ)
+        changed, allowed = find_changes(old, new, may_differ)
         if changed:
             raise RecipeError(
                 "the run was started with other data, models or software",
                 where=path,
                 advice=f"restore them, or append {free_directory(self.path)} for a new run"
-                + "".join(f"; {text}" for key, text in remedies.items() if _concerns(key, changed))
+                + "".join(f"; {text}" for key, text in remedies.items() if concerns(key, changed))
                 + ":"
-                + _listed(changed),
+                + list_changes(changed),
             )
         before_writing()
         if not path.is_file() and any(self.checkpoints.glob("step-*")):
@@ -326,13 +327,13 @@ def _check_recipe(
 ) -> dict[str, Any]:
     """The recipe of the last start. Raises RecipeError with the keys that differ from it, except those that may."""
     previous = _read_mapping(path, _parse_recipe)
-    changed, allowed = _changes(previous, _parse_recipe(text.encode()), may_differ, earlier)
+    changed, allowed = find_changes(previous, _parse_recipe(text.encode()), may_differ, earlier)
     if changed:
         raise RecipeError(
             "a run with another recipe exists here",
             where=path,
             advice=f"continue it with its own recipe, or append {free_directory(path.parent)} for a new run; "
-            f"what differs:{_listed(changed)}",
+            f"what differs:{list_changes(changed)}",
         )
     for key, change in allowed.items():
         notice(CHANGED.format(key=key, change=change))
@@ -358,47 +359,3 @@ def _read_mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError("not readable: no mapping", where=path, advice=advice)
     return content
-
-
-def _changes(
-    old: Any, new: Any, may_differ: Collection[str], earlier: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[dict[str, str], dict[str, str]]:
-    """(differences that are not allowed, differences that are), both as key -> "old -> new"."""
-    before, after = {**earlier, **dict(_leaves(old))}, dict(_leaves(new))
-    different = [key for key in {**before, **after} if before.get(key, ABSENT) != after.get(key, ABSENT)]
-    shown = {key: f"{_short(before.get(key, ABSENT))} -> {_short(after.get(key, ABSENT))}" for key in different}
-    free = {key for key in different if any(key == each or key.startswith(f"{each}.") for each in may_differ)}
-    return (
-        {key: change for key, change in shown.items() if key not in free},
-        {key: change for key, change in shown.items() if key in free},
-    )
-
-
-def _concerns(key: str, keys: Collection[str]) -> bool:
-    """Whether one of ``keys`` is ``key`` or below it."""
-    return any(each == key or each.startswith(f"{key}.") for each in keys)
-
-
-ABSENT = "(absent)"
-LARGEST_EXACT = 2**53
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings and lists with its dotted key. An empty mapping or list is a value."""
-    if isinstance(value, dict | list) and value:
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(child, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
-        value = int(value)  # 5.0 is 5 in most recipes
-    text = value if value is ABSENT else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _listed(changes: Mapping[str, str], most: int = 10) -> str:
-    lines = [f"\n  {key}: {change}" for key, change in changes.items()]
-    return "".join(lines[:most]) + (f"\n  and {len(lines) - most} more" if len(lines) > most else "")
