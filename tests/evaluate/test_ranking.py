@@ -162,3 +162,9 @@ def test_calibration_of_probabilities_that_are_true_goes_to_zero() -> None:
     margins = np.abs(margins) * np.where(draw.random(40_000) < 1 / (1 + np.exp(-np.abs(margins))), 1, -1)
     assert calibration_error(margins) < 0.01
     assert calibration_error(3 * margins) > 0.05
+
+
+def test_the_calibration_of_scores_that_are_not_finite_is_not_finite() -> None:
+    """So that the run stops with the name of the metric, and not with a traceback."""
+    assert np.isnan(calibration_error([1.0, float("nan")]))
+    assert np.isfinite(calibration_error([1.0, float("inf")]))

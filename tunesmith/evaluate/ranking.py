@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -119,11 +121,14 @@ def calibration_error(margins: ArrayLike, bins: int = BINS) -> float:
 
     Expected calibration error, 0 to 1 (Guo et al. 2017, "On calibration of modern neural networks"), over ``bins``
     equal parts of [1/2, 1].
-    margins: float [P], the score of the better reply less that of the worse; a margin of 0 counts as half right.
+    margins: float [P], the score of the better reply less that of the worse; a margin of 0 counts as half right. The
+        error is NaN if one of them is.
     """
     values = np.asarray(margins, np.float64)
     if not len(values):
         return 0.0
+    if np.isnan(values).any():
+        return math.nan
     confidence = 1.0 / (1.0 + np.exp(-np.abs(values)))
     right = (np.sign(values) + 1.0) / 2.0
     place = np.minimum(((confidence - 0.5) * 2.0 * bins).astype(np.int64), bins - 1)
