@@ -131,4 +131,4 @@ class Watcher:
             for _ in range(draw.randint(1, 3)):
                 self.take(await anext(events))
             await events.aclose()
-            await asyncio.sleep(draw.uniform(0, 0.01))  # a reply of this model takes 0.1 seconds on a fast machine
+            await asyncio.sleep(draw.uniform(0, 0.01))

@@ -44,9 +44,12 @@ def test_a_lost_connection_is_continued_without_an_event_lost_or_twice(parts: Se
         watcher, steady = Watcher(), Watcher()
         whole = asyncio.create_task(steady.follow(chat.service, home))  # keeps the feed in use
         pieces = asyncio.create_task(watcher.follow_in_pieces(chat.service, home, random.Random(3)))
-        question, reply = await chat.send(home, "Hello", sampling=LONG)
-        while len((await chat.tree(home))[reply["id"]]["text"]) < 60:
-            await asyncio.sleep(0.005)
+        sent = 0
+        while "text" not in watcher.events:  # on a fast machine a reply may be written while the connection is lost
+            question, reply = await chat.send(home, "Hello", sampling=LONG)
+            sent += 1
+            while len((await chat.tree(home))[reply["id"]]["text"]) < 60:
+                await asyncio.sleep(0.005)
         await chat.message(reply["id"], "vote", {"vote": 1})
         await chat.message(reply["id"], "comment", {"text": "hm"})
         await chat.send(home, "And now?", question["id"], models=["chatml"] * 2)
@@ -54,8 +57,7 @@ def test_a_lost_connection_is_continued_without_an_event_lost_or_twice(parts: Se
         while watcher.messages != expected and not pieces.done():
             await asyncio.sleep(0.05)
         assert watcher.messages == expected
-        assert "text" in watcher.events
-        assert watcher.events.count("conversation") <= steady.events.count("conversation") == 3
+        assert watcher.events.count("conversation") <= steady.events.count("conversation") == 2 + sent
         pieces.cancel()
         whole.cancel()
 
