@@ -30,7 +30,10 @@ STORAGE_ERRORS = frozenset(
     }
 )
 """Numbers of the errors that only files have, so that they say enough without the name of one."""
-LARGEST_OBJECT = 1 << 28  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
+LARGEST_OBJECT = 1 << 26  # bytes of a JSON file that is read as one object; the largest tokenizers have 40 MB
+LARGEST_SETTINGS = 1 << 23  # bytes of a JSON file of settings
+MOST_CONTAINERS, MOST_QUOTES = 1 << 22, 1 << 23  # of a JSON file, which takes up to 100 times its size in memory
+DEEPEST = 60  # containers inside of each other
 
 
 def user_directory(kind: Literal["cache", "data", "state"], environment: Mapping[str, str]) -> Path:
@@ -86,10 +89,69 @@ def read_json(path: Path, *, advice: str | None = None, largest: int = LARGEST_O
         raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
     if len(content) > largest:
         raise DataError(f"the file has more than {largest:,} bytes", where=path, advice=advice)
+    check_amount(content, path, advice)
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=path, advice=advice) from error
+    if len(content) <= LARGEST_SETTINGS and is_deep(value):
+        raise DataError(f"lists and objects are more than {DEEPEST} deep in each other", where=path, advice=advice)
+    return value
+
+
+def read_small(path: Path, largest: int = LARGEST_SETTINGS) -> bytes:
+    """The content of a file of settings. Raises OSError, and ValueError if it has more than ``largest`` bytes."""
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"the file has more than {largest:,} bytes")
+    return content
+
+
+def check_amount(content: bytes, where: Path, advice: str | None) -> None:
+    """Raises DataError for JSON that holds more lists, objects and texts than any sound file."""
+    if content.count(b"[") + content.count(b"{") > MOST_CONTAINERS or content.count(b'"') > MOST_QUOTES:
+        raise DataError("the file holds too many entries", where=where, advice=advice)
+
+
+def is_deep(value: Any) -> bool:
+    """Whether a JSON value has containers more than ``DEEPEST`` deep in each other."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [each for each in level if isinstance(each, dict | list)]
+        if not inner:
+            return False
+        level = [entry for each in inner for entry in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def find_inner_file(directory: Path, name: str) -> Path | None:
+    """The real path of a regular file of a directory; None if there is no file of that name.
+
+    A link may point to a file of the directory, and in the cache of the hub to a file of the same repository.
+    Raises DataError for anything else.
+    """
+    path = directory / name
+    if not os.path.lexists(path):
+        return None
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
+    allowed = [
+        root,
+        *([Path(os.path.realpath(root.parent.parent / "blobs"))] if root.parent.name == "snapshots" else []),
+    ]
+    if not any(real.is_relative_to(each) for each in allowed):
+        raise DataError(
+            "this is a link to a file outside of the directory",
+            where=path,
+            advice="copy the file into the directory, or name the directory that holds it",
+        )
+    try:
+        kind = real.stat().st_mode
+    except OSError as error:
+        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
+    if not stat.S_ISREG(kind):
+        raise DataError("this is not a regular file", where=path, advice="fetch the files again")
+    return real
 
 
 def flush_to_disk(path: Path) -> None:

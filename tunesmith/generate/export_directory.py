@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageError
-from tunesmith.files import read_object
+from tunesmith.files import LARGEST_SETTINGS, find_inner_file, read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.model.devices import best_device
@@ -67,9 +67,10 @@ def find_export(path: str | Path) -> Path:
 def read_export(directory: Path) -> ExportInfo | None:
     """The contents of tunesmith.json in a model directory, or None without such a file. Raises DataError."""
     path = directory / DESCRIPTION
-    if not path.is_file():
+    found = find_inner_file(directory, DESCRIPTION)
+    if found is None:
         return None
-    content = read_object(path, advice="export the model again")
+    content = read_object(found, advice="export the model again", largest=LARGEST_SETTINGS)
     values: dict[str, Any] = {**_DEFAULTS, **{key: content[key] for key in _TYPES if key in content}}
     for key, (kind, wanted) in _TYPES.items():
         if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):

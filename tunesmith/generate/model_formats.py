@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import UsageError
-from tunesmith.files import read_object
+from tunesmith.files import LARGEST_SETTINGS, find_inner_file, read_object
 from tunesmith.model.names import CLASSIFIER, DESCRIPTION, EXPORT
 from tunesmith.text.formats.format import Format
 from tunesmith.text.formats.registry import ENCODER_DECODER, FORMATS, build_format
@@ -43,7 +43,7 @@ def describe_kept_format(path: str, declared: object) -> str:
 def check_writes_replies(path: str) -> None:
     """Raises UsageError for a reward model, by the files of its directory or export, and DataError."""
     directory = _export_of(path)
-    config, description = _read(directory / CONFIG), _read(directory / DESCRIPTION)
+    config, description = _read(directory, CONFIG), _read(directory, DESCRIPTION)
     names = config.get("architectures")
     is_classifier = isinstance(names, list) and any(str(name).endswith(CLASSIFIER) for name in names[:1])
     if is_classifier or description.get("kind") == "reward":
@@ -61,11 +61,11 @@ def _choose(path: str, wanted: str | None, notice: Callable[[str], None]) -> str
     if not (directory / CONFIG).is_file():
         return wanted
     if (directory / DESCRIPTION).is_file():
-        declared = _read(directory / DESCRIPTION).get("format")
+        declared = _read(directory, DESCRIPTION).get("format")
         if wanted not in (None, declared):
             notice(describe_kept_format(path, declared))
         return None
-    config = _read(directory / CONFIG)
+    config = _read(directory, CONFIG)
     if wanted is None:
         what = f"this model declares no prompt format: it has no {DESCRIPTION}"
         raise UsageError(what, where=path, advice=_advice(directory, config))
@@ -105,6 +105,7 @@ def _vocabulary(config: dict[str, Any]) -> int | None:
     return size if type(size) is int else None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a file; nothing if there is none. Raises DataError."""
-    return read_object(path) if path.is_file() else {}
+def _read(directory: Path, name: str) -> dict[str, Any]:
+    """The content of a file; nothing if there is none. Raises DataError, also for a link out of the directory."""
+    path = find_inner_file(directory, name)
+    return {} if path is None else read_object(path, largest=LARGEST_SETTINGS)

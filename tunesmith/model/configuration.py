@@ -44,6 +44,9 @@ LARGEST_SIZE = 1 << 40
 MOST_LABELS = 10_000
 MOST_LAYERS = 10_000
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+DISTANCES = "relative_attention_"  # of T5, which takes logarithms of them
+# Numbers of modules, each of which takes time to build, even without memory.
+COUNTS = re.compile(r"(num|n)_.*(layers?|experts?|heads?|blocks?|stages?|groups?)(_.*)?|depths?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,13 @@ def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
     entries = {
         key: value for key, value in content.items() if _is_usable(key, known) and OUTPUTS.get(key, value) == value
     }
+    positive = {field.name for field in fields(kind) if type(field.default) is int and field.default > 0}
     for key, value in entries.items():
         _check_value(key, value, where)
+        least = 1 if key.startswith(DISTANCES) else 0
+        if key in positive and not key.endswith("_id") and type(value) is int and value < least:
+            what = f"{key!r} is {value:,}, but must be {least} or more"
+            raise DataError(what, where=where, advice="fetch the model again")
     if WINDOW in known and content.get("use_sliding_window") is not False:
         _check_window(entries.get(WINDOW), where)
     nested = {key: _nested(value) for key, value in entries.items() if key in kind.sub_configs}
@@ -148,7 +156,7 @@ def _check_value(key: str, value: Any, where: Path) -> None:
     elif key in ("id2label", "label2id"):
         if value is not None and not (isinstance(value, dict) and len(value) <= MOST_LABELS):
             fault = f"an object with at most {MOST_LABELS:,} entries"
-    elif key == "num_labels" or key in LAYERS:
+    elif key == "num_labels" or key in LAYERS or (COUNTS.fullmatch(key) and isinstance(value, int)):
         most = MOST_LABELS if key == "num_labels" else MOST_LAYERS
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most):
             fault = f"a whole number up to {most:,}"

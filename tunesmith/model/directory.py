@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +22,16 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.errors import DataError, MissingInputError
-from tunesmith.files import fingerprint, looks_like_path, read_object, sha256, storage_errors
+from tunesmith.files import (
+    LARGEST_SETTINGS,
+    check_amount,
+    find_inner_file,
+    fingerprint,
+    looks_like_path,
+    read_object,
+    sha256,
+    storage_errors,
+)
 from tunesmith.model.adapter_config import MOST_ROWS, PeftConfig, check_adapter_config
 from tunesmith.model.configuration import CheckedConfig, check_config
 from tunesmith.model.names import ADAPTER, ADAPTER_CONFIG, CLASSIFIER, DESCRIPTION, EXPORT, RUN_MANIFEST
@@ -190,16 +197,16 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
     """
     if is_adapter(directory):
         return _read_adapter(directory, name)
-    path = find_file(directory, CONFIG)
+    path = find_inner_file(directory, CONFIG)
     if path is None:
         advice = "model.path names a Hugging Face directory"
         if (directory / EXPORT / CONFIG).is_file():
             advice = f"this is a run; name its export, {directory / EXPORT}"
         raise MissingInputError("there is no config.json in it", where=directory, advice=advice)
-    config = check_config(read_object(path, advice=FETCH_AGAIN), directory / CONFIG)
+    config = check_config(read_object(path, advice=FETCH_AGAIN, largest=LARGEST_SETTINGS), directory / CONFIG)
     files = {CONFIG: path}
     weight_map = None
-    if (single := find_file(directory, WEIGHTS)) is not None:
+    if (single := find_inner_file(directory, WEIGHTS)) is not None:
         shards = {WEIGHTS: single}
     else:
         weight_map = _read_index(directory)
@@ -208,9 +215,9 @@ def read_directory(directory: Path, name: str | None = None) -> ModelDirectory:
         files[INDEX] = _required_file(directory, INDEX)
         shards = {shard: _required_file(directory, shard) for shard in sorted(set(weight_map.values()))}
     generation = None
-    if (found := find_file(directory, GENERATION)) is not None:
+    if (found := find_inner_file(directory, GENERATION)) is not None:
         files[GENERATION] = found
-        generation = read_object(found, advice=FETCH_AGAIN)
+        generation = read_object(found, advice=FETCH_AGAIN, largest=LARGEST_SETTINGS)
     commit = directory.name if name is not None and COMMIT.fullmatch(directory.name) else None
     return ModelDirectory(name or str(directory), config, {**files, **shards}, weight_map, generation, commit)
 
@@ -223,15 +230,16 @@ def is_adapter(directory: Path) -> bool:
 def _read_adapter(directory: Path, name: str | None) -> ModelDirectory:
     """The base of adapters, with the adapters. Raises as ``find_model``, also for the base."""
     files = {ADAPTER_CONFIG: _required_file(directory, ADAPTER_CONFIG)}
-    config = check_adapter_config(read_object(files[ADAPTER_CONFIG], advice=FETCH_AGAIN), directory / ADAPTER_CONFIG)
-    weights = find_file(directory, ADAPTER_WEIGHTS)
+    content = read_object(files[ADAPTER_CONFIG], advice=FETCH_AGAIN, largest=LARGEST_SETTINGS)
+    config = check_adapter_config(content, directory / ADAPTER_CONFIG)
+    weights = find_inner_file(directory, ADAPTER_WEIGHTS)
     if weights is None:
         raise _no_weights(directory)
     files[ADAPTER_WEIGHTS] = weights
     _read_header(weights, directory / ADAPTER_WEIGHTS)
     rows = None
-    if (description := find_file(directory, DESCRIPTION)) is not None:
-        rows = read_object(description, advice=FETCH_AGAIN).get("rows")
+    if (description := find_inner_file(directory, DESCRIPTION)) is not None:
+        rows = read_object(description, advice=FETCH_AGAIN, largest=LARGEST_SETTINGS).get("rows")
         if rows is not None and (type(rows) is not int or not 1 <= rows <= MOST_ROWS):
             raise DataError("'rows' is not a number of rows", where=directory / DESCRIPTION, advice=FETCH_AGAIN)
     base = _find_base(directory, config)
@@ -268,37 +276,8 @@ def _base_of_run(directory: Path) -> Sequence[Path]:
     return (Path(path),) if isinstance(path, str) else ()
 
 
-def find_file(directory: Path, name: str) -> Path | None:
-    """The real path of a regular file of a directory; None if there is no file of that name.
-
-    A link may point to a file of the directory, and in the cache of the hub to a file of the same repository.
-    Raises DataError for anything else.
-    """
-    path = directory / name
-    if not os.path.lexists(path):
-        return None
-    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
-    allowed = [
-        root,
-        *([Path(os.path.realpath(root.parent.parent / "blobs"))] if root.parent.name == "snapshots" else []),
-    ]
-    if not any(real.is_relative_to(each) for each in allowed):
-        raise DataError(
-            "this is a link to a file outside of the model directory",
-            where=path,
-            advice="copy the file into the directory, or name the directory that holds it",
-        )
-    try:
-        kind = real.stat().st_mode
-    except OSError as error:
-        raise MissingInputError(f"the file cannot be read: {error.strerror}", where=path) from error
-    if not stat.S_ISREG(kind):
-        raise DataError("this is not a regular file", where=path, advice=FETCH_AGAIN)
-    return real
-
-
 def _required_file(directory: Path, name: str) -> Path:
-    found = find_file(directory, name)
+    found = find_inner_file(directory, name)
     if found is None:
         raise MissingInputError(f"there is no {name} in it, which {INDEX} names", where=directory, advice=FETCH_AGAIN)
     return found
@@ -306,7 +285,7 @@ def _required_file(directory: Path, name: str) -> Path:
 
 def _read_index(directory: Path) -> dict[str, str] | None:
     """Tensor -> file name, from the index of a directory; None without one. Raises DataError."""
-    path = find_file(directory, INDEX)
+    path = find_inner_file(directory, INDEX)
     if path is None:
         return None
     where = directory / INDEX
@@ -330,6 +309,7 @@ def _read_header(path: Path, where: Path) -> dict[str, dict[str, Any]]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             text = file.read(size) if size <= LARGEST_HEADER else b""
+        check_amount(text, where, FETCH_AGAIN)
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _damaged(where, "its header is not readable") from error

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.errors import DataError
-from tunesmith.files import fingerprint, read_object, sha256, write_json
-from tunesmith.model.directory import find_file
+from tunesmith.files import find_inner_file, fingerprint, read_object, sha256, write_json
 from tunesmith.model.names import ADAPTER
 
 EXPORT_MANIFEST = "tunesmith-manifest.json"
@@ -41,7 +40,7 @@ def write_export_manifest(directory: Path, origin: str) -> None:
 
 def read_export_manifest(directory: Path) -> ExportManifest | None:
     """The manifest of an export; None for another model directory. Raises DataError if it was changed."""
-    path = find_file(directory, EXPORT_MANIFEST)
+    path = find_inner_file(directory, EXPORT_MANIFEST)
     if path is None:
         return None
     content = read_object(path, advice=ADVICE)
@@ -73,7 +72,7 @@ def find_changed_file(
     for name, (size, digest) in manifest.files.items():
         if not name.endswith(suffix):
             continue
-        path = find_file(directory, name)
+        path = find_inner_file(directory, name)
         if path is None:
             return f"{name} is missing"
         found = path.stat().st_size

@@ -29,10 +29,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, RecipeError, TunesmithError
 from tunesmith.model.adapter_files import apply_adapter
 from tunesmith.model.attention import register
 from tunesmith.model.config_checks import find_config_fault
+from tunesmith.model.config_size import check_config_size
 from tunesmith.model.configuration import UNSUPPORTED
 from tunesmith.model.directory import ModelDirectory, find_model, read_directory
 from tunesmith.model.export_manifest import check_weights_unchanged
@@ -139,6 +140,8 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
         check_weights_unchanged(Path(source.adapter.base))
     with source.view() as view, quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(str(view), **kind.config)
+            check_config_size(source, config, kind.auto_class, kind.attention)
             model, report = kind.auto_class.from_pretrained(
                 str(view),
                 attn_implementation=kind.attention,
@@ -147,6 +150,8 @@ def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:
                 output_loading_info=True,
                 **kind.config,
             )
+        except TunesmithError:
+            raise
         except Exception as error:  # a foreign file makes the library fail in any way
             raise load_error(source, view, error) from error
     model.config.name_or_path = model.name_or_path = path

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunesmith.errors import DataError
-from tunesmith.model.failures import FAMILY_ERRORS, describe_failure
+from tunesmith.model.failures import describe_failure
 from tunesmith.model.load import quiet_transformers
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ def find_tokenizer_fault(config: PretrainedConfig, tokenizer: Tokenizer) -> str 
         tokenizer.save(directory)
         try:
             stock = AutoTokenizer.from_pretrained(directory)
-        except FAMILY_ERRORS as error:
+        except Exception as error:  # a foreign file makes the library fail in any way
             return f"AutoTokenizer of transformers cannot read this tokenizer ({describe_failure(error)})"
         for text in PROBES:
             if list(stock(text, add_special_tokens=False)["input_ids"]) != list(tokenizer.encode(text)):
@@ -47,7 +47,7 @@ def load_stock_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except FAMILY_ERRORS as error:
+        except Exception as error:  # a foreign file makes the library fail in any way
             what = f"AutoTokenizer of transformers cannot read this tokenizer ({describe_failure(error)})"
             raise DataError(what, where=directory, advice="fetch or export the model again") from error
     return tokenizer

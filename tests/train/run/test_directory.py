@@ -389,8 +389,8 @@ def test_a_file_of_a_run_that_may_not_be_read_is_named(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin_run(tmp_path / "run")
-    read = Path.read_bytes
+    opened = Path.open
     refuse = fail(errno.EACCES)
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path.name == name else read(path))
+    monkeypatch.setattr(Path, "open", lambda path, *mode: refuse() if path.name == name else opened(path, *mode))
     with pytest.raises(StorageError, match=rf"{name}: cannot read: Permission denied; check the disk"):
         begin_run(tmp_path / "run")

@@ -13,9 +13,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tunesmith.compose.sizing.known_models import KNOWN_MODELS
 from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.errors import MissingInputError
-from tunesmith.files import looks_like_path, read_object
+from tunesmith.files import LARGEST_SETTINGS, find_inner_file, looks_like_path, read_object
 from tunesmith.model.configuration import check_config
-from tunesmith.model.directory import CONFIG, FETCH_AGAIN, find_file
+from tunesmith.model.directory import CONFIG, FETCH_AGAIN
 from tunesmith.model.names import CLASSIFIER, EXPORT
 from tunesmith.recipe.layers import catalog_files
 from tunesmith.recipe.load import load
@@ -59,7 +59,7 @@ def find_named_model(name: str, revision: str | None = None) -> FoundModel:
     """
     path = Path(name).expanduser()
     for directory in (path / EXPORT, path):
-        if (file := find_file(directory, CONFIG) if directory.is_dir() else None) is not None:
+        if (file := find_inner_file(directory, CONFIG) if directory.is_dir() else None) is not None:
             return _read(file, directory / CONFIG)
     if name in KNOWN_MODELS:
         return FoundModel(KNOWN_MODELS[name], False, f"the known sizes of {name}")
@@ -86,7 +86,7 @@ def _find_planned_run(path: Path) -> FoundModel | None:
 
 
 def _read(file: Path, where: Path) -> FoundModel:
-    content = read_object(file, advice=FETCH_AGAIN)
+    content = read_object(file, advice=FETCH_AGAIN, largest=LARGEST_SETTINGS)
     checked = check_config(content, where)
     scores = str((checked.entries.get("architectures") or [""])[0]).endswith(CLASSIFIER)
     return FoundModel({**checked.entries, "model_type": checked.architecture}, scores, str(where))

@@ -11,7 +11,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.errors import DataError, MissingInputError
-from tunesmith.files import looks_like_path, read_object
+from tunesmith.files import LARGEST_OBJECT, LARGEST_SETTINGS, find_inner_file, looks_like_path, read_object
+from tunesmith.text.tokenizer.checks import check_tokenizer
 from tunesmith.text.tokenizer.hub_errors import describe_hub_error
 
 MAIN = "tokenizer.json"
@@ -69,23 +70,24 @@ def locate(path_or_hub_name: str, revision: str | None = None) -> Path:
         raise MissingInputError(what, where=path_or_hub_name, advice=advice) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_object(path, advice="fetch the tokenizer again")
+def _read(directory: Path, name: str) -> dict[str, Any]:
+    """The content of a file of a directory; empty if there is none."""
+    path = find_inner_file(directory, name)
+    largest = LARGEST_OBJECT if name == MAIN else LARGEST_SETTINGS
+    return {} if path is None else read_object(path, advice="fetch the tokenizer again", largest=largest)
 
 
 def read_definition(directory: Path) -> Definition:
     """Read tokenizer.json and the names of its special tokens. Raises MissingInputError, DataError."""
     main = directory / MAIN
-    if not main.is_file():
+    if find_inner_file(directory, MAIN) is None:
         advice = "save the tokenizer in the fast format (tokenizer.json); other formats are not read"
         raise MissingInputError(f"holds no {MAIN}", where=directory, advice=advice)
-    content = _read(main)
-    model = content.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list) or not model["vocab"]:
-        raise DataError("a tokenizer without a vocabulary", where=main, advice="fetch the tokenizer again")
+    content = _read(directory, MAIN)
+    check_tokenizer(content, main)
     symbols: dict[str, str] = {}
     for name in NAMES:
-        settings = _read(directory / name) if (directory / name).is_file() else {}
+        settings = _read(directory, name)
         for symbol in SYMBOLS:
             value = settings.get(f"{symbol}_token")
             text = value.get("content") if isinstance(value, dict) else value
@@ -96,13 +98,13 @@ def read_definition(directory: Path) -> Definition:
 
 def read_chat_template(directory: Path) -> str | None:
     """Read the chat template of a tokenizer directory; None if it has none. Raises MissingInputError, DataError."""
-    if (directory / TEMPLATE).is_file():
+    if (path := find_inner_file(directory, TEMPLATE)) is not None:
         try:
-            return (directory / TEMPLATE).read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                return file.read(LARGEST_SETTINGS).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError("cannot be read as UTF-8 text", where=directory / TEMPLATE) from error
-    config = directory / "tokenizer_config.json"
-    found = _read(config).get("chat_template") if config.is_file() else None
+    found = _read(directory, "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):  # several named templates
         named = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
         found = named[0].get("template") if named else None

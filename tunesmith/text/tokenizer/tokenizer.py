@@ -13,6 +13,7 @@ import tokenizers
 from tunesmith.errors import DataError
 from tunesmith.files import fingerprint, write_file, write_json
 from tunesmith.text.tokenizer.definition import SYMBOLS, Definition, as_encoder, locate, read_definition, with_controls
+from tunesmith.text.visible import visible
 
 GENERIC_CLASS = "PreTrainedTokenizerFast"  # loads tokenizer.json unchanged; the classes of model families rebuild it
 
@@ -72,8 +73,11 @@ class Tokenizer:
         content = as_encoder(self._definition, frozenset(self._controls), continuing=continuing)
         try:
             encoder = tokenizers.Tokenizer.from_str(json.dumps(content))
-        except Exception as error:  # the library raises nothing more precise
-            raise DataError(f"not a tokenizer: {error}", where=place, advice="fetch the tokenizer again") from error
+        except BaseException as error:  # the library raises nothing more precise, and no Exception where it panics
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
+            what = f"not a tokenizer: {visible(str(error))[:300]}"
+            raise DataError(what, where=place, advice="fetch the tokenizer again") from error
         for token in self._definition.added:
             if encoder.token_to_id(token["content"]) != token["id"]:
                 what = f"the added token {token['content']!r} cannot keep its id {token['id']}"
@@ -165,7 +169,12 @@ class Tokenizer:
             found: list[list[int]] = [
                 encoding.ids for encoding in encoder.encode_batch_fast(list(texts), add_special_tokens=False)
             ]
-        except TypeError as error:
+        except BaseException as error:
+            if _is_panic(error):
+                what = "the tokenizer fails on this text"
+                raise DataError(what, where=self._definition.place, advice="fetch the tokenizer again") from error
+            if not isinstance(error, TypeError):
+                raise
             what = "text with half a character (a lone surrogate)"
             raise DataError(what, advice="correct or drop the record") from error
         for index, (text, ids) in enumerate(zip(texts, found, strict=True)):
@@ -236,6 +245,11 @@ class Tokenizer:
         config |= {"chat_template": chat_template} if chat_template is not None else {}
         write_file(directory / "tokenizer.json", json.dumps(self._definition.content, ensure_ascii=False))
         write_json(directory / "tokenizer_config.json", config | dict(extra or {}))
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether the library gave up in its native code, for which Python has no class to import."""
+    return type(error).__name__ == "PanicException"
 
 
 def _inside(start: int, end: int) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from tunesmith.files import (
     READING,
     UNFINISHED,
     flush_to_disk,
+    read_small,
     remove_unfinished,
     storage_errors,
     write_file,
@@ -353,7 +354,7 @@ def _read_mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
     advice = "restore the file, or start a new run in another run.directory"
     try:
         with storage_errors(path, READING, action="read"):
-            content = parse(path.read_bytes())
+            content = parse(read_small(path))
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"not readable: {error}", where=path, advice=advice) from error
     if not isinstance(content, dict):
