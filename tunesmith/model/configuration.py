@@ -44,6 +44,7 @@ LARGEST_SIZE = 1 << 40
 MOST_LABELS = 10_000
 MOST_LAYERS = 10_000
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+FLAGS = ("is_encoder_decoder", "is_decoder", "tie_word_embeddings", "add_cross_attention")
 DISTANCES = "relative_attention_"  # of T5, which takes logarithms of them
 # Numbers of modules, each of which takes time to build, even without memory.
 COUNTS = re.compile(r"(num|n)_.*(layers?|experts?|heads?|blocks?|stages?|groups?)(_.*)?|depths?")
@@ -156,6 +157,13 @@ def _check_value(key: str, value: Any, where: Path) -> None:
     elif key in ("id2label", "label2id"):
         if value is not None and not (isinstance(value, dict) and len(value) <= MOST_LABELS):
             fault = f"an object with at most {MOST_LABELS:,} entries"
+    elif key in FLAGS:
+        if not isinstance(value, bool | None):
+            fault = "true or false"
+    elif key.endswith("token_id"):
+        ids = value if isinstance(value, list) else [value]
+        if not all(each is None or (type(each) is int and abs(each) <= LARGEST_SIZE) for each in ids):
+            fault = "the id of a token"
     elif key == "num_labels" or key in LAYERS or (COUNTS.fullmatch(key) and isinstance(value, int)):
         most = MOST_LABELS if key == "num_labels" else MOST_LAYERS
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most):
