@@ -74,8 +74,8 @@ def read_export(directory: Path) -> ExportInfo | None:
     values: dict[str, Any] = {**_DEFAULTS, **{key: content[key] for key in _TYPES if key in content}}
     for key, (kind, wanted) in _TYPES.items():
         if not isinstance(values.get(key), kind) or (kind is int and isinstance(values[key], bool)):
-            found = "is missing" if key not in content else f"is {values[key]!r}"
-            raise DataError(f"{key!r} {found}, but must be {wanted}", where=path, advice="export the model again")
+            fault = "is missing" if key not in content else f"is {values[key]!r}"
+            raise DataError(f"{key!r} {fault}, but must be {wanted}", where=path, advice="export the model again")
     if values["kind"] not in ("assistant", "reward"):
         what = f"'kind' is {values['kind']!r}, but must be assistant or reward"
         raise DataError(what, where=path, advice="another version of tunesmith wrote it; export the model again")

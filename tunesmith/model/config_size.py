@@ -14,7 +14,8 @@ from tunesmith.errors import DataError
 from tunesmith.model.directory import CONFIG, ModelDirectory
 
 MOST_TIMES = 4  # weights may be stored once and used twice, or be computed from packed ones
-SPARE = 1 << 24  # numbers: heads that are not in the files, tables of positions
+SPARE = 1 << 24  # numbers: heads that are not in the files
+SPARE_BUFFERS = 1 << 28  # numbers: masks and tables of positions, which some families keep for each layer
 
 
 def check_config_size(source: ModelDirectory, config: PretrainedConfig, auto_class: Any, attention: str) -> None:
@@ -30,11 +31,11 @@ def check_config_size(source: ModelDirectory, config: PretrainedConfig, auto_cla
             model: PreTrainedModel = auto_class.from_config(config, attn_implementation=attention)
     except Exception:  # any family may fail in any way; loading then fails likewise, or computes while it is built
         return
-    wanted = sum(each.numel() for each in (*model.parameters(), *model.buffers()))
-    stored = source.count_parameters()
-    if wanted > MOST_TIMES * stored + SPARE:
+    stored, wanted = source.count_parameters(), sum(each.numel() for each in model.parameters())
+    buffers = sum(each.numel() for each in model.buffers())
+    if wanted > MOST_TIMES * stored + SPARE or buffers > MOST_TIMES * stored + SPARE_BUFFERS:
         raise DataError(
-            f"{CONFIG} describes a model of {wanted:,} numbers, but the files hold only {stored:,}",
+            f"{CONFIG} describes a model of {wanted + buffers:,} numbers, but the files hold only {stored:,}",
             where=source.name,
             advice="fetch the model again, with the configuration that belongs to its weights",
         )

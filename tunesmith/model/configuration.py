@@ -82,7 +82,7 @@ def check_config(content: Mapping[str, Any], where: Path) -> CheckedConfig:
     entries = {
         key: value for key, value in content.items() if _is_usable(key, known) and OUTPUTS.get(key, value) == value
     }
-    positive = {field.name for field in fields(kind) if type(field.default) is int and field.default > 0}
+    positive = {field.name for field in fields(kind) if type(field.default) is int and field.default > 0} - {WINDOW}
     for key, value in entries.items():
         _check_value(key, value, where)
         least = 1 if key.startswith(DISTANCES) else 0

@@ -389,8 +389,11 @@ def test_a_file_of_a_run_that_may_not_be_read_is_named(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin_run(tmp_path / "run")
-    opened = Path.open
-    refuse = fail(errno.EACCES)
-    monkeypatch.setattr(Path, "open", lambda path, *mode: refuse() if path.name == name else opened(path, *mode))
+    opened, refuse = Path.open, fail(errno.EACCES)
+
+    def open_file(path: Path, *how: Any, **options: Any) -> Any:
+        return refuse() if path.name == name else opened(path, *how, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
     with pytest.raises(StorageError, match=rf"{name}: cannot read: Permission denied; check the disk"):
         begin_run(tmp_path / "run")
