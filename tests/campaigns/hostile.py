@@ -248,7 +248,9 @@ def main() -> None:
     print(text)
     if options.json:
         options.json.write_text(text + "\n")
-    if any(each.faults for each in outcomes):
+    held = sum(not each.faults for each in outcomes)
+    print(f"{held:,}/{len(outcomes):,} were used or refused, with no fault")
+    if held < len(outcomes):
         raise SystemExit("some trials do not hold")
 
 

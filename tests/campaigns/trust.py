@@ -69,6 +69,9 @@ CAMPAIGNS: Sequence[Campaign] = (
     ),
     Campaign("Every file of runs and caches is damaged.", ("corruption",)),
     Campaign("NaN, infinities and overflows in weights, gradients, moments, losses, rewards, ...", ("not_finite",)),
+    Campaign(
+        "Model directories that are malformed or hostile.", ("hostile", "--results", f"{KEPT}/{{code}}-hostile.jsonl")
+    ),
     Campaign("Signals in every phase of training.", ("signals",)),
     Campaign("Several trainings at once in one directory or on one cache.", ("two_at_once",)),
     Campaign(
