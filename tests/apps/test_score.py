@@ -341,6 +341,8 @@ def test_what_cannot_be_written_is_refused_before_a_model_is_loaded(tmp_path: Pa
         run(nothing, [str(report)], kind="trees")
     with pytest.raises(UsageError, match="--write trees needs sampling reports, and there are none"):
         run(nothing, [str(talks)], kind="trees", output=tmp_path / "out")
+    with pytest.raises(MissingInputError, match=r"absent\.json: there is no such file"):
+        run(nothing, [str(tmp_path / "absent.json")], kind="trees", output=tmp_path / "out")
     with pytest.raises(UsageError, match="--keep has no effect on scores"):
         run(nothing, [str(report)], keep=3)
     with pytest.raises(UsageError, match="--keep has no effect on preferences"):

@@ -209,7 +209,7 @@ def test_too_little_space_is_found_before_the_first_step(root: Path, monkeypatch
     [
         (
             ["train.schedule={kind: cosine, warmup_steps: 500}"],
-            "500 steps of warm-up are not over at the last step of the run, 30",
+            "the warm-up (steps: 500) is not over at the last step of the run, 30",
         ),
         (["train.schedule={kind: linear, warmup_steps: 30}"], "the largest learning rate is 0.0097, not 0.01"),
         (["train.batch_size=60"], "48 examples of an epoch are fewer than a batch of 60: each epoch is one step"),
@@ -222,6 +222,14 @@ def test_check_warns_of_periods_without_effect(root: Path, settings: list[str], 
     found = [check for check in checks if check.name == "plan"]
     assert [check.status for check in found] == ["warn"]
     assert words in found[0].summary
+
+
+def test_a_run_without_place_for_a_warm_up_gets_no_words_that_change_nothing(root: Path) -> None:
+    settings = ["train.schedule={kind: cosine, warmup_steps: 50}", "train.steps=1"]
+    checks = collect_checks(small_recipe(root, settings), lambda *_: None, with_model=False).report.checks
+    (advice,) = [check.advice for check in checks if check.name == "plan" and "warm-up" in check.summary]
+    assert "warmup_steps" not in advice
+    assert "lower train.batch_size" in advice
 
 
 def test_check_passes_a_plan_without_a_fault(root: Path) -> None:

@@ -91,6 +91,9 @@ def run(
             for path in _output_files(kind, output, keep):
                 check_no_input(path, map(Path, inputs))
             reports = [] if reading else _read_reports(inputs)
+            for name in inputs if kind != SCORES and not reports else ():
+                if not Path(name).exists():
+                    raise MissingInputError("there is no such file", where=name, advice="check the path")
             if kind != SCORES and not reports:
                 what = f"--write {kind} needs sampling reports, and there are none"
                 raise UsageError(what, where=inputs[0], advice="`tunesmith preferences` converts other files to pairs")

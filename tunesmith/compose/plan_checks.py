@@ -39,16 +39,19 @@ def _find_warmup(keys: TrainConfig, total: int) -> Iterator[Check]:
     if warmup >= total:
         largest = max(map(build_schedule(keys, total), range(total)))
         summary = (
-            f"{warmup:,} steps of warm-up are not over at the last step of the run, {total:,}: "
-            f"the largest learning rate is {largest:.2g}, not {keys.learning_rate:g}"
+            f"the warm-up (steps: {warmup:,}) is not over at the last step of the run, {total:,}: the largest "
+            f"learning rate is {largest:.2g}, not {keys.learning_rate:g}"
         )
         yield Check(PLAN, "warn", summary, "train.schedule", _shorten_warmup(keys, total))
 
 
 def _shorten_warmup(keys: TrainConfig, total: int) -> str:
     """The words that make the warm-up a tenth of the run. total: its optimizer steps."""
+    shortest = 2  # a warm-up of one step changes nothing
+    if total <= shortest:
+        return "a run as short as this has no place for a warm-up: add data, or lower train.batch_size"
     ratio = getattr(keys.schedule, "warmup_ratio", None)
-    word = f"warmup_steps={max(2, total // 10)}" if ratio is None else "warmup_ratio=0.1"
+    word = f"warmup_steps={max(shortest, total // 10)}" if ratio is None else "warmup_ratio=0.1"
     return append_words(f"train.schedule.{word}", to="shorten the warm-up, or train longer")
 
 

@@ -59,6 +59,11 @@ def find_export(path: str | Path) -> Path:
     if (directory / "recipe.yaml").is_file() or (directory / "checkpoints").is_dir():
         advice = f"export a checkpoint of it: tunesmith export {directory}"
         raise MissingInputError("this run has no export yet", where=directory, advice=advice)
+    if directory.is_dir() and not {item.name for item in directory.iterdir()} - {"lock"}:
+        advice = "train the run again, or remove the directory"
+        raise MissingInputError(
+            "the directory is empty, so there is no config.json: no run has begun there", where=directory, advice=advice
+        )
     advice = "give a run directory, its export, or another Hugging Face directory with safetensors"
     what = "this is neither a run nor a model directory: it has no config.json"
     raise MissingInputError(what, where=directory, advice=advice)

@@ -49,7 +49,6 @@ DOES_NOT = [
     "data/dataset/prompt_list.py",
     "data/dataset/workers.py",
     "text/tokens/show.py",
-    "text/visible.py",
 ]
 
 

@@ -138,5 +138,9 @@ def held_out(keys: Keys, validation: int | float, seed: int, what: str = "data.v
             held = order == order.min()
     if held.all():
         fault = f"{what.format(validation)} holds out all {count:,} records, and none is left to train on"
-        raise DataError(fault, advice="hold out fewer, or add data")
+        key = what.split()[0]
+        advice = (
+            f"append {key}=0.05 to hold out a twentieth, or add data" if "." in key else "hold out fewer, or add data"
+        )
+        raise DataError(fault, advice=advice)
     return np.asarray(held, dtype=np.bool_)

@@ -99,7 +99,10 @@ def read_card(directory: Path) -> Mapping[str, object]:
     license = entries.get("license")
     if not isinstance(license, str) or license not in HUB_LICENSES:
         what = "names no license" if license is None else f"has a license that the hub does not know: {license!r}"
-        advice = "add a line like: license: apache-2.0 (other, with license_name, for one that has no name there)"
+        advice = (
+            "set card.license in recipe.yaml of the run and call `tunesmith card RUN`; in a card without a run, add a "
+            "line like: license: apache-2.0 (other, with license_name, for one that has no name there)"
+        )
         raise DataError(f"the front matter {what}", where=path, advice=advice)
     if UNFILLED in card.content:
         raise DataError(f"the card has a section with [{UNFILLED}]", where=path, advice="fill it in, or delete it")
