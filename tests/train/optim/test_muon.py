@@ -122,3 +122,10 @@ def test_nothing_to_orthogonalise_is_an_error_of_the_recipe() -> None:
         Muon(named, set(), learning_rate=1.0, adamw_learning_rate=1.0)
     with pytest.raises(RecipeError, match="'bias' is not a matrix"):
         Muon(named, {"bias"}, learning_rate=1.0, adamw_learning_rate=1.0)
+
+
+def test_a_rate_that_is_no_float32_gives_weights_that_are_not_finite_or_huge_and_no_error() -> None:
+    named = parameters((4096, 8))
+    named["w0"].grad = torch.randn(4096, 8)
+    Muon(named, {"w0"}, learning_rate=3e38, adamw_learning_rate=1.0).step(3e38)
+    assert named["w0"].detach().abs().max() > 1e35

@@ -250,6 +250,16 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_names_it(bad: float, p
     assert all(each.grad is not None and bool(torch.isfinite(each.grad).all()) for each in finite)
 
 
+def test_a_norm_of_finite_gradients_that_overflows_names_the_largest() -> None:
+    model = network()
+    fill_gradients(model, 0)
+    gradient = dict(model.named_parameters())["up.bias"].grad
+    assert gradient is not None
+    gradient.view(-1)[0] = -3e38
+    with pytest.raises(InternalError, match=r"up\.bias: the gradient norm is inf at step 17"):
+        clip_coefficient(dict(model.named_parameters()), None, 17)
+
+
 def test_check_finite_passes_numbers_and_names_what_is_not_finite() -> None:
     check_finite("the loss", 2.5, 3)
     check_finite("the loss", torch.tensor(2.5), 3)

@@ -110,9 +110,10 @@ class Muon:
             for name, found in zip(names, self._updates(names, scale), strict=True):
                 matrix, parameter = self.masters.read(name), self.matrices[name]
                 update = own_rows(found if _is_wide(parameter) else found.T, parameter)
-                factor = 0.2 * math.sqrt(max(parameter.shape))
+                # A rate that is no number of this type is its largest: the weights overflow, and the run stops.
+                rate = min(0.2 * math.sqrt(max(parameter.shape)) * learning_rate, torch.finfo(matrix.dtype).max)
                 matrix.mul_(1.0 - learning_rate * self.weight_decay)
-                matrix.add_(update, alpha=-factor * learning_rate)
+                matrix.add_(update, alpha=-rate)
                 self.masters.write(name, matrix)
                 self.masters.finish(name)
         synchronize(next(iter(self.matrices.values())).device, self.storage)

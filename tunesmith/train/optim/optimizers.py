@@ -284,5 +284,14 @@ def clip_coefficient(
 
 
 def _find_bad_gradient(parameters: Mapping[str, Parameter]) -> str | None:
-    """Name of the first parameter whose gradient is not finite, in any process."""
-    return find_not_finite({name: each.grad for name, each in parameters.items() if each.grad is not None})
+    """Name of the first parameter whose gradient is not finite, in any process.
+
+    Where all are finite, the squares of a large one overflow: then the name of the largest one in this process.
+    """
+    gradients = {name: each.grad for name, each in parameters.items() if each.grad is not None}
+    return find_not_finite(gradients) or max(gradients, key=lambda name: _largest(gradients[name]), default=None)
+
+
+def _largest(gradient: Tensor) -> float:
+    part = local_part(gradient)
+    return float(part.abs().max()) if part.numel() else 0.0
