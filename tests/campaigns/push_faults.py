@@ -102,7 +102,6 @@ def main() -> None:
     options = parser.parse_args()
     figures = try_all([int(each) if each.isdecimal() else each for each in options.kinds])
     failed = len({what.rpartition(": ")[0] for what in figures["broken"]})
-    print(f"{figures['cases'] - failed}/{figures['cases']} uploads with a fault were all or nothing, and completed")
     figures["command"] = {str(kind): time_command(kind) for kind in (503, "cut", "silent")}
     for kind, timed in figures["command"].items():
         print(
@@ -112,6 +111,7 @@ def main() -> None:
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
+    print(f"{figures['cases'] - failed}/{figures['cases']} uploads with a fault were all or nothing, and completed")
     unclear = [
         kind
         for kind, timed in figures["command"].items()

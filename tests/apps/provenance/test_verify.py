@@ -88,6 +88,13 @@ def test_what_is_missing_or_extra_is_named(copied: Path) -> None:
     assert states(copied)["export"] == "missing"
 
 
+def test_a_file_without_a_recorded_size_is_not_read_for_hours(copied: Path) -> None:
+    with (copied / "recipe.yaml").open("r+b") as file:
+        file.truncate(1 << 40)
+    found = {each.path: each.reason for each in verify_files(open_inventory(copied))}
+    assert "1,099,511,627,776 bytes" in found["recipe.yaml"]
+
+
 def test_a_lost_list_does_not_hide_the_damage_of_its_files(copied: Path) -> None:
     (copied / "export" / "tunesmith-manifest.json").write_text("{}")
     (copied / "export" / "config.json").write_text("{}")

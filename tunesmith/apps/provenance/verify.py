@@ -15,6 +15,7 @@ from tunesmith.text.visible import visible
 from tunesmith.train.run.directory import RECIPE
 from tunesmith.train.run.lock import is_in_use
 
+LARGEST = 1 << 34  # bytes of a file whose size is not recorded, such as a recipe or predictions
 BLOCK = 1 << 22  # bytes
 WRONG = ("damaged", "missing")
 
@@ -76,6 +77,8 @@ def _find_fault(expected: ExpectedFile, size: int | None) -> str | None:
     """Why a file is not the expected one; None if it is. size: as ``_size`` returns it."""
     if size is None:
         return "there is no such file"
+    if expected.size is None and size > LARGEST:
+        return f"it has {size:,} bytes, and no file of its kind has so many"
     digest, left = hashlib.sha256(), size
     try:
         with expected.path.open("rb") as file:
