@@ -26,7 +26,8 @@ PACKAGE = Path(tunesmith.__file__).parent
 TEXT = """# Trust
 
 What was done to Tunesmith, and how often it did the right thing. `make trust` runs all of it on two CPU cores, goes on
-after an interruption, and writes this page. The short forms are in `make test`.
+after an interruption, and writes this page. The short forms are in `make test`. What is not run here may have been run
+by itself or in part: [log.md](log.md) has those figures.
 
 | what | figure | command | date | commit | minutes |
 |---|---|---|---|---|---:|
