@@ -22,6 +22,7 @@ import tunesmith.cli.verify
 import tunesmith.compose.train
 import tunesmith.data.readers.recipe_check
 import tunesmith.publish.card.writing  # noqa: F401
+from tests.campaigns.exit_codes import exit_code_of
 from tunesmith.cli.main import main
 
 TRACEBACK = "Traceback (most recent call last)"
@@ -92,7 +93,7 @@ def start_command(words: Sequence[str], log: Path, prepare: Callable[[], object]
     log.write_text("")
     child = os.fork()
     if child == 0:
-        os._exit(_run_here(words, log, prepare))
+        os._exit(exit_code_of(lambda: _run_here(words, log, prepare)))
     return ForkedCommand(child, log)
 
 
@@ -114,28 +115,18 @@ def start_process(words: Sequence[str], log: Path) -> ForkedCommand:
     return ForkedCommand(child, log)
 
 
-def _run_here(words: Sequence[str], log: Path, prepare: Callable[[], object] | None) -> int:
-    code = 1
-    try:
-        os.setsid()
-        output = os.open(log, os.O_WRONLY | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        for number, name in ((1, "stdout"), (2, "stderr")):  # pytest may have replaced them
-            setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", closefd=False))  # noqa: SIM115
-        torch.set_num_threads(1)
-        sys.argv = ["tunesmith", *words]
-        if prepare is not None:
-            prepare()
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    with suppress(BaseException):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return code
+def _run_here(words: Sequence[str], log: Path, prepare: Callable[[], object] | None) -> None:
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for number, name in ((1, "stdout"), (2, "stderr")):  # pytest may have replaced them
+        setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", closefd=False))  # noqa: SIM115
+    torch.set_num_threads(1)
+    sys.argv = ["tunesmith", *words]
+    if prepare is not None:
+        prepare()
+    main()
 
 
 def _session(leader: int) -> list[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.campaigns.exit_codes import exit_code_of
 from tunesmith.cli.main import main as run_command
 
 CODES = frozenset({0, 64, 65, 66, 70, 74, 75, 76, 78, 130})
@@ -150,16 +151,7 @@ def _run_here(words: Sequence[str], root: Path) -> int:
     sys.argv = ["tunesmith", *words]
     sys.stdin = os.fdopen(0, encoding="utf-8")
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", buffering=1) for number in (1, 2))
-    code = 1
-    try:
-        run_command()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+    return exit_code_of(run_command)
 
 
 def _resident(process: int) -> int:

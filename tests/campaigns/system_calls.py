@@ -33,6 +33,7 @@ from pathlib import Path
 
 import torch
 
+from tests.campaigns.exit_codes import exit_code_of
 from tests.campaigns.system_calls_library import FAULTS, compile_library
 from tests.worlds import write_world
 from tunesmith.cli.main import main as run_command
@@ -151,17 +152,9 @@ class World:
         library = ctypes.CDLL(None)
         library.met_call.restype = ctypes.c_char_p
         library.arm(os.fsencode(self.run), os.fsencode(self.cache), ctypes.c_long(number), fault, stays)
-        code = 1
-        try:
-            run_command()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = exit_code_of(run_command)
         library.disarm()
         self.facts.write_text(json.dumps([library.met_call().decode(), library.calls()]))
-        sys.stdout.flush()
-        sys.stderr.flush()
         return code
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tunesmith.errors import InternalError, StorageError
 from tunesmith.train.optim.optimizers import AdamW
-from tunesmith.train.run import checkpoint
+from tunesmith.train.run import callbacks, checkpoint
 from tunesmith.train.run.callbacks import Checkpointer, MetricsRecorder
 from tunesmith.train.run.metrics import JsonLines
 from tunesmith.train.run.selection import CheckpointSelection, SelectionMetric, SelectionRule
@@ -166,3 +166,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match="so nothing was saved; the checkpoint of step 1 is valid"):
         checkpointer.save(2)
     assert names(tmp_path) == ["step-000001"]
+
+
+def test_the_numbers_of_a_step_are_read_once_however_often_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer, read = make_checkpointer(tmp_path, io.StringIO()), list[int]()
+    monkeypatch.setattr(callbacks, "check_finite_state", lambda modules, optimizer, step, *_: read.append(step))
+    checkpointer.check(1)  # before its weights are evaluated
+    checkpointer.save(1)
+    checkpointer.save(2)
+    assert read == [1, 2]

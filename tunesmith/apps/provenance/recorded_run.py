@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tunesmith.files import read_object
 from tunesmith.recipe.reading import read_file, to_plain
 from tunesmith.train.run.directory import MANIFEST, RECIPE
 from tunesmith.train.run.journal import JOURNAL, SEAL, RunJournal, RunStart, parse_journal
+from tunesmith.train.run.value_changes import find_leaves
 
 DEEPEST = 20
 """Levels of nested values that are compared key by key; what is deeper is one value."""
@@ -73,15 +74,7 @@ def start_inputs(start: RunStart) -> Mapping[str, Any]:
 
 def leaves(value: Any) -> dict[str, Any]:
     """Dotted key -> value of nested mappings and lists; an empty one is a value."""
-    return dict(_leaves(value, "", 0))
-
-
-def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict | list) and value and depth < DEEPEST:
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(child, f"{path}.{key}" if path else str(key), depth + 1)
-    else:
-        yield path, value
+    return dict(find_leaves(value, deepest=DEEPEST))
 
 
 def _origins(recipe: Mapping[str, Any], journal: RunJournal) -> Mapping[str, str]:

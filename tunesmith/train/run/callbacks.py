@@ -165,14 +165,14 @@ class EvaluationCallback:
     selection: CheckpointSelection
     view: View
     trackers: TrackerCallback
-    check: Callable[[StepResult], None]
+    check: Callable[[int, Sequence[int]], None]
     replies: Callable[[int], Mapping[str, float]] | None = None
     texts: Callable[[], Sequence[ShownText]] = tuple
 
     def __call__(self, result: StepResult) -> None:
         saved = is_due(result, self.save_every)
         if saved or is_due(result, self.every):
-            self.check(result)
+            self.check(result.done, result.examples)
             self.run(result.done, saved=saved)
 
     def run(self, step: int, *, saved: bool = False) -> None:
@@ -212,6 +212,7 @@ class Checkpointer:
     view: displays what was saved, and warnings.
     world: the processes of the run.
     saved: step of the last checkpoint.
+    checked: step after which all numbers were found to be finite.
     """
 
     directory: Path
@@ -225,14 +226,17 @@ class Checkpointer:
     view: View
     world: Communicator = ALONE
     saved: int = 0
+    checked: int = 0
 
     def __call__(self, result: StepResult) -> None:
         if is_due(result, self.every) or result.done in self.selection.kept:
             self.save(result.done, result.examples)
 
-    def check(self, result: StepResult) -> None:
-        """Raises InternalError if a weight or the state of the optimizer is not finite after a step."""
-        check_finite_state(self.modules, self.optimizer.state_dict(), result.done, self.saved, result.examples)
+    def check(self, step: int, examples: Sequence[int] = ()) -> None:
+        """Look once after a step whether all numbers are finite, which reads all of them. Raises as ``save``."""
+        if step != self.checked:
+            check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved, examples)
+            self.checked = step
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The groups of tensors of a checkpoint: those of every module, and the state of the optimizer."""
@@ -247,7 +251,7 @@ class Checkpointer:
         """
         if step == self.saved:
             return
-        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved, examples)
+        self.check(step, examples)
         state = {**self.recorder.sync(), "best": self.selection.best}
         for _ in range(WRITINGS):
             path = checkpoint.save(self.directory, step, self.tensors(), state, self.facts, self.world)

@@ -9,13 +9,14 @@ from typing import Any
 
 ABSENT = "(absent)"
 LARGEST_EXACT = 2**53
+MOST_LEVELS = 200
 
 
 def find_changes(
     old: Any, new: Any, may_differ: Collection[str], earlier: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(differences that are not allowed, differences that are), both as key -> "old -> new"."""
-    before, after = {**earlier, **dict(_leaves(old))}, dict(_leaves(new))
+    before, after = {**earlier, **dict(find_leaves(old))}, dict(find_leaves(new))
     different = [key for key in {**before, **after} if before.get(key, ABSENT) != after.get(key, ABSENT)]
     shown = {key: f"{_short(before.get(key, ABSENT))} -> {_short(after.get(key, ABSENT))}" for key in different}
     free = {key for key in different if any(key == each or key.startswith(f"{each}.") for each in may_differ)}
@@ -30,11 +31,15 @@ def concerns(key: str, keys: Collection[str]) -> bool:
     return any(each == key or each.startswith(f"{key}.") for each in keys)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings and lists with its dotted key. An empty mapping or list is a value."""
-    if isinstance(value, dict | list) and value:
+def find_leaves(value: Any, path: str = "", deepest: int = MOST_LEVELS) -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings and lists with its dotted key. An empty mapping or list is a value.
+
+    path: of the value itself.
+    deepest: levels that are opened; what is below them is one value.
+    """
+    if isinstance(value, dict | list) and value and deepest:
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+            yield from find_leaves(child, f"{path}.{key}" if path else str(key), deepest - 1)
     else:
         yield path, value
 
