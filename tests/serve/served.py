@@ -57,7 +57,8 @@ def end_models(models: ServedModels) -> None:
 
 
 def new_parts(models: ServedModels, settings: ServerSettings | None = None) -> ServerParts:
-    return ServerParts(models, settings or ServerSettings(docs=True), LOG.append)
+    """The parts of a server. The system chooses its port, since tests run in several processes."""
+    return ServerParts(models, settings or ServerSettings(port=0, docs=True), LOG.append)
 
 
 @cache
