@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +26,9 @@ def test_the_last_line_is_the_figure(
 ) -> None:
     result = run_campaign(Campaign("It is killed.", ("trust", word)), tmp_path)
     assert (result.held, result.figure) == (held, figure)
-    assert "It is killed." in capfd.readouterr().out
+    shown = capfd.readouterr().out.splitlines()
+    assert "It is killed." in shown[0]
+    assert all(line.startswith("trust: ") for line in shown)
 
 
 def test_what_did_not_hold_or_was_not_run_is_said(tmp_path: Path) -> None:
@@ -46,3 +50,22 @@ def test_a_result_is_kept(tmp_path: Path) -> None:
     result = Result("1/1", True, 0.1, "2026-11-30", "abc", "f")
     (tmp_path / "a.json").write_text(json.dumps(asdict(result)))
     assert read_results(tmp_path) == {"a": result}
+
+
+def test_campaigns_run_at_once_and_only_what_is_missing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, together = list[str](), threading.Barrier(2, timeout=20)
+
+    def run(campaign: Campaign, results: Path) -> Result:
+        ran.append(campaign.name)
+        together.wait()  # for the other one
+        return Result("1/1", campaign.name != "c", 0.1, "2026-11-30", "abc", trust.digest_code())
+
+    monkeypatch.setattr(trust, "CAMPAIGNS", [Campaign(f"{name} is tested.", (name,)) for name in ("a", "b", "c")])
+    monkeypatch.setattr(trust, "run_campaign", run)
+    monkeypatch.setattr(sys, "argv", ["trust", "--results", str(tmp_path), "--document", str(tmp_path / "trust.md")])
+    (tmp_path / "a.json").write_text(json.dumps(asdict(Result("1/1", True, 0.1, "", "", trust.digest_code()))))
+    with pytest.raises(SystemExit, match=r"did not hold: c$"):
+        trust.main()
+    assert sorted(ran) == ["b", "c"]
+    assert set(read_results(tmp_path)) == {"a", "b", "c"}
+    assert (tmp_path / "trust.md").read_text().count("1/1") == 3

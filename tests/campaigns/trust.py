@@ -1,9 +1,10 @@
-"""Run the campaigns of reliability one after another, and write their figures to a document.
+"""Run the campaigns of reliability, and write their figures to a document.
 
-    python -m tests.campaigns.trust [--only NAME ...] [--results trust] [--document docs/trust.md]
+    python -m tests.campaigns.trust [--only NAME ...] [--at-once 2] [--results trust] [--document docs/trust.md]
 
-The last line that a campaign prints is its figure; it held if it ended with 0. The results are kept, so the same call
-goes on where it was interrupted. A campaign that did not hold, or that was run with other code, is run again.
+Each campaign needs one core; two run at once, and their lines begin with their names. The last line that a campaign
+prints is its figure; it held if it ended with 0. The results are kept, so the same call goes on where it was
+interrupted. A campaign that did not hold, or that was run with other code, is run again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,16 +97,16 @@ def digest_code() -> str:
 
 
 def run_campaign(campaign: Campaign, results: Path) -> Result:
-    """Run one in a process and print what it prints."""
+    """Run one in a process and print what it prints, each line after the name of the campaign."""
     code = digest_code()
     words = [word.replace(KEPT, str(results)).replace("{code}", code) for word in campaign.words[1:]]
     command = [sys.executable, "-m", f"tests.campaigns.{campaign.name}", *words]
-    print(f"{campaign.what} ({' '.join(command[1:])})", flush=True)
+    print(f"{campaign.name}: {campaign.what} ({' '.join(command[1:])})", flush=True)
     begin, figure = time.monotonic(), ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(f"{campaign.name}: {line}", end="", flush=True)
             figure = line.strip() or figure
     minutes = (time.monotonic() - begin) / 60
     date = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -142,18 +144,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [campaign.name for campaign in CAMPAIGNS]
     parser.add_argument("--only", choices=names, nargs="+", default=names)
+    parser.add_argument("--at-once", type=int, default=2, help="campaigns that run at the same time")
     parser.add_argument("--results", type=Path, default=Path("trust"))
     parser.add_argument("--document", type=Path, default=PACKAGE.parent / "docs" / "trust.md")
     options = parser.parse_args()
     results: Path = options.results
     results.mkdir(parents=True, exist_ok=True)
-    for campaign in CAMPAIGNS:
-        done = read_results(results).get(campaign.name)
-        if campaign.name not in options.only or (done and done.held and done.code == digest_code()):
-            continue
-        result = run_campaign(campaign, results)
-        (results / f"{campaign.name}.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-        write_document(options.document, CAMPAIGNS, read_results(results))
+    done = {name for name, result in read_results(results).items() if result.held and result.code == digest_code()}
+    waiting = [campaign for campaign in CAMPAIGNS if campaign.name in set(options.only) - done]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        running = {pool.submit(run_campaign, campaign, results): campaign.name for campaign in waiting}
+        for ended in as_completed(running):
+            text = json.dumps(asdict(ended.result()), indent=2) + "\n"
+            (results / f"{running[ended]}.json").write_text(text, encoding="utf-8")
+            write_document(options.document, CAMPAIGNS, read_results(results))
     failed = [name for name, result in read_results(results).items() if not result.held]
     if failed:
         raise SystemExit(f"did not hold: {', '.join(failed)}")
