@@ -6,7 +6,7 @@ with the reply that chat would decode, so a mistake in either is found as a diff
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,17 +57,19 @@ def _squeeze(text: str) -> str:
     return "".join(text.split())
 
 
-def _find_lost_part(message: Message, reply: str, described: str) -> str | None:
+def _find_lost_part(message: Message, reply: str, decode_prompt: Callable[[], str]) -> str | None:
     """Return a text of a message with reasoning or tool calls that is neither in its reply nor in its prompt, or None.
 
-    The text of a plain message is compared as a whole elsewhere.
+    The text of a plain message is compared as a whole elsewhere. decode_prompt: gives the text of the prompt, which
+    takes time in long conversations.
     """
     if not message.reasoning and not message.tool_calls:
         return None
     written = _squeeze(reply)
     names = [call.name for call in message.tool_calls]
     lost = [part for part in (message.text, *names) if _squeeze(part) not in written]
-    if _squeeze(message.reasoning) not in written and _squeeze(message.reasoning) not in _squeeze(described):
+    reasoning = _squeeze(message.reasoning)
+    if reasoning not in written and reasoning not in _squeeze(decode_prompt()):
         lost.append(message.reasoning)
     return lost[0] if lost else None
 
@@ -168,7 +170,7 @@ class _Thread:
             yield "reply", f"{self._quote(missing)} belongs to the reply and is not trained"
         parsed = self.renderer.parse(self.ids[start : end + 1])
         wanted = self.renderer.format.reply_text(message, before)
-        lost = _find_lost_part(message, wanted, described=self.renderer.tokenizer.decode(prompt))
+        lost = _find_lost_part(message, wanted, lambda: self.renderer.tokenizer.decode(prompt))
         if lost is not None:
             yield "reply", f"the reply does not hold {shorten(lost)}"
         same = parsed.text.strip() in (wanted.strip(), round_trip(self.renderer, wanted).strip())

@@ -17,20 +17,22 @@ THREADS_SHOWN, TOKENS_SHOWN = 3, 1500  # of an example on the page
 
 def show_record(recipe: Recipe, renderer: Renderer, record: SurveyedRecord) -> ShownExample:
     """The record as it is before truncation; tokens that are cut from its end are marked."""
-    threads = show_threads(renderer, record.tree, record.tokens)
+    tokens = record.tokens
+    shown = show_threads(renderer, record.tree, tokens, threads=THREADS_SHOWN, longest=TOKENS_SHOWN)
+    ends = tokens.ends()
+    lengths = [len(tokens.thread(end)) for end in ends[:THREADS_SHOWN]]
     marks_end = recipe.text.truncation == "right" and target_limit(recipe) is None and not record.dropped
-    shown = [mark_cut(thread, recipe.text.max_length) if marks_end else thread for thread in threads[:THREADS_SHOWN]]
     return ShownExample(
         place=record.tree.place,
         source=record.tree.source,
         use=record.use,
         dropped=record.dropped,
         cut=record.cut,
-        tokens=len(record.tokens.ids),
-        targets=len(record.tokens.targets()),
-        threads=[thread[:TOKENS_SHOWN] for thread in shown],
-        more_threads=len(threads) - len(shown),
-        more_tokens=sum(len(token.ids) for thread in shown for token in thread[TOKENS_SHOWN:]),
+        tokens=len(tokens.ids),
+        targets=len(tokens.targets()),
+        threads=[mark_cut(thread, recipe.text.max_length) if marks_end else thread for thread in shown],
+        more_threads=len(ends) - len(shown),
+        more_tokens=sum(max(0, length - TOKENS_SHOWN) for length in lengths),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -35,16 +36,20 @@ class ShownToken:
     cut: bool = False
 
 
-def show_threads(renderer: Renderer, tree: Tree, tokens: TokenTree) -> list[list[ShownToken]]:
-    """Return the tokens of every root-to-leaf thread, in order.
+def show_threads(
+    renderer: Renderer, tree: Tree, tokens: TokenTree, *, threads: int | None = None, longest: int | None = None
+) -> list[list[ShownToken]]:
+    """Return the tokens of the root-to-leaf threads, in order.
 
     tokens: the rendering of ``tree`` by ``renderer``, not truncated.
+    threads: how many threads are shown; None for all.
+    longest: token ids of each that are shown, from its beginning; None for all.
     """
     trained = np.zeros(len(tokens.ids), np.bool_)
     trained[tokens.targets()] = True
     found = []
-    for end, path in zip(tokens.ends(), tree.threads(), strict=True):
-        indices = tokens.thread(end)
+    for end, path in islice(zip(tokens.ends(), tree.threads(), strict=True), threads):
+        indices = tokens.thread(end)[:longest]
         ids = tokens.ids[indices].tolist()
         roles = _roles(renderer, [tree.messages[index] for index in path], ids)
         found.append(list(_group_tokens(renderer, ids, roles, trained[indices].tolist())))
@@ -61,14 +66,20 @@ def show_prompt(renderer: Renderer, messages: Sequence[Message], ids: Sequence[i
 
 
 def _roles(renderer: Renderer, messages: Sequence[Message], ids: Sequence[int]) -> list[Role]:
-    """Return the role of every token. A turn ends where the thread differs from its rendering up to that turn."""
+    """Return the role of every token. A turn ends where the thread differs from its rendering up to that turn.
+
+    ids: of the thread, or of its beginning; turns after them are not rendered.
+    """
     roles: list[Role] = []
     for number, message in enumerate(messages):
+        if len(roles) == len(ids):
+            break
         if number + 1 < len(messages):
             (begun,) = renderer.render_many([Tree.path(messages[: number + 1])])
             # A system message that is written together with the question has no tokens alone.
             alone = [] if isinstance(begun, DataError) else begun.ids.tolist()
-            same = next((i for i, (one, two) in enumerate(zip(alone, ids, strict=False)) if one != two), len(alone))
+            both = min(len(alone), len(ids))
+            same = next((i for i, (one, two) in enumerate(zip(alone, ids, strict=False)) if one != two), both)
         else:
             same = len(ids)
         roles += [message.role] * (same - len(roles))
