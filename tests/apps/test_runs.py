@@ -27,8 +27,16 @@ def write_small_run(directory: Path, status: dict[str, Any] = STATUS, **recipe: 
     return write_run(directory, recipe_values(**recipe), {"seed": 1}, status, metrics)
 
 
-def listed(directory: Path, **settings: Any) -> str:
-    target = io.StringIO()
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def listed(directory: Path, target: io.StringIO | None = None, **settings: Any) -> str:
+    """What is printed to a pipe, or to another target."""
+    target = target or io.StringIO()
     run(directory, target=target, **settings)
     return target.getvalue()
 
@@ -87,11 +95,19 @@ def test_the_list_is_json_where_a_value_is_not_finite(tmp_path: Path, value: flo
     assert "nan" not in listed(tmp_path)
 
 
-def test_the_table_has_at_most_80_columns_and_no_control_character(tmp_path: Path) -> None:
-    write_small_run(tmp_path / "a-run-with-a-very-long-name-that-says-everything-about-it")
+@pytest.mark.parametrize(("columns", "limit"), [(60, 80), (80, 80), (100, 100)])
+def test_the_table_fits_the_terminal_and_has_no_control_character(
+    columns: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name = "a-run-with-a-very-long-name-that-says-everything-about-it"
+    write_small_run(tmp_path / name)
     write_small_run(tmp_path / "long", model={"path": "some-organisation/a-model-with-a-long-name-7b-instruct"})
-    lines = listed(tmp_path).splitlines()
-    assert max(map(len, lines)) <= 80
+    lines = listed(tmp_path, Terminal()).splitlines()
+    assert max(map(len, lines)) == limit
+    piped = listed(tmp_path)
+    assert name in piped
+    assert "some-organisation/a-model-with-a-long-name-7b-instruct" in piped
     write_small_run(tmp_path / HOSTILE, model={"path": HOSTILE})
     text = listed(tmp_path)
     assert "\x1b" not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ RIGHT = ("step", "changed", "size")
 SHORTENED = ("run", "model", "best")
 """Columns whose texts are shortened where the table is too wide, the widest first."""
 WIDTH = 80
+"""The least width of a terminal for which the table is made."""
 LEAST_WIDTH = 8
 """To which they are shortened at most."""
 DEPTH = 2
@@ -106,7 +108,8 @@ def run(
         such = "" if method is None and not values else " with this method and these values"
         print(visible(f"there are no runs{such} in {directory}"), file=screen)
     else:
-        for line in table_lines(found, directory):
+        width = max(WIDTH, shutil.get_terminal_size().columns) if screen.isatty() else None
+        for line in table_lines(found, directory, width):
             print(visible(line), file=screen)
 
 
@@ -186,13 +189,17 @@ def _measure(path: Path) -> tuple[int, str]:
     return size, datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
 
 
-def table_lines(runs: Sequence[ListedRun], directory: Path) -> Iterator[str]:
-    """The table, at most 80 characters wide, and why runs stopped."""
+def table_lines(runs: Sequence[ListedRun], directory: Path, width: int | None) -> Iterator[str]:
+    """The table, and why runs stopped.
+
+    width: characters of a line at most, as far as shorter texts allow it; None, as for a pipe: nothing is shortened.
+    """
     now = datetime.now(UTC)
     rows = [HEADERS, *(_cells(each, directory, now) for each in runs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     places = [HEADERS.index(name) for name in SHORTENED]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[place] for place in places) > LEAST_WIDTH:
+    limit = math.inf if width is None else width - 2 * (len(widths) - 1)
+    while sum(widths) > limit and max(widths[place] for place in places) > LEAST_WIDTH:
         widths[max(places, key=lambda place: widths[place])] -= 1
     for row in rows:
         cells = [_shortened(cell, width) for cell, width in zip(row, widths, strict=True)]
