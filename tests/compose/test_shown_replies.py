@@ -10,6 +10,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from tests.runs import digests
+from tests.text.small_tokenizers import t5_like, write_tokenizer
 from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose import reply_evaluation
@@ -133,6 +134,15 @@ def test_the_text_of_a_prompt_is_that_of_its_message_in_every_format(name: str, 
     text = PromptText(renderer)
     assert text(renderer.prompt([Message("user", "Why is the sky blue?")])) == "Why is the sky blue?"
     assert text(renderer.prompt([Message("user", "a")])) == "a"
+
+
+def test_the_prompt_of_an_encoder_decoder_is_shown_without_the_marks_of_line_breaks(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, t5_like(), eos="</s>", unk="<unk>", pad="<pad>")
+    format = build_format("t5-dolly")
+    renderer = Renderer(format, Tokenizer.load(str(tmp_path), format.controls))
+    prompt = renderer.prompt([Message("user", "one\ntwo\tthree?")])
+    assert "_LB_" in renderer.tokenizer.decode(prompt)
+    assert PromptText(renderer)(prompt) == "one\ntwo\tthree?"
 
 
 @pytest.mark.parametrize("name", ["oasst", "tulu", "vicuna", "chatml", "llama-2", "zephyr"])

@@ -45,7 +45,7 @@ class PromptText:
     """
 
     def __init__(self, renderer: Renderer) -> None:
-        self._decode = renderer.tokenizer.decode
+        self._tokenizer, self._codec = renderer.tokenizer, renderer.format.codec
         one, other = (self._decode(renderer.prompt([Message("user", letter)])) for letter in QUESTIONS)
         self._before = _shared_start(one, other)
         self._after = _shared_start(one[::-1], other[::-1])[::-1]
@@ -62,6 +62,10 @@ class PromptText:
         if len(text) < len(self._before) + len(self._after):
             return text
         return text.removeprefix(self._before).removesuffix(self._after).strip()
+
+    def _decode(self, ids: Sequence[int], *, skip_controls: bool = True) -> str:
+        """The contents of tokens, with line breaks and tabs for the marks that T5 reads."""
+        return self._codec.decode(self._tokenizer.decode(ids, skip_controls=skip_controls))
 
     def _with_roles(self, text: str, turns: TurnTexts) -> str:
         """The messages on lines with their roles. text: with the names of control tokens, which are left out."""
