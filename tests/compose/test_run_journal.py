@@ -79,6 +79,28 @@ def test_other_code_packages_and_machine_of_an_earlier_start_do_not_refuse_a_run
     assert (first["cpu"], second["cpu"]) == ("another", software.processor_name())
 
 
+def test_records_that_were_changed_since_the_run_stopped_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The digests are replaced at the end of the next start, so the damage would be hidden from then on."""
+    steps = ("train.evaluate_every=1", "data.validation=4", "evaluate.show=2")
+    for done in ("1", "2"):
+        with pytest.raises(StoppedError):
+            train(tmp_path, *steps, f"train.stop_after={done}")
+    assert "was changed since" not in capsys.readouterr().err
+    run = tmp_path / "run"
+    (run / "shown.jsonl").write_text((run / "shown.jsonl").read_text().replace("text", "test", 1))
+    (run / "timing.jsonl").unlink()
+    train(tmp_path, *steps)
+    shown = capsys.readouterr().err
+    assert [name for name in ("metrics", "consumed", "timing", "shown") if f"{name}.jsonl is missing" in shown] == [
+        "timing",
+        "shown",
+    ]
+    train(tmp_path, *steps)
+    assert "was changed since" not in capsys.readouterr().err
+
+
 def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
     def fail(result: object) -> None:
         raise InternalError("planted")

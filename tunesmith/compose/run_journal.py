@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from tunesmith.train.rollout.files import REPLIES
 from tunesmith.train.run import checkpoint
 from tunesmith.train.run.checkpoint_files import STATE, list_files
 from tunesmith.train.run.directory import CONSUMED, MANIFEST, METRICS, RECIPE, SHOWN, TIMING, RunDirectory
-from tunesmith.train.run.journal import ResolvedRecipe, RunResults, RunStart, begin_start, end_start
+from tunesmith.train.run.journal import (
+    ADVICE,
+    ResolvedRecipe,
+    RunResults,
+    RunStart,
+    begin_start,
+    end_start,
+    parse_journal,
+)
 from tunesmith.train.run.status import present_time
 
 RECORDS = (METRICS, CONSUMED, TIMING, SHOWN)
@@ -33,7 +41,12 @@ CHOSEN = "chosen for this data, model or machine"
 
 @contextmanager
 def recorded_start(
-    context: RunContext[Any, Any], origins: Mapping[str, Origin], command: Sequence[str], began: str, step: int
+    context: RunContext[Any, Any],
+    origins: Mapping[str, Origin],
+    command: Sequence[str],
+    began: str,
+    step: int,
+    warn: Callable[[str], None],
 ) -> Iterator[None]:
     """Record that a run begins or continues, and at the end of the block how it has ended; only its owner does.
 
@@ -42,6 +55,7 @@ def recorded_start(
     command: the words of the command line.
     began: when the process began.
     step: optimizer steps that are done.
+    warn: displays which records are no longer what the last start has left; their digests are replaced.
     Raises StorageError, and DataError for a manifest that was changed.
     """
     run = context.run
@@ -49,6 +63,8 @@ def recorded_start(
         yield
         return
     manifest = run.path / MANIFEST
+    for name in find_changed_records(run):
+        warn(f"{run.path / name} is missing or was changed since the run has ended; only a copy could restore it")
     begin_start(manifest, _start(context, command, began, step), _resolved(context.recipe, origins))
     try:
         yield
@@ -58,6 +74,18 @@ def recorded_start(
             end_start(manifest, present_time(), "stopped" if stopped else "failed", find_results(run))
         raise
     end_start(manifest, present_time(), "finished", find_results(run))
+
+
+def find_changed_records(run: RunDirectory) -> list[str]:
+    """The records that are not what the last start of a run has left; none if it was killed, or is of an older version.
+
+    Raises DataError for a manifest that cannot be read.
+    """
+    results = parse_journal(read_object(run.path / MANIFEST, advice=ADVICE), run.path / MANIFEST).results
+    recorded = {} if results is None else results.files
+    return [
+        name for name, digest in recorded.items() if not (path := run.path / name).is_file() or sha256(path) != digest
+    ]
 
 
 def _start(context: RunContext[Any, Any], command: Sequence[str], began: str, step: int) -> RunStart:

@@ -118,7 +118,7 @@ def _train_recipe(
         world.barrier()
         done = 0 if last is None else last.step
         with (
-            recorded_start(context, loaded.origins, command, began, done),
+            recorded_start(context, loaded.origins, command, began, done, view.warn),
             RunPage.of(run.path, rule, method.shown, view.warn, proof, writes=run.is_owner) as page,
         ):
             try:

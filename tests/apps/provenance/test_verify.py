@@ -15,6 +15,8 @@ from tests.runs import train_small_run
 from tunesmith.apps.provenance.inventory import WRITTEN_WHILE_TRAINING
 from tunesmith.apps.provenance.verify import open_inventory, run, verify_files
 from tunesmith.errors import LockedError, MissingInputError, StoppedError, StorageError
+from tunesmith.model.export_manifest import EXPORT_MANIFEST
+from tunesmith.train.run.journal import SEAL
 from tunesmith.train.run.lock import write_holder
 
 World = Callable[[str], Path]
@@ -130,6 +132,25 @@ def test_a_run_that_was_stopped_or_continued_is_intact(finished: World) -> None:
     assert "damaged" not in states(root / "twice").values()
     train_small_run(root, "sft", name="twice")
     assert states(root / "twice") == dict.fromkeys(WRITTEN_WHILE_TRAINING, "not covered")
+
+
+@pytest.mark.parametrize("copied", ["ppo"], indirect=True)
+def test_a_list_of_digests_in_the_place_of_another_one_is_found(copied: Path) -> None:
+    """Each has a valid digest of itself, but other keys."""
+    lists = [path for path in sorted(copied.rglob("*.json")) if isinstance(read := _read(path), dict) and SEAL in read]
+    assert {path.name for path in lists} >= {"manifest.json", EXPORT_MANIFEST, "iteration.json"}
+    for path in lists:
+        content = path.read_bytes()
+        for other in lists:
+            if other.name != path.name:
+                path.write_bytes(other.read_bytes())
+                assert states(copied)[str(path.relative_to(copied))] == "damaged", (path, other)
+        path.write_bytes(content)
+    assert "damaged" not in states(copied).values()
+
+
+def _read(path: Path) -> object:
+    return json.loads(path.read_bytes())
 
 
 def test_token_trees_of_the_cache_are_verified(finished: World, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ REFERENCES = (
     ),
     PlantedFault(
         file="train/rollout/files.py",
-        old='if seal != fingerprint(index) or index["iteration"] != iteration:',
+        old='if seal != fingerprint(index) or index.get("iteration") != iteration:',
         new="if seal != fingerprint(index):",
         tests=(f"{_ROLLOUTS}::test_damage_is_found_and_the_error_advises",),
         harm="A resumed run of PPO trains on the replies of another iteration.",

@@ -279,14 +279,14 @@ STORE = (
     ),
     PlantedFault(
         file="data/dataset/store.py",
-        old='if seal != fingerprint(index) or index["key"] != key:',
-        new='if index["key"] != key:',
+        old='if seal != fingerprint(index) or index.get("key") != key:',
+        new='if index.get("key") != key:',
         tests=(f"{_STORE}::test_a_changed_index_is_not_believed",),
         harm="An edited index decides how many records are trained.",
     ),
     PlantedFault(
         file="data/dataset/store.py",
-        old='if seal != fingerprint(index) or index["key"] != key:',
+        old='if seal != fingerprint(index) or index.get("key") != key:',
         new="if seal != fingerprint(index):",
         tests=(f"{_STORE}::test_a_store_made_from_something_else_is_not_opened",),
         harm="A store of other data is trained.",

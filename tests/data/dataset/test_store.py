@@ -211,6 +211,12 @@ def test_a_changed_index_is_not_believed(tmp_path: Path) -> None:
     assert read_index(directory, "made from") is None
 
 
+def test_another_sealed_file_is_no_index(tmp_path: Path) -> None:
+    directory = write(tmp_path / "s", TREES)
+    (directory / "index.json").write_text(json.dumps({"files": {}, "seal": fingerprint({"files": {}})}))
+    assert read_index(directory, "made from") is None
+
+
 def test_a_store_made_from_something_else_is_not_opened(tmp_path: Path) -> None:
     assert read_index(write(tmp_path / "s", TREES), "made from other data") is None
     assert read_index(tmp_path / "nothing", "made from") is None

@@ -58,6 +58,11 @@ def _other_number(path: Path) -> None:
     (path / INDEX).write_text(json.dumps({**index, "seal": fingerprint(index)}))
 
 
+def _another_sealed_file(path: Path) -> None:
+    content = {"files": {"a": 1}}
+    (path / INDEX).write_text(json.dumps({**content, "seal": fingerprint(content)}))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit of the last number": lambda path: _flipped(path / TENSORS, -1),
     "a bit of the header": lambda path: _flipped(path / TENSORS, 30),
@@ -68,6 +73,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "an index that is a list": lambda path: (path / INDEX).write_text("[]"),
     "a changed coefficient": lambda path: (path / INDEX).write_text((path / INDEX).read_text().replace("0.1", "0.2")),
     "the index of another iteration": _other_number,
+    "another sealed file": _another_sealed_file,
     "nothing at all": lambda path: [each.unlink() for each in path.iterdir()],
 }
 

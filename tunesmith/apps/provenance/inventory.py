@@ -103,6 +103,8 @@ class Inventory:
             self.report("damaged" if path.exists() else "missing", path, what)
             for name, digest in otherwise.items():
                 self.expect(path.parent / name, digest)
+        except (KeyError, TypeError, AttributeError, ValueError):  # it holds other things than such a list
+            self.report("damaged" if path.exists() else "missing", path, "it is another file")
         else:
             self.intact.append(path)
 
@@ -150,6 +152,8 @@ def _read_manifest(found: Inventory, path: Path) -> tuple[dict[str, Any], RunJou
         manifest = read_object(path)
         journal = parse_journal(manifest, path)
         _check_names(journal)
+        if SEAL in manifest and not journal.starts:
+            raise DataError("it is another file: there is no start of a run in it")
     except TunesmithError as error:
         found.report("damaged", path, error.what)
         return {}, RunJournal()

@@ -213,7 +213,7 @@ def _read_index(directory: Path, key: str) -> dict[str, Any] | None:
         RecursionError,
     ):  # anything that a damaged file may contain
         return None
-    if seal != fingerprint(index) or index["key"] != key:
+    if seal != fingerprint(index) or index.get("key") != key:
         return None
     for name, entry in index["files"].items():
         file = directory / f"{name}.bin"

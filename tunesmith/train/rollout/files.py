@@ -93,7 +93,7 @@ def read_index(directory: Path, iteration: int) -> dict[str, Any]:
         seal = index.pop("seal")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # a damaged file may hold anything
         raise _damaged(path, f"{INDEX} cannot be read") from None
-    if seal != fingerprint(index) or index["iteration"] != iteration:
+    if seal != fingerprint(index) or index.get("iteration") != iteration:
         raise _damaged(path, f"{INDEX} was changed")
     return dict(index)
 

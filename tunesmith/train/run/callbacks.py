@@ -212,7 +212,6 @@ class Checkpointer:
     view: displays what was saved, and warnings.
     world: the processes of the run.
     saved: step of the last checkpoint.
-    checked: step after which all numbers were found to be finite.
     """
 
     directory: Path
@@ -226,17 +225,17 @@ class Checkpointer:
     view: View
     world: Communicator = ALONE
     saved: int = 0
-    checked: int = 0
 
     def __call__(self, result: StepResult) -> None:
         if is_due(result, self.every) or result.done in self.selection.kept:
             self.save(result.done, result.examples)
 
     def check(self, step: int, examples: Sequence[int] = ()) -> None:
-        """Look once after a step whether all numbers are finite, which reads all of them. Raises as ``save``."""
-        if step != self.checked:
-            check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved, examples)
-            self.checked = step
+        """Raises InternalError if a weight or the state of the optimizer is not finite after a step.
+
+        An evaluation asks before it begins. ``save`` asks again, because it is what makes a number lasting.
+        """
+        check_finite_state(self.modules, self.optimizer.state_dict(), step, self.saved, examples)
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The groups of tensors of a checkpoint: those of every module, and the state of the optimizer."""
