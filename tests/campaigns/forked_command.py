@@ -14,14 +14,7 @@ from pathlib import Path
 
 import torch
 
-# What the commands import when they are called is imported here, once.
-import tunesmith.apps.provenance.verify
-import tunesmith.cli.recipe_command
-import tunesmith.cli.train
-import tunesmith.cli.verify
-import tunesmith.compose.train
-import tunesmith.data.readers.recipe_check
-import tunesmith.publish.card.writing  # noqa: F401
+import tests.campaigns.imported_before  # noqa: F401
 from tests.campaigns.exit_codes import exit_code_of
 from tunesmith.cli.main import main
 

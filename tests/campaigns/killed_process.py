@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+import tests.campaigns.imported_before  # noqa: F401
+
 
 def finishes(work: Callable[[], object], log: Path, patience: float | None) -> bool:
     """Do the work in a forked child, which is killed after ``patience`` seconds (None: never); whether it ended.

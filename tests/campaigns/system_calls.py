@@ -33,6 +33,7 @@ from pathlib import Path
 
 import torch
 
+import tests.campaigns.imported_before  # noqa: F401
 from tests.campaigns.exit_codes import exit_code_of
 from tests.campaigns.system_calls_library import FAULTS, compile_library
 from tests.worlds import write_world
