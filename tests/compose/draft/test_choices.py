@@ -67,7 +67,7 @@ def test_the_steps_are_those_of_the_run(records: int, epochs: int, batch: int) -
 
 @given(st.integers(1, 10**7))
 def test_a_run_of_any_length_has_lines_on_the_screen(steps: int) -> None:
-    assert 1 <= choose_log_period(steps) <= min(10, max(1, steps / 20))
+    assert 1 <= choose_log_period(steps) <= min(10, max(1, steps / 10))
 
 
 @pytest.mark.parametrize("objective", RATE_FACTORS)

@@ -256,8 +256,11 @@ def test_the_numbers_of_the_recipe_are_those_of_the_run(here: Path) -> None:
     assert find_base_model("model").parameters == parameters
     assert f"llama, about {parameters / 1000:.3g} thousand parameters, " in text
     assert "batch_size: 4  # 57 records / 4 = 15 steps, x 3 epochs = 45 steps\n" in text
-    assert "_every: 0" not in text
-    assert [word for word in text.split() if word.endswith("_every:")] == ["log_every:"]
+    assert "evaluate_every: 0.25  # of a short run, as often as it is saved\n" in text
+    assert "log_every: 4\n" in text
+    write_rows("faq.jsonl", (ROWS * 200)[:600])
+    drafted("faq.jsonl")
+    assert [word for word in Path("mine.yaml").read_text().split() if word.endswith("_every:")] == ["log_every:"]
 
 
 def test_a_few_records_are_not_split(here: Path) -> None:

@@ -77,4 +77,12 @@ def count_steps(records: int, epochs: int, batch: int) -> int:
 
 def choose_log_period(steps: int) -> int:
     """The steps between two lines on the screen."""
-    return max(1, min(10, steps // 20))
+    return max(1, min(10, steps // 10))
+
+
+def choose_evaluation_period(steps: int) -> float | None:
+    """The share of a run between two evaluations; None for that of the method.
+
+    A run of few steps is evaluated where it is saved, so that its steps are not lost between evaluations.
+    """
+    return 0.25 if steps < ENOUGH_STEPS else None

@@ -12,6 +12,7 @@ from tunesmith.compose.draft.choices import (
     EPOCHS,
     LengthLimit,
     choose_batch,
+    choose_evaluation_period,
     choose_length,
     choose_log_period,
     choose_rate,
@@ -178,11 +179,19 @@ def _training(request: DraftRequest, base: BaseModel, found: Survey, trained: in
         "epochs": Value(epochs),
         "batch_size": Value(batch, _length_of_run(request, records, batch, is_exact=found.is_complete)),
         "learning_rate": Value(rate, f"usual for {request.objective} of {count(base.parameters)} parameters"),
-        **({} if held_out else {"evaluate_every": Value(None, "no validation data")}),
+        **_evaluation_period(held_out, steps),
         "log_every": Value(choose_log_period(steps)),
     }
     without = {"run": {"export": Value("last", "without validation data there is no best step")}}
     return {"train": train, **({} if held_out else without)}
+
+
+def _evaluation_period(held_out: int, steps: int) -> dict[str, Any]:
+    """The period of evaluations where that of the method does not suit. held_out: records for validation."""
+    if not held_out:
+        return {"evaluate_every": Value(None, "no validation data")}
+    share = choose_evaluation_period(steps)
+    return {} if share is None else {"evaluate_every": Value(share, "of a short run, as often as it is saved")}
 
 
 def _length_of_run(request: DraftRequest, records: int, batch: int, *, is_exact: bool) -> str:
