@@ -7,10 +7,11 @@ A tiny run of supervised fine-tuning is trained by `tunesmith train` in a forked
 export) and injects a fault into one of them. A trial holds if
 
 - a killed process leaves a run, and one with an error ends with 0 or 74, without a traceback;
-- a checkpoint that was called saved is there and valid, and an export that was complete still is;
+- a checkpoint that was called saved, or a later one, is there and valid, and an export that was complete still
+  is;
 - the same command then ends with 0, and every file of the run equals that of a run without a fault.
 
-A finished trial is a line of the results, and is not done again.
+A finished trial is a line of the results, and is not done again if it has held.
 """
 
 from __future__ import annotations
@@ -125,10 +126,10 @@ class World:
             yield f"a traceback: {self.last_line()}"
         if steps := [int(step) for step in SAVED.findall(text)]:
             found = latest_attempts(self.run / "checkpoints")
-            if steps[-1] not in found:
+            if max(found, default=0) < steps[-1]:  # a rotation may come before a message, but not before its checkpoint
                 yield f"step {steps[-1]} was said to be saved, and there are {sorted(found)}"
             else:
-                read(found[steps[-1]])
+                read(found[max(found)])
 
     def last_line(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -180,12 +181,13 @@ def differences(expected: Mapping[str, str], found: Mapping[str, str], prefix: s
 
 
 def read_results(path: Path | None) -> dict[tuple[str, str, int], Outcome]:
-    """The trials that are done already."""
+    """The trials that are done already and have held; the last line of each counts."""
     if path is None or not path.is_file():
         return {}
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     found = [Outcome(**{**line, "wrong": tuple(line["wrong"])}) for line in lines]
-    return {(each.work, each.fault, each.number): each for each in found}
+    last = {(each.work, each.fault, each.number): each for each in found}
+    return {trial: each for trial, each in last.items() if not each.wrong}
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, str]:

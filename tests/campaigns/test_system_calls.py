@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.system_calls import Outcome, read_results
 from tests.campaigns.system_calls_library import FAULTS, compile_library
 
 SCRIPT = """
@@ -71,3 +74,11 @@ def test_the_chosen_call_meets_the_fault(library: Path, fault: str, number: int,
 def test_a_kill_comes_before_the_call(library: Path, tmp_path: Path) -> None:
     assert output_of(library, tmp_path, "kill", 5).returncode == -signal.SIGKILL
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["file", "new"]
+
+
+def test_a_trial_that_did_not_hold_is_done_again(tmp_path: Path) -> None:
+    wrong, right = (Outcome("train", "EIO", 3, "fsync", 74, 9, wrong) for wrong in (("a traceback",), ()))
+    other = replace(right, number=4, wrong=("it differs",))
+    (tmp_path / "results").write_text("".join(json.dumps(asdict(each)) + "\n" for each in (wrong, other, right)))
+    assert read_results(tmp_path / "results") == {("train", "EIO", 3): right}
+    assert read_results(tmp_path / "none") == read_results(None) == {}
