@@ -8,7 +8,9 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,23 @@ def test_processes_find_the_same_faults_as_none(tokenizer: str, tmp_path: Path) 
     for number, line in ((1, first), (3, second)):
         assert f"{path}:{number}: " in line
         assert f"(and in {quarter - 1:,} more, such as {path}:{number + 4})" in line
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_no_signal_can_interrupt_the_start_of_a_process(
+    tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signals run their handlers in the main thread, so processes are started in another one."""
+    start, threads = SpawnProcess.start, list[threading.Thread]()
+
+    def watched(process: SpawnProcess) -> None:
+        threads.append(threading.current_thread())
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", watched)
+    run(write(tmp_path / "a.jsonl", RECORDS), tokenizer, tmp_path / "cache", workers=2)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.usefixtures("small_chunks")

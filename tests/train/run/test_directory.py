@@ -15,29 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.train.run.opened_runs import MANIFEST, RECIPE, begin_run, files, open_run
 from tunesmith.errors import LockedError, MissingInputError, RecipeError, StorageError
-from tunesmith.train.run.directory import RunDirectory, free_directory
+from tunesmith.train.run.directory import free_directory
 
 FORK = multiprocessing.get_context("fork")
-RECIPE = (
-    "name: x\ntrain:\n  epochs: 3\n  learning_rate: 1.0e-05\n  log_every: 10\ndata:\n  sources:\n  - path: a.jsonl\n"
-)
-MANIFEST: dict[str, Any] = {"data": {"key": "abc"}, "seed": 0, "betas": (0.9, 0.95), "hardware": {"cores": 2}}
-
-
-def open_run(path: Path, recipe: str = RECIPE, **settings: Any) -> RunDirectory:
-    return RunDirectory.open(path, recipe, notice=settings.pop("notice", pytest.fail), **settings)
-
-
-def begin_run(path: Path, recipe: str = RECIPE, **settings: Any) -> None:
-    """Open a run, record it, and close it."""
-    notice = settings.get("notice", pytest.fail)
-    with open_run(path, recipe, **settings) as run:
-        run.record(MANIFEST, notice)
-
-
-def files(path: Path) -> dict[str, bytes]:
-    return {str(item.relative_to(path)): item.read_bytes() for item in sorted(path.rglob("*")) if item.is_file()}
 
 
 def test_a_new_run_has_its_recipe_and_its_manifest(tmp_path: Path) -> None:
@@ -187,22 +169,6 @@ def test_a_directory_with_other_files_is_refused_and_not_changed(tmp_path: Path)
     with pytest.raises(RecipeError, match=r"is no run \(it contains 'thesis.tex'\)"):
         open_run(tmp_path)
     assert files(tmp_path) == {"thesis.tex": b"precious"}
-
-
-def test_leftovers_of_a_kill_before_the_recipe_do_not_matter(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    (tmp_path / ".unfinished-recipe").write_text("na")
-    with open_run(tmp_path) as run:
-        assert not run.continued
-        assert not list(tmp_path.glob(".unfinished-*"))
-
-
-def test_leftovers_of_a_killed_save_go_when_the_run_is_opened(tmp_path: Path) -> None:
-    begin_run(tmp_path)
-    (tmp_path / "checkpoints" / ".unfinished-x").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "step-000001").mkdir()
-    begin_run(tmp_path)
-    assert [item.name for item in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
 
 
 def test_resume_can_be_required_or_forbidden(tmp_path: Path) -> None:

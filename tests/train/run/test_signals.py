@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from tunesmith.errors import StoppedError
+from tunesmith.train.run import signals as signals_module
 from tunesmith.train.run.signals import STOP_SIGNALS, StopSignals, stopping_at_once
 
 
@@ -98,6 +100,59 @@ def test_outside_of_the_steps_a_signal_ends_the_work_at_once(number: signal.Sign
     assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
 
 
+def test_a_signal_whose_exception_python_ignores_is_sent_again(capfd: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    hook, reached = sys.unraisablehook, []
+
+    def work() -> None:
+        with stopping_at_once():
+            del (each := [Interrupted()])[0]
+            reached.append(each)
+            time.sleep(10)
+
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        work()
+    assert reached == [[]]
+    assert sys.unraisablehook is hook
+    assert "Exception ignored" not in capfd.readouterr().err
+
+
+def test_other_exceptions_that_python_ignores_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("planted")
+
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: reported.append(str(ignored.exc_value)))
+    with stopping_at_once():
+        Broken()
+        gc.collect()
+    assert reported == ["planted"]
+
+
+def test_a_second_signal_does_not_interrupt_the_cleaning_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = []
+
+    def work() -> None:
+        with stopping_at_once():
+            try:
+                send(signal.SIGTERM)
+            finally:
+                send(signal.SIGINT)
+                reached.append("cleaned up")
+
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        work()
+    assert reached == ["cleaned up"]
+    monkeypatch.setattr(signals_module, "UNWINDING", 0.0)  # it takes too long
+    with pytest.raises(StoppedError, match="SIGINT"):
+        work()
+    assert reached == ["cleaned up"]
+
+
 def test_signals_within_the_steps_are_remembered_and_those_after_them_end_the_work() -> None:
     reached = []
 
@@ -126,6 +181,7 @@ def test_a_second_signal_within_the_steps_is_not_called_saved() -> None:
 ENDING = """
 import os, signal, sys, time
 from tunesmith.errors import StoppedError
+from tunesmith.train.run import signals as signals_module
 from tunesmith.train.run.signals import STOP_SIGNALS, stopping_at_once
 
 class Slow:

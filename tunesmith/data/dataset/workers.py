@@ -29,6 +29,8 @@ CHUNKS_IN_THREADS = 32  # so many are rendered in this process before worker pro
 THREADS = 2  # one reads or packs a chunk while the tokenizer, which uses all cores, encodes another
 MOST_PROCESSES = 16
 
+Render = Callable[[RowChunk], RenderedChunk]
+
 
 def default_processes() -> int:
     """One process for every core, up to the number that one process can supply with rows."""
@@ -48,29 +50,48 @@ def render_all(work: Work, renderer: Renderer, chunks: Iterator[RowChunk], worke
     """
     here = chunks if workers < 2 else islice(chunks, CHUNKS_IN_THREADS)
     with ThreadPoolExecutor(THREADS) as threads:
-        yield from _in_order(threads, partial(render_rows, work, renderer), here, THREADS)
+        yield from _in_order(threads, threads.submit, partial(render_rows, work, renderer), here, THREADS)
     following = next(chunks, None)
     if following is None:
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=become_worker) as pool:
-            rest = chain([following], chunks)
-            yield from _in_order(pool, partial(_render_in_worker, work), rest, 2 * workers)
+        with (
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=become_worker) as pool,
+            ThreadPoolExecutor(1) as starter,
+        ):
+            # Submitting starts processes. In another thread no signal interrupts that and leaves half of a process.
+            submit = partial(_submit_in_thread, starter, pool)
+            yield from _in_order(
+                pool, submit, partial(_render_in_worker, work), chain([following], chunks), 2 * workers
+            )
     except BrokenProcessPool as error:
         advice = "it was killed, perhaps for lack of memory; set data.workers to 0 or a smaller number"
         raise InternalError("a process that prepares data died", advice=advice) from error
 
 
+def _submit_in_thread(starter: Executor, pool: Executor, render: Render, chunk: RowChunk) -> Future[RenderedChunk]:
+    """As ``pool.submit(render, chunk)``, in a thread of ``starter``."""
+    return starter.submit(pool.submit, render, chunk).result()
+
+
 def _in_order(
-    pool: Executor, render: Callable[[RowChunk], RenderedChunk], chunks: Iterable[RowChunk], limit: int
+    pool: Executor,
+    submit: Callable[[Render, RowChunk], Future[RenderedChunk]],
+    render: Render,
+    chunks: Iterable[RowChunk],
+    limit: int,
 ) -> Iterator[RenderedChunk]:
-    """The result of every chunk, in order. limit: chunks that are in the pool at a time."""
+    """The result of every chunk, in order.
+
+    submit: that of the pool, or what calls it.
+    limit: chunks that are in the pool at a time.
+    """
     pending: deque[Future[RenderedChunk]] = deque()
     try:
         for chunk in chunks:
             if len(pending) >= limit:
                 yield pending.popleft().result()
-            pending.append(pool.submit(render, chunk))
+            pending.append(submit(render, chunk))
         while pending:
             yield pending.popleft().result()
     finally:

@@ -160,8 +160,9 @@ class RunDirectory:
             raise RecipeError("a run exists here already", where=path, advice=f"append {free_directory(path)}")
         if not continued:
             _check_empty(path)
-        for directory in (path, path / CHECKPOINTS):
-            remove_unfinished(directory)
+        for directory in (path, *path.glob("*/"), *path.glob("*/*/")):
+            if not directory.is_symlink():
+                remove_unfinished(directory)
         if continued:
             previous = _check_recipe(path / RECIPE, recipe_text, may_differ, earlier, notice)
         return cls(path, continued, lock, recipe_text, previous)

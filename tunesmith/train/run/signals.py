@@ -8,9 +8,13 @@ with stopping_at_once():
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import math
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -22,8 +26,21 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Ctrl-C, the end of a job, the warning that some batch systems send before it, and the end of the terminal."""
 
 
+UNWINDING = 3.0
+"""Seconds in which a block that a signal has ended cleans up: further signals do not interrupt that."""
+AGAIN = 0.01
+"""Seconds after which a signal is sent again whose exception Python has ignored."""
+
+
 class StopRequest(KeyboardInterrupt):
-    """A stop signal came where no step is to be saved. It is no Exception, so that nothing takes it for an error."""
+    """A stop signal came where no step is to be saved. It is no Exception, so that nothing takes it for an error.
+
+    number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 @contextmanager
@@ -37,15 +54,11 @@ def stopping_at_once(*, ends_process: bool = False) -> Iterator[None]:
         stop signals are ignored after the block.
     Raises StoppedError.
     """
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise StopRequest(signal.Signals(number).name)
-
-    handlers = _Handlers(stop, _ignore if ends_process else None)
+    handlers = _Handlers(stop := _StopAtOnce(), _ignore if ends_process else None)
     if ends_process:
         atexit.register(_ignore_for_good)
     try:
-        with handlers:
+        with handlers, stop:
             yield
     except StopRequest as request:
         handlers.release()  # a second signal may have come before all handlers were restored
@@ -53,6 +66,46 @@ def stopping_at_once(*, ends_process: bool = False) -> Iterator[None]:
             f"stopped by {request} outside of the training steps: all that was saved is complete, and the same command "
             "starts where it ended"
         ) from None
+
+
+class _StopAtOnce:
+    """The handler that raises StopRequest, wherever the program is.
+
+    Python ignores what is raised in ``__del__`` and in callbacks of weak references. Within a ``with`` block such a
+    signal is sent again.
+    """
+
+    def __init__(self) -> None:
+        self._raised = -math.inf
+        self._report_ignored = sys.unraisablehook
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._raised >= UNWINDING:
+            self._raised = now
+            raise StopRequest(number)
+
+    def __enter__(self) -> None:
+        self._report_ignored = sys.unraisablehook
+        sys.unraisablehook = self._send_again
+
+    def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._report_ignored
+
+    def _send_again(self, ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, StopRequest):
+            self._report_ignored(ignored)
+            return
+        self._raised = -math.inf
+        # The signal may have come while a lock of `threading` was held, which Thread.start would wait for.
+        _thread.start_new_thread(_send_later, (ignored.exc_value.number,))
+
+
+def _send_later(number: int) -> None:
+    time.sleep(AGAIN)
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, number)
 
 
 def _ignore(_: int, __: FrameType | None) -> None:
