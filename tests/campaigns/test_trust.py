@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 from dataclasses import asdict
@@ -44,6 +45,25 @@ def test_what_did_not_hold_or_was_not_run_is_said(tmp_path: Path) -> None:
     )
     assert "| **did not hold**: 2/3 |" in rows[1]
     assert "| not run |" in rows[2]
+
+
+def test_the_commit_has_a_mark_where_the_package_is_changed_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "tunesmith"
+    package.mkdir()
+    for path in (package / "a.py", tmp_path / "notes"):
+        path.write_text("one\n")
+    names = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), (*names, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr(trust, "PACKAGE", package)
+    commit = trust.find_commit()
+    assert len(commit) >= 7
+    (tmp_path / "notes").write_text("two\n")  # as the campaigns write their document
+    assert trust.find_commit() == commit
+    (package / "a.py").write_text("two\n")
+    assert trust.find_commit() == f"{commit}+"
 
 
 def test_a_result_is_kept(tmp_path: Path) -> None:

@@ -115,8 +115,10 @@ def run_campaign(campaign: Campaign, results: Path) -> Result:
 
 def find_commit() -> str:
     """The commit of the checkout, with a plus sign if files of the package are changed."""
-    words = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty=+"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    git = ["git", "-C", str(PACKAGE.parent)]
+    commit = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True, check=False).stdout.strip()
+    is_changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(PACKAGE)], check=False).returncode
+    return f"{commit}+" if is_changed else commit
 
 
 def write_document(path: Path, campaigns: Sequence[Campaign], found: Mapping[str, Result]) -> None:
