@@ -218,7 +218,7 @@ LOCKS = (
         file="train/run/directory.py",
         old="        if _is_open_file(directory / LOCK, descriptor):",
         new="        if descriptor >= 0:",
-        tests=(f"{_RUN}::test_a_lock_that_is_removed_while_others_wait_for_it_has_one_holder",),
+        tests=(f"{_RUN}::test_the_lock_of_a_removed_file_is_given_up",),
         harm="A process holds the lock of a file that was removed, while another holds that of the new file.",
     ),
     PlantedFault(

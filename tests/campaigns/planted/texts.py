@@ -62,7 +62,7 @@ MASKS = (
         file="text/targets.py",
         old="(message.trained is None and not later))",
         new="message.trained is None)",
-        tests=(f"{_TARGETS}::test_last_selects_replies_without_a_reply_below_them",),
+        tests=(f"{_TARGETS}::test_the_last_reply_is_the_only_target",),
         harm="text.targets=last trains all replies.",
     ),
     PlantedFault(

@@ -17,6 +17,7 @@ import pytest
 
 from tests.train.run.opened_runs import MANIFEST, RECIPE, begin_run, files, open_run
 from tunesmith.errors import LockedError, MissingInputError, RecipeError, StorageError
+from tunesmith.train.run import directory
 from tunesmith.train.run.directory import free_directory
 
 FORK = multiprocessing.get_context("fork")
@@ -298,6 +299,23 @@ def test_a_lock_that_is_removed_while_others_wait_for_it_has_one_holder(tmp_path
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
+
+
+def test_the_lock_of_a_removed_file_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, removed = directory._lock_file, list[Path]()
+
+    def lock_file(path: Path, notice: Callable[[str], None]) -> int:
+        descriptor = lock(path, notice)
+        if not removed:  # as another process does after its run, between opening and locking
+            removed.append(path)
+            path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(directory, "_lock_file", lock_file)
+    with open_run(tmp_path):
+        assert removed == [tmp_path / "lock"]
+        with pytest.raises(LockedError):
+            open_run(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe", b'{"pid": 1}'])
