@@ -14,6 +14,7 @@ from tunesmith.batch.packed import Layout, PackedBatch
 from tunesmith.model.attention import AttentionLayout, Prepare, prepare
 from tunesmith.model.body import body_of
 from tunesmith.model.dropout import ResidualDropout
+from tunesmith.model.shard import ShardedModel
 from tunesmith.model.wrapper import ModelWrapper, forward_pass
 
 LayoutKind = Literal["tree", "threads"]
@@ -28,6 +29,7 @@ class Backbone(ModelWrapper):
         whose attention cannot follow the layout of the row; tokens that threads share are then computed once for each
         thread.
     dropout: residual dropout, which is active in training mode only.
+    sharded: the root of a model that is sharded already.
     """
 
     dropout: ResidualDropout | None
@@ -39,8 +41,9 @@ class Backbone(ModelWrapper):
         compute: torch.dtype = torch.float32,
         layout: LayoutKind = "tree",
         dropout: ResidualDropout | None = None,
+        sharded: ShardedModel | None = None,
     ) -> None:
-        super().__init__(model, compute=compute, dropout=dropout)
+        super().__init__(model, compute=compute, dropout=dropout, sharded=sharded)
         self.layout: LayoutKind = layout
         self._prepare: Prepare = prepare
         self._body: nn.Module = body_of(model)

@@ -16,6 +16,7 @@ from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
 from tunesmith.model.logits import LogitRule, measure_logit_rule
+from tunesmith.model.shard import ShardedModel
 from tunesmith.model.shared_states import shared_log_probabilities
 from tunesmith.model.wrapper import forward_pass
 
@@ -25,7 +26,7 @@ __all__ = ["LayoutKind", "Policy"]
 class Policy(Backbone):
     """A backbone with a head over the vocabulary.
 
-    model, compute, layout, dropout: see ``Backbone``.
+    model, compute, layout, dropout, sharded: see ``Backbone``.
     temperature: logits are divided by it, as in sampling.
     rule: how logits follow from the product with the head; None: it is measured, for which weights in float32 are
         needed.
@@ -41,11 +42,19 @@ class Policy(Backbone):
         dropout: ResidualDropout | None = None,
         temperature: float = 1.0,
         rule: LogitRule | None = None,
+        sharded: ShardedModel | None = None,
     ) -> None:
-        super().__init__(model, compute=compute, layout=layout, dropout=dropout)
+        super().__init__(model, compute=compute, layout=layout, dropout=dropout, sharded=sharded)
         self.temperature = temperature
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self.rule = measure_logit_rule(model) if rule is None else rule
+        self.rule = self._measure_rule() if rule is None else rule
+
+    def _measure_rule(self) -> LogitRule:
+        """How logits follow from the product with the head, measured with weights in float32."""
+        if self.sharded is None:
+            return measure_logit_rule(self.model)
+        with torch.no_grad():
+            return self.sharded.run(lambda: measure_logit_rule(self.model), torch.float32)
 
     @forward_pass
     def log_probabilities(

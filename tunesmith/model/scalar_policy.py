@@ -13,6 +13,7 @@ from tunesmith.batch.packed import PackedBatch
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.dropout import ResidualDropout
 from tunesmith.model.reward_model import head_of
+from tunesmith.model.shard import ShardedModel
 from tunesmith.model.wrapper import forward_pass
 
 
@@ -30,8 +31,9 @@ class ScalarPolicy(Backbone):
         compute: torch.dtype = torch.float32,
         layout: LayoutKind = "tree",
         dropout: ResidualDropout | None = None,
+        sharded: ShardedModel | None = None,
     ) -> None:
-        super().__init__(model, compute=compute, layout=layout, dropout=dropout)
+        super().__init__(model, compute=compute, layout=layout, dropout=dropout, sharded=sharded)
         self._head = head_of(model)
 
     def whole_parameters(self) -> Collection[nn.Parameter]:

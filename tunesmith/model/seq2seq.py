@@ -15,21 +15,27 @@ from tunesmith.model.adapters import head_weight
 from tunesmith.model.dropout import Seq2SeqDropout
 from tunesmith.model.head import target_log_probabilities
 from tunesmith.model.logit_statistics import target_statistics
+from tunesmith.model.shard import ShardedModel
 from tunesmith.model.wrapper import ModelWrapper, forward_pass
 
 
 class Seq2SeqPolicy(ModelWrapper):
     """An encoder-decoder with its head; objectives and loop use it like ``model.policy.Policy``.
 
-    model, compute, dropout: see ``ModelWrapper``.
+    model, compute, dropout, sharded: see ``ModelWrapper``.
     """
 
     dropout: Seq2SeqDropout | None
 
     def __init__(
-        self, model: PreTrainedModel, *, compute: torch.dtype = torch.float32, dropout: Seq2SeqDropout | None = None
+        self,
+        model: PreTrainedModel,
+        *,
+        compute: torch.dtype = torch.float32,
+        dropout: Seq2SeqDropout | None = None,
+        sharded: ShardedModel | None = None,
     ) -> None:
-        super().__init__(model, compute=compute, dropout=dropout)
+        super().__init__(model, compute=compute, dropout=dropout, sharded=sharded)
         self._embedding: nn.Module = model.get_input_embeddings()
         self._encoder: nn.Module = model.get_encoder()
         self._decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]

@@ -7,13 +7,15 @@ the stock model; its parameters become ``DTensor``, divided by rows.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TypeVar
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -33,11 +35,13 @@ class ShardedModel(nn.Module):
     """The root of a sharded model. Every computation with the model runs within ``run`` or ``gathered``.
 
     model: its layers are sharded already.
+    compute: number format in which weights are gathered, unless ``run`` is given another one.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, compute: torch.dtype) -> None:
         super().__init__()
         self.model = model
+        self._format = compute
         self._running = False
 
     def forward(self, computation: Callable[[], ResultT]) -> tuple[ResultT, list[Tensor]]:
@@ -45,13 +49,20 @@ class ShardedModel(nn.Module):
         result = computation()
         return result, list(_tensors_in(result))
 
-    def run(self, computation: Callable[[], ResultT]) -> ResultT:
-        """Run a computation with the model; all processes do so at the same time. One inside another is part of it."""
+    def run(self, computation: Callable[[], ResultT], compute: torch.dtype) -> ResultT:
+        """Run a computation with the model; all processes do so at the same time. One inside another is part of it.
+
+        compute: number format in which weights are gathered.
+        """
         if self._running:
             return computation()
+        self._gather_in(compute)
         self._running = True
         try:
             result: ResultT = self(computation)[0]
+        except BaseException:
+            self._reset()
+            raise
         finally:
             self._running = False
         if not torch.is_grad_enabled():  # no backward pass will drop what was gathered
@@ -65,15 +76,18 @@ class ShardedModel(nn.Module):
         return [part for part in self.modules() if isinstance(part, FSDPModule)]
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self, compute: torch.dtype) -> Iterator[None]:
         """In the block, which all processes enter and leave, every process has all weights, as plain tensors.
 
         The model then computes as one that is not sharded, and processes may run different numbers of passes, without
         gradients. One block inside another is part of it.
+
+        compute: their number format.
         """
         if self._running:
             yield
             return
+        self._gather_in(compute)
         self._running = True
         parts = [(part, _reshards(part)) for part in self._parts()]
         try:
@@ -88,6 +102,45 @@ class ShardedModel(nn.Module):
                 part.reshard()
                 part.set_reshard_after_forward(reshards, recurse=False)
             self._forget_passes()
+
+    @contextmanager
+    def without_sums(self) -> Iterator[None]:
+        """In the block a backward pass gathers weights, and adds no gradients of weights over the processes."""
+        assert isinstance(self, FSDPModule), "it is sharded"
+        self.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.set_requires_gradient_sync(True)
+
+    def largest(self, value: float) -> float:
+        """The largest of the values that all processes have; NaN if one of them is."""
+        found = torch.tensor([0.0 if math.isnan(value) else value, float(math.isnan(value))], dtype=torch.float64)
+        distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+        return math.nan if bool(found[1]) else float(found[0])
+
+    def _gather_in(self, compute: torch.dtype) -> None:
+        """Let weights be gathered in a number format from now on. PyTorch takes it from the first gathering on."""
+        if compute == self._format:
+            return
+        self._format = compute
+        for part in self._parts():
+            part.reshard()
+            for group in part._get_fsdp_state()._fsdp_param_groups:
+                group.mp_policy = _precision(compute)
+                for parameter in group.fsdp_params:  # what holds gathered numbers
+                    parameter.all_gather_outputs = []
+                    if hasattr(parameter, "_unsharded_param"):
+                        del parameter._unsharded_param
+                group._init_mp_dtypes()
+
+    def _reset(self) -> None:
+        """After a failure inside of a computation, make the next one possible: no weight stays gathered."""
+        if isinstance(self, FSDPModule) and hasattr(self, "reset_iter_state"):  # not in all versions of PyTorch
+            self.reset_iter_state()
+        for part in self._parts():
+            part.reshard()
+        self._forget_passes()
 
     def _forget_passes(self) -> None:
         """Drop PyTorch's records of passes without a backward pass.
@@ -115,6 +168,29 @@ def process_mesh(device: torch.device, processes: int, replicas: int = 1) -> Dev
     return init_device_mesh(device.type, (replicas, processes // replicas), mesh_dim_names=("copies", "parts"))
 
 
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the processes of a run divide the weights of a model.
+
+    mesh: of ``process_mesh``, for the device of the model.
+    kind, compute: as of ``shard_model``.
+    """
+
+    mesh: DeviceMesh
+    kind: ShardedKind
+    compute: torch.dtype
+
+    def divide(self, model: PreTrainedModel, whole: Collection[nn.Parameter] = ()) -> ShardedModel:
+        """Divide the weights of a model on the host, in place, and put all of it on the device; returns its root.
+
+        whole: parameters that every process keeps whole. Raises RecipeError as ``shard_model``.
+        """
+        root = shard_model(model, self.mesh, self.kind, self.compute, whole)
+        for parameter in whole:  # the others have been moved layer by layer
+            parameter.data = parameter.data.to(self.mesh.device_type)
+        return root
+
+
 def shard_model(
     model: PreTrainedModel,
     mesh: DeviceMesh,
@@ -135,18 +211,12 @@ def shard_model(
     warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module \(FSDP(ShardedModel|T5Block)\) returned a view")
     layers = layers_of(model)
     _check_unshared(model, layers)
-    # Inputs stay as they are: casting them would also round the weights and columns of a batch.
-    precision = MixedPrecisionPolicy(
-        param_dtype=None if compute == torch.float32 else compute,
-        reduce_dtype=torch.float32,
-        cast_forward_inputs=False,
-    )
-    kept, gathered_again = {*whole}, kind == "zero3"
+    precision, kept, gathered_again = _precision(compute), {*whole}, kind == "zero3"
     for layer in layers:
         fully_shard(
             layer, mesh=mesh, mp_policy=precision, reshard_after_forward=gathered_again, ignored_params=kept or None
         )
-    root = ShardedModel(model)
+    root = ShardedModel(model, compute)
     fully_shard(root, mesh=mesh, mp_policy=precision, reshard_after_forward=False, ignored_params=kept or None)
     for part in root._parts():
         # A loss is divided by the units of all processes before, so gradients are added, and not averaged.
@@ -154,9 +224,18 @@ def shard_model(
         part.set_force_sum_reduction_for_comms(True)
         if hasattr(part, "set_reduce_scatter_unused_params"):  # not in all versions of PyTorch
             part.set_reduce_scatter_unused_params(True)  # experts that no token of this process has chosen
-    root.run(lambda: None)  # fixes which module is the root
+    root.run(lambda: None, compute)  # fixes which module is the root
     root.reshard()  # type: ignore[operator]
     return root
+
+
+def _precision(compute: torch.dtype) -> MixedPrecisionPolicy:
+    """Weights are gathered in the format of the computation, and gradients added in float32.
+
+    Inputs stay as they are: casting them would also round the weights and columns of a batch.
+    """
+    gathered = None if compute == torch.float32 else compute
+    return MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def layers_of(model: PreTrainedModel) -> list[nn.Module]:

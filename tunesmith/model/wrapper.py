@@ -35,9 +35,10 @@ class ModelWrapper:
         *,
         compute: torch.dtype = torch.float32,
         dropout: ResidualDropout | Seq2SeqDropout | None = None,
+        sharded: ShardedModel | None = None,
     ) -> None:
         self.model, self.compute, self.dropout = model, compute, dropout
-        self.sharded: ShardedModel | None = None
+        self.sharded: ShardedModel | None = sharded
 
     @property
     def device(self) -> torch.device:
@@ -75,16 +76,37 @@ class ModelWrapper:
         return ()
 
     def shard(self, mesh: DeviceMesh, kind: ShardedKind) -> None:
-        """Divide all weights among the processes of a mesh. Raises RecipeError as ``model.shard.shard_model``."""
+        """Divide all weights that are not divided yet among the processes of a mesh.
+
+        Raises RecipeError as ``model.shard.shard_model``.
+        """
         for network in self.networks():
-            network.sharded = shard_model(network.model, mesh, kind, network.compute, network.whole_parameters())
+            if network.sharded is None:
+                whole = network.whole_parameters()
+                network.sharded = shard_model(network.model, mesh, kind, network.compute, whole)
+
+    def run(self, computation: Callable[[], ResultT]) -> ResultT:
+        """Run a computation with the model.
+
+        On a sharded model all processes do so together. Its weights are gathered in the format ``compute``, so that
+        nothing is cast as ``autocast`` does it, and what layers add up has this format, too.
+        """
+        return computation() if self.sharded is None else self.sharded.run(computation, self.compute)
+
+    def without_sums(self) -> AbstractContextManager[object]:
+        """A context whose backward passes give no weight a gradient; see ``ShardedModel.without_sums``."""
+        return nullcontext() if self.sharded is None else self.sharded.without_sums()
+
+    def largest(self, value: float) -> float:
+        """A value, or of a sharded model the largest of those that all processes have, so that they decide alike."""
+        return value if self.sharded is None else self.sharded.largest(value)
 
     def gathered(self) -> AbstractContextManager[object]:
         """A context without gradients in which this process has all weights; see ``ShardedModel.gathered``."""
         stack = ExitStack()
         for network in self.networks():
             if network.sharded is not None:
-                stack.enter_context(network.sharded.gathered())
+                stack.enter_context(network.sharded.gathered(network.compute))
         return stack
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -104,8 +126,6 @@ def forward_pass(
 
     @wraps(method)
     def run(self: WrapperT, *args: Parameters.args, **kwargs: Parameters.kwargs) -> ResultT:
-        if self.sharded is None:
-            return method(self, *args, **kwargs)
-        return self.sharded.run(partial(method, self, *args, **kwargs))
+        return self.run(partial(method, self, *args, **kwargs))
 
     return run  # type: ignore[return-value]

@@ -38,16 +38,16 @@ def in_float32(policy: WrapperT) -> WrapperT:
     return other
 
 
-def gradients_of_embeddings(model: PreTrainedModel, loss: Callable[[], Tensor]) -> list[Tensor]:
+def gradients_of_embeddings(policy: ModelWrapper, loss: Callable[[], Tensor]) -> list[Tensor]:
     """d loss / d embedded tokens, one tensor for each time that the input embedding is used, in order.
 
-    loss: computes a scalar with ``model``; no weight receives a gradient.
+    loss: computes a scalar with the model of ``policy``; no weight receives a gradient.
     Raises ValueError for a model that does not use its input embedding.
     """
-    with torch.enable_grad(), _cut_embedding(model) as leaves:
+    with torch.enable_grad(), _cut_embedding(policy.model) as leaves, policy.without_sums():
         value = loss()
         if not leaves:
-            raise ValueError(f"{type(model).__name__} does not read its input embedding")
+            raise ValueError(f"{type(policy.model).__name__} does not read its input embedding")
         return list(torch.autograd.grad(value, leaves))
 
 

@@ -9,6 +9,12 @@ thread with the family's own attention; if none is exact, the model is refused.
 Every kernel that a run can meet is tested, with its gradient: a batch that branches and one that does not. Where
 a kernel fails and a plain computation of the same layout does not, the run stops: the fault is not in the model, and
 another layout would only hide it.
+
+The weights of a sharded model are gathered layer by layer, for the packed batch and for the stock model alike, in the
+number format of the policy; for the exact gradients of the stock model they are gathered in float32. In 16 bits the
+stock model itself then rounds what its layers add up, where autocast keeps it in float32. The difference that this
+rounding makes is measured, and ``NOISE`` times as much is allowed. All processes run the same probes together, and each
+decides by the largest difference that any of them has found.
 """
 
 from __future__ import annotations
@@ -33,6 +39,7 @@ from tunesmith.text.tokens.token_tree import TokenTree
 from tunesmith.verify.differences import max_or_nan
 from tunesmith.verify.embedding_gradients import (
     GRADIENT_TOKENS,
+    NOISE,
     add_rows,
     allowed_error,
     gradients_of_embeddings,
@@ -79,13 +86,14 @@ class SelfTestResult:
         return f"{self.layout}, with its stock attention" if self.stock_attention else self.layout
 
 
-def allowed_difference(compute: torch.dtype, largest: float) -> float:
+def allowed_difference(compute: torch.dtype, largest: float, rounding: float = 0.0) -> float:
     """The largest difference of a log-probability that rounding explains.
 
     compute: the data type of the matrix products.
     largest: the largest absolute value of the logits.
+    rounding: the difference that was measured of the stock model in this format from the exact one.
     """
-    return TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))
+    return max(NOISE * rounding, TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT)))
 
 
 @torch.no_grad()
@@ -151,17 +159,18 @@ class _SelfTest(Generic[BackboneT]):
         self.probes = build_probes(tokens, longest)
         self.short = build_probes(tokens, min(longest, GRADIENT_TOKENS))
         policy.eval()
-        check_causal(policy.model)
+        policy.run(lambda: check_causal(policy.model))
         try:
-            reference = reading.stock(policy, self.probes.threads)
+            reference = policy.run(lambda: reading.stock(policy, self.probes.threads))
             check_finite(policy, reading.what, reference.values)
             self.expected, self.gradients = reference.values, self._stock_gradients(in_float32(policy))
             noise = 0.0 if policy.compute == torch.float32 else self._noise()
+            rounding = self._rounding()
         except FAMILY_ERRORS as error:
             reason = describe_failure(error)
             raise _refuse(policy, f"fails on a single thread: {reason}", advice_on(reason)) from error
-        self.allowed = allowed_difference(policy.compute, reference.largest)
-        self.allowed_gradient = allowed_error(policy.compute, noise, policy.model.dtype)
+        self.allowed = allowed_difference(policy.compute, policy.largest(reference.largest), rounding)
+        self.allowed_gradient = allowed_error(policy.compute, policy.largest(noise), policy.model.dtype)
 
     def find_layout(self, wanted: LayoutKind | None) -> SelfTestResult:
         """The first way to compute that is exact. Raises RecipeError if there is none, and if a kernel fails."""
@@ -203,7 +212,8 @@ class _SelfTest(Generic[BackboneT]):
         largest, kernel = 0.0, ""
         try:
             for kernel, probe in self._probes(policy, self.probes).items():
-                difference = self.reading.difference(self.reading.packed(policy, probe), self.expected)
+                found = self.reading.packed(policy, probe)
+                difference = policy.largest(self.reading.difference(found, self.expected))
                 largest = max_or_nan((largest, difference))
                 if not difference <= self.allowed:  # also for NaN
                     return _Outcome(largest, f"{difference:.2g}", kernel)
@@ -238,9 +248,10 @@ class _SelfTest(Generic[BackboneT]):
         return [self._stock_gradient(policy, thread) for thread in self.short.threads]
 
     def _stock_gradient(self, policy: BackboneT, thread: TokenTree) -> Tensor:
-        (gradient,) = gradients_of_embeddings(
-            policy.model, lambda: self.reading.total(self.reading.stock(policy, [thread]).values)
-        )
+        def loss() -> Tensor:
+            return self.reading.total(policy.run(lambda: self.reading.stock(policy, [thread])).values)
+
+        (gradient,) = gradients_of_embeddings(policy, loss)
         return gradient[0].float()
 
     def _noise(self) -> float:
@@ -252,12 +263,23 @@ class _SelfTest(Generic[BackboneT]):
         )
         return relative_error(rounded, exact)
 
+    def _rounding(self) -> float:
+        """The difference of the stock model that is read from weights in 16 bits, from the exact one.
+
+        It is measured where the weights are float32 and are gathered in fewer bits; 0 for others.
+        """
+        if self.policy.sharded is None or self.policy.compute == torch.float32:
+            return 0.0
+        policy = in_float32(self.policy)
+        exact = policy.run(lambda: self.reading.stock(policy, self.probes.threads))
+        return self.policy.largest(self.reading.difference(self.expected, exact.values))
+
     def _gradient_error(self, policy: BackboneT, probe: Probe) -> float:
         """The relative error of the gradient with respect to the embedded tokens of a batch."""
-        leaves = gradients_of_embeddings(policy.model, lambda: self.reading.total(self.reading.packed(policy, probe)))
+        leaves = gradients_of_embeddings(policy, lambda: self.reading.total(self.reading.packed(policy, probe)))
         rows = [leaf[0] for leaf in leaves]
         found = rows[0] if policy.layout == "tree" else add_rows(probe.batch.tokens, rows, probe.tokens)
-        return relative_error(found, add_rows(probe.batch.tokens, self.gradients, probe.tokens))
+        return policy.largest(relative_error(found, add_rows(probe.batch.tokens, self.gradients, probe.tokens)))
 
 
 def _list(rejected: Mapping[str, str]) -> str:
