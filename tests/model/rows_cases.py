@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
-from transformers import PreTrainedModel
 
 from tunesmith.compose.models.reference_cache import weights_digest
-from tunesmith.model.load import generating_kind, load_model
+from tunesmith.model.load import LoadedModel, generating_kind, load_model
 from tunesmith.model.load_rows import load_rows
 from tunesmith.model.local_rows import local_part, whole
 from tunesmith.model.shard import shard_model
@@ -59,9 +58,9 @@ def own_memory(rank: int, size: int, directory: Path) -> None:
     """The peak is below 1.2 times the part of this process and one tensor, and the weights are right."""
     path, mesh = directory.parent.parent / "model", init_device_mesh("cpu", (size,))
 
-    def shard(model: PreTrainedModel) -> None:
-        resize_vocabulary(model, VOCABULARY + 5, "exact", 3)
-        shard_model(model, mesh, "zero3", torch.float32)
+    def shard(loaded: LoadedModel) -> None:
+        resize_vocabulary(loaded.model, VOCABULARY + 5, "exact", 3)
+        shard_model(loaded.model, mesh, "zero3", torch.float32)
 
     kind = generating_kind("llama")
     load_rows(str(path), None, kind, shard)  # imports modules, and fills caches

@@ -15,8 +15,9 @@ from tests.model.rows_cases import CASES, SIZES, VOCABULARY
 from tests.model.trees import small_model
 from tests.processes import run_cases
 from tunesmith.errors import DataError
-from tunesmith.model.load import generating_kind, load_model, new_model
+from tunesmith.model.load import LoadedModel, generating_kind, load_model, new_model, read_model
 from tunesmith.model.load_rows import load_rows
+from tunesmith.model.reward_model import SINGLE_LABEL, classification_kind
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: small_model("llama"),
@@ -28,7 +29,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
 
 
 def by_rows(path: Path, architecture: str) -> PreTrainedModel | None:
-    return load_rows(str(path), None, generating_kind(architecture), lambda model: None)
+    return load_rows(str(path), None, generating_kind(architecture), lambda loaded: None)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -62,19 +63,42 @@ def test_names_without_the_prefix_of_the_backbone_are_found(tmp_path: Path) -> N
         assert torch.equal(found.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("change", ["missing", "unexpected", "another shape"])
-def test_other_weights_than_those_of_the_model_are_not_loaded_by_rows(tmp_path: Path, change: str) -> None:
-    small_model("llama", tied=True).save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
+def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a model with one file in place."""
+    file = directory / "model.safetensors"
     weights = load_file(file)
-    if change == "missing":
-        weights.pop("model.norm.weight")
-    elif change == "unexpected":
-        weights["other.weight"] = torch.ones(2)
-    else:
-        weights["model.norm.weight"] = torch.ones(7)
+    change(weights)
     save_file(weights, file, {"format": "pt"})
+
+
+def test_a_model_with_a_weight_of_another_shape_is_not_loaded_by_rows(tmp_path: Path) -> None:
+    small_model("llama", tied=True).save_pretrained(tmp_path)
+    change_weights(tmp_path, lambda weights: weights.update({"model.norm.weight": torch.ones(7)}))
     assert by_rows(tmp_path, "llama") is None
+
+
+CHANGES: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "nothing": lambda weights: None,
+    "missing": lambda weights: weights.pop("model.norm.weight"),
+    "unexpected": lambda weights: weights.update({"other.weight": torch.ones(2)}),
+    "older": lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}),
+    "without prefix": lambda weights: weights.update(
+        {name.removeprefix("model."): weights.pop(name) for name in list(weights)}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("scores", [False, True])
+def test_missing_and_unexpected_weights_are_those_of_a_model_that_is_loaded_whole(
+    tmp_path: Path, change: str, scores: bool
+) -> None:
+    small_model("llama").save_pretrained(tmp_path)
+    change_weights(tmp_path, CHANGES[change])
+    kind = classification_kind("llama", SINGLE_LABEL) if scores else generating_kind("llama")
+    expected, found = read_model(str(tmp_path), None, kind), list[LoadedModel]()
+    load_rows(str(tmp_path), None, kind, found.append)
+    assert (found[0].missing, found[0].unexpected) == (expected.missing, expected.unexpected)
 
 
 @pytest.mark.parametrize("difference", [0, 1])

@@ -38,6 +38,12 @@ def saved(directory: Path, model: PreTrainedModel) -> str:
     return str(directory)
 
 
+def started(path: str, **settings: Any) -> tuple[PreTrainedModel, bool]:
+    """The model that training starts from, and whether its head is new."""
+    opened, new = start_reward_model(path, **settings)
+    return opened.model, new
+
+
 @pytest.fixture(params=ARCHITECTURES)
 def causal(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return saved(tmp_path / "causal", small_model(request.param))
@@ -47,7 +53,7 @@ def causal(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_backbone_of_a_causal_model_is_kept_to_the_bit(tmp_path: Path, architecture: str, tied: bool) -> None:
     before = small_model(architecture, tied=tied)
-    model, new = start_reward_model(saved(tmp_path, before), seed=3)
+    model, new = started(saved(tmp_path, before), seed=3)
     assert new
     backbone, kept = before.base_model.state_dict(), model.base_model.state_dict()
     assert backbone.keys() == kept.keys()
@@ -59,7 +65,7 @@ def test_the_backbone_of_a_causal_model_is_kept_to_the_bit(tmp_path: Path, archi
 
 def test_the_head_is_a_function_of_its_seed_with_the_spread_that_was_asked_for(causal: str) -> None:
     torch.manual_seed(1)
-    first, again, other = (head_of(start_reward_model(causal, seed=seed)[0]).weight for seed in (7, 7, 8))
+    first, again, other = (head_of(started(causal, seed=seed)[0]).weight for seed in (7, 7, 8))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     wide = new_reward_model({"architecture": "llama", **SIZES["llama"], "hidden_size": 2048}, 9, 0)
@@ -71,14 +77,14 @@ def test_the_head_is_a_function_of_its_seed_with_the_spread_that_was_asked_for(c
 
 
 def test_a_reward_model_goes_on_with_its_own_head(causal: str, tmp_path: Path) -> None:
-    first, _ = start_reward_model(causal, seed=3)
-    second, new = start_reward_model(saved(tmp_path / "reward", first), seed=4)
+    first, _ = started(causal, seed=3)
+    second, new = started(saved(tmp_path / "reward", first), seed=4)
     assert not new
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
 def test_stock_transformers_scores_a_padded_batch_as_we_score_its_rows_alone(causal: str, tmp_path: Path) -> None:
-    model, _ = start_reward_model(causal, seed=3)
+    model, _ = started(causal, seed=3)
     set_padding(model, 5)
     stock = AutoModelForSequenceClassification.from_pretrained(saved(tmp_path / "reward", model)).eval()
     rows = [torch.randint(6, VOCABULARY, (size,), generator=torch.Generator().manual_seed(size)) for size in (4, 9, 7)]
@@ -92,7 +98,7 @@ def test_stock_transformers_scores_a_padded_batch_as_we_score_its_rows_alone(cau
 
 def test_a_row_of_the_embedding_that_pads_is_trained_where_it_stands_in_a_text(causal: str, tmp_path: Path) -> None:
     """Stock transformers gives it no gradient."""
-    model, _ = start_reward_model(causal)
+    model, _ = started(causal)
     set_padding(model, 5)
     again = load_reward_model(saved(tmp_path / "reward", model))
     again.base_model(input_ids=torch.tensor([[7, 5, 8]])).last_hidden_state[..., 0].sum().backward()
@@ -131,13 +137,13 @@ def test_tables_that_older_files_hold_are_no_weights(tmp_path: Path, init: dict[
     directory = Path(saved(tmp_path, new_model(init, 50, 0)))
     weights = load_file(directory / "model.safetensors")
     save_file({**weights, table: torch.ones(3)}, directory / "model.safetensors", {"format": "pt"})
-    assert start_reward_model(str(directory))[1]
+    assert started(str(directory))[1]
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_reward_model_is_not_taken_for_one_that_writes(tmp_path: Path, tied: bool) -> None:
     """With a tied head nothing would be missing, and it would write nonsense."""
-    model, _ = start_reward_model(saved(tmp_path / "causal", small_model("llama", tied=tied)))
+    model, _ = started(saved(tmp_path / "causal", small_model("llama", tied=tied)))
     with pytest.raises(DataError, match="is a reward model: it scores replies and cannot generate any"):
         load_model(saved(tmp_path / "reward", model))
 
@@ -188,7 +194,7 @@ def test_families_that_transformers_has_reward_models_of(init: dict[str, Any], t
 
 
 def test_a_resized_reward_model_keeps_its_rows_and_comes_back(causal: str, tmp_path: Path) -> None:
-    model, _ = start_reward_model(causal)
+    model, _ = started(causal)
     rows = model.get_input_embeddings().weight[:VOCABULARY].clone()
     assert resize_vocabulary(model, 230, 16, seed=5) == (VOCABULARY, 240)
     again = load_reward_model(saved(tmp_path / "reward", model))

@@ -106,6 +106,13 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
         trained here).
     """
     source = find_model(path, revision)
+    loaded = read_model(path, revision, language_kind(source, path))
+    check_language_model(loaded, path)
+    return loaded.model
+
+
+def language_kind(source: ModelDirectory, path: str) -> ModelKind:
+    """How a model is built that generates text. Raises DataError for one that does not, or that is not supported."""
     kind = generating_kind(source.architecture)
     if source.is_classifier:
         raise DataError(
@@ -120,12 +127,15 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
             where=path,
             advice="use a causal model, T5 or mT5",
         )
-    loaded = read_model(path, revision, kind)
+    return kind
+
+
+def check_language_model(loaded: LoadedModel, path: str) -> None:
+    """Raises DataError for a configuration that is not trained here, and for missing or unexpected weights."""
     if (fault := find_config_fault(loaded.model.config)) is not None:
         raise DataError(fault[0], where=path, advice=fault[1])
     check_no_missing_weights(loaded.missing, path)
     check_no_unexpected_weights(find_unexpected_weights(loaded), path)
-    return loaded.model
 
 
 def read_model(path: str, revision: str | None, kind: ModelKind) -> LoadedModel:

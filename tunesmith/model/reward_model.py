@@ -22,6 +22,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.model.directory import find_model
 from tunesmith.model.load import (
     COMPUTED_BUFFERS,
+    LoadedModel,
     ModelKind,
     check_no_missing_weights,
     check_no_unexpected_weights,
@@ -29,8 +30,9 @@ from tunesmith.model.load import (
     is_classifier,
     new_model,
     read_architecture,
-    read_model,
 )
+from tunesmith.model.opening import Fit, OpenedModel, open_model, unchanged
+from tunesmith.model.shard import Division
 from tunesmith.text.formats.format import Control
 from tunesmith.text.tokens.render import Renderer
 from tunesmith.text.tree import Message
@@ -44,10 +46,18 @@ SUPPORTED_FAMILIES = "use another family, such as gpt_neox, llama, mistral or qw
 
 
 def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel:
+    """A whole reward model, as ``open_reward_model`` gives it."""
+    return open_reward_model(path, revision).model
+
+
+def open_reward_model(
+    path: str, revision: str | None = None, division: Division | None = None, fit: Fit = unchanged
+) -> OpenedModel:
     """A reward model with its head, in float32, from a directory or the hub.
 
+    division, fit: as of ``open_language_model``.
     Raises MissingInputError (no such directory or name) or DataError (missing or unexpected weights, no reward model,
-    more than one number per text).
+    more than one number per text), and what ``fit`` raises.
     """
     architecture = _read_scoring_architecture(path, revision)
     if not is_classifier(path, revision):
@@ -57,14 +67,20 @@ def load_reward_model(path: str, revision: str | None = None) -> PreTrainedModel
             advice="name a reward model, as training with objective.kind: reward exports one",
         )
     adapted = find_model(path, revision).adapter is not None
-    loaded = read_model(path, revision, classification_kind(architecture, SINGLE_LABEL if adapted else {}))
-    outputs = loaded.model.config.num_labels
-    if outputs != 1:
-        raise DataError(f"the model gives {outputs} numbers per text", where=path, advice="a reward model gives one")
-    check_no_missing_weights(loaded.missing, path)
-    # The base of adapters is a causal model, whose head over the vocabulary is not used.
-    check_no_unexpected_weights(_lost_weights(loaded.unexpected) if adapted else loaded.unexpected, path)
-    return _prepare(loaded.model, path)
+
+    def prepare(loaded: LoadedModel) -> Collection[nn.Parameter]:
+        outputs = loaded.model.config.num_labels
+        if outputs != 1:
+            what = f"the model gives {outputs} numbers per text"
+            raise DataError(what, where=path, advice="a reward model gives one")
+        check_no_missing_weights(loaded.missing, path)
+        # The base of adapters is a causal model, whose head over the vocabulary is not used.
+        check_no_unexpected_weights(_lost_weights(loaded.unexpected) if adapted else loaded.unexpected, path)
+        fit(_prepare(loaded.model, path))
+        return list(head_of(loaded.model).parameters())
+
+    kind = classification_kind(architecture, SINGLE_LABEL if adapted else {})
+    return open_model(path, revision, kind, prepare, division)
 
 
 def _lost_weights(unexpected: Collection[str]) -> list[str]:
@@ -75,27 +91,38 @@ def _lost_weights(unexpected: Collection[str]) -> list[str]:
 
 
 def start_reward_model(
-    path: str, revision: str | None = None, *, head_std: float | None = None, seed: int = 0
-) -> tuple[PreTrainedModel, bool]:
+    path: str,
+    revision: str | None = None,
+    *,
+    head_std: float | None = None,
+    seed: int = 0,
+    division: Division | None = None,
+    fit: Fit = unchanged,
+) -> tuple[OpenedModel, bool]:
     """The model that training starts from, and whether its head is new.
 
     It is a reward model unchanged, or the backbone of a causal model with a head drawn from ``seed`` (``draw_head``).
     head_std: as ``std`` of ``draw_head``.
-    Raises as ``load_reward_model``, and DataError if a weight of the backbone is not in the files.
+    division, fit: as of ``open_reward_model``.
+    Raises as ``open_reward_model``, and DataError if a weight of the backbone is not in the files.
     """
     if is_classifier(path, revision):
-        return load_reward_model(path, revision), False
+        return open_reward_model(path, revision, division, fit), False
     architecture = _read_scoring_architecture(path, revision)
-    loaded = read_model(path, revision, classification_kind(architecture, SINGLE_LABEL))
-    check_no_missing_weights({name for name in loaded.missing if not name.startswith(f"{HEAD}.")}, path)
-    if lost := _lost_weights(loaded.unexpected):
-        raise DataError(
-            f"the files hold weights that a reward model does not have ({', '.join(lost[:3])})",
-            where=path,
-            advice="start from a plain causal model",
-        )
-    draw_head(loaded.model, head_std, seed)
-    return _prepare(loaded.model, path), True
+
+    def prepare(loaded: LoadedModel) -> Collection[nn.Parameter]:
+        check_no_missing_weights({name for name in loaded.missing if not name.startswith(f"{HEAD}.")}, path)
+        if lost := _lost_weights(loaded.unexpected):
+            raise DataError(
+                f"the files hold weights that a reward model does not have ({', '.join(lost[:3])})",
+                where=path,
+                advice="start from a plain causal model",
+            )
+        draw_head(loaded.model, head_std, seed)
+        fit(_prepare(loaded.model, path))
+        return list(head_of(loaded.model).parameters())
+
+    return open_model(path, revision, classification_kind(architecture, SINGLE_LABEL), prepare, division), True
 
 
 def new_reward_model(
