@@ -113,7 +113,7 @@ SCORES = {
 @pytest.mark.parametrize("case", SCORES)
 def test_a_score_that_is_not_a_number_fails(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, status = SCORES[case]
-    monkeypatch.setattr(reward_gates, "_both_scores", lambda policy, batch: iter(scores))
+    monkeypatch.setattr(reward_gates, "_both_scores", lambda policy, batch, world: scores)
     policy: Any = Scalars()
     steps: Any = [Step(0, 0, (0,), (object(),))]
     assert reward_gates.single_reply_gate(policy, steps).status == status

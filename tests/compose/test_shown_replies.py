@@ -15,7 +15,8 @@ from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose import reply_evaluation
 from tunesmith.compose.components.tokenizer import build_renderer
-from tunesmith.compose.models.families import LanguagePolicy, build_language_model, prepare_language_policy
+from tunesmith.compose.models.building import build_language_model
+from tunesmith.compose.models.families import LanguagePolicy, prepare_language_policy
 from tunesmith.compose.reply_evaluation import PromptText, TrainingEngine
 from tunesmith.compose.train import train_recipe
 from tunesmith.errors import DataError
@@ -105,8 +106,8 @@ def test_a_model_that_generates_with_its_stock_attention_keeps_its_own_for_train
     """``choose_decoding`` changes the model where only its stock attention generates exactly."""
     recipe = sft(tmp_path, []).recipe
     renderer = build_renderer(recipe)
-    model, _ = build_language_model(recipe, recipe.objective, renderer.tokenizer)
-    policy = cast(LanguagePolicy[MicroBatch], prepare_language_policy(recipe, model, renderer.tokenizer).policy)
+    built = build_language_model(recipe, recipe.objective, renderer.tokenizer)
+    policy = cast(LanguagePolicy[MicroBatch], prepare_language_policy(recipe, built.opened, renderer.tokenizer).policy)
     used: list[bool] = []
 
     class StockEngine(Engine):
@@ -120,10 +121,10 @@ def test_a_model_that_generates_with_its_stock_attention_keeps_its_own_for_train
 
     monkeypatch.setattr(reply_evaluation, "Engine", StockEngine)
     engine = TrainingEngine(policy, renderer, SingleProcess())
-    assert not uses_stock_attention(model)
+    assert not uses_stock_attention(built.model)
     engine.replies([], 4, 2)
     assert used == [True]
-    assert not uses_stock_attention(model)
+    assert not uses_stock_attention(built.model)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("tokenizer", "t5-dolly")])

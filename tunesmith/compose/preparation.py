@@ -13,12 +13,15 @@ from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models import families
 from tunesmith.compose.models.adapted import describe_base, describe_parameters
 from tunesmith.compose.models.base_identity import random_base
+from tunesmith.compose.models.building import BuiltModel, division_of
 from tunesmith.compose.progress import show_progress
 from tunesmith.model.devices import describe_device
 from tunesmith.model.directory import find_model
+from tunesmith.model.shard import Division
 from tunesmith.model.split import WeightStorage
 from tunesmith.model.stock_tokenizer import find_tokenizer_fault
 from tunesmith.recipe.schema import Recipe
+from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.train.run.directory import RunDirectory
 from tunesmith.train.run.view import View
 from tunesmith.world import Communicator
@@ -43,11 +46,13 @@ def prepare_run(recipe: Recipe, run: RunDirectory, view: View, world: Communicat
     renderer = build_renderer(recipe)
     tokenizer = renderer.tokenizer
     method = METHODS[recipe.objective.kind]
-    model, (before, after) = world.in_turn(lambda: method.build_model(recipe, recipe.objective, tokenizer))
+    division = division_of(recipe, world)
+    built = build_together(recipe, tokenizer, world, division)
+    model = built.model
     families.check_positions(recipe, model)
     parameters = describe_parameters(model)
-    policy = method.prepare_policy(recipe, model, tokenizer)
-    resized = f", embedding rows {before:,} -> {after:,}" if before != after else ""
+    policy = method.prepare_policy(recipe, built.opened, tokenizer)
+    resized = f", embedding rows {built.before:,} -> {built.after:,}" if built.before != built.after else ""
     weights = WeightStorage(families.weight_format(recipe))
     stored = "" if weights.format == "float32" else f", weights stored as {weights.format}"
     view.note(f"model: {type(model).__name__}, {parameters}{resized}{stored}{describe_base(recipe.model)}")
@@ -63,4 +68,21 @@ def prepare_run(recipe: Recipe, run: RunDirectory, view: View, world: Communicat
         view.warn(fault)
     weights.store(model)  # after the checks of the model, which are exact in float32 only
     base = random_base(recipe, model)
-    return RunContext(recipe, run, prepared, evaluated, tokenizer, renderer, model, after, policy, weights, world, base)
+    return RunContext(
+        *(recipe, run, prepared, evaluated, tokenizer, renderer, model, built.after, policy, weights, world),
+        division=division,
+        random_base=base,
+    )
+
+
+def build_together(recipe: Recipe, tokenizer: Tokenizer, world: Communicator, division: Division | None) -> BuiltModel:
+    """The model of a recipe in all processes. One that is not divided is built by the first of them before the others.
+
+    division: as ``division_of`` gives it. Raises RecipeError, MissingInputError, DataError.
+    """
+    build, keys = METHODS[recipe.objective.kind].build_model, recipe.model
+    if division is None:
+        return world.in_turn(lambda: build(recipe, recipe.objective, tokenizer, None))
+    if keys.path is not None:
+        world.in_turn(lambda: find_model(str(keys.path), keys.revision))  # only the first process downloads it
+    return build(recipe, recipe.objective, tokenizer, division)

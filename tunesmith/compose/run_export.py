@@ -147,7 +147,7 @@ def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str],
     renderer = build_renderer(recipe)
     weights = exact_weights(found, MODULE)  # first, since a run that goes on may delete the checkpoint
     _check_inputs(run, recipe, renderer)
-    model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer)
+    model = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, renderer.tokenizer, None).model
     if recipe.model.adapter is not None:
         check_base(found, base_facts(recipe, random_base(recipe, model), run))
     trained_module(model).load_state_dict(weights, strict=True)

@@ -36,7 +36,6 @@ from tunesmith.files import check_replaceable
 from tunesmith.launch import launched_process
 from tunesmith.model.adapters import trained_module
 from tunesmith.model.devices import best_device
-from tunesmith.model.shard import process_mesh
 from tunesmith.recipe.load import LoadedRecipe
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
@@ -200,10 +199,9 @@ def _train(
 
 def _shard(context: RunContext[Any, Any], setup: TrainingSetup[PolicyT, BatchT]) -> Optimizer:
     """Divide what is trained among the processes, and make its optimizer. Raises RecipeError."""
-    keys, world = context.recipe.train, context.world
-    if keys.shard == "zero2" or keys.shard == "zero3":
-        setup.policy.shard(process_mesh(setup.policy.device, world.size, keys.replicas), keys.shard)
-    return build_optimizer(keys, setup.policy, context.model, context.weights, context.recipe.seed)
+    if (division := context.division) is not None:
+        setup.policy.shard(division.mesh, division.kind)  # what was not divided while it was loaded
+    return build_optimizer(context.recipe.train, setup.policy, context.model, context.weights, context.recipe.seed)
 
 
 def _trackers(context: RunContext[Any, Any], start: int) -> TrackerCallback:
@@ -277,8 +275,7 @@ def _warn_of_new_schedule(schedule: Schedule, metrics: Path, view: View) -> None
 
 def _check_gates(setup: TrainingSetup[PolicyT, BatchT], view: View) -> Sequence[Check]:
     """Check what must hold before the first step, and print it. Raises InternalError if it does not."""
-    with setup.policy.gathered():
-        gates = setup.gates()
+    gates = setup.gates()
     check_no_failures(gates)
     for gate in gates:
         if gate.status == "warn":
@@ -340,7 +337,7 @@ def _export(context: RunContext[Any, Any], steps: int, view: View) -> None:
         view.note(f"exported to {_relative(run.export)}")
         return
     if recipe.model.adapter is not None:  # its base may be stored in fewer bits, so it is read again
-        model, _ = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, context.tokenizer)
+        model = METHODS[recipe.objective.kind].build_model(recipe, recipe.objective, context.tokenizer, None).model
     saved = trained_module(model)
     if recipe.run.export == "best":
         steps = load_best(run.path, saved, view.warn)

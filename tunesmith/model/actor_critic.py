@@ -13,6 +13,7 @@ from tunesmith.batch.packed import PackedBatch
 from tunesmith.batch.protocols import GradientHint, LogProbabilities, StatisticsGradient
 from tunesmith.model.backbone import Backbone, LayoutKind
 from tunesmith.model.body import body_of
+from tunesmith.model.divided_copy import copy_divided
 from tunesmith.model.policy import Policy
 from tunesmith.model.wrapper import ModelWrapper
 
@@ -59,8 +60,12 @@ def value_head(model: PreTrainedModel) -> nn.Linear:
 def backbone_like(policy: Policy) -> Backbone:
     """A copy of the backbone of a policy with its present weights, in the same layout, without dropout.
 
-    Frozen weights are not copied: with adapters both have one base and separate adapters.
+    Frozen weights are not copied: with adapters both have one base and separate adapters. The copy of a divided
+    backbone is divided alike.
     """
+    if policy.sharded is not None:
+        opened = copy_divided(policy.model, policy.sharded, body_of)
+        return Backbone(opened.model, compute=policy.compute, layout=policy.layout, sharded=opened.root)
     original = body_of(policy.model)
     frozen = {id(parameter): parameter for parameter in original.parameters() if not parameter.requires_grad}
     body = copy.deepcopy(original, dict(frozen))

@@ -35,13 +35,13 @@ class ShardedModel(nn.Module):
     """The root of a sharded model. Every computation with the model runs within ``run`` or ``gathered``.
 
     model: its layers are sharded already.
-    compute: number format in which weights are gathered, unless ``run`` is given another one.
+    division: how its weights are divided.
     """
 
-    def __init__(self, model: nn.Module, compute: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, division: Division) -> None:
         super().__init__()
-        self.model = model
-        self._format = compute
+        self.model, self.division = model, division
+        self._format = division.compute
         self._running = False
 
     def forward(self, computation: Callable[[], ResultT]) -> tuple[ResultT, list[Tensor]]:
@@ -216,7 +216,7 @@ def shard_model(
         fully_shard(
             layer, mesh=mesh, mp_policy=precision, reshard_after_forward=gathered_again, ignored_params=kept or None
         )
-    root = ShardedModel(model, compute)
+    root = ShardedModel(model, Division(mesh, kind, compute))
     fully_shard(root, mesh=mesh, mp_policy=precision, reshard_after_forward=False, ignored_params=kept or None)
     for part in root._parts():
         # A loss is divided by the units of all processes before, so gradients are added, and not averaged.

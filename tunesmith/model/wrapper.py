@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.shard import ShardedModel, shard_model
+from tunesmith.model.shard import Division, ShardedModel, shard_model
 from tunesmith.recipe.training import ShardedKind
 
 Parameters = ParamSpec("Parameters")
@@ -92,6 +92,11 @@ class ModelWrapper:
         nothing is cast as ``autocast`` does it, and what layers add up has this format, too.
         """
         return computation() if self.sharded is None else self.sharded.run(computation, self.compute)
+
+    @property
+    def division(self) -> Division | None:
+        """How the weights are divided; None for a whole model."""
+        return None if self.sharded is None else self.sharded.division
 
     def without_sums(self) -> AbstractContextManager[object]:
         """A context whose backward passes give no weight a gradient; see ``ShardedModel.without_sums``."""

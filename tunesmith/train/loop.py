@@ -201,7 +201,11 @@ def accumulate_metrics(
     policy.eval()
     own = float(sum(objective.units(batch) for batch in step.batches))
     units = float(communicator.sum_values(torch.tensor(own, dtype=torch.float64)))
+    passes = communicator.passes(len(step.batches))
     found = [objective(policy, batch.to(policy.device), units).sums for batch in step.batches]
+    for _ in range(len(found), passes):
+        assert step.idle is not None, "other processes have batches"
+        objective(policy, step.idle().to(policy.device), units)
     sums = torch.tensor([float(sum(each[name] for each in found)) for name in objective.metrics], dtype=torch.float64)
     totals = communicator.sum_values(sums).tolist()
     return {name: total / units for name, total in zip(objective.metrics, totals, strict=True)}

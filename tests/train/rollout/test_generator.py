@@ -193,8 +193,8 @@ def test_what_is_not_finite_names_the_prompt_before_rollouts_are_written(
 ) -> None:
     measure = RolloutGenerator._measure
 
-    def planting(self: RolloutGenerator, answered: Any) -> Any:
-        found = measure(self, answered)
+    def planting(self: RolloutGenerator, answered: Any, idle: Any) -> Any:
+        found = measure(self, answered, idle)
         found[name][: len(planted)] = torch.tensor(planted)
         return found
 

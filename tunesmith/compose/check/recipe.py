@@ -198,13 +198,14 @@ def _test_model(state: CheckState, renderer: Renderer, prepared: Prepared) -> Ba
     state.progress(0, None, "building the model")
     recipe, keys = state.recipe, state.recipe.objective
     method = METHODS[keys.kind]
-    model, (_, rows) = method.build_model(recipe, keys, renderer.tokenizer)
+    built = method.build_model(recipe, keys, renderer.tokenizer, None)
+    model = built.model
     state.inputs["model"] = [*state.inputs["model"], describe_model(model)]
     families.check_positions(recipe, model)
     state.positions = context_length(model.config)
-    state.checks += stored_checks(prepared.train, rows)
+    state.checks += stored_checks(prepared.train, built.after)
     try:
-        found = method.prepare_policy(recipe, model, renderer.tokenizer)
+        found = method.prepare_policy(recipe, built.opened, renderer.tokenizer)
     except RecipeError as error:
         state.checks.append(Check(ATTENTION, "fail", error.what, error.where or "", error.advice or ""))
         return None

@@ -10,7 +10,8 @@ from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.components.data import cache_directory
 from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.models.families import LanguagePolicy, build_language_model, prepare_language_policy
+from tunesmith.compose.models.building import build_language_model, divided
+from tunesmith.compose.models.families import LanguagePolicy, prepare_language_policy
 from tunesmith.compose.models.reference import load_reference
 from tunesmith.compose.models.reference_cache import ReferenceModel, cached_references, weights_digest
 from tunesmith.compose.progress import show_progress
@@ -70,8 +71,8 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     recipe, prepared = context.recipe, context.prepared
     model, policy = context.model, prepared.policy
     if keys.separate_reference is not None:
-        model = load_reference(recipe, context.tokenizer)
-        policy = prepare_language_policy(recipe, model, context.tokenizer).policy
+        opened = load_reference(recipe, context.tokenizer, divided(recipe, context.division))
+        model, policy = opened.model, prepare_language_policy(recipe, opened, context.tokenizer).policy
     identity = {
         "weights": weights_digest(model),
         "layout": prepared.layout,

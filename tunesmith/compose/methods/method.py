@@ -11,9 +11,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.batch.protocols import BatchT, Objective
+from tunesmith.compose.models.building import BuiltModel
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.data.dataset.prepare import Prepared
 from tunesmith.data.dataset.store import Store
+from tunesmith.model.opening import OpenedModel
+from tunesmith.model.shard import Division
 from tunesmith.model.split import WeightStorage
 from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.schema import Recipe
@@ -45,6 +48,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     prepared: the policy of the model, which passed the self-test, and the batches that it reads.
     weights: how the weights of the model are stored, with what the model itself does not hold.
     world: the processes of the run.
+    division: how they divide weights; None if they do not.
     random_base: digest of the random weights that adapters are trained on; empty for other models.
     """
 
@@ -59,6 +63,7 @@ class RunContext(Generic[PolicyT, BatchT]):
     prepared: PreparedPolicy[PolicyT, BatchT]
     weights: WeightStorage
     world: Communicator
+    division: Division | None = None
     random_base: str = ""
 
     def checks(self) -> list[Check]:
@@ -83,7 +88,7 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
     policy, objective, steps: the arguments of the training loop.
     modules: name of a file in a checkpoint -> the module whose weights it holds, of an adapted one those it trains.
     proof: checks of data and batches, made before every start.
-    gates: computes the checks of the weights before the first step; called once in a run.
+    gates: computes the checks of the weights before the first step; all processes call it, once in a run.
     evaluate: the metrics of the present weights on the validation data; None without such data.
     texts: prompts and replies that are shown after an evaluation; None: replies are generated for this.
     callbacks: called after every step, before a checkpoint is written.
@@ -112,7 +117,8 @@ class TrainingSetup(Generic[PolicyT, BatchT]):
 class Method(Generic[KeysT, PolicyT, BatchT]):
     """A training method, by the keys that it reads, the policy of its model and the batches of that policy.
 
-    build_model: the model with an embedding row for every token, and (rows before, rows after).
+    build_model: the model with an embedding row for every token; with a division all processes build it together, and
+        a pretrained one is divided.
     prepare_policy: the policy of the model on the best device, after the self-test.
     setup: everything else. It may wrap the policy, as PPO does, so only its own annotation names what is trained.
     kind: kind of model that is exported.
@@ -120,8 +126,8 @@ class Method(Generic[KeysT, PolicyT, BatchT]):
     shown: the metrics that are shown while it trains, the most important one first.
     """
 
-    build_model: Callable[[Recipe, KeysT, Tokenizer], tuple[PreTrainedModel, tuple[int, int]]]
-    prepare_policy: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
+    build_model: Callable[[Recipe, KeysT, Tokenizer, Division | None], BuiltModel]
+    prepare_policy: Callable[[Recipe, OpenedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
     setup: Callable[[RunContext[PolicyT, BatchT], KeysT], TrainingSetup[Any, BatchT]]
     kind: Literal["assistant", "reward"] = "assistant"
     use: str = "chat with it: tunesmith chat {run}"

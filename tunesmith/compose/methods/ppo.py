@@ -14,7 +14,8 @@ from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
 from tunesmith.compose.methods.ppo_evaluation import RewardEvaluation
 from tunesmith.compose.methods.ppo_gates import gates_of
 from tunesmith.compose.models.adapted import adapt_value_model
-from tunesmith.compose.models.families import build_language_model, prepare_causal_policy
+from tunesmith.compose.models.building import build_language_model
+from tunesmith.compose.models.families import prepare_causal_policy
 from tunesmith.compose.models.reference import reference_policy
 from tunesmith.compose.models.reward_models import prepare_reward_model
 from tunesmith.compose.models.reward_sources import reward_sources
@@ -51,7 +52,12 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
     recipe, prepared = context.recipe, context.prepared
     found = prepared.policy
     policy = Policy(
-        found.model, compute=found.compute, layout=found.layout, temperature=keys.temperature, rule=found.rule
+        found.model,
+        compute=found.compute,
+        layout=found.layout,
+        temperature=keys.temperature,
+        rule=found.rule,
+        sharded=found.sharded,
     )
     actor = ActorCritic(policy, value_function(context, keys, policy))
     prompts = list_prompts(context.data.train)
@@ -151,8 +157,10 @@ def rollout_plan(recipe: Recipe, keys: PpoConfig, prompts: PromptList) -> Rollou
 def rollout_sampling(context: Context, keys: PpoConfig, policy: Policy) -> RolloutSampling:
     """How replies are sampled."""
     recipe, renderer = context.recipe, context.renderer
+    with policy.gathered():
+        decoding = choose_decoding(policy.model)
     return RolloutSampling(
-        rows=choose_decoding(policy.model).new_rows,
+        rows=decoding.new_rows,
         decoding=SamplingParameters(
             temperature=keys.temperature, top_k=keys.top_k, top_p=keys.top_p, max_new_tokens=keys.max_new_tokens
         ),

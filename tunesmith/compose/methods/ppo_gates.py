@@ -32,7 +32,8 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: PpoConfig) -> Callab
         rollouts = steps.rollouts(RolloutPosition(0, 0))
         actor.eval()
         batches = [batch.to(actor.device) for batch in first.batches_or_idle()]
-        checks = [ratio_gate(actor, batches), stock_gate(actor, rollouts, keys.temperature)]
+        with actor.gathered():
+            checks = [ratio_gate(actor, batches), stock_gate(actor, rollouts, keys.temperature)]
         return [*checks, reference_gate(actor, rollouts)] if keys.reference == "start" else checks
 
     return gates

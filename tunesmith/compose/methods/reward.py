@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.components.tokenizer import check_same_format, check_same_tokenizer, prompt_format
@@ -15,12 +13,15 @@ from tunesmith.compose.methods.reward_gates import reward_gates
 from tunesmith.compose.methods.reward_texts import ScoredTexts
 from tunesmith.compose.models import families
 from tunesmith.compose.models.adapted import place_model
+from tunesmith.compose.models.building import BuiltModel, Fitting, divided
 from tunesmith.compose.models.families import PreparedPolicy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.draws import stream_seed
 from tunesmith.evaluate.reward import validation_ranking
+from tunesmith.model.opening import OpenedModel
 from tunesmith.model.reward_model import new_reward_model, padding_id, set_padding, start_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
+from tunesmith.model.shard import Division
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.recipe.schema import Recipe, RewardConfig
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -32,14 +33,22 @@ from tunesmith.verify.self_test import self_test_scalars
 Context = RunContext[ScalarPolicy, PackedBatch]
 
 
-def build_model(recipe: Recipe, keys: RewardConfig, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[int, int]]:
-    """The reward model with an embedding row for every token, and (rows before, rows after).
+def build_model(
+    recipe: Recipe, keys: RewardConfig, tokenizer: Tokenizer, division: Division | None = None
+) -> BuiltModel:
+    """The reward model with an embedding row for every token. division: as of ``build_language_model``.
 
     Raises RecipeError, MissingInputError, DataError.
     """
-    origin, seed = recipe.model, stream_seed(recipe.seed, "head")
+    origin, seed, fit = recipe.model, stream_seed(recipe.seed, "head"), Fitting(recipe, tokenizer)
     if origin.path is not None:
-        model, new_head = start_reward_model(origin.path, origin.revision, head_std=keys.head_std, seed=seed)
+        opened, new_head = start_reward_model(
+            *(origin.path, origin.revision),
+            head_std=keys.head_std,
+            seed=seed,
+            division=divided(recipe, division),
+            fit=fit,
+        )
         if not new_head:  # it was trained to read the end of replies in one format
             check_same_format(Path(origin.path), recipe, "text.format")
             check_same_tokenizer(origin.path, tokenizer, recipe, "model.tokenizer")
@@ -47,19 +56,21 @@ def build_model(recipe: Recipe, keys: RewardConfig, tokenizer: Tokenizer) -> tup
         assert origin.init is not None
         init = stream_seed(recipe.seed, "init")
         model = new_reward_model(origin.init, tokenizer.size, init, head_std=keys.head_std, head_seed=seed)
-    rows = families.fit_model(recipe, model, tokenizer)
-    set_padding(model, padding_id(Renderer(prompt_format(recipe), tokenizer)))
-    return model, rows
+        fit(model)
+        opened = OpenedModel(model)
+    set_padding(opened.model, padding_id(Renderer(prompt_format(recipe), tokenizer)))
+    return fit.built(opened)
 
 
 def prepare_policy(
-    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+    recipe: Recipe, opened: OpenedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[ScalarPolicy, PackedBatch]:
     """The policy on the best device, in the layout that the self-test allows. Raises RecipeError."""
     keys = recipe.model
-    place_model(keys, model)
-    dropout = families.residual_dropout(recipe, model)
-    policy = ScalarPolicy(model, compute=families.DTYPES[keys.dtype], dropout=dropout)
+    place_model(keys, opened)
+    dropout = families.residual_dropout(recipe, opened.model)
+    compute = families.DTYPES[keys.dtype]
+    policy = ScalarPolicy(opened.model, compute=compute, dropout=dropout, sharded=opened.root)
     wanted = None if keys.layout == "auto" else keys.layout
     verdict = self_test_scalars(policy, tokenizer.size, recipe.text.max_length, wanted)
     return families.packed_policy(policy, verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -17,7 +18,7 @@ from tunesmith.train.loop import accumulate_metrics
 from tunesmith.train.steps import DatasetSteps
 from tunesmith.verify.differences import max_or_nan
 from tunesmith.verify.self_test import TOLERANCE
-from tunesmith.world import Communicator
+from tunesmith.world import ALONE, Communicator
 
 SINGLE_REPLIES = "scores of single replies"
 NEW_HEAD = "accuracy of the new head"
@@ -33,7 +34,7 @@ def reward_gates(
     world: Communicator,
 ) -> Sequence[Check]:
     """The checks before the first step. keys: of the model, which decide whether its head is new."""
-    gates = [single_reply_gate(policy, steps)]
+    gates = [single_reply_gate(policy, steps, world)]
     if keys.path is None or not is_classifier(keys.path, keys.revision):
         accuracy = accumulate_metrics(policy, objective, steps[0], world)["accuracy"]
         groups = sum(world.gather(float(sum(objective.units(batch) for batch in steps[0].batches))))
@@ -42,14 +43,18 @@ def reward_gates(
 
 
 @torch.no_grad()
-def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch]) -> Check:
+def single_reply_gate(policy: ScalarPolicy, steps: DatasetSteps[PackedBatch], world: Communicator = ALONE) -> Check:
     """Compare the scores of replies in their batch with those of stock transformers, which reads every reply alone.
 
     They differ if the attention does not follow the layout, if a score is not read at the end of its reply, or if stock
     transformers takes that end for padding.
     """
     policy.eval()
-    scores = [pair for batch in steps[0].batches_or_idle() for pair in _both_scores(policy, batch)][:COMPARED]
+    batches = steps[0].batches_or_idle()
+    passes = world.passes(len(batches))
+    scores = [pair for batch in batches for pair in _both_scores(policy, batch, world)][:COMPARED]
+    for _ in range(len(batches), passes):
+        _both_scores(policy, batches[-1], world)
     difference = max_or_nan(abs(ours - stock) / max(1.0, abs(stock)) for ours, stock in scores)
     if difference <= TOLERANCE[policy.compute]:  # false for NaN
         summary = f"stock transformers gives the same scores of {len(scores)} replies (difference {difference:.1g})"
@@ -75,14 +80,20 @@ def new_head_gate(accuracy: float, groups: float) -> Check:
     return Check(NEW_HEAD, "warn" if odd else "pass", summary, "data.sources", advice)
 
 
-def _both_scores(policy: ScalarPolicy, batch: PackedBatch) -> Iterator[tuple[float, float]]:
-    """(our score, score of the stock model) of the first replies of a batch."""
+def _both_scores(policy: ScalarPolicy, batch: PackedBatch, world: Communicator) -> list[tuple[float, float]]:
+    """(our score, score of the stock model) of the first replies of a batch, in as many passes as other processes."""
     ends = batch.replies.end[:COMPARED]
     ours = policy.scalars(batch.to(policy.device), ends.to(policy.device)).tolist()
-    for score, ids in zip(ours, visible_ids(batch, ends.tolist()), strict=True):
-        with policy.autocast():
-            stock = policy.model(input_ids=ids[None].to(policy.device)).logits
-        yield score, float(stock[0, 0])
+    rows = [ids[None].to(policy.device) for ids in visible_ids(batch, ends.tolist())]
+    again = rows[-1:] * (world.passes(len(rows)) - len(rows))
+    stock = [policy.run(partial(_stock_score, policy, ids)) for ids in (*rows, *again)]
+    return list(zip(ours, stock[: len(rows)], strict=True))
+
+
+def _stock_score(policy: ScalarPolicy, ids: torch.Tensor) -> float:
+    """The score that the stock model gives. ids: int64 [1, T]."""
+    with policy.autocast():
+        return float(policy.model(input_ids=ids).logits[0, 0])
 
 
 def visible_ids(batch: PackedBatch, ends: Sequence[int]) -> Iterator[torch.Tensor]:

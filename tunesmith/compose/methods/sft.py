@@ -7,7 +7,8 @@ from collections.abc import Callable
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.components.steps import build_steps
 from tunesmith.compose.methods.method import Method, RunContext, TrainingSetup
-from tunesmith.compose.models.families import LanguagePolicy, build_language_model, prepare_language_policy
+from tunesmith.compose.models.building import build_language_model
+from tunesmith.compose.models.families import LanguagePolicy, prepare_language_policy
 from tunesmith.compose.proof import proof_of_run
 from tunesmith.evaluate.loss import validation_loss
 from tunesmith.objectives.sft import SupervisedFineTuning

@@ -21,6 +21,7 @@ from tunesmith.model.adapters import (
 )
 from tunesmith.model.devices import best_device
 from tunesmith.model.directory import find_model
+from tunesmith.model.opening import OpenedModel
 from tunesmith.model.quantized import quantize_layers
 from tunesmith.model.reward_model import HEAD
 from tunesmith.model.split import widen
@@ -64,12 +65,15 @@ def name_base_format(keys: ModelConfig) -> ModelConfig:
     return keys.model_copy(update={"adapter": adapter})
 
 
-def place_model(keys: ModelConfig, model: PreTrainedModel) -> None:
+def place_model(keys: ModelConfig, opened: OpenedModel) -> None:
     """Put a model on its device, with the weights of an adapted base stored as the recipe says.
 
-    Raises RecipeError where 4 bits are asked for and there is no GPU, or no bitsandbytes.
+    A divided model is there already. Raises RecipeError where 4 bits are asked for and there is no GPU, or no
+    bitsandbytes.
     """
-    device = best_device()
+    if opened.root is not None:
+        return
+    model, device = opened.model, best_device()
     if keys.adapter is not None:
         store_base(keys.adapter, model)
         if keys.adapter.kind == "qlora":

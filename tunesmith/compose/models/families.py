@@ -19,25 +19,23 @@ from tunesmith.batch.packed import PackedBatch, collate_packed
 from tunesmith.batch.padded import PaddedBatch, collate_padded
 from tunesmith.batch.protocols import BatchT, BatchT_contra, Collator, LogProbabilityModel, MicroBatch
 from tunesmith.compose.components.data import target_limit
-from tunesmith.compose.models.adapted import adapt, name_base_format, place_model
-from tunesmith.draws import stream_seed
+from tunesmith.compose.models.adapted import name_base_format, place_model
 from tunesmith.errors import MissingInputError, RecipeError
 from tunesmith.files import looks_like_path
 from tunesmith.model.context import context_length
 from tunesmith.model.devices import best_device
 from tunesmith.model.directory import read_directory
 from tunesmith.model.dropout import ResidualDropout, Seq2SeqDropout
-from tunesmith.model.load import load_model, new_model, read_architecture, read_dtype
+from tunesmith.model.load import read_architecture, read_dtype
 from tunesmith.model.logits import measure_logit_rule
+from tunesmith.model.opening import OpenedModel
 from tunesmith.model.policy import Policy
-from tunesmith.model.recomputation import recompute_layers
 from tunesmith.model.seq2seq import Seq2SeqPolicy
-from tunesmith.model.split import WeightFormat
-from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.model.shard import ShardedModel
+from tunesmith.model.split import WeightFormat, WeightStorage
 from tunesmith.recipe import schema
 from tunesmith.recipe.families import ENCODER_DECODER_FORMATS, ENCODER_DECODERS
 from tunesmith.recipe.model import ModelConfig
-from tunesmith.recipe.objectives import ObjectiveSection
 from tunesmith.recipe.problems import InvalidRecipeError, Origin, RecipeProblem
 from tunesmith.recipe.schema import Recipe
 from tunesmith.recipe.training import ShardedKind, ShardKind
@@ -132,12 +130,13 @@ class Family(Generic[PolicyT, BatchT]):
 
     batches: the kind of batch, for checks that load no model.
     new_model_settings: entries that the tokenizer adds to the configuration of a new model.
-    prepare_policy: moves a model to its device and tests its policy against the stock model; raises RecipeError.
+    prepare_policy: moves a model to its device, unless it is divided and there already, and tests its policy against
+        the stock model; raises RecipeError.
     """
 
     batches: BatchKind[BatchT]
     new_model_settings: Callable[[Tokenizer], dict[str, Any]]
-    prepare_policy: Callable[[Recipe, PreTrainedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
+    prepare_policy: Callable[[Recipe, OpenedModel, Tokenizer], PreparedPolicy[PolicyT, BatchT]]
 
 
 def residual_dropout(recipe: Recipe, model: PreTrainedModel) -> ResidualDropout | None:
@@ -211,19 +210,26 @@ def frozen_format(recipe: Recipe) -> WeightFormat:
     return "split" if halves and recipe.model.dtype == "bfloat16" else weight_format(recipe)
 
 
-def freeze(model: nn.Module) -> None:
-    """Put a model into evaluation mode, without gradients."""
+def freeze(recipe: Recipe, model: nn.Module, stored: nn.Module, root: ShardedModel | None) -> None:
+    """Put a model next to the trained one into evaluation mode, without gradients.
+
+    stored: the part of it whose weights are stored in the format ``frozen_format``, unless they are divided.
+    root: of a divided model.
+    """
     model.requires_grad_(False).eval()
+    if root is None:
+        WeightStorage(frozen_format(recipe)).store_frozen(stored)
 
 
 def prepare_causal_policy(
-    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+    recipe: Recipe, opened: OpenedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[Policy, PackedBatch]:
     """The policy of a causal model, in the layout that the self-test allows. Raises RecipeError."""
-    keys = recipe.model
+    keys, model = recipe.model, opened.model
     rule = measure_logit_rule(model) if keys.adapter is not None else None  # while its weights are float32
-    place_model(keys, model)
-    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=residual_dropout(recipe, model), rule=rule)
+    place_model(keys, opened)
+    dropout = residual_dropout(recipe, model)
+    policy = Policy(model, compute=DTYPES[keys.dtype], dropout=dropout, rule=rule, sharded=opened.root)
     verdict = self_test(policy, tokenizer.size, recipe.text.max_length, None if keys.layout == "auto" else keys.layout)
     return packed_policy(policy, verdict)
 
@@ -241,16 +247,16 @@ def packed_policy(policy: BackboneT, verdict: SelfTestResult) -> PreparedPolicy[
 
 
 def prepare_encoder_decoder_policy(
-    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+    recipe: Recipe, opened: OpenedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[Seq2SeqPolicy, PaddedBatch]:
     """The policy of an encoder-decoder, after the self-test. Raises RecipeError."""
-    keys = recipe.model
-    place_model(keys, model)
+    keys, model = recipe.model, opened.model
+    place_model(keys, opened)
     dropout = None
     if keys.residual_dropout:
         stacks = (model.get_encoder(), model.get_decoder())  # type: ignore[no-untyped-call]
         dropout = Seq2SeqDropout(stacks, keys.residual_dropout, keys.residual_dropout_shape)
-    policy = Seq2SeqPolicy(model, compute=DTYPES[keys.dtype], dropout=dropout)
+    policy = Seq2SeqPolicy(model, compute=DTYPES[keys.dtype], dropout=dropout, sharded=opened.root)
     start = int(model.config.decoder_start_token_id)
     padding = start if model.config.pad_token_id is None else int(model.config.pad_token_id)
     longest = recipe.text.max_length
@@ -313,44 +319,11 @@ def check_family(recipe: Recipe, architecture: str) -> None:
         )
 
 
-def build_language_model(
-    recipe: Recipe, keys: ObjectiveSection, tokenizer: Tokenizer
-) -> tuple[PreTrainedModel, tuple[int, int]]:
-    """The language model of a recipe with an embedding row for every token, and (rows before, rows after).
-
-    keys: of any objective; none of them concerns the model.
-
-    Raises RecipeError, MissingInputError, DataError.
-    """
-    origin = recipe.model
-    if origin.path is not None:
-        model = load_model(origin.path, origin.revision)
-        check_family(recipe, str(model.config.model_type))
-    else:
-        assert origin.init is not None
-        settings = family_of(str(origin.init["architecture"])).new_model_settings(tokenizer)
-        model = new_model({**settings, **origin.init}, tokenizer.size, stream_seed(recipe.seed, "init"))
-    return model, fit_model(recipe, model, tokenizer)
-
-
-def fit_model(recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Resize the embedding, add adapters, and switch gradient checkpointing on if the recipe asks for it.
-
-    Returns (rows before, rows after). Raises RecipeError.
-    """
-    keys = recipe.model
-    rows = resize_vocabulary(model, tokenizer.size, keys.resize, stream_seed(recipe.seed, "resize"))
-    adapt(recipe, model, tokenizer, rows)
-    if keys.gradient_checkpointing:
-        recompute_layers(model, float(keys.gradient_checkpointing))
-    return rows
-
-
 def prepare_language_policy(
-    recipe: Recipe, model: PreTrainedModel, tokenizer: Tokenizer
+    recipe: Recipe, opened: OpenedModel, tokenizer: Tokenizer
 ) -> PreparedPolicy[LanguagePolicy[MicroBatch], MicroBatch]:
     """The policy of a language model on the best device, after the self-test of its layout. Raises RecipeError."""
-    return family_of(str(model.config.model_type)).prepare_policy(recipe, model, tokenizer)
+    return family_of(str(opened.model.config.model_type)).prepare_policy(recipe, opened, tokenizer)
 
 
 def check_positions(recipe: Recipe, model: PreTrainedModel) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from tunesmith.compose.components.tokenizer import check_same_tokenizer
 from tunesmith.compose.models import families
 from tunesmith.errors import MissingInputError, RecipeError
@@ -14,9 +12,11 @@ from tunesmith.files import looks_like_path
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.adapters import is_adapted
 from tunesmith.model.base_policy import BasePolicy
-from tunesmith.model.load import load_model, read_local_architecture
+from tunesmith.model.divided_copy import copy_divided
+from tunesmith.model.load import read_local_architecture
+from tunesmith.model.opening import OpenedModel, open_language_model
 from tunesmith.model.policy import Policy
-from tunesmith.model.split import WeightStorage
+from tunesmith.model.shard import Division
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
@@ -58,33 +58,45 @@ def check_reference(recipe: Recipe, tokenizer: Tokenizer) -> None:
     check_same_tokenizer(path, tokenizer, recipe, KEY)
 
 
-def load_reference(recipe: Recipe, tokenizer: Tokenizer) -> PreTrainedModel:
-    """The model of a separate reference. Raises RecipeError, MissingInputError, DataError."""
+def load_reference(recipe: Recipe, tokenizer: Tokenizer, division: Division | None = None) -> OpenedModel:
+    """The model of a separate reference. Raises RecipeError, MissingInputError, DataError.
+
+    division: given, all processes load it together and divide its weights.
+    """
     path = find_reference(recipe)
     assert path is not None
     check_reference(recipe, tokenizer)
-    model = load_model(path)
-    families.check_positions(recipe, model)
-    rows = rows_of(model)
+    opened = open_language_model(path, division=division)
+    families.check_positions(recipe, opened.model)
+    rows = rows_of(opened.model)
     if rows < tokenizer.size:
         what = f"the reference has {rows:,} rows in its embedding, the tokenizer {tokenizer.size:,} tokens"
         raise RecipeError(what, where=KEY, advice="use a reference with the same tokenizer, such as start")
-    return model
+    return opened
 
 
 def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Policy | BasePolicy:
     """A frozen reference next to a policy: a copy of its present weights, or the model that the recipe names.
 
-    The copy of an adapted policy is the model itself with its adapters off.
+    The copy of an adapted policy is the model itself with its adapters off. Next to a divided policy the reference is
+    divided as well.
     Raises RecipeError (another tokenizer), MissingInputError, DataError.
     """
     if recipe.objective.separate_reference is None and is_adapted(policy.model):
         return BasePolicy(policy)
-    if recipe.objective.separate_reference is None:
-        found, model = policy, copy.deepcopy(policy.model)
+    if recipe.objective.separate_reference is not None:
+        opened = load_reference(recipe, renderer.tokenizer, policy.division)
+        found = families.prepare_causal_policy(recipe, opened, renderer.tokenizer).policy
+    elif policy.sharded is not None:
+        found, opened = policy, copy_divided(policy.model, policy.sharded, lambda model: model)
     else:
-        model = load_reference(recipe, renderer.tokenizer)
-        found = families.prepare_causal_policy(recipe, model, renderer.tokenizer).policy
-    families.freeze(model)
-    WeightStorage(families.frozen_format(recipe)).store_frozen(model)
-    return Policy(model, compute=found.compute, layout=found.layout, temperature=policy.temperature, rule=found.rule)
+        found, opened = policy, OpenedModel(copy.deepcopy(policy.model))
+    families.freeze(recipe, opened.model, opened.model, opened.root)
+    return Policy(
+        opened.model,
+        compute=found.compute,
+        layout=found.layout,
+        temperature=policy.temperature,
+        rule=found.rule,
+        sharded=opened.root,
+    )

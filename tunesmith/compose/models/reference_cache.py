@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -67,22 +67,34 @@ class ReferenceModel(Generic[BatchT]):
     identity: Mapping[str, Any]
 
     @torch.no_grad()
-    def values(self, examples: list[Example], progress: Callable[[int], None] = lambda done: None) -> Values:
+    def values(
+        self,
+        examples: list[Example],
+        progress: Callable[[int], None] = lambda done: None,
+        passes: Callable[[int], int] = lambda count: count,
+        idle: Sequence[Example] = (),
+    ) -> Values:
         """float32 [R], the log-probability of every ranked reply of the examples, in their order, in nats.
 
         progress: called with the number of examples that are done.
+        passes: as of ``Communicator``.
+        idle: what a process reads in passes for which it has no batch.
         """
         self.policy.eval()
         assert not self.policy.model.training, "dropout in the reference pass"
         found: dict[int, list[Values]] = {}
         done = 0
-        for batch in self.collate(examples, "messages", self.tokens):
+        batches = list(self.collate(examples, "messages", self.tokens))
+        count = passes(len(batches))  # asked before the first pass, in which others wait for this process
+        for batch in batches:
             sums = _reply_sums(self.policy, batch)
             sizes = [len(example.tree.replies) for example in (examples[number] for number in batch.examples)]
             for number, part in zip(batch.examples, np.split(sums, np.cumsum(sizes)[:-1]), strict=True):
                 found.setdefault(number, []).append(part)
             done += len(batch.examples)
             progress(done)
+        for _ in range(len(batches), count):
+            _reply_sums(self.policy, next(iter(self.collate(idle, "messages", self.tokens))))
         return np.concatenate([np.zeros(0, np.float32), *(part for n in range(len(examples)) for part in found[n])])
 
 
@@ -138,7 +150,12 @@ def _computed(model: ReferenceModel[BatchT], store: Store, progress: Progress, w
     own = shares[world.rank]
     progress(0, len(own), f"0 of {len(own):,} records")
     examples = [Example(place, store.tree(number)) for place, number in enumerate(own)]
-    found = model.values(examples, lambda done: progress(done, len(own), f"{done:,} of {len(own):,} records"))
+    found = model.values(
+        examples,
+        lambda done: progress(done, len(own), f"{done:,} of {len(own):,} records"),
+        world.passes,
+        [Example(0, store.tree(int(np.argmin(store.tokens))))],
+    )
     values, ends = np.zeros(int(store.replies.sum()), np.float32), np.cumsum(store.replies)
     for share, content in zip(shares, world.gather_bytes(found.tobytes()), strict=True):
         places = [np.arange(ends[number] - store.replies[number], ends[number]) for number in share]

@@ -12,7 +12,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.context import NO_LIMIT, context_length
 from tunesmith.model.policy import Policy
-from tunesmith.model.reward_model import load_reward_model
+from tunesmith.model.reward_model import open_reward_model
 from tunesmith.model.scalar_policy import ScalarPolicy
 from tunesmith.model.vocabulary import rows_of
 from tunesmith.recipe.schema import Recipe
@@ -44,15 +44,17 @@ def find_reward_model(key: str, path: str, recipe: Recipe, tokenizer: Tokenizer)
 def prepare_reward_model(key: str, path: str, recipe: Recipe, policy: Policy, renderer: Renderer) -> ScalarPolicy:
     """A reward model on the device of the policy and in its number format, after the self-test.
 
+    Next to a divided policy it is divided as well.
     key, path: as for ``find_reward_model``.
 
     Raises RecipeError (another tokenizer or prompt format, too few rows or positions), MissingInputError, DataError.
     """
     directory = find_reward_model(key, path, recipe, renderer.tokenizer)
-    model = load_reward_model(str(directory))
-    check_size(key, model, recipe, renderer.tokenizer)
-    move_to_device(model, policy.device)
-    found = ScalarPolicy(model, compute=policy.compute)
+    opened = open_reward_model(str(directory), division=policy.division)
+    check_size(key, opened.model, recipe, renderer.tokenizer)
+    if opened.root is None:
+        move_to_device(opened.model, policy.device)
+    found = ScalarPolicy(opened.model, compute=policy.compute, sharded=opened.root)
     verdict = self_test_scalars(found, renderer.tokenizer.size, recipe.text.max_length)
     return found.with_layout(verdict.layout)
 

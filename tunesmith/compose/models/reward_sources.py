@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.batch.packed import PackedBatch
-from tunesmith.compose.models.families import freeze, frozen_format
+from tunesmith.compose.models.families import freeze
 from tunesmith.compose.models.reward_models import prepare_reward_model
 from tunesmith.data.dataset.prompt_list import PromptList
 from tunesmith.data.readers.reader import Filtered
@@ -21,7 +21,6 @@ from tunesmith.evaluate.text_match import TextCheck, check_from_json, passes
 from tunesmith.model.body import body_of
 from tunesmith.model.policy import Policy
 from tunesmith.model.scalar_policy import ScalarPolicy
-from tunesmith.model.split import WeightStorage
 from tunesmith.recipe.objectives import CheckRewardConfig, ModelRewardConfig, PpoConfig
 from tunesmith.recipe.schema import Recipe
 from tunesmith.text.tokens.prompts import make_prompt_tree
@@ -52,8 +51,7 @@ def reward_sources(
         match reward:
             case ModelRewardConfig():
                 model = prepare_reward_model(f"objective.rewards.{index}.path", reward.path, recipe, policy, renderer)
-                freeze(model.model)
-                WeightStorage(frozen_format(recipe)).store_frozen(body_of(model.model))
+                freeze(recipe, model.model, body_of(model.model), model.sharded)
                 found.append(RewardSource(name, ModelScore(model), reward.scale, reward.offset))
             case CheckRewardConfig():
                 checks = read_checks(reward.path, renderer)

@@ -201,7 +201,8 @@ class RolloutGenerator:
     def score(self, iteration: int, answered: Sequence[PromptReplies], coefficient: float) -> Rollouts:
         """Compute log-probabilities, values, rewards and advantages of replies with the present weights."""
         shares = deal([len(each.prompt) + each.targets for each in answered], self.world.size)
-        parts = self.world.gather_tensors(self._measure([answered[place] for place in shares[self.world.rank]]))
+        own = [answered[place] for place in shares[self.world.rank]]
+        parts = self.world.gather_tensors(self._measure(own, answered[:1]))
         tokens, replies = [each.targets for each in answered], [len(each.replies) for each in answered]
         columns = {name: _in_order([part[name] for part in parts], shares, tokens) for name in MEASURED}
         terms = {
@@ -212,25 +213,35 @@ class RolloutGenerator:
         return self._add_advantages(iteration, answered, columns, owner, terms, coefficient)
 
     @torch.no_grad()
-    def _measure(self, answered: Sequence[PromptReplies]) -> dict[str, Tensor]:
+    def _measure(self, answered: Sequence[PromptReplies], idle: Sequence[PromptReplies]) -> dict[str, Tensor]:
         """The columns ``MEASURED``, float32 [N], and every term of the reward, float32 [R], of some replies.
 
         What a GPU computes is fetched at the end, so that no batch waits for the one before it.
+        idle: replies that a process reads in passes for which it has no batch.
         """
-        found: dict[str, list[Tensor]] = {name: [] for name in MEASURED}
-        scores: dict[str, list[Tensor]] = {REWARD + source.name: [] for source in self.rewards}
-        for laid_out, pieces in self._batches(answered):
-            batch = laid_out.to(self.policy.device)
-            policy, value = self.policy.actor_critic(batch)
-            reference = self.reference.log_probabilities(batch)
-            for name, column in zip(MEASURED, (policy.log_probability, value, reference.log_probability), strict=True):
-                found[name].append(column.float())
-            for source in self.rewards:
-                scores[REWARD + source.name].append(source.score(batch, pieces).float())
+        found: dict[str, list[Tensor]] = {name: [] for name in MEASURED + tuple(self._terms())}
+        batches = list(self._batches(answered))
+        passes = self.world.passes(len(batches))
+        for batch, pieces in batches:
+            for name, column in self._measure_batch(batch, pieces).items():
+                found[name].append(column)
+        for _ in range(len(batches), passes):
+            self._measure_batch(*next(self._batches(idle)))
         # A process without prompts has no parts.
-        return {
-            name: torch.cat(parts).cpu() if parts else torch.zeros(0) for name, parts in {**found, **scores}.items()
-        }
+        return {name: torch.cat(parts).cpu() if parts else torch.zeros(0) for name, parts in found.items()}
+
+    def _terms(self) -> list[str]:
+        """The terms of the reward, by their names among the names of what is measured."""
+        return [REWARD + source.name for source in self.rewards]
+
+    def _measure_batch(self, laid_out: PackedBatch, pieces: Sequence[PromptReplies]) -> dict[str, Tensor]:
+        """What ``_measure`` gives of one batch on the host, which holds the trees of ``pieces``."""
+        batch = laid_out.to(self.policy.device)
+        policy, value = self.policy.actor_critic(batch)
+        reference = self.reference.log_probabilities(batch)
+        columns = (policy.log_probability, value, reference.log_probability)
+        scores = [source.score(batch, pieces) for source in self.rewards]
+        return {name: each.float() for name, each in zip((*MEASURED, *self._terms()), (*columns, *scores), strict=True)}
 
     def _batches(self, answered: Sequence[PromptReplies]) -> Iterator[tuple[PackedBatch, list[PromptReplies]]]:
         """The trees in order as micro-batches on the host, each with the prompts and replies that it holds."""
