@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,6 +26,8 @@ from tunesmith.model.reward_model import load_reward_model, new_reward_model
 from tunesmith.recipe.load import LoadedRecipe
 
 STEPS = ("train.steps=3", "train.evaluate_every=2", "train.save_every=2", "evaluate.show=0")
+PORTS = "ports"
+"""File with free ports at which the processes of one run after another meet."""
 FEW_ROWS = 200
 """Rows of the embeddings in the files: fewer than the tokenizers have tokens."""
 
@@ -142,16 +145,12 @@ def train_three_times(rank: int, directory: Path) -> None:
     def whole(*arguments: Any) -> None:
         """The files do not hold the weights one by one."""
 
-    for run, load, stop in (
-        ("rows", watched, None),
-        ("stopped", watched, 1),
-        ("stopped", watched, None),
-        ("whole", whole, None),
-    ):
+    runs = (("rows", watched, None), ("stopped", watched, 1), ("stopped", watched, None), ("whole", whole, None))
+    for (run, load, stop), port in zip(runs, (directory / PORTS).read_text().split(), strict=True):
+        os.environ["MASTER_PORT"] = port
         words = [*STEPS, f"run.directory={directory / run}", f"train.stop_after={'null' if stop is None else stop}"]
         with patch.object(opening, "load_rows", load), suppress(*(() if stop is None else (StoppedError, SystemExit))):
             train_recipe(RECIPES[directory.name](directory, words))
-        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
 
 
 QUICK = ("neox", "reward")
@@ -166,6 +165,9 @@ QUICK = ("neox", "reward")
 def test_the_record_is_that_of_a_model_that_every_process_loads_whole(kind: str, size: int, tmp_path: Path) -> None:
     directory = tmp_path / kind
     RECIPES[kind](directory, STEPS)  # its files are there before the processes are
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        (directory / PORTS).write_text(" ".join(str(server.getsockname()[1]) for server in servers))
     ended = run_launched(train_three_times, size, directory)
     assert [each.code for each in ended] == [0] * size, ended
     loaded = {"separate_dpo": 2, "ppo": 2, "ppo_of_others": 4}.get(kind, 1)

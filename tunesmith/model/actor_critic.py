@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,10 @@ class ActorCritic(ModelWrapper):
     def networks(self) -> Sequence[ModelWrapper]:
         """Policy and separate network of the value function; the head of the value function stays whole."""
         return [self.policy] if self.value.backbone is None else [self.policy, self.value.backbone]
+
+    def gathered(self) -> AbstractContextManager[object]:
+        """A context in which this process has all weights of the policy, which generates; see ``Policy.gathered``."""
+        return self.policy.gathered()
 
     def train(self) -> None:
         """Training mode of policy and value function."""

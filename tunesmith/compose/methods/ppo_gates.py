@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -10,6 +11,7 @@ from tunesmith.batch.columns import OLD_LOG_PROBABILITY, REFERENCE
 from tunesmith.batch.packed import PackedBatch
 from tunesmith.compose.proof import DEFECT
 from tunesmith.model.actor_critic import ActorCritic
+from tunesmith.model.policy import Policy
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.report.check import Check
 from tunesmith.train.rollout.plan import RolloutPosition
@@ -32,8 +34,8 @@ def gates_of(actor: ActorCritic, steps: RolloutSteps, keys: PpoConfig) -> Callab
         rollouts = steps.rollouts(RolloutPosition(0, 0))
         actor.eval()
         batches = [batch.to(actor.device) for batch in first.batches_or_idle()]
-        with actor.gathered():
-            checks = [ratio_gate(actor, batches), stock_gate(actor, rollouts, keys.temperature)]
+        again = batches[-1:] * (steps.world.passes(len(batches)) - len(batches))  # of a divided model all have as many
+        checks = [ratio_gate(actor, [*batches, *again]), stock_gate(actor, rollouts, keys.temperature)]
         return [*checks, reference_gate(actor, rollouts)] if keys.reference == "start" else checks
 
     return gates
@@ -61,14 +63,20 @@ def stock_gate(actor: ActorCritic, rollouts: Rollouts, temperature: float) -> Ch
     start = 0
     for each, reply in replies[:COMPARED]:
         ids = torch.tensor([[*each.prompt, *reply.ids]], device=actor.device)
-        with actor.autocast():
-            logits = actor.model(input_ids=ids, use_cache=False).logits[0, len(each.prompt) - 1 : -1].float()
+        logits = actor.policy.run(partial(_stock_logits, actor.policy, ids))[len(each.prompt) - 1 : -1]
         table = torch.log_softmax(logits / temperature, dim=-1)
         expected = table.gather(1, ids[0, len(each.prompt) :, None])[:, 0].cpu()
         stored = torch.from_numpy(rollouts.columns[OLD_LOG_PROBABILITY][start : start + len(reply.ids)])
         differences.append(largest_difference(stored, expected))
         start += len(reply.ids)
     return _gate(actor, STOCK, max_or_nan(differences), "stock transformers and Tunesmith", "objective.temperature")
+
+
+def _stock_logits(policy: Policy, ids: torch.Tensor) -> torch.Tensor:
+    """float32 [T, V], what the stock model gives. ids: int64 [1, T]."""
+    with policy.autocast():
+        logits: torch.Tensor = policy.model(input_ids=ids, use_cache=False).logits[0]
+        return logits.float()
 
 
 def reference_gate(actor: ActorCritic, rollouts: Rollouts) -> Check:

@@ -155,7 +155,7 @@ class RolloutGenerator:
         self.policy.eval()
         with self.policy.gathered():
             answered = self.sample(iteration, planned)
-            return self.score(iteration, answered, coefficient)
+        return self.score(iteration, answered, coefficient)
 
     def sample(self, iteration: int, planned: PlannedStep) -> list[PromptReplies]:
         """Sample replies to the prompts of an iteration."""
