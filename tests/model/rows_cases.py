@@ -12,8 +12,11 @@ from tunesmith.compose.models.reference_cache import weights_digest
 from tunesmith.model.load import LoadedModel, generating_kind, load_model
 from tunesmith.model.load_rows import load_rows
 from tunesmith.model.local_rows import local_part, whole
-from tunesmith.model.shard import shard_model
+from tunesmith.model.opening import OpenedModel, open_language_model
+from tunesmith.model.policy import Policy
+from tunesmith.model.shard import Division, layers_of, shard_model
 from tunesmith.model.vocabulary import resize_vocabulary
+from tunesmith.verify.self_test import self_test
 
 SIZES = {
     "architecture": "llama",
@@ -79,4 +82,35 @@ def own_memory(rank: int, size: int, directory: Path) -> None:
         assert torch.equal(whole(model.state_dict()[name]), tensor), name
 
 
-CASES = {"own_memory": own_memory}
+def gathered_in_test(rank: int, size: int, directory: Path) -> None:
+    """While a model is tested, gradients included, a process has gathered a few layers at any time, never all."""
+    division = Division(init_device_mesh("cpu", (size,)), "zero3", torch.float32)
+    opened = open_language_model(str(directory.parent.parent / "model"), division=division)
+    assert opened.root is not None
+    layers, held = layers_of(opened.model), list[int]()
+
+    def count(*_: object) -> None:
+        held.append(gathered_bytes(opened))
+
+    for layer in layers:
+        inside = next(iter(layer.children()))
+        inside.register_forward_hook(count)
+        inside.register_full_backward_hook(count)
+    self_test(Policy(opened.model, sharded=opened.root), VOCABULARY, 30)
+    layer_size = sum(each.numel() * 4 for each in layers[0].parameters())
+    whole_size = sum(each.numel() * 4 for each in opened.model.parameters())
+    outside = whole_size - len(layers) * layer_size
+    (directory / f"{rank}.txt").write_text(f"{max(held):,} bytes of {whole_size:,}, a layer has {layer_size:,}")
+    assert layer_size < max(held) <= 2 * layer_size + outside, (max(held), layer_size, outside)
+    assert gathered_bytes(opened) == 0
+
+
+def gathered_bytes(opened: OpenedModel) -> int:
+    """Bytes of all weights that are gathered now."""
+    assert opened.root is not None
+    groups = [group for part in opened.root._parts() for group in part._get_fsdp_state()._fsdp_param_groups]
+    gathered = [each for group in groups for parameter in group.fsdp_params for each in parameter.all_gather_outputs]
+    return sum(each.untyped_storage().nbytes() for each in gathered)
+
+
+CASES = {"own_memory": own_memory, "gathered_in_test": gathered_in_test}

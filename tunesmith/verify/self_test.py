@@ -13,8 +13,8 @@ another layout would only hide it.
 The weights of a sharded model are gathered layer by layer, for the packed batch and for the stock model alike, in the
 number format of the policy; for the exact gradients of the stock model they are gathered in float32. In 16 bits the
 stock model itself then rounds what its layers add up, where autocast keeps it in float32. The difference that this
-rounding makes is measured, and ``NOISE`` times as much is allowed. All processes run the same probes together, and each
-decides by the largest difference that any of them has found.
+rounding makes is measured, and ``NOISE`` times as much is allowed, up to ``LARGEST_ROUNDING``. All processes run the
+same probes together, and each decides by the largest difference that any of them has found.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ LAYOUTS: tuple[LayoutKind, ...] = ("tree", "threads")
 # differs by 0.01 to 10. Rounding and the effect of a broken layout both shrink with the logits, so for smaller logits,
 # as of a model with small random weights, a smaller difference is allowed.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+LARGEST_ROUNDING = 1.0  # that is allowed because the stock model was measured to round as much
 LEAST_SHARE = 0.01  # of the tolerance, for logits close to 0: the logarithm of the sum is rounded, too
 KERNEL_ADVICE = (
     "report this; FlexAttention needs Triton and a C compiler; model.layout=threads trains without this kernel, slower"
@@ -93,7 +94,8 @@ def allowed_difference(compute: torch.dtype, largest: float, rounding: float = 0
     largest: the largest absolute value of the logits.
     rounding: the difference that was measured of the stock model in this format from the exact one.
     """
-    return max(NOISE * rounding, TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT)))
+    tolerance = TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))
+    return max(tolerance, min(LARGEST_ROUNDING, NOISE * rounding))
 
 
 @torch.no_grad()

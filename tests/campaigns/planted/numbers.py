@@ -197,6 +197,13 @@ GATES = (
 
 SELF_TEST = (
     PlantedFault(
+        file="model/shard.py",
+        old="        distributed.all_reduce(found, op=distributed.ReduceOp.MAX)\n",
+        new="",
+        tests=("verify/test_sharded_self_test.py::test_divided_models_are_tested_like_whole_ones[2]",),
+        harm="Processes decide differently about the layout of a divided model, and wait for each other for ever.",
+    ),
+    PlantedFault(
         file="verify/self_test.py",
         old="TOLERANCE = {torch.float32: 1e-3,",
         new="TOLERANCE = {torch.float32: 10.0,",
@@ -205,8 +212,8 @@ SELF_TEST = (
     ),
     PlantedFault(
         file="verify/self_test.py",
-        old="return TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))",
-        new="return TOLERANCE[compute]",
+        old="tolerance = TOLERANCE[compute] * min(1.0, max(LEAST_SHARE, largest / USUAL_LOGIT))",
+        new="tolerance = TOLERANCE[compute]",
         tests=(f"{_SELF_TEST}::test_what_is_allowed_shrinks_with_the_logits_to_a_hundredth",),
         harm="A new model with small weights passes in a layout that is wrong for it.",
     ),
