@@ -175,8 +175,8 @@ def test_the_need_is_the_largest_phase_and_a_reserve() -> None:
 
 @pytest.mark.parametrize("shard", ["zero2", "zero3"])
 def test_sharing_divides_states_and_adds_what_is_gathered(shard: Literal["zero2", "zero3"]) -> None:
-    states = StateSettings("float32")
-    alone, shared = (estimate_memory(network(), states, WORK, each) for each in (None, Distribution(4, shard)))
+    states, work = StateSettings("float32"), replace(WORK, replies=2, reply_length=10)
+    alone, shared = (estimate_memory(network(), states, work, each) for each in (None, Distribution(4, shard)))
     before, now = lines(alone), lines(shared)
     for name in (("weights", "always"), ("gradients", "training"), ("moments", "always")):
         assert now[name] == before[name] // 4
@@ -188,6 +188,30 @@ def test_sharing_divides_states_and_adds_what_is_gathered(shard: Literal["zero2"
     kept = now["weights", "always"] + now["moments", "always"]
     assert kept + now["whole", "loading"] == max(kept, before["weights", "always"])
     assert now["gathered", "replies"] == 2 * 1_000_000
+
+
+@pytest.mark.parametrize("shard", ["zero2", "zero3"])
+def test_a_model_that_is_loaded_by_rows_is_never_whole(shard: Literal["zero2", "zero3"]) -> None:
+    states, layer, outside = StateSettings("float32"), 90_000, 100_000
+    spread, work = Distribution(16, shard), replace(WORK, by_rows=True)
+    found = lines(estimate_memory(network(), states, work, spread))
+    gathered = 1_000_000 if shard == "zero2" else 2 * layer + outside
+    assert ("whole", "loading") not in found
+    assert found["tested", "loading"] == 4 * gathered - found["moments", "always"]
+    assert ("gathered", "replies") not in found
+    assert lines(estimate_memory(network(), states, work)) == lines(estimate_memory(network(), states, WORK))
+
+
+@pytest.mark.parametrize("shard", ["zero2", "zero3"])
+def test_frozen_models_next_to_one_that_is_loaded_by_rows_are_divided(shard: Literal["zero2", "zero3"]) -> None:
+    models = [FurtherModel("reference", network()), FurtherModel("reward model", network())]
+    work = replace(WORK, replies=4, reply_length=100, by_rows=True)
+    estimate = estimate_memory(network(), StateSettings("float32"), work, Distribution(4, shard), further=models)
+    found = lines(estimate)
+    assert found["reference", "always"] == found["reward model", "always"] == 4 * 1_000_000 // 4
+    layers = 1_000_000 if shard == "zero2" else 2 * 90_000 + 100_000
+    gathered = [line.bytes for line in estimate.lines if (line.name, line.phase) == ("gathered", "replies")]
+    assert sorted(gathered) == sorted([2 * layers, 2 * 1_000_000])
 
 
 def test_copies_of_divided_weights_take_as_much_as_fewer_gpus() -> None:

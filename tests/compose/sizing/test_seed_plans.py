@@ -20,20 +20,20 @@ from tunesmith.compose.sizing.memory import GIB
 from tunesmith.recipe.load import load
 
 GIBIBYTES: dict[str, tuple[float, float, float]] = {
-    "dolly-v2-3b": (27.8, 25.7, 12.3),
-    "dolly-v2-7b": (62.5, 58.9, 28.1),
-    "dolly-v2-12b": (104.0, 99.1, 47.4),
-    "oasst-sft-1-pythia-12b": (104.0, 99.1, 47.4),
-    "oasst-sft-4-pythia-12b": (104.6, 99.4, 47.4),
+    "dolly-v2-3b": (27.8, 25.7, 12.4),
+    "dolly-v2-7b": (62.5, 58.9, 27.1),
+    "dolly-v2-12b": (104.0, 99.1, 44.9),
+    "oasst-sft-1-pythia-12b": (104.0, 99.1, 44.9),
+    "oasst-sft-4-pythia-12b": (104.6, 99.4, 44.9),
     "flan-t5-dolly-xxl": (73.1, 69.5, 47.2),
-    "tulu-2.5-dpo-13b-uf-mean": (114.7, 108.9, 51.9),
-    "tulu-2-13b": (114.7, 108.9, 51.9),
-    "oasst-rm-pythia-1.4b": (14.9, 13.3, 6.6),
-    "oasst-rlhf-pythia-12b": (129.4, 124.5, 90.3),
-    "tulu-2.5-13b-uf-rm": (113.4, 107.7, 51.3),
-    "tulu-2.5-70b-uf-rm": (567.8, 553.0, 267.7),
-    "tulu-2.5-ppo-13b-uf-mean": (272.4, 263.0, 165.3),
-    "tulu-2.5-ppo-13b-uf-mean-70b-uf-rm": (380.6, 371.2, 273.5),
+    "tulu-2.5-dpo-13b-uf-mean": (114.7, 108.9, 52.5),
+    "tulu-2-13b": (114.7, 108.9, 59.0),
+    "oasst-rm-pythia-1.4b": (14.9, 13.3, 6.3),
+    "oasst-rlhf-pythia-12b": (129.4, 124.5, 73.4),
+    "tulu-2.5-13b-uf-rm": (113.4, 107.7, 35.6),
+    "tulu-2.5-70b-uf-rm": (567.8, 553.0, 158.3),
+    "tulu-2.5-ppo-13b-uf-mean": (272.4, 263.0, 104.7),
+    "tulu-2.5-ppo-13b-uf-mean-70b-uf-rm": (380.6, 371.2, 133.7),
 }
 """Recipe -> GiB that one GPU needs with the layers one-h200, one-h100 and eight-80gb."""
 

@@ -1,7 +1,7 @@
 """The memory formula: bytes of one GPU, as a pure function of counts and settings.
 
     weights, moments and further models      always
-    whole models                             while a model that is divided among GPUs is loaded and tested
+    whole models, or layers in float32       while a model that is divided among GPUs is loaded and tested
     gradients, activations, head             while a micro-batch is computed
     gradients, copies of the update          while the weights are updated
     cache of keys and values                 while replies are generated, when there are no gradients
@@ -165,6 +165,7 @@ class Workload:
     dropout: whether there is residual dropout.
     replies: rows of replies that are generated together; 0 if none are generated.
     reply_length: tokens that such a row may come to hold.
+    by_rows: whether a model that is divided is loaded by rows, so that no process ever has all of it.
     """
 
     tokens: int
@@ -175,6 +176,7 @@ class Workload:
     dropout: bool = False
     replies: int = 0
     reply_length: int = 0
+    by_rows: bool = False
 
 
 def estimate_memory(
@@ -197,21 +199,26 @@ def estimate_memory(
     """
     spread = spread or Distribution()
     trained = [network, *(each.network for each in further if each.trained)]
-    own = [network, *(each.network for each in further if each.trained and not (each.copied and adapter is not None))]
+    further = [each for each in further if not (each.copied and adapter is not None)]
+    own = [network, *(each.network for each in further if each.trained)]
+    frozen, by_rows = [each for each in further if not each.trained], work.by_rows and spread.parts > 1
     kept = [
         *_state_lines(own if adapter is not None else trained, states, spread, adapter),
-        *_further_lines(further, states, spread, adapter),
+        *(_divided_lines(frozen, states, spread) if by_rows else _frozen_lines(frozen, states, spread, adapter)),
     ]
+    tested = [*own, *(each.network for each in frozen)]
     found = [
         *kept,
-        *_loading_lines(own, kept, spread, adapter),
+        *(_test_lines(tested, kept, spread) if by_rows else _whole_lines(own, kept, spread, adapter)),
         *_gathered_lines(own, states, spread, adapter),
         *_pass_lines(trained, states, work, adapter),
     ]
     if work.replies:
         size = network.cached * states.compute_bytes * work.replies * work.reply_length
         note = f"{work.replies} replies of {work.reply_length:,} tokens, while they are generated"
+        everything = states.compute_bytes * network.parameters if spread.parts > 1 else 0
         found.append(MemoryLine("cache", size, "replies", note))
+        found.append(MemoryLine("gathered", everything, "replies", "all weights, for replies"))
     return MemoryEstimate(tuple(line for line in found if line.bytes))
 
 
@@ -260,22 +267,46 @@ def _moment_note(states: StateSettings) -> str:
     return f"{each} ({states.optimizer}, {states.moments})"
 
 
-def _further_lines(
-    further: Sequence[FurtherModel], states: StateSettings, spread: Distribution, adapter: TrainedAdapter | None
+def _divided_lines(frozen: Sequence[FurtherModel], states: StateSettings, spread: Distribution) -> list[MemoryLine]:
+    """Models that are not trained, where they are divided in float32 and gathered layer by layer."""
+    weights = [(each.name, FLOAT * each.network.parameters // spread.parts) for each in frozen]
+    layers = max((states.compute_bytes * _gathered_at_once(each.network, spread) for each in frozen), default=0)
+    return [
+        *(MemoryLine(name, size, "always", "4 bytes each, frozen") for name, size in weights),
+        MemoryLine("gathered", layers, "replies", "layers of a frozen model"),
+    ]
+
+
+def _frozen_lines(
+    frozen: Sequence[FurtherModel], states: StateSettings, spread: Distribution, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
-    """Models that are not trained are whole on every GPU."""
+    """Models that are not trained, where every GPU has them whole."""
     stored = states.weights != "float32" or spread.parts > 1
     if adapter is not None:
         stored = adapter.base_bytes < FLOAT or spread.parts > 1
     size = states.compute_bytes if stored else FLOAT
     return [
-        MemoryLine(each.name, size * each.network.parameters, "always", f"{size} bytes each, frozen")
-        for each in further
-        if not each.trained and not (each.copied and adapter is not None)
+        MemoryLine(each.name, size * each.network.parameters, "always", f"{size} bytes each, frozen") for each in frozen
     ]
 
 
-def _loading_lines(
+def _gathered_at_once(network: Network, spread: Distribution) -> int:
+    """Parameters of a divided model that a pass gathers: of two layers, or all with zero2, and those outside."""
+    return network.parameters if spread.shard == "zero2" else 2 * network.layer + network.outside
+
+
+def _test_lines(tested: Sequence[Network], kept: Sequence[MemoryLine], spread: Distribution) -> list[MemoryLine]:
+    """Models that are loaded by rows are tested with layers gathered in float32, before there are moments.
+
+    kept: lines of what stays.
+    """
+    largest = max(_gathered_at_once(each, spread) for each in tested)
+    later = sum(line.bytes for line in kept if line.phase == "always" and line.name == "moments")
+    note = "layers, embedding and head in float32, for the test of the model"
+    return [MemoryLine("tested", max(0, FLOAT * largest - later), "loading", note)]
+
+
+def _whole_lines(
     own: Sequence[Network], kept: Sequence[MemoryLine], spread: Distribution, adapter: TrainedAdapter | None
 ) -> list[MemoryLine]:
     """Models are whole in every process until they have been tested, and only then divided.
@@ -303,11 +334,7 @@ def _gathered_lines(
         whole, what = size * sum(each.parameters for each in trained), "all weights"
     else:
         whole, what = size * (2 * network.layer + sum(each.outside for each in trained)), "two layers, embedding, head"
-    everything = size * sum(each.parameters for each in trained)
-    return [
-        MemoryLine("gathered", whole + gradients, "training", f"{what}, and the gradient of one layer"),
-        MemoryLine("gathered", everything, "replies", "all weights, for replies and the first checks"),
-    ]
+    return [MemoryLine("gathered", whole + gradients, "training", f"{what}, and the gradient of one layer")]
 
 
 def _pass_lines(

@@ -10,6 +10,7 @@ import torch
 
 from tunesmith.compose.components.data import target_limit
 from tunesmith.compose.components.tokenizer import load_tokenizer, prompt_format, tokenizer_name
+from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models.families import DTYPES
 from tunesmith.compose.sizing.estimate import (
     FLOAT,
@@ -119,7 +120,14 @@ class SizedRun:
             dropout=recipe.model.residual_dropout > 0.0,
             replies=replies,
             reply_length=length,
+            by_rows=self.is_loaded_by_rows,
         )
+
+    @property
+    def is_loaded_by_rows(self) -> bool:
+        """Whether processes that divide the model load their rows of it, and not the whole model."""
+        keys = self.recipe.model
+        return keys.path is not None and keys.adapter is None
 
     @property
     def pads(self) -> bool:
@@ -201,9 +209,11 @@ def _shape_of_passes(recipe: Recipe, data: DataCounts) -> Passes:
 
 def _generated(recipe: Recipe) -> tuple[int, int]:
     """(rows, tokens of a row) of replies that are generated together."""
-    longest = recipe.text.max_length
+    longest, keys = recipe.text.max_length, recipe.evaluate
+    most = keys.batch_size
     if not isinstance(recipe.objective, PpoConfig):
-        if not recipe.evaluate.replies:
+        shown = keys.show if recipe.data.evaluates and METHODS[recipe.objective.kind].kind == "assistant" else 0
+        if not (asked := max(keys.replies, shown)):
             return 0, 0
-        longest += recipe.evaluate.max_new_tokens
-    return min(recipe.evaluate.batch_size, max(1, CACHE_TOKENS // longest)), longest
+        longest, most = longest + keys.max_new_tokens, min(most, asked)
+    return min(most, max(1, CACHE_TOKENS // longest)), longest

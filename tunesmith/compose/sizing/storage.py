@@ -50,10 +50,14 @@ def disk_need(run: SizedRun) -> DiskNeed:
 def host_need(run: SizedRun, spread: Distribution) -> int:
     """Bytes of host memory with all processes: the model while it is loaded, and offloaded moments.
 
-    Every process loads a whole model in float32, also one that is divided or stored in fewer bits afterwards.
+    Every process loads a whole model in float32, also one that is stored in fewer bits afterwards. Of one that is
+    loaded by rows it has embedding and head on the host, since rows that are added to them are drawn there. The first
+    process builds the export from a whole model.
     """
     states, adapter = state_settings(run.recipe), run.adapter
-    loaded = FLOAT * run.network.parameters * spread.processes
+    by_rows = run.is_loaded_by_rows and spread.parts > 1
+    loaded = FLOAT * (run.network.outside if by_rows else run.network.parameters) * spread.processes
+    loaded = max(loaded, FLOAT * run.network.parameters)
     trained = [run.network, *(further.network for further in run.further if further.trained)]
     moments = sum(states.moment_bytes(each) for each in trained) if states.offload and adapter is None else 0
     return PROCESS * spread.processes + max(loaded, moments * spread.processes // spread.parts)
