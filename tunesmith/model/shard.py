@@ -163,6 +163,8 @@ def process_mesh(device: torch.device, processes: int, replicas: int = 1) -> Dev
     device: of this process.
     replicas: copies of the weights; ``processes`` is a multiple of it.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # a mesh has types of devices only, and FSDP2 takes the present GPU
     if replicas == 1:
         return init_device_mesh(device.type, (processes,))
     return init_device_mesh(device.type, (replicas, processes // replicas), mesh_dim_names=("copies", "parts"))
