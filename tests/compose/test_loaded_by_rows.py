@@ -17,10 +17,11 @@ import yaml
 
 from tests.reward_worlds import judge_recipe
 from tests.train.launched import run_launched
+from tests.verify.test_self_test import kernels_of_cuda, sees_what_follows
 from tests.worlds import ARCHITECTURES, ppo_recipe, preference_recipe, small_recipe
 from tunesmith.compose import train_recipe
-from tunesmith.errors import StoppedError
-from tunesmith.model import opening
+from tunesmith.errors import RecipeError, StoppedError
+from tunesmith.model import backbone, opening
 from tunesmith.model.load import new_model
 from tunesmith.model.reward_model import load_reward_model, new_reward_model
 from tunesmith.recipe.load import LoadedRecipe
@@ -151,6 +152,20 @@ def train_three_times(rank: int, directory: Path) -> None:
         words = [*STEPS, f"run.directory={directory / run}", f"train.stop_after={'null' if stop is None else stop}"]
         with patch.object(opening, "load_rows", load), suppress(*(() if stop is None else (StoppedError, SystemExit))):
             train_recipe(RECIPES[directory.name](directory, words))
+
+
+def train_with_a_fault(rank: int, directory: Path) -> None:
+    """The attention of all processes sees what follows."""
+    with patch.object(backbone, "prepare", kernels_of_cuda(flex=sees_what_follows)):
+        train_recipe(reward(directory, [*STEPS, f"run.directory={directory / 'run'}"]))
+
+
+def test_a_fault_in_all_processes_is_refused_by_all_and_printed_once(tmp_path: Path) -> None:
+    reward(tmp_path, STEPS)
+    ended = run_launched(train_with_a_fault, 2, tmp_path)
+    assert [each.code for each in ended] == [RecipeError.exit_code] * 2, ended
+    assert sum(each.text.count("FlexAttention is wrong on cpu") for each in ended) == 1
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 QUICK = ("neox", "reward")

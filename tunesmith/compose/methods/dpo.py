@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from tunesmith.batch.protocols import MicroBatch
 from tunesmith.compose.components.data import cache_directory
@@ -71,8 +73,7 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     recipe, prepared = context.recipe, context.prepared
     model, policy = context.model, prepared.policy
     if keys.separate_reference is not None:
-        opened = load_reference(recipe, context.tokenizer, divided(recipe, context.division))
-        model, policy = opened.model, prepare_language_policy(recipe, opened, context.tokenizer).policy
+        model, policy = _separate_reference(context)
     identity = {
         "weights": weights_digest(model),
         "layout": prepared.layout,
@@ -83,7 +84,19 @@ def reference_columns(context: Context, keys: DpoConfig, stores: Sequence[Store]
     reference = ReferenceModel(policy, prepared.batches.collate, recipe.train.micro_batch_tokens, identity)
     cache = cache_directory(recipe)
     with adapters_off(model), show_progress("reference log-probabilities", shown=context.world.is_first) as progress:
-        return [cached_references(reference, store, cache, progress, context.world).columns for store in stores]
+        found: list[Columns] = [
+            cached_references(reference, store, cache, progress, context.world).columns for store in stores
+        ]
+    del model, policy, reference
+    gc.collect()  # the parts of a divided model refer to each other, and a separate reference is not needed any more
+    return found
+
+
+def _separate_reference(context: Context) -> tuple[PreTrainedModel, LanguagePolicy[MicroBatch]]:
+    """The model that the recipe names as the reference, and its policy after the self-test; divided like the other."""
+    recipe = context.recipe
+    opened = load_reference(recipe, context.tokenizer, divided(recipe, context.division))
+    return opened.model, prepare_language_policy(recipe, opened, context.tokenizer).policy
 
 
 def reference_gates(
