@@ -98,8 +98,8 @@ class ActorCritic(ModelWrapper):
         """Policy and separate network of the value function; the head of the value function stays whole."""
         return [self.policy] if self.value.backbone is None else [self.policy, self.value.backbone]
 
-    def gathered(self) -> AbstractContextManager[object]:
-        """A context in which this process has all weights of the policy, which generates; see ``Policy.gathered``."""
+    def generating(self) -> AbstractContextManager[object]:
+        """A context in which this process has all weights of the policy, which writes replies."""
         return self.policy.gathered()
 
     def train(self) -> None:

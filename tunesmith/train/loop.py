@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -38,8 +37,6 @@ class Trainable(Protocol):
     def eval(self) -> None: ...
 
     def shard(self, mesh: DeviceMesh, kind: ShardedKind) -> None: ...
-
-    def gathered(self) -> AbstractContextManager[object]: ...
 
 
 PolicyT = TypeVar("PolicyT", bound=Trainable)

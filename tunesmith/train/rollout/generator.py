@@ -54,7 +54,7 @@ class Actor(Protocol):
 
     def autocast(self) -> AbstractContextManager[None]: ...
 
-    def gathered(self) -> AbstractContextManager[object]: ...
+    def generating(self) -> AbstractContextManager[object]: ...
 
     def actor_critic(self, batch: PackedBatch) -> tuple[LogProbabilities, Tensor]: ...
 
@@ -153,7 +153,7 @@ class RolloutGenerator:
         coefficient: of the KL penalty.
         """
         self.policy.eval()
-        with self.policy.gathered():
+        with self.policy.generating():
             answered = self.sample(iteration, planned)
         return self.score(iteration, answered, coefficient)
 
