@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import datasets
@@ -116,6 +117,20 @@ def test_a_stream_cut_at_any_batch_or_byte_is_refused(saved: Path, tmp_path: Pat
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match="breaks off before its end"):
             [*rows(str(path))]
+
+
+def test_a_batch_without_the_offsets_of_a_list_is_refused(tmp_path: Path) -> None:
+    """Arrow reads outside of the memory to count the bytes of a batch that was not validated."""
+    path = tmp_path / "a.arrow"
+    table = pyarrow.table({"turns": [["a"]]})
+    with path.open("wb") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    buffers = pack("<6q", 0, 0, 0, 8, 8, 0)  # begin and length: no validity, two offsets, no validity of the strings
+    content = path.read_bytes()
+    assert content.count(buffers) == 1
+    path.write_bytes(content.replace(buffers, pack("<6q", 0, 0, 0, 0, 8, 0)))
+    with pytest.raises(DataError, match=r"the Arrow file is broken: In column 0: .*Buffer #1 too small"):
+        [*rows(str(path))]
 
 
 # Arrow itself can crash on damaged metadata, so the examples are always the same ones.

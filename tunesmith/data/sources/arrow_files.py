@@ -30,7 +30,6 @@ def arrow_records(file: InputFile) -> Iterator[ParsedRecord]:
                 batch, position = next(batches, (None, 0))
                 if batch is None:
                     return
-                batch.validate(full=True)  # offsets and bytes that are wrong would be read outside of the memory
             for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                 part = batch.slice(start, ROWS_AT_ONCE)
                 for value in row_objects(part):
@@ -39,7 +38,11 @@ def arrow_records(file: InputFile) -> Iterator[ParsedRecord]:
 
 
 def _batches(file: InputFile) -> Generator[tuple[pyarrow.RecordBatch, int]]:
-    """(batch, bytes of the file that have been read) of every batch."""
+    """(batch, bytes of the file that have been read) of every batch.
+
+    A batch is validated before anything is asked of it: wrong offsets or buffers that are missing would be read outside
+    of the memory, also to count its bytes.
+    """
     with file.path.open("rb") as source:
         is_file = source.read(len(FILE_MARK)) == FILE_MARK
         source.seek(max(0, file.size - len(END_OF_STREAM)))
@@ -51,9 +54,13 @@ def _batches(file: InputFile) -> Generator[tuple[pyarrow.RecordBatch, int]]:
         check_columns(file, reader.schema)
         if is_file:
             count = reader.num_record_batches
-            yield from ((reader.get_batch(index), file.size * (index + 1) // count) for index in range(count))
+            for index in range(count):
+                batch = reader.get_batch(index)
+                batch.validate(full=True)
+                yield batch, file.size * (index + 1) // count
         else:
             position = 0
             for batch in reader:
+                batch.validate(full=True)
                 position += batch.nbytes  # nearly the bytes of the file, for showing progress
                 yield batch, min(position, file.size)
