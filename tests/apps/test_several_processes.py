@@ -118,20 +118,29 @@ def test_stopped_sampling_continues_with_any_number_of_processes(
         assert report_of(prompts) == expected
 
 
-def score_in(directory: Path, output: str) -> tuple[bytes, bytes]:
-    """Score records, and a sampling report; returns what is written."""
+def score_records(directory: Path, output: str) -> bytes:
+    """Score records; returns what is written."""
     reward_scorer.BATCH_TOKENS = SMALL_BATCH
-    paths = directory / f"{output}.jsonl", directory / f"{output}.json"
-    for path, source, reading in (
-        (paths[0], directory / "records.jsonl", ReaderChoice("ultrafeedback")),
-        (paths[1], directory / "report.json", None),
-    ):
-        score.run(str(directory / "run"), [str(source)], output=path, reading=reading, errors=io.StringIO())
-    return paths[0].read_bytes(), paths[1].read_bytes()
+    path, source = directory / f"{output}.jsonl", str(directory / "records.jsonl")
+    reading = ReaderChoice("ultrafeedback")
+    score.run(str(directory / "run"), [source], output=path, reading=reading, errors=io.StringIO())
+    return path.read_bytes()
 
 
-def score_together(rank: int, directory: Path) -> None:
-    score_in(directory, "two")
+def score_report(directory: Path, output: str) -> bytes:
+    """Score a sampling report; returns what is written."""
+    reward_scorer.BATCH_TOKENS = SMALL_BATCH
+    path, source = directory / f"{output}.json", str(directory / "report.json")
+    score.run(str(directory / "run"), [source], output=path, reading=None, errors=io.StringIO())
+    return path.read_bytes()
+
+
+def score_records_together(rank: int, directory: Path) -> None:
+    score_records(directory, "two")
+
+
+def score_report_together(rank: int, directory: Path) -> None:
+    score_report(directory, "two")
 
 
 @pytest.mark.processes
@@ -146,10 +155,13 @@ def test_scores_of_two_processes_have_the_bytes_of_one(tmp_path: Path, monkeypat
         for word in ("red", "blue", "old", "big")
     ]
     write_json(tmp_path / "report.json", {"model_name": "m", "date": "", "args": {}, "prompts": prompts})
-    expected = score_in(tmp_path, "one")
-    found = run_launched(score_together, 2, tmp_path)
-    assert [each.code for each in found] == [0, 0], found
-    assert tuple((tmp_path / f"two.{ending}").read_bytes() for ending in ("jsonl", "json")) == expected
+    for alone, together, ending in (
+        (score_records, score_records_together, "jsonl"),
+        (score_report, score_report_together, "json"),
+    ):
+        found = run_launched(together, 2, tmp_path)
+        assert [each.code for each in found] == [0, 0], found
+        assert (tmp_path / f"two.{ending}").read_bytes() == alone(tmp_path, "one")
 
 
 def benchmark_in(directory: Path, output: str) -> list[bytes]:
