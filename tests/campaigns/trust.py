@@ -29,7 +29,8 @@ TEXT = """# Trust
 
 What was done to Tunesmith, and how often it did the right thing. `make trust` runs all of it on two CPU cores, goes on
 after an interruption, and writes this page. The short forms are in `make test`. What is not run here may have been run
-by itself or in part: [log.md](log.md) has those figures.
+by itself or in part: [log.md](log.md) has those figures. Minutes are those of the last call, which does not do again
+what an earlier one has done; other programs ran at the same time.
 
 | what | figure | command | date | commit | minutes |
 |---|---|---|---|---|---:|
