@@ -49,6 +49,20 @@ class Policy(Backbone):
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.rule = self._measure_rule() if rule is None else rule
 
+    def on_model(self, model: PreTrainedModel, sharded: ShardedModel | None, temperature: float) -> Policy:
+        """A policy with another model of the same architecture, computed in the same way, without dropout.
+
+        sharded: of a divided model; None for a whole one.
+        """
+        return Policy(
+            model,
+            compute=self.compute,
+            layout=self.layout,
+            temperature=temperature,
+            rule=self.rule,
+            sharded=sharded,
+        )
+
     def _measure_rule(self) -> LogitRule:
         """How logits follow from the product with the head, measured with weights in float32."""
         if self.sharded is None:

@@ -51,14 +51,7 @@ def setup(context: Context, keys: PpoConfig) -> TrainingSetup[ActorCritic, Packe
     """Policy and value function together, trained on rollouts. Raises RecipeError, MissingInputError, DataError."""
     recipe, prepared = context.recipe, context.prepared
     found = prepared.policy
-    policy = Policy(
-        found.model,
-        compute=found.compute,
-        layout=found.layout,
-        temperature=keys.temperature,
-        rule=found.rule,
-        sharded=found.sharded,
-    )
+    policy = found.on_model(found.model, found.sharded, keys.temperature)
     actor = ActorCritic(policy, value_function(context, keys, policy))
     prompts = list_prompts(context.data.train)
     generator = rollout_generator(context, keys, actor, prompts)

@@ -92,11 +92,4 @@ def reference_policy(recipe: Recipe, policy: Policy, renderer: Renderer) -> Poli
     else:
         found, opened = policy, OpenedModel(copy.deepcopy(policy.model))
     families.freeze(recipe, opened.model, opened.model, opened.root)
-    return Policy(
-        opened.model,
-        compute=found.compute,
-        layout=found.layout,
-        temperature=policy.temperature,
-        rule=found.rule,
-        sharded=opened.root,
-    )
+    return found.on_model(opened.model, opened.root, policy.temperature)
