@@ -56,9 +56,10 @@ crash: $(DEVELOPMENT) ## kill runs and sampling at random moments, compare the b
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.sample_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.benchmark_sigkill
 
-ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, and in checkpoints
+ranks: $(DEVELOPMENT) ## kill each of several processes at every stage of a run, in checkpoints, and restart all
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_ends
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_kills
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.rank_restarts
 	$(ONE_THREAD) $(BIN)/python -m pytest -m processes
 
 replies: $(DEVELOPMENT) ## compare replies of batches of 1, 8 and 64, in any order, refilled or not
