@@ -17,12 +17,13 @@ BROWSER := $(VENV)/.browser
 # Separate environments: a Python with transformers 4.57, and one with llama.cpp, which is compiled for minutes.
 VERSION_4 := $(VENV)-transformers-4
 LLAMA_CPP := $(VENV)-llama-cpp
+CLIENTS := $(VENV)-clients
 
 # On small models two processes with one thread each are faster, and vary less, than one process with many threads.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help demo demo-full test exhaustive test-slow check bench crash ranks replies properties fuzz families storage
-.PHONY: trust gpu newcomer browser serve push versions gguf reference clean
+.PHONY: trust gpu newcomer browser serve clients push versions gguf reference clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -99,6 +100,10 @@ serve: $(DEVELOPMENT) ## test the server: load, malformed requests, signals, kil
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_kills
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_disk
 
+clients: $(DEVELOPMENT) $(CLIENTS)/.installed ## use the server with LangChain, LiteLLM and npm clients
+	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.serve_clients \
+		--python $(CLIENTS)/bin/python --node $(CLIENTS)/node
+
 push: $(DEVELOPMENT) ## upload to a hub that fails in every way at every request
 	$(ONE_THREAD) $(BIN)/python -m tests.campaigns.push_faults
 
@@ -112,7 +117,8 @@ reference: $(RUNTIME) ## write docs/reference.md, all keys of a recipe
 	$(BIN)/python -m tunesmith.recipe.reference docs/reference.md
 
 clean: ## remove the virtual environment and caches, but no runs
-	rm -rf $(VENV) $(VERSION_4) $(LLAMA_CPP) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERSION_4) $(LLAMA_CPP) $(CLIENTS) build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find tunesmith tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp file is written after a successful installation; without it the next call installs again.
@@ -138,6 +144,12 @@ $(BENCHMARKS): $(RUNTIME)
 
 $(BROWSER): $(DEVELOPMENT)
 	$(PIP) --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+$(CLIENTS)/.installed: $(RUNTIME)
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install langchain-openai==1.7.4 litellm==1.110.2
+	npm install --prefix $(CLIENTS)/node openai@6.49.0 ai@6.0.326 @ai-sdk/openai-compatible@2.0.92
 	@touch $@
 
 $(VERSION_4)/.installed: $(RUNTIME)

@@ -2,6 +2,8 @@
 
     python -m tests.campaigns.serve_clients --python VENV/bin/python --node DIRECTORY
 
+``make clients`` installs both and gives them.
+
 python: an interpreter with ``pip install langchain-openai litellm``.
 node: a directory with ``npm install openai ai @ai-sdk/openai-compatible``.
 A client that is not given is left out, and that is printed.
@@ -10,6 +12,7 @@ A client that is not given is left out, and that is printed.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import tempfile
@@ -39,8 +42,8 @@ def run_client(script: Path, command: list[str], directory: Path, address: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python")
-    parser.add_argument("--node", type=Path)
+    parser.add_argument("--python", type=os.path.abspath)  # the working directory of a client is another one
+    parser.add_argument("--node", type=lambda given: Path(given).absolute())
     options = parser.parse_args()
     failed = []
     with tempfile.TemporaryDirectory() as directory:
