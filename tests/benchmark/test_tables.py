@@ -172,6 +172,12 @@ def test_markdown_csv_and_json_have_the_same_numbers() -> None:
     assert len({line.count(" | ") for line in table.splitlines()[:12]} - {0}) == 1
 
 
+@pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\t=1", "\r=1"])
+def test_a_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
+    (row, *_) = csv.DictReader(io.StringIO(csv_table(results_of(full(name, 1))), newline=""))
+    assert row["model"] == f"'{name}"
+
+
 def test_the_subjects_of_mmlu_are_added_up_item_by_item() -> None:
     results = results_of(model_scores("a", {"mmlu_anatomy": [1, 1, 0], "mmlu_virology": [0]}))
     assert as_json(results)["models"][0]["mmlu"] == {"correct": 2, "items": 4, "score": 0.5}

@@ -104,7 +104,7 @@ def test_a_hostile_text_adds_no_element(text: str) -> None:
 @given(text=st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join))
 def test_any_text_comes_back_from_the_data_and_never_ends_its_element(text: str) -> None:
     embedded = embedded_json(page_data(with_reply(text), seed=0))
-    assert not set("<>&") & set(embedded)
+    assert not set("<>&\u2028\u2029") & set(embedded)
     page = Page(f'<script type="application/json">{embedded}</script><p>after</p>')
     (data,) = page.texts["script application/json"]
     assert json.loads(data)["prompts"][0][2][0][3] == visible(text)

@@ -29,12 +29,15 @@ TEXTS = (
 )
 
 
-def run(expression: str, given: Any = None, data: Any = None) -> Any:
+NO_STORAGE = "const store = { write: () => false }; const announce = (text) => { globalThis.said = text; };"
+
+
+def run(expression: str, given: Any = None, data: Any = None, before: str = "") -> Any:
     """The value of an expression in the scope of the script. given: what it can use under this name."""
     script = "".join(
         files("tunesmith.report").joinpath(name).read_text() for name in ("compare_text.js", "compare_votes.js")
     )
-    program = f"{script}\nconst data = {json.dumps(data)}, given = {json.dumps(given)};\n"
+    program = f"{before}{script}\nconst data = {json.dumps(data)}, given = {json.dumps(given)};\n"
     done = subprocess.run(
         [str(NODE), "-"],
         input=f"{program}console.log(JSON.stringify({expression}));",
@@ -107,6 +110,13 @@ def test_a_result_names_a_winner_only_where_the_sign_test_does() -> None:
     assert many[-1] == "Sign test: p = 0.013. x is preferred."
     none = run('describeResult("x", "y", { wins: 0, losses: 0, ties: 3, bad: 0 })')
     assert none[-1] == "There is no decided vote yet."
+
+
+def test_a_page_without_storage_says_how_votes_are_kept() -> None:
+    """As `tunesmith serve` shows it: a sandbox in which every access to the storage fails."""
+    said = run('(globalThis.said = "", keepVotes(), globalThis.said)', data={"key": "k"}, before=NO_STORAGE)
+    assert "Save votes" in said
+    assert "local" not in said, "it may be a page of a server"
 
 
 def test_the_sides_are_drawn_by_seed_and_prompt_and_do_not_depend_on_the_order_of_the_columns() -> None:

@@ -283,8 +283,8 @@ def _markdown_row(cells: Sequence[str]) -> list[str]:
 
 
 def _safe_cell(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    """A text that a spreadsheet does not take for a formula. It leaves out a tab or CR before it looks for one."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _cut(text: str, width: int) -> str:

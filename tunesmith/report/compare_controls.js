@@ -117,6 +117,7 @@ function startVotes() {
   byId("bar").hidden = byId("list").hidden = true;
   byId("votes").hidden = false;
   announce("");
+  keepVotes(); // says before the first vote if that is not possible
   openBallot();
   window.scrollTo(0, 0);
 }

@@ -67,7 +67,7 @@ function votesOn(prompt) {
 
 function keepVotes() {
   if (!store.write("votes", [...votes.values()])) {
-    announce("This browser does not keep votes of local pages: save them before you close the page.");
+    announce("This page cannot keep votes: press “Save votes” before you close it, and load the file to continue.");
   }
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -19,6 +20,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from tunesmith.text.visible import visible
 
+EMBEDDED = re.compile("[&<>\u2028\u2029]")
 STYLES = "page.css"
 """The styles of every page."""
 
@@ -66,6 +68,9 @@ def policy_digest(text: str) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    """JSON that can be the content of a ``script`` element: ``</script>`` and ``<!--`` cannot occur in it."""
+    """JSON that can be the content of a ``script`` element: ``</script>`` and ``<!--`` cannot occur in it.
+
+    U+2028 and U+2029, which end a line of older versions of JavaScript, are escaped as well.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return EMBEDDED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

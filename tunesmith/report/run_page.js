@@ -6,23 +6,36 @@ const byId = (id) => document.getElementById(id);
 const LATE_SECONDS = 90;
 const LATE_RELOAD_SECONDS = 20;
 const KEPT = `tunesmith:${location.pathname}`;
+const FRAGMENT = "#kept=";
 let zoomed = false;
 let pressed = false;
 
-/** What is kept in this window: where it was scrolled to, what is unfolded, and whether it follows the run. */
+/**
+ * What is kept in this window: where it was scrolled to, what is unfolded, and whether it follows the run. A page that
+ * `tunesmith serve` shows has no storage, because it must not reach that of the chat: it keeps this in its fragment.
+ */
 function readKept() {
+  return parseKept(() => sessionStorage.getItem(KEPT)) ?? parseKept(() => readFragment()) ?? {};
+}
+
+function parseKept(read) {
   try {
-    return JSON.parse(sessionStorage.getItem(KEPT)) ?? {};
+    const kept = JSON.parse(read());
+    return typeof kept === "object" ? kept : null;
   } catch {
-    return {};
+    return null;
   }
 }
 
+const readFragment = () =>
+  location.hash.startsWith(FRAGMENT) ? decodeURIComponent(location.hash.slice(FRAGMENT.length)) : "null";
+
 function writeKept(values) {
+  const text = JSON.stringify({ ...readKept(), ...values });
   try {
-    sessionStorage.setItem(KEPT, JSON.stringify({ ...readKept(), ...values }));
+    sessionStorage.setItem(KEPT, text);
   } catch {
-    return; // the browser keeps nothing; the page still works
+    location.replace(FRAGMENT + encodeURIComponent(text)); // which loads nothing
   }
 }
 
