@@ -69,7 +69,7 @@ INNER_LAYERS = {
         ("check", "train", "draft"),
     ),
     "publish": (("card", "hub"),),
-    "serve": (("refusals", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
+    "serve": (("refusals", "log_entry", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 INNER_LEVEL = {

@@ -21,7 +21,7 @@ from tunesmith.apps.commands import COMMANDS
 from tunesmith.errors import DataError, MissingInputError, TunesmithError, UsageError
 from tunesmith.serve.app.exchange import read_request
 from tunesmith.serve.app.settings import ApiKey, ServerSettings
-from tunesmith.serve.chat.models import ChatModels
+from tunesmith.serve.chat.models import ChatModels, ModelPlaces
 from tunesmith.serve.chat.routes import chat_router
 from tunesmith.serve.chat.service import ChatService
 from tunesmith.serve.conversations.store import ConversationStore
@@ -49,7 +49,9 @@ def server(models: ServedModels, root: Path) -> Iterator[str]:
     """The address of a server with a causal model and an encoder-decoder, and with the chat page."""
     parts = new_parts(models, replace(ServerSettings(), port=0))
     store = ConversationStore.open(root / "conversations")
-    service = ChatService(store, ChatModels(models, parts.add, {}, LoadLimits(), LOG.append), LOG.append)
+    service = ChatService(
+        store, ChatModels(models, ModelPlaces(parts.add, parts.remove), dict, LoadLimits(), LOG.append), LOG.append
+    )
     router = chat_router(service, partial(read_request, limits=parts.settings.limits))
     with running_server(parts, [router]) as address:
         yield address

@@ -41,8 +41,8 @@ def served(model: str) -> Iterator[tuple[int, int]]:
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stderr is not None
-                started = next(line for line in process.stderr if " serving " in line)
-                yield int(started.split("http://127.0.0.1:")[1].split("/")[0]), process.pid
+                started = next(line for line in process.stderr if '"address"' in line)
+                yield int(json.loads(started)["fields"]["address"].rpartition(":")[2]), process.pid
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(300)

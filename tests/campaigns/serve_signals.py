@@ -214,7 +214,8 @@ def stop_server(root: Path, streams: Streams, draw: random.Random, twice: bool) 
     finally:
         process.kill()
         process.join(30)
-    if not log.read_text().endswith(" stopped\n") or "Traceback" in log.read_text():
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    if entries[-1]["message"] != "stopped" or any(entry["level"] == "error" for entry in entries):
         wrong.append(f"the log ends with {log.read_text()[-1000:]}")
     return [*wrong, *find_losses(data, streams.done), *find_unfinished(data)]
 

@@ -25,12 +25,13 @@ from tunesmith.serve.app.process import new_server
 from tunesmith.serve.app.settings import ServerSettings
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModel, ServedModels, new_served_model
+from tunesmith.serve.log_entry import LogEntry
 
 Result = TypeVar("Result")
 MESSAGES: list[Any] = [{"role": "user", "content": "Say red, old and big."}]
 SEED = 11
 """Of random weights with which the most likely reply to ``MESSAGES`` has some tokens and ends by itself."""
-LOG: list[str] = []
+LOG: list[LogEntry] = []
 """What the servers of the tests have logged: errors that are not a client's."""
 
 
@@ -74,8 +75,8 @@ def run(work: Callable[[httpx.AsyncClient], Awaitable[Result]], parts: ServerPar
             app_of(parts),  # type: ignore[arg-type]
             raise_app_exceptions=False,
         )
-        options = {"base_url": "http://localhost:8000", "timeout": 60.0, **client}
-        async with httpx.AsyncClient(transport=transport, **options) as found:
+        options = {"transport": transport, "base_url": "http://localhost:8000", "timeout": 60.0, **client}
+        async with httpx.AsyncClient(**options) as found:
             return await work(found)
 
     return asyncio.run(body())

@@ -14,6 +14,7 @@ import pytest
 
 from tests.apps.sampled_models import write_causal
 from tests.conftest import REPOSITORY
+from tests.serve.served import LOG
 from tunesmith.report.page import package_text
 from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.app.settings import ServerSettings
@@ -28,7 +29,7 @@ HTML = "<!doctype html><title>A page</title><script>1</script>"
 
 def get(path: str, runs: Path | None = None) -> httpx.Response:
     """The answer of an application that has the pages only."""
-    app = build_app(ServerParts(ServedModels(), ServerSettings(), print), [page_router(runs)])
+    app = build_app(ServerParts(ServedModels(), ServerSettings(), LOG.append), [page_router(runs)])
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]

@@ -52,6 +52,17 @@ def failed() -> RefusedRequest:
     return RefusedRequest(500, "The server failed to answer this request.", code="internal_error")
 
 
+def timed_out() -> RefusedRequest:
+    """An answer takes longer than any may take."""
+    return RefusedRequest(504, "The answer took too long. Ask for less in one request.", code="timeout")
+
+
+def closed_model() -> RefusedRequest:
+    """The model was closed after the request had come, because others are used."""
+    what = "The model was closed, because others were opened. Open it again on the chat page."
+    return RefusedRequest(503, what, param="model", code="model_closed", retry_after=1)
+
+
 def stopping() -> RefusedRequest:
     """The server is about to end."""
     return RefusedRequest(503, "The server is shutting down.", code="server_shutting_down", retry_after=5)

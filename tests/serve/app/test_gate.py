@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from tests.serve.served import LOG, MESSAGES, new_parts, run
 from tunesmith.errors import ConfigurationError
+from tunesmith.serve.app.command import body_reader, open_chat
 from tunesmith.serve.app.counters import RequestCounters
-from tunesmith.serve.app.factory import ServerParts
-from tunesmith.serve.app.gate import Gate
+from tunesmith.serve.app.factory import ServerParts, build_app
+from tunesmith.serve.app.gate import WITH_BODY, AsgiApp, Gate
 from tunesmith.serve.app.settings import ApiKey, ServerLimits, ServerSettings
+from tunesmith.serve.chat.routes import ROUTES, chat_router
+from tunesmith.serve.conversations.store import ConversationStore
+from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModels
+from tunesmith.serve.page.routes import page_router
 
 KEY = "k3y-of-the-test-server"
 BODY = json.dumps({"model": "chatml", "messages": MESSAGES, "max_tokens": 2}).encode()
@@ -26,11 +35,15 @@ CHAT = "/v1/chat/completions"
 TYPE = {"content-type": "application/json"}
 
 
-def send(parts: ServerParts, method: str, path: str, headers: Any, content: bytes = b"") -> httpx.Response:
+def send(
+    parts: ServerParts, method: str, path: str, headers: Any, content: bytes = b"", app: AsgiApp | None = None
+) -> httpx.Response:
+    """The answer to a request. app: by default that of the parts, with the API only."""
+
     async def work(client: httpx.AsyncClient) -> httpx.Response:
         return await client.request(method, path, headers=headers, content=content)
 
-    return run(work, parts)
+    return run(work, parts, **({} if app is None else {"transport": httpx.ASGITransport(app)}))  # type: ignore[arg-type]
 
 
 def status(parts: ServerParts, headers: Mapping[str, str], path: str = CHAT) -> int:
@@ -107,13 +120,36 @@ def test_a_named_origin_may_read_answers_and_no_other_one(keyed: ServerParts) ->
     assert send(keyed, "OPTIONS", CHAT, {**headers, "origin": "https://evil.com"}).status_code == 403
 
 
-def test_every_route_but_health_needs_the_key(keyed: ServerParts) -> None:
-    schema = send(keyed, "GET", "/openapi.json", {"authorization": f"Bearer {KEY}"}).json()
-    routes = [(method.upper(), path) for path, methods in schema["paths"].items() for method in methods]
-    assert ("POST", CHAT) in routes
-    others = [("GET", path) for path in ("/openapi.json", "/nothing", "/healthz/", "//healthz", "/HEALTHZ")]
-    for method, path in [*routes, *others, ("DELETE", "/v1/models")]:
-        answer = send(keyed, method, path.replace("{model}", "chatml"), TYPE, BODY if method == "POST" else b"")
+def walk(routes: Sequence[Any]) -> Iterator[APIRoute]:
+    """The routes, and those of the routers that were included."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        else:
+            yield from walk(route.original_router.routes)
+
+
+def routes_of(parts: ServerParts, directory: Path) -> tuple[AsgiApp, list[tuple[str, str]]]:
+    """The whole application, with chat and pages, and (method, path) of all its routes, with values in the paths."""
+    store = ConversationStore.open(directory / "chat")
+    service = open_chat(parts, store, directory, LoadLimits())
+    app = build_app(parts, [chat_router(service, body_reader(parts)), page_router(directory)])
+    assert isinstance(app, Gate)
+    assert isinstance(app.inner, FastAPI)
+    routes = list(walk(app.inner.routes))
+    found = [(method, re.sub(r"\{[a-z:]+\}", "chatml", each.path)) for each in routes for method in each.methods]
+    return app, found
+
+
+def test_every_route_but_health_needs_the_key(keyed: ServerParts, tmp_path: Path) -> None:
+    app, routes = routes_of(keyed, tmp_path)
+    assert {("POST", CHAT), ("GET", "/openapi.json"), ("GET", "/"), ("GET", "/runs"), ("GET", "/runs/chatml")} <= {
+        *routes
+    }
+    assert sum(path.startswith("/api/") for _, path in routes) == len(ROUTES) > 15
+    others = [("GET", path) for path in ("/nothing", "/healthz/", "//healthz", "/HEALTHZ")]
+    for method, path in [*routes, *others, ("DELETE", "/v1/models"), ("POST", "/")]:
+        answer = send(keyed, method, path, TYPE, BODY if method in WITH_BODY else b"", app)
         assert answer.status_code == (200 if path == "/healthz" else 401), path
         assert answer.status_code == 200 or answer.headers["www-authenticate"].split()[0] in ("Bearer", "Basic")
     right = base64.b64encode(f"anyone:{KEY}".encode()).decode()
@@ -122,7 +158,7 @@ def test_every_route_but_health_needs_the_key(keyed: ServerParts) -> None:
     for value in ("", KEY, "Bearer", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", f"Token {KEY}", "Basic !", f"Basic {KEY}"):
         assert status(keyed, {"authorization": value}) == 401, value
     assert send(keyed, "GET", f"/v1/models?api_key={KEY}", {}).status_code == 401
-    assert not any(KEY in line for line in LOG)
+    assert not any(KEY in str(entry) for entry in LOG)
     assert KEY not in repr(keyed.settings)
 
 
@@ -226,6 +262,29 @@ def test_the_metrics_are_in_the_format_of_prometheus(parts: ServerParts) -> None
     assert values['tunesmith_tokens_reserved{model="chatml"}'] == "0"
     kinds = [line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE")]
     assert len(kinds) == len(set(kinds))
+
+
+def test_health_is_answered_however_much_there_is_to_do(models: ServedModels) -> None:
+    limits = replace(ServerLimits(), requests=3)
+    busy = new_parts(models, ServerSettings(limits=limits))
+    busy.counters.open = 3
+    refused = send(busy, "GET", "/v1/models", {})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert send(busy, "GET", "/healthz", {}).json() == {"status": "ok"}
+    busy.counters.open = 2
+    assert send(busy, "GET", "/v1/models", {}).status_code == 200
+
+
+def test_a_file_of_conversations_may_be_larger_than_other_bodies(parts: ServerParts, tmp_path: Path) -> None:
+    app, _ = routes_of(parts, tmp_path)
+    limits = parts.settings.limits
+    body = json.dumps({"name": "f", "text": "\n"}).encode()
+    for path, largest in (("/api/import", limits.import_body), ("/api/conversations", limits.body)):
+        found = [
+            send(parts, "POST", path, TYPE, body + b" " * (size - len(body)), app) for size in (largest, largest + 1)
+        ]
+        assert [answer.status_code for answer in found] == [400, 413], path
+        assert str(largest) in found[1].text
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -17,7 +17,7 @@ from tests.serve.served import LOG
 from tunesmith.serve.app.exchange import read_request
 from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.chat.events import conversation_events
-from tunesmith.serve.chat.models import ChatModels
+from tunesmith.serve.chat.models import ChatModels, ModelPlaces
 from tunesmith.serve.chat.routes import chat_router
 from tunesmith.serve.chat.service import ChatService
 from tunesmith.serve.conversations.records import new_id
@@ -82,9 +82,18 @@ def run_chat(parts: ServerParts, directory: Path, work: Callable[[Chat], Awaitab
 
 
 @asynccontextmanager
-async def open_chat(parts: ServerParts, directory: Path, closed: dict[str, str]) -> AsyncIterator[Chat]:
+async def open_chat(
+    parts: ServerParts, directory: Path, closed: dict[str, str] | Callable[[], dict[str, str]]
+) -> AsyncIterator[Chat]:
+    """A chat. closed: the runs that can be opened, or what lists them."""
     store = ConversationStore.open(directory)
-    models = ChatModels(parts.models, parts.add, closed, LoadLimits(), LOG.append)
+    models = ChatModels(
+        parts.models,
+        ModelPlaces(parts.add, parts.remove),
+        closed if callable(closed) else lambda: closed,
+        LoadLimits(),
+        LOG.append,
+    )
     service = ChatService(store, models, LOG.append)
     read = partial(read_request, limits=parts.settings.limits)
     app = build_app(parts, [chat_router(service, read), page_router(None)])

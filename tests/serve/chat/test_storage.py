@@ -53,7 +53,7 @@ def test_where_nothing_can_be_written_a_message_is_refused_and_a_reply_is_kept_u
 
     stored = run_chat(parts, tmp_path, work)
     assert len(LOG) == 2, "once for the message, once for the reply"
-    assert all(f"{tmp_path / FILE}: the conversations cannot be written" in line for line in LOG)
+    assert all(f"{tmp_path / FILE}: the conversations cannot be written" in entry.message for entry in LOG)
     assert ConversationStore.open(tmp_path).message(stored["id"]).text == stored["text"]
     LOG.clear()
 
@@ -66,7 +66,7 @@ def test_the_end_of_the_server_does_not_wait_for_a_disk(parts: ServerParts, tmp_
         await asyncio.wait_for(chat.service.close(), 10)
 
     run_chat(parts, tmp_path, work)
-    assert "the end of a reply is lost" in LOG[-1]
+    assert LOG[-1].message == "The end of a reply is lost."
     LOG.clear()
 
 
@@ -95,7 +95,7 @@ def test_a_database_that_is_damaged_while_it_is_used_is_an_error_of_the_server(
 
     run_chat(parts, tmp_path, work)
     assert len(LOG) == 2
-    assert all(str(tmp_path / FILE) in line and "damaged" in line for line in LOG)
+    assert all(str(tmp_path / FILE) in entry.message and "damaged" in entry.message for entry in LOG)
     LOG.clear()
 
 

@@ -17,6 +17,7 @@ from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.generate.scheduler import Scheduler
 from tunesmith.generate.slot_rows import SlotRows
+from tunesmith.serve.engine.clients import JobClient
 from tunesmith.serve.engine.fair_queue import FairQueue
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob, ScoreJob
 from tunesmith.serve.engine.load import LoadLimits
@@ -38,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
 def job(model: ServedModel, tokens: int = 90, client: str = "", sample: int = 0, **options: Any) -> ReplyJob:
     sampling = SamplingParameters(min_new_tokens=tokens, max_new_tokens=tokens)
     request = ReplyRequest((40, 41, 42), sampling, 1, sample)
-    return ReplyJob(request, model.engine.renderer, client=client, **options)
+    return ReplyJob(request, model.engine.renderer, client=JobClient(client), **options)
 
 
 def in_loop(work: Callable[[], Awaitable[None]]) -> None:
@@ -154,7 +155,7 @@ def test_an_error_ends_the_running_replies_and_the_thread_goes_on(
 
     in_loop(work)
     assert len(LOG) == 1
-    assert "planted" in LOG[0]
+    assert "planted" in LOG[0].error[-1]
     LOG.clear()
     assert model.thread.load.failures == 1
 
@@ -201,7 +202,7 @@ def test_an_error_while_a_text_is_scored_is_that_of_its_request(
 
     async def work() -> None:
         assert len(await model.thread.score(ScoreJob((40, 41, 42), 2))) == 2
-        monkeypatch.setattr("tunesmith.serve.engine.worker.score_text", fail)
+        monkeypatch.setattr("tunesmith.serve.engine.scoring.score_parts", fail)
         running = model.thread.submit(job(model, 20))
         with pytest.raises(RefusedRequest):
             await model.thread.score(ScoreJob((40, 41, 42), 2))
@@ -253,13 +254,14 @@ def test_clients_take_turns_and_each_keeps_its_order(actions: list[tuple[str, in
             owner, found = queue.take()
             assert waiting[owner].pop(0) == found
         elif kind == 1 and waiting[client]:
-            assert queue.remove(client, (client, waiting[client].pop()))
+            assert queue.remove(JobClient(client), (client, waiting[client].pop()))
         elif kind == 2:
-            assert not queue.remove(client, (client, -1))
+            assert not queue.remove(JobClient(client), (client, -1))
         else:
-            queue.put(client, (client, number))
+            queue.put(JobClient(client), (client, number))
             waiting[client].append(number)
         assert len(queue) == sum(map(len, waiting.values())) == len(list(queue))
+        assert {name: queue.count(name) for name in waiting} == {name: len(line) for name, line in waiting.items()}
     turns = []
     while len(queue):
         owner, found = queue.take()
@@ -268,6 +270,16 @@ def test_clients_take_turns_and_each_keeps_its_order(actions: list[tuple[str, in
     for place in range(1, len(turns)):
         if turns[place] == turns[place - 1]:
             assert set(turns[place:]) == {turns[place]}
+
+
+def test_a_client_that_names_many_users_gets_no_further_turns() -> None:
+    queue = FairQueue[str]()
+    for number in range(6):
+        queue.put(JobClient("many", f"user {number % 3}"), f"many {number}")
+    queue.put(JobClient("one"), "one 0")
+    queue.put(JobClient("one"), "one 1")
+    order = [queue.take() for _ in range(8)]
+    assert order == ["many 0", "one 0", "many 1", "one 1", "many 2", "many 3", "many 4", "many 5"]
 
 
 def test_names_of_models_come_from_their_directories() -> None:

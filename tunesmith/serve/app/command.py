@@ -13,15 +13,15 @@ from tunesmith.serve.app.exchange import read_request
 from tunesmith.serve.app.factory import ServerParts, build_app
 from tunesmith.serve.app.place import ServerPlace
 from tunesmith.serve.app.process import run_server
-from tunesmith.serve.chat.models import ChatModels
+from tunesmith.serve.chat.models import ChatModels, ModelPlaces
 from tunesmith.serve.chat.routes import BodyReader, chat_router
 from tunesmith.serve.chat.service import ChatService
 from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModels, open_models
+from tunesmith.serve.log_entry import LogEntry
 from tunesmith.serve.page.routes import page_router
 from tunesmith.serve.page.runs import chat_models
-from tunesmith.text.visible import visible
 
 
 def serve(
@@ -43,19 +43,25 @@ def serve(
     """
     silence_libraries()
     limits = limits or LoadLimits()
-    models = ServedModels(open_models(paths, format, limits, print_line))
-    parts = ServerParts(models, place.settings, print_line)
+    models = ServedModels(open_models(paths, format, limits, write_entry))
+    parts = ServerParts(models, place.settings, write_entry)
     service = open_chat(parts, place.store, runs, limits)
     _print_start(paths, runs, place)
     app = build_app(parts, [chat_router(service, body_reader(parts)), page_router(runs)])
     run_server(app, parts, place.listener)
-    print_line("stopped")
+    write_entry(LogEntry("stopped"))
 
 
 def open_chat(parts: ServerParts, store: ConversationStore, runs: Path | None, limits: LoadLimits) -> ChatService:
     """The service of the chat page, which ends with the server."""
-    closed = chat_models(runs) if runs is not None else {}
-    service = ChatService(store, ChatModels(parts.models, parts.add, closed, limits, parts.log), parts.log)
+    models = ChatModels(
+        parts.models,
+        ModelPlaces(parts.add, parts.remove),
+        partial(chat_models, runs) if runs is not None else dict,
+        limits,
+        parts.log,
+    )
+    service = ChatService(store, models, parts.log)
     parts.closers.append(service.close)
     return service
 
@@ -65,10 +71,11 @@ def body_reader(parts: ServerParts) -> BodyReader:
     return partial(read_request, limits=parts.settings.limits)
 
 
-def print_line(text: str) -> None:
-    """Write to standard error; every line of an error has the time."""
-    for line in text.rstrip("\n").split("\n"):
-        print(f"{time.strftime('%H:%M:%S')} {visible(line)}", file=sys.stderr, flush=True)
+def write_entry(entry: LogEntry) -> None:
+    """Write to standard error: lines for people on a terminal, otherwise one line of JSON."""
+    moment = time.time()
+    lines = entry.as_lines(moment) if sys.stderr.isatty() else [entry.as_json(moment)]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _print_start(paths: Mapping[str, str], runs: Path | None, place: ServerPlace) -> None:
@@ -76,7 +83,8 @@ def _print_start(paths: Mapping[str, str], runs: Path | None, place: ServerPlace
     host, port = place.settings.host, place.listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     what = ", ".join(paths) or f"the runs in {runs}"
-    print_line(f"serving {what} at {address}/ (Ctrl-C stops the server)")
+    fields = {"address": address, "models": what, "data": str(place.data)}
+    write_entry(LogEntry(f"serving {what} at {address}/ (Ctrl-C stops the server)", fields=fields))
     which = "" if paths else " (the models that the chat page has opened)"
-    print_line(f"for programs: {address}/v1{which}")
-    print_line(f"conversations: {place.data}")
+    write_entry(LogEntry(f"for programs: {address}/v1{which}"))
+    write_entry(LogEntry(f"conversations: {place.data}"))

@@ -14,7 +14,9 @@ from tunesmith.serve.app.exchange import AsciiJson, LiveAnswer, RefusalAnswer, r
 from tunesmith.serve.app.gate import AsgiApp, Gate
 from tunesmith.serve.app.schema import describe_operation, write_schema
 from tunesmith.serve.app.settings import ServerSettings
+from tunesmith.serve.engine.clients import client_of
 from tunesmith.serve.engine.models import ServedModel, ServedModels
+from tunesmith.serve.log_entry import Log
 from tunesmith.serve.openai.chat import open_chat
 from tunesmith.serve.openai.completions import open_completion
 from tunesmith.serve.openai.request_schemas import ChatRequestSchema, CompletionRequestSchema, ResponseRequestSchema
@@ -28,14 +30,14 @@ class ServerParts:
 
     models: those that are served.
     settings: of the server.
-    log: gets a line for the operator.
+    log: gets what the operator reads.
     counters: of requests.
     texts: the tokens of every model as text, by its name.
     stopping: whether a signal has come.
     closers: what is called when the accepted replies have ended, or were given up.
     """
 
-    def __init__(self, models: ServedModels, settings: ServerSettings, log: Callable[[str], None]) -> None:
+    def __init__(self, models: ServedModels, settings: ServerSettings, log: Log) -> None:
         self.models, self.settings, self.log = models, settings, log
         self.counters = RequestCounters()
         self.texts: dict[str, TokenTexts] = {}
@@ -49,11 +51,10 @@ class ServerParts:
         self.models.add(model)
         self.texts[model.name] = TokenTexts(model.engine.renderer.tokenizer)
 
-
-def client_of(request: Request, user: str | None = None) -> str:
-    """Whom a request is from, for taking turns: the address, and the user that the request names."""
-    address = request.client.host if request.client else ""
-    return f"{address}/{user or ''}"
+    def remove(self, model: ServedModel) -> None:
+        """Serve a model no longer; whoever calls it ends the thread."""
+        self.models.remove(model.name)
+        del self.texts[model.name]
 
 
 def build_app(parts: ServerParts, routers: Sequence[APIRouter] = ()) -> AsgiApp:
@@ -101,27 +102,29 @@ def api_routes(parts: ServerParts) -> APIRouter:
     async def list_models() -> Response:
         return AsciiJson({"object": "list", "data": [_describe(model) for model in parts.models]})
 
-    @router.get("/models/{model}")
+    @router.get("/models/{model:path}")  # the name of a run has slashes
     async def retrieve_model(model: str) -> Response:
+        if not model:
+            raise HTTPException(404)
         return AsciiJson(_describe(parts.models.find(model)))
 
     @router.post("/chat/completions", openapi_extra=describe_operation(ChatRequestSchema))
     async def chat(request: Request) -> Response:
         wanted = await read_request(request, ChatRequestSchema, limits)
         answer = await open_chat(parts.models, parts.texts, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, parts.log)
+        return LiveAnswer(answer, parts.log, limits.total_time)
 
     @router.post("/completions", openapi_extra=describe_operation(CompletionRequestSchema))
     async def complete(request: Request) -> Response:
         wanted = await read_request(request, CompletionRequestSchema, limits)
         answer = await open_completion(parts.models, parts.texts, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, parts.log)
+        return LiveAnswer(answer, parts.log, limits.total_time)
 
     @router.post("/responses", openapi_extra=describe_operation(ResponseRequestSchema))
     async def respond(request: Request) -> Response:
         wanted = await read_request(request, ResponseRequestSchema, limits)
         answer = await open_response(parts.models, wanted, client_of(request, wanted.user))
-        return LiveAnswer(answer, parts.log, named=True)
+        return LiveAnswer(answer, parts.log, limits.total_time, named=True)
 
     return router
 

@@ -7,12 +7,12 @@ import base64
 import binascii
 import json
 import re
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tunesmith.serve.app.counters import RequestCounters
-from tunesmith.serve.app.settings import ServerSettings
+from tunesmith.serve.app.settings import ServerLimits, ServerSettings
+from tunesmith.serve.log_entry import Log, failure_entry
 from tunesmith.serve.refusals import RefusedRequest, failed
 
 Scope = MutableMapping[str, Any]
@@ -22,7 +22,9 @@ Send = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/healthz",)
-"""Paths that need no key."""
+"""Paths that need no key, and are answered however much there is to do."""
+LARGE_PATHS = ("/api/import",)
+"""Paths whose bodies have the larger limit."""
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 JSON = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
 VERSIONS = ("1.0", "1.1")
@@ -46,36 +48,35 @@ HEADERS = (
 class Gate:
     """Refuses requests that must not reach a route, answers errors, and adds the headers of every answer.
 
-    app: what answers the requests that pass.
+    inner: what answers the requests that pass.
     settings: of the server.
     counters: count the answers.
-    log: gets the text of an error that is not a client's.
+    log: gets the errors that are not a client's.
     """
 
-    def __init__(
-        self, app: AsgiApp, settings: ServerSettings, counters: RequestCounters, log: Callable[[str], None]
-    ) -> None:
-        self._app, self._settings, self._counters, self._log = app, settings, counters, log
+    def __init__(self, inner: AsgiApp, settings: ServerSettings, counters: RequestCounters, log: Log) -> None:
+        self.inner, self._settings, self._counters, self._log = inner, settings, counters, log
         self._hosts = settings.hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+                await self.inner(scope, receive, send)
             return
         write_time = self._settings.limits.write_time
         answer = _CountedAnswer(scope, send, self._counters, self._allowed_origin(scope), write_time)
         self._counters.open += 1
         try:
             if self._check(scope):
-                await self._app(scope, receive, answer.send)
+                await self.inner(scope, receive, answer.send)
             else:
                 await answer.allow()
         except RefusedRequest as refused:
             await answer.refuse(refused)
-        except Exception:
-            self._log(traceback.format_exc())
+        except Exception as error:
+            what = "A request could not be answered."
+            self._log(failure_entry(error, what, method=scope["method"], path=scope["path"]))
             await answer.refuse(failed())
         finally:
             self._counters.open -= 1
@@ -98,8 +99,8 @@ class Gate:
         if self._allowed_origin(scope) and scope["method"] == "OPTIONS":
             return False
         self._check_key(scope["path"], headers)
-        self._check_content(scope["method"], headers)
-        if self._counters.open > limits.requests:
+        self._check_content(scope["method"], headers, body_limit(scope["path"], limits))
+        if self._counters.open > limits.requests and scope["path"] not in OPEN_PATHS:
             what = "The server answers too many requests. Send the request again in a moment."
             raise RefusedRequest(503, what, code="too_many_requests", retry_after=1)
         return True
@@ -127,11 +128,11 @@ class Gate:
         if len(values) != 1 or not key.matches(_given_key(values[0])):
             raise RefusedRequest(401, "The API key is missing or wrong.", code="invalid_api_key")
 
-    def _check_content(self, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def _check_content(self, method: str, headers: list[tuple[bytes, bytes]], limit: int) -> None:
         lengths = _values(headers, b"content-length")
         has_body = any(value != b"0" for value in lengths) or bool(_values(headers, b"transfer-encoding"))
-        if any(not value.isdigit() or int(value) > self._settings.limits.body for value in lengths):
-            raise too_large(self._settings.limits.body)
+        if any(not value.isdigit() or int(value) > limit for value in lengths):
+            raise too_large(limit)
         kinds = _values(headers, b"content-type")
         if method in WITH_BODY and (has_body or kinds) and not (len(kinds) == 1 and JSON.fullmatch(kinds[0])):
             raise RefusedRequest(415, "The content type must be application/json.", code="unsupported_media_type")
@@ -169,7 +170,7 @@ class _CountedAnswer:
                 added += [(b"access-control-allow-origin", self._origin), (b"vary", b"origin")]
             message = {**message, "headers": given + added}
             route = self._scope.get("route")
-            self._counters.count(getattr(route, "path", "other"), message["status"])
+            self._counters.count(getattr(route, "path_format", "other"), message["status"])
         last = message["type"] == "http.response.body" and not message.get("more_body")
         if last and len(message.get("body", b"")) > LARGEST_PIECE:  # the end waits until the client has read the rest
             await self._pass_on({**message, "more_body": True})
@@ -209,6 +210,11 @@ def refusal_messages(refused: RefusedRequest, challenge: str = "Bearer") -> list
         headers.append((b"connection", b"close"))
     start = {"type": "http.response.start", "status": refused.status, "headers": headers}
     return [start, {"type": "http.response.body", "body": body}]
+
+
+def body_limit(path: str, limits: ServerLimits) -> int:
+    """The bytes that the body of a request for a path may have."""
+    return limits.import_body if path in LARGE_PATHS else limits.body
 
 
 def too_large(limit: int) -> RefusedRequest:

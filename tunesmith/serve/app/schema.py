@@ -104,6 +104,7 @@ REFUSALS = {
     "429": "The queue is full.",
     "431": "The headers are too large.",
     "503": "The server is shutting down, or busy.",
+    "504": "The answer took too long.",
 }
 
 

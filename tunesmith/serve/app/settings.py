@@ -42,16 +42,19 @@ class ServerLimits:
     """What one request may have. Times are in seconds.
 
     body: bytes of the body.
+    import_body: bytes of the body of ``POST /api/import``, which has a whole conversation at least.
     url: bytes of path and query.
     headers, header_bytes: their number, and their bytes together.
     requests: the largest number of requests that are answered at the same time.
     connections: the largest number of open connections.
     header_time, body_time, write_time: until the headers are complete, until the body is, and for one piece of an
         answer that the client does not read.
+    total_time: until the answer to a request for replies is complete.
     stop_time: how long replies may go on after a signal.
     """
 
     body: int = 2**20
+    import_body: int = 2**24
     url: int = 2048
     headers: int = 64
     header_bytes: int = 16_384
@@ -60,6 +63,7 @@ class ServerLimits:
     header_time: float = 10.0
     body_time: float = 30.0
     write_time: float = 10.0
+    total_time: float = 3600.0
     stop_time: float = 5.0
 
 

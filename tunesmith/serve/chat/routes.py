@@ -32,6 +32,8 @@ from tunesmith.serve.conversations.database import DamagedDatabaseError
 from tunesmith.serve.conversations.records import ConversationTree
 from tunesmith.serve.conversations.store import ListedConversation
 from tunesmith.serve.conversations.transfer import TransferFormat, export_conversations, import_conversations
+from tunesmith.serve.engine.clients import JobClient, client_of
+from tunesmith.serve.log_entry import Log, LogEntry
 from tunesmith.serve.refusals import RefusedRequest, invalid
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
@@ -58,20 +60,20 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @contextmanager
-def refusals(log: Callable[[str], None]) -> Iterator[None]:
-    """Errors of Tunesmith as refused requests, without paths. log: gets the text of those that are not the user's."""
+def refusals(log: Log) -> Iterator[None]:
+    """Errors of Tunesmith as refused requests, without paths. log: gets those that are not the user's."""
     try:
         yield
     except TunesmithError as error:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         if status >= 500:
-            log(str(error))
+            log(LogEntry(str(error), "error"))
         advice = f"; {error.advice}" if error.advice else ""
         raise RefusedRequest(status, f"{error.what[:1].upper()}{error.what[1:]}{advice}.") from error
 
 
 async def _state(service: ChatService, request: Request, body: None) -> dict[str, Any]:
-    return {"version": __version__, "models": service.models.describe(), "presets": presets()}
+    return {"version": __version__, "models": await service.models.describe(), "presets": presets()}
 
 
 async def _listed(service: ChatService, request: Request, body: None) -> dict[str, Any]:
@@ -110,7 +112,7 @@ async def _delete(service: ChatService, request: Request, body: None) -> dict[st
 
 
 async def _send(service: ChatService, request: Request, body: SendSchema) -> dict[str, Any]:
-    added = await service.send(_id(request), body)
+    added = await service.send(_id(request), body, _client(request))
     return {"messages": [message_values(message) for message in added]}
 
 
@@ -145,12 +147,12 @@ async def _import(service: ChatService, request: Request, body: ImportSchema) ->
 
 
 async def _retry(service: ChatService, request: Request, body: RetrySchema) -> dict[str, Any]:
-    added = await service.retry(_id(request), body.answers)
+    added = await service.retry(_id(request), body.answers, _client(request))
     return {"messages": [message_values(message) for message in added]}
 
 
 async def _continue(service: ChatService, request: Request, body: ContinueSchema) -> dict[str, Any]:
-    await service.continue_reply(_id(request), body.sampling)
+    await service.continue_reply(_id(request), body.sampling, _client(request))
     return {}
 
 
@@ -247,6 +249,11 @@ def _listed_values(listed: ListedConversation, writing: bool) -> dict[str, Any]:
         **{name: getattr(conversation, name) for name in ("id", "title", "feedback", "created", "changed")},
         **{"messages": listed.messages, "snippet": listed.snippet, "writing": writing},
     }
+
+
+def _client(request: Request) -> JobClient:
+    """Whom a reply is for: the page and the programs of one address take turns."""
+    return client_of(request, "chat page")
 
 
 def _id(request: Request) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -32,8 +32,10 @@ from tunesmith.serve.chat.prompts import (
 from tunesmith.serve.chat.schemas import REPLIES, AnswersSchema, SamplingChoiceSchema, SendSchema
 from tunesmith.serve.conversations.records import StoredMessage, new_id, now
 from tunesmith.serve.conversations.store import ConversationStore
+from tunesmith.serve.engine.clients import JobClient
 from tunesmith.serve.engine.jobs import ReplyJob
 from tunesmith.serve.engine.models import ServedModel
+from tunesmith.serve.log_entry import Log, LogEntry, failure_entry
 from tunesmith.serve.refusals import RefusedRequest, stopping
 
 SAVED_EVERY = 1.0
@@ -41,9 +43,6 @@ SAVED_EVERY = 1.0
 
 TRIED_EVERY = 2.0
 """Seconds between two attempts to write the end of a reply."""
-
-CLIENT = "chat page"
-"""The client of all replies of the page, in the queues of the models."""
 
 Result = TypeVar("Result")
 
@@ -55,12 +54,14 @@ class _Writing:
     home: the conversation.
     thread: the messages before the reply.
     choice: the settings of the user.
+    client: who asked for it, in the queues of the models.
     begun: the text that is continued; empty for a new reply.
     """
 
     home: str
     thread: tuple[StoredMessage, ...]
     choice: SamplingChoiceSchema
+    client: JobClient
     begun: str = ""
 
 
@@ -69,23 +70,23 @@ class ChatService:
 
     store: the conversations.
     models: what replies.
-    log: gets the text of an error that is not the user's.
+    log: gets the errors that are not the user's.
     """
 
-    def __init__(self, store: ConversationStore, models: ChatModels, log: Callable[[str], None]) -> None:
+    def __init__(self, store: ConversationStore, models: ChatModels, log: Log) -> None:
         self.store, self.models, self.feeds = store, models, Feeds()
         self.log, self._ending = log, asyncio.Event()
         self._beginning = asyncio.Lock()  # held from the look at what is there until a reply has begun
 
-    async def send(self, home: str, request: SendSchema) -> list[StoredMessage]:
+    async def send(self, home: str, request: SendSchema, client: JobClient) -> list[StoredMessage]:
         """Store a message of the user and begin the replies to it. Returns all of them.
 
         The same request may be sent again after a lost connection: what is stored already stays, and replies are begun
         only once. Raises RefusedRequest and errors of the store.
         """
-        return await _completed(self._send(home, request))
+        return await _completed(self._send(home, request, client))
 
-    async def _send(self, home: str, request: SendSchema) -> list[StoredMessage]:
+    async def _send(self, home: str, request: SendSchema, client: JobClient) -> list[StoredMessage]:
         message = StoredMessage(
             request.id, request.parent, "user", request.text, created=now(), context=request.context
         )
@@ -93,17 +94,17 @@ class ChatService:
             tree = await self._stored(self.store.tree, home)
             if request.answers is None or any(each.id == request.id for each in tree.messages):
                 return await self._add(home, [message])
-            replies = self._new_replies(tree.conversation.system, message.id, request.answers)
+            replies = await self._new_replies(tree.conversation.system, message.id, request.answers)
             added = await self._add(home, [message, *replies])
             before = tree.path_to(request.parent) if request.parent is not None else ()
-            self._begin_all(added[1:], _Writing(home, (*before, message), request.answers.sampling))
+            self._begin_all(added[1:], _Writing(home, (*before, message), request.answers.sampling, client))
         return added
 
-    async def retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
+    async def retry(self, identity: str, answers: AnswersSchema, client: JobClient) -> list[StoredMessage]:
         """Begin further replies to a message of the user, or to the one that a reply answers."""
-        return await _completed(self._retry(identity, answers))
+        return await _completed(self._retry(identity, answers, client))
 
-    async def _retry(self, identity: str, answers: AnswersSchema) -> list[StoredMessage]:
+    async def _retry(self, identity: str, answers: AnswersSchema, client: JobClient) -> list[StoredMessage]:
         message = await self._stored(self.store.message, identity)
         asked = message.id if message.role == "user" else message.parent
         if asked is None:
@@ -111,25 +112,25 @@ class ChatService:
         async with self._beginning_replies():
             home = await self._stored(self.store.conversation_of, identity)
             tree = await self._stored(self.store.tree, home)
-            added = await self._add(home, self._new_replies(tree.conversation.system, asked, answers))
-            self._begin_all(added, _Writing(home, tree.path_to(asked), answers.sampling))
+            added = await self._add(home, await self._new_replies(tree.conversation.system, asked, answers))
+            self._begin_all(added, _Writing(home, tree.path_to(asked), answers.sampling, client))
         return added
 
-    async def continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
+    async def continue_reply(self, identity: str, choice: SamplingChoiceSchema, client: JobClient) -> None:
         """Write on behind the end of a reply. Raises RefusedRequest if its model is not there."""
-        await _completed(self._continue_reply(identity, choice))
+        await _completed(self._continue_reply(identity, choice, client))
 
-    async def _continue_reply(self, identity: str, choice: SamplingChoiceSchema) -> None:
+    async def _continue_reply(self, identity: str, choice: SamplingChoiceSchema, client: JobClient) -> None:
         async with self._beginning_replies():
             reply = await self._stored(self.store.message, identity)
             if reply.role != "assistant" or self.feeds.find_live(identity) is not None:
                 raise UsageError("only a reply that is not being written can be continued")
-            self._check_model(reply.model)
+            await self._check_model(reply.model)
             home = await self._stored(self.store.conversation_of, identity)
             begun = replace(reply, state="writing", finish="", error="")
             await self._stored(self.store.write_reply, begun)
             tree = await self._stored(self.store.tree, home)
-            self._begin(begun, _Writing(home, tree.path_to(identity)[:-1], choice, reply.text))
+            self._begin(begun, _Writing(home, tree.path_to(identity)[:-1], choice, client, reply.text))
 
     async def stop(self, identity: str) -> None:
         """Stop a reply; what was written stays."""
@@ -174,7 +175,8 @@ class ChatService:
             raise UsageError("only a reply has a prompt")
         home = await self._stored(self.store.conversation_of, identity)
         tree = await self._stored(self.store.tree, home)
-        model = await self.models.open(reply.model)
+        with self._needing(reply.model):
+            model = await self.models.open(reply.model)
         known = {name: reply.sampling[name] for name in SamplingChoiceSchema.model_fields if name in reply.sampling}
         sampling = chosen_sampling(model.sampling, _read_choice(known))
         thread = tree.path_to(identity)[:-1]
@@ -216,7 +218,7 @@ class ChatService:
         self.feeds.of(home).touch(whole=True)
         return added
 
-    def _new_replies(self, system: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
+    async def _new_replies(self, system: str, asked: str, answers: AnswersSchema) -> list[StoredMessage]:
         """The empty replies to a message that are wanted.
 
         Raises RefusedRequest for a model that does not exist, UsageError for impossible settings.
@@ -225,7 +227,7 @@ class ChatService:
         if len(answers.models) * answers.drafts > REPLIES:
             raise RefusedRequest(400, f"At most {REPLIES} replies are written at once.", param="answers")
         for name in answers.models:
-            self._check_model(name)
+            await self._check_model(name)
         several = new_id() if len(answers.models) * answers.drafts > 1 else ""
         seed = secrets.randbelow(2**31) if answers.seed is None else answers.seed
         return [
@@ -237,10 +239,19 @@ class ChatService:
             for number in range(answers.drafts)
         ]  # fmt: skip
 
-    def _check_model(self, name: str) -> None:
+    async def _check_model(self, name: str) -> None:
         """Raises RefusedRequest for a model that does not exist."""
-        if name not in self.models.names():
+        if not await self.models.has(name):
             self.models.served.find(name)
+
+    @contextmanager
+    def _needing(self, model: str) -> Iterator[None]:
+        """The model is not closed in the block."""
+        self.models.need(model)
+        try:
+            yield
+        finally:
+            self.models.release(model)
 
     def _begin_all(self, replies: Sequence[StoredMessage], writing: _Writing) -> None:
         for reply in replies:
@@ -270,7 +281,7 @@ class ChatService:
             what = f"{error.what[:1].upper()}{error.what[1:]}{f'; {error.advice}' if error.advice else ''}."
             live.message = replace(live.message, state="failed", error=what)
         except Exception as error:
-            self.log(f"a reply of the chat page failed: {error!r}")
+            self.log(failure_entry(error, "A reply of the chat page failed.", reply=live.message.id))
             live.message = replace(live.message, state="failed", error="The server failed to write this reply.")
         try:
             await self._store_end(live, feed)
@@ -288,17 +299,21 @@ class ChatService:
                 return await self._stored(self.store.write_reply, ended)
             except TunesmithError as error:
                 if not live.settled.is_set():
-                    self.log(str(error))
+                    self.log(LogEntry(str(error), "error", {"reply": ended.id}))
                     what = f"This reply is not on the disk yet, and the server tries again: {error.what}."
                     live.message = replace(ended, error=f"{ended.error} {what}".strip())
                     feed.touch(live.message.id)
                     live.settled.set()
             if self._ending.is_set():
-                return self.log(f"the end of a reply is lost: {ended.id}")
+                return self.log(LogEntry("The end of a reply is lost.", "error", {"reply": ended.id}))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), TRIED_EVERY)
 
     async def _generate(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
+        with self._needing(live.message.model):
+            await self._read_reply(live, feed, writing)
+
+    async def _read_reply(self, live: LiveReply, feed: ConversationFeed, writing: _Writing) -> None:
         if not self.models.is_open(live.message.model):
             live.phase = "loading"
             feed.touch(live.message.id)
@@ -311,7 +326,7 @@ class ChatService:
         )
         live.phase = "waiting"
         feed.touch(live.message.id)
-        await self._read_stream(live, feed, model, _job(model, prompt, sampling, live.message))
+        await self._read_stream(live, feed, model, _job(model, prompt, sampling, live.message, writing.client))
 
     async def _read_stream(self, live: LiveReply, feed: ConversationFeed, model: ServedModel, job: ReplyJob) -> None:
         stream = model.thread.submit(job)
@@ -346,11 +361,13 @@ def _read_choice(known: Mapping[str, object]) -> SamplingChoiceSchema:
         raise UsageError(f"the settings of this reply cannot be used: {error.errors()[0]['loc'][0]}") from None
 
 
-def _job(model: ServedModel, prompt: ThreadPrompt, sampling: SamplingParameters, reply: StoredMessage) -> ReplyJob:
+def _job(
+    model: ServedModel, prompt: ThreadPrompt, sampling: SamplingParameters, reply: StoredMessage, client: JobClient
+) -> ReplyJob:
     """The request for a reply. A continued one is read as plain text, and draws with other random numbers."""
     renderer = model.engine.renderer
     reader = PlainReader(renderer.tokenizer, renderer.format.codec) if prompt.begun else renderer
     sample = reply.sample + (len(prompt.ids) << 8 if prompt.begun else 0)
     most = min(sampling.max_new_tokens, model.engine.context)  # what is reserved in the queue
     request = ReplyRequest(prompt.ids, replace(sampling, max_new_tokens=most), reply.seed, sample)
-    return ReplyJob(request, reader, (), CLIENT)
+    return ReplyJob(request, reader, (), client)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tunesmith.generate.requests import FinishReason, ReplyRequest
 from tunesmith.generate.row_sampler import TokenLogProbability
 from tunesmith.generate.stop_texts import ReplyReader
+from tunesmith.serve.engine.clients import ANYBODY, JobClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class ReplyJob:
     request: ReplyRequest
     reader: ReplyReader
     stop: tuple[str, ...] = ()
-    client: str = ""
+    client: JobClient = ANYBODY
 
     @property
     def tokens(self) -> int:
@@ -41,7 +42,7 @@ class ScoreJob:
 
     ids: tuple[int, ...]
     alternatives: int
-    client: str = ""
+    client: JobClient = ANYBODY
 
     @property
     def tokens(self) -> int:

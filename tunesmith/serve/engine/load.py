@@ -24,7 +24,8 @@ class LoadLimits:
 class Load:
     """Numbers of one thread; only it changes them, except for ``refused``.
 
-    running, waiting, reserved: replies that are generated, requests that wait, and tokens that they may come to hold.
+    running, waiting, reserved: replies that are generated, requests that wait or whose text is being scored, and tokens
+        that they may come to hold.
     steps, generated, prompts, scored: steps of the model, tokens that were generated, tokens of prompts, and tokens
         whose log-probabilities were computed.
     busy: seconds of all steps together.

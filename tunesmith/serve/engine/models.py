@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.apps.model_opening import check_models, open_run
@@ -12,6 +12,7 @@ from tunesmith.generate.sampling import SamplingParameters
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.names import LONGEST_NAME
 from tunesmith.serve.engine.worker import EngineThread
+from tunesmith.serve.log_entry import Log, LogEntry
 from tunesmith.serve.refusals import RefusedRequest
 
 
@@ -39,7 +40,7 @@ class ServedModel:
 
 
 def new_served_model(
-    name: str, engine: Engine, sampling: SamplingParameters, limits: LoadLimits, log: Callable[[str], None]
+    name: str, engine: Engine, sampling: SamplingParameters, limits: LoadLimits, log: Log
 ) -> ServedModel:
     """A model with a thread that is not started yet. Searches are not served, so their settings are left out."""
     chosen = replace(sampling, num_beams=1, penalty_alpha=0.0)
@@ -53,11 +54,15 @@ class ServedModels:
         self._models = {model.name: model for model in models}
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
+        return iter(list(self._models.values()))  # models may be added while somebody waits between two
 
     def add(self, model: ServedModel) -> None:
         """Serve another model, whose thread was started."""
         self._models[model.name] = model
+
+    def remove(self, name: str) -> None:
+        """Serve a model no longer."""
+        del self._models[name]
 
     def find(self, name: str) -> ServedModel:
         """The model of a name. Raises RefusedRequest."""
@@ -68,16 +73,18 @@ class ServedModels:
         return model
 
 
-def open_models(
-    paths: Mapping[str, str], format: str | None, limits: LoadLimits, notice: Callable[[str], None]
-) -> list[ServedModel]:
+def open_models(paths: Mapping[str, str], format: str | None, limits: LoadLimits, log: Log) -> list[ServedModel]:
     """Load the models of some directories.
 
     paths: name -> directory of a run or model.
     format: the prompt format of the models that declare none.
-    notice: reports what is loaded, and errors of the threads.
+    log: gets what is loaded, and errors of the threads.
     Raises UsageError for a reward model, and as ``open_run``.
     """
+
+    def notice(text: str) -> None:
+        log(LogEntry(text))
+
     formats = check_models(list(paths.values()), format, notice)
     found = []
     for (name, path), chosen in zip(paths.items(), formats, strict=True):
@@ -86,5 +93,5 @@ def open_models(
             notice(f"{name}: {engine.notice}")
         if sampling.is_search:
             notice(f"{name}: its sampling is a search, which is not served; replies are generated without it")
-        found.append(new_served_model(name, engine, sampling, limits, notice))
+        found.append(new_served_model(name, engine, sampling, limits, log))
     return found

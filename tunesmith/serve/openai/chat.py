@@ -11,6 +11,7 @@ from typing import Any
 from tunesmith.generate.reply_text import PlainReader
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.stop_texts import ReplyReader
+from tunesmith.serve.engine.clients import JobClient
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob
 from tunesmith.serve.engine.models import ServedModel, ServedModels
 from tunesmith.serve.openai.log_probabilities import chat_log_probabilities
@@ -43,7 +44,7 @@ def make_jobs(
     choices: int,
     reader: ReplyReader,
     stop: Sequence[str] | None,
-    client: str,
+    client: JobClient,
 ) -> list[ReplyJob]:
     """The jobs of a request, prompt by prompt. Choice i of a prompt draws with (seed, i), whatever else is asked."""
     return [
@@ -114,10 +115,11 @@ class ChatAnswer:
 
 
 async def open_chat(
-    models: ServedModels, texts: dict[str, TokenTexts], request: ChatRequestSchema, client: str
+    models: ServedModels, texts: dict[str, TokenTexts], request: ChatRequestSchema, client: JobClient
 ) -> ChatAnswer:
     """Begin to answer a request. Raises RefusedRequest."""
     model = models.find(request.model)
+    vocabulary = texts[model.name]  # now, since a model may be closed while the prompt is encoded
     check_stream_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise invalid("top_logprobs", "top_logprobs is only allowed when logprobs is true.")
@@ -138,4 +140,4 @@ async def open_chat(
     alternatives = (request.top_logprobs or 0) if request.logprobs else None
     reply = ReplyRequest(ids, sampling, choose_seed(request.seed), 0, alternatives, adjustments=adjustments)
     jobs = make_jobs([ids], reply, request.n or 1, reader, request.stop, client)
-    return ChatAnswer(model, texts[model.name], request, jobs)
+    return ChatAnswer(model, vocabulary, request, jobs)

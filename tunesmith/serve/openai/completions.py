@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith.generate.reply_text import PlainReader
 from tunesmith.generate.requests import ReplyRequest
 from tunesmith.generate.row_sampler import TokenLogProbability
+from tunesmith.serve.engine.clients import JobClient
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob, ScoreJob
 from tunesmith.serve.engine.models import ServedModel, ServedModels
 from tunesmith.serve.openai.chat import check_stream_options, choose_seed, make_jobs
@@ -38,12 +39,13 @@ class CompletionAnswer:
         request: CompletionRequestSchema,
         prompts: list[tuple[int, ...]],
         jobs: list[ReplyJob],
+        client: JobClient,
     ) -> None:
         self.streamed = bool(request.stream)
         self._usage_wanted = check_stream_options(request)
         self._request, self._texts, self._prompts, self._model = request, texts, prompts, model
         self._choices = request.n or 1
-        self._client = jobs[0].client if jobs else ""
+        self._client = client
         self._head = new_head("cmpl", model.name)
         self._streams = model.thread.submit_all(jobs)
 
@@ -126,10 +128,11 @@ def _choice(index: int, text: str, logprobs: dict[str, Any] | None, finish: str 
 
 
 async def open_completion(
-    models: ServedModels, texts: dict[str, TokenTexts], request: CompletionRequestSchema, client: str
+    models: ServedModels, texts: dict[str, TokenTexts], request: CompletionRequestSchema, client: JobClient
 ) -> CompletionAnswer:
     """Begin to answer a request. Raises RefusedRequest."""
     model = models.find(request.model)
+    vocabulary = texts[model.name]  # now, since a model may be closed while the prompt is encoded
     check_stream_options(request)
     if request.echo and model.is_encoder_decoder:
         raise invalid("echo", "An encoder-decoder does not predict its prompt.", "unsupported_parameter")
@@ -142,4 +145,4 @@ async def open_completion(
     reader = PlainReader(renderer.tokenizer, renderer.format.codec)
     reply = ReplyRequest(prompts[0], sampling, choose_seed(request.seed), 0, request.logprobs, adjustments=adjustments)
     jobs = make_jobs(prompts, reply, request.n or 1, reader, request.stop, client)
-    return CompletionAnswer(model, texts[model.name], request, prompts, jobs if limit else [])
+    return CompletionAnswer(model, vocabulary, request, prompts, jobs if limit else [], client)

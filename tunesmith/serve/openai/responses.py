@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.generate.penalties import NO_ADJUSTMENTS
 from tunesmith.generate.requests import ReplyRequest
+from tunesmith.serve.engine.clients import JobClient
 from tunesmith.serve.engine.jobs import ReplyEvent, ReplyJob
 from tunesmith.serve.engine.models import ServedModel, ServedModels
 from tunesmith.serve.openai.chat import choose_seed
@@ -112,7 +113,7 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-async def open_response(models: ServedModels, request: ResponseRequestSchema, client: str) -> ResponseAnswer:
+async def open_response(models: ServedModels, request: ResponseRequestSchema, client: JobClient) -> ResponseAnswer:
     """Begin to answer a request. Raises RefusedRequest."""
     model = models.find(request.model)
     messages = list(request.input)

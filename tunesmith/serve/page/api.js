@@ -11,17 +11,18 @@ export class ServerError extends Error {
 }
 
 const PATIENCE = 20000; // ms
+const LONG_PATIENCE = 900000; // ms; for what loads a model, or reads or writes many conversations
 const UNREACHABLE = "The server does not answer.";
 
-/** Ask the server; returns the JSON of its answer, or its text. Throws ServerError. */
-export async function ask(method, path, body = undefined) {
+/** Ask the server; returns the JSON of its answer, or its text. patience: in ms. Throws ServerError. */
+export async function ask(method, path, body = undefined, patience = PATIENCE) {
   let answer;
   try {
     answer = await fetch(path, {
       method,
       headers: body === undefined ? {} : { "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(patience),
     });
   } catch {
     throw new ServerError(UNREACHABLE, 0);
@@ -64,10 +65,12 @@ export const server = {
   vote: (id, vote) => ask("POST", message(id, "vote"), { vote }),
   comment: (id, text) => ask("POST", message(id, "comment"), { text }),
   removeMessage: (id) => ask("DELETE", `/api/messages/${encodeURIComponent(id)}`),
-  prompt: (id) => ask("GET", message(id, "prompt")),
-  export: (format, id) =>
-    ask("GET", `/api/export?format=${format}${id ? `&conversation=${encodeURIComponent(id)}` : ""}`),
-  import: (name, text) => ask("POST", "/api/import", { name, text }),
+  prompt: (id) => ask("GET", message(id, "prompt"), undefined, LONG_PATIENCE),
+  export: (format, id) => {
+    const only = id ? `&conversation=${encodeURIComponent(id)}` : "";
+    return ask("GET", `/api/export?format=${format}${only}`, undefined, LONG_PATIENCE);
+  },
+  import: (name, text) => ask("POST", "/api/import", { name, text }, LONG_PATIENCE),
 };
 
 const FIRST_PAUSE = 500; // ms

@@ -7,6 +7,7 @@ import { announce, button, find, make, setChildren, visible } from "./dom.js";
 import { state } from "./state.js";
 
 const PAUSE = 3000; // ms between two tries
+const SOON = 1000; // ms; what takes longer is mentioned
 const GONE = "The server does not answer. What you have sent is safe; this page tries again by itself.";
 const CUT = "The connection to this conversation is lost. Nothing is missing once it is back; this page tries again.";
 
@@ -31,6 +32,21 @@ export class Connection {
       text,
       button("Close", () => this.line(""), { class: "quiet" }),
     );
+  }
+
+  /** Say what takes long, until a promise has its result. */
+  async during(text, work) {
+    let said = false;
+    const timer = setTimeout(() => {
+      said = state.connected && find("#banner").hidden;
+      if (said) this.line(text);
+    }, SOON);
+    try {
+      return await work;
+    } finally {
+      clearTimeout(timer);
+      if (said && state.connected && find("#banner").textContent === visible(text)) this.line("");
+    }
   }
 
   line(text, ...buttons) {

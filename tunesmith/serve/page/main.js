@@ -14,6 +14,8 @@ import {
   chosenModel,
   keepSettings,
   keepUnsent,
+  missingModel,
+  modelOf,
   requestedSampling,
   shownThread,
   state,
@@ -79,9 +81,8 @@ function closeConversation() {
 function followHash() {
   const model = /^#m\/(.+)$/.exec(location.hash)?.[1];
   if (model) {
-    keepSettings({ model: decodeURIComponent(model) });
     history.replaceState(null, "", location.pathname);
-    fillChoices(changed);
+    chooseModel(readName(model));
   }
   const id = /^#c\/([\w-]{1,64})$/.exec(location.hash)?.[1];
   if (!id) return closeConversation();
@@ -90,6 +91,29 @@ function followHash() {
   state.loading = true;
   watchConversation(id);
   changed();
+}
+
+/** Choose the model that a link names; one that the page does not know yet may have come since it was loaded. */
+async function chooseModel(name) {
+  if (!modelOf(name)) await loadState();
+  if (!modelOf(name)) return connection.show(missingModel(name));
+  keepSettings({ model: name });
+  fillChoices(changed);
+  changed();
+}
+
+function readName(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // not written by the list of runs
+  }
+}
+
+/** Say it if the model of an earlier visit is not served here, since another one replies instead. */
+function checkModel() {
+  const { model } = state.settings;
+  if (model && state.models.length && !modelOf(model)) connection.show(missingModel(model));
 }
 
 function watchConversation(id) {
@@ -237,7 +261,8 @@ const thread = new Thread({
   vote: (id, value) => attempt(() => server.vote(id, value)),
   comment: commentOn,
   prompt: async (message) => {
-    const view = await attempt(() => server.prompt(message.id));
+    const text = modelOf(message.model)?.open ? "The prompt is being made …" : "The model is being loaded …";
+    const view = await attempt(() => connection.during(text, server.prompt(message.id)));
     if (view) await showPrompt(view);
   },
   remove: removeMessage,
@@ -245,7 +270,13 @@ const thread = new Thread({
   editReply: (message, text) => attempt(() => server.edit(message.id, newId(), text)),
 });
 
-const sidebar = new Sidebar({ open: openConversation, fresh, report, changed: () => changed() });
+const sidebar = new Sidebar({
+  open: openConversation,
+  fresh,
+  report,
+  changed: () => changed(),
+  during: (text, work) => connection.during(text, work),
+});
 const settings = new Settings({
   system: (system) => state.conversation && attempt(() => server.change(state.conversation.id, { system })),
   changed: () => changed(),
@@ -321,6 +352,7 @@ window.addEventListener("hashchange", followHash);
 window.addEventListener("online", () => connection.retry());
 setTheme(state.settings.theme);
 await loadState();
+if (!location.hash.startsWith("#m/")) checkModel();
 followHash();
 sidebar.load();
 sendWaiting();

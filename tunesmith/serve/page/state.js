@@ -65,13 +65,20 @@ export function keepSettings(changes) {
   }
 }
 
-/** The model with a name, or the first one. */
+/** The model with a name; null if there is none. */
 export function modelOf(name) {
   return state.models.find((model) => model.name === name) ?? null;
 }
 
 export function chosenModel() {
   return modelOf(state.settings.model) ?? state.models[0] ?? null;
+}
+
+/** What is said about a model that is not there. */
+export function missingModel(name) {
+  const other = chosenModel();
+  const why = "Its run has no export that writes replies, or this server has other models.";
+  return `The model ${name} is not there. ${why}${other ? ` ${other.name} is chosen.` : ""}`;
 }
 
 /** The sampling settings that a preset has with the chosen model. */
