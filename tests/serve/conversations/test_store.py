@@ -320,8 +320,9 @@ def test_an_imported_conversation_has_new_ids_and_is_imported_once(store: Conver
     store.add(home, [question, _reply("A", question.id, "d"), _reply("B", question.id, "d")])
     tree = store.tree(home)
     assert not store.import_tree(tree)
-    other = ConversationTree(replace(tree.conversation, id="elsewhere"), tree.messages)
+    other = ConversationTree(replace(tree.conversation, id="elsewhere", feedback=True), tree.messages)
     assert store.import_tree(other)
+    assert not store.conversation("elsewhere").feedback, "only a person marks a conversation, here"
     copy = store.tree("elsewhere")
     assert [message.text for message in copy.messages] == ["Q", "A", "B"]
     assert {message.id for message in copy.messages}.isdisjoint(message.id for message in tree.messages)

@@ -129,17 +129,57 @@ def test_an_id_that_no_url_can_have_is_replaced() -> None:
     assert tree.conversation.id == "kept-1"
 
 
-def test_a_conversation_that_is_too_long_for_a_nested_tree_is_not_exported_as_one() -> None:
+def chain_of(count: int, name: str = "") -> ConversationTree:
+    """A conversation of so many messages in a row."""
     chain = [
-        StoredMessage(str(number), str(number - 1) if number else None, "assistant" if number % 2 else "user", "x")
-        for number in range(3000)
-    ]
-    conversation = StoredConversation("c", "long")
-    longest = ConversationTree(conversation, tuple(chain[:DEEPEST]))
-    lines = list(export_conversations(iter([longest]), "oasst"))
+        StoredMessage(
+            f"{name}{number}", f"{name}{number - 1}" if number else None, "assistant" if number % 2 else "user",
+            f"{name} {number}",
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    return ConversationTree(StoredConversation(f"c{name}", "long"), tuple(chain))
+
+
+def test_a_conversation_that_is_too_long_for_a_nested_tree_is_exported_as_rows() -> None:
+    lines = list(export_conversations(iter([chain_of(DEEPEST)]), "oasst"))
     assert len(import_conversations(lines[0], "file")[0].messages) == DEEPEST
-    with pytest.raises(DataError, match="3000 messages in a row"):
-        list(export_conversations(iter([ConversationTree(conversation, tuple(chain))]), "oasst"))
+    voted = ConversationTree(
+        StoredConversation("v", "v"),
+        (
+            StoredMessage("q", None, "user", "Why?"),
+            StoredMessage("a", "q", "assistant", "A", system="S", drafts="d", chosen=True, vote=1, model="m"),
+            StoredMessage("b", "q", "assistant", "B", system="S", drafts="d", chosen=False, shown=False),
+        ),
+    )
+    found = [chain_of(DEEPEST + 1, "x"), voted, chain_of(3000, "y")]
+    lines = list(export_conversations(iter(found), "oasst"))
+    assert len(lines) == DEEPEST + 1 + 4 + 3000, "one message a line, the system message too"
+    copies = import_conversations("\n".join(lines), "file")
+    for tree, copy in zip(found, copies, strict=True):
+        assert [(m.role, m.text, m.vote, m.chosen, m.system) for m in copy.messages] == [
+            (m.role, m.text, m.vote, m.chosen, m.system) for m in tree.messages
+        ]
+
+
+def test_rows_are_read_by_train_and_wrong_ones_are_named() -> None:
+    lines = list(export_conversations(iter([chain_of(DEEPEST + 2)]), "oasst"))
+    rows = [json.loads(line) for line in lines]
+    assert {row["message_tree_id"] for row in rows} == {rows[0]["message_id"]}
+    changes: list[tuple[int, dict[str, Any], str]] = [
+        (3, {"parent_id": "none"}, "f:4: parent_id names no message"),
+        (3, {"parent_id": None}, "2 messages of this tree answer none"),
+        (3, {"message_id": rows[2]["message_id"]}, "f:4: message_id is missing, or occurs twice"),
+        (3, {"role": "nobody"}, "f:4: the role of a message is 'nobody'"),
+        (3, {"text": 5}, "f:4: the text of a message is"),
+        (3, {"message_tree_id": 5}, "f:4: message_tree_id is 5"),
+    ]
+    for number, change, message in changes:
+        wrong = [row | (change if index == number else {}) for index, row in enumerate(rows)]
+        with pytest.raises(DataError, match=message):
+            import_conversations("\n".join(map(json.dumps, wrong)), "f")
+    shuffled = import_conversations("\n".join([lines[0], *lines[:0:-1]]), "f")
+    assert [m.text for m in shuffled[0].messages] == [row["text"] for row in rows]
 
 
 def test_published_trees_are_imported(real_data: Callable[[str], Path]) -> None:

@@ -7,15 +7,14 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 from tunesmith.apps.preferences import PairSelection, build_preferences
 from tunesmith.data.readers.source_config import SourceConfig
 from tunesmith.errors import MissingInputError
 from tunesmith.files import write_file
 from tunesmith.serve.conversations.feedback import FeedbackCounts, feedback_trees
-from tunesmith.serve.conversations.oasst import as_rows
-from tunesmith.serve.conversations.records import DEEPEST
+from tunesmith.serve.conversations.oasst import as_lines
 from tunesmith.serve.conversations.store import ConversationStore
 from tunesmith.text.visible import visible
 
@@ -51,8 +50,7 @@ def write_feedback(data: Path, output: Path, pairs: Path | None = None) -> Feedb
         store.close()
     if not trees:
         raise _no_feedback(counts, data)
-    nested = all(_depth(tree["prompt"]) <= DEEPEST for tree in trees)
-    rows = trees if nested else [row for tree in trees for row in as_rows(tree)]
+    rows, nested = as_lines(trees)
     write_file(output, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
     reader: FeedbackReader = "oasst" if nested else "oasst-messages"
     written = None
@@ -87,11 +85,3 @@ def _no_feedback(counts: FeedbackCounts, data: Path) -> MissingInputError:
         return MissingInputError(f"none of {counts.conversations:,} conversations is marked", where=data, advice=advice)
     advice = "vote, choose among drafts, or edit a reply"
     return MissingInputError("there is no feedback in the marked conversations", where=data, advice=advice)
-
-
-def _depth(content: dict[str, Any]) -> int:
-    """Messages on the longest path; only the last of them has several replies."""
-    depth = 1
-    while content["replies"]:
-        content, depth = content["replies"][0], depth + 1
-    return depth

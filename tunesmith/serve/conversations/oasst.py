@@ -34,14 +34,13 @@ Content = dict[str, Any]
 def as_oasst_trees(tree: ConversationTree) -> Iterator[Content]:
     """The trees of a conversation. Chosen drafts have rank 0, the drafts that they were preferred to rank 1.
 
-    Raises DataError for more than ``DEEPEST`` messages on a path.
+    A tree may be too deep for a line of JSON (``is_nestable``); then its messages are written as rows.
     """
     children = tree.children()
     starts = [number for number, message in enumerate(tree.messages) if message.parent is None]
     for start, end in pairwise([*starts, len(tree.messages)]):
         first, below = tree.messages[start], tree.messages[start:end]
         replies: dict[str, list[Content]] = {}
-        _check_depth(below, tree.conversation.title)
         for message in reversed(below):
             content = as_oasst_message(message, None if message.chosen is None else int(not message.chosen))
             content["replies"] = replies.pop(message.id, [])[::-1]
@@ -84,6 +83,23 @@ def as_oasst_message(message: StoredMessage, rank: int | None) -> Content:
     }
 
 
+def is_nestable(tree: Content) -> bool:
+    """Whether no path of a tree has more than ``DEEPEST`` messages, so that a line of JSON can have the whole tree."""
+    level, depth = [tree["prompt"]], 0
+    while level:
+        level, depth = [reply for content in level for reply in content["replies"]], depth + 1
+    return depth <= DEEPEST
+
+
+def as_lines(trees: Sequence[Content]) -> tuple[list[Content], bool]:
+    """What the lines of a file with these trees are, and whether they are trees.
+
+    They are the rows of all trees if one of them is too deep, because a reader reads one form.
+    """
+    nested = all(map(is_nestable, trees))
+    return list(trees) if nested else [row for tree in trees for row in as_rows(tree)], nested
+
+
 def as_rows(tree: Content) -> Iterator[Content]:
     """The messages of a tree as rows, the form of OpenAssistant's data on the hub, which may be of any depth."""
     named = {name: value for name, value in tree.items() if name != "prompt"}
@@ -94,10 +110,42 @@ def as_rows(tree: Content) -> Iterator[Content]:
         waiting[:0] = content["replies"]
 
 
-def read_oasst_tree(record: Mapping[str, Any], place: str) -> tuple[StoredConversation, list[StoredMessage]]:
+def is_oasst_row(record: Mapping[str, Any]) -> bool:
+    """Whether this is one message of a tree whose messages are rows."""
+    return "message_tree_id" in record and "prompt" not in record and "replies" not in record
+
+
+def join_rows(rows: Sequence[tuple[str, Content]]) -> Content:
+    """The tree whose messages are these rows. rows: (place, row). Raises DataError, with the place of the wrong row."""
+    contents: dict[str, Content] = {}
+    for place, row in rows:
+        identity = row.get("message_id")
+        if not isinstance(identity, str) or identity in contents:
+            raise DataError("message_id is missing, or occurs twice in its tree", where=place, advice=ADVICE)
+        contents[identity] = {**row, "replies": []}
+    roots = []
+    for place, row in rows:
+        parent, content = row.get("parent_id"), contents[row["message_id"]]
+        if parent is None:
+            roots.append(content)
+        elif isinstance(parent, str) and parent in contents:
+            contents[parent]["replies"].append(content)
+        else:
+            what = "parent_id names no message of the same tree"
+            raise DataError(what, where=place, advice="import all rows of a tree in one file")
+    if len(roots) != 1:
+        what = f"{len(roots)} messages of this tree answer none, but one must"
+        raise DataError(what, where=rows[0][0], advice=ADVICE)
+    return {"prompt": roots[0]}
+
+
+def read_oasst_tree(
+    record: Mapping[str, Any], place: str, places: Mapping[str, str] | None = None
+) -> tuple[StoredConversation, list[StoredMessage]]:
     """The conversation of a tree, or of its first message with all below it; deleted messages are left out.
 
-    Of siblings with ranks the best ones are chosen. Raises DataError.
+    Of siblings with ranks the best ones are chosen. places: id of a message -> its line, where each has one. Raises
+    DataError.
     """
     root = record.get("prompt", record)
     if not isinstance(root, dict) or "role" not in root:
@@ -111,7 +159,8 @@ def read_oasst_tree(record: Mapping[str, Any], place: str) -> tuple[StoredConver
         content, parent = waiting.pop(0)
         if content.get("deleted"):
             continue
-        message = _read_message(content, parent, place, system)
+        where = (places or {}).get(str(content.get("message_id")), place)
+        message = _read_message(content, parent, where, system)
         found.append(message)
         waiting[:0] = [(reply, message.id) for reply in _replies(content, place)]
     title = title_of(found[0].text) if found else ""
@@ -181,13 +230,3 @@ def _replies(content: Content, place: str) -> list[Content]:
     if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
         raise DataError("the replies of a message are no list of messages", where=place, advice=ADVICE)
     return replies
-
-
-def _check_depth(below: Sequence[StoredMessage], title: str) -> None:
-    """Raises DataError for messages whose tree is too deep for a line of JSON. Each comes after its parent."""
-    depths: dict[str | None, int] = {}
-    for message in below:
-        depths[message.id] = depths.get(message.parent, 0) + 1
-    if max(depths.values()) > DEEPEST:
-        what = f"the conversation {title!r} has {max(depths.values())} messages in a row, and a nested tree {DEEPEST}"
-        raise DataError(what, advice="export it as JSON lines")

@@ -250,11 +250,14 @@ class ConversationStore:
             return [row["id"] for row in rows]
 
     def import_tree(self, tree: ConversationTree) -> bool:
-        """Add a whole conversation; False if there is one with its id already. Ids of messages are new."""
+        """Add a whole conversation; False if there is one with its id already.
+
+        Ids of messages are new. It is not marked for training, whatever its file says: that is decided here, by hand.
+        """
         ids: dict[str | None, str | None] = {None: None, **{message.id: new_id() for message in tree.messages}}
         sets = {message.drafts: new_id() for message in tree.messages if message.drafts}
         with self._writing() as connection:
-            given = tree.conversation
+            given = replace(tree.conversation, feedback=False)
             found = connection.execute(
                 "INSERT INTO conversations (id, title, system, feedback, created, changed) "
                 "VALUES (:id, :title, :system, :feedback, :created, :changed) ON CONFLICT DO NOTHING",

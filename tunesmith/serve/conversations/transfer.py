@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from tunesmith.data.sources.strict_json import RecordError, parse_record, type_name
 from tunesmith.errors import DataError
-from tunesmith.serve.conversations.oasst import as_oasst_trees, read_oasst_tree
+from tunesmith.serve.conversations.oasst import (
+    as_lines,
+    as_oasst_trees,
+    is_oasst_row,
+    join_rows,
+    read_oasst_tree,
+)
 from tunesmith.serve.conversations.records import (
     IDENTITY,
     LATEST,
@@ -40,11 +46,14 @@ ADVICE = "import a file that was exported here, OpenAssistant's trees, or lines 
 def export_conversations(trees: Iterator[ConversationTree], format: TransferFormat) -> Iterator[str]:
     """The lines of a file with these conversations; Markdown has only what is shown.
 
-    Raises DataError for one that is too long for nested trees.
+    OpenAssistant's trees become rows, one for each message, if one of them is too deep for a line.
     """
-    writers: Mapping[TransferFormat, Callable[[ConversationTree], Iterator[str]]] = {
+    if format == "oasst":
+        lines, _ = as_lines([each for tree in trees for each in as_oasst_trees(tree)])
+        yield from map(_line, lines)
+        return
+    writers: Mapping[str, Callable[[ConversationTree], Iterator[str]]] = {
         "jsonl": lambda tree: iter([_line(as_record(tree))]),
-        "oasst": lambda tree: (_line(each) for each in as_oasst_trees(tree)),
         "markdown": as_markdown,
     }
     for tree in trees:
@@ -59,13 +68,23 @@ def import_conversations(text: str, place: str) -> list[ConversationTree]:
     """
     if text.lstrip().startswith(MARK):
         return list(read_markdown(text, place))
-    found = []
+    found: list[ConversationTree | str] = []  # of a tree whose messages are rows only its id, until all are read
+    rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            found.append(_read_line(line, f"{place}:{number}"))
+        if not line.strip():
+            continue
+        where = f"{place}:{number}"
+        record = _parsed(line, where)
+        if not is_oasst_row(record):
+            found.append(_read_record(record, where))
+            continue
+        name = _value(record, "message_tree_id", str, None, where)
+        if name not in rows:
+            found.append(name)
+        rows.setdefault(name, []).append((where, record))
     if not found:
         raise DataError("there is no conversation in this file", where=place, advice=ADVICE)
-    return found
+    return [_read_rows(rows[each]) if isinstance(each, str) else each for each in found]
 
 
 def as_record(tree: ConversationTree) -> dict[str, Any]:
@@ -168,8 +187,14 @@ def read_markdown(text: str, place: str) -> Iterator[ConversationTree]:
     yield ConversationTree(conversation, tuple(messages))
 
 
-def _read_line(line: str, place: str) -> ConversationTree:
-    record = _parsed(line, place)
+def _read_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> ConversationTree:
+    """The conversation whose messages are rows, as OpenAssistant's data on the hub has them. Raises DataError."""
+    place, tree = rows[0][0], join_rows(rows)
+    conversation, messages = read_oasst_tree(tree, place, {row["message_id"]: where for where, row in rows})
+    return ConversationTree(conversation, tuple(normalised(messages, place)))
+
+
+def _read_record(record: dict[str, Any], place: str) -> ConversationTree:
     if record.get("kind") == KIND:
         return read_record(record, place)
     if isinstance(record.get("messages"), list):

@@ -43,18 +43,19 @@ function makeLink(nodes, url) {
   return [link];
 }
 
-/** Where a text occurs at or after a place. That there is none is remembered, so that all searches are linear. */
+/** Where a text occurs at or after a place. The last result is remembered, so that all searches are linear. */
 class Finder {
   constructor(text) {
     this.text = text;
-    this.missing = new Set();
+    this.known = new Map(); // text -> {from, place}: it does not occur between the two
   }
 
   find(what, from) {
-    if (this.missing.has(what)) return -1;
-    const found = this.text.indexOf(what, from);
-    if (found < 0) this.missing.add(what);
-    return found;
+    const known = this.known.get(what);
+    if (known && known.from <= from && (known.place < 0 || from <= known.place)) return known.place;
+    const place = this.text.indexOf(what, from);
+    this.known.set(what, { from, place });
+    return place;
   }
 }
 

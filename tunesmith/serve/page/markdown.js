@@ -12,19 +12,23 @@ const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/s;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}> ?/;
 const TABLE_MARK = /^:?-+:?$/;
-const FORMULA_BEGIN = { $$: "$$", "\\[": "\\]" };
+const FORMULA_BEGIN = new Map([
+  ["$$", "$$"],
+  ["\\[", "\\]"],
+]);
 const DEEPEST_ITEM = 4;
 const DEEPEST_QUOTE = 4;
 
 /** The blocks of a text: {kind, lines, ...}. */
 export function findBlocks(text) {
   const lines = text.split("\n");
+  const open = new Set(); // ends of formulas that occur no more: so every line is searched once
   const blocks = [];
   let at = 0;
   while (at < lines.length) {
     const line = lines[at];
     const block =
-      readFence(lines, at) ?? readFormulaBlock(lines, at) ?? readTable(lines, at) ?? readQuote(lines, at) ?? null;
+      readFence(lines, at) ?? readFormulaBlock(lines, at, open) ?? readTable(lines, at) ?? readQuote(lines, at) ?? null;
     if (block) {
       blocks.push(block);
       at = block.end;
@@ -75,12 +79,15 @@ function readFence(lines, at) {
   return { kind: "code", language: open[2], lines: lines.slice(at + 1, end), closed: end < lines.length, end: end + 1 };
 }
 
-function readFormulaBlock(lines, at) {
-  const close = FORMULA_BEGIN[lines[at].trim()];
-  if (!close) return null;
+function readFormulaBlock(lines, at, open) {
+  const close = FORMULA_BEGIN.get(lines[at].trim());
+  if (!close || open.has(close)) return null;
   let end = at + 1;
   while (end < lines.length && lines[end].trim() !== close) end += 1;
-  if (end === lines.length) return null;
+  if (end === lines.length) {
+    open.add(close);
+    return null;
+  }
   return { kind: "formula", lines: lines.slice(at, end + 1), end: end + 1 };
 }
 

@@ -2,14 +2,13 @@
  * The list of conversations: search, opening, renaming, deleting, and files.
  */
 
-import { ServerError, server } from "./api.js";
+import { server } from "./api.js";
 import { announce, button, find, make, saveFile, sayWhen, setChildren, visible } from "./dom.js";
 import { askText, confirmDialog, openDialog } from "./dialogs.js";
+import { splitFile } from "./files.js";
 import { state } from "./state.js";
 
 const PAUSE = 200; // ms after the last key
-const LARGEST_PART = 700_000; // bytes of one request with several conversations
-const LARGEST_BODY = 1_000_000;
 const FORMATS = [
   ["jsonl", "JSON lines: everything, to import it again", "jsonl"],
   ["oasst", "OpenAssistant trees: for training", "trees.jsonl"],
@@ -17,7 +16,7 @@ const FORMATS = [
 ];
 
 export class Sidebar {
-  /** actions: open(id), fresh(), report(error), changed(). */
+  /** actions: open(id), fresh(), report(error), changed(), during(text, work): says what takes long. */
   constructor(actions) {
     this.actions = actions;
     this.element = find("#sidebar");
@@ -155,7 +154,8 @@ export class Sidebar {
     if (!format) return;
     const ending = FORMATS.find(([name]) => name === format)[2];
     try {
-      const text = await server.export(format, only.checked ? state.conversation?.id : null);
+      const asked = server.export(format, only.checked ? state.conversation?.id : null);
+      const text = await this.actions.during("The conversations are being collected …", asked);
       saveFile(`conversations-${new Date().toISOString().slice(0, 10)}.${ending}`, "text/plain;charset=utf-8", text);
       announce("Exported");
     } catch (error) {
@@ -169,8 +169,11 @@ export class Sidebar {
     let known = 0;
     try {
       for (const file of input.files) {
-        for (const part of splitFile(await file.text())) {
-          const found = await server.import(file.name.slice(0, 200), part);
+        const parts = splitFile(await file.text());
+        for (const [index, part] of parts.entries()) {
+          const asked = server.import(file.name.slice(0, 200), part);
+          const text = `Part ${index + 1} of ${parts.length} of ${file.name} is being imported …`;
+          const found = await this.actions.during(text, asked);
           added += found.added;
           known += found.known;
         }
@@ -186,26 +189,4 @@ export class Sidebar {
     input.value = "";
     await this.load();
   }
-}
-
-/** A file in parts of whole conversations. */
-function splitFile(text) {
-  const markdown = text.trimStart().startsWith("<!-- tunesmith");
-  const pieces = markdown ? text.split(/(?=^<!-- tunesmith: \{"title")/m) : text.split("\n").map((line) => `${line}\n`);
-  const encoder = new TextEncoder();
-  const parts = [];
-  let size = Infinity;
-  for (const piece of pieces) {
-    const more = encoder.encode(JSON.stringify(piece)).length;
-    if (more > LARGEST_BODY) {
-      throw new ServerError("One conversation in this file is larger than the server accepts (1 MB).", 413);
-    }
-    if (size + more > LARGEST_PART) {
-      parts.push("");
-      size = 0;
-    }
-    parts[parts.length - 1] += piece;
-    size += more;
-  }
-  return parts.filter((part) => part.trim());
 }
