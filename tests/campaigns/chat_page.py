@@ -12,38 +12,24 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import re
 import sys
 import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.apps.conftest import write_model
 from tests.campaigns.chat_conditions import CONDITIONS
+from tests.campaigns.chat_hostile import check_hostile, check_hostile_runs
 from tests.campaigns.chat_journeys import JOURNEYS
 from tests.campaigns.chat_window import ChatWindow, chat_window, expect
-from tests.campaigns.compare_page import MARKUP, SWITCHES
+from tests.campaigns.compare_page import SWITCHES
 from tests.campaigns.server_process import ChatServer
-from tests.text.hostile import hostile_texts
 from tunesmith.files import write_json
 
-PLACES = 500
-WRAPPERS = (
-    "{}", "**{}**", "`{}`", "[{}](https://example.org)", "[x]({})", "![{}](https://example.org/{})", "# {}", "> {}",
-    "- {}\n  - {}", "| {} | b |\n|---|---|\n| {} | c |", "```{}\n{}\n```", "$$\n{}\n$$", "\\({}\\)", "<{}>", "~~{}~~",
-    "https://example.org/{}",
-)  # fmt: skip
-SCRIPTED = (
-    "javascript:window.executed=1",
-    "data:text/html,<script>window.executed=1</script>",
-    "vbscript:x",
-    "//example.org",
-)
 SERIOUS = ("serious", "critical")
 
 
@@ -69,7 +55,8 @@ def main() -> None:
                     journey(browser, server, root)
                     print(f"{journey.__name__.replace('_', ' ')}: {time.monotonic() - begin:.1f} s", flush=True)
             if re.search(options.only, "hostile"):
-                print(f"hostile texts: {check_hostile(browser, server, root)} places, nothing executed", flush=True)
+                places = check_hostile(browser, server, root) + check_hostile_runs(browser, root)
+                print(f"hostile texts: {places} places, nothing executed", flush=True)
             if re.search(options.only, "axe"):
                 print(f"axe: {check_access(browser, server)} views without a serious finding", flush=True)
             if options.model:
@@ -88,78 +75,6 @@ def write_models(root: Path) -> list[str]:
         sampling = {"temperature": 1.0, "max_new_tokens": 60, "min_new_tokens": 60}
         write_json(root / name / "tunesmith.json", {"format": format, "sampling": sampling})
     return [str(root / "plain"), str(root / "chat")]
-
-
-def hostile(count: int = PLACES) -> list[str]:
-    """Hostile texts, alone and in every construct of Markdown."""
-    texts = [text for text in hostile_texts() if not any(mark == "\0" or "\ud800" <= mark <= "\udfff" for mark in text)]
-    parts = [*MARKUP, *SCRIPTED, *texts]
-    found = [wrapper.replace("{}", part) for wrapper in WRAPPERS for part in parts[: len(MARKUP) + len(SCRIPTED) + 12]]
-    return (found + texts)[:count]
-
-
-def check_hostile(browser: Browser, server: ChatServer, root: Path) -> int:
-    """Hostile texts in every place of a conversation, and in replies while they are written."""
-    texts = hostile()
-    size = 50
-    lines = []
-    for start in range(0, len(texts), size):
-        messages: list[dict[str, Any]] = []
-        for number, text in enumerate(texts[start : start + size]):
-            question = {"id": f"q{number}", "parent": messages[-1]["id"] if messages else None, "role": "user"}
-            messages.append({**question, "text": text, "context": text, "shown": True})
-            reply = {"id": f"a{number}", "parent": f"q{number}", "role": "assistant", "text": text, "shown": True}
-            messages.append({**reply, "model": text, "comment": text, "error": text, "state": "failed"})
-        record = {"kind": "tunesmith conversation", "version": 1, "id": f"hostile-{start}", "title": texts[start]}
-        lines.append(json.dumps({**record, "system": texts[start], "messages": messages}))
-    file = root / "hostile.jsonl"
-    file.write_text("\n".join(lines) + "\n")
-    with chat_window(browser, server) as window:
-        window.open()
-        window.page.set_input_files("#import-file", file)
-        window.page.wait_for_selector("dialog >> text=conversations were imported")
-        window.page.keyboard.press("Escape")
-        for start in range(0, len(texts), size):
-            window.open(f"#c/hostile-{start}")
-            window.page.reload()
-            window.ready()
-            window.page.wait_for_selector(f".message.assistant >> nth={len(texts[start : start + size]) - 1}")
-            window.page.click("#settings-toggle")
-            check_unexecuted(window)
-        stream_all(window, texts)
-        check_unexecuted(window)
-    return 6 * len(texts) + len(texts)
-
-
-def stream_all(window: ChatWindow, texts: list[str]) -> None:
-    """Every text as a reply that is written character by character."""
-    window.page.evaluate(
-        """async (texts) => {
-          const { MarkdownView } = await import("/page/markdown.js");
-          for (const text of texts) {
-            const place = document.createElement("div");
-            document.body.append(place);
-            const view = new MarkdownView(place);
-            for (let end = 0; end <= text.length; end += 1) view.update(text.slice(0, end));
-            const whole = document.createElement("div");
-            new MarkdownView(whole).update(text);
-            if (whole.innerHTML !== place.innerHTML) throw new Error(`the parts of ${text} give something else`);
-            place.remove();
-          }
-        }""",
-        texts,
-    )
-
-
-def check_unexecuted(window: ChatWindow) -> None:
-    """Nothing of the texts is executed, and no element came from them."""
-    page = window.page
-    expect(page.evaluate("window.executed === undefined"), "a text was executed")
-    foreign = "#main script, img, iframe, svg, base, object, embed, #thread style, #thread input"
-    found = page.evaluate("selector => document.querySelectorAll(selector).length", foreign)
-    expect(found == 0, f"{found} elements came from texts")
-    links = page.evaluate("[...document.querySelectorAll('#thread a')].map(link => link.protocol)")
-    expect(set(links) <= {"http:", "https:", "mailto:"}, f"links lead to {set(links)}")
 
 
 def check_access(browser: Browser, server: ChatServer) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.apps.sampled_models import write_causal
 from tests.serve.chat.chats import Chat, run_chat
@@ -13,6 +16,7 @@ from tunesmith.generate.export_directory import open_engine
 from tunesmith.generate.prompt_scores import score_text
 from tunesmith.recipe.load import load
 from tunesmith.serve.conversations.feedback_file import write_feedback
+from tunesmith.serve.conversations.records import new_id
 from tunesmith.serve.engine.load import LoadLimits
 from tunesmith.serve.engine.models import ServedModels, new_served_model
 from tunesmith.text.tree import Message
@@ -42,7 +46,29 @@ def log_probability(model: Path, question: str, reply: str) -> float:
     return sum(score.chosen for score in scores[-len(ids) :])
 
 
-def test_a_run_on_the_feedback_prefers_what_people_chose(tmp_path: Path) -> None:
+async def choose(chat: Chat, home: str, better: str, worse: str) -> tuple[str, str]:
+    """Choose a draft."""
+    await chat.message(better, "choose")
+    return better, worse
+
+
+async def vote(chat: Chat, home: str, better: str, worse: str) -> tuple[str, str]:
+    """Vote one reply up and the other one down."""
+    await chat.message(better, "vote", {"vote": 1})
+    await chat.message(worse, "vote", {"vote": -1})
+    return better, worse
+
+
+async def edit(chat: Chat, home: str, better: str, worse: str) -> tuple[str, str]:
+    """Write another text for a reply."""
+    (made,) = (await chat.message(worse, "edit", {"id": new_id(), "text": "red, red and old"}))["messages"]
+    return made["id"], worse
+
+
+@pytest.mark.parametrize("judge", [choose, vote, edit])
+def test_a_run_on_the_feedback_prefers_what_people_chose(
+    tmp_path: Path, judge: Callable[[Chat, str, str, str], Awaitable[tuple[str, str]]]
+) -> None:
     model = write_causal(tmp_path / "chatml", "chatml")
     engine, sampling = open_engine(model)
     served = new_served_model("chatml", engine, sampling, LoadLimits(), LOG.append)
@@ -54,10 +80,11 @@ def test_a_run_on_the_feedback_prefers_what_people_chose(tmp_path: Path) -> None
         for number, question in enumerate(QUESTIONS):
             home = await chat.new()
             _, first, second = await chat.send(home, question, drafts=2, seed=number)
-            messages: dict[str, Any] = await chat.ended(home)
-            await chat.message(second["id"], "choose")
+            await chat.ended(home)
+            better, worse = await judge(chat, home, second["id"], first["id"])
             await chat.ask("PATCH", f"/api/conversations/{home}", {"feedback": True})
-            found.append((question, messages[second["id"]]["text"], messages[first["id"]]["text"]))
+            messages: dict[str, Any] = await chat.tree(home)
+            found.append((question, messages[better]["text"], messages[worse]["text"]))
         return found
 
     try:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.serve.served import MESSAGES, post
 from tunesmith.serve.app.factory import ServerParts
+from tunesmith.serve.openai.fields import MESSAGES as MOST_MESSAGES
+from tunesmith.serve.openai.fields import PROMPTS
 from tunesmith.serve.openai.json_body import parse_json, read_body
 from tunesmith.serve.openai.request_schemas import ChatRequestSchema, CompletionRequestSchema, ResponseRequestSchema
 from tunesmith.serve.refusals import RefusedRequest
@@ -63,6 +65,32 @@ def test_the_ends_of_ranges_are_accepted(path: str) -> None:
         for value in (low, high, None):
             found = read_body(json.dumps({"model": "m", **REQUIRED[path], name: value}).encode(), SCHEMAS[path])
             assert getattr(found, name) == value
+
+
+LARGEST = [
+    (CHAT, "stop", ["a" * 64, "b", "c", "d"]),
+    (CHAT, "logit_bias", {str(number): 100 for number in range(300)}),
+    (CHAT, "messages", [{"role": "user", "content": "x"}] * MOST_MESSAGES),
+    (CHAT, "metadata", {f"name {number}": "x" * 512 for number in range(16)}),
+    (CHAT, "user", "x" * 512),
+    (COMPLETIONS, "prompt", ["x"] * PROMPTS),
+    (COMPLETIONS, "prompt", [[1]] * PROMPTS),
+    (RESPONSES, "input", [{"role": "user", "content": "x"}] * MOST_MESSAGES),
+]
+
+
+@pytest.mark.parametrize(("path", "name", "value"), LARGEST, ids=lambda value: str(value)[:40])
+def test_the_largest_value_of_a_field_is_accepted_and_a_larger_one_is_not(path: str, name: str, value: Any) -> None:
+    def read(value: Any) -> Any:
+        return getattr(
+            read_body(json.dumps({"model": "m", **REQUIRED[path], name: value}).encode(), SCHEMAS[path]), name
+        )
+
+    assert len(read(value)) == len(value)
+    larger = {**value, "1000": next(iter(value.values()))} if isinstance(value, dict) else value + value[:1]
+    with pytest.raises(RefusedRequest) as refused:
+        read(larger)
+    assert refused.value.param == name
 
 
 UNSUPPORTED = [
