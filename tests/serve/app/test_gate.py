@@ -43,7 +43,8 @@ def send(
     async def work(client: httpx.AsyncClient) -> httpx.Response:
         return await client.request(method, path, headers=headers, content=content)
 
-    return run(work, parts, **({} if app is None else {"transport": httpx.ASGITransport(app)}))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app) if app is not None else None  # type: ignore[arg-type]
+    return run(work, parts, **({"transport": transport} if transport is not None else {}))
 
 
 def status(parts: ServerParts, headers: Mapping[str, str], path: str = CHAT) -> int:
