@@ -31,6 +31,7 @@ from tunesmith.benchmark.tables import (
 )
 from tunesmith.benchmark.tasks import TaskData
 from tunesmith.errors import InternalError
+from tunesmith.text.visible import visible
 
 Golden = Callable[[str], dict[str, Any]]
 
@@ -175,7 +176,7 @@ def test_markdown_csv_and_json_have_the_same_numbers() -> None:
 @pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\t=1", "\r=1"])
 def test_a_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
     (row, *_) = csv.DictReader(io.StringIO(csv_table(results_of(full(name, 1))), newline=""))
-    assert row["model"] == f"'{name}"
+    assert row["model"] == f"'{visible(name)}"
 
 
 def test_the_subjects_of_mmlu_are_added_up_item_by_item() -> None:

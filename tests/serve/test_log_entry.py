@@ -11,7 +11,8 @@ import pytest
 
 from tests.text.hostile import hostile_texts
 from tunesmith.serve.app.command import write_entry
-from tunesmith.serve.log_entry import LogEntry, failure_entry, one_line
+from tunesmith.serve.log_entry import LogEntry, failure_entry
+from tunesmith.text.visible import visible
 
 FORGED = "wrong\n12:00:00 stopped\r\n\x1b[2J12:00:00 stopped\u2028x\x85y"
 MOMENT = 1_800_000_000.0
@@ -32,7 +33,7 @@ def test_a_text_begins_no_line(text: str) -> None:
     plain, entry = failure("wrong"), failure(text)
     lines = entry.as_lines(MOMENT)
     assert len(lines) == len(plain.as_lines(MOMENT))
-    assert all(line == one_line(line) for line in lines)
+    assert all(len(line.splitlines()) == 1 and line == visible(line) for line in lines)
     assert entry.as_json(MOMENT).isascii()
     assert len(entry.as_json(MOMENT).splitlines()) == 1
     found = json.loads(entry.as_json(MOMENT))

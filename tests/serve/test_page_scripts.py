@@ -87,7 +87,7 @@ def test_the_rows_of_a_tree_are_imported_together() -> None:
     parts = run("files.js", "page.splitFile(given)", "\n".join(lines))
     assert "".join(parts).split() == "\n".join(lines).split()
     assert len(parts) == 2
-    assert parts[0].count('"a') >= 40
+    assert parts[0].count('"a') == 80, "the id of the tree and the own id of each row"
 
 
 def test_a_conversation_larger_than_the_server_accepts_is_refused_before_it_is_sent() -> None:

@@ -14,6 +14,7 @@ from tunesmith.benchmark.differences import TaskDifference
 from tunesmith.benchmark.published import ITEMS
 from tunesmith.benchmark.results import ModelScores, TaskScore, geometric_mean
 from tunesmith.benchmark.suites import DOLLY
+from tunesmith.text.visible import visible
 
 WIDTH = 80
 COLUMN = 7
@@ -283,8 +284,12 @@ def _markdown_row(cells: Sequence[str]) -> list[str]:
 
 
 def _safe_cell(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula. It leaves out a tab or CR before it looks for one."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """A text that a spreadsheet does not take for a formula.
+
+    It leaves out a tab or CR before it looks for one; a CR would also end the row, because csv does not quote it.
+    """
+    before = "'" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else ""
+    return before + visible(text)
 
 
 def _cut(text: str, width: int) -> str:
