@@ -110,10 +110,12 @@ function readName(text) {
   }
 }
 
-/** Say it if the model of an earlier visit is not served here, since another one replies instead. */
+/** Say it, once, if the model of an earlier visit is not served here, since another one replies instead. */
 function checkModel() {
   const { model } = state.settings;
-  if (model && state.models.length && !modelOf(model)) connection.show(missingModel(model));
+  if (!model || !state.models.length || modelOf(model)) return;
+  connection.show(missingModel(model));
+  keepSettings({ model: chosenModel().name });
 }
 
 function watchConversation(id) {
