@@ -162,7 +162,7 @@ def test_a_conversation_that_is_too_long_for_a_nested_tree_is_exported_as_rows()
         ]
 
 
-def test_rows_are_read_by_train_and_wrong_ones_are_named() -> None:
+def test_wrong_rows_are_named_with_their_lines_and_any_order_is_read() -> None:
     lines = list(export_conversations(iter([chain_of(DEEPEST + 2)]), "oasst"))
     rows = [json.loads(line) for line in lines]
     assert {row["message_tree_id"] for row in rows} == {rows[0]["message_id"]}
