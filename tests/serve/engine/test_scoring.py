@@ -92,9 +92,11 @@ def test_a_text_that_nobody_waits_for_is_scored_no_further(
         second = asyncio.create_task(model.thread.score(ScoreJob(IDS, 2, JobClient("gone"))))
         await asyncio.sleep(0)
         assert model.thread.load.waiting == 2
-        for task in (second, first):
-            task.cancel()
-        await asyncio.wait((first, second))
+        second.cancel()
+        await asyncio.wait([second])
+        assert model.thread.load.waiting == 1, "what waits leaves at once, also while a part is scored"
+        first.cancel()
+        await asyncio.wait([first])
         assert len(await model.thread.score(ScoreJob(IDS, 2, JobClient("other")))) == len(IDS) - 1
 
     in_loop(work)
