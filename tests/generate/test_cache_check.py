@@ -83,16 +83,45 @@ def test_a_cache_that_forgets_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             self._cache.reset()
             return super().append(ids)
 
-    class Confusing(SlotRows):
-        def replace(self, ended: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> list[int]:
-            order = super().replace(ended, prompts)
-            if ended and self._slots[0].ids:
-                self._cache.move(0, 2, 2)
-            return order
-
     monkeypatch.setattr(cache_check, "CausalState", Forgetting)
-    monkeypatch.setattr(cache_check, "SlotRows", Confusing)
+    monkeypatch.setattr(cache_check, "SlotRows", Overwriting)
     assert kind(choose_decoding(tiny_model("llama"))) is RecomputingState
+
+
+class Overwriting(SlotRows):
+    """After a row has ended, the first keys of slot 0 are in slot 2."""
+
+    def replace(self, ended: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> list[int]:
+        order = super().replace(ended, prompts)
+        if ended and len(order) > 2:
+            self._cache.move(0, 2, 2)
+        return order
+
+
+class Misplacing(SlotRows):
+    """The keys of a prompt that takes a free slot next to others are written into the next slot."""
+
+    def _begin(self, slot: int, head: tuple[int, ...]) -> None:
+        super()._begin(slot, head)
+        if self._count:
+            self._cache.move(slot, slot + 1, len(head))
+            self._cache.write(slot, [])
+
+
+class Staying(SlotRows):
+    """The keys of a row that fills a gap stay where they were."""
+
+    def _move(self, source: int, target: int) -> None:
+        self._held[target], self._held[source] = self._held[source], []
+
+
+@pytest.mark.parametrize("rows", [Overwriting, Misplacing, Staying])
+def test_rows_that_mix_up_their_slots_are_seen(monkeypatch: pytest.MonkeyPatch, rows: type[SlotRows]) -> None:
+    model = tiny_model("llama")
+    found = list(cache_check._decode_slots(rows(model, 3, reuse=True), *cache_check.PROMPTS))
+    assert len(found) == 11, "the mix-up is no error, so that only the logits show it"
+    monkeypatch.setattr(cache_check, "SlotRows", rows)
+    assert kind(choose_decoding(model)) is CausalState
 
 
 def test_a_model_whose_replies_cannot_be_generated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

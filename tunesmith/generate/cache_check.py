@@ -204,7 +204,7 @@ def _decode(state: DecodingState, device: torch.device, long: Prompt, short: Pro
 
 
 def _decode_slots(rows: RunningRows, long: Prompt, short: Prompt) -> Found:
-    """Rows begin while others run, take the slot of one that has ended, and reuse a cache."""
+    """Rows begin while others run, take the slot of one that has ended, fill a gap, and reuse a cache."""
     branch, longer = (*long[:3], 9, 9), (*long, 2, 6)
     rows.replace([], [long, short])
     yield from zip((long, short), rows.step([long[-1], short[-1]]), strict=True)
@@ -212,7 +212,9 @@ def _decode_slots(rows: RunningRows, long: Prompt, short: Prompt) -> Found:
     yield from zip(((*long, 2), (*short, 7), short), rows.step([2, 7, short[-1]]), strict=True)
     rows.replace([1], [branch])
     yield from zip(((*long, 2, 6), branch, (*short, 5)), rows.step([6, 9, 5]), strict=True)
-    rows.replace([0, 1, 2], [longer])
+    rows.replace([1], [])
+    yield from zip(((*long, 2, 6, 4), (*short, 5, 8)), rows.step([4, 8]), strict=True)
+    rows.replace([0, 1], [longer])
     yield from zip((longer,), rows.step([6]), strict=True)
 
 
