@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -12,7 +12,9 @@ from transformers import PreTrainedModel
 
 from benchmarks.dolly_like import length_at
 from benchmarks.sft_inputs import ROWS, SHAPE
+from tunesmith.generate.original_sampling import original_sampling
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.generate.sampling_configurations import open_sampling_file
 from tunesmith.model.load import new_model
 
 # Quantiles at the shares of ``dolly_like`` of the prompts and of the 2,750 replies of OpenAssistant's published report
@@ -24,12 +26,15 @@ PROMPTS, REPLIES = 250, 2750  # in the report
 VOCABULARY = 50277  # ids of Pythia's tokenizer; the other rows of the model are padding
 ENTROPY = 1.4  # nats, of the next token; a trained model's
 
-SETTINGS = {
-    "greedy": {"do_sample": False},
-    "k50": {"top_k": 50, "top_p": 0.95},
-    "nucleus9": {"temperature": 0.8, "top_p": 0.9},
+FILE = "noprefix"
+"""The file of sampling configurations of the report."""
+SETTINGS: Mapping[str, SamplingParameters] = {
+    name: original_sampling(found.generate_args).parameters
+    for name in ("greedy", "k50", "nucleus9")
+    for found in open_sampling_file(f"{FILE}:{name}").configurations
 }
-"""Configurations of the report, in the words of both libraries."""
+"""Configurations of the report as they took effect: all have repetition_penalty 1.2 and min_new_tokens 4, and nucleus9
+has the top_k of 50 that ``generate`` fills in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +88,6 @@ def mean_entropy(logits: torch.Tensor) -> float:
 
 
 def sampling_of(name: str, length: int) -> SamplingParameters:
-    """A configuration with a limit of tokens."""
-    return SamplingParameters(**SETTINGS[name], max_new_tokens=length)  # type: ignore[arg-type]
+    """A configuration with a limit of tokens, which may be less than its smallest number of them."""
+    found = SETTINGS[name]
+    return replace(found, max_new_tokens=length, min_new_tokens=min(found.min_new_tokens, length))

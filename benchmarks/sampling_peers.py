@@ -9,14 +9,16 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from benchmarks.sampling_inputs import SETTINGS, Job
+from benchmarks.sampling_inputs import Job, sampling_of
 
 
 def configuration(name: str, length: int) -> GenerationConfig:
     """A configuration in transformers' words; no token ends a reply, so that it has ``length`` tokens."""
-    neutral = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    chosen = {"do_sample": False} if name == "greedy" else {**neutral, **SETTINGS[name]}
-    return GenerationConfig(**chosen, max_new_tokens=length, pad_token_id=0, eos_token_id=None)
+    sampling = sampling_of(name, length)
+    given = ("repetition_penalty", "min_new_tokens", "max_new_tokens", "do_sample")
+    drawing = ("temperature", "top_k", "top_p") if sampling.do_sample else ()
+    chosen = {each: getattr(sampling, each) for each in (*given, *drawing)}
+    return GenerationConfig(**chosen, pad_token_id=0, eos_token_id=None)
 
 
 @torch.no_grad()
@@ -35,7 +37,10 @@ def generate_padded(model: PreTrainedModel, jobs: Sequence[Job], name: str, batc
 
 @torch.no_grad()
 def generate_continuously(model: PreTrainedModel, jobs: Sequence[Job], name: str, batch_size: int) -> None:
-    """``generate_batch``. It has one length for all replies, so all have the mean length of the jobs."""
+    """``generate_batch``. It has one length for all replies, so all have the mean length of the jobs.
+
+    It leaves the repetition penalty out, which it does not support.
+    """
     length = round(sum(job.length for job in jobs) / len(jobs))
     blocks = -(-(max(len(job.prompt) for job in jobs) + length) // 256) * batch_size
     settings = ContinuousBatchingConfig(page_size=256, num_blocks=blocks, max_batch_tokens=512)

@@ -51,8 +51,18 @@ def test_a_configuration_means_the_same_on_both_sides() -> None:
         ours, theirs = sampling_of(name, 7), configuration(name, 7)
         assert theirs.max_new_tokens == ours.max_new_tokens == 7
         assert theirs.do_sample == ours.do_sample
+        assert (theirs.repetition_penalty, theirs.min_new_tokens) == (ours.repetition_penalty, ours.min_new_tokens)
         if ours.do_sample:
             assert (theirs.temperature, theirs.top_k, theirs.top_p) == (ours.temperature, ours.top_k, ours.top_p)
+    assert sampling_of("greedy", 2).min_new_tokens == configuration("greedy", 2).min_new_tokens == 2
+
+
+def test_the_configurations_are_those_of_the_report(real_data: Callable[[str], Path]) -> None:
+    report = json.loads(real_data(REPORT).read_text(encoding="utf-8"))
+    written = {result["sampling_config"]: result["sampling_params"] for result in report["prompts"][0]["results"]}
+    for name, sampling in SETTINGS.items():
+        assert {key: getattr(sampling, key) for key in written[name]} == written[name]
+    assert [sampling.top_k for sampling in SETTINGS.values()] == [0, 50, 50], "generate fills in 50"
 
 
 def test_the_greedy_peer_generates_our_tokens(model: PreTrainedModel) -> None:
