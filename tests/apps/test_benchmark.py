@@ -59,15 +59,34 @@ def test_all_numbers_are_those_of_the_harness(architecture: str, places: Callabl
     assert list(ours["models"][0]["tasks"]) == list(DOLLY)
     for name, task in ours["models"][0]["tasks"].items():
         other = stock["models"][0]["tasks"][name]
-        assert {key: task[key] for key in ("score", "metrics", "version")} == {
-            key: other[key] for key in ("score", "metrics", "version")
-        }
+        same = ("score", "metrics", "version", "truncated", "items_sha256", "data_sha256")
+        assert {key: task[key] for key in same} == {key: other[key] for key in same}
         assert task["tokens"]["computed"] <= task["tokens"]["naive"]
+        assert other["tokens"] is None
     for item, other in zip(items_of(tmp_path / "tree"), items_of(tmp_path / "hf"), strict=True):
         assert {**item, "responses": 0} == {**other, "responses": 0}
         for (value, greedy), (expected, expected_greedy) in zip(item["responses"], other["responses"], strict=True):
             assert value == pytest.approx(expected, abs=1e-4, rel=2.4e-7)  # the harness adds in float32
             assert greedy == expected_greedy
+
+
+@pytest.mark.parametrize(("tasks", "positions"), [(("piqa", "boolq"), 60), (("gsm8k",), 288)])
+def test_both_engines_count_the_same_items_that_are_too_long(
+    tasks: tuple[str, ...], positions: int, tmp_path: Path
+) -> None:
+    model = str(write_model(tmp_path / "short", positions=positions))
+    data = write_tasks(tmp_path / "data")
+    rows = [{"question": "red " * (1 + 6 * n), "answer": "It is\n#### 2"} for n in range(4)]
+    write_lines(data / "gsm8k.test.jsonl", rows)
+    counts = []
+    for engine in ("tree", "hf"):
+        options = BenchmarkOptions(tasks, str(data), tmp_path / engine, shots=0, engine=engine)
+        text, content = call([model], options)
+        found = {name: task["truncated"] for name, task in content["models"][0]["tasks"].items()}
+        assert "are too long for the model" in " ".join(text.split())
+        counts.append(found)
+    assert counts[0] == counts[1]
+    assert 0 < sum(counts[0].values()) < 5 * len(tasks)
 
 
 @pytest.fixture

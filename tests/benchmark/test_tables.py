@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,79 @@ def test_markdown_csv_and_json_have_the_same_numbers() -> None:
 def test_a_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
     (row, *_) = csv.DictReader(io.StringIO(csv_table(results_of(full(name, 1))), newline=""))
     assert row["model"] == f"'{visible(name)}"
+
+
+def test_published_rows_are_shown_for_the_tasks_that_were_evaluated() -> None:
+    some = {"piqa": [1, 0, 1, 1], "arc_easy": [1, 0]}
+    results = results_of(model_scores("mine", some), published=PUBLISHED)
+    assert results.card_tasks() == ("arc_easy", "piqa")
+    lines = list(terminal_lines(results))
+    table = lines[: lines.index("")]
+    assert [line.split() for line in table[:2]] == [["arc_"], ["model", "easy", "piqa"]]
+    assert ["mine", "0.500", "0.750"] in [line.split() for line in table]
+    assert ["(gpt-neox-20b)", "0.684", "0.784"] in [line.split() for line in table]
+    assert len(table) == 2 + 1 + 9 + 1
+    missing = "openbookqa, winogrande, hellaswag, arc_challenge, boolq"
+    assert f"Without {missing} there is no geometric mean as in the card." in results.remarks()
+    assert "Not the items of the card: arc_easy has 2 of 2,376, piqa has 4 of 1,838." in results.remarks()
+    written = markdown(results).splitlines()
+    assert written[0] == "| model | arc_easy | piqa |"
+    assert "| EleutherAI/gpt-neox-20b (published) | 0.683923 | 0.784004 |" in written
+    assert "gmean" not in markdown(results)
+    assert results_of(model_scores("mine", some)).card_rows() == []
+
+
+def test_without_a_task_of_the_card_no_row_of_it_is_shown() -> None:
+    results = results_of(model_scores("mine", {"gsm8k": [1, 0]}), published=PUBLISHED)
+    assert results.card_rows() == []
+    assert f"Without {', '.join(DOLLY)} there is no geometric mean as in the card." in results.remarks()
+
+
+def test_markdown_and_csv_name_versions_and_digests_of_the_data() -> None:
+    model = model_scores("m", {"piqa": [1, 0]})
+    other = model_scores("m", {"piqa": [0, 1, 1]})
+    digest = model.tasks[0].items_digest
+    assert len(digest) == 64
+    assert digest == model_scores("n", {"piqa": [0, 1]}).tasks[0].items_digest != other.tasks[0].items_digest
+    hub = TaskData("validation", "validation", {}, "c" * 40)
+    results = results_of(replace(model, tasks=(*model.tasks, replace(other.tasks[0], task="boolq", data=hub))))
+    lines = markdown(results).splitlines()
+    assert f"| piqa | 1.0 | a.jsonl | {'0' * 64} |" in lines
+    assert f"| piqa | 1.0 | the 2 items | {digest} |" in lines
+    assert f"| boolq | 1.0 | the 3 items, revision {'c' * 40} | {other.tasks[0].items_digest} |" in lines
+    first, second = csv.DictReader(io.StringIO(csv_table(results)))
+    assert (first["version"], first["lm_eval"], first["items_sha256"], first["revision"]) == ("1.0", "0", digest, "")
+    assert second["revision"] == "c" * 40
+    tasks = as_json(results)["models"][0]["tasks"]
+    assert (tasks["piqa"]["items_sha256"], tasks["piqa"]["revision"]) == (digest, None)
+    assert tasks["boolq"]["revision"] == "c" * 40
+
+
+def test_mmlu_as_a_whole_is_compared_on_all_items_of_its_subjects() -> None:
+    draw = np.random.default_rng(3)
+    before = {f"mmlu_{name}": draw.random(60) < 0.3 for name in ("anatomy", "virology", "prehistory")}
+    after = {name: values | (draw.random(60) < 0.2) for name, values in before.items()}
+    first, second = model_scores("a", before | {"piqa": [1] * 50}), model_scores("b", after | {"piqa": [1] * 50})
+    found = compare_scores(first, second)
+    assert [each.task for each in found] == [*before, "piqa", "mmlu"]
+    whole = found[-1]
+    values = [np.concatenate(list(each.values())) for each in (before, after)]
+    assert (whole.items, whole.mean) == (180, pytest.approx(values[1].mean() - values[0].mean()))
+    gained, lost = int((values[1] & ~values[0]).sum()), int((values[0] & ~values[1]).sum())
+    assert whole.p_value == pytest.approx(mcnemar_p_value(gained, lost))
+    assert whole.is_shown
+    assert [each.task for each in compare_scores(*(model_scores(n, {"mmlu_anatomy": [1] * 50}) for n in "ab"))] == [
+        "mmlu_anatomy"
+    ]
+    lines = "\n".join(terminal_lines(results_of(first, second)))
+    assert "\n  mmlu                " in lines
+
+
+def test_work_that_is_not_counted_in_tokens_has_none() -> None:
+    score = replace(task_score("piqa", [1, 0]), work=TaskWork(2, 1))
+    results = results_of(replace(model_scores("m", {}), tasks=(score,)))
+    task = as_json(results)["models"][0]["tasks"]["piqa"]
+    assert (task["truncated"], task["tokens"]) == (1, None)
 
 
 def test_the_subjects_of_mmlu_are_added_up_item_by_item() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
+import pyarrow as pa
 import pytest
+from datasets import Dataset, DatasetDict
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
@@ -15,7 +18,7 @@ from tests.benchmark.small_tasks import write_lines, write_tasks
 from tunesmith.benchmark import task_files, tasks
 from tunesmith.benchmark.suites import DOLLY
 from tunesmith.benchmark.task_files import expand_suites
-from tunesmith.benchmark.tasks import check_examples, check_packages, find_definitions, prepare_tasks
+from tunesmith.benchmark.tasks import TaskData, check_examples, check_packages, find_definitions, prepare_tasks
 from tunesmith.errors import DataError, MissingInputError, UsageError
 
 
@@ -190,6 +193,27 @@ def test_only_the_subjects_of_mmlu_itself_have_its_columns_and_its_file(monkeypa
     assert other.file_names() == ("mmlu_pro_math",)
     assert subject.subject == "anatomy"
     assert subject.file_names() == ("mmlu_anatomy", "anatomy", "mmlu")
+
+
+def test_data_of_the_hub_name_their_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory takes the place of the cache of ``datasets``, which names it by the commit."""
+    rows = [{"goal": "g", "sol1": "a", "sol2": "b", "label": 1}] * 2
+    commits = ["0123456789" * 4, "no-commit"]
+
+    def load(path: str, name: str | None = None, **more: Any) -> DatasetDict:
+        folder = tmp_path / "ybisk___piqa" / "default" / "0.0.0" / commits.pop()
+        folder.mkdir(parents=True, exist_ok=True)
+        target = str(folder / "piqa-validation.arrow")
+        table = pa.Table.from_pylist(rows)
+        with pa.OSFile(target, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+        return DatasetDict({split: Dataset.from_file(target) for split in ("train", "validation")})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for expected in ("", "0123456789" * 4):
+        with prepare_tasks(["piqa"], "hub") as prepared:
+            assert prepared.data["piqa"] == TaskData("validation", "validation", {}, expected)
+    assert not commits
 
 
 def test_any_other_task_of_the_harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,8 @@ def _evaluate_prompts(
     if renderer is not None and not multi_turn and any(_shots(prepared)):
         notes.append(f"The format {renderer.format.name} has one turn, so the examples are in the same message.")
     if options.engine == "hf":
-        tasks = evaluate_tasks(model.stock(STOCK_BATCH), prepared, limit=options.limit)
+        stock = model.stock(STOCK_BATCH)
+        tasks = evaluate_tasks(stock, prepared, limit=options.limit, work=stock.work)
     else:
         identity = {
             "model": model.fingerprint,

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from tunesmith.benchmark.results import ModelScores, TaskScore, geometric_mean
-from tunesmith.benchmark.suites import DOLLY
+from tunesmith.benchmark.suites import DOLLY, MMLU
 from tunesmith.draws import outcome_counts
 from tunesmith.errors import InternalError
 from tunesmith.report.intervals import Gain
@@ -22,9 +22,9 @@ BOOTSTRAP_SAMPLES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TaskDifference:
-    """The difference of two models in one task, or of their geometric means.
+    """The difference of two models in one task, in all subjects of MMLU together, or of their geometric means.
 
-    task: name of the task, or ``gmean``.
+    task: name of the task, ``mmlu`` or ``gmean``.
     items: how many both answered.
     mean: the second model less the first.
     low, high: the confidence interval; without bounds where there are too few items.
@@ -45,15 +45,19 @@ class TaskDifference:
 
 
 def compare_scores(first: ModelScores, second: ModelScores) -> list[TaskDifference]:
-    """The differences in all tasks that both have, and of the geometric means if both have the tasks of dolly.
+    """The differences in all tasks that both have, in MMLU as a whole, and of the means if both have dolly's tasks.
 
     The level of 95 % holds for all of them together (Bonferroni). Raises InternalError for different items.
     """
     pairs = [(score, other) for score in first.tasks if (other := second.find(score.task)) is not None]
     values, others = first.card_values, second.card_values
     has_mean = values is not None and others is not None
-    level = ERROR / max(1, len(pairs) + has_mean)
-    found = [_compare_task(one, other, level) for one, other in pairs]
+    subjects = [pair for pair in pairs if pair[0] in first.subject_scores]
+    has_subjects = len(subjects) > 1
+    level = ERROR / max(1, len(pairs) + has_subjects + has_mean)
+    found = [_compare_items(one.task, [(one, other)], level) for one, other in pairs]
+    if has_subjects:
+        found.append(_compare_items(MMLU, subjects, level))
     if values is not None and others is not None:
         found.append(_compare_means([pair for pair in pairs if pair[0].task in DOLLY], level))
     return found
@@ -71,22 +75,25 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     return min(1.0, 2 * math.fsum(map(math.exp, logs)))
 
 
-def _compare_task(first: TaskScore, second: TaskScore, level: float) -> TaskDifference:
-    if [item.digest for item in first.items] != [item.digest for item in second.items]:
-        raise InternalError("two models were evaluated on different items", where=first.task)
-    count = len(first.items)
-    if first.rate is None or second.rate is None:
-        difference = np.array(second.values) - np.array(first.values)
+def _compare_items(name: str, pairs: Sequence[tuple[TaskScore, TaskScore]], level: float) -> TaskDifference:
+    """The difference over the items of one task, or of several together. name: of what the difference is."""
+    for first, second in pairs:
+        if [item.digest for item in first.items] != [item.digest for item in second.items]:
+            raise InternalError("two models were evaluated on different items", where=first.task)
+    before, after = ([value for score in scores for value in score.values] for scores in zip(*pairs, strict=True))
+    count = len(before)
+    if any(first.rate is None or second.rate is None for first, second in pairs):
+        difference = np.array(after) - np.array(before)
         (paired,) = paired_differences(difference[:, None], round(ERROR / level))
-        return TaskDifference(first.task, count, paired.mean, paired.low, paired.high, None)
-    gain = Gain.between([value == 1.0 for value in first.values], [value == 1.0 for value in second.values])
+        return TaskDifference(name, count, paired.mean, paired.low, paired.high, None)
+    gain = Gain.between([value == 1.0 for value in before], [value == 1.0 for value in after])
     p_value = mcnemar_p_value(gain.gained, gain.lost)
     if count < FEWEST_PROMPTS:
-        return TaskDifference(first.task, count, gain.difference, -math.inf, math.inf, p_value)
+        return TaskDifference(name, count, gain.difference, -math.inf, math.inf, p_value)
     low, high = gain.interval(-NormalDist().inv_cdf(level / 2))
     if p_value > level:  # the interval is approximate, the test is exact
         low, high = min(low, 0.0), max(high, 0.0)
-    return TaskDifference(first.task, count, gain.difference, low, high, p_value)
+    return TaskDifference(name, count, gain.difference, low, high, p_value)
 
 
 def _compare_means(pairs: Sequence[tuple[TaskScore, TaskScore]], level: float) -> TaskDifference:

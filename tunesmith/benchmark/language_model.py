@@ -37,8 +37,9 @@ class TaskWork:
 
     items: questions, or texts.
     truncated: how many of them are too long for the model, so that the beginning was not read.
-    computed: tokens that the model read.
-    naive: tokens that it would read if every answer were read with its question, one at a time, without padding.
+    computed: tokens that the model read; 0 where they are not counted.
+    naive: tokens that it would read if every answer were read with its question, one at a time, without padding; 0
+        where they are not counted.
     """
 
     items: int = 0

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from lm_eval.api.model import LM
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith.benchmark.encoding import ChatEncoder, PlainEncoder
 from tunesmith.benchmark.language_model import ModelParts
 from tunesmith.benchmark.scoring import AnswerScorer, CausalScorer, Seq2SeqScorer
+from tunesmith.benchmark.stock_model import StockLanguageModel
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.export_directory import declared_format, find_export
@@ -94,10 +93,12 @@ class BenchmarkModel:
             raise DataError(what, where=self.directory, advice="use the prompt format that the model was trained with")
         return renderer
 
-    def stock(self, batch_size: int) -> LM:
+    def stock(self, batch_size: int) -> StockLanguageModel:
         """The model as lm-evaluation-harness uses it by itself; it keeps the stock attention from now on."""
         use_stock_attention(self.model)
-        return HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, max_length=self.max_length)
+        return StockLanguageModel(
+            self.model, self.tokenizer, self.scorer, batch_size=batch_size, max_length=self.max_length
+        )
 
     def _plain_encoder(self) -> PlainEncoder:
         return PlainEncoder(self.tokenizer, self.prefix, self.is_encoder_decoder)

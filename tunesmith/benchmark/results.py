@@ -12,6 +12,7 @@ import numpy as np
 from tunesmith.benchmark.language_model import TaskWork
 from tunesmith.benchmark.suites import DOLLY, MMLU
 from tunesmith.benchmark.tasks import TaskData
+from tunesmith.files import fingerprint
 from tunesmith.report.intervals import Z_95, Rate
 
 
@@ -65,6 +66,11 @@ class TaskScore:
         return tuple(item.value for item in self.items)
 
     @property
+    def items_digest(self) -> str:
+        """SHA-256 of the digests of all items, whatever file or data set they are from."""
+        return fingerprint([item.digest for item in self.items])
+
+    @property
     def rate(self) -> Rate | None:
         """How many items are right; None where items are right in part."""
         is_binary = all(value in (0.0, 1.0) for value in self.values)
@@ -107,10 +113,16 @@ class ModelScores:
         return next((score for score in self.tasks if score.task == task), None)
 
     @property
+    def subject_scores(self) -> list[TaskScore]:
+        """The scores in the subjects of MMLU; none for a single one."""
+        found = [score for score in self.tasks if score.task.startswith(f"{MMLU}_")]
+        return found if len(found) > 1 else []
+
+    @property
     def subjects(self) -> Rate | None:
         """Right answers in all subjects of MMLU together, each item counting once; None without several subjects."""
-        rates = [score.rate for score in self.tasks if score.task.startswith(f"{MMLU}_")]
-        if len(rates) < 2:
+        rates = [score.rate for score in self.subject_scores]
+        if not rates:
             return None
         known = [rate for rate in rates if rate is not None]
         return Rate(sum(rate.successes for rate in known), sum(rate.total for rate in known))

@@ -31,7 +31,7 @@ class CardRow(NamedTuple):
     """A row of the table of the card.
 
     model: its name.
-    values: one for each task, in the order of the card.
+    values: one for each task that is shown, in the order of the card.
     published: whether it is a printed row of the card.
     """
 
@@ -41,7 +41,7 @@ class CardRow(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """The geometric mean, by which the table is sorted."""
+        """The geometric mean of the values, by which the table is sorted; it is the card's if these are all seven."""
         return geometric_mean(self.values)
 
 
@@ -62,15 +62,20 @@ class BenchmarkResults:
     versions: Mapping[str, str]
     limit: int | None
 
+    def card_tasks(self) -> tuple[str, ...]:
+        """The columns of the table: all tasks of the card, or with the published rows those that were evaluated."""
+        found = tuple(name for name in DOLLY if self.models[0].find(name) is not None)
+        return found if self.published or len(found) == len(DOLLY) else ()
+
     def card_rows(self) -> list[CardRow]:
-        """The rows of the table, by ascending geometric mean; empty if no model has all tasks of the card."""
+        """The rows of the table, by ascending geometric mean; empty without columns."""
+        tasks = self.card_tasks()
         own = [
-            CardRow(model.label, tuple(values[name] for name in DOLLY))
+            CardRow(model.label, tuple(score.score for name in tasks if (score := model.find(name)) is not None))
             for model in self.models
-            if (values := model.card_values) is not None
         ]
-        others = [CardRow(name, tuple(row[task] for task in DOLLY), True) for name, row in self.published.items()]
-        return sort_rows([*own, *others]) if own else []
+        others = [CardRow(name, tuple(row[task] for task in tasks), True) for name, row in self.published.items()]
+        return sort_rows([*own, *others]) if tasks else []
 
     def remarks(self) -> list[str]:
         """What a reader of the numbers should know, one sentence each."""
@@ -83,6 +88,8 @@ class BenchmarkResults:
             found[f"Only the first {self.limit:,} items of each task: not comparable with other results."] = None
         elif self.published and (other := self._other_sizes()):
             found[f"Not the items of the card: {', '.join(other)}."] = None
+        if self.published and (missing := [name for name in DOLLY if name not in self.card_tasks()]):
+            found[f"Without {', '.join(missing)} there is no geometric mean as in the card."] = None
         for model in self.models:
             for score in model.tasks:
                 if score.work is not None and score.work.truncated:
@@ -92,7 +99,8 @@ class BenchmarkResults:
 
     def _other_sizes(self) -> list[str]:
         sizes = {score.task: len(score.items) for score in self.models[0].tasks}
-        return [f"{task} has {sizes[task]:,} of {ITEMS[task]:,}" for task in DOLLY if sizes.get(task) != ITEMS[task]]
+        shown = [task for task in self.card_tasks() if sizes[task] != ITEMS[task]]
+        return [f"{task} has {sizes[task]:,} of {ITEMS[task]:,}" for task in shown]
 
 
 def sort_rows(rows: Sequence[CardRow]) -> list[CardRow]:
@@ -102,16 +110,7 @@ def sort_rows(rows: Sequence[CardRow]) -> list[CardRow]:
 
 def terminal_lines(results: BenchmarkResults) -> Iterator[str]:
     """The lines to print; nothing in them is escaped yet."""
-    rows = results.card_rows()
-    if rows:
-        for level in range(2):
-            title = "model" if level else ""
-            yield f"{title:{NAME}}" + "".join(f"{head[level]:>{COLUMN}}" for head in HEADS)
-        for row in rows:
-            name = f"({row.model.rpartition('/')[2]})" if row.published else row.model
-            yield f"{_cut(name, NAME - 1):{NAME}}" + "".join(f"{v:{COLUMN}.3f}" for v in (*row.values, row.mean))
-        if results.published:
-            yield from textwrap.wrap("(in brackets: as printed in the card of dolly-v2-7b)", WIDTH)
+    yield from _card_lines(results)
     for model in results.models:
         yield ""
         yield _cut(f"{model.label}: {describe_prompts(model)}, {model.dtype}", WIDTH)
@@ -131,14 +130,35 @@ def terminal_lines(results: BenchmarkResults) -> Iterator[str]:
         yield from textwrap.wrap(remark, WIDTH)
 
 
+def _card_lines(results: BenchmarkResults) -> Iterator[str]:
+    """The table of the card; without all of its tasks it has no geometric mean."""
+    tasks = results.card_tasks()
+    heads = HEADS if len(tasks) == len(DOLLY) else [HEADS[DOLLY.index(task)] for task in tasks]
+    rows = results.card_rows()
+    for level in range(2 if rows else 0):
+        title = "model" if level else ""
+        yield f"{title:{NAME}}" + "".join(f"{head[level]:>{COLUMN}}" for head in heads)
+    for row in rows:
+        name = f"({row.model.rpartition('/')[2]})" if row.published else row.model
+        yield f"{_cut(name, NAME - 1):{NAME}}" + "".join(f"{value:{COLUMN}.3f}" for value in _shown(row))
+    if rows and results.published:
+        yield from textwrap.wrap("(in brackets: as printed in the card of dolly-v2-7b)", WIDTH)
+
+
+def _shown(row: CardRow) -> tuple[float, ...]:
+    """The values of a row, followed by the geometric mean where it is that of the card."""
+    return (*row.values, row.mean) if len(row.values) == len(DOLLY) else row.values
+
+
 def markdown(results: BenchmarkResults) -> str:
     """The same as Markdown, with six decimals as in the card."""
     lines: list[str] = []
     if rows := results.card_rows():
-        lines += [*_markdown_row(["model", *DOLLY, "gmean"]), "|---" + "|---:" * (len(DOLLY) + 1) + "|"]
+        heads = [*results.card_tasks(), "gmean"][: len(_shown(rows[0]))]
+        lines += [*_markdown_row(["model", *heads]), "|---" + "|---:" * len(heads) + "|"]
         for row in rows:
             name = f"{row.model} (published)" if row.published else row.model
-            lines += _markdown_row([name, *map(six_decimals, (*row.values, row.mean))])
+            lines += _markdown_row([name, *map(six_decimals, _shown(row))])
         lines.append("")
     lines += _markdown_row(["model", "task", "metric", "split", "shots", "items", "score", "95 % interval"])
     lines.append("|---|---|---|---|---:|---:|---:|---|")
@@ -157,8 +177,19 @@ def markdown(results: BenchmarkResults) -> str:
             lines += _markdown_row([each.task, f"{each.mean:+.4f}", interval, p_value, verdict(each, second)])
     if results.differences:
         lines += ["", f"Intervals: {SHOWN}."]
+    lines += ["", *_markdown_row(["task", "version", "data", "SHA-256"]), "|---|---|---|---|"]
+    for score in results.models[0].tasks:
+        for data, digest in _digests(score):
+            lines += _markdown_row([score.task, score.version, data, digest])
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return "\n".join([*lines, "", *(f"* {remark}" for remark in results.remarks()), f"* {versions}", ""])
+
+
+def _digests(score: TaskScore) -> Iterator[tuple[str, str]]:
+    """(what, SHA-256) of the data of a task: its files, and the items that were used."""
+    yield from score.data.files.items()
+    revision = f", revision {score.data.revision}" if score.data.revision else ""
+    yield f"the {len(score.items):,} items{revision}", score.items_digest
 
 
 def csv_table(results: BenchmarkResults) -> str:
@@ -166,13 +197,14 @@ def csv_table(results: BenchmarkResults) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["model", "prompts", "engine", "task", "version", "metric", "split", "shots", "items", "correct"]
-    writer.writerow([*head, "score", "low", "high", "truncated"])
+    writer.writerow([*head, "score", "low", "high", "truncated", "items_sha256", "revision", "lm_eval"])
     for model in results.models:
         for score in model.tasks:
             rate, (low, high) = score.rate, score.interval()
             row = [_safe_cell(model.label), model.prompts, model.engine, score.task, score.version, score.metric]
             row += [score.data.split, str(score.shots), str(len(score.items)), str(rate.successes) if rate else ""]
             row += [repr(score.score), repr(low), repr(high), str(score.work.truncated) if score.work else ""]
+            row += [score.items_digest, score.data.revision, results.versions.get("lm_eval", "")]
             writer.writerow(row)
     return text.getvalue()
 
@@ -257,8 +289,10 @@ def _task_json(score: TaskScore) -> dict[str, Any]:
         "split": score.data.split,
         "published_split": score.data.expected,
         "data_sha256": dict(score.data.files),
+        "items_sha256": score.items_digest,
+        "revision": score.data.revision or None,
         "truncated": None if work is None else work.truncated,
-        "tokens": None if work is None else {"computed": work.computed, "naive": work.naive},
+        "tokens": {"computed": work.computed, "naive": work.naive} if work and work.computed else None,
     }
 
 

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ FEWSHOT_SEED = 1234
 """The seed of the examples in prompts, as in lm-evaluation-harness."""
 SHOWN_TASKS = 6  # of a group
 NUMBER = re.compile("0|[1-9][0-9]{0,8}")
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,13 @@ class TaskData:
     split: the split.
     expected: the split that published tables use.
     files: name of each file that was read -> its SHA-256; empty for data of the hub.
+    revision: commit of the data set on the hub; empty where it is not known, and for local files.
     """
 
     split: str
     expected: str
     files: Mapping[str, str] = field(default_factory=dict)
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,21 @@ def prepare_tasks(names: Sequence[str], data: str, shots: int | None = None) -> 
         else:
             found = _write_local(folder, definitions, Path(data).expanduser(), shots)
         tasks = _build(folder, names)
+        if data == HUB:
+            found = {name: replace(each, revision=hub_revision(tasks[name])) for name, each in found.items()}
         yield PreparedTasks(
             tasks, found, {each.name: each.known.metric if each.known else None for each in definitions}
         )
+
+
+def hub_revision(task: Task) -> str:
+    """The commit of the data set of a task; empty where it is not known.
+
+    The library ``datasets`` names the directory of a data set in its cache by the commit.
+    """
+    parts = task.dataset.values() if isinstance(task.dataset, Mapping) else ()
+    folders = {Path(file["filename"]).parent.name for part in parts for file in getattr(part, "cache_files", ())}
+    return ", ".join(sorted(folder for folder in folders if COMMIT.fullmatch(folder)))
 
 
 def find_definitions(names: Sequence[str]) -> list[TaskDefinition]:
