@@ -215,6 +215,24 @@ def test_an_encoder_decoder_writes_a_report() -> None:
     assert json.loads(path.read_bytes())["args"]["end_tokens"] == ["</s>"]
 
 
+def test_an_encoder_decoder_gets_no_prompt_that_is_longer_than_in_training() -> None:
+    renderer = open_engine("t5")[0].renderer
+    lengths = [len(renderer.prompt([Message("user", text)])) for text in PROMPTS]
+    longest = max(lengths)
+    assert lengths.count(longest) == 1
+    for limit in (longest, longest - 1):
+        name = f"limit-{limit}"
+        shutil.copytree("t5", name)
+        info = json.loads((Path(name) / "tunesmith.json").read_text())
+        write_json(Path(name) / "tunesmith.json", {**info, "max_length": limit})
+        ((path,), _, log) = sample(name)
+        refused = json.loads(path.read_bytes())["args"]["refused_prompts"]
+        reason = f"{longest} tokens, but the encoder reads {limit}"
+        expected = [] if limit == longest else [{"line": str(lengths.index(longest) + 1), "reason": reason}]
+        assert refused == expected
+        assert log.count("1 of 4 prompts get no replies") == len(expected)
+
+
 def test_a_reward_model_is_refused_with_a_reason() -> None:
     Path("rm").mkdir()
     config = json.loads(Path("oasst/config.json").read_text())

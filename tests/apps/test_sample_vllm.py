@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.apps.sampled_models import CONTEXT, write_causal, write_t5
+from tunesmith.apps import best_of
+from tunesmith.apps.best_of import BestOfSettings
 from tunesmith.apps.sample import SampleSettings, run
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.files import write_json
 from tunesmith.generate.export_directory import open_engine
 from tunesmith.generate.requests import ReplyRequest
@@ -56,14 +59,20 @@ class StandInParameters:
 
 
 class StandInModel:
-    """vLLM's ``LLM``. ``calls`` has what ``generate`` was given."""
+    """vLLM's ``LLM``. ``calls`` has what ``generate`` was given, ``running`` the directories of those in memory."""
 
     calls: ClassVar[list[StandInParameters]] = []
+    running: ClassVar[list[str]] = []
 
     def __init__(self, model: str, skip_tokenizer_init: bool) -> None:
         assert skip_tokenizer_init
+        assert not self.running, "vLLM takes most of the memory of the device, so there is none for two"
+        self.running.append(model)
         self._engine, _ = open_engine(model)
-        self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=CONTEXT))
+        core = SimpleNamespace(shutdown=lambda: self.running.remove(model))
+        self.llm_engine = SimpleNamespace(
+            model_config=SimpleNamespace(max_model_len=CONTEXT), engine_core=core, itself=self
+        )
 
     def generate(
         self, prompts: Sequence[dict[str, Any]], sampling_params: Sequence[StandInParameters], *, use_tqdm: bool
@@ -96,6 +105,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> type[StandInModel]:
         setattr(module, name, value)
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(StandInModel, "calls", [])
+    monkeypatch.setattr(StandInModel, "running", [])
     return StandInModel
 
 
@@ -147,6 +157,36 @@ def test_what_vllm_lacks_is_refused_by_name(settings: SampleSettings, vllm: type
         )
         with pytest.raises(UsageError, match=f"vLLM has no {name}"):
             sample(settings, f"out-{name}")
+
+
+def test_a_model_is_released_before_the_next_one_and_a_reward_model_are_opened(
+    settings: SampleSettings, vllm: type[StandInModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[StandInModel]] = []
+    started = StandInModel.__init__
+
+    def start(self: StandInModel, model: str, skip_tokenizer_init: bool) -> None:
+        assert not any(each() for each in alive)
+        alive.append(weakref.ref(self))
+        started(self, model, skip_tokenizer_init)
+
+    def open_scorer(path: str) -> None:
+        assert not vllm.running
+        assert not any(each() for each in alive)
+        raise MissingInputError("no more is needed here")
+
+    monkeypatch.setattr(StandInModel, "__init__", start)
+    write_causal(Path("other"))
+    run(["oasst", "other"], settings, Path("out"), target=io.StringIO(), errors=io.StringIO())
+    assert len(alive) == 2
+    monkeypatch.setattr(best_of, "check_scorer", lambda path: None)
+    monkeypatch.setattr(best_of, "open_reward_scorer", open_scorer)
+    with pytest.raises(MissingInputError, match="no more is needed here"):
+        best_of.run(
+            ["oasst", "other"], settings, Path("best"), BestOfSettings("reward"),
+            target=io.StringIO(), errors=io.StringIO(),
+        )  # fmt: skip
+    assert len(alive) == 4
 
 
 def test_encoder_decoders_are_refused(settings: SampleSettings, vllm: type[StandInModel]) -> None:

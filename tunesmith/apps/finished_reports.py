@@ -6,7 +6,7 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,19 @@ def check_reports(models: Sequence[str], stems: Sequence[str], directory: Path, 
         for stem in stems:
             if not journal_path(directory, name, stem).exists():
                 find_finished(directory, name, stem, inputs, today, only_given=True)
+
+
+def check_unique(
+    names: Sequence[str], what: str, advice: str, file_name: Callable[[str], str] = lambda name: name
+) -> None:
+    """Raises UsageError if two reports would have one name. file_name: what a name is in the name of a report."""
+    found = dict[str, str]()
+    for name in names:
+        first = found.setdefault(file_name(name), name)
+        if first != name:
+            raise UsageError(f"the reports of the {what} {first!r} and {name!r} would have one name", advice=advice)
+        if names.count(name) > 1:
+            raise UsageError(f"two {what} are called {name!r}, and so would be their reports", advice=advice)
 
 
 def journal_path(directory: Path, model: str, stem: str) -> Path:

@@ -41,11 +41,14 @@ def check_models(paths: Sequence[str], format: str | None, notice: Callable[[str
     return choose_formats(paths, format, notice)
 
 
-def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tuple[Engine, SamplingParameters]:
+def open_run(
+    path: str, format: str | None, notice: Callable[[str], None], *, limit_input: bool = False
+) -> tuple[Engine, SamplingParameters]:
     """The engine and the sampling of a model directory, or of the newest checkpoint of a run without an export.
 
     format: the prompt format of a model directory without tunesmith.json.
     notice: reports what is loaded.
+    limit_input: see ``build_engine``.
     Raises as ``open_engine`` and ``load_checkpoint_model``; UsageError for a reward model.
     """
     directory = Path(path).expanduser()
@@ -54,12 +57,13 @@ def open_run(path: str, format: str | None, notice: Callable[[str], None]) -> tu
         notice(f"loading {find_export(path)}")
         if (newer := describe_newer_checkpoint(directory)) is not None:
             notice(newer)
-        return open_engine(path, format)
+        return open_engine(path, format, limit_input=limit_input)
     _read_unexported(directory)
     notice(f"loading the newest checkpoint of {directory}, which has no export yet")
     found = load_checkpoint_model(directory, "last", notice)
     notice(f"this is the model after step {found.step:,}")
-    return build_engine(found.model, found.renderer), read_sampling(found.recipe.sampling.model_dump())
+    limit = found.recipe.text.max_length if limit_input else None
+    return build_engine(found.model, found.renderer, limit), read_sampling(found.recipe.sampling.model_dump())
 
 
 def is_unexported(directory: Path) -> bool:

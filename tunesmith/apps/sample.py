@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith import __version__
-from tunesmith.apps.finished_reports import find_finished, journal_path, model_name, request_inputs
+from tunesmith.apps.finished_reports import check_unique, find_finished, journal_path, model_name, request_inputs
 from tunesmith.apps.model_opening import check_models, silence_libraries
 from tunesmith.apps.printed_commands import command_lines
 from tunesmith.apps.report_summary import summarize_report
@@ -36,10 +38,10 @@ from tunesmith.apps.sampling_reports import read_report
 from tunesmith.apps.shared_command import SharedCommand, shared_command
 from tunesmith.compose.manifest import code_digest, package_versions
 from tunesmith.compose.progress import show_progress
-from tunesmith.errors import MissingInputError, StoppedError, UsageError
+from tunesmith.errors import MissingInputError, StoppedError
 from tunesmith.files import fingerprint, write_file
 from tunesmith.generate.requests import ReplyRequest, deal_requests
-from tunesmith.generate.sampling_configurations import SamplingFile, open_sampling_file
+from tunesmith.generate.sampling_configurations import open_sampling_file, with_limit
 from tunesmith.launch import check_alone, launched_process
 from tunesmith.report.sampling_summary import (
     ConfigurationSummary,
@@ -168,9 +170,9 @@ def sample_models(
     """As ``run``, in processes that are joined already; all of them return the paths."""
     silence_libraries()
     names = [model_name(path) for path in models]
-    _check_unique(names, "models", "sample them one by one, with another -o", lambda name: name_tail(name, ""))
-    files = [_with_limit(open_sampling_file(name), settings.max_new_tokens) for name in settings.sampling]
-    _check_unique([file.stem for file in files], "files of sampling configurations", "rename one of them")
+    check_unique(names, "models", "sample them one by one, with another -o", lambda name: name_tail(name, ""))
+    files = [with_limit(open_sampling_file(name), settings.max_new_tokens) for name in settings.sampling]
+    check_unique([file.stem for file in files], "files of sampling configurations", "rename one of them")
     effects = [(file.stem, read_effects(file)) for file in files]
     prompts = read_sample_prompts(settings.prompts, settings.limit)
     command.note(f"{_count(len(prompts), 'prompt')} of {settings.prompts}")
@@ -179,21 +181,41 @@ def sample_models(
         formats = check_models(models, settings.format, command.note)
     paths, summaries = list[Path](), list[ConfigurationSummary]()
     for path, name, format in zip(models, names, formats, strict=True):
-        with command.preparation():
-            model = OPENERS[settings.engine](name, path, format, command.note)
+        opening = partial(OPENERS[settings.engine], name, path, format, command.note)
+        for report, summary in _sample_model(opening, prompts, effects, settings, directory, command, now):
+            paths.append(report)
+            summaries += summary
+    print("\n" + "\n".join(note_lines(summaries)), file=command.screen)
+    compare = command_lines(["tunesmith", "compare", *paths, ("-o", "page.html")])
+    print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=command.screen)
+    return paths
+
+
+def _sample_model(
+    opening: Callable[[], SampledModel],
+    prompts: Sequence[SamplePrompt],
+    effects: Sequence[tuple[str, Sequence[EffectiveConfiguration]]],
+    settings: SampleSettings,
+    directory: Path,
+    command: SharedCommand,
+    now: Callable[[], datetime],
+) -> Iterator[tuple[Path, list[ConfigurationSummary]]]:
+    """(path, summary) of every report of a model, whose memory is free afterwards: the next one may need all of it.
+
+    opening: opens the model.
+    effects: (stem of the file, its configurations), for every report.
+    """
+    with command.preparation():
+        model = opening()
+    with closing(model):
         if model.generator.notice is not None:
             command.note(model.generator.notice)
         for stem, configurations in effects:
             task = ReportTask(model, prompts, stem, configurations, settings, directory, now().isoformat())
             report, summary = _write_report(task, command)
-            paths.append(report)
-            summaries += summary
             for line in table_lines(summary):
                 print(visible(line), file=command.screen)
-    print("\n" + "\n".join(note_lines(summaries)), file=command.screen)
-    compare = command_lines(["tunesmith", "compare", *paths, ("-o", "page.html")])
-    print("\n".join(["", "compare the replies:", *map(visible, compare)]), file=command.screen)
-    return paths
+            yield report, summary
 
 
 def _write_report(task: ReportTask, command: SharedCommand) -> tuple[Path, list[ConfigurationSummary]]:
@@ -351,29 +373,6 @@ def _print_refused(plan: ReplyPlan, total: int, log: TextIO) -> None:
         print(visible(f"  {each.place}: {each.reason}"), file=log)
     if len(plan.refused) > LISTED:
         print(f"  and {len(plan.refused) - LISTED:,} more, which the report lists (refused_prompts)", file=log)
-
-
-def _with_limit(file: SamplingFile, most: int | None) -> SamplingFile:
-    """The configurations with another ``max_new_tokens``, if one is given."""
-    if most is None:
-        return file
-    changed = (
-        replace(each, generate_args={**each.generate_args, "max_new_tokens": most}) for each in file.configurations
-    )
-    return replace(file, configurations=tuple(changed))
-
-
-def _check_unique(
-    names: Sequence[str], what: str, advice: str, file_name: Callable[[str], str] = lambda name: name
-) -> None:
-    """Raises UsageError if two reports would have one name. file_name: what a name is in the name of a report."""
-    found = dict[str, str]()
-    for name in names:
-        first = found.setdefault(file_name(name), name)
-        if first != name:
-            raise UsageError(f"the reports of the {what} {first!r} and {name!r} would have one name", advice=advice)
-        if names.count(name) > 1:
-            raise UsageError(f"two {what} are called {name!r}, and so would be their reports", advice=advice)
 
 
 def _line(place: str) -> str:

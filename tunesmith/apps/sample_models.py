@@ -28,6 +28,7 @@ class SampledModel:
     identity: what decides the replies, apart from the requests, by the words of messages.
     engine: its name in the report.
     fingerprint: digest of its files, by which its card finds the report; empty for a checkpoint.
+    close: frees what would keep its memory although nothing refers to the model any more.
     """
 
     name: str
@@ -35,11 +36,15 @@ class SampledModel:
     identity: Mapping[str, Any]
     engine: str
     fingerprint: str = ""
+    close: Callable[[], None] = lambda: None
 
 
 def open_own(name: str, path: str, format: str | None, notice: Callable[[str], None]) -> SampledModel:
-    """A run, its newest checkpoint or another model directory, in our own engine. Raises as ``open_run``."""
-    engine, _ = open_run(path, format, notice)
+    """A run, its newest checkpoint or another model directory, in our own engine. Raises as ``open_run``.
+
+    The inputs of an encoder-decoder are as long as in training at most, since reports have no truncated ones.
+    """
+    engine, _ = open_run(path, format, notice, limit_input=True)
     parameter = next(engine.model.parameters())
     identity = {
         "model": weights_digest(engine.model),
@@ -61,7 +66,7 @@ def open_vllm(name: str, path: str, format: str | None, notice: Callable[[str], 
     engine = VllmEngine(directory, renderer)
     files = {file: sha256(found) for file, found in read_directory(directory).files.items()}
     identity = {"model": fingerprint(files), "device": ["vllm", engine.version]}
-    return SampledModel(name, engine, identity, f"vllm {engine.version}", model_fingerprint(directory))
+    return SampledModel(name, engine, identity, f"vllm {engine.version}", model_fingerprint(directory), engine.close)
 
 
 OPENERS: Mapping[str, Callable[[str, str, str | None, Callable[[str], None]], SampledModel]] = {

@@ -15,6 +15,7 @@ from tunesmith.errors import DataError, MissingInputError, RecipeError, UsageErr
 from tunesmith.files import LARGEST_SETTINGS, find_inner_file, read_object
 from tunesmith.generate.engine import Engine
 from tunesmith.generate.sampling import SamplingParameters
+from tunesmith.model.context import context_length
 from tunesmith.model.devices import best_device
 from tunesmith.model.directory import is_adapter, read_directory
 from tunesmith.model.export import ExportInfo
@@ -98,11 +99,14 @@ def read_sampling(values: Mapping[str, Any]) -> SamplingParameters:
     return SamplingParameters(**{name: value for name, value in values.items() if value is not None})
 
 
-def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engine, SamplingParameters]:
+def open_engine(
+    path: str | Path, format_name: str | None = None, *, limit_input: bool = False
+) -> tuple[Engine, SamplingParameters]:
     """Load the model directory that ``path`` means (``find_export``): the engine, and the sampling that it declares.
 
     The model is in bfloat16 on a CUDA device, otherwise in float32.
     format_name: the prompt format of a directory that does not declare one; where it does, both must agree.
+    limit_input: whether inputs of an encoder-decoder are as long as in training at most.
     Raises MissingInputError, DataError, UsageError.
     """
     directory = find_export(path)
@@ -112,7 +116,9 @@ def open_engine(path: str | Path, format_name: str | None = None) -> tuple[Engin
         raise UsageError(what, where=directory, advice="score replies with it: tunesmith score")
     format, sampling = declared_format(directory, format_name)
     tokenizer = Tokenizer.load(tokenizer_place(directory), format.controls)
-    return build_engine(load_model(str(directory)), Renderer(format, tokenizer)), sampling
+    info = read_export(directory) if limit_input else None
+    limit = info.max_length if info is not None else None
+    return build_engine(load_model(str(directory)), Renderer(format, tokenizer), limit), sampling
 
 
 def tokenizer_place(directory: Path) -> str:
@@ -123,13 +129,18 @@ def tokenizer_place(directory: Path) -> str:
     return found.adapter.base
 
 
-def build_engine(model: PreTrainedModel, renderer: Renderer) -> Engine:
-    """The engine of a model, which is moved to a CUDA device in bfloat16 if there is one."""
+def build_engine(model: PreTrainedModel, renderer: Renderer, longest_input: int | None = None) -> Engine:
+    """The engine of a model, which is moved to a CUDA device in bfloat16 if there is one.
+
+    longest_input: tokens of the longest input of an encoder-decoder; None or 0 for no other limit than its positions.
+    """
     module: nn.Module = model  # its `to` moves the weights in place
     module.eval()
     if (device := best_device()).type == "cuda":
         module.to(device=device, dtype=torch.bfloat16)
-    return Engine(model, renderer)
+    if not longest_input or not model.config.is_encoder_decoder:
+        return Engine(model, renderer)
+    return Engine(model, renderer, min(longest_input, context_length(model.config) or longest_input))
 
 
 def declared_format(directory: Path, format_name: str | None) -> tuple[Format, SamplingParameters]:

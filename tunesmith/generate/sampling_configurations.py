@@ -102,6 +102,16 @@ def open_sampling_file(name: str) -> SamplingFile:
     return SamplingFile("-".join([found.stem, *(UNSAFE.sub("_", each.name) for each in chosen)]), chosen, found.name)
 
 
+def with_limit(file: SamplingFile, most: int | None) -> SamplingFile:
+    """The configurations with another ``max_new_tokens``, if one is given."""
+    if most is None:
+        return file
+    changed = (
+        replace(each, generate_args={**each.generate_args, "max_new_tokens": most}) for each in file.configurations
+    )
+    return replace(file, configurations=tuple(changed))
+
+
 def merge(default: SamplingConfiguration | None, configuration: SamplingConfiguration) -> SamplingConfiguration:
     """A configuration with what it leaves open taken from the default, by the rule of the original.
 

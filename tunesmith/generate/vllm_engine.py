@@ -7,9 +7,12 @@ arithmetic depends on the batch, from one call to the next.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tunesmith.draws import request_seed
 from tunesmith.errors import DataError, UsageError
@@ -51,6 +54,16 @@ class VllmEngine:
         entries = read_directory(directory).config.entries
         rows, size = int(entries.get("vocab_size", 0)), renderer.tokenizer.size
         self._allowed = list(range(size)) if rows > size else None
+
+    def close(self) -> None:
+        """Give the memory of the device back; vLLM takes a share of it that does not depend on what others hold."""
+        core = getattr(self._model.llm_engine, "engine_core", None)  # its own process, which would outlive this object
+        if core is not None:
+            core.shutdown()
+        del core, self._model
+        gc.collect()  # vLLM's objects refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @property
     def notice(self) -> str | None:
