@@ -20,7 +20,7 @@ from tunesmith.apps.sample import SampleSettings
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
 from tunesmith.compose import train_recipe
 from tunesmith.errors import MissingInputError, UsageError
-from tunesmith.evaluate.reward_scorer import open_reward_scorer
+from tunesmith.evaluate.reward_scorer import RewardScorer, open_reward_scorer
 from tunesmith.files import write_json
 from tunesmith.text.tree import Message, Tree
 
@@ -44,10 +44,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def sampled(world: Path, output: Path, **choice: Any) -> tuple[Path, str]:
+def sampled(
+    world: Path, output: Path, sampling: str = "mine.json", mode: str | None = None, **choice: Any
+) -> tuple[Path, str]:
     """(what is written, what is printed)."""
     target = io.StringIO()
-    settings = SampleSettings(str(world / "prompts.jsonl"), (str(world / "mine.json"),), samples=4, batch_size=16)
+    files = (str(world / sampling),)
+    settings = SampleSettings(str(world / "prompts.jsonl"), files, samples=4, batch_size=16, mode=mode)
     best = BestOfSettings(**{"scorer": str(world / "run"), **choice})
     more = {"target": target, "errors": io.StringIO(), "now": lambda: DAY}
     (path,) = run([str(world / "assistant")], settings, output, best, **more)
@@ -114,6 +117,66 @@ def test_replies_that_the_reward_model_cannot_read_are_left_out_and_counted(worl
     path, printed = sampled(world, tmp_path / "out", scorer=str(tmp_path / "short"))
     assert "replies were skipped" in printed
     assert 0 < len(report_of(path).prompts) < len(PROMPTS)
+
+
+TWO = [{"name": "brief", "pre_text": "Be brief."}, {"name": "kind", "pre_text": "Be kind."}]
+PROFILES = [{"name": f"humor_{humor}", "system_profile": {"humor": humor, "lang": "de"}} for humor in (0.1, 0.9)]
+
+
+def write_configurations(world: Path, name: str, configurations: list[dict[str, Any]]) -> str:
+    default = {"generate_args": {"do_sample": True, "max_new_tokens": 8}}
+    write_json(world / name, {"default": default, "configurations": configurations})
+    return name
+
+
+def thread_scores(scorer: RewardScorer, conversations: list[tuple[Message, ...]]) -> list[float]:
+    trees = scorer.render([Tree.path(each) for each in conversations])
+    return [each.threads[0] for each in scorer.scores(trees)]  # type: ignore[arg-type]
+
+
+def test_pairs_and_scores_have_the_system_text_that_the_replies_answer(world: Path, tmp_path: Path) -> None:
+    name = write_configurations(world, "two.json", TWO)
+    path, _ = sampled(world, tmp_path, name, kind="preferences")
+    pairs = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {pair["chosen"][0]["content"] for pair in pairs} == {"Be brief.", "Be kind."}
+    assert all(pair[side][0]["role"] == "system" for pair in pairs for side in ("chosen", "rejected"))
+    assert all(pair["chosen"][:-1] == pair["rejected"][:-1] for pair in pairs)
+
+    report, scorer = report_of(tmp_path / "2026-03-04_assistant_sampling_two.json"), open_reward_scorer(world / "run")
+    (rewards,) = read_rewards(tmp_path / "2026-03-04_assistant_sampling_two_scores.json")
+    for replies, scores in zip(report.prompts, rewards.scores, strict=True):
+        for each in TWO:
+            system = Message("system", each["pre_text"])
+            asked = (system, *replies.conversation)
+            threads = [(*asked, Message("assistant", text)) for text in replies.outputs[each["name"]]]
+            assert list(scores[each["name"]]) == pytest.approx(thread_scores(scorer, threads), abs=1e-4)
+
+
+def test_the_best_replies_to_different_system_texts_are_those_of_different_configurations(
+    world: Path, tmp_path: Path
+) -> None:
+    name = write_configurations(world, "two.json", TWO)
+    best = report_of(sampled(world, tmp_path, name)[0])
+    sampled_report = report_of(tmp_path / "2026-03-04_assistant_sampling_two.json")
+    assert {each: best.addition(each).pre_text for each in ("best_of_4_1", "best_of_4_2")} == {
+        "best_of_4_1": "Be brief.",
+        "best_of_4_2": "Be kind.",
+    }
+    texts = {replies.prompt: replies.outputs for replies in sampled_report.prompts}
+    assert any(len(replies.outputs) == 2 for replies in best.prompts)
+    for replies in best.prompts:
+        for chosen, own in (("best_of_4_1", "brief"), ("best_of_4_2", "kind")):
+            assert set(replies.outputs.get(chosen, ())) <= set(texts[replies.prompt][own])
+
+
+def test_trees_have_the_profile_that_the_replies_answer(world: Path, tmp_path: Path) -> None:
+    name = write_configurations(world, "profiles.json", PROFILES)
+    path, _ = sampled(world, tmp_path, name, "v2_5", kind="trees")
+    found = [json.loads(line)["prompt"]["replies"] for line in path.read_text().splitlines()]
+    assert all(len({json.dumps(reply["labels"]) for reply in replies}) == 1 for replies in found)
+    labels = {reply["labels"]["humor"]["value"] for replies in found for reply in replies}
+    assert labels == {0.1, 0.9}
+    assert {reply["lang"] for replies in found for reply in replies} == {"de"}
 
 
 def test_what_cannot_score_is_refused_before_anything_is_sampled(world: Path, tmp_path: Path) -> None:

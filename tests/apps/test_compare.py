@@ -96,6 +96,31 @@ def test_reports_of_the_same_model_are_different_models(reports: list[Path], tmp
     ]
 
 
+def test_equal_texts_with_other_messages_or_tools_are_other_prompts(tmp_path: Path) -> None:
+    """As in rejection sampling; a prompt with one message of the user is the same as its text."""
+    text = "User: A?\n\nAssistant: B.\n\nUser: C?"
+    roles = ("user", "assistant", "user")
+    turns = [{"role": role, "content": content} for role, content in zip(roles, ("A?", "B.", "C?"), strict=True)]
+    one: dict[str, Any] = {"prompt": "User: A?", "messages": turns[:1]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    asked = [text, {"prompt": text, "messages": turns}, one, "A?", {**one, "tools": tools}]
+    first = write_report(tmp_path / "a.json", "m", [(prompt, {"k": ["1"]}) for prompt in asked])
+    second = write_report(tmp_path / "b.json", "n", [(prompt, {"k": ["2"]}) for prompt in asked[::-1]])
+    comparison = read_comparison([first, second])
+    assert [prompt.text for prompt in comparison.prompts] == [text, text, "User: A?", "User: A?"]
+    assert [len(prompt.replies) for prompt in comparison.prompts] == [2, 2, 4, 2]
+    assert len({prompt.key for prompt in comparison.prompts}) == 4
+    assert [model.repeated for model in comparison.models] == [1, 1]
+
+
+def test_prompts_are_the_same_whatever_a_configuration_adds_to_them(tmp_path: Path) -> None:
+    paths = [
+        write_report(tmp_path / f"{name}.json", name, [("Q", {"k": ["1"]})], additions=additions)
+        for name, additions in (("a", None), ("b", {"k": {"pre_text": "Be brief."}}))
+    ]
+    assert read_comparison(paths).shared_prompts() == 1
+
+
 def test_a_report_that_is_given_twice_is_refused(reports: list[Path], tmp_path: Path) -> None:
     (tmp_path / "link.json").symlink_to(reports[0])
     for again in (reports[0], tmp_path / "link.json", tmp_path / "." / "x" / ".." / "a.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.text.small_tokenizers import byte_level, prefixed, write_tokenizer
+from tunesmith.apps.prompt_additions import PromptAddition
 from tunesmith.apps.sample_plan import (
     EffectiveConfiguration,
     end_tokens,
@@ -112,6 +114,17 @@ def test_a_pre_text_is_the_system_message(tmp_path: Path) -> None:
     configuration = SamplingConfiguration("c", pre_text="Be brief.")
     messages = [Message("system", "Be brief."), Message("user", "Hi")]
     assert format_encoder(own)(plain("Hi"), configuration) == own.prompt(messages)
+
+
+def test_a_pre_text_comes_before_a_conversation_with_tools(tmp_path: Path) -> None:
+    own, configuration = renderer(tmp_path / "t", "chatml"), SamplingConfiguration("c", pre_text="Be brief.")
+    tools = json.dumps([{"type": "function", "function": {"name": "weather", "parameters": {}}}])
+    asked = SamplePrompt((Message("user", "Sun?", tools=tools),), "p.jsonl:1")
+    conversation = PromptAddition.of(configuration, None).messages(asked.messages)
+    assert [(message.role, message.tools) for message in conversation] == [("system", tools), ("user", "")]
+    engine = cast(Engine, SimpleNamespace(renderer=own, context=2048))
+    (refused,) = plan(engine, [asked], configuration).refused
+    assert refused.reason.startswith("definitions of tools, but format 'chatml' has no place for that")
 
 
 def plan(engine: Engine, prompts: Sequence[SamplePrompt], *configurations: SamplingConfiguration) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunesmith.apps.prompt_additions import NO_ADDITION, PromptAddition
 from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, read_report
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.text.tree import Message
@@ -59,6 +60,23 @@ def test_a_prompt_of_several_turns_has_its_messages(tmp_path: Path) -> None:
         read_report(path)
 
 
+def test_what_a_configuration_adds_to_prompts_is_read_where_a_report_says_it(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    profile = {"humor": 0.9, "lang": "de", "length": 2, "quality": 1.5, "creativity": True, "other": 1}
+    given = {"c": {"pre_text": "Be brief.", "system_profile": profile}, "d": {"pre_text": 3}, "e": "text"}
+    path.write_text(json.dumps(GOOD | {"args": {"prompt_additions": given}}))
+    found = read_report(path)
+    assert found is not None
+    addition = found.addition("c")
+    assert addition == PromptAddition("Be brief.", (("lang", "de"), ("length", 2), ("humor", 0.9)))
+    assert [found.addition(name) for name in ("d", "e", "other")] == [NO_ADDITION] * 3
+    asked = (Message("user", "p", tools="[]"), Message("assistant", "r"), Message("user", "q"))
+    system = Message("system", "Be brief.", tools="[]")
+    assert addition.messages(asked) == (system, Message("user", "p"), *asked[1:])
+    assert NO_ADDITION.messages(asked) == asked
+    assert addition.reply("x", 1) == Message("assistant", "x", rank=1, lang="de", labels={"humor": 0.9})
+
+
 def test_a_reply_may_contain_nul_which_models_with_byte_level_tokenizers_write(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps(GOOD).replace('"x"', '"a\\u0000b"'))
@@ -105,18 +123,36 @@ def outcome(path: Path) -> SamplingReport | DataError | None:
 @given(
     value=VALUES,
     changed=st.sampled_from(
-        ["model_name", "prompts", "prompt", "results", "outputs", "messages", "tools", "args", "end_tokens", "none"]
+        [
+            *(
+                "model_name",
+                "prompts",
+                "prompt",
+                "results",
+                "outputs",
+                "messages",
+                "tools",
+                "args",
+                "end_tokens",
+                "none",
+            ),
+            *("prompt_additions", "pre_text", "system_profile"),
+        ]
     ),
     lines=st.booleans(),
 )
 def test_any_value_in_any_place_is_a_report_or_nothing_or_one_error(
     tmp_path: Path, value: Any, changed: str, lines: bool
 ) -> None:
-    report = json.loads(json.dumps(GOOD)) | {"args": {"end_tokens": ["x"]}}
+    added: dict[str, Any] = {"c": {"pre_text": "P", "system_profile": {"lang": "de"}}}
+    report = json.loads(json.dumps(GOOD)) | {"args": {"end_tokens": ["x"], "prompt_additions": added}}
     report["prompts"][0]["messages"] = [{"role": "user", "content": "p"}]
     places = {
         "args": report,
         "end_tokens": report["args"],
+        "prompt_additions": report["args"],
+        "pre_text": added["c"],
+        "system_profile": added["c"],
         "messages": report["prompts"][0],
         "tools": report["prompts"][0],
         "model_name": report,

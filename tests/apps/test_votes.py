@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ def votes_on(reports: list[Path], verdicts: list[str]) -> dict[str, Any]:
         "comparison": "0" * 16,
         "votes": [
             {
-                "prompt": prompt_digest(prompt),
+                "prompt": prompt_digest(replies),
                 "left": {"report": first, "configuration": "k50", "sample": 1},
                 "right": {"report": second, "configuration": "greedy", "sample": 0},
                 "verdict": verdict,
             }
-            for prompt, verdict in zip(PROMPTS, verdicts, strict=False)
+            for replies, verdict in zip(open_report(reports[0]).prompts, verdicts, strict=False)
         ],
     }
 
@@ -77,6 +78,83 @@ def test_the_preferred_reply_is_chosen_and_undecided_votes_are_counted(tmp_path:
     counts = report.sources["votes"]
     assert (counts.records, counts.used, report.written) == (5, 3, 3)
     assert counts.rejected == {"tie": 1, "both replies are bad": 1}
+
+
+TURNS = [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}, {"role": "user", "content": "C?"}]
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+CALL = {"type": "function", "function": {"name": "weather", "arguments": "{}"}}
+USED = [
+    {"role": "user", "content": "Sun?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "yes", "name": "weather"},
+]
+CONVERSATIONS = [
+    ({"prompt": "User: A?\n\nAssistant: B.\n\nUser: C?", "messages": TURNS}, TURNS, None),
+    (
+        {"prompt": "System: S\n\nUser: Q", "messages": [{"role": "system", "content": "S"}, *chat("Q", "")[:1]]},
+        [{"role": "system", "content": "S"}, *chat("Q", "")[:1]],
+        None,
+    ),
+    ({"prompt": "User: Q", "messages": chat("Q", "")[:1], "tools": TOOLS}, chat("Q", "")[:1], TOOLS),
+    ({"prompt": "User: Sun?\n\n..", "messages": USED, "tools": TOOLS}, USED, TOOLS),
+]
+
+
+def conversation_reports(root: Path, prompts: Sequence[Mapping[str, Any]], **settings: Any) -> list[Path]:
+    """Two reports with replies to these prompts: the first with k50, the second with greedy."""
+    first = [(prompt, {"k50": ["no", "good"]}) for prompt in prompts]
+    second = [(prompt, {"greedy": ["bad"]}) for prompt in prompts]
+    additions = [settings.get("first"), settings.get("second")]
+    return [
+        write_report(root / name, "m", content, additions=added)
+        for name, content, added in zip(("a.json", "b.json"), (first, second), additions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("prompt", "messages", "tools"), CONVERSATIONS)
+def test_pairs_have_the_messages_and_the_tools_that_the_replies_answer(
+    tmp_path: Path, prompt: dict[str, Any], messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+) -> None:
+    reports = conversation_reports(tmp_path, [prompt])
+    _, (pair,) = built(tmp_path, reports, votes_on(reports, ["left"]))
+    assert pair["chosen"] == [*messages, {"role": "assistant", "content": "good"}]
+    assert pair["rejected"] == [*messages, {"role": "assistant", "content": "bad"}]
+    assert pair.get("tools") == tools
+
+
+def test_equal_texts_of_other_conversations_are_other_prompts(tmp_path: Path) -> None:
+    """A text that looks like a conversation is one message, and tools are part of a prompt."""
+    other = json.loads(json.dumps(TOOLS).replace("weather", "stocks"))
+    text = str(CONVERSATIONS[0][0]["prompt"])
+    plain = {"prompt": text}
+    with_tools = [{**CONVERSATIONS[2][0], "tools": tools} for tools in (TOOLS, other)]
+    reports = conversation_reports(tmp_path, [plain, CONVERSATIONS[0][0], *with_tools])
+    _, pairs = built(tmp_path, reports, votes_on(reports, ["left"] * 4))
+    assert [pair["chosen"][:-1] for pair in pairs] == [
+        [{"role": "user", "content": text}],
+        TURNS,
+        *[[{"role": "user", "content": "Q"}]] * 2,
+    ]
+    assert [pair.get("tools") for pair in pairs] == [None, None, TOOLS, other]
+    content = votes_on(reports[:1] * 2, ["left"] * 4)
+    assert len({vote["prompt"] for vote in content["votes"]}) == 4
+
+
+def test_the_system_text_of_a_configuration_is_part_of_a_pair(tmp_path: Path) -> None:
+    added = {"pre_text": "Be brief."}
+    prompts = [{"prompt": "Q"}, CONVERSATIONS[2][0]]
+    reports = conversation_reports(tmp_path, prompts, first={"k50": added}, second={"greedy": added})
+    _, pairs = built(tmp_path, reports, votes_on(reports, ["left", "right"]))
+    system = {"role": "system", "content": "Be brief."}
+    assert [pair["chosen"] for pair in pairs] == [[system, *chat("Q", "good")], [system, *chat("Q", "bad")]]
+    assert [pair.get("tools") for pair in pairs] == [None, TOOLS]
+
+
+def test_replies_to_different_system_texts_or_profiles_make_no_pair(tmp_path: Path) -> None:
+    for added in ({"pre_text": "Be brief."}, {"system_profile": {"humor": 0.9}}):
+        reports = conversation_reports(tmp_path, [{"prompt": "Q"}], first={"k50": added})
+        with pytest.raises(MissingInputError, match="the replies answer different system messages or profiles: 1"):
+            built(tmp_path, reports, votes_on(reports, ["left"]))
 
 
 def test_the_order_and_the_names_of_the_reports_do_not_matter(tmp_path: Path, reports: list[Path]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.apps.reports import write_report
 from tunesmith.apps.compare import open_report, prompt_digest, report_key
+from tunesmith.apps.sampling_reports import SampledReplies
 from tunesmith.cli import main as command_line
 
 
@@ -35,7 +36,7 @@ def test_numbers_and_page_in_one_call(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_votes_become_pairs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], report: Path) -> None:
     sides = [{"report": report_key(open_report(report)), "configuration": "k", "sample": n} for n in (0, 1)]
-    vote = {"prompt": prompt_digest("Q"), "left": sides[0], "right": sides[1], "verdict": "right"}
+    vote = {"prompt": prompt_digest(SampledReplies("Q", {})), "left": sides[0], "right": sides[1], "verdict": "right"}
     Path("mine.json").write_text(json.dumps({"format": "tunesmith votes", "votes": [vote]}))
     assert run(monkeypatch, "preferences", "a.json", "--votes", "mine.json", "-o", "pairs.jsonl") == 0
     assert "wrote 1 pairs to pairs.jsonl" in capsys.readouterr().out

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith.apps.report_rewards import ReportRewards, assign_rewards, read_rewards
-from tunesmith.apps.sampling_reports import SamplingReport, read_report
+from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, conversation_key, read_report
 from tunesmith.errors import DataError, UsageError
 from tunesmith.files import check_no_input, fingerprint, write_file
 from tunesmith.report.compare_page import compare_page
 from tunesmith.report.compare_statistics import compare_columns, summarize
 from tunesmith.report.compare_terminal import comparison_lines
 from tunesmith.report.compared import ComparedModel, ComparedPrompt, ComparedReply, Comparison, unique_labels
+from tunesmith.text.tree import Message
 from tunesmith.text.visible import visible
 
 KEY_LENGTH = 16
@@ -78,16 +79,18 @@ def read_comparison(reports: Sequence[Path], scores: Sequence[Path] = ()) -> Com
         files = [str(path) for path in reports]
     labels = unique_labels([(report.model, file) for report, file in zip(found, files, strict=True)])
     models = tuple(_model(report, label) for report, label in zip(found, labels, strict=True))
+    texts: dict[str, str] = {}
     prompts: dict[str, list[ComparedReply]] = {}
     for number, (report, values) in enumerate(zip(found, rewards, strict=True)):
         known = report.shows_ends
-        for prompt, places in places_of_prompts(report).items():
-            prompts.setdefault(prompt, []).extend(_replies(number, report, places, values, known))
+        for key, places in places_of_prompts(report).items():
+            texts.setdefault(key, report.prompts[places[0]].prompt)
+            prompts.setdefault(key, []).extend(_replies(number, report, places, values, known))
     configurations = dict.fromkeys(name for report in found for replies in report.prompts for name in replies.outputs)
     return Comparison(
         models,
         tuple(configurations),
-        tuple(ComparedPrompt(text, prompt_digest(text), tuple(replies)) for text, replies in prompts.items()),
+        tuple(ComparedPrompt(texts[key], key, tuple(replies)) for key, replies in prompts.items()),
         next((each.reward_model for each in rewards if each is not None), ""),
     )
 
@@ -115,19 +118,23 @@ def report_key(report: SamplingReport) -> str:
     content = [
         [replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts
     ]
-    return fingerprint([report.model, content])[:KEY_LENGTH]
+    conversations = [prompt_digest(replies) for replies in report.prompts if replies.messages]
+    return fingerprint([report.model, content, *([conversations] if conversations else [])])[:KEY_LENGTH]
 
 
-def prompt_digest(text: str) -> str:
-    """A digest of the text of a prompt."""
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+def prompt_digest(replies: SampledReplies) -> str:
+    """A digest of a prompt: of its text, or of the whole conversation where it is more than a text."""
+    first, *others = replies.conversation
+    if first == Message("user", first.text) and not others:
+        return sha256(first.text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+    return fingerprint(conversation_key(replies.conversation))[:KEY_LENGTH]
 
 
 def places_of_prompts(report: SamplingReport) -> dict[str, list[int]]:
-    """Every prompt of a report -> the places in ``report.prompts`` that have it; usually there is one."""
+    """The digest of every prompt of a report -> the places in ``report.prompts`` that have it; usually there is one."""
     found: dict[str, list[int]] = {}
     for place, replies in enumerate(report.prompts):
-        found.setdefault(replies.prompt, []).append(place)
+        found.setdefault(prompt_digest(replies), []).append(place)
     return found
 
 

@@ -1,7 +1,9 @@
 """Rejection sampling: the replies of sampling reports by their scores, as files to compare or to train on.
 
-All replies to a prompt compete, whatever their report and configuration. A reply is used where it can be trained on: it
-has text, no text of control tokens, and, where its report shows it, was ended by the model and not cut.
+All replies to a prompt compete, whatever their report and configuration, unless one configuration has another system
+message (``pre_text``) or another profile of the reply (``system_profile``), which the replies answer as well. A reply
+is used where it can be trained on: it has text, no text of control tokens, and, where its report shows it, was ended by
+the model and not cut.
 """
 
 from __future__ import annotations
@@ -17,8 +19,15 @@ import numpy as np
 
 from tunesmith.apps.preference_pairs import pair_line
 from tunesmith.apps.preferences import PairCounts, PairSelection, count_pairs
+from tunesmith.apps.prompt_additions import NO_ADDITION, PromptAddition, addition_fields
 from tunesmith.apps.sample_prompts import conversation_fields
-from tunesmith.apps.sampling_reports import END_TOKENS, SampledReplies, SamplingReport
+from tunesmith.apps.sampling_reports import (
+    END_TOKENS,
+    ConversationKey,
+    SampledReplies,
+    SamplingReport,
+    conversation_key,
+)
 from tunesmith.apps.score_report import ScoreTable
 from tunesmith.data.readers.oasst import ROLE_NAMES
 from tunesmith.data.readers.reader import ReadTree
@@ -62,19 +71,26 @@ class ScoredPrompt:
     """All scored replies to one prompt.
 
     text: the prompt, as the reports write it.
-    messages: that the replies answer.
+    asked: its messages.
     replies: the best first; equal scores in the order of the reports.
+    addition: what the replies answer in addition to the prompt.
     """
 
     text: str
-    messages: tuple[Message, ...]
+    asked: tuple[Message, ...]
     replies: tuple[ScoredReply, ...]
+    addition: PromptAddition = NO_ADDITION
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation that the replies answer."""
+        return self.addition.messages(self.asked)
 
     def as_json(self) -> dict[str, Any]:
         """How a report holds the prompt; reading it gives the same messages."""
-        if self.messages == (Message("user", self.text),):
+        if self.asked == (Message("user", self.text),):
             return {"prompt": self.text}
-        return {"prompt": self.text, **conversation_fields(self.messages)}
+        return {"prompt": self.text, **conversation_fields(self.asked)}
 
     def usable(self) -> list[ScoredReply]:
         """The replies without a fault, every text once."""
@@ -93,27 +109,29 @@ class ScoredPrompt:
 
 def ranked_prompts(reports: Sequence[SamplingReport], tables: Sequence[ScoreTable]) -> list[ScoredPrompt]:
     """Every prompt with its scored replies, in the order of the reports. tables: the scores of every report."""
-    found: dict[tuple[tuple[str, str, tuple[str, ...]], ...], tuple[SampledReplies, list[ScoredReply]]] = {}
+    found: dict[tuple[ConversationKey, PromptAddition], tuple[SampledReplies, list[ScoredReply]]] = {}
     for report, table in zip(reports, tables, strict=True):
         known = report.shows_ends
         for replies, scores in zip(report.prompts, table, strict=True):
-            key = tuple((message.role, message.text, message.extra_texts()) for message in replies.conversation)
-            found.setdefault(key, (replies, []))[1].extend(_scored(report, replies, scores, known))
+            asked = conversation_key(replies.conversation)
+            for name in replies.outputs:
+                _, together = found.setdefault((asked, report.addition(name)), (replies, []))
+                together.extend(_scored(report, replies, name, scores[name], known))
     return [
-        ScoredPrompt(first.prompt, first.conversation, tuple(sorted(replies, key=lambda reply: -reply.score)))
-        for first, replies in found.values()
+        ScoredPrompt(first.prompt, first.conversation, tuple(sorted(replies, key=lambda reply: -reply.score)), addition)
+        for (_, addition), (first, replies) in found.items()
         if replies
     ]
 
 
 def _scored(
-    report: SamplingReport, replies: SampledReplies, scores: Mapping[str, Sequence[float | None]], known: bool
+    report: SamplingReport, replies: SampledReplies, name: str, scores: Sequence[float | None], known: bool
 ) -> Iterator[ScoredReply]:
-    for name, texts in replies.outputs.items():
-        parameters = ",".join(f"{key}={value}" for key, value in report.parameters.get(name, {}).items())
-        for text, score, ended in zip(texts, scores[name], replies.ended[name], strict=True):
-            if score is not None:
-                yield ScoredReply(text, score, ended if known else None, f"{report.model},{parameters}")
+    """The replies of the configuration ``name`` that have a score."""
+    parameters = ",".join(f"{key}={value}" for key, value in report.parameters.get(name, {}).items())
+    for text, score, ended in zip(replies.outputs[name], scores, replies.ended[name], strict=True):
+        if score is not None:
+            yield ScoredReply(text, score, ended if known else None, f"{report.model},{parameters}")
 
 
 def selection(prompts: Sequence[ScoredPrompt], keep: int = SELECTED) -> dict[str, Any]:
@@ -150,21 +168,33 @@ def chosen_report(
 ) -> dict[str, Any]:
     """A sampling report with the best usable replies to every prompt; prompts without one are left out.
 
-    A reply that the model ended by itself has an end token, as in the reports.
+    A reply that the model ended by itself has an end token, as in the reports. Replies that answer different additions
+    to the prompts are those of different configurations.
     """
     most = max((len(prompt.replies) for prompt in prompts), default=0)
     parameters = {"best_of": most, "reward_model": reward_model}
-    items = []
+    additions = list(dict.fromkeys(prompt.addition for prompt in prompts))
+    names = {
+        each: f"best_of_{most}" if len(additions) == 1 else f"best_of_{most}_{number}"
+        for number, each in enumerate(additions, start=1)
+    }
+    items: dict[ConversationKey, dict[str, Any]] = {}
     for prompt in prompts:
         outputs = [reply.text + (END_TOKENS[0] if reply.ended else "") for reply in prompt.usable()[:keep]]
         if outputs:
-            result = {"sampling_config": f"best_of_{most}", "sampling_params": parameters, "outputs": outputs}
-            items.append({**prompt.as_json(), "results": [result]})
+            result = {"sampling_config": names[prompt.addition], "sampling_params": parameters, "outputs": outputs}
+            item = items.setdefault(conversation_key(prompt.asked), {**prompt.as_json(), "results": []})
+            item["results"].append(result)
     return {
         "model_name": ", ".join(dict.fromkeys(report.model for report in reports)),
         "date": max(report.date for report in reports),
-        "args": {"reports": [report.name for report in reports], "reward_model": reward_model, "keep": keep},
-        "prompts": items,
+        "args": {
+            "reports": [report.name for report in reports],
+            "reward_model": reward_model,
+            "keep": keep,
+            **addition_fields({name: addition for addition, name in names.items()}),
+        },
+        "prompts": list(items.values()),
     }
 
 
@@ -206,6 +236,7 @@ def _tree(prompt: ScoredPrompt, replies: Sequence[ScoredReply]) -> dict[str, Any
             "rank": rank,
             "synthetic": True,
             "model_name": reply.origin,
+            **_properties(prompt.addition.reply(reply.text)),
             "replies": [],
         }
         for reply, rank in zip(replies, ranks, strict=True)
@@ -218,6 +249,12 @@ def _tree(prompt: ScoredPrompt, replies: Sequence[ScoredReply]) -> dict[str, Any
         node |= {"text": texts[number], "role": role, "synthetic": False, "replies": below}
         below = [node]
     return {"message_tree_id": ids[0], "tree_state": TREE_STATE, "prompt": below[0]}
+
+
+def _properties(reply: Message) -> dict[str, Any]:
+    """Language and labels of a reply, as the trees hold them."""
+    labels = {name: {"value": value, "count": 1} for name, value in reply.labels.items()}
+    return {**({"lang": reply.lang} if reply.lang else {}), **({"labels": labels} if labels else {})}
 
 
 def _identity(texts: Sequence[str]) -> str:
@@ -240,9 +277,10 @@ def preference_lines(prompts: Sequence[ScoredPrompt], source: str, counts: PairC
             counts.reject("equal scores")
         else:
             sides = [
-                Message("assistant", reply.text, rank=rank, score=reply.score)
+                prompt.addition.reply(reply.text, rank, reply.score)
                 for rank, reply in enumerate((replies[0], replies[-1]))
             ]
-            last = len(prompt.messages) - 1
-            tree = Tree((*prompt.messages, *sides), (*range(-1, last), last, last))
+            asked = prompt.messages
+            last = len(asked) - 1
+            tree = Tree((*asked, *sides), (*range(-1, last), last, last))
             yield from (pair_line(pair, source) for pair in count_pairs(ReadTree(tree), PairSelection(), counts))

@@ -16,6 +16,7 @@ from tunesmith import __version__
 from tunesmith.apps.finished_reports import check_unique, find_finished, journal_path, model_name, request_inputs
 from tunesmith.apps.model_opening import check_models, silence_libraries
 from tunesmith.apps.printed_commands import command_lines
+from tunesmith.apps.prompt_additions import PromptAddition, addition_fields
 from tunesmith.apps.report_summary import summarize_report
 from tunesmith.apps.report_writing import ConfigurationOutputs, PromptOutputs, name_tail, report_name, report_text
 from tunesmith.apps.sample_journal import JournalReply, ReplyJournal, ReplyPlace
@@ -347,6 +348,12 @@ def _args(task: ReportTask, plan: ReplyPlan, inputs: Mapping[str, Any]) -> dict[
         "effective_sampling_params": {
             each.configuration.name: asdict(each.sampling.parameters) for each in task.configurations
         },
+        **addition_fields(
+            {
+                each.configuration.name: PromptAddition.of(each.configuration, settings.mode)
+                for each in task.configurations
+            }
+        ),
         "refused_prompts": [{"line": _line(each.place), "reason": each.reason} for each in plan.refused],
         "inputs": dict(inputs),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tokenizers
 
+from tunesmith.apps.prompt_additions import PromptAddition
 from tunesmith.apps.sample_journal import JournalReply, ReplyPlace
 from tunesmith.apps.sample_prompts import SamplePrompt
 from tunesmith.draws import reply_number
@@ -23,7 +24,6 @@ from tunesmith.generate.sampling_configurations import SamplingConfiguration, Sa
 from tunesmith.report.sampling_summary import WIDTH
 from tunesmith.text.formats.registry import ENCODER_DECODER
 from tunesmith.text.tokens.render import Renderer
-from tunesmith.text.tree import Message
 
 PromptEncoder = Callable[[SamplePrompt, SamplingConfiguration], list[int]]
 """The token ids of a prompt with a configuration. Raises DataError for a prompt that it cannot write."""
@@ -160,10 +160,9 @@ def format_encoder(renderer: Renderer) -> PromptEncoder:
         if configuration.system_profile:
             what = f"configuration {configuration.name!r} has a system_profile, which only some prompt modes write"
             raise UsageError(what, where="--sampling", advice="add --mode v2_5, or choose another configuration")
-        system = [Message("system", configuration.pre_text)] if configuration.pre_text else []
-        if system and prompt.messages[0].role == "system":
+        if configuration.pre_text and prompt.messages[0].role == "system":
             raise DataError(f"a system message, and configuration {configuration.name!r} has one too")
-        return renderer.prompt([*system, *prompt.messages])
+        return renderer.prompt(PromptAddition.of(configuration, None).messages(prompt.messages))
 
     return encode
 

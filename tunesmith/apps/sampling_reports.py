@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
+from tunesmith.apps.prompt_additions import NO_ADDITION, PromptAddition, read_additions
 from tunesmith.data.readers.reader import ReadTree, as_text
 from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.sources.files import gzip_errors, read_errors
@@ -24,6 +25,13 @@ from tunesmith.text.tree import Message
 REPORT_LIMIT = 2**30  # bytes of a report after decompression
 END_TOKENS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
 """The end tokens of models, which are part of the outputs; a report may name others in ``args.end_tokens``."""
+
+ConversationKey: TypeAlias = tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def conversation_key(messages: Sequence[Message]) -> ConversationKey:
+    """What makes conversations equal: the roles and all texts of their messages, also tool calls and tools."""
+    return tuple((message.role, message.text, message.extra_texts()) for message in messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class SampledReplies:
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """The messages that the replies answer."""
+        """The messages of the prompt, to which a configuration may add (``SamplingReport.addition``)."""
         return self.messages or (Message("user", self.prompt),)
 
 
@@ -57,6 +65,7 @@ class SamplingReport:
     parameters: name of a sampling configuration -> its parameters, where the report has them.
     date: as the report writes it; may be empty.
     end_tokens: those that the report names in its ``args``; every reply that ended has one of them.
+    additions: name of a sampling configuration -> what it adds to every prompt, where the report says it.
     """
 
     name: str
@@ -65,6 +74,7 @@ class SamplingReport:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     date: str = ""
     end_tokens: tuple[str, ...] = ()
+    additions: Mapping[str, PromptAddition] = field(default_factory=dict)
 
     @property
     def shows_ends(self) -> bool:
@@ -73,6 +83,10 @@ class SamplingReport:
         It does if it names its end tokens, even where no reply has one. Other reports show it if any reply has one.
         """
         return bool(self.end_tokens) or any(any(ended) for replies in self.prompts for ended in replies.ended.values())
+
+    def addition(self, configuration: str) -> PromptAddition:
+        """What the replies of a configuration answer in addition to the prompt."""
+        return self.additions.get(configuration, NO_ADDITION)
 
 
 def read_report(path: Path) -> SamplingReport | None:
@@ -91,7 +105,13 @@ def read_report(path: Path) -> SamplingReport | None:
         raise DataError("the report has no outputs", where=path, advice="sample some replies first")
     date = content.get("date")
     return SamplingReport(
-        path.name, model, prompts, _parameters(content["prompts"]), date if isinstance(date, str) else "", named
+        path.name,
+        model,
+        prompts,
+        _parameters(content["prompts"]),
+        date if isinstance(date, str) else "",
+        named,
+        read_additions(content.get("args")),
     )
 
 

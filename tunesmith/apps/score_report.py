@@ -10,7 +10,7 @@ from tunesmith.errors import DataError
 from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.report.best_of import BestOfCurve, best_of_curve
 from tunesmith.text.tokens.token_tree import TokenTree
-from tunesmith.text.tree import Message, Tree
+from tunesmith.text.tree import Tree
 from tunesmith.world import ALONE, Communicator
 
 ScoreTable: TypeAlias = list[dict[str, list[float | None]]]
@@ -43,12 +43,12 @@ def report_scores(
         {name: [None] * len(outputs) for name, outputs in each.outputs.items()} for each in report.prompts
     ]
     for number, answers in enumerate(report.prompts):
-        kept = _scorable(scorer, answers, f"{report.name}: prompts[{number}]", skip)
-        if kept:
-            (tokens,) = scorer.render([_tree(answers, kept)])
+        kept = _scorable(scorer, report, answers, f"{report.name}: prompts[{number}]", skip)
+        for together in _by_conversation(report, kept):
+            (tokens,) = scorer.render([_tree(report, answers, together)])
             assert isinstance(tokens, TokenTree), "each of its threads could be rendered"
             trees.append(tokens)
-            places += [(number, name, index) for name, index in kept]
+            places += [(number, name, index) for name, index in together]
     found = [score for each in scorer.scores(trees, progress, world) for score in each.threads]
     for (number, name, index), score in zip(places, found, strict=True):
         table[number][name][index] = score
@@ -66,10 +66,12 @@ def report_curves(table: ScoreTable) -> dict[str, BestOfCurve]:
     return {name: curve for name in names if (curve := best_of_curve(prompts[name])) is not None}
 
 
-def _scorable(scorer: RewardScorer, answers: SampledReplies, place: str, skip: bool) -> list[tuple[str, int]]:
+def _scorable(
+    scorer: RewardScorer, report: SamplingReport, answers: SampledReplies, place: str, skip: bool
+) -> list[tuple[str, int]]:
     """(sampling configuration, index of the reply) of all replies that can be scored."""
     every = [(name, index) for name, outputs in answers.outputs.items() for index in range(len(outputs))]
-    alone = scorer.render([_tree(answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
+    alone = scorer.render([_tree(report, answers, [reply], f"{place}, {reply[0]} {reply[1]}") for reply in every])
     for tokens in alone:
         if isinstance(tokens, DataError) and not skip:
             advice = f"{tokens.advice}; --skip leaves such replies out" if tokens.advice else "--skip leaves it out"
@@ -77,12 +79,19 @@ def _scorable(scorer: RewardScorer, answers: SampledReplies, place: str, skip: b
     return [reply for reply, tokens in zip(every, alone, strict=True) if isinstance(tokens, TokenTree)]
 
 
-def _tree(answers: SampledReplies, replies: list[tuple[str, int]], place: str = "") -> Tree:
-    """The prompt with these replies as its branches."""
-    texts = [answers.outputs[name][index] for name, index in replies]
-    asked = answers.conversation
-    messages = (*asked, *(Message("assistant", text) for text in texts))
-    return Tree(messages, (*range(-1, len(asked) - 1), *[len(asked) - 1] * len(texts)), place)
+def _by_conversation(report: SamplingReport, replies: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """The replies to one prompt in groups that answer the same system message."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name, index in replies:
+        found.setdefault(report.addition(name).pre_text, []).append((name, index))
+    return list(found.values())
+
+
+def _tree(report: SamplingReport, answers: SampledReplies, replies: Sequence[tuple[str, int]], place: str = "") -> Tree:
+    """The conversation with these replies as its branches."""
+    asked = report.addition(replies[0][0]).messages(answers.conversation)
+    branches = [report.addition(name).reply(answers.outputs[name][index]) for name, index in replies]
+    return Tree((*asked, *branches), (*range(-1, len(asked) - 1), *[len(asked) - 1] * len(branches)), place)
 
 
 def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, found: Sequence[float]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Blind votes of a comparison page, as preference pairs: the reply that was preferred, and the other one.
 
 A file of votes is ``{"format": "tunesmith votes", "version": 1, "votes": [{"prompt", "left", "right", "verdict"}]}``.
-``prompt`` is the digest of a prompt; ``left`` and ``right`` are ``{"report", "configuration", "sample"}`` with the
-digest of a report. The texts are those of the reports.
+``prompt`` is the digest of a prompt with its messages; ``left`` and ``right`` are ``{"report", "configuration",
+"sample"}`` with the digest of a report. The texts are those of the reports.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tunesmith.apps.compare import open_report, places_of_prompts, prompt_digest, report_key, samples_of
+from tunesmith.apps.compare import open_report, places_of_prompts, report_key, samples_of
 from tunesmith.apps.preference_pairs import pair_line
 from tunesmith.apps.preferences import PairCounts, PairReport, PairSelection, count_pairs, write_pairs
+from tunesmith.apps.prompt_additions import PromptAddition
 from tunesmith.apps.sampling_reports import SamplingReport
 from tunesmith.data.dataset.faults import STRICT, FaultLog
 from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
@@ -88,32 +89,43 @@ def vote_trees(votes: Sequence[Vote], reports: Mapping[str, SamplingReport]) -> 
 
     reports: by their digests.
     """
-    asked = {
-        key: {prompt_digest(text): (text, places) for text, places in places_of_prompts(report).items()}
-        for key, report in reports.items()
-    }
+    places = {key: places_of_prompts(report) for key, report in reports.items()}
     for vote in votes:
-        prompts = [asked.get(reply.report, {}).get(vote.prompt) for reply in (vote.left, vote.right)]
         left, right = (
-            _text(reply, reports[reply.report], prompt[1]) if prompt else None
-            for reply, prompt in zip((vote.left, vote.right), prompts, strict=True)
+            _find(reply, reports.get(reply.report), places.get(reply.report, {}).get(vote.prompt, ()))
+            for reply in (vote.left, vote.right)
         )
         if vote.verdict in UNDECIDED:
             yield Filtered(UNDECIDED[vote.verdict])
-        elif prompts[0] is None or left is None or right is None:
+        elif left is None or right is None:
             yield Filtered("not a reply of these reports")
+        elif left.addition != right.addition:
+            yield Filtered("the replies answer different system messages or profiles")
         else:
             ranks = (0, 1) if vote.verdict == "left" else (1, 0)
-            replies = (Message("assistant", left, rank=ranks[0]), Message("assistant", right, rank=ranks[1]))
-            yield ReadTree(Tree((Message("user", prompts[0][0]), *replies), (-1, 0, 0), vote.place))
+            asked = left.addition.messages(left.asked)
+            last = len(asked) - 1
+            replies = [each.addition.reply(each.text, rank) for each, rank in zip((left, right), ranks, strict=True)]
+            yield ReadTree(Tree((*asked, *replies), (*range(-1, last), last, last), vote.place))
 
 
-def _text(reply: VotedReply, report: SamplingReport, places: Sequence[int]) -> str | None:
-    """The text of a reply; None if the report does not have it."""
+class _FoundReply(NamedTuple):
+    """A reply of a report: the messages of its prompt, what its configuration adds to them, and its text."""
+
+    asked: tuple[Message, ...]
+    addition: PromptAddition
+    text: str
+
+
+def _find(reply: VotedReply, report: SamplingReport | None, places: Sequence[int]) -> _FoundReply | None:
+    """The reply that was voted on; None if the report does not have it. places: of its prompt in the report."""
+    if report is None:
+        return None
     names = [name for place in places for name in report.prompts[place].outputs if visible(name) == reply.configuration]
     for number, (place, index) in enumerate(samples_of(report, places, names[0]) if names else ()):
         if number == reply.sample:
-            return report.prompts[place].outputs[names[0]][index]
+            found = report.prompts[place]
+            return _FoundReply(found.conversation, report.addition(names[0]), found.outputs[names[0]][index])
     return None
 
 

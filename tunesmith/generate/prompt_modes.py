@@ -64,3 +64,5 @@ PROMPT_MODES: Mapping[str, PromptMode] = {
     "v3": _v3,
     "chatml": _chatml,
 }
+PROFILE_MODES = ("v2_5", "v3")
+"""The modes that write the profile of a reply."""

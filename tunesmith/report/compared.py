@@ -73,7 +73,7 @@ class ComparedReply:
 class ComparedPrompt:
     """A prompt with the replies of all models, in the order of models and configurations.
 
-    key: a digest of the text; votes refer to it.
+    key: a digest of the prompt, also of its messages and tools; votes refer to it.
     """
 
     text: str
