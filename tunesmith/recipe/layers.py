@@ -24,11 +24,16 @@ CATALOG = Path(__file__).parent / "catalog"
 EXTENDS = "extends"
 LAYER = "layer"
 
+MODEL_TEXTS = ("title", "summary", "intended_use", "limitations", "sections")
+"""Keys of the card that say what a model does. Those of a model that writes replies are wrong for a reward model."""
+REWARD = "reward"
+
 
 def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
     """The values of ``upper`` override those of ``lower``.
 
-    A mapping with another ``kind`` (another optimizer, for example) replaces the lower mapping as a whole.
+    A mapping with another ``kind`` (another optimizer, for example) replaces the lower mapping as a whole. Where an
+    objective makes a reward model of one that writes replies, or the reverse, the texts of its card are left out.
     Raises InvalidRecipeError if something is appended that is not a list, or to something that is not a list.
     """
     if not isinstance(upper.value, dict):
@@ -38,6 +43,10 @@ def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
     merged = dict(base.value)
     if "kind" in merged and "kind" in upper.value and merged["kind"].value != upper.value["kind"].value:
         merged = {}
+    if "objective" in upper.value and "card" in merged:
+        before = merged.get("objective")
+        if _scores(before) != _scores(merge(before, upper.value["objective"])):
+            merged["card"] = _without_texts(merged["card"])
     for key, value in sorted(upper.value.items(), key=lambda item: item[0].endswith("+")):
         if key.endswith("+"):
             merged[key[:-1]] = _append(key, merged.get(key[:-1]), value)
@@ -45,6 +54,19 @@ def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
             merged[key] = merge(merged.get(key), value)
     # A key that is missing in a mapping is missing in its file, not in the single value of the command line.
     return LocatedValue(merged, base.origin if upper.origin is COMMAND_LINE else upper.origin)
+
+
+def _scores(objective: LocatedValue | None) -> bool:
+    """Whether an objective is that of a reward model; one that names no kind is not."""
+    values = None if objective is None else objective.value
+    kind = values.get("kind") if isinstance(values, dict) else None
+    return kind is not None and kind.value == REWARD
+
+
+def _without_texts(card: LocatedValue) -> LocatedValue:
+    if not isinstance(card.value, dict):
+        return card
+    return LocatedValue({key: value for key, value in card.value.items() if key not in MODEL_TEXTS}, card.origin)
 
 
 def _append(key: str, lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
