@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.apps.reports import write_report
 from tests.worlds import small_recipe, write_preferences
-from tunesmith.apps.compare import open_report, prompt_digest, report_key
+from tunesmith.apps.compare import open_report
 from tunesmith.apps.preferences import PairReport, PairSelection
+from tunesmith.apps.sampling_reports import prompt_digest, report_key
 from tunesmith.apps.votes import build_vote_preferences, read_votes
 from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError

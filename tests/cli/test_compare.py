@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.apps.reports import write_report
-from tunesmith.apps.compare import open_report, prompt_digest, report_key
-from tunesmith.apps.sampling_reports import SampledReplies
+from tunesmith.apps.compare import open_report
+from tunesmith.apps.sampling_reports import SampledReplies, prompt_digest, report_key
 from tunesmith.cli import main as command_line
 
 

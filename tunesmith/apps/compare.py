@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith.apps.report_rewards import ReportRewards, assign_rewards, read_rewards
-from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, conversation_key, read_report
+from tunesmith.apps.sampling_reports import SamplingReport, prompt_digest, read_report, report_key
 from tunesmith.errors import DataError, UsageError
-from tunesmith.files import check_no_input, fingerprint, write_file
+from tunesmith.files import check_no_input, write_file
 from tunesmith.report.compare_page import compare_page
 from tunesmith.report.compare_statistics import compare_columns, summarize
 from tunesmith.report.compare_terminal import comparison_lines
 from tunesmith.report.compared import ComparedModel, ComparedPrompt, ComparedReply, Comparison, unique_labels
-from tunesmith.text.tree import Message
 from tunesmith.text.visible import visible
-
-KEY_LENGTH = 16
-"""Hexadecimal digits of the digests that votes refer to."""
 
 
 def run(
@@ -111,23 +106,6 @@ def open_report(path: Path) -> SamplingReport:
         advice = "write one: tunesmith sample MODEL"
         raise DataError("this is not a sampling report", where=path, advice=advice)
     return report
-
-
-def report_key(report: SamplingReport) -> str:
-    """A digest of the model, the prompts and the replies of a report."""
-    content = [
-        [replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts
-    ]
-    conversations = [prompt_digest(replies) for replies in report.prompts if replies.messages]
-    return fingerprint([report.model, content, *([conversations] if conversations else [])])[:KEY_LENGTH]
-
-
-def prompt_digest(replies: SampledReplies) -> str:
-    """A digest of a prompt: of its text, or of the whole conversation where it is more than a text."""
-    first, *others = replies.conversation
-    if first == Message("user", first.text) and not others:
-        return sha256(first.text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
-    return fingerprint(conversation_key(replies.conversation))[:KEY_LENGTH]
 
 
 def places_of_prompts(report: SamplingReport) -> dict[str, list[int]]:

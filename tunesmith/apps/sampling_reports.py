@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -20,9 +21,12 @@ from tunesmith.data.readers.registry import open_reader
 from tunesmith.data.sources.files import gzip_errors, read_errors
 from tunesmith.data.sources.strict_json import RECORD_LIMIT, RecordError, decode_at, syntax_error
 from tunesmith.errors import DataError
+from tunesmith.files import fingerprint
 from tunesmith.text.tree import Message
 
 REPORT_LIMIT = 2**30  # bytes of a report after decompression
+KEY_LENGTH = 16
+"""Hexadecimal digits of the digests by which votes, scores and comparisons refer to reports and prompts."""
 END_TOKENS = ("<|endoftext|>", "</s>", "<|im_end|>", "<eos>")
 """The end tokens of models, which are part of the outputs; a report may name others in ``args.end_tokens``."""
 
@@ -113,6 +117,23 @@ def read_report(path: Path) -> SamplingReport | None:
         named,
         read_additions(content.get("args")),
     )
+
+
+def report_key(report: SamplingReport) -> str:
+    """A digest of the model, the prompts and the replies of a report."""
+    content = [
+        [replies.prompt, {name: list(texts) for name, texts in replies.outputs.items()}] for replies in report.prompts
+    ]
+    conversations = [prompt_digest(replies) for replies in report.prompts if replies.messages]
+    return fingerprint([report.model, content, *([conversations] if conversations else [])])[:KEY_LENGTH]
+
+
+def prompt_digest(replies: SampledReplies) -> str:
+    """A digest of a prompt: of its text, or of the whole conversation where it is more than a text."""
+    first, *others = replies.conversation
+    if first == Message("user", first.text) and not others:
+        return sha256(first.text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+    return fingerprint(conversation_key(replies.conversation))[:KEY_LENGTH]
 
 
 def without_end(text: str, ends: Sequence[str] = END_TOKENS) -> str:

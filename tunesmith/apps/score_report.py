@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport
+from tunesmith.apps.sampling_reports import SampledReplies, SamplingReport, report_key
 from tunesmith.errors import DataError
 from tunesmith.evaluate.reward_scorer import RewardScorer
 from tunesmith.report.best_of import BestOfCurve, best_of_curve
@@ -31,6 +31,7 @@ def report_scores(
     RM_score: the mean over the prompts of the score of the best reply (best-of-n).
     unscored: the number of replies that were skipped.
     scores: for every prompt, sampling configuration -> the scores of its replies, null where one was skipped.
+    report_key: digest of the model, the prompts and the replies of the report.
     best_of: sampling configuration -> n -> the expected score of the best of n replies; where there are several.
 
     skip: leave out replies that cannot be scored.
@@ -111,6 +112,7 @@ def _summary(scorer: RewardScorer, report: SamplingReport, table: ScoreTable, fo
         "RM_score": sum(best) / len(best),
         "reward_model": scorer.name,
         "report": report.name,
+        "report_key": report_key(report),
         "unscored": sum(score is None for scores in table for values in scores.values() for score in values),
         "best_of": {name: {str(each.n): each.mean for each in curve.points} for name, curve in curves.items()},
         "scores": table,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunesmith.apps.compare import open_report, places_of_prompts, report_key, samples_of
+from tunesmith.apps.compare import open_report, places_of_prompts, samples_of
 from tunesmith.apps.preference_pairs import pair_line
 from tunesmith.apps.preferences import PairCounts, PairReport, PairSelection, count_pairs, write_pairs
 from tunesmith.apps.prompt_additions import PromptAddition
-from tunesmith.apps.sampling_reports import SamplingReport
+from tunesmith.apps.sampling_reports import SamplingReport, report_key
 from tunesmith.data.dataset.faults import STRICT, FaultLog
 from tunesmith.data.readers.reader import Filtered, ReadResult, ReadTree
 from tunesmith.errors import DataError
