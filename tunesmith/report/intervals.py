@@ -24,7 +24,7 @@ class Rate:
 
     def interval(self, z: float = Z_95) -> tuple[float, float]:
         """Wilson's score interval (Wilson 1927, "Probable inference"); (0, 1) without any trial."""
-        return _wilson(self.share, self.total, z) if self.total else (0.0, 1.0)
+        return wilson_interval(self.share, self.total, z) if self.total else (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class GroupedRate:
         squares = sum((successes - p * trials) ** 2 for successes, trials in self.groups)
         variance = squares / rate.total**2 * count / max(count - 1, 1)
         if not 0 < p < 1:
-            return _wilson(p, count, z)  # there is no variance to be seen
+            return wilson_interval(p, count, z)  # there is no variance to be seen
         effective = p * (1 - p) / variance if variance else float(rate.total)
-        return _wilson(p, min(max(effective, float(count)), float(rate.total)), z)
+        return wilson_interval(p, min(max(effective, float(count)), float(rate.total)), z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ class Gain:
         return corrected / math.sqrt(sides)
 
 
-def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+def wilson_interval(p: float, n: float, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a share. p: the share. n: the number of trials, above 0; it may be a fraction."""
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     low = max(0.0, centre - half) if p > 0 else 0.0  # exactly, not up to rounding

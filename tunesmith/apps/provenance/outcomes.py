@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from tunesmith.apps.provenance.effects import Outcome
 from tunesmith.apps.provenance.recorded_run import RecordedRun
 from tunesmith.evaluate.overlap import rouge_l
-from tunesmith.report.intervals import Rate
+from tunesmith.report.metric_intervals import share_interval
 from tunesmith.report.paired import paired_differences
 from tunesmith.train.run.directory import METRICS
 from tunesmith.train.run.history import RecordTail, RunHistory
@@ -22,8 +22,6 @@ from tunesmith.train.run.recorded_recipe import RecordedRecipe
 from tunesmith.train.run.validation import ALL, STEP, VALIDATION
 
 REPLY_METRICS = ("bleu", "rouge_l", "stopped")
-SHARES = ("accuracy", "accuracies", "improved")
-"""Last words of the names of metrics that are shares of ``units``."""
 PREDICTIONS = "predictions"
 COUNTS = ("units", "targets", "prompts")
 
@@ -83,20 +81,10 @@ def _evaluation_rows(
         paired = paired_interval(first.directory, second.directory, step) if name == "rouge_l" else None
         yield OutcomeRow(
             *(outcome, name, step, one.get(name), other.get(name)),
-            before_interval=_share_interval(name, one),
-            after_interval=_share_interval(name, other),
+            before_interval=share_interval(name, one),
+            after_interval=share_interval(name, other),
             difference_interval=paired,
         )
-
-
-def _share_interval(name: str, metrics: Mapping[str, float]) -> tuple[float, float] | None:
-    """Wilson's interval of a metric that is a share of the units, or of the prompts."""
-    count = metrics.get("prompts" if name == "stopped" else "units")
-    is_share = name == "stopped" or name.rpartition("/")[2] in SHARES
-    share = metrics.get(name)
-    if not is_share or not count or share is None or not 0 <= share <= 1 or not math.isfinite(count):
-        return None
-    return Rate(round(share * count), round(count)).interval()
 
 
 def paired_interval(first: Path, second: Path, step: int) -> tuple[float, float] | None:
