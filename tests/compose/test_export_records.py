@@ -54,8 +54,37 @@ def test_known_paths_are_names_and_other_texts_stay(
 
 
 def test_a_text_that_only_looks_like_a_path_stays(tmp_path: Path) -> None:
-    recipe = small_recipe(tmp_path, ["about=/think"]).recipe
-    assert LocalPaths.of(recipe).name("/think") == "/think"
+    for text in ("/think", "/think step/by", "/think\nstep/by"):
+        recipe = small_recipe(tmp_path, [f"about={json.dumps(text)}"]).recipe
+        assert LocalPaths.of(recipe).name(text) == text
+
+
+def test_paths_of_another_machine_are_known_by_their_key(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, ["data.cache=/elsewhere/me/cache", "about=/elsewhere/me/cache"]).recipe
+    paths = LocalPaths.of(recipe)
+    assert paths.name("/elsewhere/me/cache") == "cache"
+    assert paths.name("see /elsewhere/me/notes") == "see notes"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("/elsewhere/faq.yaml", "faq.yaml"),
+        ("~/recipes/faq.yaml", "faq.yaml"),
+        ("faq.yaml", "faq.yaml"),
+        ("model.path=/elsewhere/runs/base/export", "model.path=base"),
+        ("model.path=~/runs/base/export", "model.path=base"),
+        ("data.sources=[{path: /elsewhere/x.jsonl}]", "data.sources=[{path: x.jsonl}]"),
+        ('data.sources+=[{"path":"/elsewhere/a b/x.jsonl","n":1}]', 'data.sources+=[{"path":"x.jsonl","n":1}]'),
+        ("data.sources=[{path: ~/x.jsonl}, {path: /elsewhere/y}]", "data.sources=[{path: x.jsonl}, {path: y}]"),
+        ("data.evaluation_sets=[/elsewhere/a.jsonl,/elsewhere/b.jsonl]", "data.evaluation_sets=[a.jsonl,b.jsonl]"),
+        ("text.options.prefix=/think step/by", "text.options.prefix=/think step/by"),
+        ("card.links={Code: https://host/elsewhere/x}", "card.links={Code: https://host/elsewhere/x}"),
+    ],
+)
+def test_a_command_names_no_directory_of_the_machine(word: str, expected: str, tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path).recipe
+    assert LocalPaths.of(recipe, [word]).command([word]) == [expected]
 
 
 def test_what_an_export_says_of_its_run_can_be_read(tmp_path: Path) -> None:

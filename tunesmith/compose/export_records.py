@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.errors import TunesmithError
 from tunesmith.files import read_object
 from tunesmith.model.names import EXPORT
 from tunesmith.recipe.load import dump
+from tunesmith.recipe.overrides import is_override
+from tunesmith.recipe.reading import read_text, to_plain
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.run.directory import MANIFEST, RECIPE
 from tunesmith.train.run.journal import JOURNAL, SEAL
@@ -21,11 +24,17 @@ EXPORTED_MANIFEST = "run-manifest.json"
 """The manifest of the run in its export; with its own name, the export would look like a run."""
 
 
+PATHS = ("path", "tokenizer", "cache", "directory", "reference", "value", "evaluation_sets")
+"""Last parts of keys of a recipe whose texts are paths, if they begin like one."""
+HOME = "~"
+"""How a recorded command names the home directory."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalPaths:
     """Reduces absolute paths to names.
 
-    names: an absolute path, as the recipe has it -> its name.
+    names: an absolute path, as the recipe or the command has it -> its name.
     beginnings: finds the beginnings of other paths, which are left out.
     """
 
@@ -33,11 +42,14 @@ class LocalPaths:
     beginnings: re.Pattern[str]
 
     @classmethod
-    def of(cls, recipe: Recipe) -> LocalPaths:
-        """The absolute paths of a recipe, and their directories, the working directory and that of the user."""
+    def of(cls, recipe: Recipe, command: Sequence[str] = ()) -> LocalPaths:
+        """The absolute paths of a recipe, and their directories, the working directory and that of the user.
+
+        command: the words of a command line, whose paths are known as well.
+        """
         root = Path("/")
-        texts = [Path(text) for text in _texts(recipe.model_dump(mode="json")) if text.startswith("/")]
-        paths = [path for path in texts if path.parent != root or path.exists()]
+        given = [*_texts(recipe.model_dump(mode="json")), *(each for word in command for each in _word_texts(word))]
+        paths = [Path(text) for key, text in given if _is_path(key, text)]
         names = {str(path): path.parent.name if path.name == EXPORT else path.name for path in paths}
         user = Path(os.environ.get("HOME", root))
         directories = {*(path.parent for path in paths), Path.cwd(), user} - {root}
@@ -57,18 +69,51 @@ class LocalPaths:
 
     def name(self, text: str) -> str:
         """A text in which every such path is only a name."""
-        if text.startswith("/") and (name := self.names.get(str(Path(text)))) is not None:
+        if text.startswith(("/", HOME)) and (name := self.names.get(str(Path(text)))) is not None:
             return name
         return self.beginnings.sub("", text)
 
+    def command(self, words: Sequence[str]) -> list[str]:
+        """The words of a command line in which every such path is only a name, also inside of a list or mapping."""
+        longest_first = sorted(self.names, key=len, reverse=True)
+        either = "|".join(map(re.escape, longest_first)) or "(?!)"
+        whole = re.compile(rf"(?<![^\s=\[{{,:'\"(])(?:{either})(?![\w./-])")
+        home = re.compile(rf"(?<![\w./-]){HOME}/")
+        return [home.sub("", self.name(whole.sub(lambda match: self.names[match[0]], word))) for word in words]
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON-like value, apart from keys."""
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a JSON-like value; the texts of a list have the key of the list."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, key)
+
+
+def _word_texts(word: str) -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a word of a command line: a name, a file, or a single value of a recipe."""
+    if not is_override(word):
+        yield PATHS[0], word
+        return
+    key, _, text = word.partition("=")
+    try:
+        value = to_plain(read_text(text, key, lines=False))
+    except TunesmithError:  # a word of another version
+        value = text
+    yield from _texts(value, key.rstrip("+").rpartition(".")[2])
+
+
+def _is_path(key: str, text: str) -> bool:
+    """Whether a text is a path of a machine: by its key, or because its first directory is there, unlike /think."""
+    path = Path(text)
+    if "\n" in text or not text.startswith(("/", f"{HOME}/")) or len(path.parts) < 2:
+        return False
+    is_in_root = len(path.parts) == 2 and text.startswith("/")
+    return (key in PATHS and not is_in_root) or (text.startswith("/") and Path("/", path.parts[1]).exists())
 
 
 def export_records(recipe: Recipe, run: Path, paths: LocalPaths) -> Mapping[str, str]:
