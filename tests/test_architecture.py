@@ -68,7 +68,7 @@ INNER_LAYERS = {
         ("run_export", "run_start", "run_journal", "preparation"),
         ("check", "train", "draft"),
     ),
-    "publish": (("card", "hub"),),
+    "publish": (("card",), ("hub",)),
     "serve": (("refusals", "log_entry", "conversations"), ("engine",), ("openai",), ("chat", "page"), ("app",)),
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -14,6 +14,16 @@ from tunesmith.text.visible import visible
 
 def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run, or its export.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Another export of the run, of `tunesmith export RUN --output DIR`. [default: that in the run]",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a card that was edited by hand or by another program.")
     ] = False,
@@ -24,9 +34,10 @@ def card(
     of the run show. What only its author knows is in the section card of the recipe.
 
     For example: tunesmith card runs/faq
+    or, for an export in another place: tunesmith card runs/faq --output published
     """
     write = load_heavy_part("tunesmith.publish.card.writing:write_card")
-    print(visible(str(write(run, print_notice, force=force))))
+    print(visible(str(write(run, print_notice, output=output, force=force))))
 
 
 def print_notice(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,9 +10,11 @@ import typer
 
 from tunesmith.cli.lazy import load_part
 from tunesmith.errors import UsageError
+from tunesmith.text.visible import visible
 
 COMMAND = "tunesmith.apps.export:run"
 GGUF_COMMAND = "tunesmith.apps.export:run_gguf"
+OUTDATED_CARD = "tunesmith.publish.card.found:describe_outdated_card"
 
 
 def export(
@@ -46,6 +49,8 @@ def export(
     choice = int(step) if step.isdigit() else step
     if to == "directory":
         load_part(COMMAND)(run, choice, output, with_pipeline=with_pipeline)
+        if (outdated := load_part(OUTDATED_CARD)(run, output)) is not None:
+            print(visible(outdated), file=sys.stderr)
         return
     if with_pipeline:
         raise UsageError("a GGUF file has no pipeline", where="--with-pipeline", advice="leave it or --to gguf out")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.lazy import load_heavy_part
+from tunesmith.cli.lazy import load_heavy_part, load_part
 
 
 def verify(
@@ -19,4 +19,5 @@ def verify(
 
     For example: tunesmith verify runs/faq
     """
-    load_heavy_part("tunesmith.apps.provenance.verify:run")(directory)
+    run = load_heavy_part("tunesmith.apps.provenance.verify:run")
+    run(directory, add_further=load_part("tunesmith.publish.card.verification:add_card_files"))

@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.apps.reports import write_report
 from tests.benchmark.test_tables import model_scores, results_of
 from tests.text.small_tokenizers import byte_level, prefixed, t5_like, write_tokenizer
+from tunesmith.apps.sampling_reports import read_report, report_key
 from tunesmith.benchmark.suites import DOLLY
 from tunesmith.benchmark.tables import as_json
 from tunesmith.compose import train_recipe
 from tunesmith.generate.model_identity import model_fingerprint
-from tunesmith.publish.card.data_survey import DataSurvey, survey_data, write_survey
+from tunesmith.publish.card.data_survey import DataSurvey, SourceDigests, survey_data, write_survey
 from tunesmith.recipe.load import load
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 
@@ -96,9 +97,13 @@ def train_run(root: Path, name: str) -> Path:
         loaded = load([name, layer], [*values, f"run.directory={root / 'runs' / name}"])
         run = train_recipe(loaded).directory
         manifest = json.loads((run / "manifest.json").read_text())
-        survey = survey_data(run, loaded.recipe, manifest["data"]["sources"], 24, lambda done, total, label: None)
+        survey = survey_data(run, loaded.recipe, SourceDigests(manifest["data"]["sources"], {}), 24, ignore)
         assert survey is not None
         return run
+
+
+def ignore(done: int, total: int | None, label: str) -> None:
+    """A progress that is not shown."""
 
 
 def copy_run(run: Path, target: Path) -> Path:
@@ -131,5 +136,12 @@ def add_results(run: Path) -> None:
     values = json.loads(report.read_text())
     values["args"]["fingerprint"] = digest
     report.write_text(json.dumps(values))
-    scores = {"model_name": "mine", "results": {"k50": 1.25}, "reward_model": "judge", "report": "report.json"}
-    (run / "scores.json").write_text(json.dumps(scores))
+    (run / "scores.json").write_text(json.dumps(scores_of(report)))
+
+
+def scores_of(report: Path) -> dict[str, object]:
+    """What `tunesmith score` writes of a report, as far as a card reads it."""
+    found = read_report(report)
+    assert found is not None
+    names = {"model_name": "mine", "reward_model": "judge", "report": report.name}
+    return {**names, "results": {"k50": 1.25}, "report_key": report_key(found)}

@@ -141,6 +141,27 @@ def test_an_export_with_its_card_holds_nothing_private(name: str, card: Callable
     assert find_private(files, {}) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "oasst-sft-4-pythia-12b",
+            "Before a message of the user the format writes `<|prompter|>`, after it `<|endoftext|>`. Before a reply "
+            "the format writes `<|assistant|>`, after it `<|endoftext|>`. A prompt ends with `<|assistant|>`, which "
+            "asks for a reply.",
+        ),
+        (
+            "tulu-2.5-dpo-13b-uf-overall",
+            "Before a reply the format writes `<|assistant|>\\n`, after it `</s>`. A prompt ends with "
+            "`<|assistant|>\\n`, which asks for a reply. Here `\\n` is a line break.",
+        ),
+        ("dolly-v2-3b", "A prompt ends with `### Response:\\n`, which asks for a reply. Here `\\n` is a line break."),
+    ],
+)
+def test_the_card_says_which_token_opens_which_turn(name: str, said: str, card: Callable[[str], Path]) -> None:
+    assert said in card(name).read_text()
+
+
 def test_languages_are_those_of_the_data(card: Callable[[str], Path]) -> None:
     """The card of SFT-4 gives English only, although it was trained on 20 languages."""
     assert metadata(card("oasst-sft-4-pythia-12b"))["language"] == ["en", "de"]

@@ -99,7 +99,7 @@ def test_a_card_of_hostile_texts_is_read_back(facts: CardFacts, text: str, other
     hostile = replace(
         facts, card=card, prompt=prompt, name=text, data=replace(facts.data, sources=sources), recipe_text=other
     )
-    written = card_text(header(hostile), list(card_sections(hostile)), {})
+    written = card_text(header(hostile), list(card_sections(hostile)), {}, "0" * 16)
     loaded = ModelCard(written)
     assert loaded.data.extra_gated_prompt == visible(text)
     assert loaded.data.extra_gated_fields == {visible(other): "checkbox"}

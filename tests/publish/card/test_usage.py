@@ -119,7 +119,7 @@ def test_training_writes_the_card_and_the_command_writes_it_again(
     assert f"card: written to {path}" in notices
     assert "card: the card has no license: set card.license in the recipe" in notices
     before = path.read_bytes()
-    assert re.search(rb"The steps alone took 0:0\d:\d\d \(hours, minutes, seconds\)\.", before)
+    assert re.search(rb"These steps alone took 0:0\d:\d\d \(hours, minutes, seconds\)\.", before)
     path.unlink()
     card_command(tmp_path / "mine")
     captured = capsys.readouterr()

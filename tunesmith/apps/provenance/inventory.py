@@ -123,7 +123,15 @@ class Inventory:
                 self.report("extra", path, "no list of digests names it, as with all that was added after training")
 
 
-def list_run(directory: Path) -> Inventory:
+AddFiles: TypeAlias = Callable[[Inventory], None]
+"""Adds files that a higher layer has written, with what is known about them."""
+
+
+def add_nothing(found: Inventory) -> None:
+    """Add no further files."""
+
+
+def list_run(directory: Path, add_further: AddFiles = add_nothing) -> Inventory:
     """The files of a run. Raises MissingInputError if it has no manifest."""
     found = Inventory(directory)
     manifest, journal = _read_manifest(found, directory / MANIFEST)
@@ -140,6 +148,7 @@ def list_run(directory: Path) -> Inventory:
     elif exported:
         found.report("missing", export, "the run has exported a model")
     _add_stores(found, manifest)
+    add_further(found)
     found.add_unlisted()
     return found
 
@@ -178,10 +187,11 @@ def _check_names(journal: RunJournal) -> None:
             raise DataError(f"{name!r} is not the name of a file of the run")
 
 
-def list_export(directory: Path) -> Inventory:
+def list_export(directory: Path, add_further: AddFiles = add_nothing) -> Inventory:
     """The files of an export. Raises DataError without a list of them."""
     found = Inventory(directory)
     add_export(found, directory)
+    add_further(found)
     found.add_unlisted()
     return found
 

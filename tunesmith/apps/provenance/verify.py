@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from tunesmith.apps.provenance.inventory import ExpectedFile, FileFinding, Inventory, list_export, list_run
+from tunesmith.apps.provenance.inventory import (
+    AddFiles,
+    ExpectedFile,
+    FileFinding,
+    Inventory,
+    add_nothing,
+    list_export,
+    list_run,
+)
 from tunesmith.compose.progress import show_progress
 from tunesmith.errors import LockedError, MissingInputError, StorageError
 from tunesmith.model.export_manifest import EXPORT_MANIFEST
@@ -20,14 +28,16 @@ BLOCK = 1 << 22  # bytes
 WRONG = ("damaged", "missing")
 
 
-def run(directory: Path, target: TextIO | None = None) -> None:
-    """Verify a run or an export, and print what is wrong with its files. target: standard output by default.
+def run(directory: Path, target: TextIO | None = None, add_further: AddFiles = add_nothing) -> None:
+    """Verify a run or an export, and print what is wrong with its files.
 
+    target: standard output by default.
+    add_further: adds files that have digests which this package does not know.
     Raises MissingInputError (neither a run nor an export), DataError, LockedError, and StorageError if a file is
     damaged or missing.
     """
     screen = target or sys.stdout
-    inventory = open_inventory(directory)
+    inventory = open_inventory(directory, add_further)
     findings = verify_files(inventory)
     for each in findings:
         print(visible(f"{each.state}: {each.path}: {each.reason}"), file=screen)
@@ -39,14 +49,14 @@ def run(directory: Path, target: TextIO | None = None) -> None:
     print(visible(f"{directory}: all {count:,} files that have a digest are as they were written"), file=screen)
 
 
-def open_inventory(directory: Path) -> Inventory:
-    """What should be in a directory. Raises as ``run``."""
+def open_inventory(directory: Path, add_further: AddFiles = add_nothing) -> Inventory:
+    """What should be in a directory. Arguments and errors as of ``run``."""
     if (directory / EXPORT_MANIFEST).is_file():  # it may have the recipe of its run as well
-        return list_export(directory)
+        return list_export(directory, add_further)
     if (directory / RECIPE).is_file():
         if is_in_use(directory):
             raise LockedError("a process trains this run, and its files change", where=directory, advice="wait for it")
-        return list_run(directory)
+        return list_run(directory, add_further)
     what = "this is neither a run (with recipe.yaml) nor an export with a list of its files"
     raise MissingInputError(what, where=directory, advice="name the directory of a run or of an export")
 

@@ -61,6 +61,8 @@ class EvaluationSets:
 
     A training record overlaps if one of its messages shares a run of 13 words with an evaluation text (a shorter text,
     of 8 words at least, must occur whole), or is estimated to share ``threshold`` of its shingles.
+
+    paths: of the files; more texts may be added one by one.
     """
 
     def __init__(self, paths: Sequence[str], threshold: float = 0.8) -> None:
@@ -68,10 +70,14 @@ class EvaluationSets:
         self.texts = 0
         for path in paths:
             for place, text in evaluation_texts(path):
-                if len(words(text)) >= SHORTEST:
-                    self.texts += 1
-                    self._ngrams.add(place, text)
-                    self._near.add(place, signature(text))
+                self.add(place, text)
+
+    def add(self, place: str, text: str) -> None:
+        """Add a text of an evaluation set; a text that is too short is left out."""
+        if len(words(text)) >= SHORTEST:
+            self.texts += 1
+            self._ngrams.add(place, text)
+            self._near.add(place, signature(text))
 
     def overlap(self, tree: Tree) -> str | None:
         """The kind and place of the first overlap of a record with an evaluation text, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tunesmith.benchmark.suites import DOLLY
 from tunesmith.publish.card.data_survey import SURVEY
@@ -14,6 +14,7 @@ from tunesmith.publish.card.results import describe_parameters
 from tunesmith.publish.card.sections import METRICS
 from tunesmith.publish.card.words import LANGUAGES, count, languages_of, percent, source_link, sources_line
 from tunesmith.report.intervals import GroupedRate
+from tunesmith.report.metric_intervals import share_interval
 from tunesmith.train.run.validation import ALL
 
 
@@ -30,19 +31,24 @@ def _validation(facts: CardFacts) -> Iterator[str]:
     names = list(dict.fromkeys(name for metrics in training.metrics.values() for name in metrics))
     headers = ["validation data", *(plain(training.labels.get(name, (name, ""))[0]) for name in names)]
     rows = [
-        ["all" if source == ALL else code(source), *(_metric(facts, name, metrics.get(name)) for name in names)]
+        ["all" if source == ALL else code(source), *(_metric(facts, name, metrics) for name in names)]
         for source, metrics in training.metrics.items()
     ]
-    yield f"On the validation data, after step {training.steps:,}:"
+    has_interval = any(share_interval(name, metrics) for metrics in training.metrics.values() for name in metrics)
+    note = "; shares have intervals of 95 %" if has_interval else ""
+    yield f"On the validation data, after step {training.steps:,}{note}:"
     yield table(headers, rows, right=range(1, len(headers)))
     yield sources_line(facts, METRICS)
 
 
-def _metric(facts: CardFacts, name: str, value: float | None) -> str:
+def _metric(facts: CardFacts, name: str, metrics: Mapping[str, float]) -> str:
+    value = metrics.get(name)
     if value is None:
         return ""
     form = facts.training.labels.get(name, ("", ",.0f" if float(value).is_integer() else ".4g"))[1]
-    return f"{value:{form}}".replace("%", " %")
+    interval = share_interval(name, metrics)
+    shown = f"{value:{form}}" if interval is None else f"{value:{form}} ({interval[0]:{form}} to {interval[1]:{form}})"
+    return shown.replace("%", " %")
 
 
 def _benchmarks(facts: CardFacts) -> Iterator[str]:
@@ -120,8 +126,8 @@ def _rewards(facts: CardFacts) -> Iterator[str]:
     for each in facts.rewards:
         means = ", ".join(f"{code(name)} {value:.3f}" for name, value in each.means.items())
         yield (
-            f"Mean score of these replies by the reward model {code(each.reward_model)}, by configuration: {means} "
-            f"({source_link(facts, each.source)})."
+            f"Mean score of the replies in {source_link(facts, each.report)} by the reward model "
+            f"{code(each.reward_model)}, by configuration: {means} ({source_link(facts, each.source)})."
         )
 
 
@@ -149,11 +155,14 @@ def _measured(facts: CardFacts) -> Iterator[str]:
             if summary.ended.groups:
                 yield f"{_rate(summary.ended)} of the replies {where} were ended by the model; the others were cut."
             yield f"{_rate(summary.loops)} of the replies {where} repeat the same words in a loop."
-    stopped = facts.training.metrics.get(ALL, {}).get("stopped")
-    if stopped is not None:
+    metrics = facts.training.metrics.get(ALL, {})
+    if "stopped" in metrics:
+        interval = share_interval("stopped", metrics)
+        between = "" if interval is None else f" ({percent(interval[0])} to {percent(interval[1])})"
         yield (
-            f"{percent(stopped)} of the greedy replies to validation prompts were ended by the model; the others were "
-            f"cut at {facts.recipe.evaluate.max_new_tokens:,} tokens ({source_link(facts, METRICS)})."
+            f"{percent(metrics['stopped'])}{between} of the greedy replies to validation prompts were ended by the "
+            f"model; the others were cut at {facts.recipe.evaluate.max_new_tokens:,} tokens "
+            f"({source_link(facts, METRICS)})."
         )
     yield from _data_limits(facts)
 
@@ -165,12 +174,18 @@ def _data_limits(facts: CardFacts) -> Iterator[str]:
     source = source_link(facts, SURVEY)
     if found := languages_of(survey):
         names = ", ".join(LANGUAGES.get(name, name) for name in found)
+        does = "scores replies" if facts.model.kind == "reward" else "replies"
         yield (
-            f"The languages found in the training data are: {plain(names)} ({source}). How the model replies in others "
+            f"The languages found in the training data are: {plain(names)} ({source}). How the model {does} in others "
             "was not measured."
         )
     if survey.overlapping is not None:
         yield (
             f"{count(survey.overlapping, 'record')} of {survey.records:,} in the training data have a text of the "
             f"{count(survey.evaluation_texts, 'text')} of the evaluation sets that were compared ({source})."
+        )
+    if survey.validation_overlapping is not None:
+        yield (
+            f"{count(survey.validation_overlapping, 'record')} of {survey.records:,} in the training data have a text "
+            f"of the separate validation data, or one that is nearly the same ({source})."
         )

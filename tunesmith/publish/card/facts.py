@@ -25,6 +25,11 @@ class CardModel:
     base_on_hub: whether ``base`` is a name on the hub.
     base_commit: of the hub; empty if it is not known.
     adapter: whether adapters were trained and merged.
+    is_adapter: whether these are the adapters alone.
+    adapted_rows: of the embedding that the adapters need, where the base model has another number; otherwise None.
+    has_adapter: whether the directory has the adapters alone, too.
+    has_pipeline: whether the directory has code of a pipeline, with which no other pipeline can be made of it.
+    base_license: of the base model, as the author states it; empty if it is not known.
     """
 
     kind: Literal["assistant", "reward"]
@@ -37,6 +42,11 @@ class CardModel:
     base_on_hub: bool
     base_commit: str
     adapter: bool
+    is_adapter: bool = False
+    adapted_rows: int | None = None
+    has_adapter: bool = False
+    has_pipeline: bool = False
+    base_license: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class PromptFacts:
     texts: what a text-generation tool is given for each of them.
     added: what the tokenizer adds before and after such a text by itself; empty texts if nothing.
     several_turns: a conversation of three messages, as text; empty for a format of one turn.
+    turns: role -> the text before and after the content of its messages, which the format adds.
+    asks: the text at the end of a prompt that asks for a reply.
     marks: how line breaks are written, in words; empty where they are not rewritten.
     reply: an example; None if the run has none.
     """
@@ -77,6 +89,8 @@ class PromptFacts:
     texts: tuple[str, ...]
     added: tuple[str, str]
     several_turns: str
+    turns: Mapping[str, tuple[str, str]]
+    asks: str
     marks: str
     reply: ExampleReply | None
 
@@ -107,6 +121,8 @@ class DataFacts:
 
     sources: in the order of the recipe.
     train, validation: records, threads, tokens and targets of the parts; empty if there is no such part.
+    separate: the sources of separate validation data; their counts are records only, and empty if they could not be
+        read again.
     duplicates: records that repeat an earlier one and were kept.
     survey: of their texts; None if the data could not be read again.
     """
@@ -116,6 +132,25 @@ class DataFacts:
     validation: Mapping[str, int]
     duplicates: int
     survey: DataSurvey | None
+    separate: tuple[SourceFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartFacts:
+    """One start of the run.
+
+    step: optimizer steps that were done before.
+    command: the command line; empty if it is not known.
+    commit: of the source code; empty if it is not known.
+    versions: package -> version, of the packages that the manifest names.
+    hardware: as in the manifest.
+    """
+
+    step: int
+    command: str
+    commit: str
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +161,14 @@ class TrainingFacts:
     steps: optimizer steps after which the exported weights were taken.
     planned: optimizer steps of the run by its plan; 0 if they are not known.
     tokens, targets, examples: that were processed up to ``steps``.
-    seconds: that all steps of the run took.
-    hardware, versions: as in the manifest.
+    seconds: that these steps took, also those that were done again after a stop.
+    hardware, versions: as in the manifest, which has those of the last start.
+    starts: those that trained the exported weights; empty if they are not known.
+    changes: what was not the same in all of these starts, in words.
+    export_options: what `tunesmith export` needs to write this export again; empty for that at the end of a run.
     metrics: the validation metrics of the exported weights by source; empty if they were not evaluated.
     labels: metric -> (what it is called, the format of its value).
     started, finished: times in ISO 8601; empty if they are not known.
-    commit: of the source code; empty if it is not known.
-    command: the command line; empty if it is not known.
     """
 
     method: str
@@ -146,10 +182,11 @@ class TrainingFacts:
     versions: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, float]]
     labels: Mapping[str, tuple[str, str]]
+    starts: tuple[StartFacts, ...] = ()
+    changes: tuple[str, ...] = ()
+    export_options: tuple[str, ...] = ()
     started: str = ""
     finished: str = ""
-    commit: str = ""
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +237,7 @@ class RewardScores:
     """Scores of a sampling report by a reward model.
 
     source: the file.
-    report: the file that was scored.
+    report: the file that was scored, as in ``ReportSummary``.
     reward_model: its name.
     means: sampling configuration -> mean score.
     """
@@ -216,7 +253,7 @@ class CardFacts:
     """Everything that a card says.
 
     name: of the run.
-    recipe: of the run; recipe_text: the same as YAML, without the card and without local paths.
+    recipe: of the run, without local paths; recipe_text: the same as YAML, without the card.
     card: what the author says.
     benchmarks, replies, rewards: results that the run has.
     versions_of_benchmarks: package -> version.

@@ -85,7 +85,7 @@ def header(facts: CardFacts) -> str:
         language=languages_of(facts.data.survey) or None,
         base_model=facts.model.base if facts.model.base_on_hub else None,
         datasets=[source.place for source in facts.data.sources if source.on_hub] or None,
-        library_name="transformers",
+        library_name="peft" if facts.model.is_adapter else "transformers",
         pipeline_tag=_pipeline(facts),
         tags=tags,
         model_name=facts.name if own else None,

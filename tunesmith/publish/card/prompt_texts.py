@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.generate.export_directory import declared_format
 from tunesmith.model.stock_tokenizer import load_stock_tokenizer
 from tunesmith.publish.card.facts import ExampleReply, PromptFacts
-from tunesmith.text.formats.format import UNWRITTEN_REPLY, Piece, TextPiece
+from tunesmith.text.formats.format import UNWRITTEN_REPLY, Format, Piece, TextPiece
 from tunesmith.text.tokenizer.codec import WhiteSpaceMarks
 from tunesmith.text.tokenizer.tokenizer import Tokenizer
 from tunesmith.text.tokens.render import Renderer
@@ -39,7 +39,8 @@ def read_prompts(export: Path, questions: Sequence[str], reply: ExampleReply | N
     format, _ = declared_format(export, None)
     renderer = Renderer(format, Tokenizer.load(str(export), format.controls))
     stock = load_stock_tokenizer(export)
-    write = _writer(renderer)
+    text_of = _piece_writer(renderer)
+    write = _writer(format, text_of)
     found = [_plain_text(renderer, stock, write, [Message("user", question)]) for question in questions]
     return PromptFacts(
         name=format.name,
@@ -48,15 +49,17 @@ def read_prompts(export: Path, questions: Sequence[str], reply: ExampleReply | N
         questions=tuple(questions),
         texts=tuple(text for text, _ in found),
         added=found[0][1],
+        turns=_turns(format, text_of),
+        asks="".join(map(text_of, format.split(UNWRITTEN_REPLY, THREE_TURNS[:1]).given)),
         several_turns=write(THREE_TURNS).removeprefix(found[0][1][0]) if format.multi_turn else "",
         marks=MARKS if isinstance(format.codec, WhiteSpaceMarks) else "",
         reply=reply,
     )
 
 
-def _writer(renderer: Renderer) -> Callable[[Sequence[Message]], str]:
-    """Writes the prompt of a conversation as text, with the texts of control tokens."""
-    format, tokenizer = renderer.format, renderer.tokenizer
+def _piece_writer(renderer: Renderer) -> Callable[[Piece], str]:
+    """Writes a piece of a message as text, with the texts of control tokens."""
+    tokenizer = renderer.tokenizer
     names = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "pad": tokenizer.pad_id}
 
     def text_of(piece: Piece) -> str:
@@ -67,6 +70,12 @@ def _writer(renderer: Renderer) -> Callable[[Sequence[Message]], str]:
         token = names[piece.name]
         return "" if token is None else tokenizer.decode([token], skip_controls=False)
 
+    return text_of
+
+
+def _writer(format: Format, text_of: Callable[[Piece], str]) -> Callable[[Sequence[Message]], str]:
+    """Writes the prompt of a conversation as text."""
+
     def write(messages: Sequence[Message]) -> str:
         conversation = (*messages, UNWRITTEN_REPLY)
         splits = [format.split(each, conversation[:index]) for index, each in enumerate(conversation)]
@@ -74,6 +83,17 @@ def _writer(renderer: Renderer) -> Callable[[Sequence[Message]], str]:
         return "".join(map(text_of, (*pieces, *splits[-1].given)))
 
     return write
+
+
+def _turns(format: Format, text_of: Callable[[Piece], str]) -> dict[str, tuple[str, str]]:
+    """Role -> the text that the format adds before and after the content of a message; the first ones of each role."""
+    found = dict[str, tuple[str, str]]()
+    for index, message in enumerate(THREE_TURNS[:2]):
+        split = format.split(message, THREE_TURNS[:index])
+        before, content, after = "".join(map(text_of, (*split.given, *split.produced))).partition(message.text)
+        if content:
+            found[message.role] = (before, after)
+    return found
 
 
 def _plain_text(

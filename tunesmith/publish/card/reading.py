@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tunesmith.compose.best import selection_rule
+from tunesmith.compose.export_records import LocalPaths
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.reply_evaluation import PREDICTIONS, SHOWN_TOKENS
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
-from tunesmith.model.directory import read_directory
-from tunesmith.model.export import ExportInfo
-from tunesmith.model.names import EXPORT
-from tunesmith.publish.card.data_survey import survey_data
+from tunesmith.model.directory import is_adapter, read_directory
+from tunesmith.model.export import PIPELINE, ExportInfo
+from tunesmith.model.names import ADAPTER, EXPORT
+from tunesmith.publish.card.data_survey import SourceDigests, survey_data
 from tunesmith.publish.card.facts import (
     CardFacts,
     CardModel,
@@ -28,11 +28,13 @@ from tunesmith.publish.card.facts import (
 )
 from tunesmith.publish.card.prompt_texts import read_prompts
 from tunesmith.publish.card.results import ResultReader
+from tunesmith.publish.card.starts import find_changes, read_starts
 from tunesmith.recipe.load import load
-from tunesmith.recipe.schema import CardConfig, Recipe
+from tunesmith.recipe.schema import CardConfig, DataSourceConfig, Recipe
 from tunesmith.recipe.writing import yaml_lines
-from tunesmith.train.run.directory import MANIFEST, METRICS, RECIPE
-from tunesmith.train.run.history import RunHistory
+from tunesmith.train.run.directory import MANIFEST, METRICS, RECIPE, TIMING
+from tunesmith.train.run.history import RecordTail, RunHistory, step_speed
+from tunesmith.train.run.journal import RunJournal, parse_journal
 from tunesmith.train.run.metrics import read_records
 from tunesmith.train.run.status import RunStatus, find_status
 from tunesmith.train.run.validation import STEP, VALIDATION
@@ -67,42 +69,45 @@ def _unfinished(status: RunStatus) -> str:
     return f"the run is not finished: it {STATES[status.state]}{progress}"
 
 
-def read_facts(run: Path, progress: Progress) -> CardFacts:
+def read_facts(run: Path, progress: Progress, export: Path | None = None) -> CardFacts:
     """Everything that the card of a finished run says.
 
     run: its directory, of ``find_run``.
     progress: callback of the survey of the data.
+    export: the model that the card is about; None for that in the run.
     Raises MissingInputError, DataError, RecipeError, StorageError.
     """
+    model = run / EXPORT if export is None else export
     recipe = load([str(run / RECIPE)]).recipe
     manifest = read_object(run / MANIFEST, advice="restore the file")
     _check_manifest(manifest, run / MANIFEST)
-    info = read_export(run / EXPORT)
+    info = read_export(model)
     if info is None:
         what = "the export does not say how it was made: it has no tunesmith.json"
-        raise MissingInputError(what, where=run / EXPORT, advice=f"export it again: tunesmith export {run}")
+        raise MissingInputError(what, where=model, advice=f"export it again: tunesmith export {run}")
+    journal = parse_journal(manifest, run / MANIFEST)
+    paths = LocalPaths.of(recipe)
+    shown = Recipe.model_validate(paths.remove(recipe.model_dump(mode="json")))
     card = recipe.card or CardConfig()
     history = RunHistory.of(run, selection_rule(recipe.train.best))
     history.update()
-    results = ResultReader(run).read()
+    results = ResultReader(run, model).read()
     reply = results.example or _evaluated_reply(run, recipe, history, info)
     return CardFacts(
         name=recipe.name,
-        recipe=recipe,
-        recipe_text=recipe_text(recipe),
+        recipe=shown,
+        recipe_text=recipe_text(shown),
         card=card,
-        model=_model(run / EXPORT, recipe, manifest, info),
-        prompt=read_prompts(run / EXPORT, card.prompts, reply) if info.kind == "assistant" else None,
-        data=_data(run, recipe, manifest, card, progress),
-        training=_training(run, recipe, manifest, history, info),
+        model=_model(model, recipe, manifest, info, paths),
+        prompt=read_prompts(model, card.prompts, reply) if info.kind == "assistant" else None,
+        data=_data(run, recipe, manifest, paths, progress),
+        training=_training(run, recipe, manifest, journal, history, info, model),
         benchmarks=tuple(results.benchmarks),
         versions_of_benchmarks=results.versions,
         replies=tuple(results.replies),
         rewards=tuple(results.rewards),
         pages=tuple(results.pages),
-        files=frozenset(
-            path.relative_to(run / EXPORT).as_posix() for path in (run / EXPORT).rglob("*") if path.is_file()
-        ),
+        files=frozenset(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()),
         dropped=tuple(results.dropped),
     )
 
@@ -112,6 +117,7 @@ def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
     try:
         report = manifest["data"]["report"]
         parts = [manifest["hub"], manifest["hardware"], manifest["versions"], manifest["data"]["sources"]]
+        parts.append((manifest.get("validation") or manifest["data"])["sources"])
         parts += [report["train"], report["validation"] or {}, *report["sources"].values()]
         complete = all(isinstance(part, dict) for part in parts) and int(report["duplicates"]) >= 0
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -121,31 +127,15 @@ def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML without its card, and with the last parts of local paths only."""
-    values = recipe.model_dump(mode="json", exclude={"card"})
-    return "\n".join(line.text for line in yaml_lines(_without_local_paths(values)))
+    """The recipe as YAML without its card."""
+    return "\n".join(line.text for line in yaml_lines(recipe.model_dump(mode="json", exclude={"card"})))
 
 
-def _without_local_paths(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_local_paths(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_local_paths(each) for each in value]
-    return shown_path(value) if isinstance(value, str) and value.startswith(("/", "~", "..")) else value
-
-
-def shown_path(path: str) -> str:
-    """A path that a reader elsewhere may see: the name of a run or of a file; relative paths and hub names stay."""
-    if not path.startswith(("/", "~", "..")):
-        return path
-    parts = PurePath(path).parts
-    return parts[-2] if len(parts) > 1 and parts[-1] == EXPORT else parts[-1]
-
-
-def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo) -> CardModel:
+def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: ExportInfo, paths: LocalPaths) -> CardModel:
     found = read_directory(export)
     entries = found.config.entries
-    path = recipe.model.path
+    rows = None if found.adapter is None else found.adapter.rows
+    path, licenses = recipe.model.path, recipe.card.licenses if recipe.card is not None else {}
     commits = manifest["hub"]
     return CardModel(
         kind=info.kind,
@@ -154,41 +144,53 @@ def _model(export: Path, recipe: Recipe, manifest: Mapping[str, Any], info: Expo
         parameters=found.count_parameters(),
         dtype=str(entries.get("dtype") or entries.get("torch_dtype")),
         context=next((int(entries[key]) for key in POSITIONS if isinstance(entries.get(key), int)), None),
-        base=None if path is None else shown_path(path),
+        base=None if path is None else paths.name(path),
         base_on_hub=path in commits,
         base_commit=str(commits.get(path, "")),
         adapter=recipe.model.adapter is not None,
+        is_adapter=found.adapter is not None,
+        adapted_rows=rows if rows != entries.get("vocab_size") else None,
+        has_adapter=is_adapter(export / ADAPTER),
+        has_pipeline=(export / PIPELINE).is_file(),
+        base_license=licenses.get(path or "", ""),
     )
 
 
-def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], card: CardConfig, progress: Progress) -> DataFacts:
-    data = manifest["data"]
+def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], paths: LocalPaths, progress: Progress) -> DataFacts:
+    data, separate = manifest["data"], manifest.get("validation")
     report = data["report"]
     records = sum(int(counts["records"]) for counts in report["sources"].values())
-    survey = survey_data(run, recipe, data["sources"], records, progress)
-    sources = [
-        SourceFacts(
-            name=source.name,
-            place=shown_path(source.path),
-            on_hub=survey is not None and source.name in survey.hub,
-            split=source.split or "",
-            license=card.licenses.get(source.path, ""),
-            counts=report["sources"][source.name],
-        )
-        for source in recipe.data.sources
-    ]
-    separate = manifest.get("validation")
+    digests = SourceDigests(data["sources"], {} if separate is None else separate["sources"])
+    survey = survey_data(run, recipe, digests, records, progress)
+    licenses = recipe.card.licenses if recipe.card is not None else {}
+
+    def facts_of(source: DataSourceConfig, hub: Collection[str], counts: Mapping[str, Any]) -> SourceFacts:
+        place, license = paths.name(source.path), licenses.get(source.path, "")
+        return SourceFacts(source.name, place, source.name in hub, source.split or "", license, counts)
+
+    hub, validation_hub = ([], []) if survey is None else (survey.hub, survey.validation_hub)
+    counted = {} if survey is None else survey.validation_records
     return DataFacts(
-        sources=tuple(sources),
+        sources=tuple(facts_of(each, hub, report["sources"][each.name]) for each in recipe.data.sources),
         train=report["train"],
         validation=report["validation"] or {},
         duplicates=int(report["duplicates"]) if separate is None else 0,
         survey=survey,
+        separate=tuple(
+            facts_of(each, validation_hub, {"records": counted[each.name]} if each.name in counted else {})
+            for each in recipe.data.validation_sources
+        ),
     )
 
 
 def _training(
-    run: Path, recipe: Recipe, manifest: Mapping[str, Any], history: RunHistory, info: ExportInfo
+    run: Path,
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    journal: RunJournal,
+    history: RunHistory,
+    info: ExportInfo,
+    export: Path,
 ) -> TrainingFacts:
     method = METHODS[recipe.objective.kind]
     totals = {"tokens": 0, "targets": 0, "examples": 0}
@@ -197,7 +199,6 @@ def _training(
             for name in totals:
                 totals[name] += int(record.get(name, 0))
     evaluated = {each.step: each.metrics for each in history.evaluations}
-    starts = _starts(manifest)
     return TrainingFacts(
         method=recipe.objective.kind,
         steps=info.steps,
@@ -205,40 +206,30 @@ def _training(
         tokens=totals["tokens"],
         targets=totals["targets"],
         examples=totals["examples"],
-        seconds=history.seconds,
+        seconds=_seconds(run, info.steps),
         hardware=manifest["hardware"],
         versions=manifest["versions"],
-        started=starts.get("started", ""),
-        finished=starts.get("finished", ""),
-        commit=starts.get("commit", ""),
-        command=starts.get("command", ""),
+        starts=read_starts(journal.starts, recipe, manifest["versions"], info.steps),
+        changes=find_changes(journal.starts, info.steps),
+        export_options=_export_options(recipe, history, info, export),
+        started=journal.starts[0].time if journal.starts else "",
+        finished=next((each.ended or "" for each in journal.starts if each.state == "finished"), ""),
         metrics=evaluated.get(info.steps, {}),
         labels={each.name: (each.label, each.form) for each in method.shown},
     )
 
 
-def _starts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What the manifest says of the first start and of the first one that reached the end; later ones train nothing."""
-    starts = [each for each in manifest.get("starts") or [] if isinstance(each, dict)]
-    if not starts:
-        return {}
-    first, last = starts[0], next((each for each in starts if each.get("state") == "finished"), starts[-1])
-    code = first.get("code") or {}
-    changed = " with further changes" if code.get("changes") else ""
-    words = [f"{name}{equals}{shown_path(value)}" for name, equals, value in map(_parts, first.get("command") or [])]
-    found = {
-        "started": first.get("time"),
-        "finished": last.get("ended"),
-        "commit": f"{code['commit']}{changed}" if code.get("commit") else None,
-        "command": shlex.join(words),
-    }
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+def _seconds(run: Path, steps: int) -> float:
+    """What the steps up to ``steps`` took, also those that were done again after a stop."""
+    records = (record for record in RecordTail(run / TIMING).read() if 0 < record[STEP] <= steps)
+    return sum(float(record["tokens"] / speed) for record in records if (speed := step_speed(record)) is not None)
 
 
-def _parts(word: str) -> tuple[str, str, str]:
-    """A word of a command as (what is before its value, ``=``, value)."""
-    name, equals, value = str(word).partition("=")
-    return (name, equals, value) if equals else ("", "", name)
+def _export_options(recipe: Recipe, history: RunHistory, info: ExportInfo, export: Path) -> tuple[str, ...]:
+    """What `tunesmith export` needs to write an export again; empty if it is that at the end of a run."""
+    end = history.selection.best if recipe.run.export == "best" else history.last.get(STEP, 0)
+    step = () if info.steps == end else ("--step", str(info.steps))
+    return (*step, "--with-pipeline") if (export / PIPELINE).is_file() else step
 
 
 def _evaluated_reply(run: Path, recipe: Recipe, history: RunHistory, info: ExportInfo) -> ExampleReply | None:

@@ -68,7 +68,7 @@ def model_details(facts: CardFacts) -> CardSection:
         ("Model type", f"{code(model.architecture)}, {model.parameters:,} parameters in {code(model.dtype)}"),
         ("Language", ", ".join(f"{LANGUAGES.get(name, name)} ({code(name)})" for name in found)),
         ("Trained from", "random weights" if model.base is None else _base_with_commit(facts)),
-        ("Adapters", "low-rank adapters were trained and merged" if model.adapter else ""),
+        ("Adapters", _adapters(model)),
         ("Prompt format", code(facts.recipe.text.format)),
         ("Context", "" if model.context is None else f"{model.context:,} tokens"),
         ("Trained on", f"threads of at most {facts.recipe.text.max_length:,} tokens"),
@@ -81,11 +81,16 @@ def model_details(facts: CardFacts) -> CardSection:
     )
 
 
+def _adapters(model: CardModel) -> str:
+    if model.is_adapter:
+        return "these are low-rank adapters, without the weights of the base model"
+    return "low-rank adapters were trained and merged" if model.adapter else ""
+
+
 def _base_with_commit(facts: CardFacts) -> str:
-    model, path = facts.model, facts.recipe.model.path
+    model = facts.model
     commit = f", commit {code(model.base_commit)}" if model.base_commit else ""
-    license = facts.card.licenses.get(path or "", "")
-    return f"{_base(model)}{commit}" + (f", license {code(license)}" if license else "")
+    return f"{_base(model)}{commit}" + (f", license {code(model.base_license)}" if model.base_license else "")
 
 
 def _license(facts: CardFacts, name: str) -> str:
@@ -114,6 +119,7 @@ def prompting(facts: CardFacts) -> CardSection:
 
 def _prompting(facts: CardFacts, prompt: PromptFacts) -> Iterator[str]:
     yield f"The prompt format is {code(prompt.name)}. {_tokens(prompt)}"
+    yield _turns(prompt)
     yield prompt.marks
     yield (
         f"A prompt, exactly as the model reads it{_added(prompt)}"
@@ -146,6 +152,23 @@ def _tokens(prompt: PromptFacts) -> str:
     return f"These are control tokens, and a user's text never becomes one of them in Tunesmith: {names}. {stop}"
 
 
+def _turns(prompt: PromptFacts) -> str:
+    """Which text opens and closes a turn of each role, and which one asks for a reply."""
+    names = {"user": "a message of the user", "assistant": "a reply"}
+    lines = [
+        f"Before {names[role]} the format writes {_written(before)}, after it {_written(after)}."
+        for role, (before, after) in prompt.turns.items()
+    ]
+    if prompt.asks:
+        lines.append(f"A prompt ends with {_written(prompt.asks)}, which asks for a reply.")
+    line_breaks = any("\n" in text for pair in (*prompt.turns.values(), (prompt.asks,)) for text in pair)
+    return " ".join(lines) + (" Here `\\n` is a line break." if lines and line_breaks else "")
+
+
+def _written(text: str) -> str:
+    return code(text.replace("\n", "\\n")) if text else "nothing"
+
+
 def _added(prompt: PromptFacts) -> str:
     words = [f"{code(token)} {where}" for token, where in zip(prompt.added, ("before", "after"), strict=True) if token]
     return f" (the tokenizer itself adds {' and '.join(words)} the text)" if words else ""
@@ -160,36 +183,58 @@ def usage(facts: CardFacts) -> CardSection:
         return CardSection(
             "usage", "Usage", paragraphs(place, code_block("tunesmith score DIRECTORY pairs.jsonl", "sh"))
         )
-    question = facts.prompt.questions[0]
+    return CardSection("usage", "Usage", paragraphs(place, *_usage(facts, facts.prompt)))
+
+
+def _usage(facts: CardFacts, prompt: PromptFacts) -> Iterator[str]:
+    """The calls of a model that writes replies."""
+    question, model = prompt.questions[0], facts.model
     limit = facts.recipe.sampling.max_new_tokens
-    parts = [
-        f"{place} Stock transformers also takes its name.",
-        "With transformers:",
-        code_block("\n".join(_transformers_lines(facts, question, limit)), "python"),
-    ]
-    if not facts.model.is_encoder_decoder:
-        parts += ["As a pipeline:", code_block("\n".join(_pipeline_lines(question, limit)), "python")]
-    parts += [
-        "As a function of Tunesmith, which applies the prompt format:",
-        code_block("\n".join(_function_lines(question)), "python"),
-        "In the terminal, and as a server with OpenAI's API:",
-        code_block("tunesmith chat DIRECTORY\ntunesmith serve DIRECTORY", "sh"),
-        code_block("\n".join(_client_lines(question)), "python"),
-    ]
+    if model.is_adapter:
+        yield "With transformers and peft, where `BASE` is the directory or the name of the base model:"
+    else:
+        yield "With transformers, which takes the name of the model on the hub as well:"
+    yield code_block("\n".join(_transformers_lines(facts, question, limit)), "python")
+    if model.has_pipeline:
+        yield "As a pipeline, whose code is part of the model; without `trust_remote_code` there is none:"
+        yield code_block("\n".join(_own_pipeline_lines(question, limit)), "python")
+    elif not model.is_encoder_decoder and not model.is_adapter:
+        yield "As a pipeline:"
+        yield code_block("\n".join(_pipeline_lines(question, limit)), "python")
+    if model.has_adapter:
+        yield "`DIRECTORY/adapter` has the adapters alone, in the files of peft."
+    yield "As a function of Tunesmith, which applies the prompt format:"
+    yield code_block("\n".join(_function_lines(question)), "python")
+    yield "In the terminal, and as a server with OpenAI's API:"
+    yield code_block("tunesmith chat DIRECTORY\ntunesmith serve DIRECTORY", "sh")
+    yield code_block("\n".join(_client_lines(question)), "python")
     sampling = code(describe_parameters(facts.recipe.sampling.model_dump()))
-    parts.append(f"Sampling is set in `generation_config.json`: {sampling}.")
-    return CardSection("usage", "Usage", paragraphs(*parts, sources_line(facts, RECIPE, "generation_config.json")))
+    if model.is_adapter:
+        yield f"The recipe samples with {sampling}."
+        yield sources_line(facts, RECIPE)
+        return
+    yield f"Sampling is set in `generation_config.json`: {sampling}."
+    yield sources_line(facts, RECIPE, "generation_config.json")
 
 
 def _transformers_lines(facts: CardFacts, question: str, limit: int) -> Sequence[str]:
     kind = "AutoModelForSeq2SeqLM" if facts.model.is_encoder_decoder else "AutoModelForCausalLM"
     marks = MARK_REPLACEMENTS if facts.prompt is not None and facts.prompt.marks else ()
     start = "0" if facts.model.is_encoder_decoder else 'inputs["input_ids"].shape[1]'
+    loading: Sequence[str] = (f'model = {kind}.from_pretrained("DIRECTORY")',)
+    if facts.model.is_adapter:
+        rows = facts.model.adapted_rows
+        loading = (
+            f'model = {kind}.from_pretrained("BASE")',
+            *(() if rows is None else (f"model.resize_token_embeddings({rows})",)),
+            'model = PeftModel.from_pretrained(model, "DIRECTORY")',
+        )
     return (
+        *(("from peft import PeftModel",) if facts.model.is_adapter else ()),
         f"from transformers import {kind}, AutoTokenizer",
         "",
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
-        f'model = {kind}.from_pretrained("DIRECTORY")',
+        *loading,
         f'messages = [{{"role": "user", "content": {_literal(question)}}}]',
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
@@ -208,6 +253,15 @@ def _pipeline_lines(question: str, limit: int) -> Sequence[str]:
         'generate = pipeline("text-generation", "DIRECTORY")',
         f'messages = [{{"role": "user", "content": {_literal(question)}}}]',
         f'print(generate(messages, max_new_tokens={limit})[0]["generated_text"][-1]["content"])',
+    )
+
+
+def _own_pipeline_lines(question: str, limit: int) -> Sequence[str]:
+    return (
+        "from transformers import pipeline",
+        "",
+        'generate = pipeline("text-generation", "DIRECTORY", trust_remote_code=True)',
+        f'print(generate({_literal(question)}, max_new_tokens={limit})[0]["generated_text"])',
     )
 
 

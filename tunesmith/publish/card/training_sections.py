@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from tunesmith.publish.card.data_survey import SURVEY
@@ -26,6 +25,7 @@ def training_data(facts: CardFacts) -> CardSection:
     parts = [
         table(headers, rows, right=(3, 4, 6, 7)),
         _split(facts),
+        *_separate(facts),
         f"{count(data.duplicates, 'record')} repeat an earlier one and were kept." if data.duplicates else "",
         sources_line(facts, RECIPE, MANIFEST),
         *_languages(facts),
@@ -34,14 +34,21 @@ def training_data(facts: CardFacts) -> CardSection:
     return CardSection("training-data", "Training data", paragraphs(*parts))
 
 
-def _source_row(source: SourceFacts) -> tuple[str, ...]:
-    counts = source.counts
+def _source_names(source: SourceFacts) -> tuple[str, str, str]:
+    """Name, data and license of a source."""
     place = f"[{code(source.place)}](https://huggingface.co/datasets/{source.place})"
     shown = place if source.on_hub else code(source.place)
     return (
         code(source.name),
         f"{shown}, {code(source.split)}" if source.split else shown,
         code(source.license) if source.license else "not stated",
+    )
+
+
+def _source_row(source: SourceFacts) -> tuple[str, ...]:
+    counts = source.counts
+    return (
+        *_source_names(source),
         *(f"{int(counts[name]):,}" for name in ("records", "used")),
         ", ".join(f"{plain(reason)}: {number:,}" for reason, number in _left_out(counts).items()) or "none",
         *(f"{int(counts[name]):,}" for name in ("tokens", "trained")),
@@ -59,9 +66,21 @@ def _left_out(counts: Mapping[str, Any]) -> dict[str, int]:
 def _split(facts: CardFacts) -> str:
     train, validation = facts.data.train, facts.data.validation
     sentence = f"{count(train['records'], 'record')} with {count(train['tokens'], 'token')} are for training"
-    if validation:
+    if validation and not facts.data.separate:
         sentence += f", and {count(validation['records'], 'record')} were held out for validation"
     return f"{sentence}."
+
+
+def _separate(facts: CardFacts) -> Iterator[str]:
+    """Validation data that are no part of the training data."""
+    if not facts.data.separate:
+        return
+    limit = facts.recipe.data.validation_limit
+    at_most = "" if limit is None else f", of which at most {count(limit, 'record')} of each source are evaluated"
+    yield f"Validation data are separate{at_most}:"
+    rows = [(*_source_names(each), f"{each.counts['records']:,}" if each.counts else "not known")
+            for each in facts.data.separate]  # fmt: skip
+    yield table(("source", "data", "license", "records"), rows, right=(3,))
 
 
 def _languages(facts: CardFacts) -> Iterator[str]:
@@ -69,14 +88,16 @@ def _languages(facts: CardFacts) -> Iterator[str]:
     if survey is None:
         return
     kinds = (
-        (survey.declared, "message", "as the data declare it"),
-        (survey.detected, "record", "detected by py3langid"),
+        (survey.declared, "message", "as the data declare it", ""),
+        (survey.detected, "record", "detected by py3langid", ""),
+        (survey.validation_declared, "message", "as the data declare it", " of the separate validation data"),
+        (survey.validation_detected, "record", "detected by py3langid", " of the separate validation data"),
     )
-    for counts, what, how in kinds:
+    for counts, what, how, where in kinds:
         if counts:
             total = sum(counts.values())
             shown = ", ".join(f"{LANGUAGES.get(name, name)} {percent(n / total)}" for name, n in counts.items())
-            yield f"Languages of {count(total, what)}, {how}: {plain(shown)}."
+            yield f"Languages of {count(total, what)}{where}, {how}: {plain(shown)}."
     if languages_of(survey):
         yield sources_line(facts, SURVEY)
 
@@ -84,7 +105,7 @@ def _languages(facts: CardFacts) -> Iterator[str]:
 def _license_notes(facts: CardFacts) -> Iterator[str]:
     """What the licenses of the data ask for and the license of the model does not repeat."""
     chosen = facts.card.license
-    for source in facts.data.sources:
+    for source in facts.data.sources:  # nothing of separate validation data is in the weights
         if chosen is None or not source.license:
             continue
         if (conflict := find_license_conflict(chosen, source.license)) is not None:
@@ -124,7 +145,7 @@ def _length(facts: CardFacts) -> str:
         words.append(f" ({training.examples / max(1, facts.data.train['records']):.2f} times the training records)")
     text = "".join(words) + "."
     time = timedelta(seconds=round(training.seconds))
-    return f"{text} The steps alone took {time} (hours, minutes, seconds)." if training.seconds else text
+    return f"{text} These steps alone took {time} (hours, minutes, seconds)." if training.seconds else text
 
 
 def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
@@ -150,17 +171,12 @@ def _hyperparameters(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
     if facts.recipe.model.adapter is not None:
         values.append(("adapter", _named(facts.recipe.model.adapter.model_dump()), "model.adapter"))
     for name, value in objective.items():
-        # Entries of a list, such as the rewards of PPO, are one value; a local path is reduced to its name.
-        shown = "; ".join(map(_named, map(_without_directory, value))) if isinstance(value, list) else value
+        # Entries of a list, such as the rewards of PPO, are one value.
+        shown = "; ".join(map(_named, value)) if isinstance(value, list) else value
         values.append((name, shown, f"objective.{name}"))
     for name, value, key in values:
         if value is not None and value != "":
             yield code(name), code(_value(value)), f"{source_link(facts, RECIPE)} {code(key)}"
-
-
-def _without_directory(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    path = values.get("path")
-    return {**values, "path": Path(path).name} if isinstance(path, str) and Path(path).is_absolute() else values
 
 
 def _named(values: Mapping[str, Any]) -> str:
@@ -182,44 +198,96 @@ def _precision(facts: CardFacts) -> str:
 
 
 def _environment(facts: CardFacts) -> Iterator[tuple[str, str]]:
+    """Name and value; where the starts that trained the weights have different ones, each with its first step."""
     training = facts.training
-    hardware = training.hardware
+    rows: dict[str, list[str]] = {}
+    for start in training.starts or (None,):
+        hardware = training.hardware if start is None else start.hardware
+        versions = training.versions if start is None else start.versions
+        commit = "" if start is None else start.commit
+        for name, value in {**_machine(hardware), "commit of the code": commit, **versions}.items():
+            rows.setdefault(name, []).append("" if value is None else str(value))
+    times = {"started": training.started, "finished": training.finished}
+    for name, value in times.items():
+        if value:
+            yield plain(name), code(value)
+    for name, values in rows.items():
+        if any(values):
+            yield plain(name), _by_start(facts, values)
+
+
+def _machine(hardware: Mapping[str, Any]) -> Mapping[str, Any]:
     gpus = hardware.get("gpus") or []
-    values = {
+    return {
         "GPUs": ", ".join(map(str, gpus)) if gpus else "none",
         "processor": hardware.get("machine"),
         "system": hardware.get("system"),
         "threads": hardware.get("threads"),
-        "processes": hardware.get("processes"),
-        "started": training.started,
-        "finished": training.finished,
-        "commit of the code": training.commit,
-        **training.versions,
+        "processes": hardware.get("processes", 1),
     }
-    for name, value in values.items():
-        if value not in (None, ""):
-            yield plain(str(name)), code(str(value))
+
+
+def _by_start(facts: CardFacts, values: Sequence[str]) -> str:
+    """One value, or the values of the starts with the steps from which they are."""
+    if len(set(values)) == 1:
+        return code(values[0])
+    found: list[tuple[int, str]] = []
+    for start, value in zip(facts.training.starts, values, strict=True):
+        if not found or found[-1][1] != value:
+            found.append((start.step + 1, value))
+    return "; ".join(f"from step {step:,}: {code(value) if value else 'not recorded'}" for step, value in found)
 
 
 def how_to_repeat(facts: CardFacts) -> CardSection:
-    """The commands that train the model again."""
+    """The commands that train the model again, and what is known about the weights that they give."""
     training = facts.training
-    result = (
-        "On the same machine with the same versions the weights are the same, bit for bit."
-        if training.hardware.get("deterministic", True)
-        else "The algorithms on the GPU were not deterministic, so the weights differ in their last digits."
-    )
-    version = code(str(training.versions.get("tunesmith")))
+    versions = training.starts[-1].versions if training.starts else training.versions
+    version = code(str(versions.get("tunesmith")))
     text = (
         "Save the recipe above as `recipe.yaml`, with the paths of your data and models in it, and train it with "
-        f"Tunesmith {version}. {result} The files that this card names without a link are in the directory of the run, "
-        "which is not part of the model."
+        f"Tunesmith {version}. {_same_weights(facts)} The files that this card names without a link are in the "
+        "directory of the run, which is not part of the model."
     )
-    command = f"The command was {code(training.command)}." if training.command else ""
+    commands = [each.command for each in training.starts]
+    given = f"The command was {_by_start(facts, commands)}." if any(commands) else ""
+    if len(set(commands)) > 1:
+        given = f"The run was started by several commands, {_by_start(facts, commands)}."
+    processes = _processes(facts)
+    launcher = "tunesmith" if processes == 1 else f"torchrun --nproc-per-node {processes} -m tunesmith"
+    lines = [f"{launcher} train recipe.yaml"]
+    if training.export_options:
+        lines.append(f"tunesmith export RUN {' '.join(training.export_options)} --output DIRECTORY")
     return CardSection(
         "how-to-repeat",
         "How to repeat this",
-        paragraphs(
-            text, code_block("tunesmith train recipe.yaml", "sh"), command, sources_line(facts, RECIPE, MANIFEST)
-        ),
+        paragraphs(text, code_block("\n".join(lines), "sh"), given, sources_line(facts, RECIPE, MANIFEST)),
     )
+
+
+def _processes(facts: CardFacts) -> int:
+    return int(_last_hardware(facts).get("processes", 1))
+
+
+def _last_hardware(facts: CardFacts) -> Mapping[str, Any]:
+    """That of the last start that trained the weights; the manifest may have that of one that trained nothing."""
+    starts = facts.training.starts
+    return starts[-1].hardware if starts else facts.training.hardware
+
+
+def _same_weights(facts: CardFacts) -> str:
+    """What is known about the weights of a repetition."""
+    training, processes, hardware = facts.training, _processes(facts), _last_hardware(facts)
+    if not hardware.get("deterministic", True):
+        return "The algorithms on the GPU were not deterministic, so the weights differ in their last digits."
+    if training.changes:
+        changes = ", and with ".join(training.changes)
+        return f"The run was continued with {changes}, so the weights of a repetition in one piece may differ."
+    if not training.starts:
+        return "The run has not recorded its starts, so it is not known whether a repetition gives the same weights."
+    if hardware.get("gpus"):
+        return (
+            "The algorithms on the GPU were deterministic; whether the same machine gives the same weights again was "
+            "not tested."
+        )
+    several = "" if processes == 1 else f" and {processes} processes"
+    return f"On the same machine with the same versions, threads{several} the weights are the same, bit for bit."

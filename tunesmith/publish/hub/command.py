@@ -18,6 +18,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.export_manifest import find_changed_file, read_export_manifest
+from tunesmith.publish.card.found import find_card_fault
 from tunesmith.publish.hub.connection import limit_waiting
 from tunesmith.publish.hub.contents import (
     PublishedFile,
@@ -59,6 +60,7 @@ def run(
         findings = find_private(found, private_names(socket.gethostname(), os.environ), allowed)
     if findings:
         raise _refuse(directory, findings)
+    _check_card(directory)
     if is_gated(card) and access.gate is None:
         access = Access(access.public, "auto")
         _print("the card has conditions for access, so the hub asks for them (as with --gated auto)")
@@ -105,6 +107,13 @@ def _check_unchanged(directory: Path) -> None:
     fault = None if manifest is None else find_changed_file(directory, manifest, suffix=".safetensors")
     if fault is not None:
         raise DataError(f"this export was damaged: {fault}", where=directory, advice="export it again")
+
+
+def _check_card(directory: Path) -> None:
+    """Raises DataError for a card of `tunesmith card` that is of another model or was edited by hand."""
+    fault = find_card_fault(directory)
+    if fault is not None:
+        raise DataError(fault.what, where=directory / fault.name, advice=fault.advice)
 
 
 def _refuse(directory: Path, findings: Sequence[PrivateText]) -> DataError:

@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from tunesmith.errors import DataError, MissingInputError
 from tunesmith.files import UNFINISHED, storage_errors
 from tunesmith.model.directory import PICKLED
+from tunesmith.publish.card.found import README, card_command
 from tunesmith.recipe.licenses import HUB_LICENSES
 from tunesmith.text.visible import visible
 
-CARD = "README.md"
 HIDDEN = (".eval_results",)
 """Names of the hub that start with a dot; other such names are of programs on this machine."""
 GATES = "extra_gated_"
@@ -87,9 +87,10 @@ def read_card(directory: Path) -> Mapping[str, object]:
 
     Raises MissingInputError without a card, DataError for one that is not valid or not finished.
     """
-    path = directory / CARD
+    path = directory / README
     if not path.is_file():
-        raise MissingInputError("there is no model card", where=path, advice="write one with: tunesmith card RUN")
+        advice = f"write one with: {card_command(directory)}"
+        raise MissingInputError("there is no model card", where=path, advice=advice)
     try:
         card = ModelCard(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library and its YAML parser fail in many ways
@@ -100,8 +101,8 @@ def read_card(directory: Path) -> Mapping[str, object]:
     if not isinstance(license, str) or license not in HUB_LICENSES:
         what = "names no license" if license is None else f"has a license that the hub does not know: {license!r}"
         advice = (
-            "set card.license in recipe.yaml of the run and call `tunesmith card RUN`; in a card without a run, add a "
-            "line like: license: apache-2.0 (other, with license_name, for one that has no name there)"
+            f"set card.license in recipe.yaml of the run and call `{card_command(directory)}`; in a card without a "
+            "run, add a line like: license: apache-2.0 (other, with license_name, for one that has no name there)"
         )
         raise DataError(f"the front matter {what}", where=path, advice=advice)
     if UNFILLED in card.content:

@@ -118,7 +118,7 @@ class RunHistory:
                 self.curves.add(record[STEP], {name: value for name, value in record.items() if name not in COUNTS})
                 self.last = record
         for record in self._tails[TIMING].read():
-            if record[STEP] > 0 and (speed := _speed(record)) is not None:
+            if record[STEP] > 0 and (speed := step_speed(record)) is not None:
                 self.curves.add(record[STEP], {SPEED: speed})
                 self.seconds += record["tokens"] / speed
         for record in self._tails[SHOWN].read():
@@ -147,7 +147,7 @@ def _numbers(metrics: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def _speed(record: Mapping[str, Any]) -> float | None:
+def step_speed(record: Mapping[str, Any]) -> float | None:
     """Tokens per second of a step."""
     seconds, tokens = record.get("seconds"), record.get("tokens")
     if not isinstance(seconds, int | float) or not isinstance(tokens, int) or seconds <= 0 or tokens <= 0:
