@@ -11,7 +11,7 @@ from tunesmith.publish.card.document import CardSection
 from tunesmith.publish.card.facts import CardFacts, SourceFacts
 from tunesmith.publish.card.markdown import code, code_block, paragraphs, plain, table
 from tunesmith.publish.card.sections import MANIFEST, METRICS, RECIPE
-from tunesmith.publish.card.words import LANGUAGES, METHODS, count, languages_of, percent, source_link, sources_line
+from tunesmith.publish.card.words import LANGUAGES, METHODS, count, percent, source_link, sources_line
 from tunesmith.recipe.licenses import find_license_conflict
 
 TIMING = "timing.jsonl"
@@ -25,9 +25,9 @@ def training_data(facts: CardFacts) -> CardSection:
     parts = [
         table(headers, rows, right=(3, 4, 6, 7)),
         _split(facts),
-        *_separate(facts),
         f"{count(data.duplicates, 'record')} repeat an earlier one and were kept." if data.duplicates else "",
         sources_line(facts, RECIPE, MANIFEST),
+        *_separate(facts),
         *_languages(facts),
         *_license_notes(facts),
     ]
@@ -81,6 +81,7 @@ def _separate(facts: CardFacts) -> Iterator[str]:
     rows = [(*_source_names(each), f"{each.counts['records']:,}" if each.counts else "not known")
             for each in facts.data.separate]  # fmt: skip
     yield table(("source", "data", "license", "records"), rows, right=(3,))
+    yield sources_line(facts, RECIPE, *([SURVEY] if any(each.counts for each in facts.data.separate) else []))
 
 
 def _languages(facts: CardFacts) -> Iterator[str]:
@@ -98,7 +99,7 @@ def _languages(facts: CardFacts) -> Iterator[str]:
             total = sum(counts.values())
             shown = ", ".join(f"{LANGUAGES.get(name, name)} {percent(n / total)}" for name, n in counts.items())
             yield f"Languages of {count(total, what)}{where}, {how}: {plain(shown)}."
-    if languages_of(survey):
+    if any(counts for counts, *_ in kinds):
         yield sources_line(facts, SURVEY)
 
 
@@ -289,5 +290,5 @@ def _same_weights(facts: CardFacts) -> str:
             "The algorithms on the GPU were deterministic; whether the same machine gives the same weights again was "
             "not tested."
         )
-    several = "" if processes == 1 else f" and {processes} processes"
-    return f"On the same machine with the same versions, threads{several} the weights are the same, bit for bit."
+    same = "versions and threads" if processes == 1 else f"versions, threads and {processes} processes"
+    return f"On the same machine with the same {same} the weights are the same, bit for bit."
