@@ -77,6 +77,8 @@ class _Factories(TorchFunctionMode):
         goal = keywords.get("device")
         here = goal is not None and torch.device(goal).type == DEVICE.type
         if function is torch.tensor and here:
+            for mode in VirtualDevice.active:  # numbers of the host are copied from memory that is not pinned
+                mode.waits[f"{_place()} tensor"] += 1
             return VirtualTensor(function(*arguments, **{**keywords, "device": "cpu"}))
         if function is torch.Tensor.new_tensor and isinstance(arguments[0], VirtualTensor):
             return VirtualTensor(arguments[0].held.new_tensor(*arguments[1:], **keywords))

@@ -149,14 +149,20 @@ class AdamW:
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """See ``Optimizer.step``."""
+        divisor = self._divisor(scale)
         for names, weight_decay in self.groups:
             present = [name for name in names if self.parameters[name].grad is not None]
             if self.in_place and present:
-                self._update([self._operands(name) for name in present], learning_rate, weight_decay, scale)
+                self._update([self._operands(name) for name in present], learning_rate, weight_decay, divisor)
             elif present:
                 for name in present:
-                    self._update_in_parts(name, learning_rate, weight_decay, scale)
+                    self._update_in_parts(name, learning_rate, weight_decay, divisor)
                 synchronize(self.parameters[present[0]].device, self.storage)
+
+    def _divisor(self, scale: float) -> Tensor | None:
+        """What the kernel divides gradients by (``grad_scale``). Filled on its device, since a copy would wait."""
+        device = next((each.device for each in self.parameters.values()), None)
+        return None if scale == 1.0 else torch.full((), 1.0 / scale, dtype=torch.float32, device=device)
 
     def _operands(self, name: str) -> _Operands:
         """The tensors of a whole parameter, none of which is a copy."""
@@ -165,7 +171,7 @@ class AdamW:
         assert gradient.stride() == weight.stride()
         return _Operands(weight, gradient, state.exp_avg.read(), state.exp_avg_sq.read(), state.step)
 
-    def _update_in_parts(self, name: str, learning_rate: float, decay: float, scale: float) -> None:
+    def _update_in_parts(self, name: str, learning_rate: float, decay: float, divisor: Tensor | None) -> None:
         """Update one parameter, reading and writing a part of it at a time."""
         state, (_, found) = self.state[name], weight_and_gradient(self.parameters[name])
         gradient = found.contiguous()
@@ -177,16 +183,16 @@ class AdamW:
             )
             # The kernel counts a step for every call.
             operands = _Operands(weight, part_of(gradient, part).float(), average, square, state.step.clone())
-            self._update([operands], learning_rate, decay, scale)
+            self._update([operands], learning_rate, decay, divisor)
             self.masters.write(name, weight, part)
             state.exp_avg.write(average, part)
             state.exp_avg_sq.write(square, part)
         state.step.add_(1.0)
         self.masters.finish(name)
 
-    def _update(self, operands: Sequence[_Operands], learning_rate: float, decay: float, scale: float) -> None:
-        # The kernel divides gradients by ``grad_scale``.
-        divisor = None if scale == 1.0 else torch.tensor(1.0 / scale, device=operands[0].weight.device)
+    def _update(
+        self, operands: Sequence[_Operands], learning_rate: float, decay: float, divisor: Tensor | None
+    ) -> None:
         adamw(
             [each.weight for each in operands],
             [each.gradient for each in operands],
