@@ -16,8 +16,8 @@ from tests.worlds import small_recipe, write_world
 from tunesmith.compose import train_recipe
 from tunesmith.errors import StoppedError
 from tunesmith.train import steps as steps_module
-from tunesmith.train.run.callbacks import OPTIMIZER
 from tunesmith.train.run.checkpoint_files import Checkpoint
+from tunesmith.train.run.exact_weights import OPTIMIZER
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -55,6 +55,13 @@ MAY_DIFFER = (
 """Keys that may change when a run is continued, since they do not affect the steps that are done already.
 
 A revision is only a name of weights and tokenizer, whose digests in the manifest may not change.
+"""
+
+EXCHANGEABLE: Mapping[str, Collection[str]] = {"train.weights": ("float32", "split")}
+"""Key -> values that may replace each other when a run is continued.
+
+Both forms hold the same float32 numbers, so a checkpoint of either is read as the other. ``auto`` is split for one
+process on a GPU and float32 for several that divide the weights.
 """
 
 EARLIER: Mapping[str, str | bool] = {

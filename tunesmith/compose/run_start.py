@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith.compose.manifest import EARLIER, MANIFEST_MAY_DIFFER, MAY_DIFFER, REMEDIES, manifest
+from tunesmith.compose.manifest import EARLIER, EXCHANGEABLE, MANIFEST_MAY_DIFFER, MAY_DIFFER, REMEDIES, manifest
 from tunesmith.compose.methods.method import RunContext
 from tunesmith.data.dataset.faults import QUARANTINE
 from tunesmith.errors import RecipeError
@@ -21,7 +21,14 @@ def open_run(recipe: Recipe, world: Communicator, view: View) -> RunDirectory:
     """Create or continue the run; the first process owns it."""
     if not world.is_first:
         return RunDirectory.join(recipe.directory, dump(recipe))
-    return RunDirectory.open(recipe.directory, dump(recipe), notice=view.note, may_differ=MAY_DIFFER, earlier=EARLIER)
+    return RunDirectory.open(
+        recipe.directory,
+        dump(recipe),
+        notice=view.note,
+        may_differ=MAY_DIFFER,
+        earlier=EARLIER,
+        exchangeable=EXCHANGEABLE,
+    )
 
 
 def record_run(context: RunContext[Any, Any], last: Checkpoint | None, total: int, view: View) -> None:

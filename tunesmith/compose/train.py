@@ -249,6 +249,7 @@ def _build_checkpointer(
         directory=context.run.checkpoints,
         modules={name: trained_module(module) for name, module in setup.modules.items()},
         optimizer=optimizer,
+        parameters=setup.policy.parameters(),
         facts={"recipe": context.recipe.name, **base_facts(context.recipe, context.random_base, context.run.path)},
         every=period_in_steps(keys.save_every, len(setup.steps)),
         keep=keys.keep,

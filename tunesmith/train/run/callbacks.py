@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tunesmith.train.run import checkpoint
 from tunesmith.train.run.agreement import in_first
 from tunesmith.train.run.checkpoint_files import Checkpoint
 from tunesmith.train.run.directory import RunDirectory
+from tunesmith.train.run.exact_weights import OPTIMIZER, load_state
 from tunesmith.train.run.finite_state import check_finite_checkpoint, check_finite_metrics, check_finite_state
 from tunesmith.train.run.history import shown_record
 from tunesmith.train.run.metrics import RecordFile, open_records, read_records
@@ -36,10 +37,6 @@ LEARNING_RATE = "learning_rate"
 
 DIGESTS = "sha256"
 """Key of the digests of the records in the state of a checkpoint."""
-
-OPTIMIZER = "optimizer"
-"""Name of the optimizer's state in a checkpoint, next to the names of the modules."""
-
 
 WRITINGS = 2
 """How often a checkpoint is written before its disk counts as broken."""
@@ -204,6 +201,7 @@ class Checkpointer:
     directory: of all checkpoints.
     modules: name of a file in a checkpoint -> the module whose weights it holds.
     optimizer: its state is saved too.
+    parameters: those that it updates, by the names in its state.
     facts: stored in the manifest of each checkpoint.
     every: steps between checkpoints; None: only the last step. A step that the selection keeps is saved as well.
     keep: newest checkpoints that are kept, next to those that the selection keeps.
@@ -224,6 +222,7 @@ class Checkpointer:
     selection: CheckpointSelection
     view: View
     world: Communicator = ALONE
+    parameters: Mapping[str, nn.Parameter] = field(default_factory=dict)
     saved: int = 0
 
     def __call__(self, result: StepResult) -> None:
@@ -271,9 +270,7 @@ class Checkpointer:
 
         Raises StorageError.
         """
-        for name, module in self.modules.items():
-            found.load_into(name, module.state_dict(), "weights")
-        found.load_into(OPTIMIZER, self.optimizer.state_dict(), "optimizer state")
+        load_state(found, self.modules, self.optimizer.state_dict(), self.parameters)
         check_finite_checkpoint(self.modules, self.optimizer.state_dict(), found.path)
         self.world.in_turn(lambda: self._restore_records(found.state))
         self.saved = found.step

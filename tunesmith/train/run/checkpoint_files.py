@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from tunesmith.errors import StorageError
 from tunesmith.files import fingerprint, sha256
 from tunesmith.model.local_rows import local_part, local_rows
 from tunesmith.train.run.agreement import in_all, in_first
-from tunesmith.train.run.shards import INDEX, SUFFIX, GroupIndex, find_index_fault, open_group, parse_index
+from tunesmith.train.run.shards import INDEX, SUFFIX, GroupIndex, GroupReader, find_index_fault, open_group, parse_index
 from tunesmith.train.tensors import check_same_tensors
 from tunesmith.world import Communicator
 
@@ -61,8 +62,7 @@ class Checkpoint:
         ending: only names that end so are loaded.
         Raises StorageError for an unknown group.
         """
-        self._check_group(group)
-        with open_group(self.path, group, self.indexes.get(group), self.tied.get(group, {})) as reader:
+        with self.open(group) as reader:
             names = [name for name in reader.names() if name.endswith(ending)]
             stored = {name: reader.read(name) for name in dict.fromkeys(map(reader.first_name, names))}
             return {name: stored[reader.first_name(name)] for name in names}
@@ -73,20 +73,23 @@ class Checkpoint:
         what: the group in words, for the message.
         Raises StorageError, before anything is copied, for an unknown group, or if names, shapes or types differ.
         """
-        self._check_group(group)
-        with open_group(self.path, group, self.indexes.get(group), self.tied.get(group, {})) as reader:
+        with self.open(group) as reader:
             check_same_tensors(reader.describe(), tensors, what)
             with torch.no_grad():
                 for name, target in tensors.items():
                     reader.copy_rows(name, local_rows(target), local_part(target))
 
-    def _check_group(self, group: str) -> None:
+    @contextmanager
+    def open(self, group: str) -> Iterator[GroupReader]:
+        """The tensors of a group, to be read one by one. Raises StorageError for an unknown group."""
         if group not in self.groups:
             raise StorageError(
                 f"no tensors {group!r} in this checkpoint, only {', '.join(self.groups)}",
                 where=self.path,
                 advice="resume with the recipe that wrote it",
             )
+        with open_group(self.path, group, self.indexes.get(group), self.tied.get(group, {})) as reader:
+            yield reader
 
 
 class ListedCheckpoint(NamedTuple):

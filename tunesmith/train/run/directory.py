@@ -21,6 +21,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -117,6 +118,7 @@ class RunDirectory:
         resume: Resume = "auto",
         may_differ: Collection[str] = (),
         earlier: Mapping[str, Any] = MappingProxyType({}),
+        exchangeable: Mapping[str, Collection[Any]] = MappingProxyType({}),
     ) -> RunDirectory:
         """Create a run, or continue an existing one, and lock it. Nothing is changed before the lock is held.
 
@@ -129,6 +131,7 @@ class RunDirectory:
         may_differ: keys (``run``, ``train.log_every``) in which the recipe of a continued run may differ; ``record``
             then rewrites ``recipe.yaml``.
         earlier: key that recipes of earlier versions do not have -> its value in these versions.
+        exchangeable: key -> values of it that may replace each other, which counts as ``may_differ``.
         Raises LockedError, RecipeError (another recipe, or a directory that is no run), MissingInputError,
         StorageError.
         """
@@ -138,7 +141,8 @@ class RunDirectory:
         lock = _acquire_lock(path, notice)
         try:
             with storage_errors(path, "choose another run.directory, or check the permissions of its files"):
-                return cls._open_locked(path, lock, recipe_text, notice, resume, may_differ, earlier)
+                compare = partial(_check_recipe, may_differ=may_differ, earlier=earlier, exchangeable=exchangeable)
+                return cls._open_locked(path, lock, recipe_text, notice, resume, compare)
         except BaseException:
             _release_lock(lock, path)
             raise
@@ -151,10 +155,12 @@ class RunDirectory:
         recipe_text: str,
         notice: Notice,
         resume: Resume,
-        may_differ: Collection[str],
-        earlier: Mapping[str, Any],
+        compare: Callable[[Path, str, Notice], dict[str, Any]],
     ) -> RunDirectory:
-        """As ``open``, with the descriptor of the lock that is held. Raises OSError too."""
+        """As ``open``, with the descriptor of the lock that is held. Raises OSError too.
+
+        compare: finds the recipe of the last start, and refuses another one.
+        """
         continued, previous = (path / RECIPE).is_file(), dict[str, Any]()
         if continued and resume == "never":
             raise RecipeError("a run exists here already", where=path, advice=f"append {free_directory(path)}")
@@ -164,7 +170,7 @@ class RunDirectory:
             if not directory.is_symlink():
                 remove_unfinished(directory)
         if continued:
-            previous = _check_recipe(path / RECIPE, recipe_text, may_differ, earlier, notice)
+            previous = compare(path / RECIPE, recipe_text, notice)
         return cls(path, continued, lock, recipe_text, previous)
 
     @classmethod
@@ -325,11 +331,17 @@ def free_directory(path: Path) -> str:
 
 
 def _check_recipe(
-    path: Path, text: str, may_differ: Collection[str], earlier: Mapping[str, Any], notice: Notice
+    path: Path,
+    text: str,
+    notice: Notice,
+    *,
+    may_differ: Collection[str],
+    earlier: Mapping[str, Any],
+    exchangeable: Mapping[str, Collection[Any]],
 ) -> dict[str, Any]:
     """The recipe of the last start. Raises RecipeError with the keys that differ from it, except those that may."""
     previous = _read_mapping(path, _parse_recipe)
-    changed, allowed = find_changes(previous, _parse_recipe(text.encode()), may_differ, earlier)
+    changed, allowed = find_changes(previous, _parse_recipe(text.encode()), may_differ, earlier, exchangeable)
     if changed:
         raise RecipeError(
             "a run with another recipe exists here",

@@ -13,13 +13,27 @@ MOST_LEVELS = 200
 
 
 def find_changes(
-    old: Any, new: Any, may_differ: Collection[str], earlier: Mapping[str, Any] = MappingProxyType({})
+    old: Any,
+    new: Any,
+    may_differ: Collection[str],
+    earlier: Mapping[str, Any] = MappingProxyType({}),
+    exchangeable: Mapping[str, Collection[Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """(differences that are not allowed, differences that are), both as key -> "old -> new"."""
+    """(differences that are not allowed, differences that are), both as key -> "old -> new".
+
+    may_differ: keys that may change, and all below them.
+    earlier: key that ``old`` may lack -> its value then.
+    exchangeable: key -> values that may replace each other.
+    """
     before, after = {**earlier, **dict(find_leaves(old))}, dict(find_leaves(new))
     different = [key for key in {**before, **after} if before.get(key, ABSENT) != after.get(key, ABSENT)]
     shown = {key: f"{_short(before.get(key, ABSENT))} -> {_short(after.get(key, ABSENT))}" for key in different}
     free = {key for key in different if any(key == each or key.startswith(f"{each}.") for each in may_differ)}
+    free |= {
+        key
+        for key, values in exchangeable.items()
+        if key in shown and before.get(key) in values and after.get(key) in values
+    }
     return (
         {key: change for key, change in shown.items() if key not in free},
         {key: change for key, change in shown.items() if key in free},
