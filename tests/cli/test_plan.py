@@ -45,6 +45,35 @@ def test_a_run_that_does_not_fit_has_every_line_and_the_cheapest_changes(
     assert "  2 GPUs\n    104.9 GiB on each; the same result" in out
 
 
+NAMED = ("weights", "gradients", "moments", "activations", "head", "reserve", "together", "checkpoint", "host memory")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dolly-v2-3b"],
+        ["dolly-v2-12b", "lora"],
+        ["dolly-v2-3b", "train.offload=moments"],
+        ["flan-t5-dolly-xxl", "one-h200"],
+        ["tulu-2.5-13b-uf-rm"],
+        ["dolly-v2-3b", "evaluate.replies=200", "evaluate.batch_size=512"],
+    ],
+    ids=" ".join,
+)
+def test_every_plan_has_a_line_for_each(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a line is 0, or where replies need more than a step."""
+    _, out, _ = called(monkeypatch, capsys, *words, "--gpu", "h200")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "model: " in out
+    training = " ".join(out.split()).partition("in a forward and backward pass")[2]
+    for name in NAMED:
+        in_step = name in ("gradients", "activations", "head") and f"{name} " in training
+        assert in_step or len([line for line in lines if line.startswith(f"  {name} ")]) == 1, name
+
+
 def test_a_run_that_fits_has_no_advice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = called(monkeypatch, capsys, "dolly-v2-3b", "--gpu", "h200")
     assert code == 0

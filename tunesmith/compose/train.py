@@ -98,7 +98,7 @@ def _train_recipe(
     families.find_family(recipe)
     check_start_format(recipe)
     configure_process(recipe)
-    check_before_loading(recipe)
+    check_before_loading(recipe, world)
     if reason:
         view.note(reason)
     with world.in_turn(lambda: open_run(recipe, world, view)) as run:
@@ -234,7 +234,7 @@ def _check_capacity(
 ) -> None:
     """Raises StorageError or RecipeError if disk or memory are too small for the rest of the run."""
     check_space(checkpointer, context.model, len(setup.steps), evaluates=setup.evaluate is not None)
-    check_memory(context.recipe, setup, start, view.note)
+    check_memory(context.recipe, setup, start, view.note, context.world)
 
 
 def _build_checkpointer(

@@ -86,10 +86,12 @@ class ProbeResult:
 def largest_batch(steps: Steps[BatchT], start: int, *, ahead: bool) -> BatchT | None:
     """The largest micro-batch of some steps that are spread over the rest of a run; None if they have none.
 
+    A process without batches in these steps gets an idle one, so that either all processes have a batch or none has.
+
     start: steps that are done.
     ahead: whether any step may be made now; otherwise only the next one is looked at.
     """
-    batches = [batch for number in _chosen(start, len(steps), ahead) for batch in steps[number].batches]
+    batches = [batch for number in _chosen(start, len(steps), ahead) for batch in steps[number].batches_or_idle()]
     return max(batches, key=lambda batch: batch.tokens, default=None)
 
 

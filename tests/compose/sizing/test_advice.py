@@ -10,9 +10,9 @@ import pytest
 from tests.compose.sizing.seed_plans import sized
 from tunesmith.compose.models.families import check_divided
 from tunesmith.compose.sizing.advice import LAYERS, RANK, Proposal, fits, propose
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, find_gpu
 from tunesmith.compose.sizing.run import SizedRun
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.errors import UsageError
 from tunesmith.recipe.load import load
 

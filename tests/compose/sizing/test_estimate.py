@@ -13,19 +13,18 @@ from torch import Tensor, nn
 
 from tests.model.test_outline import SIZES as SMALL
 from tunesmith.compose.components.optimizer import hidden_matrices
-from tunesmith.compose.sizing.estimate import (
+from tunesmith.compose.sizing.estimate import estimate_memory, head_bytes
+from tunesmith.compose.sizing.memory import CONTEXT, GIB, SLACK, MemoryEstimate, MemoryLine
+from tunesmith.compose.sizing.networks import ModelSizes
+from tunesmith.compose.sizing.run import DataCounts, size_run
+from tunesmith.compose.sizing.settings import (
     Distribution,
     FurtherModel,
     Network,
     StateSettings,
     TrainedAdapter,
     Workload,
-    estimate_memory,
-    head_bytes,
 )
-from tunesmith.compose.sizing.memory import CONTEXT, GIB, SLACK, MemoryEstimate, MemoryLine
-from tunesmith.compose.sizing.networks import ModelSizes
-from tunesmith.compose.sizing.run import DataCounts, size_run
 from tunesmith.model import head
 from tunesmith.model.footprint import ActivationBytes, StackBytes, StorageCount
 from tunesmith.model.load import new_model
@@ -226,10 +225,37 @@ def test_several_gpus_that_share_nothing_need_as_much_as_one() -> None:
 def test_an_adapter_leaves_frozen_weights_and_its_own_states() -> None:
     found = lines(estimate_memory(network(), StateSettings("split"), WORK, adapter=TrainedAdapter(10_000)))
     assert found["weights", "always"] == 2_000_000
-    assert found["adapter", "always"] == 12 * 10_000
+    assert (found["adapter", "always"], found["moments", "always"]) == (4 * 10_000, 8 * 10_000)
     assert found["gradients", "training"] == 40_000
     quantised = lines(estimate_memory(network(), StateSettings("split"), WORK, adapter=TrainedAdapter(10_000, 0.6)))
     assert quantised["weights", "always"] == 600_000
+
+
+def test_a_model_is_in_float32_with_casts_until_it_is_tested() -> None:
+    """Only few states are less: weights in 16 bits, whose moments are on the host or rows and columns."""
+    least = StateSettings("bfloat16-stochastic", "bfloat16", offload=True)
+    found = estimate_memory(network(), least, NO_WORK)
+    assert lines(found)["weights", "always"] + lines(found)["tested", "loading"] == 6 * 1_000_000
+    assert found.largest_phase == "loading"
+    assert found.tensors == 6 * 1_000_000
+    plain = estimate_memory(network(), replace(least, compute="float32", weights="float32"), NO_WORK)
+    assert ("tested", "loading") not in lines(plain)
+
+
+@pytest.mark.parametrize("states", [each for each in COMBINATIONS if each.weights != "bfloat16-stochastic"], ids=str)
+def test_loading_is_never_the_peak_of_exact_weights(states: StateSettings) -> None:
+    """Gradients take as much as the casts, and the moments come in addition."""
+    assert estimate_memory(network(), states, NO_WORK).largest_phase != "loading"
+
+
+def test_a_frozen_model_is_in_float32_until_it_is_tested() -> None:
+    judge = replace(network(), parameters=5_000_000)
+    models = [FurtherModel("reward model", judge), FurtherModel("reference", judge, copied=True)]
+    found = lines(estimate_memory(network(), StateSettings("split"), NO_WORK, further=models))
+    assert found["reward model", "always"] == 2 * 5_000_000
+    assert found["tested", "loading"] == 4 * 5_000_000 - found["moments", "always"]
+    halves = lines(estimate_memory(network(), StateSettings("split"), NO_WORK, adapter=TrainedAdapter(10_000)))
+    assert ("tested", "loading") not in halves
 
 
 def test_ppo_adds_frozen_models_in_16_bits_and_trains_the_value_function() -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.compose.sizing.duration import copy_seconds
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.memory import GIB, MemoryEstimate
 from tunesmith.compose.sizing.run import SizedRun, state_settings
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.errors import TunesmithError
 from tunesmith.recipe.load import with_values
 
@@ -140,7 +140,7 @@ def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
     """Training low-rank matrices instead of the weights; with the base in 4 bits if nothing else fits."""
     present = run.recipe.model.adapter
     layers = LAYERS if present is None else LAYERS[LAYERS.index(present.kind) + 1 :]
-    words = tuple(_of_full_training(run))
+    words = tuple(_of_weights(run))
     for layer in layers:
         if layer == "qlora" and spread.processes > 1:
             continue  # 4 bits are for one GPU
@@ -157,8 +157,13 @@ def _adapter(run: SizedRun, gpu: Gpu, spread: Distribution) -> Proposal | None:
 
 def _of_full_training(run: SizedRun) -> Iterator[str]:
     """Words that set back what is only for training all weights in one process."""
-    if run.recipe.train.gradients != "float32":
+    if run.recipe.train.gradients != "float32" and run.adapter is None:
         yield "train.gradients=float32"
+    yield from _of_weights(run)
+
+
+def _of_weights(run: SizedRun) -> Iterator[str]:
+    """The word that sets back the format of weights that are all trained in one process."""
     if run.recipe.train.weights not in ("auto", "float32"):
         yield "train.weights=auto"
 
@@ -170,6 +175,8 @@ def _more_gpus(run: SizedRun, gpu: Gpu, spread: Distribution) -> list[Proposal]:
     wider = [each for each in wider if each != spread]
     found: list[Proposal] = []
     words = tuple(_of_full_training(run))
+    if spread.processes > 1 and spread.shard != "zero3":
+        words = (*words, "train.shard=zero3")
     divided = _changed(run, [_Candidate(words, "")]) or run
     for each in wider:
         proposal = _cheapest(divided, gpu, each, _candidates(divided, gpu, each))

@@ -15,10 +15,10 @@ from tunesmith.compose.models.families import check_divided, check_replicas, sha
 from tunesmith.compose.progress import show_progress
 from tunesmith.compose.sizing.advice import propose
 from tunesmith.compose.sizing.duration import estimate_duration
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, Gpu, find_gpu, present_gpu
 from tunesmith.compose.sizing.lines import PlanResult
 from tunesmith.compose.sizing.run import DataCounts, SizedRun, size_run
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.compose.sizing.storage import disk_need, host_need
 from tunesmith.data.dataset.store import Store
 from tunesmith.recipe.load import load, split_words

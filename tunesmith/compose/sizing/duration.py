@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.run import SizedRun, state_settings
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.recipe.objectives import PpoConfig
 
 UTILISATION = 0.40

@@ -1,7 +1,7 @@
 """The memory formula: bytes of one GPU, as a pure function of counts and settings.
 
     weights, moments and further models      always
-    whole models, or layers in float32       while a model that is divided among GPUs is loaded and tested
+    whole models, or layers in float32       while models are loaded and tested (``loading``)
     gradients, activations, head             while a micro-batch is computed
     gradients, copies of the update          while the weights are updated
     cache of keys and values                 while replies are generated, when there are no gradients
@@ -12,14 +12,20 @@ The need of a run is what is always there plus the largest of the others, plus a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from tunesmith.compose.sizing.memory import MemoryEstimate, MemoryLine
-from tunesmith.model.footprint import ActivationBytes
-from tunesmith.model.split import WeightFormat
-from tunesmith.recipe.training import ShardKind
-from tunesmith.train.optim.storage import BLOCK, PART
+from tunesmith.compose.sizing.loading import gathered_at_once, lines_by_rows, lines_of_one_model, lines_of_whole_models
+from tunesmith.compose.sizing.memory import GIB, MemoryEstimate, MemoryLine
+from tunesmith.compose.sizing.settings import (
+    FLOAT,
+    HALF,
+    Distribution,
+    FurtherModel,
+    Network,
+    StateSettings,
+    TrainedAdapter,
+    Workload,
+)
+from tunesmith.train.optim.storage import PART
 
 TABLE = 52_000_000
 """Logits in one chunk of the head (``model.head``)."""
@@ -27,156 +33,6 @@ COPIES = 3
 """Copies of the hidden states of a chunk that the head makes."""
 UPDATE_COPIES = 6
 """float32 copies of a part, or of a whole tensor, that an update makes at the most."""
-FLOAT, HALF = 4, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The counts of one model, as numbers and not as bytes.
-
-    parameters: all of them, tied ones once.
-    matrices: those in the matrices inside of the layers, which Muon updates.
-    sides: rows and columns of these matrices together; an adapter of rank r has r times as many parameters.
-    outside: those outside of the layers: embedding, head, last norm.
-    largest: in the largest tensor.
-    factored: what Adafactor keeps of the second moments.
-    layers: in each stack of an encoder-decoder.
-    hidden: units of a hidden state.
-    rows: tokens that the head scores; 0 for a reward model, which has no such head.
-    cached: keys and values of one token in all layers.
-    """
-
-    parameters: int
-    matrices: int
-    sides: int
-    outside: int
-    largest: int
-    factored: int
-    layers: int
-    hidden: int
-    rows: int
-    cached: int
-
-    @property
-    def layer(self) -> int:
-        """Parameters of one layer."""
-        return (self.parameters - self.outside) // max(1, self.layers)
-
-
-@dataclass(frozen=True, slots=True)
-class StateSettings:
-    """How weights, gradients and moments of trained weights are stored.
-
-    weights, gradients, moments, offload: see ``recipe.training.TrainConfig``.
-    optimizer: kind of the optimizer.
-    first_moment: whether Adafactor keeps a running mean of updates.
-    compute: number format of the forward pass.
-    """
-
-    weights: WeightFormat
-    gradients: Literal["float32", "bfloat16"] = "float32"
-    moments: Literal["float32", "8bit"] = "float32"
-    offload: bool = False
-    optimizer: Literal["adamw", "muon", "adafactor"] = "adamw"
-    first_moment: bool = False
-    compute: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of a trained weight, its rest included."""
-        return HALF if self.weights == "bfloat16-stochastic" else FLOAT
-
-    @property
-    def gradient_bytes(self) -> int:
-        """Bytes of a gradient."""
-        return HALF if self.gradients == "bfloat16" else FLOAT
-
-    @property
-    def compute_bytes(self) -> int:
-        """Bytes of a number in the forward pass, and of a weight that is not trained."""
-        return FLOAT if self.compute == "float32" else HALF
-
-    def moment_bytes(self, network: Network) -> int:
-        """Bytes of the moments of a whole model, wherever they are kept."""
-        if self.optimizer == "adafactor":
-            return FLOAT * (network.factored + (network.parameters if self.first_moment else 0))
-        single = network.matrices if self.optimizer == "muon" else 0
-        count = 2 * network.parameters - single
-        return count + FLOAT * count // BLOCK if self.moments == "8bit" else FLOAT * count
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """How a run is spread over GPUs.
-
-    processes: one for each GPU.
-    shard: what they divide among them: nothing; gradients and optimizer (zero2: the weights are whole during a step);
-        or the weights, too (zero3: whole for one layer at a time).
-    replicas: copies of what they divide.
-    """
-
-    processes: int = 1
-    shard: ShardKind = "none"
-    replicas: int = 1
-
-    @property
-    def parts(self) -> int:
-        """Into how many parts weights, gradients and moments are divided."""
-        return 1 if self.shard == "none" else self.processes // self.replicas
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedAdapter:
-    """Low-rank matrices that are trained in place of the weights.
-
-    parameters: of all these matrices, which are float32; those of a separate value function included.
-    base_bytes: bytes of a weight of the frozen model: 4, 2, or about 0.6 where it is quantised to 4 bits.
-    """
-
-    parameters: int
-    base_bytes: float = HALF
-
-
-@dataclass(frozen=True, slots=True)
-class FurtherModel:
-    """A model next to the one that is trained.
-
-    name: what it is for.
-    network: its counts.
-    trained: whether it has gradients and moments, too, like a separate value function.
-    copied: whether it starts as a copy of the trained model. With an adapter it is the frozen model itself.
-    """
-
-    name: str
-    network: Network
-    trained: bool = False
-    copied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a run computes at a time.
-
-    tokens: of the largest micro-batch, padding included.
-    targets: in it, whose log-probabilities are computed.
-    recomputed: share of the layers whose activations are recomputed.
-    activations: of the trained model, for these tokens.
-    value_activations: of a separate value function, whose activations are kept at the same time.
-    dropout: whether there is residual dropout.
-    replies: rows of replies that are generated together; 0 if none are generated.
-    reply_length: tokens that such a row may come to hold.
-    by_rows: whether a model that is divided is loaded by rows, so that no process ever has all of it.
-    """
-
-    tokens: int
-    targets: int
-    recomputed: float
-    activations: ActivationBytes
-    value_activations: ActivationBytes | None = None
-    dropout: bool = False
-    replies: int = 0
-    reply_length: int = 0
-    by_rows: bool = False
 
 
 def estimate_memory(
@@ -207,9 +63,13 @@ def estimate_memory(
         *(_divided_lines(frozen, states, spread) if by_rows else _frozen_lines(frozen, states, spread, adapter)),
     ]
     tested = [*own, *(each.network for each in frozen)]
+    if spread.parts == 1:
+        loading = lines_of_one_model(own, frozen, kept, states, adapter)
+    else:
+        loading = lines_by_rows(tested, kept, spread) if by_rows else lines_of_whole_models(own, kept, adapter)
     found = [
         *kept,
-        *(_test_lines(tested, kept, spread) if by_rows else _whole_lines(own, kept, spread, adapter)),
+        *loading,
         *_gathered_lines(own, states, spread, adapter),
         *_pass_lines(trained, states, work, adapter),
     ]
@@ -219,7 +79,7 @@ def estimate_memory(
         everything = states.compute_bytes * network.parameters if spread.parts > 1 else 0
         found.append(MemoryLine("cache", size, "replies", note))
         found.append(MemoryLine("gathered", everything, "replies", "all weights, for replies"))
-    return MemoryEstimate(tuple(line for line in found if line.bytes))
+    return MemoryEstimate(tuple(line for line in found if line.bytes or line.name == "head"))
 
 
 def _state_lines(
@@ -233,7 +93,8 @@ def _state_lines(
         return [
             *([_cast_line(count)] if is_cast else []),
             MemoryLine("weights", frozen // parts, "always", f"{adapter.base_bytes:g} bytes each, frozen"),
-            MemoryLine("adapter", (FLOAT * adapter.parameters + moments) // parts, "always", "weights and moments"),
+            MemoryLine("adapter", FLOAT * adapter.parameters // parts, "always", "its weights, 4 bytes each"),
+            MemoryLine("moments", moments // parts, "always", "of the adapter"),
             MemoryLine("gradients", FLOAT * adapter.parameters // parts, "training", "of the adapter"),
             MemoryLine("gradients", FLOAT * adapter.parameters // parts, "update"),
         ]
@@ -262,7 +123,7 @@ def _weight_note(states: StateSettings) -> str:
 
 def _moment_note(states: StateSettings) -> str:
     if states.optimizer == "adafactor":
-        return "Adafactor's rows and columns"
+        return "Adafactor's rows and columns (float32)"
     each = "2 x 4 bytes each" if states.moments == "float32" else "2 x 1.03 bytes each"
     return f"{each} ({states.optimizer}, {states.moments})"
 
@@ -270,7 +131,7 @@ def _moment_note(states: StateSettings) -> str:
 def _divided_lines(frozen: Sequence[FurtherModel], states: StateSettings, spread: Distribution) -> list[MemoryLine]:
     """Models that are not trained, where they are divided in float32 and gathered layer by layer."""
     weights = [(each.name, FLOAT * each.network.parameters // spread.parts) for each in frozen]
-    layers = max((states.compute_bytes * _gathered_at_once(each.network, spread) for each in frozen), default=0)
+    layers = max((states.compute_bytes * gathered_at_once(each.network, spread) for each in frozen), default=0)
     return [
         *(MemoryLine(name, size, "always", "4 bytes each, frozen") for name, size in weights),
         MemoryLine("gathered", layers, "replies", "layers of a frozen model"),
@@ -288,38 +149,6 @@ def _frozen_lines(
     return [
         MemoryLine(each.name, size * each.network.parameters, "always", f"{size} bytes each, frozen") for each in frozen
     ]
-
-
-def _gathered_at_once(network: Network, spread: Distribution) -> int:
-    """Parameters of a divided model that a pass gathers: of two layers, or all with zero2, and those outside."""
-    return network.parameters if spread.shard == "zero2" else 2 * network.layer + network.outside
-
-
-def _test_lines(tested: Sequence[Network], kept: Sequence[MemoryLine], spread: Distribution) -> list[MemoryLine]:
-    """Models that are loaded by rows are tested with layers gathered in float32, before there are moments.
-
-    kept: lines of what stays.
-    """
-    largest = max(_gathered_at_once(each, spread) for each in tested)
-    later = sum(line.bytes for line in kept if line.phase == "always" and line.name == "moments")
-    note = "layers, embedding and head in float32, for the test of the model"
-    return [MemoryLine("tested", max(0, FLOAT * largest - later), "loading", note)]
-
-
-def _whole_lines(
-    own: Sequence[Network], kept: Sequence[MemoryLine], spread: Distribution, adapter: TrainedAdapter | None
-) -> list[MemoryLine]:
-    """Models are whole in every process until they have been tested, and only then divided.
-
-    own: networks with separate weights that are trained or adapted. kept: lines of what stays.
-    """
-    if spread.parts == 1:
-        return []
-    size = FLOAT if adapter is None else adapter.base_bytes
-    whole, divided = round(size * sum(each.parameters for each in own)), ("weights", "adapter", "moments")
-    later = sum(line.bytes for line in kept if line.phase == "always" and line.name in divided)
-    note = "whole models, until they are tested and divided"
-    return [MemoryLine("whole", max(0, whole - later), "loading", note)]
 
 
 def _gathered_lines(
@@ -355,9 +184,17 @@ def _pass_lines(
         how += f", {work.recomputed:.0%} of layers recomputed"
     return [
         MemoryLine("activations", largest + noise, "training", how),
-        MemoryLine("head", beyond, "training", f"{work.targets:,} targets, beyond the activations"),
+        MemoryLine("head", beyond, "training", _head_note(network, work, head, beyond)),
         MemoryLine("update", update_bytes(trained, states, adapter), "update"),
     ]
+
+
+def _head_note(network: Network, work: Workload, head: int, beyond: int) -> str:
+    """head: bytes of the head. beyond: those that the backward pass of the layers does not need as well."""
+    if not network.rows:
+        return "no vocabulary: one score for each reply"
+    more = "this much more than" if beyond else "no more than"
+    return f"{work.targets:,} targets: {head / GIB:,.1f} GiB, {more} what the layers need in the backward pass"
 
 
 def dropout_bytes(network: Network, states: StateSettings, work: Workload) -> int:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 from tunesmith.compose.sizing.advice import Proposal, describe_size, fits
 from tunesmith.compose.sizing.duration import HOUR, Duration, utilisation
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import Gpu
 from tunesmith.compose.sizing.memory import GIB, MemoryEstimate, Phase
 from tunesmith.compose.sizing.run import SizedRun
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.compose.sizing.storage import DiskNeed
 
 SHOWN = GIB // 20
 """Bytes below which a line would be 0.0 GiB."""
+NAMED = ("weights", "gradients", "moments", "activations", "head")
+"""Lines that every plan has, however small."""
 WIDTH = 80
 NAME, NUMBER = 15, 11
 NOTES = 2 + NAME + NUMBER + 3
@@ -101,14 +103,18 @@ def _memory(result: PlanResult) -> Iterator[str]:
     largest = memory.largest_phase
     yield "memory of each GPU" if result.spread.processes > 1 else "memory of the GPU"
     for line in memory.lines:
-        if line.phase in ("always", largest) and line.bytes >= SHOWN:
+        if line.phase in ("always", largest) and (line.bytes >= SHOWN or line.name in NAMED):
             yield from _row(line.name, describe_size(line.bytes), line.note)
+    if "moments" not in {line.name for line in memory.lines}:
+        yield from _row("moments", describe_size(0), "in host memory (train.offload)")
     yield from _row("reserve", describe_size(memory.reserve), "CUDA, its kernels, and gaps between tensors")
     yield from _row("together", describe_size(memory.needed), verdict(result))
     for phase in ("loading", "training", "replies"):
         if phase != largest and memory.total(phase):
             need = memory.total("always") + memory.total(phase)
-            yield from _row(phase, "", f"{PHASES[phase]} {describe_size(need)} and the reserve")
+            parts = [line for line in memory.lines if line.phase == phase]
+            listed = ", ".join(f"{line.name} {describe_size(line.bytes)}" for line in parts)
+            yield from _row(phase, "", f"{PHASES[phase]} {describe_size(need)} and the reserve ({listed})")
 
 
 def _rest(result: PlanResult) -> Iterator[str]:

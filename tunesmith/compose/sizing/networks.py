@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import assemble_packed
 from tunesmith.batch.padded import collate_padded
-from tunesmith.compose.sizing.estimate import Network
+from tunesmith.compose.sizing.settings import Network
 from tunesmith.model.backbone import Backbone
 from tunesmith.model.failures import FAMILY_ERRORS
 from tunesmith.model.footprint import (

@@ -12,7 +12,10 @@ from tunesmith.compose.components.data import target_limit
 from tunesmith.compose.components.tokenizer import load_tokenizer, prompt_format, tokenizer_name
 from tunesmith.compose.methods.registry import METHODS
 from tunesmith.compose.models.families import DTYPES
-from tunesmith.compose.sizing.estimate import (
+from tunesmith.compose.sizing.estimate import estimate_memory
+from tunesmith.compose.sizing.memory import MemoryEstimate
+from tunesmith.compose.sizing.model_sources import FoundModel, find_model_sizes, find_named_model
+from tunesmith.compose.sizing.settings import (
     FLOAT,
     HALF,
     Distribution,
@@ -21,10 +24,7 @@ from tunesmith.compose.sizing.estimate import (
     StateSettings,
     TrainedAdapter,
     Workload,
-    estimate_memory,
 )
-from tunesmith.compose.sizing.memory import MemoryEstimate
-from tunesmith.compose.sizing.model_sources import FoundModel, find_model_sizes, find_named_model
 from tunesmith.generate.scheduler import CACHE_TOKENS
 from tunesmith.model.footprint import ActivationBytes
 from tunesmith.model.split import WeightFormat

@@ -5,82 +5,117 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 from torch import nn
 
 from tunesmith.batch.protocols import BatchT
 from tunesmith.compose.methods.method import TrainingSetup
+from tunesmith.compose.models.families import shard_kind
 from tunesmith.compose.sizing.advice import ALLOWED, Proposal, describe_size, propose
-from tunesmith.compose.sizing.estimate import FLOAT, Distribution
 from tunesmith.compose.sizing.hardware import Gpu, present_gpu
 from tunesmith.compose.sizing.memory import MemoryEstimate
 from tunesmith.compose.sizing.run import DataCounts, size_run, state_settings
+from tunesmith.compose.sizing.settings import FLOAT, Distribution
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.recipe.schema import Recipe
 from tunesmith.train.loop import PolicyT
 from tunesmith.train.probe import CudaMeter, MemoryProbe, ProbeResult, largest_batch
+from tunesmith.world import ALONE, Communicator
 
 WHERE = "train.micro_batch_tokens, train.moments"
-PROCESSES = "WORLD_SIZE"
-"""Environment variable of torchrun and of other launchers: the number of processes."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-ONE_GPU = Distribution()
 
 Notice = Callable[[str], None]
 
 
-def check_before_loading(recipe: Recipe, gpu: Gpu | None = None) -> None:
+def check_before_loading(recipe: Recipe, world: Communicator = ALONE, gpu: Gpu | None = None) -> None:
     """Raises RecipeError, with changes that help, if even the tensors of a run are more than a GPU has.
 
-    A model that cannot be counted before it is loaded is left to the probe.
+    The first process counts for all of them, and the others wait for it and end with it. A model that cannot be counted
+    before it is loaded is left to the probe.
 
-    gpu: None for that of this machine; without one nothing is checked.
+    world: the processes that share the run, one for each GPU.
+    gpu: of this process; None for that of this machine, without which nothing is checked.
     """
-    gpu = gpu or (present_gpu() if is_alone() else None)
-    if gpu is None:
-        return
+    gpu = _smallest_gpu(gpu or present_gpu(), world)
+    if gpu is not None and world.is_first:
+        _check_tensors(recipe, spread_of(recipe, world.size), gpu)
+    world.barrier()
+
+
+def _check_tensors(recipe: Recipe, spread: Distribution, gpu: Gpu) -> None:
     try:
         run = size_run(recipe, DataCounts())
-        memory = run.memory(ONE_GPU)
+        memory = run.memory(spread)
     except TunesmithError:  # loading reports it, with more reason
         return
     if memory.tensors > gpu.memory:
-        what = f"{_needs(memory)}, and {gpu.title} has {describe_size(gpu.memory)}"
-        raise RecipeError(what, where=WHERE, advice=_advice(propose(run, gpu, ONE_GPU)))
+        who = "the run" if spread.processes == 1 else f"each of {spread.processes} processes"
+        what = f"{who} needs {_needs(memory)}, and {gpu.title} has {describe_size(gpu.memory)}"
+        raise RecipeError(what, where=WHERE, advice=_advice(propose(run, gpu, spread), spread))
 
 
-def check_memory(recipe: Recipe, setup: TrainingSetup[PolicyT, BatchT], start: int, notice: Notice) -> None:
+def spread_of(recipe: Recipe, processes: int) -> Distribution:
+    """How a run is spread over the GPUs of so many processes."""
+    return Distribution(processes, shard_kind(recipe, processes), recipe.train.replicas)
+
+
+def _smallest_gpu(gpu: Gpu | None, world: Communicator) -> Gpu | None:
+    """The GPU with the memory of the smallest one of all processes; None if some process has none."""
+    sizes: list[int | None] = world.gather(None if gpu is None else gpu.memory)
+    known = [each for each in sizes if each is not None]
+    return replace(gpu, memory=min(known)) if gpu is not None and len(known) == len(sizes) else None
+
+
+def check_memory(
+    recipe: Recipe, setup: TrainingSetup[PolicyT, BatchT], start: int, notice: Notice, world: Communicator = ALONE
+) -> None:
     """Check before the next step that a run fits: on a GPU by a probe, elsewhere by what the host has.
 
     start: steps that are done.
     notice: is given a line with what the probe took.
+    world: the processes that share the run.
     Raises RecipeError.
     """
     if (gpu := present_gpu()) is None:
         check_host(recipe, setup.policy.parameters(), host_memory())
-    elif is_alone():
-        probe = MemoryProbe(setup.policy, setup.objective, CudaMeter(setup.policy.device))
-        check_largest_batch(recipe, probe, largest_batch(setup.steps, start, ahead=setup.ahead), gpu, notice)
+        return
+    probe = MemoryProbe(setup.policy, setup.objective, CudaMeter(setup.policy.device))
+    check_largest_batch(recipe, probe, largest_batch(setup.steps, start, ahead=setup.ahead), gpu, notice, world)
 
 
 def check_largest_batch(
-    recipe: Recipe, probe: MemoryProbe[PolicyT, BatchT], batch: BatchT | None, gpu: Gpu, notice: Notice
+    recipe: Recipe,
+    probe: MemoryProbe[PolicyT, BatchT],
+    batch: BatchT | None,
+    gpu: Gpu,
+    notice: Notice,
+    world: Communicator = ALONE,
 ) -> None:
     """Run a micro-batch without an update. Raises RecipeError if it needs more than ``ALLOWED`` of the memory.
 
-    batch: None if there is none.
+    Every process runs one of its own, with equally many passes, and the first one judges the one that needed most.
+    Where the memory is not enough, the others may wait for this process within a pass: it raises at once, and the watch
+    over processes ends them.
+
+    batch: None if there is none; then no process has one.
     """
     if batch is None:
         return
-    found = probe(batch)
-    if found.share > ALLOWED:
-        raise RecipeError(_refusal(found), where=WHERE, advice=_advice(_proposals(recipe, found, gpu)))
+    found, spread = probe(batch), spread_of(recipe, world.size)
+    if found.largest is not None:
+        found = max((ProbeResult(*each) for each in world.gather(astuple(found))), key=lambda each: each.share)
+    if found.share > ALLOWED and (world.is_first or found.largest is None):
+        advice = _advice(_proposals(recipe, found, gpu, spread), spread)
+        raise RecipeError(_refusal(found), where=WHERE, advice=advice)
+    world.barrier()
     assert found.largest is not None, "its share is known"
     took = f"{describe_size(found.largest)} of {describe_size(found.total)}"
-    rate = found.tokens / max(found.seconds, 1e-9)
-    notice(f"memory: {took} for the largest micro-batch, {found.tokens:,} tokens at {rate:,.0f} tokens a second")
+    rate = f"{found.tokens:,} tokens at {found.tokens / max(found.seconds, 1e-9):,.0f} tokens a second"
+    each = f" on each of {world.size} GPUs" if world.size > 1 else ""
+    notice(f"memory: {took} for the largest micro-batch, {rate}{each}")
 
 
 def _refusal(found: ProbeResult) -> str:
@@ -91,36 +126,39 @@ def _refusal(found: ProbeResult) -> str:
     return f"a micro-batch of {found.tokens:,} tokens needs {share} of {whole}, which leaves too little for others"
 
 
-def _proposals(recipe: Recipe, found: ProbeResult, gpu: Gpu) -> Sequence[Proposal]:
+def _proposals(recipe: Recipe, found: ProbeResult, gpu: Gpu, spread: Distribution) -> Sequence[Proposal]:
     """Changes after which the formula, scaled to what was measured, says that the run fits."""
     try:
         longest = found.tokens if found.tokens > recipe.train.micro_batch_tokens else None  # then it is one record
         run = size_run(recipe, DataCounts(longest=longest))
-        needed = run.memory(ONE_GPU).needed
+        needed = run.memory(spread).needed
     except TunesmithError:
         return ()
     measured = found.largest or max(found.total, needed)
-    return propose(run, replace(gpu, memory=round(found.total * min(1.0, needed / measured))), ONE_GPU)
+    return propose(run, replace(gpu, memory=round(found.total * min(1.0, needed / measured))), spread)
 
 
 def _needs(memory: MemoryEstimate) -> str:
-    """``the run needs 192.6 GiB (weights 44.1, gradients 44.1, moments 88.3)``."""
+    """``192.6 GiB (weights 44.1, gradients 44.1, moments 88.3)``."""
     largest = memory.largest_phase
-    lines = [line for line in memory.lines if line.phase in ("always", largest)]
+    lines = [line for line in memory.lines if line.bytes and line.phase in ("always", largest)]
     parts = ", ".join(f"{line.name} {describe_size(line.bytes)}" for line in lines)
-    return f"the run needs {describe_size(memory.needed)} ({parts})"
+    return f"{describe_size(memory.needed)} ({parts})"
 
 
-def _advice(proposals: Sequence[Proposal]) -> str:
+def _advice(proposals: Sequence[Proposal], spread: Distribution) -> str:
+    """The changes for the GPUs that there are, and the number of GPUs with the fewest changes."""
     if not proposals:
         return "use a smaller model, or GPUs with more memory"
+    each = " on each" if spread.processes > 1 else ""
     ways = [
-        f"append {shlex.join(each.words)} ({describe_size(each.needed)})"
-        if each.gpus == 1
-        else f"use {each.gpus} GPUs ({describe_size(each.needed)} on each)"
-        for each in proposals
-        if each.gpus == 1 or not each.words
+        f"append {shlex.join(found.words)} ({describe_size(found.needed)}{each})"
+        for found in proposals
+        if found.gpus == spread.processes
     ]
+    for found in [found for found in proposals if found.gpus != spread.processes][-1:]:
+        words = f" and append {shlex.join(found.words)}" if found.words else ""
+        ways.append(f"use {found.gpus} GPUs{words} ({describe_size(found.needed)} on each)")
     return f"{', or '.join(ways)}; `tunesmith plan` shows where the memory goes"
 
 
@@ -143,11 +181,6 @@ def check_host(recipe: Recipe, parameters: Mapping[str, nn.Parameter], total: in
         what = f"weights, gradients and moments need {describe_size(needed)}, this machine has {describe_size(total)}"
         advice = "append train.moments=8bit, use a smaller model, or a machine with more memory"
         raise RecipeError(what, where="model", advice=advice)
-
-
-def is_alone() -> bool:
-    """Whether this is the only process of the run; several must run the same number of passes, so none is probed."""
-    return os.environ.get(PROCESSES, "1") == "1"
 
 
 def host_memory() -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.compose.sizing.estimate import FLOAT, Distribution
 from tunesmith.compose.sizing.memory import GIB
 from tunesmith.compose.sizing.run import SizedRun, state_settings
+from tunesmith.compose.sizing.settings import FLOAT, Distribution
 from tunesmith.recipe.training import period_in_steps
 
 PROCESS = 4 * GIB
