@@ -19,7 +19,7 @@ from tunesmith.compose.models import families
 from tunesmith.compose.run_export import load_checkpoint_model
 from tunesmith.errors import RecipeError, StoppedError
 from tunesmith.model.split import join
-from tunesmith.recipe.load import LoadedRecipe
+from tunesmith.recipe.load import LoadedRecipe, load
 
 Recipe = Callable[..., LoadedRecipe]
 SHORT = ["model.dtype=bfloat16", "train.steps=5", "train.evaluate_every=3", "train.save_every=null"]
@@ -181,3 +181,15 @@ def test_processes_share_copies_of_divided_weights_equally(
     recipe = small_recipe(tmp_path, [f"train.replicas={replicas}"]).recipe
     with pytest.raises(RecipeError, match="8 processes cannot share 3 copies") if is_refused else nullcontext():
         families.name_storage(recipe, processes)
+
+
+def test_adapters_and_the_layer_of_a_machine_train_and_what_has_no_effect_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SHORT, "train.steps=1", "train.evaluate_every=null", "train.gradients=bfloat16"]
+    run = train_recipe(small_recipe(tmp_path, [*words, "model.adapter={rank: 4}"])).directory
+    assert "train.gradients=bfloat16 has no effect" in "".join(capsys.readouterr())
+    recorded = load([str(run / "recipe.yaml")]).recipe.train
+    assert (recorded.weights, recorded.gradients) == ("float32", "float32")
+    named = families.name_storage(small_recipe(tmp_path, [*words, "model.adapter={rank: 4}"]).recipe, 2)
+    assert (named.train.shard, named.train.gradients) == ("zero3", "float32")

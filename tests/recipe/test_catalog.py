@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, get_args
 
 import pytest
@@ -251,6 +252,15 @@ def test_a_recipe_loads_under_every_layer_for_its_kind_of_model(name: str, layer
     assert layered.objective.kind == plain.objective.kind
     assert layered.objective == plain.objective or layer == "tiny-ppo"
     assert (layered.directory == plain.directory) == (layer in HARDWARE)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_adapters_and_the_layers_of_machines_are_laid_over_a_recipe_in_either_order(name: str) -> None:
+    for adapter, machine in itertools.product(("lora", "qlora"), HARDWARE):
+        first, second = complete(name, adapter, machine), complete(name, machine, adapter)
+        assert first.model.adapter == second.model.adapter == complete(name, adapter).model.adapter
+        assert first.train == second.train
+        assert first.directory == second.directory
 
 
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in RECIPES for layer in TINY if fits(name, layer)])

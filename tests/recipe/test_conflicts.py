@@ -9,6 +9,7 @@ import pytest
 from tests.recipe.good_recipe import PPO, T5, V_SIZE, good, problems
 from tunesmith.recipe.load import load
 from tunesmith.recipe.problems import InvalidRecipeError
+from tunesmith.recipe.storage_conflicts import find_unused_storage
 from tunesmith.recipe.validation import validate
 
 BOTH_AMOUNTS = "data.sources.0.weight=null or data.sources.0.fraction=null"
@@ -75,6 +76,10 @@ BOTH_AMOUNTS = "data.sources.0.weight=null or data.sources.0.fraction=null"
         (
             ["train.offload=moments", "train.optimizer={kind: adafactor}"],
             "train.offload: 'moments' are offloaded for adamw and muon, and adafactor stores little",
+        ),
+        (
+            ["train.weights=split", "model.adapter={rank: 4}", "model.dtype=bfloat16"],
+            "train.weights: 'split' is for full fine-tuning, and with model.adapter the trained weights are few",
         ),
         (["train.weights=bfloat16"], "train.weights: expected 'auto', 'float32', 'split' or 'bfloat16-stochastic'"),
         (["data.validation=0"], "train.evaluate_every: there are no validation data"),
@@ -214,3 +219,16 @@ def test_the_word_to_append_is_that_of_the_key_which_the_file_of_the_user_does_n
     with pytest.raises(InvalidRecipeError, match=r"steps \(9\) and epochs \(3\); append train\.epochs=null$"):
         load([str(path)], ["data.sources.0.path=x.jsonl"])
     assert load([str(path)], ["data.sources.0.path=x.jsonl", "train.epochs=null"]).recipe.train.steps == 9
+
+
+def test_storage_that_has_no_effect_is_said() -> None:
+    """The layers for one GPU set these keys for any recipe."""
+    adapted, factored = load(["dolly-v2-3b", "lora", "one-h100"]).recipe, load(["flan-t5-dolly-xxl", "one-h100"]).recipe
+    assert [*find_unused_storage(adapted.train, adapted=True)] == [
+        "train.gradients=bfloat16 has no effect: with model.adapter the gradients are few, and float32"
+    ]
+    assert [*find_unused_storage(factored.train, adapted=False)] == [
+        "train.moments=8bit has no effect, and adafactor stores little: a row and a column of every large matrix, in "
+        "float32"
+    ]
+    assert not [*find_unused_storage(load(["dolly-v2-3b", "one-h100"]).recipe.train, adapted=False)]

@@ -37,6 +37,7 @@ from tunesmith.launch import launched_process
 from tunesmith.model.adapters import trained_module
 from tunesmith.model.devices import best_device
 from tunesmith.recipe.load import LoadedRecipe
+from tunesmith.recipe.storage_conflicts import find_unused_storage
 from tunesmith.recipe.training import period_in_steps
 from tunesmith.report.check import Check
 from tunesmith.train.loop import Callback, PolicyT, train
@@ -99,8 +100,9 @@ def _train_recipe(
     check_start_format(recipe)
     configure_process(recipe)
     check_before_loading(recipe, world)
-    if reason:
-        view.note(reason)
+    for line in (reason, *find_unused_storage(chosen.train, adapted=chosen.model.adapter is not None)):
+        if line:
+            view.note(line)
     with world.in_turn(lambda: open_run(recipe, world, view)) as run:
         check_replaceable(run.export)
         context = prepare_run(recipe, run, view, world)

@@ -55,7 +55,10 @@ class AdapterConfig(Section):
 def find_adapter_conflicts(
     adapter: AdapterConfig | None, dtype: str | None, train: TrainConfig | None
 ) -> Iterator[Conflict]:
-    """Values that adapters cannot be combined with. dtype: ``model.dtype``; None if the section is invalid."""
+    """Values that adapters cannot be combined with. dtype: ``model.dtype``; None if the section is invalid.
+
+    The layers for one GPU set ``train.gradients``, which adapters leave without effect (``find_unused_storage``).
+    """
     if adapter is None:
         return
     if adapter.base == "bfloat16" and dtype not in (None, "bfloat16"):
@@ -63,9 +66,6 @@ def find_adapter_conflicts(
         yield Conflict("model.adapter.base", message, ("model.dtype=bfloat16", "model.adapter.base=auto"))
     if train is None:
         return
-    few = "and with model.adapter the trained weights are few and are float32"
     if train.weights not in ("auto", "float32"):
+        few = "and with model.adapter the trained weights are few and are float32"
         yield Conflict("train.weights", f"{train.weights!r} is for full fine-tuning, {few}", ("train.weights=float32",))
-    elif train.gradients != "float32":
-        message = f"{train.gradients!r} is for full fine-tuning, {few}"
-        yield Conflict("train.gradients", message, ("train.gradients=float32",))

@@ -180,7 +180,8 @@ def find_section_conflicts(
         architecture = str(model.init["architecture"])
         yield from find_architecture_conflicts(architecture, model=model, text=text, train=train, objective=objective)
     if train:
-        yield from find_storage_conflicts(train, model.dtype if model else None)
+        adapted = model is not None and model.adapter is not None
+        yield from find_storage_conflicts(train, model.dtype if model else None, adapted=adapted)
     if model:
         yield from find_adapter_conflicts(model.adapter, model.dtype, train)
     if text and text.targets is not None and objective:

@@ -276,7 +276,7 @@ class TrainConfig(Section):
     gradients: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="The data type in which the gradients of the micro-batches of a step are added up; bfloat16 needs "
-        "weights in bfloat16.",
+        "weights in bfloat16, and those of model.adapter are always float32.",
     )
     moments: Literal["float32", "8bit"] = Field(
         default="float32",

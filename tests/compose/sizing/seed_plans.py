@@ -14,12 +14,12 @@ from typing import Any
 
 from tests.conftest import REPOSITORY
 from tunesmith.compose.sizing.advice import fits
-from tunesmith.compose.sizing.estimate import Distribution
 from tunesmith.compose.sizing.hardware import GPUS, Gpu
 from tunesmith.compose.sizing.memory import GIB, MemoryEstimate
 from tunesmith.compose.sizing.model_sources import find_model_sizes
 from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.compose.sizing.run import DataCounts, Passes, SizedRun, size_run
+from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.model.footprint import ActivationBytes
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import Recipe
@@ -52,6 +52,9 @@ CATALOG = REPOSITORY / "tunesmith" / "recipe" / "catalog" / "layers"
 DOCUMENT = REPOSITORY / "docs" / "scale.md"
 BEGIN, END = "<!-- plans -->\n", "<!-- end of plans -->\n"
 HEADER = "# What a GPU needs, of "
+ADAPTERS = ("lora", "qlora")
+"""Layers for one GPU of any kind, whose headers have figures without another layer."""
+ADAPTER_HEADER = "# What one GPU needs, by `tunesmith plan`:\n"
 
 
 @cache
@@ -120,8 +123,22 @@ def header(layer: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@cache
+def planned_adapter(name: str, layer: str) -> MemoryEstimate:
+    """The memory of one GPU with adapters."""
+    return sized(load([name]).recipe).changed(load([name, layer]).recipe).memory(Distribution())
+
+
+def adapter_header(layer: str) -> str:
+    """The comment of a layer of adapters that has the figures."""
+    figures = ((name, planned_adapter(name, layer).needed / GIB) for name in (*SEEDS, *OTHERS))
+    return ADAPTER_HEADER + "".join(f"#   {name:<36}{number:>6.1f} GiB\n" for name, number in figures)
+
+
 def with_header(text: str, layer: str) -> str:
     """The text of a layer with the present figures."""
+    if layer in ADAPTERS:
+        return re.sub(rf"{ADAPTER_HEADER}(#   .*GiB\n)*", lambda match: adapter_header(layer), text)
     return re.sub(rf"{HEADER}.*\n(#   .*GiB.*\n)+", lambda match: header(layer), text)
 
 
@@ -133,7 +150,7 @@ def with_table(text: str) -> str:
 
 if __name__ == "__main__":
     DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
-    for layer in LAYERS:
+    for layer in (*LAYERS, *ADAPTERS):
         path = CATALOG / f"{layer}.yaml"
         path.write_text(with_header(path.read_text(encoding="utf-8"), layer), encoding="utf-8")
     print(figures())

@@ -168,6 +168,8 @@ def weight_format(recipe: Recipe) -> WeightFormat:
 def name_storage(recipe: Recipe, processes: int) -> Recipe:
     """The recipe with the values that ``auto`` has on this machine for weights and sharding, which a run records.
 
+    The gradients of adapters are float32, which is recorded as well.
+
     processes: of the run. Raises RecipeError for weights that cannot be divided among them.
     """
     kind = shard_kind(recipe, processes)
@@ -175,7 +177,8 @@ def name_storage(recipe: Recipe, processes: int) -> Recipe:
     named = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": kind})})
     weights = weight_format(named)
     check_divided(recipe, kind, weights)
-    train = named.train.model_copy(update={"weights": weights})
+    of_adapters = {} if recipe.model.adapter is None else {"gradients": "float32"}
+    train = named.train.model_copy(update={"weights": weights, **of_adapters})
     return named.model_copy(update={"train": train, "model": name_base_format(recipe.model)})
 
 
@@ -192,7 +195,8 @@ def check_replicas(recipe: Recipe, kind: ShardKind, processes: int) -> None:
 
 def check_divided(recipe: Recipe, kind: ShardKind, weights: str) -> None:
     """Raises RecipeError for weights or gradients that cannot be divided. weights: their format, or ``auto``."""
-    if kind != "none" and (weights not in ("auto", "float32") or recipe.train.gradients != "float32"):
+    halves = recipe.train.gradients != "float32" and recipe.model.adapter is None
+    if kind != "none" and (weights not in ("auto", "float32") or halves):
         raise RecipeError(
             "weights that are divided among processes are float32, and so are their gradients",
             where="train.weights, train.gradients",
