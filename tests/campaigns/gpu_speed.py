@@ -15,10 +15,11 @@ from tests.campaigns.gpu_figures import Campaign, Figure
 from tunesmith.batch.columns import REFERENCE
 from tunesmith.batch.example import Example
 from tunesmith.batch.packed import PackedBatch, assemble_packed
-from tunesmith.compose.sizing.estimate import StateSettings, Workload, estimate_memory
+from tunesmith.compose.sizing.estimate import estimate_memory
 from tunesmith.compose.sizing.known_models import LLAMA_13B, PYTHIA_7B, PYTHIA_12B, Entries
 from tunesmith.compose.sizing.memory import GIB
 from tunesmith.compose.sizing.networks import ModelSizes
+from tunesmith.compose.sizing.settings import StateSettings, Workload
 from tunesmith.model.attention import register
 from tunesmith.model.footprint import StorageCount
 from tunesmith.model.logits import LogitRule
@@ -63,6 +64,7 @@ class Shape:
 SMALLEST = StateSettings("split", "bfloat16", "8bit")
 SHAPES = (
     Shape("6.9B cut to 8 layers, sft", shortened(PYTHIA_7B, 8), "sft", StateSettings("split"), 16_384),
+    Shape("6.9B cut to 8 layers, dpo", shortened(PYTHIA_7B, 8), "dpo", StateSettings("split"), 16_384),
     Shape("6.9B sft", PYTHIA_7B, "sft", StateSettings("split", moments="8bit"), 16_384, 10_500),
     Shape("12B sft", PYTHIA_12B, "sft", SMALLEST, 16_384, 5_500),
     Shape("13B dpo", LLAMA_13B, "dpo", SMALLEST, 16_384, 5_500),
