@@ -53,7 +53,7 @@ def exact_state(found: Checkpoint) -> dict[str, Tensor]:
             first = found.tied.get(group, {}).get(name, name)
             rest = rests.get(f"value.{first}" if group == "value" else first)
             assert tensor.dtype != torch.bfloat16 or rest is not None, name
-            tensors[f"{group} {name}"] = join(tensor, rest) if tensor.dtype == torch.bfloat16 else tensor  # type: ignore[arg-type]
+            tensors[f"{group} {name}"] = tensor if rest is None else join(tensor, rest)
     return tensors
 
 

@@ -49,10 +49,8 @@ from tunesmith.objectives.proximal import ProximalPolicy
 from tunesmith.objectives.ranking import RewardRanking
 from tunesmith.objectives.sft import SupervisedFineTuning
 from tunesmith.train.loop import accumulate_gradients, accumulate_metrics
-from tunesmith.train.optim import optimizers, storage
 from tunesmith.train.optim.adafactor import Adafactor
 from tunesmith.train.optim.optimizers import AdamW
-from tunesmith.train.optim.storage import StateFormat
 from tunesmith.train.steps import Step
 from tunesmith.verify.self_test import self_test, self_test_scalars
 from tunesmith.verify.self_test_padded import self_test_padded
@@ -216,57 +214,6 @@ def test_adafactor_and_the_states_of_other_optimizers_are_on_the_device(device: 
     state = AdamW(parameters).state_dict()
     assert all(isinstance(state[f"{name}.exp_avg"], VirtualTensor) for name in parameters)
     assert not device.mixed
-
-
-def adamw_by_formula(
-    weights: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    averages: Sequence[Tensor],
-    squares: Sequence[Tensor],
-    _: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    *,
-    grad_scale: Tensor | None,
-    beta1: float,
-    beta2: float,
-    lr: float,
-    weight_decay: float,
-    eps: float,
-    **others: bool,
-) -> None:
-    """As the fused kernel, in operations that a virtual device has."""
-    assert others == {"fused": True, "amsgrad": False, "maximize": False}
-    for weight, found, average, square, step in zip(weights, gradients, averages, squares, steps, strict=True):
-        step.add_(1.0)
-        gradient = found if grad_scale is None else found / grad_scale
-        weight.mul_(1.0 - lr * weight_decay)
-        average.lerp_(gradient, 1.0 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        change = average / (1.0 - beta1**step)
-        weight.sub_(lr * change / ((square / (1.0 - beta2**step)).sqrt() + eps))
-
-
-@pytest.mark.parametrize("moments", ["float32", "8bit"])
-def test_adamw_with_clipping_waits_for_nothing_and_gives_the_numbers_of_the_host(
-    moments: Any, device: VirtualDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """moments: those in 8 bits are updated part by part."""
-    monkeypatch.setattr(storage, "PART", 256)
-    here, there = CASES["sft llama"](), CASES["sft llama"]()
-    for case in (here, moved(there, device)):
-        accumulate_gradients(case.policy, case.objective, step_of(case.batches), SingleProcess())
-        optimizer = AdamW(case.policy.parameters(), weight_decay=0.1, storage=StateFormat(moments=moments))
-        if case is there:
-            monkeypatch.setattr(optimizers, "adamw", adamw_by_formula)
-        device.waits.clear()
-        optimizer.step(1e-3, 0.5)
-    assert not device.waits
-    assert not device.mixed
-    expected = here.policy.parameters()
-    for name, parameter in there.policy.parameters().items():
-        found = parameter.data
-        assert isinstance(found, VirtualTensor)
-        assert torch.allclose(found.held, expected[name].data, rtol=1e-5, atol=1e-7), name
 
 
 @dataclass(frozen=True, slots=True)

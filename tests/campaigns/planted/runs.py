@@ -129,8 +129,8 @@ CHECKPOINTS = (
 RESUMING = (
     PlantedFault(
         file="train/run/exact_weights.py",
-        old="        for name, target in common.items():\n            reader",
-        new="        for name, target in {}.items():\n            reader",
+        old='            found.load_into(OPTIMIZER, optimizer, "optimizer state")\n',
+        new="",
         tests=(f"{_CHECKPOINTER}::test_a_restored_run_has_the_weights_moments_records_and_choice_of_its_checkpoint",),
         harm="A resumed run trains with new moments, so it ends with other weights.",
     ),

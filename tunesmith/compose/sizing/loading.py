@@ -63,7 +63,8 @@ def lines_of_one_model(
     casts = 0 if states.compute == "float32" else HALF
     stays = states.weight_bytes if adapter is None else FLOAT
     more = [(FLOAT + casts - stays) * each.parameters for each in own if adapter is None or adapter.base_bytes == FLOAT]
-    stored = FLOAT if states.weights == "float32" else states.compute_bytes
+    halves = states.weights != "float32" if adapter is None else adapter.base_bytes < FLOAT
+    stored = states.compute_bytes if halves else FLOAT
     more += [(FLOAT + casts - stored) * each.network.parameters for each in frozen if not each.copied]
     later = sum(line.bytes for line in kept if line.phase == "always" and line.name == "moments")
     note = "a model in float32 and its casts, until it is tested"

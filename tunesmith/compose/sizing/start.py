@@ -96,7 +96,7 @@ def check_largest_batch(
 ) -> None:
     """Run a micro-batch without an update. Raises RecipeError if it needs more than ``ALLOWED`` of the memory.
 
-    Every process runs one of its own, with equally many passes, and the first one judges the one that needed most.
+    Every process runs a separate one, with equally many passes, and the first one judges the one that needed most.
     Where the memory is not enough, the others may wait for this process within a pass: it raises at once, and the watch
     over processes ends them.
 

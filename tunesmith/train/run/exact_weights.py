@@ -70,6 +70,11 @@ def load_state(
             for name, parameter in parameters.items()
             if ((rest := f"{name}{REST}") in stored) != (rest in optimizer)
         }
+        if not rests:
+            for group, module in modules.items():
+                found.load_into(group, module.state_dict(), "weights")
+            found.load_into(OPTIMIZER, optimizer, "optimizer state")
+            return
         done = set[str]()
         for group, module in modules.items():
             with found.open(group) as weights:
