@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.apps.reports import write_report
-from tunesmith.apps.compare import read_comparison, run
+from tunesmith.apps.compare import open_report, read_comparison, run
+from tunesmith.apps.sampling_reports import report_key
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.report.compare_statistics import summarize
 
@@ -170,6 +171,14 @@ def test_scores_are_found_again_for_their_replies(reports: list[Path], tmp_path:
     assert comparison.reward_model == "judge"
     assert [each.reward for each in comparison.prompts[0].replies] == [1.5, 0.5, None, 5.0]
     assert "reward" in written(reports, scores=[str(path)])
+
+
+def test_scores_of_other_replies_of_the_same_number_do_not_fit(reports: list[Path], tmp_path: Path) -> None:
+    own = {**scores("b.json", B_SCORES), "report_key": report_key(open_report(reports[1]))}
+    assert read_comparison(reports, [score_file(tmp_path / "s.json", own)]).reward_model == "judge"
+    other = score_file(tmp_path / "t.json", {**own, "report_key": report_key(open_report(reports[0]))})
+    with pytest.raises(UsageError, match=r"the scores of b\.json do not fit any of the reports"):
+        read_comparison(reports, [other])
 
 
 @pytest.mark.parametrize(

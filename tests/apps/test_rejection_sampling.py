@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.apps.reports import Prompts, write_report
 from tests.worlds import small_recipe, write_preferences
 from tunesmith.apps.compare import read_comparison
+from tunesmith.apps.prompt_additions import NO_ADDITION, PromptAddition
 from tunesmith.apps.rejection_files import READING_TREES, REJECTION_KINDS, ScoredReports, write_rejections
 from tunesmith.apps.rejection_sampling import ScoredPrompt, ScoredReply, rejection_tree, spread
 from tunesmith.apps.sampling_reports import SamplingReport, read_report
@@ -250,8 +252,22 @@ def test_the_reader_of_trees_reads_conversations_of_several_turns() -> None:
     found = open_reader("oasst", {}, options)(tree).tree
     assert [message.text for message in found.messages] == ["a", "b", "c", "good", "bad"]
     assert [message.rank for message in found.messages] == [None, None, None, 0, 1]
-    system = (Message("system", "s"), *messages)
-    assert rejection_tree(ScoredPrompt("", system, replies)) == "a message that the trees cannot have"
+    system = rejection_tree(ScoredPrompt("", (Message("system", "s"), *messages), replies))
+    assert [message.role for message in open_reader("oasst", {}, options)(system).tree.messages][:2] == [
+        "system",
+        "user",
+    ]
+    late = (*messages, Message("system", "s"))
+    assert rejection_tree(ScoredPrompt("", late, replies)) == "a message that the trees cannot have"
+
+
+def test_trees_of_replies_with_other_profiles_have_other_ids() -> None:
+    replies = (ScoredReply("good", 2.0, None, "m"), ScoredReply("bad", 1.0, None, "m"))
+    additions = (NO_ADDITION, *(PromptAddition(profile=(("quality", quality),)) for quality in (0.0, 1.0)))
+    trees = [rejection_tree(ScoredPrompt("a", (Message("user", "a"),), replies, each)) for each in additions]
+    assert all(isinstance(tree, dict) for tree in trees)
+    ids = [identity for tree in trees for identity in re.findall(r'"message_id": "([^"]+)"', json.dumps(tree))]
+    assert len(ids) == len(set(ids)) == 9
 
 
 @given(st.integers(1, 30), st.integers(2, 9))

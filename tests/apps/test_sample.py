@@ -227,7 +227,7 @@ def test_an_encoder_decoder_gets_no_prompt_that_is_longer_than_in_training() -> 
         write_json(Path(name) / "tunesmith.json", {**info, "max_length": limit})
         ((path,), _, log) = sample(name)
         refused = json.loads(path.read_bytes())["args"]["refused_prompts"]
-        reason = f"{longest} tokens, but the encoder reads {limit}"
+        reason = f"{longest} tokens, but an input has at most {limit}"
         expected = [] if limit == longest else [{"line": str(lengths.index(longest) + 1), "reason": reason}]
         assert refused == expected
         assert log.count("1 of 4 prompts get no replies") == len(expected)

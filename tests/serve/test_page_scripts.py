@@ -88,6 +88,10 @@ def test_the_rows_of_a_tree_are_imported_together() -> None:
     assert "".join(parts).split() == "\n".join(lines).split()
     assert len(parts) == 2
     assert parts[0].count('"a') == 80, "the id of the tree and the own id of each row"
+    mixed = [row(tree, number) for number in range(30) for tree in ("a", "b")]
+    mixed.insert(31, "")
+    parts = run("files.js", "page.splitFile(given)", "\n".join(mixed))
+    assert [(part.count('"a"'), part.count('"b"')) for part in parts] == [(30, 0), (0, 30)]
 
 
 def test_a_conversation_larger_than_the_server_accepts_is_refused_before_it_is_sent() -> None:

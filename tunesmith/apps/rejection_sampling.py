@@ -8,6 +8,7 @@ the model and not cut.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,6 @@ SELECTED, TREE_REPLIES, CHOSEN = 3, 5, 1
 TREE_STATE = "ranking"
 TOO_FEW = "fewer than two usable replies"
 CUT = "cut at the limit"
-TREE_ROLES = ("user", "assistant")
 
 
 class ScoredReply(NamedTuple):
@@ -207,11 +207,10 @@ def rejection_tree(prompt: ScoredPrompt, keep: int = TREE_REPLIES) -> dict[str, 
     replies = spread(prompt.usable(), keep)
     if len(replies) < 2:
         return TOO_FEW
-    if any(
-        message.role not in TREE_ROLES or not message.text.strip() or message.extra_texts()
-        for message in prompt.messages
-    ):
-        return "a message that the trees cannot have"
+    for number, message in enumerate(prompt.messages):
+        is_known = message.role in ("user", "assistant") or (message.role == "system" and number == 0)
+        if not is_known or not message.text.strip() or message.extra_texts():
+            return "a message that the trees cannot have"
     return _tree(prompt, replies)
 
 
@@ -225,11 +224,12 @@ def spread(replies: Sequence[ScoredReply], count: int) -> list[ScoredReply]:
 
 def _tree(prompt: ScoredPrompt, replies: Sequence[ScoredReply]) -> dict[str, Any]:
     texts = [message.text for message in prompt.messages]
-    ids = [_identity(texts[: number + 1]) for number in range(len(texts))]
+    wanted = [json.dumps(prompt.addition.as_json())] if prompt.addition.profile else []
+    ids = [_identity([*wanted, *texts[: number + 1]]) for number in range(len(texts))]
     ranks = (rank for rank, (_, group) in enumerate(groupby(replies, key=lambda reply: reply.score)) for _ in group)
     below: list[dict[str, Any]] = [
         {
-            "message_id": _identity([*texts, reply.text, reply.origin]),
+            "message_id": _identity([*wanted, *texts, reply.text, reply.origin]),
             "parent_id": ids[-1],
             "text": reply.text,
             "role": "assistant",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.apps.sampling_reports import SamplingReport
+from tunesmith.apps.sampling_reports import SamplingReport, report_key
 from tunesmith.errors import DataError, UsageError
 from tunesmith.files import read_json
 
@@ -20,20 +20,22 @@ class ReportRewards:
     """The scores of the replies of one report.
 
     report: the name of its file.
+    report_key: digest of the report; empty in files of earlier versions.
     reward_model: that gave the scores.
     scores: for every prompt of the report, sampling configuration -> scores in the order of the replies; None for a
         reply that was skipped.
     """
 
     report: str
+    report_key: str
     reward_model: str
     scores: tuple[Mapping[str, tuple[float | None, ...]], ...]
 
     def belongs_to(self, report: SamplingReport) -> bool:
-        """Whether there is a score for every reply of the report, and no other one."""
-        return self.report == report.name and [_counts(each) for each in self.scores] == [
-            _counts(replies.outputs) for replies in report.prompts
-        ]
+        """Whether there is a score for every reply of the report, and no other one; where it is known, of this text."""
+        if self.report != report.name or self.report_key not in ("", report_key(report)):
+            return False
+        return [_counts(each) for each in self.scores] == [_counts(replies.outputs) for replies in report.prompts]
 
 
 def read_rewards(path: Path) -> list[ReportRewards]:
@@ -77,7 +79,8 @@ def _rewards(item: Any, path: Path) -> ReportRewards:
         if not isinstance(prompt, dict) or not all(isinstance(values, list) for values in prompt.values()):
             raise DataError(f"{place} is not an object of lists", where=path, advice=ADVICE)
         scores.append({name: tuple(_score(value, place, path) for value in values) for name, values in prompt.items()})
-    return ReportRewards(str(item.get("report", "")), str(item.get("reward_model", "")), tuple(scores))
+    report, key, model = (str(item.get(name, "")) for name in ("report", "report_key", "reward_model"))
+    return ReportRewards(report, key, model, tuple(scores))
 
 
 def _score(value: Any, place: str, path: Path) -> float | None:

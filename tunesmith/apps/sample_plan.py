@@ -142,7 +142,7 @@ def _check_space(engine: ReplyGenerator, tokens: int, most: int) -> None:
     """Raises DataError for a prompt that the model cannot read, or that leaves it too few tokens for a reply."""
     if engine.renderer.format.name in ENCODER_DECODER:
         if tokens > engine.context:
-            raise DataError(f"{tokens:,} tokens, but the encoder reads {engine.context:,}")
+            raise DataError(f"{tokens:,} tokens, but an input has at most {engine.context:,}")
         return
     reserved = min(most, engine.context // RESERVED_PART)
     if tokens + reserved > engine.context:

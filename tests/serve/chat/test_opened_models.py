@@ -65,7 +65,7 @@ def test_the_model_that_was_used_longest_ago_is_closed_for_another_one(
         async with open_chat(own, tmp_path, runs) as chat:
             for name in NAMES[:MOST_OPENED]:
                 assert (await reply_of(chat, name))["state"] == "done"
-            first = own.models.find(NAMES[1])
+            first = next(model for model in own.models if model.name == NAMES[1])  # find() would count as a use
             await reply_of(chat, NAMES[0])  # so another one was used longest ago
             assert (await reply_of(chat, NAMES[-1]))["state"] == "done"
             assert opened(own) == [NAMES[0], *NAMES[2:MOST_OPENED], NAMES[-1]]
@@ -79,6 +79,21 @@ def test_the_model_that_was_used_longest_ago_is_closed_for_another_one(
             assert len(opened(own)) == MOST_OPENED
             states = {each["name"]: each["open"] for each in (await chat.ask("GET", "/api/state"))["models"]}
             assert states == {"chatml": True, **{name: name in opened(own) for name in NAMES}}
+
+    asyncio.run(work())
+
+
+def test_a_model_that_a_program_uses_is_not_the_one_that_was_used_longest_ago(
+    own: ServerParts, runs: dict[str, str], tmp_path: Path
+) -> None:
+    async def work() -> None:
+        async with open_chat(own, tmp_path, runs) as chat:
+            for name in NAMES[:MOST_OPENED]:
+                await reply_of(chat, name)
+            asked = {"model": NAMES[0], "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+            await chat.ask("POST", "/v1/chat/completions", asked)
+            await reply_of(chat, NAMES[-1])
+            assert opened(own) == [NAMES[0], *NAMES[2:MOST_OPENED], NAMES[-1]]
 
     asyncio.run(work())
 

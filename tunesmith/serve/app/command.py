@@ -75,7 +75,8 @@ def write_entry(entry: LogEntry) -> None:
     """Write to standard error: lines for people on a terminal, otherwise one line of JSON."""
     moment = time.time()
     lines = entry.as_lines(moment) if sys.stderr.isatty() else [entry.as_json(moment)]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    sys.stderr.write("\n".join(lines) + "\n")  # one call, since several threads write
+    sys.stderr.flush()
 
 
 def _print_start(paths: Mapping[str, str], runs: Path | None, place: ServerPlace) -> None:

@@ -37,7 +37,7 @@ class ChatModels:
     """The models by name. All methods are called in one asyncio loop.
 
     At most ``MOST_OPENED`` models are open that the server did not start with: for another one, the one is closed that
-    was used longest ago and that writes no reply.
+    was used longest ago, by the chat or a program, and that writes no reply.
 
     served: the models that have a thread.
     places: where a model is added that was opened.
@@ -52,7 +52,7 @@ class ChatModels:
         self.served, self._places = served, places
         self._list, self._limits, self._log = closed, limits, log
         self._opening = asyncio.Lock()
-        self._used: dict[str, None] = {}  # names of opened models, the one that was used last at the end
+        self._opened: set[str] = set()  # names of models that the server did not start with
         self._needed: dict[str, int] = {}  # name -> how many replies or views need the model now
 
     async def has(self, name: str) -> bool:
@@ -86,8 +86,6 @@ class ChatModels:
             async with self._opening:
                 if not self.is_open(name):
                     await self._load(name)
-        if name in self._used:
-            self._used[name] = self._used.pop(name)
         return self.served.find(name)
 
     async def _load(self, name: str) -> None:
@@ -101,16 +99,16 @@ class ChatModels:
             raise RefusedRequest(400, f"The model {name!r} cannot be opened: {error.what}.", param="model") from error
         found.thread.start()
         self._places.add(found)
-        self._used[name] = None
+        self._opened.add(name)
 
     def _close_unused(self) -> None:
         """Close the model that was used longest ago, if as many are open as may be. Raises RefusedRequest."""
-        if len(self._used) < MOST_OPENED:
+        if len(self._opened) < MOST_OPENED:
             return
-        for name in self._used:
-            model = self.served.find(name)
-            if name not in self._needed and model.thread.is_idle:
-                del self._used[name]
+        for model in self.served.by_last_use():
+            name = model.name
+            if name in self._opened and name not in self._needed and model.thread.is_idle:
+                self._opened.remove(name)
                 self._places.remove(model)
                 model.thread.end(closed_model)
                 self._log(LogEntry(f"closed {name}, because other models are used", fields={"model": name}))

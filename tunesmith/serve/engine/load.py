@@ -31,7 +31,7 @@ class Load:
     busy: seconds of all steps together.
     finished: how many replies ended, by reason.
     refused: how many requests were not accepted.
-    failures: how many times an error ended all running replies.
+    failures: how many times an error ended all running replies, or the scoring of a text.
     """
 
     running: int = 0

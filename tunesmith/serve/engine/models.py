@@ -52,6 +52,7 @@ class ServedModels:
 
     def __init__(self, models: Sequence[ServedModel] = ()) -> None:
         self._models = {model.name: model for model in models}
+        self._uses = dict.fromkeys(self._models)  # names, the one that was asked for last at the end
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(list(self._models.values()))  # models may be added while somebody waits between two
@@ -59,10 +60,16 @@ class ServedModels:
     def add(self, model: ServedModel) -> None:
         """Serve another model, whose thread was started."""
         self._models[model.name] = model
+        self._uses[model.name] = None
 
     def remove(self, name: str) -> None:
         """Serve a model no longer."""
         del self._models[name]
+        del self._uses[name]
+
+    def by_last_use(self) -> list[ServedModel]:
+        """The models, the one that a program or the chat asked for longest ago first."""
+        return [self._models[name] for name in self._uses]
 
     def find(self, name: str) -> ServedModel:
         """The model of a name. Raises RefusedRequest."""
@@ -70,6 +77,8 @@ class ServedModels:
         if model is None:
             what = f"The model {name[:LONGEST_NAME]!r} does not exist. GET /v1/models lists those that do."
             raise RefusedRequest(404, what, param="model", code="model_not_found")
+        del self._uses[name]
+        self._uses[name] = None
         return model
 
 

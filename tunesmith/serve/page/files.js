@@ -7,15 +7,18 @@ import { ServerError } from "./api.js";
 const LARGEST_PART = 700_000; // bytes of one request with several conversations
 const LARGEST_BODY = 16_000_000; // bytes of one request with one conversation; the server accepts a little more
 
-/** The lines of a file, those that are messages of one tree (rows) together. */
+/** The lines of a file, those that are messages of one tree (rows) together, wherever they are in the file. */
 function joinRows(lines) {
   const pieces = [];
-  let before = null; // the tree of the line before
+  const places = new Map(); // id of a tree -> where its rows are in pieces
   for (const line of lines) {
     const tree = treeOfRow(line);
-    if (tree !== null && tree === before) pieces[pieces.length - 1] += `${line}\n`;
-    else pieces.push(`${line}\n`);
-    if (line.trim()) before = tree;
+    if (places.has(tree)) {
+      pieces[places.get(tree)] += `${line}\n`;
+      continue;
+    }
+    if (tree !== null) places.set(tree, pieces.length);
+    pieces.push(`${line}\n`);
   }
   return pieces;
 }

@@ -95,7 +95,7 @@ function followHash() {
 
 /** Choose the model that a link names; one that the page does not know yet may have come since it was loaded. */
 async function chooseModel(name) {
-  if (!modelOf(name)) await loadState();
+  if (!modelOf(name) && !(await loadState())) return; // the server is gone, which is shown
   if (!modelOf(name)) return connection.show(missingModel(name));
   keepSettings({ model: name });
   fillChoices(changed);
@@ -307,12 +307,14 @@ function changed() {
   listTimer = setTimeout(() => state.connected && sidebar.load(), 400);
 }
 
+/** Ask for models and presets; whether the server has answered. */
 async function loadState() {
   const found = await attempt(() => server.state());
-  if (!found) return;
+  if (!found) return false;
   Object.assign(state, { models: found.models, presets: found.presets });
   fillChoices(changed);
   changed();
+  return true;
 }
 
 /* The page itself */
