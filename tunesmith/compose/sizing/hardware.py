@@ -10,6 +10,7 @@ import torch
 
 from tunesmith.compose.sizing.memory import GIB
 from tunesmith.errors import UsageError
+from tunesmith.model.devices import best_device
 
 TERA = 10**12
 GIGA = 10**9
@@ -63,10 +64,14 @@ def find_gpu(name: str) -> Gpu:
 
 
 def present_gpu() -> Gpu | None:
-    """The first GPU of this machine, with the rates of its type where they are known; None without one."""
-    if not torch.cuda.is_available():
+    """The GPU of this process, with the rates of its type where they are known; None without one.
+
+    Raises UsageError if there are more processes than GPUs.
+    """
+    device = best_device()
+    if device.type != "cuda":
         return None
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(device)
     name, memory = str(properties.name), int(properties.total_memory)
     same = [each for key, each in GPUS.items() if key.split("-")[0] in name.lower() and each.memory <= memory]
     known = max(same, key=lambda each: each.memory, default=GPUS["a100-80"])
