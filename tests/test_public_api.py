@@ -13,6 +13,7 @@ import pytest
 import tunesmith
 from tests.conftest import REPOSITORY
 from tunesmith.errors import RecipeError, UsageError
+from tunesmith.recipe.layers import CATALOG
 from tunesmith.recipe.load import load
 from tunesmith.recipe.problems import InvalidRecipeError
 
@@ -80,7 +81,9 @@ def test_a_recipe_is_a_name_a_file_or_a_mapping(tmp_path: Path) -> None:
     given = tunesmith.load_recipe(MINE, "lora", "train.epochs=3")
     assert (given.recipe.train.epochs, given.recipe.train.batch_size) == (3, 16)
     origins = [str(given.origins[key]) for key in ("model.path", "train.epochs", "train.keep", "model.adapter.rank")]
-    assert origins == ["mapping", "command line", "sft:43", "lora:16"]
+    layer = (CATALOG / "layers" / "lora.yaml").read_text().splitlines()
+    rank = next(number for number, line in enumerate(layer, start=1) if line.strip().startswith("rank:"))
+    assert origins == ["mapping", "command line", "sft:43", f"lora:{rank}"]
     assert str(given.recipe.directory) == "runs/mine-lora"
     assert given.recipe.data.sources[0].path == "mine.jsonl"
     path = tmp_path / "mine.yaml"

@@ -101,11 +101,10 @@ def test_a_model_that_a_program_uses_is_not_the_one_that_was_used_longest_ago(
 def test_a_model_that_writes_a_reply_is_not_closed(own: ServerParts, runs: dict[str, str], tmp_path: Path) -> None:
     async def work() -> None:
         async with open_chat(own, tmp_path, runs) as chat:
+            for name in NAMES[:MOST_OPENED]:
+                await reply_of(chat, name)
             chat.service.models.need(NAMES[1])  # as a reply does whose prompt is being encoded
             writing = [await ask(chat, name, sampling=LONG) for name in (NAMES[0], *NAMES[2:MOST_OPENED])]
-            await chat.service.models.open(NAMES[1])
-            while len(opened(own)) < MOST_OPENED:
-                await asyncio.sleep(0.01)
             refused = await reply_of(chat, NAMES[-1])
             assert refused["state"] == "failed"
             assert f"{MOST_OPENED} models are open" in refused["error"]
