@@ -29,12 +29,12 @@ SHORT = ["model.dtype=bfloat16", "train.steps=4", "train.evaluate_every=null", "
 MUON = ["train.optimizer={kind: muon}", "train.moments=8bit"]
 FORMS = {"float32": "train.weights=float32", "split": "train.weights=split"}
 
-CASES: list[tuple[Recipe, str, list[str]]] = [
-    (small_recipe, "gpt_neox", []),
-    (small_recipe, "llama", MUON),
-    (small_recipe, "t5", ["train.optimizer={kind: adafactor}"]),
-    (preference_recipe, "llama", ["train.moments=8bit"]),
-    (ppo_recipe, "llama", []),
+CASES = [
+    pytest.param(small_recipe, "gpt_neox", []),
+    pytest.param(small_recipe, "llama", MUON),
+    pytest.param(small_recipe, "t5", ["train.optimizer={kind: adafactor}"], marks=pytest.mark.exhaustive),
+    pytest.param(preference_recipe, "llama", ["train.moments=8bit"], marks=pytest.mark.exhaustive),
+    pytest.param(ppo_recipe, "llama", []),
 ]
 
 

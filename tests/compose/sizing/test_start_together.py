@@ -54,7 +54,7 @@ def train_plain(rank: int, directory: Path) -> None:
     train_recipe(RECIPES[directory.name](directory, [*WORDS, *extra, f"run.directory={directory}/plain"]))
 
 
-@pytest.mark.parametrize("kind", ["sft", pytest.param("dpo", marks=pytest.mark.processes), "ppo"])
+@pytest.mark.parametrize("kind", ["sft", *(pytest.param(each, marks=pytest.mark.processes) for each in ("dpo", "ppo"))])
 def test_a_probe_in_all_processes_changes_no_bit(kind: str, tmp_path: Path) -> None:
     directory = tmp_path / kind
     for target in (train_plain, train_probed):
