@@ -87,6 +87,43 @@ def test_a_command_names_no_directory_of_the_machine(word: str, expected: str, t
     assert LocalPaths.of(recipe, [word]).command([word]) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("../alice/sft/export", "sft"),
+        ("../alice/sft/export/", "sft"),
+        ("./../alice/sft", "sft"),
+        ("models/../../alice/sft", "sft"),
+        ("../sft", "sft"),
+        ("../export", "export"),
+        ("~/export", "export"),
+        ("../..", "../.."),
+        ("models/sft", "models/sft"),
+        ("models/../sft", "models/../sft"),
+        ("..sft/x", "..sft/x"),
+    ],
+)
+def test_a_relative_path_that_leaves_the_current_directory_is_a_name(path: str, name: str, tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, ["model.init=null", f"model.path={path}", "model.tokenizer=/dev"]).recipe
+    paths = LocalPaths.of(recipe)
+    assert paths.name(path) == name
+    assert paths.remove(recipe.model_dump(mode="json"))["model"]["path"] == name
+    words = ["train", path, f"model.path={path}", f"data.sources=[{{path: {path}}}]"]
+    expected = ["train", name, f"model.path={name}", f"data.sources=[{{path: {name}}}]"]
+    assert LocalPaths.of(small_recipe(tmp_path).recipe, words).command(words) == expected
+
+
+def test_what_is_below_a_directory_elsewhere_is_known_by_its_last_part(tmp_path: Path) -> None:
+    words = ["data.evaluation_sets=[../alice/a.jsonl,../b.jsonl]", "about=../alice/a.jsonl"]
+    paths = LocalPaths.of(small_recipe(tmp_path, words).recipe)
+    assert paths.name("see ../alice/notes") == "see notes"
+    assert paths.name("see ../notes") == "see ../notes"
+    assert paths.command(words) == ["data.evaluation_sets=[a.jsonl,b.jsonl]", "about=a.jsonl"]
+    assert LocalPaths.of(small_recipe(tmp_path, ["about=../alice/a.jsonl"]).recipe).name("../alice/a.jsonl") == (
+        "../alice/a.jsonl"
+    ), "this key has no paths"
+
+
 def test_what_an_export_says_of_its_run_can_be_read(tmp_path: Path) -> None:
     """``files_with`` finds the directory in the files of the run, so a path in those of the export would be found."""
     words = ["train.steps=1", "train.evaluate_every=null", "train.save_every=null"]

@@ -28,13 +28,15 @@ PATHS = ("path", "tokenizer", "cache", "directory", "reference", "value", "evalu
 """Last parts of keys of a recipe whose texts are paths, if they begin like one."""
 HOME = "~"
 """How a recorded command names the home directory."""
+UP = ".."
+"""The directory above."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalPaths:
-    """Reduces absolute paths to names.
+    """Reduces paths to names: absolute ones, and relative ones that leave the current directory.
 
-    names: an absolute path, as the recipe or the command has it -> its name.
+    names: such a path, as the recipe or the command has it -> its name.
     beginnings: finds the beginnings of other paths, which are left out.
     """
 
@@ -43,16 +45,17 @@ class LocalPaths:
 
     @classmethod
     def of(cls, recipe: Recipe, command: Sequence[str] = ()) -> LocalPaths:
-        """The absolute paths of a recipe, and their directories, the working directory and that of the user.
+        """The paths of a recipe to places elsewhere, and their directories, the working directory and that of the user.
 
         command: the words of a command line, whose paths are known as well.
         """
         root = Path("/")
         given = [*_texts(recipe.model_dump(mode="json")), *(each for word in command for each in _word_texts(word))]
         paths = [Path(text) for key, text in given if _is_path(key, text)]
-        names = {str(path): path.parent.name if path.name == EXPORT else path.name for path in paths}
+        names = {str(path): name for path in paths if (name := _last_part(path))}
         user = Path(os.environ.get("HOME", root))
-        directories = {*(path.parent for path in paths), Path.cwd(), user} - {root}
+        parents = (path.parent for path in paths)
+        directories = {*(each for each in parents if each.is_absolute() or each.name != UP), Path.cwd(), user} - {root}
         longest_first = sorted(map(str, directories), key=len, reverse=True)
         either = "|".join(map(re.escape, longest_first)) or "(?!)"  # the last matches nothing
         return cls(names, re.compile(rf"(?<![\w./-])(?:{either})/"))
@@ -69,7 +72,7 @@ class LocalPaths:
 
     def name(self, text: str) -> str:
         """A text in which every such path is only a name."""
-        if text.startswith(("/", HOME)) and (name := self.names.get(str(Path(text)))) is not None:
+        if (name := self.names.get(str(Path(text)))) is not None:
             return name
         return self.beginnings.sub("", text)
 
@@ -77,9 +80,9 @@ class LocalPaths:
         """The words of a command line in which every such path is only a name, also inside of a list or mapping."""
         longest_first = sorted(self.names, key=len, reverse=True)
         either = "|".join(map(re.escape, longest_first)) or "(?!)"
-        whole = re.compile(rf"(?<![^\s=\[{{,:'\"(])(?:{either})(?![\w./-])")
+        whole = re.compile(rf"(?<![^\s=\[{{,:'\"(])(?:\./)*({either})/*(?![\w./-])")
         home = re.compile(rf"(?<![\w./-]){HOME}/")
-        return [home.sub("", self.name(whole.sub(lambda match: self.names[match[0]], word))) for word in words]
+        return [home.sub("", self.name(whole.sub(lambda match: self.names[match[1]], word))) for word in words]
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -110,10 +113,21 @@ def _word_texts(word: str) -> Iterator[tuple[str, str]]:
 def _is_path(key: str, text: str) -> bool:
     """Whether a text is a path of a machine: by its key, or because its first directory is there, unlike /think."""
     path = Path(text)
-    if "\n" in text or not text.startswith(("/", f"{HOME}/")) or len(path.parts) < 2:
+    if "\n" in text or len(path.parts) < 2 or not (text.startswith(("/", f"{HOME}/")) or _leaves(text)):
         return False
     is_in_root = len(path.parts) == 2 and text.startswith("/")
     return (key in PATHS and not is_in_root) or (text.startswith("/") and Path("/", path.parts[1]).exists())
+
+
+def _leaves(text: str) -> bool:
+    """Whether a relative path leads out of the current directory, so that it names directories of the machine."""
+    return os.path.normpath(text).startswith(f"{UP}/")
+
+
+def _last_part(path: Path) -> str:
+    """The name of a file or directory; that of the run for its export. Empty for a path that has no name."""
+    last = path.parent if path.name == EXPORT and path.parent.name not in ("", UP, HOME) else path
+    return "" if last.name in ("", UP) else last.name
 
 
 def export_records(recipe: Recipe, run: Path, paths: LocalPaths) -> Mapping[str, str]:
