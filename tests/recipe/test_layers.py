@@ -43,6 +43,32 @@ def test_the_later_file_wins(lower: str, upper: str, result: object) -> None:
     assert merged(lower, upper) == result
 
 
+REST = "model: {path: base}, data: {sources: []}, train: {epochs: 1}"
+CARD = "card: {title: T, summary: S, intended_use: U, limitations: L, sections: {A: B}, license: mit}"
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "kept"),
+    [
+        (f"{{{CARD}}}", "{objective: {kind: reward}}", True),  # a file that several recipes extend
+        (f"{{{CARD}, model: {{path: base}}}}", "{objective: {kind: reward}}", True),
+        (f"{{{CARD}, {REST}}}", "{objective: {kind: reward}}", False),  # supervised fine-tuning without saying so
+        (f"{{{CARD}, objective: {{kind: dpo}}}}", "{objective: {kind: reward}}", False),
+        (f"{{{CARD}, objective: {{kind: reward}}}}", "{objective: {kind: dpo}}", False),
+        (f"{{{CARD}, objective: {{kind: reward}}}}", "{objective: {kind: reward}}", True),
+        (f"{{{CARD}, objective: {{kind: reward}}}}", "{objective: {margin: 1}}", True),
+        (f"{{{CARD}, {REST}}}", "{objective: {kind: dpo}}", True),
+    ],
+)
+def test_texts_of_a_card_are_left_out_only_where_a_recipe_becomes_one_of_another_kind(
+    lower: str, upper: str, kept: bool
+) -> None:
+    card = {"title": "T", "summary": "S", "intended_use": "U", "limitations": "L", "sections": {"A": "B"}}
+    assert merged(lower, upper)["card"] == ({**card, "license": "mit"} if kept else {"license": "mit"})
+    own = f"{upper[:-1]}, card: {{title: Mine}}}}"
+    assert merged(lower, own)["card"]["title"] == "Mine"
+
+
 @pytest.mark.parametrize(
     ("lower", "upper"), [("{a: 1}", "{a+: [1]}"), ("{a: [1]}", "{a+: 1}"), ("{a: {}}", "{a+: [1]}")]
 )

@@ -27,13 +27,16 @@ LAYER = "layer"
 MODEL_TEXTS = ("title", "summary", "intended_use", "limitations", "sections")
 """Keys of the card that say what a model does. Those of a model that writes replies are wrong for a reward model."""
 REWARD = "reward"
+SECTIONS = ("model", "data", "train")
+"""Sections that every recipe has. With them and without an objective, it is one of supervised fine-tuning."""
 
 
 def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
     """The values of ``upper`` override those of ``lower``.
 
     A mapping with another ``kind`` (another optimizer, for example) replaces the lower mapping as a whole. Where an
-    objective makes a reward model of one that writes replies, or the reverse, the texts of its card are left out.
+    objective makes a reward model of one that writes replies, or the reverse, the texts of its card are left out. They
+    stay where ``lower`` is no recipe yet, such as a file with the card that several recipes extend.
     Raises InvalidRecipeError if something is appended that is not a list, or to something that is not a list.
     """
     if not isinstance(upper.value, dict):
@@ -45,7 +48,9 @@ def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
         merged = {}
     if "objective" in upper.value and "card" in merged:
         before = merged.get("objective")
-        if _scores(before) != _scores(merge(before, upper.value["objective"])):
+        is_recipe = _kind(before) is not None or all(key in merged for key in SECTIONS)
+        after = merge(before, upper.value["objective"])
+        if is_recipe and (_kind(before) == REWARD) != (_kind(after) == REWARD):
             merged["card"] = _without_texts(merged["card"])
     for key, value in sorted(upper.value.items(), key=lambda item: item[0].endswith("+")):
         if key.endswith("+"):
@@ -56,11 +61,11 @@ def merge(lower: LocatedValue | None, upper: LocatedValue) -> LocatedValue:
     return LocatedValue(merged, base.origin if upper.origin is COMMAND_LINE else upper.origin)
 
 
-def _scores(objective: LocatedValue | None) -> bool:
-    """Whether an objective is that of a reward model; one that names no kind is not."""
+def _kind(objective: LocatedValue | None) -> object:
+    """The kind that an objective names; None without one."""
     values = None if objective is None else objective.value
     kind = values.get("kind") if isinstance(values, dict) else None
-    return kind is not None and kind.value == REWARD
+    return None if kind is None else kind.value
 
 
 def _without_texts(card: LocatedValue) -> LocatedValue:
