@@ -287,7 +287,7 @@ def new_directory(path: Path, *, kept: Sequence[str] = ()) -> Iterator[Path]:
     Yields a temporary directory on the same file system. At the end, its files are flushed, and it takes the place of
     an older directory in one step, so that a complete one has the name at every moment.
 
-    kept: names in the older directory that the new one keeps, unless it has them itself.
+    kept: names in the older directory, with slashes, that the new one keeps, unless it has them itself.
     Raises StorageError.
     """
     with storage_errors(path):
@@ -299,6 +299,8 @@ def new_directory(path: Path, *, kept: Sequence[str] = ()) -> Iterator[Path]:
             yield temporary
             for name in kept:
                 if os.path.lexists(path / name) and not os.path.lexists(temporary / name):
+                    if not (temporary / name).parent.is_dir():
+                        (temporary / name).parent.mkdir(parents=True)
                     _link_tree(path / name, temporary / name)
             for item in sorted(temporary.rglob("*")):
                 if item.is_dir() or item.is_file():

@@ -69,3 +69,5 @@ def test_what_the_export_did_not_write_is_the_users(export: Path) -> None:
     (export / "README.md").write_text("mine")
     (export / "gguf").mkdir()
     assert foreign_files(export) == ["README.md", "gguf"]
+    (export / "adapter" / "README.md").write_text("mine")
+    assert foreign_files(export) == ["README.md", "gguf", "adapter/README.md"]

@@ -106,6 +106,19 @@ def test_a_kill_at_any_call_leaves_a_complete_export_and_the_users_files(
     assert [path.name for path in exported.parent.iterdir()] == ["export"]
 
 
+def test_a_file_is_kept_in_a_directory_that_the_new_export_has_or_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "export"
+    for inner in ("adapter/one", "two"):
+        (path / "adapter").mkdir(parents=True, exist_ok=True)
+        (path / "adapter" / "README.md").write_text("mine")
+        with new_directory(path, kept=["adapter/README.md"]) as temporary:
+            (temporary / inner).parent.mkdir(exist_ok=True)
+            (temporary / inner).write_text("new")
+        found = sorted(item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file())
+        assert found == sorted(["adapter/README.md", inner])
+        assert (path / "adapter" / "README.md").read_text() == "mine"
+
+
 def test_a_kill_between_two_renames_is_made_good_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,7 +106,10 @@ def is_current(directory: Path, origin: str) -> bool:
 
 
 def foreign_files(directory: Path) -> Sequence[str]:
-    """The names in an export that the export did not write: a README, converted models, anything of the user."""
+    """The names in an export that the export did not write: a README, converted models, anything of the user.
+
+    Those in the directory of the adapters are relative to the export as well.
+    """
     if not directory.is_dir():
         return []
     try:
@@ -115,6 +118,9 @@ def foreign_files(directory: Path) -> Sequence[str]:
         manifest = None
     ours = {EXPORT_MANIFEST, *(name.split("/")[0] for name in (manifest.files if manifest is not None else ()))}
     names = sorted(path.name for path in directory.iterdir() if path.name not in ours)
+    if manifest is not None and ADAPTER in ours and (directory / ADAPTER).is_dir():
+        inner = (f"{ADAPTER}/{path.name}" for path in (directory / ADAPTER).iterdir())
+        names += sorted(name for name in inner if name not in manifest.files)
     # Exports of earlier versions have no list; their weights must not stay next to the new ones.
     return [
         name for name in names if manifest is not None or not name.startswith("model") or ".safetensors" not in name
