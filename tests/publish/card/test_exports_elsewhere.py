@@ -130,6 +130,20 @@ def test_the_key_that_another_run_has_is_named(run: Path, tmp_path: Path) -> Non
         write_card(run, ignore, output=tmp_path / "out")
 
 
+def test_an_export_before_weights_were_exchanged_is_one_of_its_run(tmp_path: Path) -> None:
+    """A run goes on with split weights in place of float32 ones, which are the same numbers."""
+    words, output = [*BRIEF, "model.dtype=bfloat16"], tmp_path / "out"
+    run = train_recipe(small_recipe(tmp_path, [*words, "train.weights=float32"])).directory
+    export_command(run, "last", output)
+    train_recipe(small_recipe(tmp_path, [*words, "train.weights=split", "train.steps=3"]))
+    card_command(run, output)
+    push(output)
+    path = output / "recipe.yaml"
+    path.write_text(path.read_text().replace("  weights: float32\n", "  weights: bfloat16-stochastic\n"))
+    with pytest.raises(UsageError, match=r"train\.weights is not the same"):
+        write_card(run, ignore, output=output)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_printed_pipeline_of_an_export_with_code_runs(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "published"

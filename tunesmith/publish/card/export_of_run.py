@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tunesmith.compose.export_records import EXPORTED_MANIFEST, LocalPaths
-from tunesmith.compose.manifest import MANIFEST_MAY_DIFFER, MAY_DIFFER
+from tunesmith.compose.manifest import EXCHANGEABLE, MANIFEST_MAY_DIFFER, MAY_DIFFER
 from tunesmith.errors import MissingInputError, UsageError
 from tunesmith.files import read_object
 from tunesmith.model.names import ADAPTER, DESCRIPTION
 from tunesmith.recipe.load import load
 from tunesmith.train.run.directory import MANIFEST, RECIPE
 from tunesmith.train.run.journal import JOURNAL, SEAL
-from tunesmith.train.run.value_changes import find_leaves
+from tunesmith.train.run.value_changes import find_changes, find_leaves
 
-ABSENT = object()
 CODE = "code"
 """Key of the manifest for the digest of the code, which may change where the recipe allows it."""
 
@@ -44,19 +43,29 @@ def _find_difference(run: Path, records: Path) -> str | None:
     """
     recipe, exported = (load([str(directory / RECIPE)]).recipe for directory in (run, records))
     paths = LocalPaths.of(recipe)
-    own = dict(_kept(recipe.model_dump(mode="json"), MAY_DIFFER, paths))
-    other = dict(find_leaves(exported.model_dump(mode="json")))
-    if (key := next((key for key in own if own[key] != other.get(key, ABSENT)), None)) is not None:
+    own, other = recipe.model_dump(mode="json"), exported.model_dump(mode="json")
+    # As when a run is continued: the export may be of a start before a change that is allowed.
+    if (key := _first_difference(_kept(own, paths), other, MAY_DIFFER, EXCHANGEABLE)) is not None:
         return key
-    left_out = (*JOURNAL, SEAL, CODE, *MANIFEST_MAY_DIFFER)
-    recorded = dict(_kept(read_object(run / MANIFEST, advice="restore the file"), left_out, paths))
-    found = dict(find_leaves(read_object(records / EXPORTED_MANIFEST, advice="export the model again")))
-    return next((key for key in recorded if recorded[key] != found.get(key, ABSENT)), None)
+    recorded = read_object(run / MANIFEST, advice="restore the file")
+    found = read_object(records / EXPORTED_MANIFEST, advice="export the model again")
+    return _first_difference(_kept(recorded, paths), found, (*JOURNAL, SEAL, CODE, *MANIFEST_MAY_DIFFER), {})
 
 
-def _kept(values: Mapping[str, Any], left_out: tuple[str, ...], paths: LocalPaths) -> Iterator[tuple[str, Any]]:
-    """The values by dotted key without some keys, and without texts that an export has in another form."""
+def _first_difference(
+    own: Iterator[tuple[str, Any]],
+    found: Mapping[str, Any],
+    may_differ: Collection[str],
+    exchangeable: Mapping[str, Collection[Any]],
+) -> str | None:
+    """The first key of ``own`` that differs in ``found`` and may not; None if there is none."""
+    kept = dict(own)
+    other = {key: value for key, value in find_leaves(dict(found)) if key in kept}
+    return next(iter(find_changes(kept, other, may_differ, exchangeable=exchangeable)[0]), None)
+
+
+def _kept(values: Mapping[str, Any], paths: LocalPaths) -> Iterator[tuple[str, Any]]:
+    """The values by dotted key, without texts that an export has in another form."""
     for key, value in find_leaves(dict(values)):
-        is_left_out = any(key == each or key.startswith(f"{each}.") for each in left_out)
-        if not is_left_out and paths.remove(value) == value and paths.name(key) == key:
+        if paths.remove(value) == value and paths.name(key) == key:
             yield key, value
