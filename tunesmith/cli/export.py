@@ -14,7 +14,7 @@ from tunesmith.text.visible import visible
 
 COMMAND = "tunesmith.apps.export:run"
 GGUF_COMMAND = "tunesmith.apps.export:run_gguf"
-OUTDATED_CARD = "tunesmith.publish.card.found:describe_outdated_card"
+OUTDATED_CARDS = "tunesmith.publish.card.found:describe_outdated_cards"
 
 
 def export(
@@ -49,8 +49,8 @@ def export(
     choice = int(step) if step.isdigit() else step
     if to == "directory":
         load_part(COMMAND)(run, choice, output, with_pipeline=with_pipeline)
-        if (outdated := load_part(OUTDATED_CARD)(run, output)) is not None:
-            print(visible(outdated), file=sys.stderr)
+        for sentence in load_part(OUTDATED_CARDS)(run, output):
+            print(visible(sentence), file=sys.stderr)
         return
     if with_pipeline:
         raise UsageError("a GGUF file has no pipeline", where="--with-pipeline", advice="leave it or --to gguf out")

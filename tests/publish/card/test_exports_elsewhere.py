@@ -18,7 +18,7 @@ from tunesmith.cli.export import export as export_command
 from tunesmith.compose import train_recipe
 from tunesmith.errors import DataError, MissingInputError, UsageError
 from tunesmith.model.load import new_model
-from tunesmith.publish.card.found import find_card_fault
+from tunesmith.publish.card.found import find_card_faults
 from tunesmith.publish.card.writing import write_card
 from tunesmith.publish.hub.command import run as push_command
 from tunesmith.publish.hub.push import Access
@@ -158,8 +158,7 @@ def test_the_printed_pipeline_of_an_export_with_code_runs(run: Path, tmp_path: P
     plain = write_card(run, ignore)
     assert "trust_remote_code" not in plain.read_text()
     (output / "README.md").write_text(plain.read_text())
-    fault = find_card_fault(output)
-    assert fault is not None
+    (fault,) = find_card_faults(output)
     assert fault.what == "the card was written for another model, not for the one next to it"
 
 

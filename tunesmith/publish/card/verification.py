@@ -10,7 +10,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.model.export_manifest import EXPORT_MANIFEST
 from tunesmith.model.names import EXPORT
 from tunesmith.publish.card.data_survey import SURVEY
-from tunesmith.publish.card.found import README, find_card_fault, read_written
+from tunesmith.publish.card.found import README, card_directories, find_card_faults, read_written
 from tunesmith.publish.card.metadata import RESULTS
 
 
@@ -26,18 +26,18 @@ def add_card_files(found: Inventory) -> None:
     is_export = (found.directory / EXPORT_MANIFEST).is_file()
     export = found.directory if is_export else found.directory / EXPORT
     if export.is_dir():
-        _add_card(found, export)
+        for directory in card_directories(export):
+            _add_card(found, directory)
 
 
 def _add_card(found: Inventory, export: Path) -> None:
     path = export / README
     try:
         written = read_written(export)
-        if written is None or not written.marked:
-            return
-        fault = find_card_fault(export)
-    except TunesmithError as error:  # a list of files that was changed is reported with the files of the export
-        found.report("not covered", path, f"it cannot be compared with the model: {error.what}")
+    except TunesmithError as error:
+        found.report("not covered", path, f"it cannot be read: {error.what}")
+        return
+    if written is None or not written.marked:
         return
     if written.digests is None:
         found.report("damaged", path, "its last line, which has the digests of its parts, is gone")
@@ -54,7 +54,16 @@ def _add_card(found: Inventory, export: Path) -> None:
     if parts := [name for name in edited if name not in results]:
         names = ", ".join(repr(name) for name in parts)
         found.report("damaged", path, f"these parts have changed since the card was written: {names}")
-    elif fault is not None and fault.kind == "stale" and fault.name == README:
-        found.report("not covered", path, f"{fault.what}; {fault.advice}")
+    elif (doubt := _find_doubt(export)) is not None:
+        found.report("not covered", path, doubt)
     else:
         found.intact.append(path)
+
+
+def _find_doubt(export: Path) -> str | None:
+    """Why it is not known that a card describes the model next to it; None if it does."""
+    try:
+        faults = [each for each in find_card_faults(export) if each.kind != "edited" and each.name == README]
+    except TunesmithError as error:  # a list of files that was changed is reported with the files of the export
+        return f"it cannot be compared with the model: {error.what}"
+    return f"{faults[0].what}; {faults[0].advice}" if faults else None

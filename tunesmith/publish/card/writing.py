@@ -13,7 +13,7 @@ from tunesmith.publish.card.document import CardSection, WrittenCard, card_text
 from tunesmith.publish.card.evaluation_sections import evaluation, limitations
 from tunesmith.publish.card.export_of_run import check_export_of
 from tunesmith.publish.card.facts import CardFacts
-from tunesmith.publish.card.found import README, model_digest, read_text, read_written, result_names
+from tunesmith.publish.card.found import OWN_RESULTS, README, model_digest, read_text, read_written, result_names
 from tunesmith.publish.card.metadata import header, result_files, unwritten
 from tunesmith.publish.card.reading import find_run, read_facts
 from tunesmith.publish.card.sections import (
@@ -52,7 +52,7 @@ def write_card(path: Path, notice: Callable[[str], None], *, output: Path | None
     if written is not None and not force:
         _check_unedited(written, export / README)
     for name in result_names(export):
-        if name not in files and (force or name in ((written and written.digests) or {})):
+        if name not in files and ((force and name in OWN_RESULTS) or name in ((written and written.digests) or {})):
             with storage_errors(export / name):
                 (export / name).unlink()
     for name, content in {**files, README: text}.items():

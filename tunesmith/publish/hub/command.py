@@ -18,7 +18,7 @@ from tunesmith.compose.progress import show_progress
 from tunesmith.errors import DataError, UsageError
 from tunesmith.generate.export_directory import find_export
 from tunesmith.model.export_manifest import find_changed_file, read_export_manifest
-from tunesmith.publish.card.found import find_card_fault
+from tunesmith.publish.card.found import card_directories, find_card_faults
 from tunesmith.publish.hub.connection import limit_waiting
 from tunesmith.publish.hub.contents import (
     PublishedFile,
@@ -60,7 +60,7 @@ def run(
         findings = find_private(found, private_names(socket.gethostname(), os.environ), allowed)
     if findings:
         raise _refuse(directory, findings)
-    _check_card(directory)
+    _check_cards(directory)
     if is_gated(card) and access.gate is None:
         access = Access(access.public, "auto")
         _print("the card has conditions for access, so the hub asks for them (as with --gated auto)")
@@ -109,11 +109,14 @@ def _check_unchanged(directory: Path) -> None:
         raise DataError(f"this export was damaged: {fault}", where=directory, advice="export it again")
 
 
-def _check_card(directory: Path) -> None:
-    """Raises DataError for a card of `tunesmith card` that is of another model or was edited by hand."""
-    fault = find_card_fault(directory)
-    if fault is not None:
-        raise DataError(fault.what, where=directory / fault.name, advice=fault.advice)
+def _check_cards(directory: Path) -> None:
+    """Raises DataError for a card of `tunesmith card`, also of adapters, that is of another model or was edited."""
+    for each in card_directories(directory):
+        for fault in find_card_faults(each):
+            if fault.kind != "unknown":
+                raise DataError(fault.what, where=each / fault.name, advice=fault.advice)
+            # Nothing shows that it is wrong, and without its run it cannot be written again.
+            _print(f"{each / fault.name}: {fault.what}; {fault.advice}")
 
 
 def _refuse(directory: Path, findings: Sequence[PrivateText]) -> DataError:
