@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.worlds import ppo_recipe, preference_recipe, small_recipe
 from tunesmith.compose import train_recipe
 from tunesmith.publish.card.evaluation_sections import evaluation, limitations
 from tunesmith.publish.card.reading import read_facts
+from tunesmith.publish.card.training_sections import training_data
 from tunesmith.publish.card.writing import write_card
 from tunesmith.recipe.load import load
 from tunesmith.report.intervals import Rate
@@ -38,6 +40,30 @@ def validation_rows(root: Path, demonstrations: Path) -> list[dict[str, str]]:
     with demonstrations.open("a") as file:
         file.write(json.dumps(shared) + "\n")
     return [*rows, {**shared, "response": "nine"}]
+
+
+def test_the_limit_of_every_validation_source_is_that_of_its_evaluation(tmp_path: Path) -> None:
+    small_recipe(tmp_path)
+    sources = [
+        f"{{name: {name}, path: {tmp_path}/demonstrations.jsonl, reader: dolly{limit}}}"
+        for name, limit in (("few", ", validation_limit: 2"), ("usual", ""))
+    ]
+    separate = f"data.validation_sources=[{', '.join(sources)}]"
+    brief = ["train.steps=1", "train.evaluate_every=null", "train.save_every=null", "data.validation=0", separate]
+    run = train_recipe(small_recipe(tmp_path, [*brief, "data.validation_limit=3"])).directory
+    text = write_card(run, notice).read_text()
+    assert "Validation data are separate:\n\n| source | data | license | records | evaluated |" in text
+    assert re.search(r"\| `few` \|.*\| at most 2 \|\n\| `usual` \|.*\| at most 3 \|\n", text)
+    facts = read_facts(run, lambda done, total, label: None)
+    few, usual = facts.data.separate
+    for limits, said in (
+        ((None, None), "Validation data are separate:\n\n| source | data | license | records |\n"),
+        ((5, 5), "separate, of which at most 5 records of each source are evaluated:\n"),
+        ((5, None), "| at most 5 |"),
+        ((None, 5), "| all |"),
+    ):
+        each = (replace(few, limit=limits[0]), replace(usual, limit=limits[1]))
+        assert said in training_data(replace(facts, data=replace(facts.data, separate=each))).text
 
 
 def test_separate_validation_data_are_part_of_the_card(tmp_path: Path) -> None:

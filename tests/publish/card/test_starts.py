@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith.publish.card.facts import CardFacts
 from tunesmith.publish.card.reading import read_facts
-from tunesmith.publish.card.starts import find_changes, read_starts
+from tunesmith.publish.card.starts import find_changes, find_end, read_starts
 from tunesmith.publish.card.training_sections import how_to_repeat, training_procedure
 from tunesmith.train.run.journal import RunStart
 
@@ -58,6 +58,39 @@ def later(**values: Any) -> RunStart:
 def test_a_run_in_one_piece_and_one_that_was_killed_can_be_repeated(facts: CardFacts) -> None:
     for starts in ((FIRST,), (FIRST, later()), (FIRST, later(step=0, hardware={**FIRST.hardware, "cores": 4}))):
         assert SAME in how_to_repeat(facts_with(facts, *starts)).text
+
+
+def test_a_package_that_only_one_start_has_loaded_is_no_change(facts: CardFacts) -> None:
+    prepared = {**FIRST.packages, "py3langid": "0.3", "pyarrow": "21"}
+    for first, second in ((prepared, FIRST.packages), (FIRST.packages, prepared)):
+        starts = (replace(FIRST, packages=first), later(packages=second))
+        assert SAME in how_to_repeat(facts_with(facts, *starts)).text
+    three = (replace(FIRST, packages=prepared), later(), later(packages={**prepared, "pyarrow": "22"}))
+    assert find_changes(three, 2) == ("other packages",)
+
+
+def test_a_version_that_a_start_has_not_recorded_is_given_to_no_other(facts: CardFacts) -> None:
+    starts = (replace(FIRST, packages={}), later(packages={"torch": "2.9"}), later(packages={}))
+    text = training_procedure(facts_with(facts, *starts)).text
+    assert "| torch | from step 1: not recorded; from step 2: `2.9`; from step 2: not recorded |" in text
+
+
+def test_the_end_is_that_of_the_start_that_trained_the_weights() -> None:
+    def start(step: int, ended: str | None, state: str) -> RunStart:
+        return replace(FIRST, step=step, ended=ended, state=state)
+
+    starts = [
+        start(0, None, "training"),  # killed
+        start(2, "first", "finished"),
+        start(4, "nothing to do", "finished"),
+        start(4, "pause", "stopped"),
+        start(6, "second", "finished"),
+        start(8, "nothing to do", "finished"),
+    ]
+    expected = {1: "first", 2: "first", 3: "first", 4: "first", 5: "second", 6: "second", 7: "second", 8: "second"}
+    assert {steps: find_end(starts, steps) for steps in expected} == expected
+    assert find_end(starts[:1], 2) == ""
+    assert find_end([], 2) == ""
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ class SourceFacts:
     split: of the source; empty where there is only one.
     license: as the author states it; empty if it is not known.
     counts: as in the manifest.
+    limit: the largest number of its records that an evaluation uses; None for all.
     """
 
     name: str
@@ -113,6 +114,7 @@ class SourceFacts:
     split: str
     license: str
     counts: Mapping[str, Any]
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from tunesmith.publish.card.facts import (
 )
 from tunesmith.publish.card.prompt_texts import read_prompts
 from tunesmith.publish.card.results import ResultReader
-from tunesmith.publish.card.starts import find_changes, read_starts
+from tunesmith.publish.card.starts import find_changes, find_end, read_starts
 from tunesmith.recipe.load import load
 from tunesmith.recipe.schema import CardConfig, DataSourceConfig, Recipe
 from tunesmith.recipe.writing import yaml_lines
@@ -166,7 +166,8 @@ def _data(run: Path, recipe: Recipe, manifest: Mapping[str, Any], paths: LocalPa
 
     def facts_of(source: DataSourceConfig, hub: Collection[str], counts: Mapping[str, Any]) -> SourceFacts:
         place, license = paths.name(source.path), licenses.get(source.path, "")
-        return SourceFacts(source.name, place, source.name in hub, source.split or "", license, counts)
+        limit = source.validation_limit or recipe.data.validation_limit
+        return SourceFacts(source.name, place, source.name in hub, source.split or "", license, counts, limit)
 
     hub, validation_hub = ([], []) if survey is None else (survey.hub, survey.validation_hub)
     counted = {} if survey is None else survey.validation_records
@@ -213,7 +214,7 @@ def _training(
         changes=find_changes(journal.starts, info.steps),
         export_options=_export_options(recipe, history, info, export),
         started=journal.starts[0].time if journal.starts else "",
-        finished=next((each.ended or "" for each in journal.starts if each.state == "finished"), ""),
+        finished=find_end(journal.starts, info.steps),
         metrics=evaluated.get(info.steps, {}),
         labels={each.name: (each.label, each.form) for each in method.shown},
     )

@@ -37,10 +37,23 @@ def _start(start: RunStart, paths: LocalPaths, versions: Mapping[str, Any]) -> S
     )
 
 
+def find_end(starts: Sequence[RunStart], steps: int) -> str:
+    """When the run ended that trained the weights after ``steps``, in ISO 8601; empty if that is not known.
+
+    It is the end of the last start that trained them or, if that was killed or stopped, of the first after it that
+    finished. A run may have ended before, with fewer steps, and may have been continued later.
+    """
+    last = max((number for number, each in enumerate(starts) if each.step < steps), default=0)
+    return next((each.ended or "" for each in starts[last:] if each.state == "finished"), "")
+
+
 def find_changes(starts: Sequence[RunStart], steps: int) -> tuple[str, ...]:
     """What was not the same in all starts that trained the weights after ``steps``, in words; empty if nothing was."""
     trained = [each for each in starts if each.step < steps]
-    return tuple(name for name, values in _conditions(trained) if any(value != values[0] for value in values))
+    found = [name for name, values in _conditions(trained) if any(value != values[0] for value in values)]
+    if _have_other_packages(trained):
+        found.append("other packages")
+    return tuple(found)
 
 
 def _conditions(starts: Sequence[RunStart]) -> Iterator[tuple[str, list[Any]]]:
@@ -48,9 +61,21 @@ def _conditions(starts: Sequence[RunStart]) -> Iterator[tuple[str, list[Any]]]:
         return
     yield "another recipe, such as another length", [each.files.get(RECIPE) for each in starts]
     yield "other code of Tunesmith", [each.code.get("sources") for each in starts]
-    yield "other packages", [(each.python, each.packages) for each in starts]
     yield "another machine or other threads", [(each.platform, each.cpu, _machine(each)) for each in starts]
     yield "another number of processes", [each.hardware.get("processes", 1) for each in starts]
+
+
+def _have_other_packages(starts: Sequence[RunStart]) -> bool:
+    """Whether a package, or Python, had more than one version.
+
+    A start records the packages that it had loaded. One that prepares data or writes an export loads more than others,
+    so a package that a start lacks is no change.
+    """
+    versions: dict[str, set[str]] = {}
+    for each in starts:
+        for name, version in {**each.packages, "python": each.python}.items():
+            versions.setdefault(name, set()).add(version)
+    return any(len(each) > 1 for each in versions.values())
 
 
 def _machine(start: RunStart) -> Mapping[str, Any]:

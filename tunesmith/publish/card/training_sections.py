@@ -75,12 +75,16 @@ def _separate(facts: CardFacts) -> Iterator[str]:
     """Validation data that are no part of the training data."""
     if not facts.data.separate:
         return
-    limit = facts.recipe.data.validation_limit
+    limits = {each.limit for each in facts.data.separate}
+    limit = next(iter(limits)) if len(limits) == 1 else None
     at_most = "" if limit is None else f", of which at most {count(limit, 'record')} of each source are evaluated"
     yield f"Validation data are separate{at_most}:"
-    rows = [(*_source_names(each), f"{each.counts['records']:,}" if each.counts else "not known")
+    own = len(limits) > 1
+    rows = [(*_source_names(each), f"{each.counts['records']:,}" if each.counts else "not known",
+             *([f"at most {each.limit:,}" if each.limit else "all"] if own else []))
             for each in facts.data.separate]  # fmt: skip
-    yield table(("source", "data", "license", "records"), rows, right=(3,))
+    headers = ("source", "data", "license", "records", *(["evaluated"] if own else []))
+    yield table(headers, rows, right=(3, 4) if own else (3,))
     yield sources_line(facts, RECIPE, *([SURVEY] if any(each.counts for each in facts.data.separate) else []))
 
 
@@ -201,13 +205,13 @@ def _precision(facts: CardFacts) -> str:
 def _environment(facts: CardFacts) -> Iterator[tuple[str, str]]:
     """Name and value; where the starts that trained the weights have different ones, each with its first step."""
     training = facts.training
-    rows: dict[str, list[str]] = {}
-    for start in training.starts or (None,):
-        hardware = training.hardware if start is None else start.hardware
-        versions = training.versions if start is None else start.versions
-        commit = "" if start is None else start.commit
-        for name, value in {**_machine(hardware), "commit of the code": commit, **versions}.items():
-            rows.setdefault(name, []).append("" if value is None else str(value))
+    starts: list[Mapping[str, Any]] = [
+        {**_machine(each.hardware), "commit of the code": each.commit, **each.versions} for each in training.starts
+    ]
+    starts = starts or [{**_machine(training.hardware), **training.versions}]
+    # A start lacks the versions of packages that it had not loaded.
+    names = dict.fromkeys(name for start in starts for name in start)
+    rows = {name: ["" if start.get(name) is None else str(start[name]) for start in starts] for name in names}
     times = {"started": training.started, "finished": training.finished}
     for name, value in times.items():
         if value:
