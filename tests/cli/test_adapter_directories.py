@@ -92,3 +92,16 @@ def test_score_gives_the_scores_of_the_merged_reward_model(
     assert len(scores[0]) == 180
     assert scores[1] == pytest.approx(scores[0], abs=1e-5)
     assert scores[1] != pytest.approx(scores[2], abs=1e-2)
+
+
+def test_a_plan_counts_the_base_and_a_run_on_adapters_says_what_its_export_has(
+    assistant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = assistant.parents[1] / "recipe.yaml"
+    words = ["model.init=null", f"model.path={assistant / 'adapter'}", ADAPTER, "train.steps=1"]
+    out = called(monkeypatch, capsys, "plan", recipe, *words, "--gpu", "h200")
+    assert f"(from the base of {assistant / 'adapter'})".replace(" ", "") in out.replace("\n", "").replace(" ", "")
+    train_recipe(small_recipe(assistant.parents[1], [*words, f"run.directory={tmp_path}/run"]))
+    said = "".join(capsys.readouterr())
+    assert "no directory of adapters for peft: the base has adapters already" in said
+    assert not (tmp_path / "run/export/adapter").exists()

@@ -123,3 +123,26 @@ def test_a_run_that_does_not_exist_yet_has_the_model_of_its_recipe(
 ) -> None:
     _, out, _ = called(monkeypatch, capsys, "oasst-rlhf-pythia-12b", "--gpu", "h200")
     assert "the recipe oasst-sft-4-pythia-12b, which has not run yet" in " ".join(out.split())
+
+
+def test_readers_and_formats_that_are_chosen_are_planned_as_in_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_world(tmp_path, architecture="llama")
+    named = plan_recipe([str(recipe)], PlanOptions("h200"))
+    chosen = plan_recipe([str(recipe), "data.sources.0.reader=auto", "text.format=auto"], PlanOptions("h200"))
+    assert chosen.run.recipe.data.sources[0].reader == named.run.recipe.data.sources[0].reader == "dolly"
+    assert chosen.run.recipe.text.format == "chatml"
+    assert chosen.run.data.steps == named.run.data.steps
+    code, out, error = called(monkeypatch, capsys, str(recipe), "data.sources.0.reader=auto", "--gpu", "h200")
+    assert (code, "it fits" in out, "error" in error) == (0, True, False)
+
+
+def test_a_run_in_place_of_a_model_is_refused_as_in_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "config.json").write_text("{}")
+    code, _, error = called(monkeypatch, capsys, "dolly-v2-3b", f"model.path={tmp_path}/run")
+    assert code == 66
+    assert f"this is a run; name its export, {tmp_path}/run/export" in error

@@ -61,7 +61,9 @@ def prepare_run(recipe: Recipe, run: RunDirectory, view: View, world: Communicat
     layout = "" if policy.layout in USUAL_LAYOUTS else f", layout {policy.layout}"
     difference = f"difference {policy.difference:.1g}{layout}"
     view.note(f"model check: same results as stock transformers ({difference})")
-    view.note(f"device: {describe_device(policy.policy.device)}, {recipe.model.dtype}; attention: {policy.kernels}")
+    together = "" if world.size == 1 else f"; {world.size} processes, train.shard {recipe.train.shard}"
+    device = f"{describe_device(policy.policy.device)}, {recipe.model.dtype}"
+    view.note(f"device: {device}; attention: {policy.kernels}{together}")
     if policy.rejected:
         view.warn(f"batches are read thread by thread, which is slower, because this model fails as {policy.rejected}")
     if (fault := find_tokenizer_fault(model.config, tokenizer)) is not None:

@@ -20,6 +20,7 @@ from tunesmith.compose.models.base_identity import base_facts, check_base, rando
 from tunesmith.errors import MissingInputError, RecipeError, StorageError
 from tunesmith.files import read_object
 from tunesmith.generate.export_directory import read_export
+from tunesmith.model.adapter_files import PeftAdapter
 from tunesmith.model.adapters import trained_module
 from tunesmith.model.export import ExportInfo, export, fits
 from tunesmith.model.export_manifest import is_current
@@ -91,9 +92,7 @@ def export_model(
     check_finite_export(model, step)
     paths = LocalPaths.of(recipe)
     base = paths.name(recipe.model.path or "new")
-    adapter = exported_adapter(recipe.model, model, base, METHODS[recipe.objective.kind].kind)
-    if recipe.model.adapter is not None:
-        merge(recipe.model.adapter, model)
+    adapter = _merge_adapters(recipe, model, base, notice)
     info = ExportInfo(
         format=recipe.text.format,
         options=format_options(recipe),
@@ -129,6 +128,23 @@ def export_model(
     )
     for file in kept:
         notice(f"kept in {directory}: {file}")
+
+
+def _merge_adapters(
+    recipe: Recipe, model: PreTrainedModel, base: str, notice: Callable[[str], None]
+) -> PeftAdapter | None:
+    """Merge the adapters of a model, if it has any. Returns them for peft; None where they cannot be used alone.
+
+    base: the name of the base model. notice: gets the reason.
+    """
+    if recipe.model.adapter is None:
+        return None
+    adapter = exported_adapter(recipe.model, model, base, METHODS[recipe.objective.kind].kind)
+    if adapter is None:
+        reason = "has random weights" if recipe.model.path is None else "has adapters already"
+        notice(f"the export has merged weights only, and no directory of adapters for peft: the base {reason}")
+    merge(recipe.model.adapter, model)
+    return adapter
 
 
 def load_checkpoint_model(run: Path, choice: StepChoice, notice: Callable[[str], None]) -> CheckpointModel:

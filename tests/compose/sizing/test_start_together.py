@@ -63,6 +63,7 @@ def test_a_probe_in_all_processes_changes_no_bit(kind: str, tmp_path: Path) -> N
     assert digests(directory / "probed") == digests(directory / "plain")
     said = (directory / "output-0").read_text()
     assert "tokens a second on each of 2 GPUs" in said
+    assert "; 2 processes, train.shard zero3\n" in said
 
 
 def train_on_small_gpus(rank: int, directory: Path) -> None:

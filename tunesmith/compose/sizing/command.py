@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.compose.components.data import prepare_data
+from tunesmith.compose.components.format_choice import with_chosen_format
+from tunesmith.compose.components.recognition import name_readers
 from tunesmith.compose.components.steps import build_plan
 from tunesmith.compose.components.tokenizer import tokenizer_name
 from tunesmith.compose.models.families import check_divided, check_replicas, shard_kind
@@ -21,8 +23,9 @@ from tunesmith.compose.sizing.run import DataCounts, SizedRun, size_run
 from tunesmith.compose.sizing.settings import Distribution
 from tunesmith.compose.sizing.storage import disk_need, host_need
 from tunesmith.data.dataset.store import Store
-from tunesmith.recipe.load import load, split_words
+from tunesmith.recipe.load import LoadedRecipe, load, split_words
 from tunesmith.recipe.schema import Recipe
+from tunesmith.recipe.text import AUTO
 from tunesmith.recipe.training import ShardKind
 
 DEFAULT_GPU = "h100"
@@ -53,7 +56,7 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     Raises UsageError, RecipeError, MissingInputError, DataError.
     """
     names, values = split_words(words)
-    recipe = load(names, values).recipe
+    recipe = without_auto(load(names, values))
     gpu = choose_gpu(options.gpu)
     kind = choose_shard(recipe, options)
     check_replicas(recipe, kind, options.gpus)
@@ -61,6 +64,20 @@ def plan_recipe(words: Sequence[str], options: PlanOptions) -> PlanResult:
     check_divided(recipe, spread.shard, recipe.train.weights)
     run = size_run(recipe, count_data(recipe, options))
     return result_of(run, words, gpu, spread, options.speed, propose(run, gpu, spread))
+
+
+def without_auto(loaded: LoadedRecipe) -> Recipe:
+    """The recipe with the readers and the prompt format that `auto` means, where data and model are at hand.
+
+    Raises as ``name_readers`` and ``with_chosen_format``.
+    """
+    if _has_data(loaded.recipe):
+        loaded = name_readers(loaded, lambda line: None)
+    keys = loaded.recipe.model
+    has_model = keys.init is not None or Path(str(keys.path)).is_dir()
+    if has_model and Path(tokenizer_name(loaded.recipe)).is_dir():
+        return with_chosen_format(loaded.recipe)[0]
+    return loaded.recipe
 
 
 def result_of(
@@ -122,9 +139,13 @@ def counts_of(recipe: Recipe, store: Store) -> DataCounts:
 
 
 def _is_local(recipe: Recipe) -> bool:
-    """Whether data and tokenizer can be read without the hub."""
+    """Whether data can be prepared without the hub."""
+    return recipe.text.format != AUTO and Path(tokenizer_name(recipe)).is_dir() and _has_data(recipe)
+
+
+def _has_data(recipe: Recipe) -> bool:
     sources = [*recipe.data.sources, *recipe.data.validation_sources]
-    return Path(tokenizer_name(recipe)).is_dir() and all(Path(each.path).exists() for each in sources)
+    return all(Path(each.path).exists() for each in sources)
 
 
 def as_json(result: PlanResult) -> str:

@@ -15,7 +15,7 @@ from tunesmith.compose.sizing.networks import ModelSizes
 from tunesmith.errors import MissingInputError
 from tunesmith.files import LARGEST_SETTINGS, find_inner_file, looks_like_path, read_object
 from tunesmith.model.configuration import check_config
-from tunesmith.model.directory import CONFIG, FETCH_AGAIN
+from tunesmith.model.directory import CONFIG, FETCH_AGAIN, is_adapter, read_directory
 from tunesmith.model.names import CLASSIFIER, EXPORT
 from tunesmith.recipe.layers import catalog_files
 from tunesmith.recipe.load import load
@@ -47,17 +47,24 @@ def find_model_sizes(keys: ModelConfig) -> FoundModel:
         entries = {"model_type" if key == "architecture" else key: value for key, value in keys.init.items()}
         return FoundModel(entries, False, "model.init")
     assert keys.path is not None
+    path = Path(keys.path).expanduser()
+    if path.is_dir() and find_inner_file(path, CONFIG) is None:
+        read_directory(path)  # only adapters are a model without a configuration here, and a run is none
     return find_named_model(keys.path, keys.revision)
 
 
 def find_named_model(name: str, revision: str | None = None) -> FoundModel:
-    """The configuration of a model directory, of a run or its export, or of a name on the hub.
+    """The configuration of a model directory, of the base of adapters, of a run or its export, or of a hub name.
 
     A run of a built-in recipe that does not exist yet has the model of that recipe. Of the hub only config.json is
     read.
     Raises MissingInputError, DataError.
     """
     path = Path(name).expanduser()
+    if is_adapter(path):
+        base = read_directory(path)
+        entries = {**base.config.entries, "model_type": base.architecture}
+        return FoundModel(entries, base.is_classifier, f"the base of {path}")
     for directory in (path / EXPORT, path):
         if (file := find_inner_file(directory, CONFIG) if directory.is_dir() else None) is not None:
             return _read(file, directory / CONFIG)

@@ -31,6 +31,7 @@ from tunesmith.model.split import WeightFormat
 from tunesmith.model.vocabulary import rows_needed
 from tunesmith.recipe.objectives import PpoConfig
 from tunesmith.recipe.schema import AdafactorConfig, Recipe
+from tunesmith.recipe.text import AUTO
 
 QUANTISED_BYTES = 0.6
 """Bytes of a weight that is stored in 4 bits, with its share of the scales and of layers that are not."""
@@ -154,7 +155,7 @@ def size_run(recipe: Recipe, data: DataCounts) -> SizedRun:
 
 def _rows(recipe: Recipe, model: FoundModel) -> int | None:
     """Rows of the embedding, if the tokenizer is at hand; None: those of the configuration."""
-    if not Path(tokenizer_name(recipe)).is_dir():
+    if recipe.text.format == AUTO or not Path(tokenizer_name(recipe)).is_dir():
         return None
     tokens = load_tokenizer(recipe, prompt_format(recipe)).size
     present = model.entries.get("vocab_size", tokens)
