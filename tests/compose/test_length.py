@@ -213,7 +213,7 @@ def test_too_little_space_is_found_before_the_first_step(root: Path, monkeypatch
         ),
         (["train.schedule={kind: linear, warmup_steps: 30}"], "the largest learning rate is 0.0097, not 0.01"),
         (["train.batch_size=60"], "48 examples of an epoch are fewer than a batch of 60: each epoch is one step"),
-        (["train.evaluate_every=30"], "30 steps of the run have one evaluation, at the end"),
+        (["train.evaluate_every=30", "train.save_every=null"], "30 steps of the run have one evaluation, at the end"),
         (["train.best={save: planned}"], "2 evaluations, such as that of step 10, are at steps without a checkpoint"),
     ],
 )
@@ -232,8 +232,9 @@ def test_a_run_without_place_for_a_warm_up_gets_no_words_that_change_nothing(roo
     assert "lower train.batch_size" in advice
 
 
-def test_check_passes_a_plan_without_a_fault(root: Path) -> None:
-    checks = collect_checks(small_recipe(root, []), lambda *_: None, with_model=False).report.checks
+@pytest.mark.parametrize("settings", [[], ["train.evaluate_every=30", "train.save_every=7"]])
+def test_check_passes_a_plan_without_a_fault(root: Path, settings: list[str]) -> None:
+    checks = collect_checks(small_recipe(root, settings), lambda *_: None, with_model=False).report.checks
     assert [(check.status, check.summary) for check in checks if check.name == "plan"] == [
         ("pass", "30 optimizer steps are enough for warm-up, evaluations and checkpoints")
     ]

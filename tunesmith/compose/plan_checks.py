@@ -66,7 +66,8 @@ def _find_batch(keys: TrainConfig, examples: int) -> Iterator[Check]:
 
 def _find_evaluations(keys: TrainConfig, total: int) -> Iterator[Check]:
     every = period_in_steps(keys.evaluate_every, total)
-    if every is not None and every >= total > 1:
+    saved = period_in_steps(keys.save_every, total)  # checkpoints are evaluated as well
+    if every is not None and min(every, saved or every) >= total > 1:
         summary = f"{total:,} steps of the run have one evaluation, at the end (train.evaluate_every is {every:,})"
         advice = append_words(f"train.evaluate_every={max(1, total // 10)}", to="see how the model improves")
         yield Check(PLAN, "warn", summary, "train.evaluate_every", advice)

@@ -306,8 +306,8 @@ class TrainConfig(Section):
     )
     save_every: PositiveInt | ShareOfRun | None = Field(
         default=None,
-        description="The number of optimizer steps between two checkpoints, or their share of the run (0.25); null "
-        "saves only at the end. An evaluation that is the best so far is saved as well, unless best.save is planned.",
+        description="The number of optimizer steps between two checkpoints, which are evaluated too, or their share of "
+        "the run (0.25); null saves only at the end. The best so far is saved as well, unless best.save is planned.",
     )
     log_every: PositiveInt | None = Field(
         default=10,
