@@ -197,3 +197,11 @@ def test_every_section_with_numbers_names_its_files(card: Callable[[str], Path])
                 continue
             prose = re.sub(r"```.*?```|\]\([^)]*\)|<!--.*?-->", "", section, flags=re.DOTALL)
             assert not re.search(r"\d", prose) or ".json" in section or "recipe.yaml" in section, section[:60]
+
+
+def test_shares_without_a_label_are_percentages_like_their_intervals(card: Callable[[str], Path]) -> None:
+    text = card("flan-t5-dolly-xxl").read_text()
+    rows = [line for line in text.splitlines() if line.startswith(("| validation data", "| all "))]
+    heads, values = ([cell.strip() for cell in row.split("|")] for row in rows)
+    stopped = dict(zip(heads, values, strict=True))["stopped"]
+    assert re.fullmatch(r"[\d.]+ % \([\d.]+ % to [\d.]+ %\)", stopped), stopped

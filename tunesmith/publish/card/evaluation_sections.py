@@ -45,8 +45,9 @@ def _metric(facts: CardFacts, name: str, metrics: Mapping[str, float]) -> str:
     value = metrics.get(name)
     if value is None:
         return ""
-    form = facts.training.labels.get(name, ("", ",.0f" if float(value).is_integer() else ".4g"))[1]
     interval = share_interval(name, metrics)
+    usual = ".1%" if interval is not None else ",.0f" if float(value).is_integer() else ".4g"
+    form = facts.training.labels.get(name, ("", usual))[1]
     shown = f"{value:{form}}" if interval is None else f"{value:{form}} ({interval[0]:{form}} to {interval[1]:{form}})"
     return shown.replace("%", " %")
 
