@@ -33,7 +33,7 @@ class ReportRewards:
 
     def belongs_to(self, report: SamplingReport) -> bool:
         """Whether there is a score for every reply of the report, and no other one; where it is known, of this text."""
-        if self.report != report.name or self.report_key not in ("", report_key(report)):
+        if self.report != report.name or (self.report_key and self.report_key != report_key(report)):
             return False
         return [_counts(each) for each in self.scores] == [_counts(replies.outputs) for replies in report.prompts]
 
